@@ -1,0 +1,442 @@
+"""Class-indexed arrays: the canonical layout, stated once, and every shape check.
+
+Letters used throughout refspec: N samples in all, C classes, K = C cross classes (or 1
+where there is no cross class), T positions that share a layer's weights, a inputs and
+b outputs of a layer, d the dimension of a vector, P the number of parameters.
+
+Arrays are sample-major and sorted by class: class c is the slice
+``offsets[c]:offsets[c + 1]`` of the first axis, so class means are contiguous
+reductions and unequal classes cost nothing. Axis 1 of errors is the cross class c',
+the label against which the loss was evaluated. A layer with shared weights has one
+more axis t; its gradient is ``sum_t errors_t (x) features_t``, a bias is an appended
+feature equal to 1, and ``vec`` is row-major: the gradient of a weight W (b, a) is
+``ravel(errors features')``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from refspec import backend, rounding
+from refspec.backend import Array
+
+__all__ = ["ClassArray", "Layer", "ModelSection", "Snapshot", "log_softmax", "snapshot"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassArray:
+    """Vectors x_{i,c,c'} with weights w_{i,c,c'}, sorted by class.
+
+    Parameters
+    ----------
+    values : Array, shape (N, K, d)
+        K = C for errors and gradients, K = 1 for features.
+    weights : Array, shape (N, K)
+        Non-negative. The 2020 convention is ``p_{i,c,c'} / N``.
+    labels : array of int, shape (N,)
+        Non-decreasing, every class 0..C-1 present. Kept on the host.
+    offsets : tuple of int, length C + 1
+        Derived: class c is the slice ``offsets[c]:offsets[c + 1]``.
+
+    Raises
+    ------
+    ValueError
+        If a shape, a label, a weight or a value is not as above.
+    TypeError
+        If the arrays are of different namespaces.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ClassArray(np.ones((3, 1, 2)), np.full((3, 1), 1 / 3), [0, 0, 1]).offsets
+    (0, 2, 3)
+    """
+
+    values: Array
+    weights: Array
+    labels: np.ndarray
+    offsets: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        _expect_floating("values", self.values, "(N, K, d)", self.weights)
+        N, K = self.values.shape[:2]
+        _expect_shape("weights", self.weights, "(N, K)", (N, K), "to match values")
+        labels, offsets = _sorted_labels(self.labels, N, None)
+        if K not in (1, len(offsets) - 1):
+            raise ValueError(
+                f"values must have K = 1 or K = C = {len(offsets) - 1} on axis 1, got "
+                f"{K}; axes are (sample, cross class, dimension)"
+            )
+        _expect_finite("values", self.values)
+        _expect_finite("weights", self.weights)
+        _expect_nonnegative("weights", self.weights)
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "offsets", offsets)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """One linear map of a network: what enters it and what comes back to it.
+
+    Parameters
+    ----------
+    name : str
+        As in the network it came from.
+    features : Array, shape (N, T, a)
+        Inputs of the map; T positions share the weights (T = 1 for a dense layer). A
+        bias is an appended feature equal to 1.
+    errors : Array, shape (N, C, T, b)
+        Derivative of the loss at label c' with respect to the map's output.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit together or a value is not finite.
+    TypeError
+        If the arrays are of different namespaces.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Layer("fc", np.ones((4, 1, 3)), np.ones((4, 2, 1, 5))).parameters
+    15
+    """
+
+    name: str
+    features: Array
+    errors: Array
+
+    def __post_init__(self) -> None:
+        where = f"features of layer {self.name!r}"
+        _expect_floating(where, self.features, "(N, T, a)", self.errors)
+        N, T = self.features.shape[:2]
+        shape = tuple(self.errors.shape)
+        if len(shape) != 4 or shape[0] != N or shape[2] != T:
+            raise ValueError(
+                f"errors of layer {self.name!r} must have shape (N, C, T, b) with "
+                f"N = {N}, T = {T} to match features, got {shape}; axes are (sample, "
+                "cross class, position, output), use T = 1 for a dense layer"
+            )
+        _expect_finite(where, self.features)
+        _expect_finite(f"errors of layer {self.name!r}", self.errors)
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters a b of the map, its bias included."""
+        return int(self.features.shape[2] * self.errors.shape[3])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelSection:
+    """A network as plain data: enough to recompute features and errors.
+
+    Parameters
+    ----------
+    inputs : Array, shape (N, ...)
+        In the order of the snapshot's samples.
+    operations : sequence of mappings
+        One JSON-able mapping per step, e.g. ``{"op": "linear", "name": "fc1", "weight":
+        "fc1.weight", "bias": "fc1.bias"}`` then ``{"op": "tanh"}``; see
+        `refspec.models` for the operations it knows.
+    parameters : mapping of str to Array
+        The arrays that the operations name. Linear weights are (b, a).
+
+    Raises
+    ------
+    ValueError
+        If an operation names a parameter that is not there, or a value is not finite.
+    """
+
+    inputs: Array
+    operations: Sequence[Mapping[str, Any]]
+    parameters: Mapping[str, Array]
+
+    def __post_init__(self) -> None:
+        _expect_finite("model inputs", self.inputs)
+        for key, value in self.parameters.items():
+            _expect_finite(f"model parameter {key!r}", value)
+        for step, operation in enumerate(self.operations):
+            for role in ("weight", "bias"):
+                key = operation.get(role)
+                if key is not None and key not in self.parameters:
+                    raise ValueError(
+                        f"model operation {step} ({operation.get('op')}) names its "
+                        f"{role} {key!r}, got parameters {sorted(self.parameters)}; "
+                        "add the array or correct the name"
+                    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """A classifier at one moment, seen through its samples; what all of refspec reads.
+
+    Use `snapshot` to build one from unsorted arrays, logits or default weights.
+
+    Parameters
+    ----------
+    layers : tuple of Layer
+        At least one, names distinct.
+    probabilities : Array, shape (N, C)
+        Softmax outputs; rows sum to 1 within their rounding error.
+    labels : array of int, shape (N,)
+        Non-decreasing; every class present. Kept on the host.
+    sample_weights : Array, shape (N,)
+        Non-negative, sum 1 within rounding (1/N for a plain average).
+    provenance : mapping
+        Where it came from: framework, versions, architecture, class names, loss.
+    model : ModelSection or None
+        The network itself, if known.
+    offsets : tuple of int, length C + 1
+        Derived: class c is the slice ``offsets[c]:offsets[c + 1]``.
+
+    Raises
+    ------
+    ValueError
+        If anything is not as above; the message says what was expected.
+    TypeError
+        If arrays of different namespaces are mixed.
+    """
+
+    layers: tuple[Layer, ...]
+    probabilities: Array
+    labels: np.ndarray
+    sample_weights: Array
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    model: ModelSection | None = None
+    offsets: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise ValueError("layers must hold at least one Layer, got none; add one")
+        arrays = [x for layer in self.layers for x in (layer.features, layer.errors)]
+        p = self.probabilities
+        _expect_floating("probabilities", p, "(N, C)", self.sample_weights, *arrays)
+        N, C = p.shape
+        if C < 2:
+            raise ValueError(
+                f"probabilities must have C >= 2 columns, got {C}; a classifier has "
+                "two classes at least (give both columns of a binary one)"
+            )
+        labels, offsets = _sorted_labels(self.labels, N, C)
+        for what, x in (("probabilities", p), ("sample_weights", self.sample_weights)):
+            _expect_finite(what, x)
+            _expect_nonnegative(what, x)
+        _expect_shape("sample_weights", self.sample_weights, "(N,)", (N,), "")
+        _expect_sum_one("probabilities", p, 1)
+        _expect_sum_one("sample_weights", self.sample_weights, 0)
+        names = [layer.name for layer in self.layers]
+        if len(set(names)) < len(names):
+            raise ValueError(f"layer names must be distinct, got {names}; rename one")
+        for layer in self.layers:
+            if layer.errors.shape[:2] != (N, C):
+                raise ValueError(
+                    f"errors of layer {layer.name!r} must have shape (N, C, T, b) with "
+                    f"(N, C) = {(N, C)} to match probabilities, got "
+                    f"{tuple(layer.errors.shape)}; axes are (sample, cross class, "
+                    "position, output)"
+                )
+        if self.model is not None and self.model.inputs.shape[0] != N:
+            raise ValueError(
+                f"model inputs must have N = {N} samples to match probabilities, got "
+                f"{self.model.inputs.shape[0]}; keep them in the order of the labels"
+            )
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "offsets", offsets)
+        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+
+    def layer(self, name: str) -> Layer:
+        """Return the layer called `name`."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise ValueError(
+            f"layer must be one of {[x.name for x in self.layers]}, got {name!r}; "
+            "choose one of these"
+        )
+
+
+def snapshot(
+    layers: Sequence[Layer],
+    labels: Array,
+    *,
+    logits: Array | None = None,
+    probabilities: Array | None = None,
+    sample_weights: Array | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    model: ModelSection | None = None,
+) -> Snapshot:
+    """Build a Snapshot from arrays in any sample order.
+
+    Samples are sorted by class (stably), probabilities come from the logits by a
+    log-softmax (small ones keep their relative accuracy), weights default to 1/N.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        Features (N, T, a) and errors (N, C, T, b).
+    labels : Array of int, shape (N,)
+        In 0..C-1, every class present.
+    logits, probabilities : Array, shape (N, C)
+        Exactly one of the two.
+    sample_weights : Array, shape (N,), optional
+        Non-negative, sum 1.
+    provenance : mapping, optional
+        Where the data came from.
+    model : ModelSection, optional
+        The network itself.
+
+    Returns
+    -------
+    Snapshot
+        Sorted by class.
+
+    Raises
+    ------
+    ValueError
+        If not exactly one of logits and probabilities is given, or as in Snapshot.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> layer = Layer("fc", np.ones((3, 1, 2)), np.zeros((3, 2, 1, 4)))
+    >>> snapshot([layer], [1, 0, 1], logits=np.zeros((3, 2))).offsets
+    (0, 1, 3)
+    """
+    if logits is not None and probabilities is None:
+        _expect_floating("logits", logits, "(N, C)")
+        _expect_finite("logits", logits)
+        probabilities = backend.namespace(logits).exp(log_softmax(logits))
+    elif probabilities is None or logits is not None:
+        raise ValueError(
+            "give exactly one of logits and probabilities, got "
+            f"{'both' if logits is not None else 'neither'}"
+        )
+    xp = backend.namespace(probabilities)
+    N = probabilities.shape[0]
+    host = np.asarray(backend.to_host(labels) if hasattr(labels, "dtype") else labels)
+    if host.shape == (N,) and all(x.features.shape[0] == N for x in layers):
+        order = np.argsort(host, kind="stable")
+        if not np.array_equal(order, np.arange(N)):
+            index = backend.from_host(order, probabilities)
+
+            def sort(x: Array) -> Array:
+                return xp.take(x, index, axis=0)
+
+            host, probabilities = host[order], sort(probabilities)
+            layers = [Layer(x.name, sort(x.features), sort(x.errors)) for x in layers]
+            sample_weights = None if sample_weights is None else sort(sample_weights)
+            if model is not None and model.inputs.shape[0] == N:
+                inputs = sort(model.inputs)
+                model = ModelSection(inputs, model.operations, model.parameters)
+    if sample_weights is None:
+        sample_weights = xp.full_like(probabilities[:, 0], 1 / max(N, 1))
+    return Snapshot(
+        tuple(layers), probabilities, host, sample_weights, provenance or {}, model
+    )
+
+
+def log_softmax(logits: Array) -> Array:
+    """Return log probabilities, shape (N, C), without overflow or lost small ones."""
+    xp = backend.namespace(logits)
+    shifted = logits - xp.max(logits, axis=1, keepdims=True)
+    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
+
+
+def _sorted_labels(
+    labels: Array, N: int, C: int | None
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Check labels and return them on the host with the class offsets."""
+    host = np.asarray(backend.to_host(labels) if hasattr(labels, "dtype") else labels)
+    if host.shape != (N,) or host.dtype.kind not in "iu":
+        raise ValueError(
+            f"labels must be integers of shape (N,) = ({N},), got {host.dtype} of "
+            f"shape {host.shape}; give one class index 0..C-1 per sample"
+        )
+    if C is None:
+        C = int(host.max(initial=0)) + 1
+    if N == 0 or host.min() < 0 or host.max() >= C:
+        got = "no samples" if N == 0 else f"values {host.min()}..{host.max()}"
+        raise ValueError(
+            f"labels must lie in 0..C-1 = 0..{C - 1} with N >= 1, got {got}; "
+            "number the classes from 0"
+        )
+    if np.any(host[1:] < host[:-1]):
+        raise ValueError(
+            "labels must be non-decreasing (samples sorted by class), got "
+            f"{int(host[np.argmax(host[1:] < host[:-1])])} before a smaller one; "
+            "refspec.snapshot(...) sorts for you"
+        )
+    counts = np.bincount(host, minlength=C)
+    if not counts.all():
+        empty = np.flatnonzero(counts == 0).tolist()
+        raise ValueError(
+            f"every class 0..{C - 1} must have a sample, got none for {empty}; "
+            "drop the class (and its logit) or add samples"
+        )
+    offsets = tuple(int(x) for x in np.concatenate([[0], np.cumsum(counts)]))
+    host = host.astype(np.int64)
+    host.setflags(write=False)
+    return host, offsets
+
+
+def _expect_floating(name: str, x: Array, letters: str, *others: Array) -> None:
+    xp = backend.namespace(x, *others)
+    if len(x.shape) != letters.count(",") + (not letters.endswith(",)")):
+        raise ValueError(
+            f"{name} must have shape {letters}, got {tuple(x.shape)}; "
+            "axes are explained in refspec.classes"
+        )
+    for y in (x, *others):
+        if not xp.isdtype(y.dtype, "real floating") or y.dtype != x.dtype:
+            raise ValueError(
+                f"{name} and the arrays beside it must share one real floating dtype, "
+                f"got {x.dtype} and {y.dtype}; convert with xp.astype(x, xp.float64)"
+            )
+
+
+def _expect_shape(
+    name: str, x: Array, letters: str, shape: tuple[int, ...], why: str
+) -> None:
+    if tuple(x.shape) != shape:
+        raise ValueError(
+            f"{name} must have shape {letters} = {shape}{' ' * bool(why)}{why}, got "
+            f"{tuple(x.shape)}; axes are explained in refspec.classes"
+        )
+
+
+def _expect_finite(name: str, x: Array) -> None:
+    xp = backend.namespace(x)
+    if xp.isdtype(x.dtype, "real floating"):
+        bad = int(backend.scalar(xp.sum(xp.astype(~xp.isfinite(x), xp.int64))))
+        if bad:
+            raise ValueError(
+                f"{name} must be finite, got {bad} of {x.size if x.size else 0} values "
+                "nan or infinite; look for a diverged network or an overflow"
+            )
+
+
+def _expect_nonnegative(name: str, x: Array) -> None:
+    xp = backend.namespace(x)
+    low = backend.scalar(xp.min(x)) if x.shape[0] else 0.0
+    if low < 0:
+        raise ValueError(
+            f"{name} must be >= 0, got a smallest value of {low:.3g}; "
+            "weights are probabilities, never signed"
+        )
+
+
+def _expect_sum_one(name: str, x: Array, axis: int) -> None:
+    """Check sums of k rounded softmax outputs: gamma_{2k+16} covers both steps."""
+    xp = backend.namespace(x)
+    off = backend.scalar(xp.max(xp.abs(xp.sum(x, axis=axis) - 1)))
+    bound = rounding.gamma(2 * x.shape[axis] + 16, rounding.unit_roundoff(x))
+    if off > bound:
+        raise ValueError(
+            f"{name} must sum to 1 within rounding ({bound:.1e}), got a sum off by "
+            f"{off:.3g}; give logits, or divide by the sum"
+        )
