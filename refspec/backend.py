@@ -20,6 +20,8 @@ Namespace = Any
 __all__ = [
     "Array",
     "Namespace",
+    "concatenate",
+    "device",
     "from_host",
     "named",
     "namespace",
@@ -117,7 +119,12 @@ def to_host(x: Array) -> np.ndarray:
 def from_host(x: np.ndarray, like: Array) -> Array:
     """Move a NumPy array to the namespace and device of `like`, dtype unchanged."""
     xp = namespace(like)
-    return xp.asarray(x, device=array_api_compat.device(like))
+    return xp.asarray(x, device=device(like))
+
+
+def device(x: Array) -> Any:
+    """Return the device that holds `x`."""
+    return array_api_compat.device(x)
 
 
 def scalar(x: Array) -> float:

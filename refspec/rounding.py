@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import scipy.special
 
@@ -160,7 +159,7 @@ def residual_radius(A: backend.Array, Q: backend.Array, values: backend.Array) -
     # |fl(AQ) - AQ| <= gamma_n |A||Q|, and || |A||Q| ||_F <= ||A||_F ||Q||_F
     norm_Q, norm_A = _frobenius(Q, xp), _frobenius(A, xp)
     defect = xp.matrix_transpose(Q) @ Q
-    defect = defect - xp.eye(n, dtype=A.dtype, device=_device(A))
+    defect = defect - xp.eye(n, dtype=A.dtype, device=backend.device(A))
     away = _frobenius(defect, xp) + gamma(n + 1, u) * norm_Q**2
     if not away < 1:
         return math.inf
@@ -171,9 +170,3 @@ def residual_radius(A: backend.Array, Q: backend.Array, values: backend.Array) -
 
 def _frobenius(x: backend.Array, xp: backend.Namespace) -> float:
     return math.sqrt(backend.scalar(xp.sum(x * x)))
-
-
-def _device(x: backend.Array) -> Any:
-    import array_api_compat
-
-    return array_api_compat.device(x)

@@ -1,0 +1,44 @@
+# make help lists the targets; every test target makes its own virtual environment.
+PYTHON ?= python3
+THREADS = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+help:            ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
+
+demo: .venv-demo/done       ## attribute the spectrum of the embedded network
+	mkdir -p out
+	.venv-demo/bin/refspec attribute --plot out/spectrum.png
+
+test: .venv-test/done       ## lint the layers and run the tests
+	.venv-test/bin/lint-imports
+	$(THREADS) .venv-test/bin/python -m pytest -n 2
+
+quick: .venv-test/done      ## the tests that take under a second
+	$(THREADS) .venv-test/bin/python -m pytest -n 2 -m "not slow"
+
+test-frameworks: .venv-frameworks/done  ## the tests against real deep-learning libraries
+	$(THREADS) .venv-frameworks/bin/python -m pytest tests/frameworks -o addopts="-ra --strict-markers"
+
+lint: .venv-test/done       ## ruff, mypy and the import contracts
+	.venv-test/bin/ruff check .
+	.venv-test/bin/ruff format --check .
+	.venv-test/bin/mypy
+	.venv-test/bin/lint-imports
+
+.venv-demo/done: setup.cfg
+	$(PYTHON) -m venv .venv-demo
+	.venv-demo/bin/pip install --quiet -e ".[all]"
+	touch $@
+
+.venv-test/done: setup.cfg
+	$(PYTHON) -m venv .venv-test
+	.venv-test/bin/pip install --quiet -e ".[test,lint]"
+	touch $@
+
+.venv-frameworks/done: setup.cfg
+	$(PYTHON) -m venv .venv-frameworks
+	.venv-frameworks/bin/pip install --quiet torch==2.13.0
+	.venv-frameworks/bin/pip install --quiet -e ".[frameworks]"
+	touch $@
+
+.PHONY: help demo test quick test-frameworks lint

@@ -1,0 +1,538 @@
+"""Second moments of features, errors and gradients, without forming the gradients.
+
+Stack the weighted vectors ``sqrt(w_{i,c,c'}) x_{i,c,c'}`` as the rows of X. The second
+moment is X'X (P x P), its Gram matrix X X' has the same non-zero eigenvalues. A row of
+gradients is a sum over positions of Kronecker products, errors (x) features, and all
+layers together are its concatenation, so that both matrices come from the two small
+factors of each layer: the Gram is a sum over layers of Hadamard products (Khatri-Rao),
+the primal blocks are contractions over samples of packed symmetric products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from refspec import backend
+from refspec.backend import Array
+from refspec.classes import Layer, Snapshot
+
+__all__ = [
+    "Factor",
+    "SecondMoment",
+    "empirical_fisher",
+    "errors",
+    "features",
+    "fisher",
+]
+
+_CHUNK = 2**25  # bytes of one temporary: large enough for GEMM, small beside the result
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Factor:
+    """The rows of one layer: ``sum_t roots[i, k, t] (x) features[i, t]``.
+
+    Parameters
+    ----------
+    roots : Array, shape (N, K, T, b)
+        ``sqrt(w)`` times the errors, or the weighted vectors themselves.
+    features : Array, shape (N, T, a), or None
+        None if the rows are the roots alone, raveled.
+    """
+
+    roots: Array
+    features: Array | None
+
+    @property
+    def dimension(self) -> int:
+        """Length of a row."""
+        _, _, T, b = self.roots.shape
+        return int(T * b if self.features is None else b * self.features.shape[2])
+
+    @property
+    def is_product(self) -> bool:
+        """Whether every row is one Kronecker product: a Khatri-Rao factor."""
+        return self.features is not None and self.roots.shape[2] == 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SecondMoment:
+    """X'X for rows X known through their factors, optionally with rows projected: X'QX.
+
+    Parameters
+    ----------
+    factors : tuple of Factor
+        One per layer; a row of X is their concatenation, P entries.
+    weights : Array, shape (N, K)
+        The w of each row; class means average with them.
+    offsets : tuple of int, length C + 1
+        Class c is ``offsets[c]:offsets[c + 1]`` of the samples.
+    scored : bool
+        Whether sum_c' sqrt(p) x = 0 is expected of every sample (K = C).
+    projection : callable or None
+        An orthogonal projection Q of the row index space, (N, K, m) to (N, K, m);
+        None is the identity.
+
+    Notes
+    -----
+    Theory: C1, C2.
+    """
+
+    factors: tuple[Factor, ...]
+    weights: Array
+    offsets: tuple[int, ...]
+    scored: bool = False
+    projection: Callable[[Array], Array] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows N K and columns P of X."""
+        N, K = self.weights.shape
+        return int(N * K), sum(f.dimension for f in self.factors)
+
+    def project(self, rows: Array) -> Array:
+        """Apply the projection to arrays over the rows, (N, K, m)."""
+        return rows if self.projection is None else self.projection(rows)
+
+    def matrix(self) -> Array:
+        """Return X'QX, shape (P, P). Cost O(N P^2), not N K P^2, for dense layers."""
+        if self.projection is not None:
+            return _symmetric(self.cross(self.project(_all_rows(self.factors))))
+        if all(f.is_product for f in self.factors):
+            return _packed_matrix(self.factors)
+        xp, total = backend.namespace(self.weights), None
+        for rows in _row_chunks(self.factors):
+            part = xp.matrix_transpose(rows) @ rows
+            total = part if total is None else total + part
+        return _symmetric(total)
+
+    def gram(self) -> Array:
+        """Return the Gram matrix QXX'Q, shape (N K, N K), without forming X."""
+        n, xp = self.shape[0], backend.namespace(self.weights)
+        every = xp.arange(n, device=backend.device(self.weights))
+        K = gram_rows(self.factors, every)
+        if self.projection is not None:
+            shape = (*self.weights.shape, n)
+            K = xp.reshape(self.project(xp.reshape(K, shape)), (n, n))
+            K = xp.matrix_transpose(K)
+            K = xp.reshape(self.project(xp.reshape(K, shape)), (n, n))
+        return _symmetric(K)
+
+    def diagonal(self) -> Array:
+        """Return the squared norms of the rows of X, shape (N, K)."""
+        return sum((_squares(f) for f in self.factors[1:]), _squares(self.factors[0]))
+
+    def trace(self) -> float:
+        """Return the trace, the sum of all eigenvalues."""
+        xp = backend.namespace(self.weights)
+        if self.projection is None:
+            return backend.scalar(xp.sum(self.diagonal()))
+        total = 0.0
+        for f in self.factors:  # columns of X layer by layer, never all of them
+            for rows in _column_chunks(f):
+                total += backend.scalar(xp.sum(self.project(rows) ** 2))
+        return total
+
+    def matvec(self, v: Array) -> Array:
+        """Return X'QX v for v of shape (P,) or (P, m). Cost O(N K b m + N a b m)."""
+        xp = backend.namespace(v, self.weights)
+        columns = v if len(v.shape) == 2 else v[:, None]
+        out = self.cross(self.project(self.dot(columns)))
+        return out if len(v.shape) == 2 else xp.reshape(out, v.shape)
+
+    def dot(self, V: Array) -> Array:
+        """Return X V, shape (N, K, m), for V of shape (P, m)."""
+        parts, start = [], 0
+        for f in self.factors:
+            parts.append(_dot(f, V[start : start + f.dimension, :]))
+            start += f.dimension
+        return sum(parts[1:], parts[0])
+
+    def cross(self, Z: Array) -> Array:
+        """Return X'Z, shape (P, m), for Z over the rows, (N, K, m)."""
+        return backend.concatenate(_cross(f, Z) for f in self.factors)
+
+
+def features(snapshot: Snapshot, layer: str) -> SecondMoment:
+    """Return the second moment of the features entering a layer (K = 1).
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        N samples.
+    layer : str
+        Its name. Positions are raveled into one vector of T a features.
+
+    Returns
+    -------
+    SecondMoment
+        sum_i s_i h_i h_i', s the sample weights.
+
+    Notes
+    -----
+    Theory: C1. Papyan (2020), section 4: features are indexed (i, c).
+
+    Examples
+    --------
+    >>> import refspec
+    >>> features(refspec.datasets.digits_mlp(), "fc1").shape[1]
+    65
+    """
+    xp, h = backend.namespace(snapshot.probabilities), snapshot.layer(layer).features
+    s = snapshot.sample_weights
+    roots = xp.reshape(h, (h.shape[0], 1, 1, -1)) * xp.sqrt(s)[:, None, None, None]
+    return SecondMoment((Factor(roots, None),), s[:, None], snapshot.offsets)
+
+
+def errors(snapshot: Snapshot, layer: str) -> SecondMoment:
+    """Return the second moment of the errors coming back to a layer (K = C).
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        N samples, C classes.
+    layer : str
+        Its name. Positions are raveled into one vector of T b errors.
+
+    Returns
+    -------
+    SecondMoment
+        sum_{i,c'} s_i p_{i,c'} delta delta'.
+
+    Notes
+    -----
+    Theory: C1. Papyan (2020), section 5: errors are indexed (i, c, c').
+
+    Examples
+    --------
+    >>> import refspec
+    >>> errors(refspec.datasets.digits_mlp(), "fc1").scored
+    True
+    """
+    weights, (root,) = _weighted(snapshot, [snapshot.layer(layer).errors])
+    return SecondMoment((Factor(root, None),), weights, snapshot.offsets, scored=True)
+
+
+def fisher(snapshot: Snapshot, layers: Sequence[str] | None = None) -> SecondMoment:
+    r"""Return the Fisher information: the second moment of the extended gradients.
+
+    It equals the Gauss-Newton matrix of the cross-entropy; labels are averaged over
+    the model's own probabilities (it is not the empirical Fisher).
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        N samples, C classes.
+    layers : sequence of str, optional
+        Names of the layers to concatenate; all of them by default.
+
+    Returns
+    -------
+    SecondMoment
+        :math:`\sum_{i,c'} s_i p_{i,c'} g_{i,c'} g_{i,c'}'`, P the parameters.
+
+    Notes
+    -----
+    Theory: C1, C2, C3. Papyan (2020), eq. (6.2) weights, (7.5) layer blocks.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> snapshot = refspec.datasets.digits_mlp()
+    >>> total = fisher(snapshot).trace()
+    >>> total > fisher(snapshot, ["fc1"]).trace() > 0
+    True
+    """
+    chosen = _layers(snapshot, layers)
+    weights, roots = _weighted(snapshot, [x.errors for x in chosen])
+    pairs = zip(roots, chosen, strict=True)
+    factors = tuple(Factor(root, x.features) for root, x in pairs)
+    return SecondMoment(factors, weights, snapshot.offsets, scored=True)
+
+
+def empirical_fisher(
+    snapshot: Snapshot, layers: Sequence[str] | None = None
+) -> SecondMoment:
+    """Return the second moment of the ordinary gradients, at the observed labels.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        N samples, C classes.
+    layers : sequence of str, optional
+        Names of the layers to concatenate; all of them by default.
+
+    Returns
+    -------
+    SecondMoment
+        sum_i s_i g_{i,c} g_{i,c}', K = 1: one gradient a sample.
+
+    Notes
+    -----
+    Theory: C4: it is not the Fisher information, however well the network fits.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> empirical_fisher(refspec.datasets.digits_mlp()).weights.shape[1]
+    1
+    """
+    xp, s = backend.namespace(snapshot.probabilities), snapshot.sample_weights
+    root, factors = xp.sqrt(s)[:, None, None, None], []
+    for x in _layers(snapshot, layers):
+        own = [x.errors[i:j, c : c + 1, ...] for c, i, j in classes_of(snapshot)]
+        factors.append(Factor(backend.concatenate(own) * root, x.features))
+    return SecondMoment(tuple(factors), s[:, None], snapshot.offsets)
+
+
+def classes_of(x: Snapshot | SecondMoment) -> Iterator[tuple[int, int, int]]:
+    """Yield (c, start, stop) for every class."""
+    yield from zip(range(len(x.offsets)), x.offsets, x.offsets[1:], strict=False)
+
+
+def score_reduced(moment: SecondMoment) -> tuple[tuple[Factor, ...], float]:
+    r"""Return factors with C - 1 rows a sample in place of C, and the trace left out.
+
+    Notes
+    -----
+    Theory: C5. With u_i = sqrt(p_i), a unit vector, every sample's rows X_i satisfy
+    u_i'X_i = 0. The Householder reflection that takes u_i to -e_c (c the true class)
+    then acts on them as :math:`Y_{c'} = X_{c'} - u_{c'} (1 + u_c)^{-1} X_c`, c' != c:
+    no cancellation, C - 1 rows, the same second moment. In data with rounding errors
+    the identity fails a little; what is left out is the second moment of u_i'X_i,
+    positive semidefinite, of the returned trace.
+    """
+    xp, unit = backend.namespace(moment.weights), unit_weights(moment)
+    reduced, dropped = [], []
+    for f in moment.factors:
+        scores = xp.sum(unit[:, :, None, None] * f.roots, axis=1, keepdims=True)
+        dropped.append(Factor(scores, f.features))
+        blocks = []
+        for c, i, j in classes_of(moment):
+            rows, u = f.roots[i:j, ...], unit[i:j, :, None, None]
+            own = (scores[i:j, ...] + rows[:, c : c + 1, ...]) / (
+                1 + u[:, c : c + 1, ...]
+            )
+            others = without(rows, c) - without(u, c) * own
+            blocks.append(others)
+        reduced.append(Factor(backend.concatenate(blocks), f.features))
+    left_out = sum(backend.scalar(xp.sum(_squares(f))) for f in dropped)
+    return tuple(reduced), left_out
+
+
+def unit_weights(moment: SecondMoment) -> Array:
+    """Return u_i = sqrt(w_i) / ||sqrt(w_i)||, shape (N, K), e_1 for a zero weight."""
+    xp, w = backend.namespace(moment.weights), moment.weights
+    total = xp.sum(w, axis=1, keepdims=True)
+    first = xp.astype(xp.arange(w.shape[1], device=backend.device(w)) == 0, w.dtype)
+    safe = xp.where(total > 0, total, xp.ones_like(total))
+    return xp.where(total > 0, xp.sqrt(w / safe), first[None, :])
+
+
+def without(x: Array, c: int) -> Array:
+    """Return x with entry c of axis 1 left out."""
+    xp = backend.namespace(x)
+    return xp.concat([x[:, :c, ...], x[:, c + 1 :, ...]], axis=1)
+
+
+def gram_rows(factors: Sequence[Factor], pivots: Array) -> Array:
+    """Return rows `pivots` of the Gram matrix X X', shape (m, N K)."""
+    parts = (_gram_rows(f, pivots) for f in factors)
+    total = next(parts)
+    for part in parts:
+        total = total + part
+    return total
+
+
+def explicit(factors: Sequence[Factor], budget: float) -> tuple[Factor, ...]:
+    """Multiply out layers with positions whose rows together fit in `budget` bytes."""
+    out = []
+    for f in factors:
+        N, K = f.roots.shape[:2]
+        size = N * K * f.dimension * 8
+        if f.features is not None and not f.is_product and size <= budget:
+            xp, budget = backend.namespace(f.roots), budget - size
+            rows = backend.concatenate(_row_chunks([f]))
+            f = Factor(xp.reshape(rows, (N, K, 1, f.dimension)), None)
+        out.append(f)
+    return tuple(out)
+
+
+def _layers(snapshot: Snapshot, names: Sequence[str] | None) -> tuple[Layer, ...]:
+    """Return the layers called `names`, or all."""
+    return snapshot.layers if names is None else tuple(map(snapshot.layer, names))
+
+
+def _weighted(snapshot: Snapshot, values: Sequence[Array]) -> tuple[Array, list[Array]]:
+    """Return w = s p, shape (N, C), and sqrt(w) times each array of errors."""
+    xp = backend.namespace(snapshot.probabilities)
+    s, p = snapshot.sample_weights, snapshot.probabilities
+    root = xp.sqrt(s)[:, None] * xp.sqrt(p)  # the product s p could underflow
+    return s[:, None] * p, [x * root[:, :, None, None] for x in values]
+
+
+def _squares(f: Factor) -> Array:
+    """Return ||row||^2, shape (N, K)."""
+    xp = backend.namespace(f.roots)
+    if f.features is None:
+        return xp.sum(f.roots * f.roots, axis=(2, 3))
+    if f.is_product:
+        size = xp.sum(f.features * f.features, axis=(1, 2))
+        return xp.sum(f.roots * f.roots, axis=(2, 3)) * size[:, None]
+    squares = [xp.sum(rows * rows, axis=1) for rows in _row_chunks([f])]
+    return xp.reshape(backend.concatenate(squares), f.roots.shape[:2])
+
+
+def _dot(f: Factor, V: Array) -> Array:
+    """Return X V for one factor: errors . (V features), shape (N, K, m)."""
+    xp, m = backend.namespace(f.roots, V), V.shape[1]
+    N, K, T, b = f.roots.shape
+    flat = xp.reshape(f.roots, (N, K, T * b))
+    if f.features is None:
+        return xp.reshape(xp.reshape(flat, (N * K, T * b)) @ V, (N, K, m))
+    a = f.features.shape[2]
+    maps = xp.permute_dims(xp.reshape(V, (b, a, m)), (1, 0, 2))
+    image = xp.reshape(f.features, (N * T, a)) @ xp.reshape(maps, (a, b * m))
+    return flat @ xp.reshape(image, (N, T * b, m))
+
+
+def _cross(f: Factor, Z: Array) -> Array:
+    """Return X'Z for one factor: sum_i (Z' errors)_i (x) features_i, shape (P, m)."""
+    xp, m = backend.namespace(f.roots, Z), Z.shape[2]
+    N, K, T, b = f.roots.shape
+    if f.features is None:
+        flat = xp.reshape(f.roots, (N * K, T * b))
+        return xp.matrix_transpose(flat) @ xp.reshape(Z, (N * K, m))
+    a = f.features.shape[2]
+    back = xp.matrix_transpose(xp.reshape(f.roots, (N, K, T * b))) @ Z
+    back = xp.reshape(back, (N * T, b * m))
+    image = xp.matrix_transpose(back) @ xp.reshape(f.features, (N * T, a))
+    image = xp.permute_dims(xp.reshape(image, (b, m, a)), (0, 2, 1))
+    return xp.reshape(image, (b * a, m))
+
+
+def _gram_rows(f: Factor, pivots: Array) -> Array:
+    """Rows of one layer's Gram: (errors . errors) o (features . features)."""
+    xp, m = backend.namespace(f.roots), pivots.shape[0]
+    N, K, T, b = f.roots.shape
+    flat = xp.reshape(f.roots, (N * K, T * b))
+    if f.features is None:
+        return xp.take(flat, pivots, axis=0) @ xp.matrix_transpose(flat)
+    samples = pivots // K
+    if f.is_product:
+        h = f.features[:, 0, :]
+        inner = xp.take(h, samples, axis=0) @ xp.matrix_transpose(h)
+        outer = xp.take(flat, pivots, axis=0) @ xp.matrix_transpose(flat)
+        outer = xp.reshape(outer, (m, N, K)) * inner[:, :, None]
+        return xp.reshape(outer, (m, N * K))
+    errors = xp.reshape(xp.take(flat, pivots, axis=0), (m, T, b))
+    chosen = xp.matrix_transpose(errors) @ xp.take(f.features, samples, axis=0)
+    chosen = xp.reshape(chosen, (m, -1))
+    parts = [chosen @ xp.matrix_transpose(rows) for rows in _row_chunks([f])]
+    return xp.concat(parts, axis=1)
+
+
+def _row_chunks(factors: Sequence[Factor]) -> Iterator[Array]:
+    """Yield explicit rows of X, a few samples at a time, shape (m K, P)."""
+    xp = backend.namespace(factors[0].roots)
+    N, K = factors[0].roots.shape[:2]
+    step = max(1, _CHUNK // (8 * K * sum(f.dimension for f in factors)))
+    for i in range(0, N, step):
+        parts = []
+        for f in factors:
+            roots = f.roots[i : min(i + step, N), ...]
+            n, _, T, b = roots.shape
+            if f.features is None:
+                parts.append(xp.reshape(roots, (n * K, T * b)))
+            else:
+                left = xp.reshape(xp.matrix_transpose(roots), (n, K * b, T))
+                rows = left @ f.features[i : min(i + step, N), ...]
+                parts.append(xp.reshape(rows, (n * K, f.dimension)))
+        yield backend.concatenate(parts, axis=1)
+
+
+def _all_rows(factors: Sequence[Factor]) -> Array:
+    """Return X explicitly, shape (N, K, P): only for projected primal matrices."""
+    xp = backend.namespace(factors[0].roots)
+    rows = backend.concatenate(_row_chunks(factors))
+    return xp.reshape(rows, (*factors[0].roots.shape[:2], -1))
+
+
+def _column_chunks(f: Factor) -> Iterator[Array]:
+    """Yield columns of X, a few outputs b at a time, shape (N, K, m)."""
+    xp = backend.namespace(f.roots)
+    N, K, T, b = f.roots.shape
+    if f.features is None:
+        yield xp.reshape(f.roots, (N, K, T * b))
+        return
+    a = f.features.shape[2]
+    step = max(1, _CHUNK // (8 * N * K * a))
+    for j in range(0, b, step):
+        part = xp.matrix_transpose(f.roots[:, :, :, j : min(j + step, b)])
+        rows = part @ f.features[:, None, ...]
+        yield xp.reshape(rows, (N, K, -1))
+
+
+def _packed_matrix(factors: Sequence[Factor]) -> Array:
+    """Assemble X'X of Khatri-Rao factors block by block, each written once.
+
+    Block (l, m) is sum_i D_i (x) h_i^l h_i^m' with D_i = sum_k root_ik^l root_ik^m': a
+    product over samples only, K times fewer rows than X has. In a diagonal block both
+    factors are symmetric, and their triangles alone are multiplied.
+    """
+    xp = backend.namespace(factors[0].roots)
+    sizes = [f.dimension for f in factors]
+    ends = np.cumsum([0, *sizes]).tolist()
+    like = factors[0].roots
+    total = xp.empty(
+        (ends[-1], ends[-1]), dtype=like.dtype, device=backend.device(like)
+    )
+    for m, right in enumerate(factors):
+        for n, left in enumerate(factors[: m + 1]):
+            block = _packed_block(left, right, n == m)
+            total[ends[n] : ends[n + 1], ends[m] : ends[m + 1]] = block
+            if n < m:
+                mirror = xp.matrix_transpose(block)
+                total[ends[m] : ends[m + 1], ends[n] : ends[n + 1]] = mirror
+    return total
+
+
+def _packed_block(left: Factor, right: Factor, diagonal: bool) -> Array:
+    """Return one block of X'X, shape (b_l a_l, b_m a_m)."""
+    xp = backend.namespace(left.roots)
+    e, f = left.roots[:, :, 0, :], right.roots[:, :, 0, :]
+    g, h = left.features[:, 0, :], right.features[:, 0, :]  # type: ignore[index]
+    (b, a), (B, A) = (e.shape[2], g.shape[1]), (f.shape[2], h.shape[1])
+    pick_e = _triangle(b, e) if diagonal else None
+    pick_h = _triangle(a, g) if diagonal else None
+    step, out = max(1, _CHUNK // (8 * (b * B + a * A))), None
+    for i in range(0, e.shape[0], step):
+        s = slice(i, min(i + step, e.shape[0]))
+        outer = xp.reshape(xp.matrix_transpose(e[s, ...]) @ f[s, ...], (-1, b * B))
+        inner = xp.reshape(g[s, :, None] * h[s, None, :], (-1, a * A))
+        if pick_e is not None and pick_h is not None:
+            outer = xp.take(outer, pick_e[0], axis=1)
+            inner = xp.take(inner, pick_h[0], axis=1)
+        part = xp.matrix_transpose(outer) @ inner
+        out = part if out is None else out + part
+    if pick_e is not None and pick_h is not None:  # unpack both triangles
+        out = xp.take(xp.take(out, pick_h[1], axis=1), pick_e[1], axis=0)
+    out = xp.permute_dims(xp.reshape(out, (b, B, a, A)), (0, 2, 1, 3))
+    return xp.reshape(out, (b * a, B * A))
+
+
+def _triangle(n: int, like: Array) -> tuple[Array, Array]:
+    """Return the triangle's places in a raveled (n, n), and every entry's in it."""
+    rows, columns = np.tril_indices(n)
+    place = np.empty((n, n), dtype=np.int64)
+    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
+    pack, unpack = rows * n + columns, place.reshape(-1)
+    return backend.from_host(pack, like), backend.from_host(unpack, like)
+
+
+def _symmetric(x: Array) -> Array:
+    """Return (x + x') / 2: symmetric to the bit."""
+    return (x + backend.namespace(x).matrix_transpose(x)) / 2

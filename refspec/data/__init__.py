@@ -1,0 +1,1 @@
+"""Exports that come with refspec; read them through `refspec.datasets`."""

@@ -1,0 +1,1 @@
+"""Exporters, one module per framework; the core imports none of them."""

@@ -1,0 +1,393 @@
+"""Export a PyTorch classifier: features and errors of its linear and conv modules.
+
+Forward hooks see what enters each module; C backward passes over the whole batch, one
+for each label c', give the derivative of ``-log_softmax(logits)[c']`` with respect to
+what leaves it. In eval mode samples do not interact, so row n of the batch's
+derivative belongs to sample n.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refspec._version import __version__
+from refspec.classes import Snapshot
+from refspec.containers import write
+from refspec.export import assemble
+from refspec.schema import PARAMETERS, SCHEMA
+
+try:
+    import torch
+    from rich.console import Console
+    from rich.progress import Progress
+    from torch import Tensor, nn
+
+    from refspec.exporters.torch_sequential import sequential_operations
+except ImportError as error:
+    raise ImportError(
+        "the PyTorch exporter needs torch and rich, which are not installed; "
+        "pip install 'refspec[torch]'"
+    ) from error
+
+__all__ = ["export"]
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def export(
+    model: nn.Module,
+    loader: Iterable[tuple[Any, Any]],
+    path: str | os.PathLike[str] | None,
+    layers: Sequence[str] | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    class_names: Sequence[str] | None = None,
+    progress: bool = True,
+) -> Path | Snapshot:
+    """Write an export of a classifier over the samples of a loader.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Gives logits (batch, C) for a batch of inputs; any graph.
+    loader : iterable of (inputs, labels)
+        Batches; labels are integers in 0..C-1, every class present.
+    path : path or None
+        Ends in `.npz` or `.zarr`; a Zarr group is written batch by batch, so the
+        export never sits in memory. None returns the Snapshot instead.
+    layers : sequence of str, optional
+        Names of modules (as in ``model.named_modules()``), each an ungrouped
+        Linear, Conv1d, Conv2d or Conv3d; all of them by default.
+    dtype : torch.float32 or torch.float64, optional
+        Run a copy of the model in this precision; by default the model as it is.
+    class_names : sequence of str, optional
+        C names, for the manifest.
+    progress : bool
+        Show a bar, on a terminal only.
+
+    Returns
+    -------
+    Path or Snapshot
+        The path, or the Snapshot if `path` is None.
+
+    Raises
+    ------
+    ValueError
+        If a module cannot be exported (grouped, shared, padded otherwise than by
+        zeros, or no part of the forward pass; it is named), or the batches are not as
+        above. Nothing is left behind.
+    ExportError
+        If the path cannot be written.
+
+    Notes
+    -----
+    The seed of pass c' is ``p - e_c'`` with entry c' computed as minus the sum of the
+    other probabilities, in float64 from the logits, so that the small errors of a
+    fitted network keep their relative accuracy. The model runs in eval mode and is
+    given back as it was. A sequential model of operations known to `refspec.models` is
+    stored with it, weights and inputs. Cost: one forward and C backward passes a batch.
+
+    References
+    ----------
+    Papyan, "Traces of Class/Cross-Class Structure Pervade Deep Learning Spectra", JMLR
+    21(252), 2020: extended gradients (i, c, c').
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    >>> batch = torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 1])
+    >>> [layer.errors.shape for layer in export(model, [batch], None).layers]
+    [(5, 2, 1, 4), (5, 2, 1, 2)]
+    """
+    if dtype not in (None, torch.float32, torch.float64):
+        raise ValueError(
+            f"dtype must be torch.float32, torch.float64 or None, got {dtype}; "
+            "use one of these"
+        )
+    _expect_samplewise(model)
+    if dtype is not None:
+        model = copy.deepcopy(model).to(dtype)
+    chosen = _choose(model, layers)
+    batches = iter(loader)
+    first = next(batches, None)
+    if first is None:
+        raise ValueError("loader must give at least one batch, got none; check it")
+    manifest: dict[str, Any] = {
+        "schema": SCHEMA,
+        "framework": "torch",
+        "versions": {"torch": str(torch.__version__), "refspec": __version__},
+        "architecture": repr(model),
+        "loss": "cross_entropy",
+        "layers": list(chosen),
+    }
+    if class_names is not None:
+        manifest["class_names"] = [str(x) for x in class_names]
+    operations = sequential_operations(model, torch.as_tensor(first[0]).ndim)
+    parameters = {}
+    if operations is not None:
+        manifest["operations"] = operations
+        names = {x.get(role) for x in operations for role in ("weight", "bias")}
+        for name in sorted(names - {None}):
+            parameters[PARAMETERS + name] = _host(model.get_parameter(name))
+    total = len(loader) if hasattr(loader, "__len__") else None
+    console = Console(stderr=True)
+    bar = Progress(
+        console=console, disable=not (progress and console.is_terminal), transient=True
+    )
+    with _evaluating(model), _watching(chosen) as seen, bar:
+        batches = itertools.chain([first], batches)
+        rows = _rows(model, seen, chosen, batches, operations is not None)
+        shown = bar.track(rows, total=total, description="exporting")
+        if path is not None:
+            return write(path, manifest, shown, parameters)
+        parts = list(shown)
+    arrays = {key: np.concatenate([x[key] for x in parts]) for key in parts[0]}
+    return assemble(manifest, arrays | parameters)
+
+
+def _choose(model: nn.Module, layers: Sequence[str] | None) -> dict[str, nn.Module]:
+    """Return the modules to export by name; refuse those that cannot be."""
+    there = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, *_CONVOLUTIONS))
+    }
+    names = list(there) if layers is None else list(layers)
+    unknown = [name for name in names if name not in there]
+    if unknown or not names or len(set(names)) < len(names):
+        raise ValueError(
+            f"layers must be names, each once, among {list(there)} (modules of kind "
+            f"Linear, Conv1d, Conv2d, Conv3d), got {unknown or names}; correct them"
+        )
+    owners: dict[int, set[int]] = {}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), set()).add(id(module))
+    for name in names:
+        module = there[name]
+        for parameter in module.parameters(recurse=False):
+            if isinstance(parameter, nn.parameter.UninitializedParameter):
+                raise _refusal(name, "is lazy and has no weights yet")
+            if len(owners[id(parameter)]) > 1:
+                raise _refusal(name, "shares a parameter with another module")
+            if parameter.dtype not in (torch.float32, torch.float64):
+                raise _refusal(
+                    name, f"is {parameter.dtype}; export with dtype=torch.float32"
+                )
+        if getattr(module, "groups", 1) != 1:
+            raise _refusal(name, f"is a convolution of {module.groups} groups")
+        if getattr(module, "padding_mode", "zeros") != "zeros":
+            raise _refusal(name, f"pads by {module.padding_mode!r}, not by zeros")
+    return {name: there[name] for name in names}
+
+
+def _refusal(name: str, why: str) -> ValueError:
+    return ValueError(
+        f"module {name!r} {why}; an export holds ungrouped Linear and Conv modules, "
+        "each used once in a forward pass, on the batch; omit it with layers=[...]"
+    )
+
+
+def _expect_samplewise(model: nn.Module) -> None:
+    """Refuse normalisation over the batch, which mixes samples even in eval mode."""
+    for name, module in model.named_modules():
+        if (
+            isinstance(module, nn.modules.batchnorm._BatchNorm)
+            and module.running_mean is None
+        ):
+            raise ValueError(
+                f"module {name!r} normalises over the batch in eval mode too, so the "
+                "errors of one sample depend on the others; use track_running_stats"
+            )
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Put the model in eval mode with gradients on, and every flag back after."""
+    flags = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        for module, training in flags:
+            module.training = training
+
+
+@contextmanager
+def _watching(
+    chosen: dict[str, nn.Module],
+) -> Iterator[dict[str, list[tuple[np.ndarray, Tensor]]]]:
+    """Yield a mapping that each forward pass fills with (features, output) by name."""
+    seen: dict[str, list[tuple[np.ndarray, Tensor]]] = {}
+    handles = []
+
+    def watch(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
+            features = _features(name, module, args[0] if args else kwargs["input"])
+            if not output.requires_grad:
+                output.requires_grad_()
+            seen.setdefault(name, []).append((features, output))
+            return output.clone()  # an in-place operation that follows spares ours
+
+        return hook
+
+    try:
+        for name, module in chosen.items():
+            handles.append(module.register_forward_hook(watch(name), with_kwargs=True))
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _rows(
+    model: nn.Module,
+    seen: dict[str, list[tuple[np.ndarray, Tensor]]],
+    chosen: dict[str, nn.Module],
+    batches: Iterable[tuple[Any, Any]],
+    with_inputs: bool,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the arrays of the schema batch by batch."""
+    weight = next(iter(chosen.values())).weight
+    counts: Any = 0
+    for step, (given, labels) in enumerate(batches):
+        inputs = torch.as_tensor(given, device=weight.device)
+        if inputs.is_floating_point():
+            inputs = inputs.to(weight.dtype)
+        if not len(inputs):
+            raise ValueError(f"batch {step} must hold a sample, got none; drop it")
+        row = {"model/inputs": _host(inputs)} if with_inputs else {}
+        seen.clear()
+        logits = model(inputs)
+        row |= _outputs(step, logits, labels, len(inputs))
+        counts = counts + np.bincount(row["labels"], minlength=logits.shape[1])
+        for k, name in enumerate(chosen):
+            if len(seen.get(name, ())) != 1:
+                times = len(seen.get(name, ()))
+                raise _refusal(name, f"is called {times} times in one forward pass")
+            if seen[name][0][0].shape[0] != len(inputs):
+                raise _refusal(name, "does not see the batch on its first axis")
+            row[f"layers/{k}/features"] = seen[name][0][0]
+        for k, errors in enumerate(_errors(logits, seen, chosen)):
+            row[f"layers/{k}/errors"] = errors
+        for key, x in row.items():
+            if not np.all(np.isfinite(x)):
+                raise ValueError(
+                    f"{key} (layers are {list(chosen)}) must be finite, got nan or "
+                    f"infinite values in batch {step}; look for a diverged network"
+                )
+        yield row
+    if not np.all(counts):
+        raise ValueError(
+            f"every class 0..{len(counts) - 1} must have a sample, got none for "
+            f"{np.flatnonzero(counts == 0).tolist()}; add samples to the loader"
+        )
+
+
+def _outputs(step: int, logits: Any, labels: Any, n: int) -> dict[str, np.ndarray]:
+    """Check what a batch gives and return its labels and logits."""
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != n:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits)
+        raise ValueError(
+            f"model must give logits of shape (batch, C) with batch = {n}, got {got}; "
+            "wrap it so that it does"
+        )
+    C = logits.shape[1]
+    if C < 2:
+        raise ValueError(
+            "model must give C >= 2 logits, got 1; give a binary classifier both, "
+            "(0, z) for a single logit z"
+        )
+    host = torch.as_tensor(labels).cpu().numpy()
+    if host.shape != (n,) or host.dtype.kind not in "iu":
+        raise ValueError(
+            f"labels must be integers of shape (batch,) = ({n},), got {host.dtype} of "
+            f"shape {host.shape} in batch {step}; give class indices"
+        )
+    if host.min() < 0 or host.max() >= C:
+        raise ValueError(
+            f"labels must lie in 0..C-1 = 0..{C - 1}, got {host.min()}..{host.max()} "
+            f"in batch {step}; number the classes from 0"
+        )
+    return {"labels": host.astype(np.int64), "logits": _host(logits)}
+
+
+def _errors(
+    logits: Tensor,
+    seen: dict[str, list[tuple[np.ndarray, Tensor]]],
+    chosen: dict[str, nn.Module],
+) -> list[np.ndarray]:
+    """Return errors (n, C, T, b) of each module by one backward pass per label."""
+    n, C = logits.shape
+    outputs = [seen[name][0][1] for name in chosen]
+    p = torch.softmax(logits.detach().to(torch.float64), dim=1)
+    found: list[list[np.ndarray]] = [[] for _ in outputs]
+    for c in range(C):
+        seed = p.clone()
+        seed[:, c] = 0
+        seed[:, c] = -seed.sum(dim=1)
+        gradients: Sequence[Tensor | None] = [None] * len(outputs)
+        if logits.requires_grad:
+            gradients = torch.autograd.grad(
+                logits,
+                outputs,
+                seed.to(logits.dtype),
+                retain_graph=c < C - 1,
+                allow_unused=True,
+            )
+        for name, gradient, rows in zip(chosen, gradients, found, strict=True):
+            if gradient is None:
+                raise _refusal(name, "does not reach the logits")
+            if isinstance(chosen[name], _CONVOLUTIONS):
+                gradient = gradient.flatten(2).transpose(1, 2)
+            rows.append(_host(gradient.reshape(n, -1, gradient.shape[-1])))
+    return [np.stack(rows, axis=1) for rows in found]
+
+
+@torch.no_grad()
+def _features(name: str, module: nn.Module, x: Tensor) -> np.ndarray:
+    """Return inputs (n, T, a) of a module, patches of a convolution, bias appended."""
+    convolution = isinstance(module, _CONVOLUTIONS)
+    if x.ndim < 2 or (convolution and x.ndim != len(module.kernel_size) + 2):
+        raise _refusal(name, "is given one sample without a batch axis")
+    x = _patches(module, x) if convolution else x
+    x = x.reshape(len(x), -1, x.shape[-1])
+    if module.bias is not None:
+        x = torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)
+    return _host(x)
+
+
+def _patches(module: nn.Module, x: Tensor) -> Tensor:
+    """Unfold (n, in, *space) into (n, T, in k...), the order of weight.reshape(b, -1).
+
+    So a convolution is ``patches @ weight.reshape(b, -1).T``, in any dimension.
+    """
+    n, dims = len(x), len(module.kernel_size)
+    for axis, (k, s, d) in enumerate(
+        zip(module.kernel_size, module.stride, module.dilation, strict=True), start=2
+    ):
+        pad = module.padding[axis - 2] if isinstance(module.padding, tuple) else 0
+        around = [pad, pad]
+        if module.padding == "same":  # the odd one goes to the end, as in torch
+            around = [d * (k - 1) // 2, d * (k - 1) - d * (k - 1) // 2]
+        x = nn.functional.pad(x, [0, 0] * (x.ndim - 1 - axis) + around)
+        x = x.unfold(axis, d * (k - 1) + 1, s)[..., ::d]
+    space, kernel = range(2, 2 + dims), range(2 + dims, 2 + 2 * dims)
+    x = x.permute(0, *space, 1, *kernel)
+    return x.reshape(n, math.prod(x.shape[1 : 1 + dims]), -1)
+
+
+def _host(x: Tensor) -> np.ndarray:
+    """Copy to the host in float64 or, if narrower, float32."""
+    kind = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return x.detach().to("cpu", kind, copy=True).numpy()

@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+
+import refspec
+from refspec import attribution, backend, coordinates, curvature, rounding, spectra
+
+U = 2.0**-53
+
+
+def net(asarray=np.asarray, T=1, seed=0, sizes=(4, 3, 2), dims=((3, 2), (2, 3))):
+    """Random layers whose errors obey the score identity: errors = J'(p - e)."""
+    rng = np.random.default_rng(seed)
+    N, C = sum(sizes), len(sizes)
+    logits = 3 * rng.standard_normal((N, C))
+    p = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
+    seeds = p[:, None, :] - np.eye(C)
+    layers = []
+    for k, (a, b) in enumerate(dims):
+        J = rng.standard_normal((N, C, T * b))
+        errors = (seeds @ J).reshape(N, C, T, b)
+        h = rng.standard_normal((N, T, a))
+        layers.append(refspec.Layer(f"l{k}", asarray(h), asarray(errors)))
+    labels = np.repeat(np.arange(C), sizes)
+    return refspec.snapshot(layers, labels, logits=asarray(logits))
+
+
+def rows_of(snapshot):
+    """Every row sqrt(w) sum_t errors (x) features, by loops."""
+    p = backend.to_host(snapshot.probabilities)
+    N, C = p.shape
+    rows = []
+    for i in range(N):
+        for k in range(C):
+            parts = []
+            for x in snapshot.layers:
+                h, e = backend.to_host(x.features), backend.to_host(x.errors)
+                T = h.shape[1]
+                g = sum(np.outer(e[i, k, t], h[i, t]) for t in range(T))
+                parts.append(g.ravel() * np.sqrt(p[i, k] / N))
+            rows.append(np.concatenate(parts))
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("T", [1, 3])
+def test_every_view_of_the_fisher_agrees(asarray, T):
+    snapshot = net(asarray, T)
+    moment, X = curvature.fisher(snapshot), rows_of(snapshot)
+    trace = (X * X).sum()
+    bound = 4 * rounding.second_moment_radius(sum(X.shape) + 20, trace, U)
+    host = backend.to_host
+    assert np.abs(host(moment.matrix()) - X.T @ X).max() <= bound
+    assert np.abs(host(moment.gram()) - X @ X.T).max() <= bound
+    assert abs(moment.trace() - trace) <= bound
+    v = np.random.default_rng(1).standard_normal(X.shape[1])
+    out = host(moment.matvec(asarray(v)))
+    assert np.abs(out - X.T @ (X @ v)).max() <= bound * np.linalg.norm(v)
+    order = np.kron  # the swapped order is another matrix
+    x = snapshot.layers[0]
+    h, e = host(x.features)[0, 0], host(x.errors)[0, 0, 0]
+    assert np.abs(order(h, e) - order(e, h)).max() > bound
+
+
+@pytest.mark.parametrize("T", [1, 3])
+def test_reduced_rows_and_dual_side_keep_the_spectrum(asarray, T):
+    snapshot = net(asarray, T)
+    moment, X = curvature.fisher(snapshot), rows_of(snapshot)
+    factors, left_out = curvature.score_reduced(moment)
+    assert left_out <= rounding.second_moment_radius(100, moment.trace(), U)
+    assert factors[0].roots.shape[1] == 2
+    dual = coordinates._dual(moment, np.random.default_rng(0))
+    primal = coordinates._primal(moment)
+    truth = np.linalg.svd(X, compute_uv=False) ** 2
+    for at in (primal, dual):
+        found = spectra.spectrum(at, certify=True)
+        values = np.zeros(len(truth) + 50)
+        computed = backend.to_host(found.values)
+        values[: len(computed)] = computed
+        padded = np.concatenate([truth, np.zeros(50)])
+        assert np.abs(values - padded).max() <= 2 * found.radius
+        assert not np.abs(values * 1.01 - padded).max() <= 2 * found.radius
+    one, two = attribution.attribute(primal), attribution.attribute(dual)
+    for name in one.traces:
+        bound = len(truth) * (one.spectrum.radius + two.spectrum.radius)
+        assert abs(one.traces[name] - two.traces[name]) <= bound
+
+
+def test_the_empirical_fisher_is_another_matrix():
+    snapshot = net()
+    gap = curvature.fisher(snapshot).matrix()
+    gap = gap - curvature.empirical_fisher(snapshot).matrix()
+    assert np.abs(gap).max() > rounding.second_moment_radius(100, np.trace(gap) ** 2, U)
+
+
+def test_attribution_of_the_embedded_network_obeys_its_sandwich():
+    moment = curvature.fisher(refspec.datasets.digits_mlp())
+    result = attribution.attribute(moment)
+    values = result.spectrum.values
+    assert (result.lower <= values).all()
+    assert (values <= result.upper).all()
+    total = sum(result.shares.values())
+    assert np.abs(total - 1).max() <= rounding.gamma(8, U)
+    assert result.kinds[0] == "outlier"
+    assert result.certified[0]
+    assert result.knockouts["between_class"][0] < values[0]
+
+
+@pytest.mark.parametrize("layer", ["fc1", "fc2", "fc3"])
+def test_features_and_errors_of_every_layer(layer):
+    snapshot = refspec.datasets.digits_mlp()
+    for build in (curvature.features, curvature.errors):
+        moment = build(snapshot, layer)
+        result = attribution.attribute(moment)
+        gap = abs(sum(result.traces.values()) - moment.trace())
+        assert gap <= moment.shape[1] * result.spectrum.radius
