@@ -96,7 +96,7 @@ def coordinates(
     >>> import refspec
     >>> moment = refspec.curvature.fisher(refspec.datasets.digits_mlp())
     >>> coordinates(moment).side
-    'primal'
+    'dual'
     """
     if 2 * moment.shape[1] <= moment.shape[0]:
         return _primal(moment)

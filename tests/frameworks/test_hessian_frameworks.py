@@ -1,0 +1,134 @@
+"""The Hessian against torch.func.hessian and jax.hessian, within certified bounds.
+
+Both libraries compute in float64 from the same parameter vector. Either program is
+within the radius of the exact matrix, so the two differ by at most twice that.
+"""
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+from refspec import models, operations
+from refspec.hessian import hessian, hessian_vector_product
+from refspec.hessian_rounding import hessian_radius
+
+jax.config.update("jax_enable_x64", True)
+# torch.func.hessian itself calls what torch deprecates
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+TORCH = {
+    "gelu": torch.nn.functional.gelu,
+    "gelu_tanh": lambda z: torch.nn.functional.gelu(z, approximate="tanh"),
+    "identity": lambda z: z,
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "silu": torch.nn.functional.silu,
+    "softplus": lambda z: torch.nn.functional.softplus(z, threshold=1e9),
+    "tanh": torch.tanh,
+}
+JAX = {
+    "gelu": lambda z: jax.nn.gelu(z, approximate=False),
+    "gelu_tanh": lambda z: jax.nn.gelu(z, approximate=True),
+    "identity": lambda z: z,
+    "relu": jax.nn.relu,
+    "sigmoid": jax.nn.sigmoid,
+    "silu": jax.nn.silu,
+    "softplus": jax.nn.softplus,
+    "tanh": jax.numpy.tanh,
+}
+
+
+def split(network, theta):
+    """Weights (as given) and biases of each layer from refspec's vector."""
+    start = 0
+    shapes = models.layer_shapes(network)
+    for operation in network.operations:
+        if operation.get("name") in shapes:
+            b, a = shapes[operation["name"]]
+            matrix = theta[start : start + b * a].reshape(b, a)
+            start += b * a
+            shape = network.parameters[operation["weight"]].shape
+            bias = operation["bias"] is not None
+            yield (
+                (matrix[:, :-1] if bias else matrix).reshape(shape),
+                (matrix[:, -1] if bias else None),
+            )
+
+
+def torch_loss(network, theta, X, labels):
+    layers = split(network, theta)
+    for operation in network.operations:
+        kind = operation["op"]
+        if kind == "linear":
+            X = torch.nn.functional.linear(X, *next(layers))
+        elif kind == "conv2d":
+            where = operation["stride"], operation["padding"]
+            X = torch.nn.functional.conv2d(X, *next(layers), *where)
+        elif kind == "avg_pool2d":
+            pool = operation["kernel"], operation["stride"]
+            X = torch.nn.functional.avg_pool2d(X, *pool)
+        else:
+            X = X.flatten(1) if kind == "flatten" else TORCH[kind](X)
+    return torch.nn.functional.cross_entropy(X, labels)
+
+
+def jax_loss(network, theta, X, labels):
+    layers = split(network, theta)
+    for operation in network.operations:
+        kind = operation["op"]
+        if kind == "linear":
+            W, b = next(layers)
+            X = X @ W.T + (0 if b is None else b)
+        elif kind == "conv2d":
+            W, b = next(layers)
+            padding = [(p, p) for p in operation["padding"]]
+            X = jax.lax.conv_general_dilated(X, W, operation["stride"], padding)
+            X = X + (0 if b is None else b[None, :, None, None])
+        elif kind == "avg_pool2d":
+            window = (1, 1, *operation["kernel"])
+            steps = (1, 1, *operation["stride"])
+            X = jax.lax.reduce_window(X, 0.0, jax.lax.add, window, steps, "VALID")
+            X = X / np.prod(operation["kernel"])
+        else:
+            X = X.reshape(len(X), -1) if kind == "flatten" else JAX[kind](X)
+    return -jax.nn.log_softmax(X)[np.arange(len(labels)), labels].mean()
+
+
+def problems():
+    for activation in sorted(operations.ACTIVATIONS):
+        rng = np.random.default_rng(1)
+        start = models.mlp([5, 6, 4, 3], activation, rng=rng)
+        yield f"{activation}-mlp", start, rng.normal(size=(9, 5)), rng
+        start = models.cnn(
+            (2, 7, 6), [3, 4], 3, activation=activation, stride=1, padding=1, rng=rng
+        )
+        yield f"{activation}-cnn", start, rng.normal(size=(4, 2, 7, 6)), rng
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "X", "rng"),
+    [pytest.param(*x, id=x[0]) for x in problems()],
+)
+def test_torch_and_jax_give_this_hessian(name, start, X, rng):
+    theta = models.flatten(start)
+    theta = theta + 0.2 * rng.normal(size=theta.shape)
+    network = models.unflatten(start, theta)
+    labels = rng.integers(0, 3, len(X))
+    H = hessian(network, X, labels)
+    radius = hessian_radius(network, X, labels)
+    of_torch = torch.func.hessian(
+        lambda t: torch_loss(network, t, torch.tensor(X), torch.tensor(labels))
+    )(torch.tensor(theta)).numpy()
+    of_jax = np.asarray(jax.hessian(lambda t: jax_loss(network, t, X, labels))(theta))
+    products = hessian_vector_product(network, X, labels, np.eye(theta.size))
+    for other in (of_torch, of_jax, products):
+        assert np.linalg.norm(H - other, 2) <= 2 * radius
+    fisher = hessian(network, X, labels, part="fisher")
+    assert np.linalg.norm(fisher - of_torch, 2) > 2 * radius
+    if name.startswith("gelu-"):  # the two gelu differ by less than 0.001, and it shows
+        chain = [
+            {"op": "gelu_tanh"} if x["op"] == "gelu" else x for x in network.operations
+        ]
+        mutant = models.Network(chain, network.parameters)
+        assert np.linalg.norm(hessian(mutant, X, labels) - of_jax, 2) > 2 * radius
+    assert radius < np.linalg.norm(H, 2) / 1000  # not vacuous

@@ -1,0 +1,88 @@
+"""Logistic regression: stationarity, its snapshot, and its refusals."""
+
+import array_api_strict
+import numpy as np
+import pytest
+
+from refspec import backend, logistic, models, network, regression, rounding
+
+U = 2.0**-53
+DECAY = 0.05
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    world = logistic.canonical(4, 6, 30, signal=4.0, alpha=0.3, rng=rng)
+    layer = world.snapshot.layers[0]
+    x, labels = layer.features[:, 0], world.snapshot.labels
+    return x, labels, regression.fit(x, labels, decay=DECAY)
+
+
+def test_fit_is_the_mean_of_observed_errors(data):
+    """Stationary: W = -(1/decay) Ave delta_{i,c,c} x', within what the fit states."""
+    x, labels, W = data
+
+    def gradient(weight):
+        seen = regression.observe(x, labels, weight)
+        own = seen.layers[0].errors[np.arange(len(labels)), labels, 0, :]
+        return own.T @ x / len(labels) + DECAY * weight
+
+    # the computed gradients differ by rounding: softmax in 2C + 16, sums of N
+    slack = rounding.gamma(2 * 4 + 16 + 2 * len(labels), U) * 2 * np.mean(np.abs(x))
+    slack *= x.shape[1]
+    goal = 2.0**-26 * np.max(np.abs(gradient(np.zeros_like(W)))) + slack
+    assert np.max(np.abs(gradient(W))) <= goal
+    assert not np.max(np.abs(gradient(1.001 * W))) <= goal
+
+
+def test_snapshot_agrees_with_the_network(data):
+    """An independent program, back-propagation, sees the same errors."""
+    x, labels, W = data
+    seen = regression.observe(x, labels, W)
+    other = models.snapshot(network.from_section(seen.model), x, labels)
+    assert [a.name for a in seen.layers] == [b.name for b in other.layers]
+    a, b = seen.layers[0], other.layers[0]
+    assert np.array_equal(a.features, b.features)
+    # logits err by gamma_D |x||W|, and the softmax is 1-Lipschitz in relative terms
+    logits = np.max(np.abs(x) @ np.abs(W).T)
+    bound = 4 * (rounding.gamma(x.shape[1], U) * logits + rounding.gamma(32, U))
+    assert np.max(np.abs(a.errors - b.errors)) <= bound
+    assert not np.max(np.abs(a.errors + b.errors)) <= bound
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_observe_in_a_namespace(data, dtype):
+    x, labels, W = data
+    order = np.random.default_rng(1).permutation(len(labels))
+    seen = regression.observe(
+        x[order], labels[order], W, dtype=dtype, xp=array_api_strict
+    )
+    plain = regression.observe(x[order], labels[order], W)
+    u = rounding.unit_roundoff(seen.probabilities)
+    errors = backend.to_host(seen.layers[0].errors).astype(np.float64)
+    bound = rounding.gamma(2, u) * np.abs(plain.layers[0].errors)
+    assert np.all(np.abs(errors - plain.layers[0].errors) <= bound)
+    assert np.array_equal(seen.labels, labels)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: regression.fit(np.ones((2, 1)), np.zeros(3, int), decay=1), r"\(3,\)"),
+        (lambda: regression.fit(np.ones((2, 1)), np.zeros(2, int), decay=0), "and 0;"),
+        (
+            lambda: regression.fit(
+                np.asarray([[1.0], [-3.0]]), np.arange(2), decay=1e-9, max_steps=1
+            ),
+            "after 1 steps",
+        ),
+        (
+            lambda: regression.observe(np.ones((2, 3)), np.arange(2), np.ones((2, 2))),
+            r"got \(2, 3\) and \(2, 2\)",
+        ),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
