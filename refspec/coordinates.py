@@ -20,6 +20,7 @@ from refspec.curvature import (
     classes_of,
     explicit,
     gram_rows,
+    inner_length,
     score_reduced,
     unit_weights,
     without,
@@ -29,7 +30,6 @@ from refspec.structure import cell_norms, cells
 __all__ = ["Coordinates", "coordinates"]
 
 _BLOCK = 256  # pivots at a time
-_PROBES = 20
 _EXPLICIT = 2**28  # bytes of gradients of layers with positions that may be held
 
 
@@ -68,17 +68,13 @@ class Coordinates:
     side: str
 
 
-def coordinates(
-    moment: SecondMoment, *, rng: np.random.Generator | None = None
-) -> Coordinates:
+def coordinates(moment: SecondMoment) -> Coordinates:
     """Put a second moment in its fewest coordinates.
 
     Parameters
     ----------
     moment : SecondMoment
         Without a projection.
-    rng : numpy.random.Generator, optional
-        Of the probes that measure the residual; a fixed one by default.
 
     Returns
     -------
@@ -88,8 +84,8 @@ def coordinates(
     Notes
     -----
     Theory: S1, S2. Dual: the factorisation stops when what is left of the trace is
-    below the rounding error of the Gram matrix; the whole residual is then measured by
-    Gaussian probes (`rounding.probed_norm`). Cost O(N K r^2), memory O(N K r).
+    below the rounding error of the Gram matrix; the whole residual is then measured,
+    block by block. Cost O(N K r^2 + (N K)^2 r), memory O(N K r).
 
     Examples
     --------
@@ -100,7 +96,7 @@ def coordinates(
     """
     if 2 * moment.shape[1] <= moment.shape[0]:
         return _primal(moment)
-    return _dual(moment, rng or np.random.default_rng(0))
+    return _dual(moment)
 
 
 def _primal(moment: SecondMoment) -> Coordinates:
@@ -144,7 +140,7 @@ def _sliced(moment: SecondMoment, i: int, j: int) -> SecondMoment:
     return replace(moment, factors=factors, weights=moment.weights[i:j, :])
 
 
-def _dual(moment: SecondMoment, rng: np.random.Generator) -> Coordinates:
+def _dual(moment: SecondMoment) -> Coordinates:
     """Use the pivoted rows."""
     xp, w = backend.namespace(moment.weights), moment.weights
     u, norms, trace = rounding.unit_roundoff(w), cell_norms(moment), moment.trace()
@@ -155,7 +151,7 @@ def _dual(moment: SecondMoment, rng: np.random.Generator) -> Coordinates:
     rows = replace(rows, factors=explicit(rows.factors, _EXPLICIT))
     n = rows.shape[0]
     L = _pivoted_rows(rows, n * u * trace)
-    residual = _probed_residual(rows, L, trace, u, rng)
+    residual = _residual(rows, L, trace, u)
     second = L @ xp.matrix_transpose(L)
     second = (second + xp.matrix_transpose(second)) / 2
     full = xp.reshape(xp.matrix_transpose(L), (*rows.weights.shape, L.shape[0]))
@@ -163,7 +159,7 @@ def _dual(moment: SecondMoment, rng: np.random.Generator) -> Coordinates:
         full = _expanded(moment, full)
     means = cells(moment, full, norms)
     radius = residual + left_out + rounding.second_moment_radius(n + 4, trace, u)
-    kind = "a priori, residual of the factorisation measured by probes"
+    kind = "a priori, with the measured residual of the factorisation"
     return Coordinates(second, means, norms, trace, radius, kind, moment.shape, "dual")
 
 
@@ -203,20 +199,20 @@ def _pivoted_rows(moment: SecondMoment, tolerance: float) -> Array:
     return backend.concatenate(blocks)
 
 
-def _probed_residual(
-    moment: SecondMoment, L: Array, trace: float, u: float, rng: np.random.Generator
-) -> float:
-    """Bound ||XX' - LL'|| by Gaussian probes; forming error and truncation included."""
-    xp, (n, P) = backend.namespace(L), moment.shape
-    host = rng.standard_normal((n, _PROBES))
-    Z = xp.astype(backend.from_host(host, L), L.dtype)
-    shape = (*moment.weights.shape, _PROBES)
-    image = xp.reshape(moment.dot(moment.cross(xp.reshape(Z, shape))), (n, _PROBES))
-    image = image - xp.matrix_transpose(L) @ (L @ Z)
-    measured = backend.scalar(xp.sum(image * image)) ** 0.5
-    # products with X, X' and L, L': their own rounding, in Frobenius norm
-    noise = rounding.gamma(2 * (n + P) + 4, u) * trace * float(np.linalg.norm(host))
-    return rounding.probed_norm((measured + 2 * noise) ** 2, _PROBES)
+def _residual(moment: SecondMoment, L: Array, trace: float, u: float) -> float:
+    """Bound ||XX' - LL'||_F, a block of rows at a time; truncation included."""
+    xp, (r, n) = backend.namespace(L), L.shape
+    device, squares = backend.device(L), 0.0
+    for i in range(0, n, _BLOCK):
+        j = min(i + _BLOCK, n)
+        K = gram_rows(moment.factors, xp.arange(i, j, device=device))
+        # the matrix is symmetric: what is right of the diagonal block counts twice
+        gap = K[:, i:] - xp.matrix_transpose(L[:, i:j]) @ L[:, i:]
+        own = gap[:, : j - i]
+        squares += backend.scalar(2 * xp.sum(gap * gap) - xp.sum(own * own))
+    terms = max(inner_length(f) for f in moment.factors) + len(moment.factors) + r
+    rounding_error = 2 * rounding.second_moment_radius(terms + 4, trace, u)
+    return squares**0.5 * (1 + rounding.gamma(n, u)) + rounding_error
 
 
 def _expanded(moment: SecondMoment, rows: Array) -> Array:

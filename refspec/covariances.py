@@ -19,7 +19,6 @@ from refspec import rounding
 
 __all__ = [
     "LAWS",
-    "dense",
     "expect_law",
     "low_rank_plus_noise",
     "power_law",
@@ -217,33 +216,6 @@ def root(covariance: Any, d: int, name: str = "covariance") -> np.ndarray | floa
         vectors * np.sqrt(np.where(values > slack, values, 0))
     ) @ vectors.T
     return half
-
-
-def dense(covariance: Any, d: int) -> np.ndarray:
-    """Return a covariance as a matrix (d, d).
-
-    Parameters
-    ----------
-    covariance : float, array (d,) or array (d, d)
-        A checked covariance: see `root`.
-    d : int
-        Dimension.
-
-    Returns
-    -------
-    array, shape (d, d)
-
-    Notes
-    -----
-    Theory: W1.
-
-    Examples
-    --------
-    >>> dense(2.0, 2).tolist()
-    [[2.0, 0.0], [0.0, 2.0]]
-    """
-    a = np.asarray(covariance, dtype=np.float64)
-    return np.array(a) if a.ndim == 2 else np.diag(np.broadcast_to(a, (d,)))
 
 
 def expect_law(law: str, dof: float | None) -> None:

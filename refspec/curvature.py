@@ -347,6 +347,15 @@ def gram_rows(factors: Sequence[Factor], pivots: Array) -> Array:
     return total
 
 
+def inner_length(f: Factor) -> int:
+    """Return how many roundings an entry of a layer's Gram suffers at most."""
+    _, _, T, b = f.roots.shape
+    if f.features is None:
+        return int(T * b)
+    a = f.features.shape[2]
+    return int(b + a if T == 1 else a * b + T)
+
+
 def explicit(factors: Sequence[Factor], budget: float) -> tuple[Factor, ...]:
     """Multiply out layers with positions whose rows together fit in `budget` bytes."""
     out = []

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from refspec.covariances import dense
 from refspec.hierarchy import Hierarchy, Plan, feature_law, planted_means, within
+from refspec.populations import as_matrix
 
 __all__ = [
     "cross_moment",
@@ -62,7 +62,7 @@ def feature_levels(
     s = np.bincount(labels, sample_weights, C)
     q = np.bincount(labels, sample_weights**2, C)
     m = planted_means(law, 1)[:, 0, :]
-    S1 = dense(law.class_covariance, d)
+    S1 = as_matrix(law.class_covariance, d)
     average = s @ m
     overall = np.outer(average, average) + np.sum(s**2) * S1 + _mix(q, law)
     means = (m.T * s) @ m + np.sum(s) * S1 + _mix(_ratio(q, s), law)
@@ -105,12 +105,13 @@ def error_levels(
     """
     law = plan.errors
     C, d = law.classes, law.dimension
-    S1, S2 = dense(law.class_covariance, d), dense(law.cross_covariance, d)
+    S1, S2 = as_matrix(law.class_covariance, d), as_matrix(law.cross_covariance, d)
     planted = planted_means(law, C)
     names = ("diagonal", "between_class", "between_cross_class", "within_cross_class")
     out = {name: np.zeros((d, d)) for name in names}
     for c in range(C):
-        w, S3, off = weights[labels == c], dense(within(law, c), d), np.arange(C) != c
+        w, off = weights[labels == c], np.arange(C) != c
+        S3 = as_matrix(within(law, c), d)
         mass, square, m = w.sum(axis=0), (w**2).sum(axis=0), planted[c, off]
         miss, noisy = mass[off].sum(), np.sum(_ratio(square[off], mass[off]))
         share = _ratio(mass[off], miss)
@@ -165,9 +166,9 @@ def cross_moment(
     w = weights[labels == c]
     mean, ones, squares = _rows(plan, labels, weights, c)
     flat = mean.reshape(-1, d)
-    noise = dense(law.cross_covariance, d) + dense(within(law, c), d)
+    noise = as_matrix(law.cross_covariance, d) + as_matrix(within(law, c), d)
     fixed = (flat.T * w.reshape(-1)) @ flat
-    effects = np.sum(w * ones**2) * dense(law.class_covariance, d)
+    effects = np.sum(w * ones**2) * as_matrix(law.class_covariance, d)
     return np.asarray(fixed + effects + np.sum(w * squares) * noise)
 
 
@@ -279,8 +280,8 @@ def fisher_coupling(
         share = np.sum(w * _rows(plan, labels, weights, c)[2], axis=1)
         if sampled:
             share = share * (1 - _ratio(w.sum(axis=1), w.sum()))
-        noise = dense(within(plan.errors, c), plan.errors.dimension)
-        features = dense(within(h, c), h.dimension)
+        noise = as_matrix(within(plan.errors, c), plan.errors.dimension)
+        features = as_matrix(within(h, c), h.dimension)
         out += plan.coupling * np.sum(share) * np.kron(noise, features)
     return out
 
@@ -306,7 +307,7 @@ def _feature_moment(plan: Plan, c: int) -> np.ndarray:
     """Return H_c = m_c m_c' + S_1 + S_c, the same for every sample of class c."""
     law = feature_law(plan)
     mean, d = planted_means(law, 1)[c, 0], law.dimension
-    spread = dense(law.class_covariance, d) + dense(within(law, c), d)
+    spread = as_matrix(law.class_covariance, d) + as_matrix(within(law, c), d)
     return np.asarray(np.outer(mean, mean) + spread)
 
 
@@ -314,7 +315,7 @@ def _mix(shares: np.ndarray, law: Hierarchy) -> np.ndarray:
     """Return sum_c shares_c S_{3,c}."""
     out = np.zeros((law.dimension, law.dimension))
     for c, share in enumerate(shares):
-        out += share * dense(within(law, c), law.dimension)
+        out += share * as_matrix(within(law, c), law.dimension)
     return out
 
 

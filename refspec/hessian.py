@@ -68,10 +68,11 @@ def hessian(
 
     Notes
     -----
-    Theory: H1, H2, H3, H4, H5. Where an input of a relu is exactly 0 the Hessian does
-    not exist; relu has slope 0 and bend 0 there, so this is the Hessian almost
-    everywhere. Cost O(N P^2) operations in matrix products and, beside the result,
-    O(`hessian_blocks.BUDGET`) memory. Rounding: H7.
+    Theory: H1, H2, H3, H4, H5, H8, H9. Where an input of a relu is exactly 0 the
+    Hessian does not exist; relu has slope 0 and bend 0 there, so this is the Hessian
+    almost everywhere. Cost O(N P^2) operations in matrix products and, beside the
+    result, temporaries of O(`hessian_blocks.BUDGET`) numbers or an eighth of it.
+    Rounding: `hessian_rounding.hessian_radius`.
 
     References
     ----------

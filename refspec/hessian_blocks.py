@@ -78,9 +78,9 @@ def add_blocks(
 
     Notes
     -----
-    Theory: H2, H3. Cost 2 n P_l P_m operations a product, one product for a
-    Gauss-Newton block and two with errors, a half of one for a diagonal block; memory
-    O(`BUDGET`) and n b^2 for each layer.
+    Theory: H2, H3, H4. Cost 2 n P_l P_m operations a block, twice that if errors
+    reach past an adjacent layer, a quarter on the diagonal; memory O(`BUDGET`) and
+    n b^2 for each layer.
     """
     xp = backend.namespace(H)
     layers = _dense(steps)
@@ -119,7 +119,10 @@ def _dense(steps: Sequence[Step]) -> list[_Dense]:
         if step.matrix is not None:
             xp = backend.namespace(step.features)
             features = step.features[:, 0, :]
-            shape, at = (features.shape[0], step.matrix.shape[0]), backend.device(features)
+            shape, at = (
+                (features.shape[0], step.matrix.shape[0]),
+                backend.device(features),
+            )
             one = xp.ones(shape, dtype=features.dtype, device=at)
             layers.append(_Dense(step.name, features, step.matrix, one, 0 * one))
         elif step.slope is not None and layers:

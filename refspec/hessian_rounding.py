@@ -69,7 +69,7 @@ def hessian_radius(
         network, X, labels, "hessian", sample_weights
     )
     xp = backend.namespace(X)
-    gamma = rounding.gamma(_roundings(steps, X.shape[0]), rounding.unit_roundoff(X))
+    gamma = rounding.gamma(_roundings(steps, curvature), rounding.unit_roundoff(X))
     rho, f = [xp.zeros_like(X)], X
     for step, operation in zip(steps, network.operations, strict=True):
         if step.kind == "relu" and bool(xp.any(xp.abs(f) <= gamma * rho[-1])):
@@ -93,9 +93,10 @@ def hessian_radius(
     return best
 
 
-def _roundings(steps: Sequence[Step], N: int) -> int:
+def _roundings(steps: Sequence[Step], curvature: Array) -> int:
     """Count roundings on a path: each step twice, then the sum over samples."""
-    count, positions = 4 * EVALUATION + 2 * math.prod(steps[-1].shape), 1
+    N, C = curvature.shape[:2]
+    count, positions = 4 * EVALUATION + 2 * C, 1
     for step in steps:
         if step.matrix is not None:
             b, a = step.matrix.shape
@@ -127,7 +128,9 @@ def _majorant(
     for step, error in zip(steps, rho, strict=False):
         reach.append(g)
         if step.matrix is not None:
-            features = _norm(step.features) + math.sqrt(_overlap(step)) * _norm(error) / R
+            features = (
+                _norm(step.features) + math.sqrt(_overlap(step)) * _norm(error) / R
+            )
             g = xp.sqrt((_gain(step) * g) ** 2 + features**2)
         elif step.slope is not None:
             g = g * _bend(step.slope, error, R)

@@ -10,14 +10,24 @@ centred. Features have no cross class: K = 1 and no :math:`\beta`. Host arithmet
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from refspec import covariances
+from refspec.populations import KroneckerPopulation, Population
 
-__all__ = ["Hierarchy", "Plan", "draw", "feature_law", "planted_means", "within"]
+__all__ = [
+    "Hierarchy",
+    "Plan",
+    "draw",
+    "feature_law",
+    "planted_means",
+    "population",
+    "within",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -234,6 +244,53 @@ def within(law: Hierarchy, c: int) -> Any:
     return law.within[c] if isinstance(law.within, tuple) else law.within
 
 
+def population(
+    plan: Plan, sizes: Sequence[int], weights: np.ndarray
+) -> Population | KroneckerPopulation:
+    """Return a plan's law in the terms that predictions are made from.
+
+    Parameters
+    ----------
+    plan : Plan
+    sizes : sequence of int, length C
+        Samples of each class.
+    weights : array, shape (N, C)
+        ``p_{i,c,c'} / N``.
+
+    Returns
+    -------
+    Population or KroneckerPopulation
+        Of the gradients; of the errors alone where the one feature is 1.
+
+    Raises
+    ------
+    ValueError
+        If errors are not independent given their means (score-consistent, or coupled to
+        the features), or a level is planted and random at once.
+
+    Notes
+    -----
+    Theory: W5.
+
+    Examples
+    --------
+    >>> law = population(Plan("fc", Hierarchy(2, 3)), [1, 1], np.full((2, 2), 0.25))
+    >>> law.K, law.class_kind, law.within_covariance
+    (2, 'absent', 1.0)
+    """
+    if plan.coupling or plan.score_consistent:
+        raise ValueError(
+            "a population needs errors independent given their means, got coupling = "
+            f"{plan.coupling}, score_consistent = {plan.score_consistent} in layer "
+            f"{plan.name!r}; plan it without, or use refspec.expectations"
+        )
+    errors = _population(plan.errors, sizes, weights)
+    if plan.features is None:
+        return errors
+    shares = np.sum(weights, axis=1, keepdims=True)
+    return KroneckerPopulation(errors, _population(plan.features, sizes, shares))
+
+
 def draw(
     law: Hierarchy,
     labels: np.ndarray,
@@ -285,6 +342,28 @@ def draw(
     else:
         noise = covariances.times_root(noise, covariances.root(law.within, d))
     return np.asarray(means[labels] + noise * np.reshape(scales, (-1, 1, 1)))
+
+
+def _population(
+    law: Hierarchy, sizes: Sequence[int], weights: np.ndarray
+) -> Population:
+    """Translate a hierarchy: a covariance of 0 is an absent level."""
+
+    def present(covariance: Any) -> Any:
+        return covariance if np.any(np.asarray(covariance)) else None
+
+    return Population(
+        tuple(sizes),
+        law.dimension,
+        weights,
+        law.within,
+        global_mean=law.global_mean,
+        class_means=law.class_means,
+        class_covariance=present(law.class_covariance),
+        cross_means=law.cross_means,
+        cross_covariance=present(law.cross_covariance),
+        noise=law.law,  # type: ignore[arg-type]
+    )
 
 
 def _per_class(covariance: Any) -> tuple[Any, ...]:

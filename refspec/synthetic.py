@@ -19,6 +19,7 @@ from refspec.backend import Namespace
 from refspec.classes import Layer, Snapshot
 from refspec.groups import Group, independent_groups
 from refspec.hierarchy import Hierarchy, Plan
+from refspec.populations import KroneckerPopulation, Population
 
 __all__ = [
     "World",
@@ -51,6 +52,25 @@ class World:
     plans: tuple[Plan, ...]
     probabilities: np.ndarray
     groups: tuple[Group, ...] | None = None
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Samples of each class, length C."""
+        return tuple(np.diff(self.snapshot.offsets).tolist())
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Weights w_{i,c,c'} = p_{i,c,c'} / N of the errors, shape (N, C)."""
+        return self.probabilities / len(self.probabilities)
+
+    def plan(self, name: str) -> Plan:
+        """Return the plan of the layer called `name`."""
+        self.snapshot.layer(name)  # its error, if there is none
+        return next(x for x in self.plans if x.name == name)
+
+    def population(self, name: str) -> Population | KroneckerPopulation:
+        """Return what predictions need of a layer: `refspec.hierarchy.population`."""
+        return hierarchy.population(self.plan(name), self.sizes, self.weights)
 
 
 def planted(
@@ -152,14 +172,10 @@ def levels(
     >>> sorted(levels(world, "fc")[0])
     ['between_class', 'global_mean', 'within_class']
     """
-    world.snapshot.layer(name)
-    plan = next(x for x in world.plans if x.name == name)
-    labels, weights = world.snapshot.labels, np.full(len(world.probabilities), 1.0)
-    weights = weights / len(weights)
-    return (
-        expectations.feature_levels(hierarchy.feature_law(plan), labels, weights),
-        expectations.error_levels(plan, labels, weights[:, None] * world.probabilities),
-    )
+    plan, labels, N = world.plan(name), world.snapshot.labels, sum(world.sizes)
+    law = hierarchy.feature_law(plan)
+    features = expectations.feature_levels(law, labels, np.full(N, 1 / N))
+    return features, expectations.error_levels(plan, labels, world.weights)
 
 
 def fisher(world: World) -> np.ndarray:
@@ -184,10 +200,9 @@ def fisher(world: World) -> np.ndarray:
     >>> fisher(planted([plan], [5, 7], rng=np.random.default_rng(0))).shape
     (12, 12)
     """
-    N = len(world.probabilities)
-    return expectations.expected_fisher(
-        world.plans, world.snapshot.labels, np.full(N, 1 / N), world.probabilities
-    )
+    p, labels = world.probabilities, world.snapshot.labels
+    average = np.full(len(p), 1 / len(p))
+    return expectations.expected_fisher(world.plans, labels, average, p)
 
 
 def orthogonal(
@@ -257,10 +272,8 @@ def orthogonal(
         means = geometry.means(norm**2 * np.eye(C), d, rng=rng)
         return Hierarchy(C, d, class_means=means, within=noise)
 
-    errors, features = (
-        law(b, error_norm, error_noise),
-        law(a, feature_norm, feature_noise),
-    )
+    errors = law(b, error_norm, error_noise)
+    features = law(a, feature_norm, feature_noise)
     plan = Plan("orthogonal", errors, features, coupling=coupling)
     world = planted([plan], [per_class] * C, rng=rng, dtype=dtype, xp=xp)
     return replace(world, groups=groups)
@@ -375,11 +388,8 @@ def _draw(
         errors[every, labels] = 0
         score = np.sum(p[:, :, None] * errors, axis=1)
         errors[every, labels] = -score / p[every, labels][:, None]
-    return Layer(
-        plan.name,
-        _convert(features, dtype, xp),
-        _convert(errors[:, :, None, :], dtype, xp),
-    )
+    h, delta = (_convert(x, dtype, xp) for x in (features, errors[:, :, None, :]))
+    return Layer(plan.name, h, delta)
 
 
 def _convert(x: np.ndarray, dtype: str, xp: Namespace | None) -> backend.Array:

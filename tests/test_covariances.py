@@ -7,7 +7,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from refspec import covariances, rounding
+from refspec import covariances, populations, rounding
 
 U = 2.0**-53
 
@@ -32,8 +32,8 @@ BUILT = {
 @pytest.mark.parametrize("name", sorted(BUILT))
 def test_root_squares_to_the_covariance(name):
     covariance = BUILT[name]
-    half = covariances.dense(covariances.root(covariance, 4), 4)
-    matrix = covariances.dense(covariance, 4)
+    half = populations.as_matrix(covariances.root(covariance, 4), 4)
+    matrix = populations.as_matrix(covariance, 4)
     # eigh: backward error d u ||A||; the root is 1/2-Hoelder, its square Lipschitz
     bound = 4 * rounding.eigensolver_radius(4, np.trace(matrix), U)
     bound += rounding.gamma(16, U) * np.trace(matrix)
@@ -53,7 +53,7 @@ def test_drawn_noise_has_the_covariance(name):
         z = (x @ vectors) / np.sqrt(values)
         return np.max(np.abs(np.linalg.svd(z, compute_uv=False) - math.sqrt(N)))
 
-    matrix = covariances.dense(BUILT[name], 4)
+    matrix = populations.as_matrix(BUILT[name], 4)
     assert off(matrix) <= whitened_radius(4)
     assert not off(1.5 * matrix) <= whitened_radius(4)
     if matrix.ndim == 2 and np.any(matrix != np.diag(np.diag(matrix))):

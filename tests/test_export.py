@@ -142,6 +142,14 @@ def test_dtype_narrows_features_errors_and_model_only(tmp_path):
         assert not np.array_equal(x.errors, y.errors)
 
 
+def test_the_narrowest_stored_dtype_is_told(tmp_path):
+    manifest, arrays = contents(export.save(make(), tmp_path / "run.npz"))
+    arrays["layers/1/errors"] = arrays["layers/1/errors"].astype("float32")
+    mixed = export.load(forge(tmp_path / "mixed.npz", manifest, arrays))
+    assert mixed.provenance["dtype"] == "float32"
+    assert str(mixed.layers[1].errors.dtype) == "float64"
+
+
 @pytest.mark.parametrize("name", ["numpy", "torch", "strict"])
 def test_arrays_live_in_the_namespace_asked_for(tmp_path, name):
     path = export.save(make(), tmp_path / "run.npz")

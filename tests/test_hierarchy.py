@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from refspec import covariances, hierarchy, rounding
+from refspec import covariances, hierarchy, populations, rounding
 from refspec.hierarchy import Hierarchy, Plan
 
 LABELS = np.repeat(range(3), (400, 600, 1000))
@@ -52,7 +52,7 @@ def test_per_class_noise_by_chi_square():
     for c in range(3):
         z = x[c == LABELS] - means[c]
         for k in range(3):
-            form = np.linalg.inv(covariances.dense(S[k], 3))
+            form = np.linalg.inv(populations.as_matrix(S[k], 3))
             assert inside(np.sum((z @ form) * z), z.size) == (k == c)
 
 
@@ -89,6 +89,49 @@ def test_every_law_is_drawn(law):
     )
     assert x.shape == (2000, 3, 4)
     assert math.isfinite(np.sum(x))
+
+
+def test_population_is_the_law_of_the_plan():
+    """Means, covariances and weights from either description, entry for entry."""
+    rng = np.random.default_rng(5)
+    within = (covariances.toeplitz(2, 0.5), 3.0, np.asarray([1.0, 2.0]))
+    means = rng.standard_normal((3, 2))
+    errors = Hierarchy(3, 2, class_means=means, cross_covariance=0.5, within=within)
+    features = Hierarchy(3, 4, global_mean=np.ones(4), class_covariance=2.0)
+    w = np.full((6, 3), 1 / 18)
+    found = hierarchy.population(Plan("x", errors, features), (2, 1, 3), w)
+    for law, K, other in ((errors, 3, found.errors), (features, 1, found.features)):
+        assert np.array_equal(other.fixed_means(), hierarchy.planted_means(law, K))
+        for c in range(3):
+            a, b = other.within[c], hierarchy.within(law, c)
+            d = law.dimension
+            assert np.array_equal(
+                populations.as_matrix(a, d), populations.as_matrix(b, d)
+            )
+    assert (found.errors.class_kind, found.errors.cross_kind) == ("fixed", "random")
+    assert (found.errors.cross_covariance, found.features.class_covariance) == (0.5, 2)
+    assert np.array_equal(found.errors.weights, w)
+    off = np.max(np.abs(found.features.weights - 1 / 6))
+    assert off <= rounding.gamma(8, 2.0**-53)
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (Plan("x", Hierarchy(2, 1), Hierarchy(2, 1), coupling=0.5), "coupling = 0.5"),
+        (Plan("x", Hierarchy(2, 1), score_consistent=True), "score_consistent = True"),
+        (
+            Plan(
+                "x",
+                Hierarchy(2, 1, class_means=np.ones((2, 1)), class_covariance=1.0),
+            ),
+            "fixed or random",
+        ),
+    ],
+)
+def test_laws_that_are_no_population(plan, message):
+    with pytest.raises(ValueError, match=message):
+        hierarchy.population(plan, (1, 1), np.full((2, 2), 0.25))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import refspec
-from refspec import backend, models, operations, rounding, training
+from refspec import backend, models, operations, rounding
 
 U = 2.0**-53
 FUNCTIONS = {
@@ -258,46 +258,6 @@ def expected_sizes(network):
     return [backend.to_host(v) for k, v in network.parameters.items() if k != "W"]
 
 
-@pytest.mark.parametrize("method", ["lbfgs", "adam"])
-def test_fit_lowers_the_decayed_loss(method):
-    rng = np.random.default_rng(5)
-    X = rng.normal(size=(60, 2))
-    labels = (X[:, 0] * X[:, 1] > 0).astype(int)
-    start = models.mlp([2, 8, 2], "tanh", rng=rng)
-    end = training.fit(start, X, labels, method=method, weight_decay=1e-4, steps=150)
-    assert models.loss(end, X, labels) < models.loss(start, X, labels) / 2
-    again = training.fit(
-        start, X, labels, method="adam", batch=20, steps=5, rng=np.random.default_rng(0)
-    )
-    assert models.loss(again, X, labels) < np.inf
-    assert not np.array_equal(models.flatten(again), models.flatten(start))
-
-
-def test_fit_finds_the_minimum_of_a_convex_problem():
-    """At a minimum W = -gradient / eta, to the size of what L-BFGS cannot improve."""
-    rng = np.random.default_rng(6)
-    X, labels, eta = rng.normal(size=(30, 3)), rng.integers(0, 3, 30), 0.1
-    start = models.softmax_regression(3, 3)
-    end = training.fit(start, X, labels, weight_decay=eta, steps=500)
-    value, gradient = models.loss_and_gradient(end, X, labels)
-    theta = models.flatten(end)
-    # the objective is eta-strongly convex: |grad|^2 <= 2 L (value - minimum), and the
-    # search stops where it cannot see a smaller value
-    slope = np.linalg.norm(gradient + eta * theta)
-    smooth = np.max(np.sum(X * X, axis=1)) + 1 + eta
-    resolution = rounding.gamma(4000, U) * (value + eta * theta @ theta)
-    assert slope <= np.sqrt(2 * smooth * resolution)
-    assert np.linalg.norm(gradient) > np.sqrt(2 * smooth * resolution)  # without decay
-
-
-def test_fit_in_another_namespace():
-    X = array_api_strict.asarray([[-1.0], [0.5], [1.0]])
-    start = in_strict(models.softmax_regression(1, 2))
-    for method in ("lbfgs", "adam"):
-        end = training.fit(start, X, [0, 1, 1], method=method, steps=5)
-        assert models.loss(end, X, [0, 1, 1]) < models.loss(start, X, [0, 1, 1])
-
-
 LINEAR = {"op": "linear", "name": "fc", "weight": "W", "bias": "b"}
 PARAMETERS = {"W": np.ones((3, 2)), "b": np.ones(3), "V": np.ones((2, 4))}
 CONV = {"op": "conv2d", "name": "c", "weight": "K", "bias": None}
@@ -393,19 +353,6 @@ def test_inputs_and_labels_that_do_not_fit():
         models.mlp([2, 3], ["tanh"], rng=np.random.default_rng(0))
     with pytest.raises(ValueError, match="stage 3 must leave"):
         models.cnn((1, 4, 4), [1, 1, 1], 2, rng=np.random.default_rng(0))
-
-
-def test_fit_refuses_what_it_does_not_know():
-    network, X = models.softmax_regression(1, 2), np.ones((2, 1))
-    for bad, message in (
-        ({"method": "sgd"}, "got 'sgd'"),
-        ({"weight_decay": -1.0}, "got -1.0"),
-        ({"steps": 0}, "and 0"),
-        ({"batch": 2}, "got batch 2 and method lbfgs"),
-        ({"batch": 2, "method": "adam"}, "got batch 2 and method adam"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            training.fit(network, X, [0, 1], **bad)
 
 
 def test_the_softmax_seed_keeps_small_probabilities():

@@ -196,6 +196,18 @@ def test_features_are_shared_by_the_cross_classes():
     assert np.all(bare.snapshot.layers[0].features == 1)
 
 
+def test_a_world_carries_its_populations():
+    errors, p = Hierarchy(2, 3, within=(1.0, 2.0)), geometry.confusion(2, 0.25)
+    plans = [Plan("full", errors, Hierarchy(2, 4)), Plan("bare", errors)]
+    world = planted(plans, [2, 3], rng=np.random.default_rng(7), probabilities=p)
+    full = world.population("full")
+    assert (full.dimension, full.errors.sizes, world.sizes) == (12, (2, 3), (2, 3))
+    assert np.array_equal(full.errors.weights, p[world.snapshot.labels] / 5)
+    assert world.population("bare").within == (1.0, 2.0)
+    with pytest.raises(ValueError, match="got 'none'"):
+        world.population("none")
+
+
 def zero_diagonal():
     return np.asarray([[0.0, 1.0], [0.5, 0.5]])
 

@@ -18,7 +18,7 @@ jax.config.update("jax_enable_x64", True)
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 TORCH = {
     "gelu": torch.nn.functional.gelu,
-    "gelu_tanh": lambda z: torch.nn.functional.gelu(z, approximate="tanh"),
+    "gelu_tanh": torch.nn.GELU("tanh"),
     "identity": lambda z: z,
     "relu": torch.relu,
     "sigmoid": torch.sigmoid,
@@ -27,8 +27,8 @@ TORCH = {
     "tanh": torch.tanh,
 }
 JAX = {
-    "gelu": lambda z: jax.nn.gelu(z, approximate=False),
-    "gelu_tanh": lambda z: jax.nn.gelu(z, approximate=True),
+    "gelu": lambda z: jax.nn.gelu(z, False),
+    "gelu_tanh": lambda z: jax.nn.gelu(z, True),
     "identity": lambda z: z,
     "relu": jax.nn.relu,
     "sigmoid": jax.nn.sigmoid,
