@@ -25,7 +25,7 @@ from refspec.curvature import (
     unit_weights,
     without,
 )
-from refspec.structure import cell_norms, cells
+from refspec.structure import cell_norms, cell_rows, unit_rows
 
 __all__ = ["Coordinates", "coordinates"]
 
@@ -103,12 +103,9 @@ def _primal(moment: SecondMoment) -> Coordinates:
     """Use the parameters themselves."""
     xp, w = backend.namespace(moment.weights), moment.weights
     n, u, norms = moment.shape[0], rounding.unit_roundoff(w), cell_norms(moment)
-    safe = xp.where(norms > 0, norms, xp.ones_like(norms))
-    root = xp.sqrt(w) / xp.take(safe, _classes(moment), axis=0)
     K, parts = w.shape[1], []
-    one = xp.eye(K, dtype=w.dtype, device=backend.device(w))
-    for _, i, j in classes_of(moment):
-        weights = root[i:j, :, None] * one[None, ...]
+    for c, i, j in classes_of(moment):
+        weights = xp.reshape(cell_rows(moment, norms, c), (j - i, K, K))
         mine = _sliced(moment, i, j)
         parts.append(xp.matrix_transpose(mine.cross(weights))[None, ...])
     second, trace = moment.matrix(), moment.trace()
@@ -118,13 +115,6 @@ def _primal(moment: SecondMoment) -> Coordinates:
     return Coordinates(
         second, means, norms, trace, radius, kind, moment.shape, "primal"
     )
-
-
-def _classes(moment: SecondMoment) -> Array:
-    """Return the class of every sample."""
-    sizes = np.diff(np.asarray(moment.offsets))
-    host = np.repeat(np.arange(len(sizes)), sizes)
-    return backend.from_host(host, moment.weights)
 
 
 def _sliced(moment: SecondMoment, i: int, j: int) -> SecondMoment:
@@ -144,84 +134,92 @@ def _dual(moment: SecondMoment) -> Coordinates:
     """Use the pivoted rows."""
     xp, w = backend.namespace(moment.weights), moment.weights
     u, norms, trace = rounding.unit_roundoff(w), cell_norms(moment), moment.trace()
-    rows, left_out = moment, 0.0
-    if moment.scored and _few(moment, trace, u):
-        factors, left_out = score_reduced(moment)
-        rows = replace(moment, factors=factors, weights=without(w, 0))
+    rows, left_out, weigh = moment, 0.0, cell_rows
+    if moment.scored:
+        factors, dropped = score_reduced(moment)
+        if dropped <= moment.shape[0] * u * trace:  # the identity holds in these data
+            rows = replace(moment, factors=factors, weights=without(w, 0))
+            left_out, weigh = dropped, _reduced_cell_rows
     rows = replace(rows, factors=explicit(rows.factors, _EXPLICIT))
-    n = rows.shape[0]
+    n, K = rows.shape[0], rows.weights.shape[1]
     L = _pivoted_rows(rows, n * u * trace)
-    residual = _residual(rows, L, trace, u)
     second = L @ xp.matrix_transpose(L)
     second = (second + xp.matrix_transpose(second)) / 2
-    full = xp.reshape(xp.matrix_transpose(L), (*rows.weights.shape, L.shape[0]))
-    if rows is not moment and rows.weights.shape != w.shape:
-        full = _expanded(moment, full)
-    means = cells(moment, full, norms)
-    radius = residual + left_out + rounding.second_moment_radius(n + 4, trace, u)
+    means = [
+        xp.matrix_transpose(weigh(moment, norms, c)) @ xp.matrix_transpose(part)
+        for c, i, j in classes_of(moment)
+        for part in (L[:, i * K : j * K],)
+    ]
+    radius = _residual(rows, L, trace, u) + left_out
+    radius += rounding.second_moment_radius(n + 4, trace, u)
     kind = "a priori, with the measured residual of the factorisation"
-    return Coordinates(second, means, norms, trace, radius, kind, moment.shape, "dual")
-
-
-def _few(moment: SecondMoment, trace: float, u: float) -> bool:
-    """Tell whether the score identity holds: what it leaves out is below rounding."""
-    return score_reduced(moment)[1] <= moment.shape[0] * u * trace
+    cells = backend.concatenate([x[None, ...] for x in means])
+    return Coordinates(second, cells, norms, trace, radius, kind, moment.shape, "dual")
 
 
 def _pivoted_rows(moment: SecondMoment, tolerance: float) -> Array:
-    """Return L', shape (r, n), of a blocked pivoted Cholesky factorisation of XX'."""
-    xp, n = backend.namespace(moment.weights), moment.shape[0]
+    """Return L', shape (r, n), of a blocked pivoted Cholesky factorisation of XX'.
+
+    Nothing here need be backward stable: the residual is measured afterwards.
+    """
+    xp, (n, P) = backend.namespace(moment.weights), moment.shape
     left = xp.reshape(moment.diagonal(), (n,))
-    blocks: list[Array] = []
-    while (
-        backend.scalar(xp.sum(left)) > tolerance and sum(b.shape[0] for b in blocks) < n
-    ):
+    most = min(n, P) + _BLOCK
+    L = xp.empty((most, n), dtype=left.dtype, device=backend.device(left))
+    r = 0
+    while r < min(n, P) and backend.scalar(xp.sum(left)) > tolerance:
         pivots = xp.argsort(left, descending=True)[: min(_BLOCK, n)]
         K = gram_rows(moment.factors, pivots)
-        for block in blocks:
-            K = K - xp.matrix_transpose(xp.take(block, pivots, axis=1)) @ block
-        inner = xp.take(K, pivots, axis=1)
+        if r:
+            K -= xp.matrix_transpose(xp.take(L[:r, :], pivots, axis=1)) @ L[:r, :]
         # pivots that the others of the block explain wait for a later block, or never
         floor = max(tolerance / n, backend.scalar(left[pivots[-1]]) / 8)
-        chosen, lower = backend.pivoted_cholesky(inner, floor)
-        if lower.shape[0] == 0:
+        chosen, lower = backend.pivoted_cholesky(xp.take(K, pivots, axis=1), floor)
+        m = lower.shape[0]
+        if m == 0:
             break
-        new = xp.linalg.solve(lower, xp.take(K, chosen, axis=0))
+        new = xp.linalg.inv(lower) @ xp.take(K, chosen, axis=0)
+        L[r : r + m, :] = new
+        r += m
         left = left - xp.sum(new * new, axis=0)
-        left = xp.where(left > 0, left, xp.zeros_like(left))
-        done = backend.to_host(xp.take(pivots, chosen))
-        mask = np.ones(n, dtype=bool)
-        mask[done] = False
-        left = xp.where(backend.from_host(mask, left), left, xp.zeros_like(left))
-        blocks.append(new)
-    if not blocks:
-        return xp.zeros((1, n), dtype=left.dtype, device=backend.device(left))
-    return backend.concatenate(blocks)
+        keep = np.ones(n, dtype=bool)
+        keep[backend.to_host(xp.take(pivots, chosen))] = False
+        alive = (left > 0) & backend.from_host(keep, left)
+        left = xp.where(alive, left, xp.zeros_like(left))
+    return L[:r, :] if r else xp.zeros_like(L[:1, :])
 
 
 def _residual(moment: SecondMoment, L: Array, trace: float, u: float) -> float:
-    """Bound ||XX' - LL'||_F, a block of rows at a time; truncation included."""
-    xp, (r, n) = backend.namespace(L), L.shape
-    device, squares = backend.device(L), 0.0
-    for i in range(0, n, _BLOCK):
-        j = min(i + _BLOCK, n)
-        K = gram_rows(moment.factors, xp.arange(i, j, device=device))
+    """Bound ||XX' - LL'||_F, a few samples at a time; truncation included."""
+    xp, (N, K) = backend.namespace(L), moment.weights.shape
+    device, squares, step = backend.device(L), 0.0, max(1, 2 * _BLOCK // K)
+    for first in range(0, N, step):
+        i, j = first * K, min(first + step, N) * K
+        gap = gram_rows(moment.factors, xp.arange(i, j, device=device), first)
+        gap -= xp.matrix_transpose(L[:, i:j]) @ L[:, i:]
         # the matrix is symmetric: what is right of the diagonal block counts twice
-        gap = K[:, i:] - xp.matrix_transpose(L[:, i:j]) @ L[:, i:]
         own = gap[:, : j - i]
         squares += backend.scalar(2 * xp.sum(gap * gap) - xp.sum(own * own))
-    terms = max(inner_length(f) for f in moment.factors) + len(moment.factors) + r
-    rounding_error = 2 * rounding.second_moment_radius(terms + 4, trace, u)
-    return squares**0.5 * (1 + rounding.gamma(n, u)) + rounding_error
+    terms = max(inner_length(f) for f in moment.factors) + len(moment.factors)
+    rounding_error = 2 * rounding.second_moment_radius(terms + L.shape[0] + 4, trace, u)
+    return squares**0.5 * (1 + rounding.gamma(N * K, u)) + rounding_error
 
 
-def _expanded(moment: SecondMoment, rows: Array) -> Array:
-    """Undo `score_reduced`: C - 1 rows a sample back to C, by the same reflection."""
-    xp, unit, parts = backend.namespace(rows), unit_weights(moment), []
-    for c, i, j in classes_of(moment):
-        u, y = unit[i:j, :, None], rows[i:j, ...]
-        others = without(u, c)
-        along = xp.sum(others * y, axis=1, keepdims=True)
-        y = y - others * (along / (1 + u[:, c : c + 1, :]))
-        parts.append(xp.concat([y[:, :c, :], -along, y[:, c:, :]], axis=1))
-    return backend.concatenate(parts)
+def _reduced_cell_rows(moment: SecondMoment, norms: Array, c: int) -> Array:
+    """Return the class-c rows of Q seen by reduced rows, shape (n_c (C - 1), C).
+
+    `score_reduced` applies the reflection; here are the images of the unit vectors:
+    e_k - u_k (1 + u_c)^{-1} u_{-c} for k != c, and -u_{-c} for k = c.
+    """
+    xp, (i, j) = backend.namespace(norms), moment.offsets[c : c + 2]
+    K = norms.shape[1]
+    u = unit_weights(moment)[i:j, :]
+    others = without(u, c)
+    one = xp.eye(K, dtype=u.dtype, device=backend.device(u))
+    one = xp.concat([one[:c, :], one[c + 1 :, :]])  # e_k for k != c, 0 for c
+    slope = u / (1 + u[:, c : c + 1])
+    own = one[None, ...] - others[:, :, None] * slope[:, None, :]
+    is_c = xp.arange(K, device=backend.device(u)) == c
+    images = xp.where(is_c[None, None, :], -others[:, :, None], own)
+    scale = unit_rows(moment, norms, c)
+    return xp.reshape(images * scale[:, None, :], (-1, K))

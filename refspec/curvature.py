@@ -338,12 +338,11 @@ def without(x: Array, c: int) -> Array:
     return xp.concat([x[:, :c, ...], x[:, c + 1 :, ...]], axis=1)
 
 
-def gram_rows(factors: Sequence[Factor], pivots: Array) -> Array:
-    """Return rows `pivots` of the Gram matrix X X', shape (m, N K)."""
-    parts = (_gram_rows(f, pivots) for f in factors)
-    total = next(parts)
-    for part in parts:
-        total = total + part
+def gram_rows(factors: Sequence[Factor], pivots: Array, first: int = 0) -> Array:
+    """Return rows `pivots` of X X', (m, (N - first) K), from sample `first` on."""
+    total = _gram_rows(factors[0], pivots, first)
+    for f in factors[1:]:
+        total += _gram_rows(f, pivots, first)  # ours alone: no other array shares it
     return total
 
 
@@ -423,24 +422,25 @@ def _cross(f: Factor, Z: Array) -> Array:
     return xp.reshape(image, (b * a, m))
 
 
-def _gram_rows(f: Factor, pivots: Array) -> Array:
+def _gram_rows(f: Factor, pivots: Array, first: int) -> Array:
     """Rows of one layer's Gram: (errors . errors) o (features . features)."""
-    xp, m = backend.namespace(f.roots), pivots.shape[0]
+    xp, m = backend.namespace(f.roots, pivots), pivots.shape[0]
     N, K, T, b = f.roots.shape
     flat = xp.reshape(f.roots, (N * K, T * b))
-    if f.features is None:
-        return xp.take(flat, pivots, axis=0) @ xp.matrix_transpose(flat)
-    samples = pivots // K
-    if f.is_product:
+    rows, samples, n = xp.take(flat, pivots, axis=0), pivots // K, N - first
+    if f.features is None or f.is_product:
+        outer = rows @ xp.matrix_transpose(flat[first * K :, :])
+        if f.features is None:
+            return outer
         h = f.features[:, 0, :]
-        inner = xp.take(h, samples, axis=0) @ xp.matrix_transpose(h)
-        outer = xp.take(flat, pivots, axis=0) @ xp.matrix_transpose(flat)
-        outer = xp.reshape(outer, (m, N, K)) * inner[:, :, None]
-        return xp.reshape(outer, (m, N * K))
-    errors = xp.reshape(xp.take(flat, pivots, axis=0), (m, T, b))
-    chosen = xp.matrix_transpose(errors) @ xp.take(f.features, samples, axis=0)
-    chosen = xp.reshape(chosen, (m, -1))
-    parts = [chosen @ xp.matrix_transpose(rows) for rows in _row_chunks([f])]
+        inner = xp.take(h, samples, axis=0) @ xp.matrix_transpose(h[first:, :])
+        outer = xp.reshape(outer, (m, n, K))
+        outer *= inner[:, :, None]
+        return xp.reshape(outer, (m, n * K))
+    errors = xp.matrix_transpose(xp.reshape(rows, (m, T, b)))
+    chosen = xp.reshape(errors @ xp.take(f.features, samples, axis=0), (m, -1))
+    rest = Factor(f.roots[first:, ...], f.features[first:, ...])
+    parts = [chosen @ xp.matrix_transpose(x) for x in _row_chunks([rest])]
     return xp.concat(parts, axis=1)
 
 

@@ -161,12 +161,24 @@ def _along(unit: Array, x: Array, axis: int | tuple[int, ...]) -> Array:
     return u * xp.sum(u * x, axis=axis, keepdims=True)
 
 
+def unit_rows(moment: SecondMoment, norms: Array, c: int) -> Array:
+    """Return the entries of q_{cc'} over class c's samples, shape (n_c, K)."""
+    xp, (i, j) = backend.namespace(norms), moment.offsets[c : c + 2]
+    safe = xp.where(norms > 0, norms, xp.ones_like(norms))
+    return xp.sqrt(moment.weights[i:j, :]) / safe[c, :]
+
+
+def cell_rows(moment: SecondMoment, norms: Array, c: int) -> Array:
+    """Return the class-c rows of Q, the matrix of all q_{cc'}, shape (n_c K, K)."""
+    xp, K = backend.namespace(norms), norms.shape[1]
+    one = xp.eye(K, dtype=norms.dtype, device=backend.device(norms))
+    return xp.reshape(unit_rows(moment, norms, c)[:, :, None] * one, (-1, K))
+
+
 def _unit(moment: SecondMoment, norms: Array) -> Array:
     """Return the entries of every q_{cc'}, shape (N, K)."""
-    xp, w = backend.namespace(norms), moment.weights
-    safe = xp.where(norms > 0, norms, xp.ones_like(norms))
-    parts = [xp.sqrt(w[i:j, :]) / safe[c, :] for c, i, j in classes_of(moment)]
-    return backend.concatenate(parts)
+    classes = range(norms.shape[0])
+    return backend.concatenate(unit_rows(moment, norms, c) for c in classes)
 
 
 def _spread(moment: SecondMoment, means: Array, norms: Array) -> Array:
