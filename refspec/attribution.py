@@ -1,18 +1,25 @@
-"""Which level explains which eigenvalue: shares, sandwich intervals and knock-outs."""
+"""Which level explains which eigenvalue: shares, sandwich intervals and knock-outs.
+
+Everything happens in the eigenbasis of X'X, cut off at the numerical rank: there the
+whole is diagonal, a level of the means is a few rows, and what a level contributes to
+an eigenvalue is the squared norm of one column of those rows.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
-from refspec import backend
+from refspec import backend, rounding
+from refspec.backend import Array
 from refspec.coordinates import Coordinates, coordinates
 from refspec.curvature import SecondMoment
 from refspec.spectra import Spectrum, eigenvalues, spectrum
 from refspec.structure import cell_projections
 
-__all__ = ["KINDS", "Attribution", "attribute"]
+__all__ = ["KINDS", "Attribution", "Eigenbasis", "attribute", "eigenbasis", "knockout"]
 
 #: The kind of eigenvalue each level makes, from the strongest structure to the weakest.
 KINDS = {
@@ -26,8 +33,35 @@ KINDS = {
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Eigenbasis:
+    """A second moment in its eigenbasis, cut off at the numerical rank r.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+        Of the whole, before the cut.
+    values : Array, shape (r,)
+        The eigenvalues kept.
+    rows : dict of str to Array, shape (C K, r)
+        Of each level of the means; its matrix is rows' rows. What they leave of the
+        whole is the level called `within`.
+    within : str
+        Its name.
+    radius : float
+        Every eigenvalue of a level or a knock-out is within this of the one in the
+        basis, the eigensolver's error aside.
+    """
+
+    spectrum: Spectrum
+    values: Array
+    rows: dict[str, Array]
+    within: str
+    radius: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Attribution:
-    """What a spectrum is made of.
+    """What a spectrum is made of; arrays on the host.
 
     Parameters
     ----------
@@ -40,41 +74,163 @@ class Attribution:
         cluster (values that their radii do not separate) the cluster's mean share.
     kinds : list of str
         `outlier`, `bump` or `bulk`: of the level group with the largest share.
-    certified : ndarray of bool, shape (r,)
-        Whether the sandwich interval proves that the eigenvalue stands above all that
-        the weaker levels can make.
+    proved : ndarray of bool, shape (r,)
+        Whether the eigenvalue provably stands above all that weaker levels can make.
     lower, upper : ndarray, shape (r,)
         The sandwich lambda_k(B) <= lambda_k <= lambda_k(B) + lambda_1(M), B the levels
         of class means and M the rest, widened by the radius.
-    knockouts : dict of str to ndarray
-        Eigenvalues of the whole minus each level.
     levels : dict of str to ndarray
         Eigenvalues of each level by itself.
+    knockouts : dict of str to ndarray
+        Eigenvalues of the whole minus each level.
+    angles : ndarray
+        Principal angles, in radians, between the span of B and the eigenspace of as
+        many top eigenvalues.
+    angle_bound : float
+        Davis-Kahan: no sine of `angles` exceeds it (inf if it proves nothing).
+    radius : float
+        Every eigenvalue here, of the whole, a level or a knock-out, is known to this.
 
     Notes
     -----
-    Theory: A1, A2, A3.
+    Theory: A1, A2, A3, A4.
     """
 
     spectrum: Spectrum
     traces: dict[str, float]
     shares: dict[str, np.ndarray]
     kinds: list[str]
-    certified: np.ndarray
+    proved: np.ndarray
     lower: np.ndarray
     upper: np.ndarray
-    knockouts: dict[str, np.ndarray]
     levels: dict[str, np.ndarray]
+    knockouts: dict[str, np.ndarray]
+    angles: np.ndarray
+    angle_bound: float
+    radius: float
+
+
+def eigenbasis(
+    moment: SecondMoment | Coordinates, *, certify: bool = False
+) -> Eigenbasis:
+    """Put a second moment and its levels in the eigenbasis, cut at the numerical rank.
+
+    Parameters
+    ----------
+    moment : SecondMoment or Coordinates
+        Of features, errors or gradients.
+    certify : bool
+        As in `refspec.spectra.spectrum`.
+
+    Returns
+    -------
+    Eigenbasis
+        With it every knock-out is a diagonal matrix minus a few rows.
+
+    Notes
+    -----
+    Theory: A5. Eigenvalues whose sum is below the radius are cut; a knock-out then
+    loses no more than their sum. The eigenvectors' own error is Q'Q - I and the
+    residual, of the order of the eigensolver's, counted twice.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> basis = eigenbasis(refspec.curvature.fisher(refspec.datasets.digits_mlp()))
+    >>> basis.within
+    'within_cross_class'
+    """
+    at = moment if isinstance(moment, Coordinates) else coordinates(moment)
+    whole = spectrum(at, vectors=True, certify=certify)
+    xp, (C, K, r) = backend.namespace(at.second), at.means.shape
+    tail = np.cumsum(np.abs(backend.to_host(whole.values))[::-1])[::-1]
+    rank = max(1, int(np.sum(tail > whole.radius)))
+    means = xp.reshape(at.means, (C * K, r)) @ whole.vectors[:, :rank]  # type: ignore[index]
+    means = xp.reshape(means, (C, K, rank))
+    rows = {
+        name: xp.reshape(project(means), (C * K, rank))
+        for name, project in cell_projections(at.norms).items()
+    }
+    u = rounding.unit_roundoff(at.second)
+    solver = 2 * rounding.eigensolver_radius(r, at.trace, u)
+    radius = 2 * whole.radius + solver
+    within = "within_class" if K == 1 else "within_cross_class"
+    return Eigenbasis(whole, whole.values[:rank], rows, within, radius)
+
+
+def knockout(
+    basis: Eigenbasis, levels: Collection[str], *, by: str = "subtraction"
+) -> tuple[Array, float]:
+    r"""Return the spectrum without some levels.
+
+    Parameters
+    ----------
+    basis : Eigenbasis
+        From `eigenbasis`.
+    levels : collection of str
+        Names of the levels to take out.
+    by : str
+        `subtraction`: A - B. `projection`: (I - UU')A(I - UU'), U the span of B, for
+        levels of the means; directions in which B is within its radius of zero are
+        not in the span.
+
+    Returns
+    -------
+    values : Array
+        Descending; those not listed are zero.
+    radius : float
+        Of every value.
+
+    Raises
+    ------
+    ValueError
+        If a name is not a level, or the within level is to be projected out.
+
+    Notes
+    -----
+    Theory: A1, A2. Papyan (2020), definitions 3.1 and 3.2.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> basis = eigenbasis(refspec.curvature.fisher(refspec.datasets.digits_mlp()))
+    >>> values, _ = knockout(basis, ["between_class", "diagonal"])
+    >>> bool(values[0] < basis.values[0])
+    True
+    """
+    names = {*basis.rows, basis.within}
+    wrong = set(levels) - names
+    if wrong or by not in ("subtraction", "projection"):
+        raise ValueError(
+            f"levels must be among {sorted(names)} and by be subtraction or "
+            f"projection, got {sorted(levels)} by {by!r}; correct the name"
+        )
+    if by == "subtraction":
+        if basis.within in levels:
+            kept = [basis.rows[n] for n in basis.rows if n not in levels]
+            return _low_rank(kept, basis)
+        return _solved(_less(basis, [basis.rows[n] for n in levels]), basis)
+    if basis.within in levels:
+        raise ValueError(
+            f"only levels of the means can be projected out, got {basis.within}: it "
+            "spans everything; take it out by subtraction"
+        )
+    xp, U = backend.namespace(basis.values), _span(basis, levels)
+    image = U * basis.values[:, None]
+    twice = U @ (xp.matrix_transpose(U) @ image)
+    A = _diagonal(basis.values) - U @ xp.matrix_transpose(image)
+    A = A - (image - twice) @ xp.matrix_transpose(U)
+    return _solved((A + xp.matrix_transpose(A)) / 2, basis)
 
 
 def attribute(
-    moment: SecondMoment | Coordinates, *, certify: bool = False
+    moment: SecondMoment | Coordinates | Eigenbasis, *, certify: bool = False
 ) -> Attribution:
     """Attribute every eigenvalue to the levels of the class structure.
 
     Parameters
     ----------
-    moment : SecondMoment or Coordinates
+    moment : SecondMoment, Coordinates or Eigenbasis
         Of features, errors or gradients.
     certify : bool
         As in `refspec.spectra.spectrum`.
@@ -86,8 +242,8 @@ def attribute(
 
     Notes
     -----
-    Theory: A1, A2, A3. The share of a level in an eigenvalue with eigenvector v of X'X
-    is v'X'PXv / lambda = u'Pu, u the eigenvector of the Gram matrix.
+    Theory: A1, A2, A3, A4. The share of a level in an eigenvalue with eigenvector v of
+    X'X is v'X'PXv / lambda = u'Pu, u the eigenvector of the Gram matrix.
 
     Examples
     --------
@@ -96,77 +252,116 @@ def attribute(
     >>> attribute(moment).kinds[0]
     'outlier'
     """
-    at = moment if isinstance(moment, Coordinates) else coordinates(moment)
-    whole = spectrum(at, vectors=True, certify=certify)
-    matrices = _levels(at)
-    values = backend.to_host(whole.values)
-    shares = _shares(matrices, whole, values)
-    own = {name: eigenvalues(A) for name, A in matrices.items()}
-    radius = whole.radius + max(r for _, r in own.values())
-    without = {name: eigenvalues(at.second - A)[0] for name, A in matrices.items()}
-    groups = {kind: _sum(matrices, kind) for kind in dict.fromkeys(KINDS.values())}
-    B = backend.to_host(eigenvalues(groups["outlier"])[0])
-    rest = at.second - groups["outlier"]
-    edge = max(float(backend.to_host(eigenvalues(rest)[0])[0]), 0.0)
-    bulk = at.second - groups["outlier"]
-    if groups["bump"] is not None:
-        bulk = bulk - groups["bump"]
-    floor = max(float(backend.to_host(eigenvalues(bulk)[0])[0]), 0.0)
-    by_kind = {
-        kind: sum(x for n, x in shares.items() if KINDS[n] == kind) + 0 * values
-        for kind in ("outlier", "bump", "bulk")
-    }
-    names = list(by_kind)
-    kinds = [names[k] for k in np.argmax(np.stack(list(by_kind.values())), axis=0)]
-    threshold = {"outlier": edge, "bump": floor, "bulk": np.inf}
-    proved = [
-        v - radius > threshold[k] + radius for v, k in zip(values, kinds, strict=True)
-    ]
+    if isinstance(moment, Eigenbasis):
+        basis = moment
+    else:
+        basis = eigenbasis(moment, certify=certify)
+    names = [*basis.rows, basis.within]
+    values = backend.to_host(basis.values)
+    solved = {n: _low_rank([x], basis) for n, x in basis.rows.items()}
+    solved[basis.within] = knockout(basis, list(basis.rows))
+    without = {n: knockout(basis, [n]) for n in names}
+    radius = max(x for _, x in (*solved.values(), *without.values()))
+    shares = _shares(basis, values)
+    means = [n for n in basis.rows if KINDS[n] == "outlier"]
+    B = backend.to_host(_low_rank([basis.rows[n] for n in means], basis)[0])
+    B = np.pad(B, (0, len(values)))[: len(values)]
+    # M = A - B is what is within, or lies below A minus the class level alone
+    beyond = solved[basis.within]
+    rest = beyond if "global_mean" in means else without["between_class"]
+    edges = {"outlier": _top(rest), "bump": _top(beyond), "bulk": np.inf}
+    kinds = _kinds(shares)
+    proved = [v - edges[k] > 2 * radius for v, k in zip(values, kinds, strict=True)]
+    angles, bound = _angles(basis, means, edges["outlier"], radius)
     return Attribution(
-        whole,
-        {n: float(backend.to_host(x[0]).sum()) for n, x in own.items()},
+        basis.spectrum,
+        {n: float(backend.to_host(x).sum()) for n, (x, _) in solved.items()},
         shares,
         kinds,
         np.asarray(proved),
         B - radius,
-        B + edge + radius,
-        {name: backend.to_host(x) for name, x in without.items()},
-        {name: backend.to_host(x) for name, (x, _) in own.items()},
+        B + edges["outlier"] + radius,
+        {n: backend.to_host(x) for n, (x, _) in solved.items()},
+        {n: backend.to_host(x) for n, (x, _) in without.items()},
+        angles,
+        bound,
+        radius,
     )
 
 
-def _levels(at: Coordinates) -> dict[str, backend.Array]:
-    """Return every level's matrix in the coordinates."""
-    xp, (C, K, r) = backend.namespace(at.second), at.means.shape
-    out = {}
-    for name, project in cell_projections(at.norms).items():
-        rows = xp.reshape(project(at.means), (C * K, r))
-        A = xp.matrix_transpose(rows) @ rows
-        out[name] = (A + xp.matrix_transpose(A)) / 2
-    rows = xp.reshape(at.means, (C * K, r))
-    A = at.second - xp.matrix_transpose(rows) @ rows
-    within = "within_class" if K == 1 else "within_cross_class"
-    out[within] = (A + xp.matrix_transpose(A)) / 2
-    return out
+def _less(basis: Eigenbasis, rows: list[Array]) -> Array:
+    """Return the whole minus rows'rows."""
+    xp, A = backend.namespace(basis.values), _diagonal(basis.values)
+    for x in rows:
+        A -= xp.matrix_transpose(x) @ x
+    return A
 
 
-def _sum(matrices: dict[str, backend.Array], kind: str) -> backend.Array:
-    """Add the matrices of the levels of a kind; None if there are none."""
-    chosen = [A for name, A in matrices.items() if KINDS[name] == kind]
-    return sum(chosen[1:], chosen[0]) if chosen else None
+def _diagonal(values: Array) -> Array:
+    """Return the diagonal matrix of values."""
+    xp, device = backend.namespace(values), backend.device(values)
+    return xp.eye(values.shape[0], dtype=values.dtype, device=device) * values
 
 
-def _shares(
-    matrices: dict[str, backend.Array], whole: Spectrum, values: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return v'A_level v over their sum, averaged over clusters of eigenvalues."""
-    xp, Q = backend.namespace(whole.values), whole.vectors
-    parts = {
-        n: backend.to_host(xp.sum(Q * (A @ Q), axis=0)) for n, A in matrices.items()
-    }
-    apart = np.abs(np.diff(values)) > 2 * whole.radius
-    cluster = np.concatenate([[0], np.cumsum(apart)])
+def _low_rank(rows: list[Array], basis: Eigenbasis) -> tuple[Array, float]:
+    """Return the eigenvalues of the sum of rows'rows, from the smaller side."""
+    x = backend.concatenate(rows) if rows else 0 * basis.values[None, :]
+    t = backend.namespace(x).matrix_transpose(x)
+    return _solved(x @ t if x.shape[0] < x.shape[1] else t @ x, basis)
+
+
+def _solved(A: Array, basis: Eigenbasis) -> tuple[Array, float]:
+    """Return descending eigenvalues of A and their radius, basis and solver."""
+    values, solver = eigenvalues(A)
+    return values, basis.radius + solver
+
+
+def _top(solved: tuple[Array, float]) -> float:
+    """Return the largest eigenvalue, or 0 if all are negative."""
+    return max(0.0, backend.scalar(solved[0][0]))
+
+
+def _span(basis: Eigenbasis, levels: Collection[str]) -> Array:
+    """Return an orthonormal basis of the range of some levels, shape (r, k)."""
+    xp = backend.namespace(basis.values)
+    x = backend.concatenate(basis.rows[n] for n in levels)
+    _, s, V = xp.linalg.svd(x, full_matrices=False)
+    k = max(1, int(np.sum(backend.to_host(s) ** 2 > basis.radius)))
+    return xp.matrix_transpose(V[:k, :])
+
+
+def _angles(
+    basis: Eigenbasis, means: list[str], edge: float, radius: float
+) -> tuple[np.ndarray, float]:
+    """Return the principal angles of the span of B to the top eigenspace, and a bound.
+
+    Sines and cosines both come from the span's coordinates: the smaller is accurate.
+    """
+    U = backend.to_host(_span(basis, means))
+    k = U.shape[1]
+    cosines = np.linalg.svd(U[:k], compute_uv=False)
+    sines = np.linalg.svd(U[k:], compute_uv=False)[::-1]
+    sines = np.pad(sines, (max(0, k - len(sines)), 0))[-k:]
+    lowest = backend.scalar(basis.values[k - 1]) - radius
+    bound = (edge + radius) / lowest if lowest > 0 else np.inf
+    return np.arctan2(sines, cosines), bound
+
+
+def _kinds(shares: dict[str, np.ndarray]) -> list[str]:
+    """Return the kind with the largest share of each eigenvalue."""
+    totals: dict[str, np.ndarray] = {}
+    for name, x in shares.items():
+        totals[KINDS[name]] = totals.get(KINDS[name], 0) + x
+    names = list(totals)
+    return [names[k] for k in np.argmax(np.stack(list(totals.values())), axis=0)]
+
+
+def _shares(basis: Eigenbasis, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Return ||column||^2 / lambda of every level, averaged over clusters."""
+    xp = backend.namespace(basis.values)
+    parts = {n: backend.to_host(xp.sum(x * x, axis=0)) for n, x in basis.rows.items()}
+    parts[basis.within] = values - sum(parts.values())
+    cluster = np.concatenate([[0], np.cumsum(-np.diff(values) > 2 * basis.radius)])
     parts = {n: np.maximum(np.bincount(cluster, x), 0) for n, x in parts.items()}
     total = sum(parts.values())
-    safe = np.where(total > 0, total, 1)
-    return {n: (x / safe)[cluster] for n, x in parts.items()}
+    return {n: (x / np.where(total > 0, total, 1))[cluster] for n, x in parts.items()}

@@ -95,9 +95,9 @@ def attribute(
     for name in ("k", "eigenvalue", *result.shares, "kind", "proved"):
         words = name.removeprefix("between_").removesuffix("_class").replace("_", " ")
         table.add_column(words, justify="right", no_wrap=True)
-    for k in range(min(top, len(values))):
+    for k in range(min(top, len(result.kinds))):
         shares = [f"{x[k]:.3f}" for x in result.shares.values()]
-        proof = "yes" if result.certified[k] else ""
+        proof = "yes" if result.proved[k] else ""
         table.add_row(str(k + 1), f"{values[k]:.6g}", *shares, result.kinds[k], proof)
     console.print(table)
     total = sum(result.traces.values())
@@ -116,11 +116,13 @@ def attribute(
             "traces": result.traces,
             "shares": {n: x.tolist() for n, x in result.shares.items()},
             "kinds": result.kinds,
-            "certified": result.certified.tolist(),
+            "proved": result.proved.tolist(),
             "lower": result.lower.tolist(),
             "upper": result.upper.tolist(),
             "knockouts": {n: x.tolist() for n, x in result.knockouts.items()},
             "levels": {n: x.tolist() for n, x in result.levels.items()},
+            "angles": result.angles.tolist(),
+            "angle_bound": result.angle_bound,
         }
         _write(json_file, record)
 

@@ -83,7 +83,7 @@ def coordinates(moment: SecondMoment) -> Coordinates:
 
     Notes
     -----
-    Theory: S1, S2. Dual: the factorisation stops when what is left of the trace is
+    Theory: S1, S2. Dual: the factorisation stops when what is left of the diagonal is
     below the rounding error of the Gram matrix; the whole residual is then measured,
     block by block. Cost O(N K r^2 + (N K)^2 r), memory O(N K r).
 
@@ -142,7 +142,8 @@ def _dual(moment: SecondMoment) -> Coordinates:
             left_out, weigh = dropped, _reduced_cell_rows
     rows = replace(rows, factors=explicit(rows.factors, _EXPLICIT))
     n, K = rows.shape[0], rows.weights.shape[1]
-    L = _pivoted_rows(rows, n * u * trace)
+    # ||R||_F is about the norm of its diagonal: stop below the bound on forming XX'
+    L = _pivoted_rows(rows, n * u * trace / 4)
     second = L @ xp.matrix_transpose(L)
     second = (second + xp.matrix_transpose(second)) / 2
     means = [
@@ -167,13 +168,13 @@ def _pivoted_rows(moment: SecondMoment, tolerance: float) -> Array:
     most = min(n, P) + _BLOCK
     L = xp.empty((most, n), dtype=left.dtype, device=backend.device(left))
     r = 0
-    while r < min(n, P) and backend.scalar(xp.sum(left)) > tolerance:
+    while r < min(n, P) and backend.scalar(xp.sum(left * left)) > tolerance**2:
         pivots = xp.argsort(left, descending=True)[: min(_BLOCK, n)]
         K = gram_rows(moment.factors, pivots)
         if r:
             K -= xp.matrix_transpose(xp.take(L[:r, :], pivots, axis=1)) @ L[:r, :]
         # pivots that the others of the block explain wait for a later block, or never
-        floor = max(tolerance / n, backend.scalar(left[pivots[-1]]) / 8)
+        floor = max(tolerance / n**0.5, backend.scalar(left[pivots[-1]]) / 8)
         chosen, lower = backend.pivoted_cholesky(xp.take(K, pivots, axis=1), floor)
         m = lower.shape[0]
         if m == 0:

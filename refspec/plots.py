@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from refspec import backend
 from refspec.attribution import Attribution
 
 __all__ = ["COLOURS", "save_spectrum"]
@@ -42,7 +43,7 @@ def save_spectrum(result: Attribution, path: str | Path, title: str = "") -> Non
     figure = Figure(figsize=(10, 4), layout="constrained")
     FigureCanvasAgg(figure)  # no display needed
     scree, histogram = figure.subplots(1, 2)
-    values = np.asarray(result.spectrum.values)
+    values = np.asarray(backend.to_host(result.spectrum.values))[: len(result.kinds)]
     floor = result.spectrum.radius
     seen, kinds = values > floor, np.asarray(result.kinds)
     rank = np.arange(1, len(values) + 1)
