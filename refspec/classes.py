@@ -158,8 +158,8 @@ class ModelSection:
 
     def __post_init__(self) -> None:
         _expect_finite("model inputs", self.inputs)
-        for key, value in self.parameters.items():
-            _expect_finite(f"model parameter {key!r}", value)
+        for name, value in self.parameters.items():
+            _expect_finite(f"model parameter {name!r}", value)
         for step, operation in enumerate(self.operations):
             for role in ("weight", "bias"):
                 key = operation.get(role)

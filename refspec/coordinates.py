@@ -9,6 +9,7 @@ and every knock-out then comes from L'L and Q'L.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -203,7 +204,7 @@ def _residual(moment: SecondMoment, L: Array, trace: float, u: float) -> float:
         squares += backend.scalar(2 * xp.sum(gap * gap) - xp.sum(own * own))
     terms = max(inner_length(f) for f in moment.factors) + len(moment.factors)
     rounding_error = 2 * rounding.second_moment_radius(terms + L.shape[0] + 4, trace, u)
-    return squares**0.5 * (1 + rounding.gamma(N * K, u)) + rounding_error
+    return math.sqrt(squares) * (1 + rounding.gamma(N * K, u)) + rounding_error
 
 
 def _reduced_cell_rows(moment: SecondMoment, norms: Array, c: int) -> Array:
