@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from refspec import backend, rounding
+from refspec import backend, checks
 from refspec.backend import Array
 
 __all__ = ["ClassArray", "Layer", "ModelSection", "Snapshot", "log_softmax", "snapshot"]
@@ -63,18 +63,20 @@ class ClassArray:
     offsets: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        _expect_floating("values", self.values, "(N, K, d)", self.weights)
+        checks.expect_floating("values", self.values, "(N, K, d)", self.weights)
         N, K = self.values.shape[:2]
-        _expect_shape("weights", self.weights, "(N, K)", (N, K), "to match values")
-        labels, offsets = _sorted_labels(self.labels, N, None)
+        checks.expect_shape(
+            "weights", self.weights, "(N, K)", (N, K), "to match values"
+        )
+        labels, offsets = checks.sorted_labels(self.labels, N, None)
         if K not in (1, len(offsets) - 1):
             raise ValueError(
                 f"values must have K = 1 or K = C = {len(offsets) - 1} on axis 1, got "
                 f"{K}; axes are (sample, cross class, dimension)"
             )
-        _expect_finite("values", self.values)
-        _expect_finite("weights", self.weights)
-        _expect_nonnegative("weights", self.weights)
+        checks.expect_finite("values", self.values)
+        checks.expect_finite("weights", self.weights)
+        checks.expect_nonnegative("weights", self.weights)
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "offsets", offsets)
 
@@ -113,7 +115,7 @@ class Layer:
 
     def __post_init__(self) -> None:
         where = f"features of layer {self.name!r}"
-        _expect_floating(where, self.features, "(N, T, a)", self.errors)
+        checks.expect_floating(where, self.features, "(N, T, a)", self.errors)
         N, T = self.features.shape[:2]
         shape = tuple(self.errors.shape)
         if len(shape) != 4 or shape[0] != N or shape[2] != T:
@@ -122,8 +124,8 @@ class Layer:
                 f"N = {N}, T = {T} to match features, got {shape}; axes are (sample, "
                 "cross class, position, output), use T = 1 for a dense layer"
             )
-        _expect_finite(where, self.features)
-        _expect_finite(f"errors of layer {self.name!r}", self.errors)
+        checks.expect_finite(where, self.features)
+        checks.expect_finite(f"errors of layer {self.name!r}", self.errors)
 
     @property
     def parameters(self) -> int:
@@ -157,9 +159,9 @@ class ModelSection:
     parameters: Mapping[str, Array]
 
     def __post_init__(self) -> None:
-        _expect_finite("model inputs", self.inputs)
+        checks.expect_finite("model inputs", self.inputs)
         for name, value in self.parameters.items():
-            _expect_finite(f"model parameter {name!r}", value)
+            checks.expect_finite(f"model parameter {name!r}", value)
         for step, operation in enumerate(self.operations):
             for role in ("weight", "bias"):
                 key = operation.get(role)
@@ -215,20 +217,22 @@ class Snapshot:
             raise ValueError("layers must hold at least one Layer, got none; add one")
         arrays = [x for layer in self.layers for x in (layer.features, layer.errors)]
         p = self.probabilities
-        _expect_floating("probabilities", p, "(N, C)", self.sample_weights, *arrays)
+        checks.expect_floating(
+            "probabilities", p, "(N, C)", self.sample_weights, *arrays
+        )
         N, C = p.shape
         if C < 2:
             raise ValueError(
                 f"probabilities must have C >= 2 columns, got {C}; a classifier has "
                 "two classes at least (give both columns of a binary one)"
             )
-        labels, offsets = _sorted_labels(self.labels, N, C)
-        for what, x in (("probabilities", p), ("sample_weights", self.sample_weights)):
-            _expect_finite(what, x)
-            _expect_nonnegative(what, x)
-        _expect_shape("sample_weights", self.sample_weights, "(N,)", (N,), "")
-        _expect_sum_one("probabilities", p, 1)
-        _expect_sum_one("sample_weights", self.sample_weights, 0)
+        labels, offsets = checks.sorted_labels(self.labels, N, C)
+        for what, x in (("probabilities", p), ("sample_weights", s)):
+            checks.expect_finite(what, x)
+            checks.expect_nonnegative(what, x)
+        checks.expect_shape("sample_weights", s, "(N,)", (N,), "")
+        checks.expect_sum_one("probabilities", p, 1)
+        checks.expect_sum_one("sample_weights", s, 0)
         names = [layer.name for layer in self.layers]
         if len(set(names)) < len(names):
             raise ValueError(f"layer names must be distinct, got {names}; rename one")
@@ -308,8 +312,8 @@ def snapshot(
     (0, 1, 3)
     """
     if logits is not None and probabilities is None:
-        _expect_floating("logits", logits, "(N, C)")
-        _expect_finite("logits", logits)
+        checks.expect_floating("logits", logits, "(N, C)")
+        checks.expect_finite("logits", logits)
         probabilities = backend.namespace(logits).exp(log_softmax(logits))
     elif probabilities is None or logits is not None:
         raise ValueError(
@@ -345,98 +349,3 @@ def log_softmax(logits: Array) -> Array:
     xp = backend.namespace(logits)
     shifted = logits - xp.max(logits, axis=1, keepdims=True)
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
-
-
-def _sorted_labels(
-    labels: Array, N: int, C: int | None
-) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Check labels and return them on the host with the class offsets."""
-    host = np.asarray(backend.to_host(labels) if hasattr(labels, "dtype") else labels)
-    if host.shape != (N,) or host.dtype.kind not in "iu":
-        raise ValueError(
-            f"labels must be integers of shape (N,) = ({N},), got {host.dtype} of "
-            f"shape {host.shape}; give one class index 0..C-1 per sample"
-        )
-    if C is None:
-        C = int(host.max(initial=0)) + 1
-    if N == 0 or host.min() < 0 or host.max() >= C:
-        got = "no samples" if N == 0 else f"values {host.min()}..{host.max()}"
-        raise ValueError(
-            f"labels must lie in 0..C-1 = 0..{C - 1} with N >= 1, got {got}; "
-            "number the classes from 0"
-        )
-    if np.any(host[1:] < host[:-1]):
-        raise ValueError(
-            "labels must be non-decreasing (samples sorted by class), got "
-            f"{int(host[np.argmax(host[1:] < host[:-1])])} before a smaller one; "
-            "refspec.snapshot(...) sorts for you"
-        )
-    counts = np.bincount(host, minlength=C)
-    if not counts.all():
-        empty = np.flatnonzero(counts == 0).tolist()
-        raise ValueError(
-            f"every class 0..{C - 1} must have a sample, got none for {empty}; "
-            "drop the class (and its logit) or add samples"
-        )
-    offsets = tuple(int(x) for x in np.concatenate([[0], np.cumsum(counts)]))
-    host = host.astype(np.int64)
-    host.setflags(write=False)
-    return host, offsets
-
-
-def _expect_floating(name: str, x: Array, letters: str, *others: Array) -> None:
-    xp = backend.namespace(x, *others)
-    if len(x.shape) != letters.count(",") + (not letters.endswith(",)")):
-        raise ValueError(
-            f"{name} must have shape {letters}, got {tuple(x.shape)}; "
-            "axes are explained in refspec.classes"
-        )
-    for y in (x, *others):
-        if not xp.isdtype(y.dtype, "real floating") or y.dtype != x.dtype:
-            raise ValueError(
-                f"{name} and the arrays beside it must share one real floating dtype, "
-                f"got {x.dtype} and {y.dtype}; convert with xp.astype(x, xp.float64)"
-            )
-
-
-def _expect_shape(
-    name: str, x: Array, letters: str, shape: tuple[int, ...], why: str
-) -> None:
-    if tuple(x.shape) != shape:
-        raise ValueError(
-            f"{name} must have shape {letters} = {shape}{' ' * bool(why)}{why}, got "
-            f"{tuple(x.shape)}; axes are explained in refspec.classes"
-        )
-
-
-def _expect_finite(name: str, x: Array) -> None:
-    xp = backend.namespace(x)
-    if xp.isdtype(x.dtype, "real floating"):
-        bad = int(backend.scalar(xp.sum(xp.astype(~xp.isfinite(x), xp.int64))))
-        if bad:
-            raise ValueError(
-                f"{name} must be finite, got {bad} of {x.size if x.size else 0} values "
-                "nan or infinite; look for a diverged network or an overflow"
-            )
-
-
-def _expect_nonnegative(name: str, x: Array) -> None:
-    xp = backend.namespace(x)
-    low = backend.scalar(xp.min(x)) if x.shape[0] else 0.0
-    if low < 0:
-        raise ValueError(
-            f"{name} must be >= 0, got a smallest value of {low:.3g}; "
-            "weights are probabilities, never signed"
-        )
-
-
-def _expect_sum_one(name: str, x: Array, axis: int) -> None:
-    """Check sums of k rounded softmax outputs: gamma_{2k+16} covers both steps."""
-    xp = backend.namespace(x)
-    off = backend.scalar(xp.max(xp.abs(xp.sum(x, axis=axis) - 1)))
-    bound = rounding.gamma(2 * x.shape[axis] + 16, rounding.unit_roundoff(x))
-    if off > bound:
-        raise ValueError(
-            f"{name} must sum to 1 within rounding ({bound:.1e}), got a sum off by "
-            f"{off:.3g}; give logits, or divide by the sum"
-        )

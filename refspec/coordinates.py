@@ -19,13 +19,11 @@ from refspec.backend import Array
 from refspec.curvature import (
     SecondMoment,
     classes_of,
-    explicit,
-    gram_rows,
-    inner_length,
     score_reduced,
     unit_weights,
     without,
 )
+from refspec.factors import explicit, gram_rows, inner_length
 from refspec.structure import cell_norms, cell_rows, unit_rows
 
 __all__ = ["Coordinates", "coordinates"]

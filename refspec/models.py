@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from refspec import backend, classes, operations
+from refspec import backend, checks, classes, operations
 from refspec.backend import Array
 from refspec.classes import Layer, Snapshot
 from refspec.network import (
@@ -72,7 +72,7 @@ def forward(network: Network, X: Array) -> tuple[list[operations.Step], Array]:
             f"inputs must have shape (N, ...) with N >= 1, got {tuple(X.shape)}; "
             "the first axis counts samples"
         )
-    classes._expect_finite("inputs", X)
+    checks.expect_finite("inputs", X)
     steps = []
     for operation in network.operations:
         step, X = operations.record(operation, network.parameters, X)
@@ -290,6 +290,6 @@ def sample_average(sample_weights: Array | None, like: Array) -> Array:
             f"{tuple(sample_weights.shape)} and {sample_weights.dtype}; give one "
             "non-negative weight per sample"
         )
-    classes._expect_finite("sample_weights", sample_weights)
-    classes._expect_nonnegative("sample_weights", sample_weights)
+    checks.expect_finite("sample_weights", sample_weights)
+    checks.expect_nonnegative("sample_weights", sample_weights)
     return sample_weights

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from refspec import backend, classes
+from refspec import backend, checks
 from refspec.backend import Array
 from refspec.classes import ModelSection
 from refspec.operations import LAYERS, OPERATIONS
@@ -361,7 +361,7 @@ def _expect_weights(
                 f"parameters must share one real floating dtype, got {x.dtype} for "
                 f"{key!r} and {first.dtype}; convert with xp.astype"
             )
-        classes._expect_finite(f"parameter {key!r}", x)
+        checks.expect_finite(f"parameter {key!r}", x)
 
 
 def _expect_chain(network: Network) -> None:

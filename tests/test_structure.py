@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refspec import backend, curvature, rounding, structure
+from refspec import backend, curvature, factors, rounding, structure
 
 
 def moment_of(values, weights, sizes, asarray=np.asarray):
     """A SecondMoment of plain vectors, K = C."""
     roots = (np.sqrt(weights)[:, :, None] * values)[:, :, None, :]
-    factor = curvature.Factor(asarray(roots), None)
+    factor = factors.Factor(asarray(roots), None)
     offsets = tuple(np.concatenate([[0], np.cumsum(sizes)]).tolist())
     return curvature.SecondMoment((factor,), asarray(weights), offsets)
 
