@@ -217,9 +217,8 @@ class Snapshot:
             raise ValueError("layers must hold at least one Layer, got none; add one")
         arrays = [x for layer in self.layers for x in (layer.features, layer.errors)]
         p = self.probabilities
-        checks.expect_floating(
-            "probabilities", p, "(N, C)", self.sample_weights, *arrays
-        )
+        s = self.sample_weights
+        checks.expect_floating("probabilities", p, "(N, C)", s, *arrays)
         N, C = p.shape
         if C < 2:
             raise ValueError(

@@ -26,7 +26,7 @@ from refspec.curvature import (
 from refspec.factors import explicit, gram_rows, inner_length
 from refspec.structure import cell_norms, cell_rows, unit_rows
 
-__all__ = ["Coordinates", "coordinates"]
+__all__ = ["Coordinates", "coordinates", "dual", "primal"]
 
 _BLOCK = 256  # pivots at a time
 _EXPLICIT = 2**28  # bytes of gradients of layers with positions that may be held
@@ -94,12 +94,17 @@ def coordinates(moment: SecondMoment) -> Coordinates:
     'dual'
     """
     if 2 * moment.shape[1] <= moment.shape[0]:
-        return _primal(moment)
-    return _dual(moment)
+        return primal(moment)
+    return dual(moment)
 
 
-def _primal(moment: SecondMoment) -> Coordinates:
-    """Use the parameters themselves."""
+def primal(moment: SecondMoment) -> Coordinates:
+    """Use the parameters themselves as coordinates, r = P.
+
+    Notes
+    -----
+    Theory: S1. Cost O(N P^2), memory O(P^2).
+    """
     xp, w = backend.namespace(moment.weights), moment.weights
     n, u, norms = moment.shape[0], rounding.unit_roundoff(w), cell_norms(moment)
     K, parts = w.shape[1], []
@@ -129,8 +134,13 @@ def _sliced(moment: SecondMoment, i: int, j: int) -> SecondMoment:
     return replace(moment, factors=factors, weights=moment.weights[i:j, :])
 
 
-def _dual(moment: SecondMoment) -> Coordinates:
-    """Use the pivoted rows."""
+def dual(moment: SecondMoment) -> Coordinates:
+    """Use pivoted rows as coordinates, r the numerical rank.
+
+    Notes
+    -----
+    Theory: S1, S2. Cost O((N K)^2 r), memory O(N K r).
+    """
     xp, w = backend.namespace(moment.weights), moment.weights
     u, norms, trace = rounding.unit_roundoff(w), cell_norms(moment), moment.trace()
     rows, left_out, weigh = moment, 0.0, cell_rows

@@ -67,10 +67,10 @@ def test_reduced_rows_and_dual_side_keep_the_spectrum(asarray, T):
     factors, left_out = curvature.score_reduced(moment)
     assert left_out <= rounding.second_moment_radius(100, moment.trace(), U)
     assert factors[0].roots.shape[1] == 2
-    dual = coordinates._dual(moment)
-    primal = coordinates._primal(moment)
+    by_rows = coordinates.dual(moment)
+    by_columns = coordinates.primal(moment)
     truth = np.linalg.svd(X, compute_uv=False) ** 2
-    for at in (primal, dual):
+    for at in (by_columns, by_rows):
         found = spectra.spectrum(at, certify=True)
         values = np.zeros(len(truth) + 50)
         computed = backend.to_host(found.values)
@@ -78,7 +78,7 @@ def test_reduced_rows_and_dual_side_keep_the_spectrum(asarray, T):
         padded = np.concatenate([truth, np.zeros(50)])
         assert np.abs(values - padded).max() <= 2 * found.radius
         assert not np.abs(values * 1.01 - padded).max() <= 2 * found.radius
-    one, two = attribution.attribute(primal), attribution.attribute(dual)
+    one, two = attribution.attribute(by_columns), attribution.attribute(by_rows)
     for name in one.traces:
         bound = len(truth) * (one.spectrum.radius + two.spectrum.radius)
         assert abs(one.traces[name] - two.traces[name]) <= bound
