@@ -12,10 +12,12 @@ from typing import Annotated, Any
 import numpy as np
 
 import refspec
-from refspec import backend, curvature, datasets
+from refspec import backend, curvature, datasets, hessian, models
 from refspec.attribution import attribute as attribute_moment
 from refspec.classes import Snapshot
 from refspec.export import load
+from refspec.hessian_attribution import attribute_hessian
+from refspec.recompute import recompute
 from refspec.spectra import spectrum as spectrum_of
 
 try:
@@ -38,6 +40,7 @@ class Of(StrEnum):
     errors = "errors"
     gradients = "gradients"
     fisher = "fisher"
+    hessian = "hessian"
 
 
 class Backend(StrEnum):
@@ -87,14 +90,16 @@ def attribute(
 ) -> None:
     """Print the top eigenvalues with the level of the class structure behind each."""
     _writable(json_file, plot)
+    if of is Of.hessian:
+        if plot is not None:
+            raise typer.BadParameter("--plot draws second moments, not the hessian")
+        _attribute_hessian(_load(file, on), layer, top, json_file)
+        return
     moment, title = _moment(file, layer, every, of, on)
     with console.status("factorising and attributing"):
         result = attribute_moment(moment, certify=certify)
     values = backend.to_host(result.spectrum.values)
-    table = Table(title=title)
-    for name in ("k", "eigenvalue", *result.shares, "kind", "proved"):
-        words = name.removeprefix("between_").removesuffix("_class").replace("_", " ")
-        table.add_column(words, justify="right", no_wrap=True)
+    table = _table(title, ["k", "eigenvalue", *result.shares, "kind", "proved"])
     for k in range(min(top, len(result.kinds))):
         shares = [f"{x[k]:.3f}" for x in result.shares.values()]
         proof = "yes" if result.proved[k] else ""
@@ -140,6 +145,8 @@ def spectrum(
 ) -> None:
     """Print the exact eigenvalues with their radius."""
     _writable(json_file)
+    if of is Of.hessian:
+        raise typer.BadParameter("refspec attribute --of hessian prints that spectrum")
     moment, title = _moment(file, layer, every, of, on)
     with console.status("factorising"):
         result = spectrum_of(moment, certify=certify)
@@ -160,6 +167,71 @@ def check(file: File = None) -> None:
     for x in snapshot.layers:
         T = x.features.shape[1]
         _say(f"  {x.name}: {x.parameters} parameters, {T} position(s)")
+    if snapshot.model is None:
+        _say("no model section: features and errors were not recomputed")
+        return
+    try:
+        differences = recompute(snapshot)
+    except ValueError as error:
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False)
+        raise typer.Exit(1) from error
+    for d in differences:
+        verdict = "good" if d.ratio <= 1 else "DISAGREES"
+        _say(f"  {d.name}: recomputed, off by {d.residual:.1e} ({verdict})")
+    if any(d.ratio > 1 for d in differences):
+        raise typer.Exit(1)
+
+
+def _attribute_hessian(
+    snapshot: Snapshot, layer: str | None, top: int, json_file: Path | None
+) -> None:
+    """Print the Hessian's eigenvalues with what levels and residual contribute."""
+    if snapshot.model is None:
+        raise typer.BadParameter("--of hessian needs an export with a model section")
+    network = models.from_section(snapshot.model)
+    X = backend.namespace(snapshot.probabilities).astype(
+        snapshot.model.inputs, snapshot.probabilities.dtype
+    )
+    names = None if layer is None else [snapshot.layer(layer).name]
+    with console.status("assembling the Hessian and attributing"):
+        s, labels = snapshot.sample_weights, snapshot.labels
+        H = hessian.hessian(network, X, labels, layers=names, sample_weights=s)
+        result = attribute_hessian(H, curvature.fisher(snapshot, names))
+    title = "Hessian, " + ("all layers" if layer is None else f"layer {layer}")
+    table = _table(title, ["k", "eigenvalue", "fisher's", *result.parts, "kind"])
+    for k in range(min(top, len(result.values))):
+        parts = [f"{x[k]:.2e}" for x in result.parts.values()]
+        pair = f"{result.values[k]:.6g}", f"{result.fisher[k]:.6g}"
+        table.add_row(str(k + 1), *pair, *parts, result.kinds[k])
+    console.print(table)
+    _say(f"residual E: norm {result.weyl:.3e}, the Weyl radius between the two columns")
+    angle, bound = np.sin(result.angles.max()), result.angle_bound
+    _say(f"largest sine between their top eigenspaces {angle:.3g} <= {bound:.3g}")
+    _say(f"radius of the eigenvalues of the computed Hessian: {result.radius:.2e}")
+    if json_file is not None:
+        arrays = {n: getattr(result, n) for n in ("values", "fisher", "residual")}
+        record = {
+            "schema": "refspec.hessian/1",
+            "version": refspec.__version__,
+            "of": title,
+            **{n: x.tolist() for n, x in arrays.items()},
+            "parts": {n: x.tolist() for n, x in result.parts.items()},
+            "kinds": result.kinds,
+            "weyl": result.weyl,
+            "angles": result.angles.tolist(),
+            "angle_bound": bound,
+            "radius": result.radius,
+        }
+        _write(json_file, record)
+
+
+def _table(title: str, columns: list[str]) -> Table:
+    """Return an empty table with the levels' names shortened."""
+    table = Table(title=title)
+    for name in columns:
+        words = name.removeprefix("between_").removesuffix("_class").replace("_", " ")
+        table.add_column(words, justify="right", no_wrap=True)
+    return table
 
 
 def main() -> None:

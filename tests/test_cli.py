@@ -3,6 +3,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+import refspec
 from refspec import __version__
 from refspec.cli import app
 
@@ -27,6 +28,36 @@ def test_spectrum_check_and_version(run):
     assert run("spectrum", "--of", "features", "--layer", "fc1").exit_code == 0
     assert "N = 400" in run("check").output
     assert __version__ in run("--version").output
+    assert "errors of fc2: recomputed" in run("check").output
+
+
+def test_hessian_side_by_side_with_the_fisher(run, tmp_path):
+    record = tmp_path / "h.json"
+    words = ("--of", "hessian", "--layer", "fc3", "--json", str(record))
+    result = run("attribute", *words)
+    assert result.exit_code == 0, result.output
+    data = json.loads(record.read_text())
+    total = [sum(x) for x in zip(*data["parts"].values(), strict=True)]
+    pairs = zip(total, data["values"], strict=True)
+    assert max(abs(a - b) for a, b in pairs) <= data["radius"]
+    gaps = zip(data["values"], data["fisher"], strict=True)
+    assert max(abs(a - b) for a, b in gaps) <= data["weyl"] + data["radius"]
+
+
+def test_check_finds_a_changed_weight(run, tmp_path):
+    s = refspec.datasets.digits_mlp()
+    key = "fc2.weight" if "fc2.weight" in s.model.parameters else None
+    assert key is not None
+    changed = dict(s.model.parameters)
+    changed[key] = changed[key] * 1.001
+    model = refspec.ModelSection(s.model.inputs, s.model.operations, changed)
+    other = refspec.Snapshot(
+        s.layers, s.probabilities, s.labels, s.sample_weights, {}, model
+    )
+    path = refspec.save(other, tmp_path / "changed.npz")
+    result = run("check", str(path))
+    assert result.exit_code == 1
+    assert "DISAGREES" in result.output
 
 
 @pytest.mark.parametrize(
