@@ -19,6 +19,10 @@ quick: .venv-test/done      ## the tests that take under a second
 test-frameworks: .venv-frameworks/done  ## the tests against real deep-learning libraries
 	$(THREADS) .venv-frameworks/bin/python -m pytest tests/frameworks -o addopts="-ra --strict-markers"
 
+bench: .venv-bench/done     ## time refspec against its peers on the same work
+	.venv-bench/bin/python -m pytest tests/benchmarks -o addopts= -o filterwarnings= \
+		--benchmark-columns=median,min,rounds --benchmark-sort=fullname -q $(BENCH)
+
 lint: .venv-test/done       ## ruff, mypy and the import contracts
 	.venv-test/bin/ruff check .
 	.venv-test/bin/ruff format --check .
@@ -41,4 +45,10 @@ lint: .venv-test/done       ## ruff, mypy and the import contracts
 	.venv-frameworks/bin/pip install --quiet -e ".[frameworks]"
 	touch $@
 
-.PHONY: help demo test quick test-frameworks lint
+.venv-bench/done: setup.cfg
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet torch==2.13.0
+	.venv-bench/bin/pip install --quiet -e ".[bench]"
+	touch $@
+
+.PHONY: help demo test quick test-frameworks bench lint

@@ -49,7 +49,7 @@ class HessianAttribution:
 
     Notes
     -----
-    Theory: H8, A6.
+    Theory: H9, A3.
     """
 
     values: np.ndarray
@@ -89,7 +89,7 @@ def attribute_hessian(
 
     Notes
     -----
-    Theory: H8, A6. Papyan (2018), section 3: the outliers come from G, the bulk
+    Theory: H9, A3. Papyan (2018), section 3: the outliers come from G, the bulk
     largely from E. Cost: two eigenproblems with vectors and one without, of size P.
 
     Examples
