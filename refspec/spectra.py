@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from refspec import backend, rounding
 from refspec.backend import Array
-from refspec.certificates import certified_eigenvalues
 from refspec.coordinates import Coordinates, coordinates
 from refspec.curvature import SecondMoment
+from refspec.rounding.certificates import certified_eigenvalues
 
 __all__ = ["Spectrum", "eigenvalues", "spectrum"]
 

@@ -13,7 +13,7 @@ import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refspec import certificates, errorfree
+from refspec.rounding import certificates, errorfree
 
 EPS = 2.0**-52
 BITS = 200

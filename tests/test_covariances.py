@@ -7,7 +7,8 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from refspec import covariances, populations, rounding
+from refspec import populations, rounding
+from refspec.synthetic import covariances
 
 U = 2.0**-53
 

@@ -6,7 +6,8 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from refspec import containers, datasets, rounding
+from refspec import datasets, rounding
+from refspec.export import containers
 
 FILE = resources.files("refspec.data") / "digits_mlp.npz"
 

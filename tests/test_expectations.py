@@ -11,8 +11,9 @@ from fractions import Fraction as F
 import numpy as np
 import pytest
 
-from refspec import expectations, rounding
-from refspec.hierarchy import Hierarchy, Plan
+from refspec import rounding
+from refspec.synthetic import expectations
+from refspec.synthetic.hierarchy import Hierarchy, Plan
 
 U = 2.0**-53
 NAMES = ("diagonal", "between_class", "between_cross_class", "within_cross_class")

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import refspec
-from refspec import backend, classes, containers, export, rounding, schema
+from refspec import backend, classes, export, rounding
 from refspec.classes import Layer, ModelSection
-from refspec.containers import ExportError, fingerprint
+from refspec.export import containers, schema
+from refspec.export.containers import ExportError, fingerprint
 
 KINDS = [".npz", ".zarr"]
 LABELS = np.array([0, 0, 0, 1, 1, 2])

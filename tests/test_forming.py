@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refspec import errorfree, forming
+from refspec.rounding import errorfree, forming
 
 
 def exact(x):

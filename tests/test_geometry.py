@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refspec import geometry, rounding
+from refspec import rounding
+from refspec.synthetic import geometry
 
 U = 2.0**-53
 

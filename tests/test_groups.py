@@ -5,8 +5,9 @@ from fractions import Fraction as F
 import numpy as np
 import pytest
 
-from refspec import geometry, groups, logistic, rounding
-from refspec.groups import Group
+from refspec import rounding
+from refspec.synthetic import geometry, groups, logistic
+from refspec.synthetic.groups import Group
 
 U = 2.0**-53
 

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refspec import backend, hessian_blocks, models, operations, rounding
-from refspec import hessian as hessian_module
+from refspec import backend, models, rounding
+from refspec.hessian import assembly as hessian_module
+from refspec.hessian import blocks as hessian_blocks
 from refspec.hessian import hessian, hessian_vector_product
-from refspec.hessian_rounding import LIPSCHITZ, hessian_radius
+from refspec.hessian.bounds import LIPSCHITZ, hessian_radius
+from refspec.models import operations
 
 U = 2.0**-53
 PARTS = ("hessian", "fisher", "residual")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from refspec import curvature, hessian, models
-from refspec.hessian_attribution import attribute_hessian
+from refspec.attribution.hessian import attribute_hessian
 
 
 def world(C=3, seed=0):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import scipy.special
 
-from refspec import covariances, hierarchy, populations, rounding
-from refspec.hierarchy import Hierarchy, Plan
+from refspec import populations, rounding
+from refspec.synthetic import covariances, hierarchy
+from refspec.synthetic.hierarchy import Hierarchy, Plan
 
 LABELS = np.repeat(range(3), (400, 600, 1000))
 

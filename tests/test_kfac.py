@@ -10,12 +10,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from refspec import Layer, backend, rounding, snapshot
-from refspec.comparison import compare, layer_fisher
-from refspec.conventions import CONVENTIONS, placement
-from refspec.eigenbasis import factored_tikhonov
-from refspec.kfac import ClassFactors, cfac, class_factors, ekfac, kfac, kfac_error
 from refspec.kronecker import KroneckerSum, certified_spectrum
-from refspec.preconditioner import default_residual, running_average, solve
+from refspec.kronecker.comparison import compare, layer_fisher
+from refspec.kronecker.conventions import CONVENTIONS, placement
+from refspec.kronecker.eigenbasis import factored_tikhonov
+from refspec.kronecker.kfac import (
+    ClassFactors,
+    cfac,
+    class_factors,
+    ekfac,
+    kfac,
+    kfac_error,
+)
+from refspec.kronecker.preconditioner import default_residual, running_average, solve
 
 U = 2.0**-53
 seeds = st.integers(0, 2**32 - 1)

@@ -9,14 +9,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from refspec import backend, rounding
-from refspec.eigenbasis import (
+from refspec.kronecker import Kronecker, KroneckerSum
+from refspec.kronecker.eigenbasis import (
     KroneckerBasis,
     damped_inverse,
     eigenbasis,
     factored_tikhonov,
 )
-from refspec.kronecker import Kronecker, KroneckerSum
-from refspec.operators import (
+from refspec.kronecker.operators import (
     BlockDiagonal,
     column_stacked,
     linear_operator,

@@ -10,7 +10,8 @@ import scipy.special
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refspec import geometry, groups, logistic, rounding, synthetic
+from refspec import rounding, synthetic
+from refspec.synthetic import geometry, groups, logistic
 
 U = 2.0**-53
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import refspec
-from refspec import backend, models, operations, rounding
+from refspec import backend, models, rounding
+from refspec.models import operations
 
 U = 2.0**-53
 FUNCTIONS = {

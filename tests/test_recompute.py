@@ -5,7 +5,7 @@ import pytest
 
 import refspec
 from refspec import models
-from refspec.recompute import recompute
+from refspec.models.recompute import recompute
 
 ACTIVATIONS = ("tanh", "relu", "gelu", "softplus")
 

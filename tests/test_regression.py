@@ -4,7 +4,9 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from refspec import backend, logistic, models, network, regression, rounding
+from refspec import backend, models, rounding
+from refspec.models import network
+from refspec.synthetic import logistic, regression
 
 U = 2.0**-53
 DECAY = 0.05

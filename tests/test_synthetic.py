@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import scipy.special
 
-from refspec import backend, expectations, geometry, rounding, synthetic
-from refspec.hierarchy import Hierarchy, Plan
-from refspec.synthetic import planted
+from refspec import backend, rounding, synthetic
+from refspec.synthetic import expectations, geometry, planted
+from refspec.synthetic.hierarchy import Hierarchy, Plan
 
 U = 2.0**-53
 NAMESPACES = [None, np, array_api_strict]

@@ -4,7 +4,8 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from refspec import models, rounding, training
+from refspec import models, rounding
+from refspec.models import training
 
 U = 2.0**-53
 

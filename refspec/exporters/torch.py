@@ -21,9 +21,9 @@ import numpy as np
 
 from refspec._version import __version__
 from refspec.classes import Snapshot
-from refspec.containers import write
 from refspec.export import assemble
-from refspec.schema import PARAMETERS, SCHEMA
+from refspec.export.containers import write
+from refspec.export.schema import PARAMETERS, SCHEMA
 
 try:
     import torch

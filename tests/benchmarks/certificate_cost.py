@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from refspec import certificates
+from refspec.rounding import certificates
 
 
 def fastest(call: Callable[[], Any], repeats: int) -> tuple[float, Any]:

@@ -18,7 +18,8 @@ def load(name):
     """Return (network, X, y) in float64, trained to 100 % accuracy."""
     from sklearn.datasets import load_digits
 
-    from refspec import models, training
+    from refspec import models
+    from refspec.models import training
 
     X, y = load_digits(return_X_y=True)
     X = X / 16.0

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from refspec import models, operations
+from refspec import models
 from refspec.hessian import hessian, hessian_vector_product
-from refspec.hessian_rounding import hessian_radius
+from refspec.hessian.bounds import hessian_radius
+from refspec.models import operations
 
 jax.config.update("jax_enable_x64", True)
 # torch.func.hessian itself calls what torch deprecates

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from refspec import Layer, rounding, snapshot
-from refspec.conventions import placement
-from refspec.kfac import kfac
+from refspec.kronecker.conventions import placement
+from refspec.kronecker.kfac import kfac
 
 jax = pytest.importorskip("jax")
 kfac_jax = pytest.importorskip("kfac_jax")

@@ -11,10 +11,11 @@ import math
 import numpy as np
 import pytest
 
-from refspec import Layer, moments, rounding, snapshot
-from refspec.conventions import placement
-from refspec.kfac import ekfac, kfac
-from refspec.operators import BlockDiagonal
+from refspec import Layer, rounding, snapshot
+from refspec.kronecker import moments
+from refspec.kronecker.conventions import placement
+from refspec.kronecker.kfac import ekfac, kfac
+from refspec.kronecker.operators import BlockDiagonal
 
 torch = pytest.importorskip("torch")
 curvlinops = pytest.importorskip("curvlinops")

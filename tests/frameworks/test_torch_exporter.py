@@ -18,7 +18,8 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from refspec import containers, export, rounding
+from refspec import export, rounding
+from refspec.export import containers
 from refspec.exporters import torch as exporter
 from refspec.exporters.torch import export as export_torch
 

@@ -1,0 +1,167 @@
+"""The Hessian's eigenvalues through the Fisher's levels: Hessian = levels + residual E.
+
+The Hessian is the Fisher information G plus E, the part with second derivatives of the
+network. An eigenvalue with eigenvector v is v'Hv, the sum of what every level of G and
+E contribute, v'G_level v and v'Ev.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from refspec import backend, rounding
+from refspec.attribution.shares import KINDS
+from refspec.backend import Array
+from refspec.coordinates import primal
+from refspec.curvature import SecondMoment
+from refspec.spectra import eigenvalues
+from refspec.structure import cell_projections
+
+__all__ = ["HessianAttribution", "attribute_hessian"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HessianAttribution:
+    """What the Hessian's spectrum is made of; arrays on the host.
+
+    Parameters
+    ----------
+    values : ndarray, shape (P,)
+        Eigenvalues of the Hessian, descending.
+    fisher, residual : ndarray, shape (P,)
+        Eigenvalues of the Fisher information G and of E = H - G, descending.
+    parts : dict of str to ndarray, shape (P,)
+        What every level and `residual` contribute to each eigenvalue; they add up to
+        it. In a cluster, the cluster's mean.
+    kinds : list of str
+        `outlier`, `bump`, `bulk` or `residual`: the largest contribution in size.
+    weyl : float
+        The norm of E: no eigenvalue of H is farther than this from that of G.
+    angles : ndarray
+        Principal angles, in radians, between the eigenspaces of the C largest
+        eigenvalues of H and of G.
+    angle_bound : float
+        Davis-Kahan: no sine of `angles` exceeds it (inf if it proves nothing).
+    radius : float
+        Every eigenvalue here is known to this.
+
+    Notes
+    -----
+    Theory: H9, A3.
+    """
+
+    values: np.ndarray
+    fisher: np.ndarray
+    residual: np.ndarray
+    parts: dict[str, np.ndarray]
+    kinds: list[str]
+    weyl: float
+    angles: np.ndarray
+    angle_bound: float
+    radius: float
+
+
+def attribute_hessian(
+    hessian: Array, moment: SecondMoment, *, forming: float = 0.0
+) -> HessianAttribution:
+    """Attribute every eigenvalue of a Hessian to levels of the Fisher or to E.
+
+    Parameters
+    ----------
+    hessian : Array, shape (P, P)
+        Symmetric to the bit, e.g. from `refspec.hessian.hessian`.
+    moment : SecondMoment
+        The Fisher information of the same parameters in the same order.
+    forming : float
+        How far the given Hessian can be from the exact one, in 2-norm.
+
+    Returns
+    -------
+    HessianAttribution
+        Spectra side by side and contributions.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or the moment has no cross classes.
+
+    Notes
+    -----
+    Theory: H9, A3. Papyan (2018), section 3: the outliers come from G, the bulk
+    largely from E. Cost: two eigenproblems with vectors and one without, of size P.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> from refspec import hessian, models
+    >>> snapshot = refspec.datasets.digits_mlp()
+    >>> net = models.from_section(snapshot.model)
+    >>> X = snapshot.model.inputs
+    >>> H = hessian.hessian(net, X, snapshot.labels, layers=["fc3"])
+    >>> G = refspec.curvature.fisher(snapshot, ["fc3"])
+    >>> attribute_hessian(H, G).kinds[0]
+    'outlier'
+    """
+    xp, P = backend.namespace(hessian), moment.shape[1]
+    if hessian.shape != (P, P) or moment.weights.shape[1] == 1:
+        raise ValueError(
+            f"hessian must have shape (P, P) = ({P}, {P}) to match a Fisher moment "
+            f"with cross classes, got {tuple(hessian.shape)} and K = "
+            f"{moment.weights.shape[1]}; take both of the same layers"
+        )
+    at = primal(moment)
+    C, K, _ = at.means.shape
+    values, Q = (xp.flip(x, axis=-1) for x in xp.linalg.eigh(hessian))
+    fisher, F = (xp.flip(x, axis=-1) for x in xp.linalg.eigh(at.second))
+    E = hessian - at.second
+    residual, solver = eigenvalues(E)
+    u = rounding.unit_roundoff(hessian)
+    norm = backend.scalar(xp.max(xp.abs(values)))
+    solver += rounding.eigensolver_radius(P, max(norm, at.trace), u)
+    radius = forming + at.radius + solver
+    means = xp.reshape(xp.reshape(at.means, (C * K, P)) @ Q, (C, K, P))
+    parts = {
+        name: backend.to_host(xp.sum(project(means) ** 2, axis=(0, 1)))
+        for name, project in cell_projections(at.norms).items()
+    }
+    whole = backend.to_host(xp.sum(Q * (at.second @ Q), axis=0))
+    host = backend.to_host(values)
+    parts["within_cross_class"] = whole - sum(parts.values())
+    parts["residual"] = host - whole
+    cluster = np.concatenate([[0], np.cumsum(-np.diff(host) > 2 * radius)])
+    size = np.bincount(cluster)
+    parts = {n: (np.bincount(cluster, x) / size)[cluster] for n, x in parts.items()}
+    ends = np.abs(backend.to_host(residual))
+    weyl = float(max(ends[0], ends[-1])) + radius
+    overlap = xp.matrix_transpose(Q[:, :C]) @ F[:, :C]
+    across = xp.matrix_transpose(Q[:, C:]) @ F[:, :C]
+    cosines = np.linalg.svd(backend.to_host(overlap), compute_uv=False)
+    sines = np.linalg.svd(backend.to_host(across), compute_uv=False)[::-1]
+    sines = np.pad(sines, (C - len(sines), 0))
+    gap = float(fisher[C - 1]) - float(values[C]) if C < P else 0.0
+    bound = weyl / (gap - 2 * radius) if gap > 2 * radius else float("inf")
+    return HessianAttribution(
+        host,
+        backend.to_host(fisher),
+        backend.to_host(residual),
+        parts,
+        _kinds(parts),
+        weyl,
+        np.arctan2(sines, cosines),
+        bound,
+        radius,
+    )
+
+
+def _kinds(parts: dict[str, np.ndarray]) -> list[str]:
+    """Return the kind whose contribution to each eigenvalue is the largest in size."""
+    totals: dict[str, np.ndarray] = {}
+    for name, x in parts.items():
+        kind = KINDS.get(name, "residual")
+        totals[kind] = totals.get(kind, np.zeros(len(x))) + x
+    names = list(totals)
+    return [
+        names[k] for k in np.argmax(np.abs(np.stack(list(totals.values()))), axis=0)
+    ]

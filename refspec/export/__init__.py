@@ -1,0 +1,15 @@
+"""Snapshots in files: `save` and `load`, without pickles, all or nothing."""
+
+from refspec.export.snapshots import ExportError as ExportError
+from refspec.export.snapshots import assemble as assemble
+from refspec.export.snapshots import digest as digest
+from refspec.export.snapshots import load as load
+from refspec.export.snapshots import save as save
+
+__all__ = [
+    "ExportError",
+    "assemble",
+    "digest",
+    "load",
+    "save",
+]

@@ -1,0 +1,267 @@
+"""Snapshots in files: `save` and `load`, without pickles, all or nothing.
+
+The format, one `.npz` file or one Zarr group, is documented in `refspec.export.schema`;
+the files themselves are handled by `refspec.export.containers`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from refspec import backend, classes, rounding
+from refspec._version import __version__
+from refspec.classes import Layer, ModelSection, Snapshot
+from refspec.export.containers import ExportError, digest, read, write
+from refspec.export.schema import PARAMETERS, SCHEMA, check
+
+__all__ = ["ExportError", "assemble", "digest", "load", "save"]
+
+_RESERVED = {"schema", "layers", "operations", "digest", "dtype"}
+
+
+def save(
+    snapshot: Snapshot,
+    path: str | os.PathLike[str],
+    *,
+    logits: backend.Array | None = None,
+    dtype: Literal["float32", "float64"] | None = None,
+    compress: bool = True,
+) -> Path:
+    """Write a snapshot, all of it or nothing.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        Its provenance goes into the manifest.
+    path : path
+        Ends in `.npz` or `.zarr`; an export of that name is replaced.
+    logits : Array, shape (N, C), optional
+        In the snapshot's order; stored in place of its probabilities.
+    dtype : {"float32", "float64"}, optional
+        Of features, errors and model; by default as they are. Labels, probabilities,
+        logits and weights always keep theirs.
+    compress : bool
+        Zip or zstd.
+
+    Returns
+    -------
+    Path
+        The path.
+
+    Raises
+    ------
+    ExportError
+        If the path cannot be written, the logits do not belong to the snapshot's
+        probabilities, or a value overflows in `dtype`. Nothing is left behind.
+
+    Notes
+    -----
+    Logits z belong to the probabilities p if ``p = softmax(z)`` within their rounding,
+    ``|p - softmax(z)| <= (exp(gamma_{2C+16} (1 + 2 max|z|)) - 1) softmax(z)`` plus the
+    smallest normal number; this rejects logits in another order.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> layer = Layer("fc", np.ones((3, 1, 2)), np.zeros((3, 2, 1, 4)))
+    >>> snapshot = classes.snapshot([layer], [1, 0, 1], logits=np.zeros((3, 2)))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     load(save(snapshot, f"{folder}/run.npz")).offsets
+    (0, 1, 3)
+    """
+
+    def stored(x: backend.Array) -> np.ndarray:
+        x = backend.to_host(x)
+        with np.errstate(over="ignore"):  # found by the check below
+            return np.asarray(x.astype(dtype or x.dtype))
+
+    batch = {
+        "labels": snapshot.labels,
+        "sample_weights": backend.to_host(snapshot.sample_weights),
+    }
+    if logits is None:
+        batch["probabilities"] = backend.to_host(snapshot.probabilities)
+    else:
+        batch["logits"] = backend.to_host(logits)
+        _expect_logits(path, batch["logits"], backend.to_host(snapshot.probabilities))
+    for k, layer in enumerate(snapshot.layers):
+        batch[f"layers/{k}/features"] = stored(layer.features)
+        batch[f"layers/{k}/errors"] = stored(layer.errors)
+    fixed = {}
+    manifest: dict[str, Any] = {"versions": {"refspec": __version__}}
+    manifest |= {k: v for k, v in snapshot.provenance.items() if k not in _RESERVED}
+    manifest |= {"schema": SCHEMA, "layers": [x.name for x in snapshot.layers]}
+    if snapshot.model is not None:
+        manifest["operations"] = [dict(x) for x in snapshot.model.operations]
+        batch["model/inputs"] = stored(snapshot.model.inputs)
+        parameters = snapshot.model.parameters
+        fixed = {PARAMETERS + name: stored(x) for name, x in parameters.items()}
+    check(path, manifest, batch | fixed)
+    return write(path, manifest, [batch], fixed, compress=compress)
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    xp: backend.Namespace = None,
+    dtype: Literal["float32", "float64"] = "float64",
+) -> Snapshot:
+    """Read an export, every check made before any computation.
+
+    Parameters
+    ----------
+    path : path
+        An `.npz` file or a `.zarr` folder.
+    xp : namespace, optional
+        Where the arrays shall live, e.g. ``refspec.backend.named("torch")``; NumPy by
+        default.
+    dtype : {"float64", "float32"}
+        Of the snapshot; stored numbers are taken as exact and converted.
+
+    Returns
+    -------
+    Snapshot
+        Sorted by class. Its provenance is the manifest, with ``dtype`` the narrowest
+        stored dtype of features and errors.
+
+    Raises
+    ------
+    ExportError
+        If the file is unreadable, truncated, foreign or pickled, of another schema,
+        altered since it was written, or inconsistent; file and key are named.
+    ImportError
+        If it is a Zarr group and zarr is not installed.
+
+    Notes
+    -----
+    Probabilities come from the logits by a float64 softmax. Stored probabilities (and
+    sample weights) must have sum 1 within the rounding of their own dtype and, if that
+    is float32, are divided by their sum in float64.
+    """
+    manifest, arrays = read(path)
+    manifest.setdefault("digest", None)  # a file must have one, an assembly need not
+    return assemble(manifest, arrays, xp=xp, dtype=dtype, path=path)
+
+
+def assemble(
+    manifest: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    *,
+    xp: backend.Namespace = None,
+    dtype: Literal["float32", "float64"] = "float64",
+    path: str | os.PathLike[str] = "export",
+) -> Snapshot:
+    """Make a Snapshot of a manifest and the arrays of the schema: `load` without file.
+
+    Parameters
+    ----------
+    manifest : mapping
+        As in `refspec.export.schema`; ``digest`` may be missing.
+    arrays : mapping of str to ndarray
+        As in `refspec.export.schema`.
+    xp, dtype
+        As in `load`.
+    path : path
+        What errors call the source.
+
+    Returns
+    -------
+    Snapshot
+        Sorted by class.
+
+    Raises
+    ------
+    ExportError
+        As `load`.
+    """
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}; use one")
+    xp = backend.named("numpy") if xp is None else xp
+    check(path, manifest, arrays)
+
+    def give(x: np.ndarray) -> backend.Array:
+        return xp.asarray(x.astype(dtype))
+
+    if "logits" in arrays:
+        logits = arrays["logits"].astype(np.float64)
+        probabilities = np.exp(classes.log_softmax(logits))
+    else:
+        probabilities = _normalised(arrays["probabilities"])
+    weights = None
+    if "sample_weights" in arrays:
+        weights = give(_normalised(arrays["sample_weights"]))
+    stored = [x.dtype for key, x in arrays.items() if key.startswith("layers/")]
+    try:
+        layers = [
+            Layer(
+                name,
+                give(arrays[f"layers/{k}/features"]),
+                give(arrays[f"layers/{k}/errors"]),
+            )
+            for k, name in enumerate(manifest["layers"])
+        ]
+        return classes.snapshot(
+            layers,
+            arrays["labels"],
+            probabilities=give(probabilities),
+            sample_weights=weights,
+            provenance=dict(manifest)
+            | {"dtype": str(min(stored, key=lambda x: x.itemsize))},
+            model=_model(manifest, arrays, give),
+        )
+    except ValueError as error:
+        raise ExportError(path, "", str(error)) from error
+
+
+def _model(
+    manifest: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    give: Callable[[np.ndarray], backend.Array],
+) -> ModelSection | None:
+    if "operations" not in manifest:
+        return None
+    parameters = {
+        key.removeprefix(PARAMETERS): give(x)
+        for key, x in arrays.items()
+        if key.startswith(PARAMETERS)
+    }
+    return ModelSection(
+        give(arrays["model/inputs"]), manifest["operations"], parameters
+    )
+
+
+def _normalised(x: np.ndarray) -> np.ndarray:
+    """Divide float32 numbers by their sum in float64; leave float64 ones to the bit."""
+    if x.dtype.itemsize == 8:
+        return x
+    x = x.astype(np.float64)
+    return np.asarray(x / np.sum(x, axis=-1, keepdims=True))
+
+
+def _expect_logits(path: Any, z: np.ndarray, p: np.ndarray) -> None:
+    """Check logits against the probabilities they claim to belong to; see `save`."""
+    if z.shape != p.shape or z.dtype.kind != "f" or not np.all(np.isfinite(z)):
+        raise ExportError(
+            path,
+            "logits",
+            f"expected finite real values of shape (N, C) = {p.shape}, got {z.dtype} "
+            f"of shape {z.shape}; correct them",
+        )
+    u = max(rounding.unit_roundoff(p), rounding.unit_roundoff(z))
+    exact = np.exp(classes.log_softmax(z.astype(np.float64)))
+    spread = 1 + 2 * np.max(np.abs(z.astype(np.float64)), axis=1, keepdims=True)
+    relative = np.expm1(rounding.gamma(2 * p.shape[1] + 16, u) * spread)
+    off = np.abs(p - exact) > exact * relative + float(np.finfo(p.dtype).tiny)
+    if np.any(off):
+        raise ExportError(
+            path,
+            "logits",
+            "expected softmax(logits) to be the snapshot's probabilities, got "
+            f"{np.sum(off)} of {off.size} values off by more than rounding; give them "
+            "in the snapshot's order",
+        )

@@ -1,0 +1,11 @@
+"""The exact Hessian of the mean cross-entropy: Fisher plus residual, no framework."""
+
+from refspec.hessian.assembly import hessian as hessian
+from refspec.hessian.assembly import hessian_vector_product as hessian_vector_product
+from refspec.hessian.assembly import seeds as seeds
+
+__all__ = [
+    "hessian",
+    "hessian_vector_product",
+    "seeds",
+]

@@ -1,0 +1,375 @@
+"""The exact Hessian of the mean cross-entropy: Fisher plus residual, no framework.
+
+    Hessian = G + E,   G = sum_n w_n J_n'(diag p_n - p_n p_n')J_n,
+    E = sum_n w_n sum_k (p_n - e_y)_k d^2 f_k / d theta^2.
+
+All three come from one computation with two seeds at the logits, the second derivative
+diag p - pp' and the first p - e_y: G keeps the second derivative only, E the first. A
+multilayer perceptron goes through `refspec.hessian.blocks`, a network with convolutions
+through Hessian-vector products of blocks of unit vectors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from refspec import backend, classes, models
+from refspec.backend import Array
+from refspec.hessian import blocks
+from refspec.models import Network, operations
+from refspec.models.operations import Step
+
+__all__ = ["hessian", "hessian_vector_product", "seeds"]
+
+#: Unit vectors multiplied at once where a network has convolutions.
+BLOCK = 64
+
+
+def hessian(
+    network: Network,
+    X: Array,
+    labels: Array,
+    *,
+    layers: str | Sequence[str] | None = None,
+    part: str = "hessian",
+    sample_weights: Array | None = None,
+) -> Array:
+    r"""Compute the Hessian of the weighted mean cross-entropy, or one of its parts.
+
+    Parameters
+    ----------
+    network : Network
+        Any chain of the operations of `refspec.models.operations`.
+    X : Array, shape (N, ...)
+        Inputs, N >= 1.
+    labels : Array of int, shape (N,)
+        In 0..C-1; a class may be absent.
+    layers : str or sequence of str, optional
+        One layer, a pair, any subset: the rows and columns of these only, in the order
+        of the network. All if not given.
+    part : {"hessian", "fisher", "residual"}
+        The sum, or one of its terms.
+    sample_weights : Array, shape (N,), optional
+        Non-negative; 1/N if not given.
+
+    Returns
+    -------
+    Array, shape (P, P)
+        Symmetric to the bit, in the order of `refspec.models.flatten`.
+
+    Raises
+    ------
+    ValueError
+        If a layer or a part is unknown, or inputs, labels or weights do not fit.
+    TypeError
+        If the arrays are of different namespaces.
+
+    Notes
+    -----
+    Theory: H1, H2, H3, H4, H5, H8, H9. Where an input of a relu is exactly 0 the
+    Hessian does not exist; relu has slope 0 and bend 0 there, so this is the Hessian
+    almost everywhere. Cost O(N P^2) operations in matrix products and, beside the
+    result, temporaries of O(`blocks.BUDGET`) numbers or an eighth of it.
+    Rounding: `hessian_rounding.hessian_radius`.
+
+    References
+    ----------
+    Papyan (2020), section 2 (Hessian = G + E); Pearlmutter (1994) for the products.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> network = models.softmax_regression(1, 2)
+    >>> hessian(network, np.ones((1, 1)), [0]).tolist()[0]
+    [0.25, 0.25, -0.25, -0.25]
+    >>> float(np.max(np.abs(hessian(network, np.ones((1, 1)), [0], part="residual"))))
+    0.0
+    """
+    steps, curvature, errors = seeds(network, X, labels, part, sample_weights)
+    shapes = _chosen(network, layers)
+    places, P = {}, 0
+    for name, (b, a) in shapes.items():
+        places[name], P = P, P + b * a
+    xp = backend.namespace(X)
+    H = xp.zeros((P, P), dtype=X.dtype, device=backend.device(X))
+    if all(step.window is None for step in steps):
+        size = blocks.samples_at_once(models.layer_shapes(network), P)
+        for chunk in _chunks((steps, curvature, errors), size):
+            blocks.add_blocks(H, places, *chunk)
+    else:
+        size = _samples_at_once(steps, BLOCK)
+        for chunk in _chunks((steps, curvature, errors), size):
+            _add_products(H, places, shapes, *chunk)
+        for start, end in itertools.pairwise([*places.values(), P]):
+            block = H[start:end, start:end]
+            H[start:end, start:end] = (block + xp.matrix_transpose(block)) / 2
+    _mirror(H, [*places.values(), P])
+    return H
+
+
+def hessian_vector_product(
+    network: Network,
+    X: Array,
+    labels: Array,
+    vectors: Array,
+    *,
+    layers: str | Sequence[str] | None = None,
+    part: str = "hessian",
+    sample_weights: Array | None = None,
+) -> Array:
+    """Multiply the Hessian, or one of its parts, with vectors, without forming it.
+
+    Parameters
+    ----------
+    network, X, labels, layers, part, sample_weights
+        As in `hessian`.
+    vectors : Array, shape (P,) or (P, K)
+        One vector, or K of them as columns.
+
+    Returns
+    -------
+    Array, shape (P,) or (P, K)
+        ``hessian(...) @ vectors``.
+
+    Raises
+    ------
+    ValueError
+        If the vectors do not have P rows, or as in `hessian`.
+    TypeError
+        If the arrays are of different namespaces.
+
+    Notes
+    -----
+    Theory: H6. Exact, by forward-over-reverse differentiation: the tangent of every
+    activation forward, then errors and their tangents back. Cost O(K) gradients.
+
+    References
+    ----------
+    Pearlmutter, "Fast exact multiplication by the Hessian", Neural Computation 1994.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> network = models.softmax_regression(1, 2)
+    >>> v = np.asarray([1.0, 0.0, 0.0, 0.0])
+    >>> hessian_vector_product(network, np.ones((1, 1)), [0], v).tolist()
+    [0.25, 0.25, -0.25, -0.25]
+    """
+    steps, curvature, errors = seeds(network, X, labels, part, sample_weights)
+    shapes = _chosen(network, layers)
+    xp = backend.namespace(X, vectors)
+    P = sum(b * a for b, a in shapes.values())
+    if vectors.ndim not in (1, 2) or vectors.shape[0] != P or vectors.dtype != X.dtype:
+        raise ValueError(
+            f"vectors must have shape (P,) or (P, K) with P = {P} and dtype {X.dtype}, "
+            f"got {tuple(vectors.shape)} and {vectors.dtype}; columns are vectors in "
+            "the order of refspec.models.flatten"
+        )
+    rows = xp.matrix_transpose(xp.reshape(vectors, (P, -1)))
+    K, start, split = rows.shape[0], 0, {}
+    for name, (b, a) in shapes.items():
+        split[name] = xp.reshape(rows[:, start : start + b * a], (K, b, a))
+        start += b * a
+    total = xp.zeros_like(rows)
+    size = _samples_at_once(steps, K)
+    for chunk in _chunks((steps, curvature, errors), size):
+        total = total + _products(split, list(shapes), *chunk)
+    return xp.reshape(xp.matrix_transpose(total), tuple(vectors.shape))
+
+
+def seeds(
+    network: Network,
+    X: Array,
+    labels: Array,
+    part: str,
+    sample_weights: Array | None,
+) -> tuple[list[Step], Array, Array | None]:
+    """Run the network; w (diag p - pp') (N, C, C) and w (p - e_y) (N, C) of a part."""
+    if part not in ("hessian", "fisher", "residual"):
+        raise ValueError(
+            f"part must be hessian, fisher or residual, got {part!r}; choose one of "
+            "these (hessian = fisher + residual)"
+        )
+    steps, f = models.forward(network, X)
+    xp = backend.namespace(f)
+    w = models.sample_average(sample_weights, X)
+    hot = models.one_hot(labels, f)
+    p = xp.exp(classes.log_softmax(f))
+    every = xp.eye(f.shape[1], dtype=f.dtype, device=backend.device(f))
+    curvature = -(w[:, None] * p)[:, :, None] * models.misses(p[:, None, :], every)
+    if part == "residual":
+        curvature = xp.zeros_like(curvature)
+    errors = None if part == "fisher" else w[:, None] * models.misses(p, hot)
+    return steps, curvature, errors
+
+
+def _chosen(
+    network: Network, layers: str | Sequence[str] | None
+) -> dict[str, tuple[int, int]]:
+    """Return the shapes of the layers asked for, in the network's order."""
+    shapes = models.layer_shapes(network)
+    names = (
+        [layers]
+        if isinstance(layers, str)
+        else list(shapes if layers is None else layers)
+    )
+    if not names or len(set(names)) < len(names) or set(names) - set(shapes):
+        raise ValueError(
+            f"layers must be distinct names among {list(shapes)}, got {names}; leave "
+            "layers out for all"
+        )
+    return {name: shape for name, shape in shapes.items() if name in names}
+
+
+def _chunks(
+    whole: tuple[list[Step], Array, Array | None], size: int
+) -> Iterator[tuple[list[Step], Array, Array | None]]:
+    """Cut the samples into chunks of at most `size`."""
+    steps, curvature, errors = whole
+    N = curvature.shape[0]
+    for start in range(0, N, size):
+        rows = slice(start, min(start + size, N))
+
+        def cut(x: Array | None, rows: slice = rows) -> Array | None:
+            return None if x is None else x[rows, ...]
+
+        fewer = [
+            dataclasses.replace(
+                step,
+                features=cut(step.features),
+                slope=cut(step.slope),
+                bend=cut(step.bend),
+            )
+            for step in steps
+        ]
+        yield fewer, cut(curvature), cut(errors)
+
+
+def _samples_at_once(steps: Sequence[Step], K: int) -> int:
+    """How many samples' K tangents fit in the budget, the widest step deciding."""
+    width = max(
+        [math.prod(step.shape) for step in steps]
+        + [math.prod(x.features.shape[1:]) for x in steps if x.features is not None]
+    )
+    return int(max(1, blocks.BUDGET // (width * K)))
+
+
+def _add_products(
+    H: Array,
+    places: Mapping[str, int],
+    shapes: Mapping[str, tuple[int, int]],
+    steps: Sequence[Step],
+    curvature: Array,
+    errors: Array | None,
+) -> None:
+    """Add one chunk of samples to the blocks (l, m), l <= m, by unit vectors."""
+    xp = backend.namespace(H)
+    names = list(shapes)
+    for k, (name, (b, a)) in enumerate(shapes.items()):
+        for start in range(0, b * a, BLOCK):
+            K, place = min(BLOCK, b * a - start), places[name]
+            unit = xp.eye(K, b * a, k=start, dtype=H.dtype, device=backend.device(H))
+            vectors = {name: xp.reshape(unit, (K, b, a))}
+            products = _products(vectors, names[k:], steps, curvature, errors)
+            H[place + start : place + start + K, place:] += products
+
+
+def _products(
+    vectors: Mapping[str, Array],
+    wanted: Sequence[str],
+    steps: Sequence[Step],
+    curvature: Array,
+    errors: Array | None,
+) -> Array:
+    """Rows of (Hessian vectors)' (K, P) in the layers wanted; vectors (K, b, a)."""
+    xp = backend.namespace(curvature)
+    tangent: Array = None
+    tangents: list[Array] = []
+    for step in steps:
+        tangents.append(tangent)
+        tangent = None if tangent is None else operations.push(step, tangent)
+        if step.name in vectors:
+            moved = _apply(step, vectors[step.name], step.features)
+            tangent = moved if tangent is None else tangent + moved
+    turned = tangent @ curvature  # tangents of the errors
+    found: dict[str, Array] = {}
+    for step, tangent in zip(reversed(steps), reversed(tangents), strict=True):
+        change = None
+        if step.name in wanted:
+            found[step.name] = _outer(step, turned, errors, tangent)
+            if len(found) == len(wanted):
+                break
+        if errors is not None:
+            if step.name in vectors:
+                change = _apply_adjoint(step, vectors[step.name], errors)
+            elif step.bend is not None and tangent is not None:
+                change = (step.bend * errors)[:, None, ...] * tangent
+            errors = operations.pull(step, errors[:, None, ...])[:, 0, ...]
+        turned = operations.pull(step, turned)
+        turned = turned if change is None else turned + change
+    return xp.concat(
+        [xp.reshape(found[x], (found[x].shape[0], -1)) for x in wanted], axis=1
+    )
+
+
+def _apply(step: Step, V: Array, features: Array) -> Array:
+    """Compute the layer's outputs (n, K, ...) with each of the matrices V (K, b, a)."""
+    xp = backend.namespace(V)
+    n, T, a = features.shape
+    K, b, _ = V.shape
+    flat = xp.reshape(features, (n * T, a)) @ xp.matrix_transpose(
+        xp.reshape(V, (K * b, a))
+    )
+    z = xp.permute_dims(xp.reshape(flat, (n, T, K, b)), (0, 2, 1, 3))
+    z = operations.arrange(step, xp.reshape(z, (n * K, T, b)))
+    return xp.reshape(z, (n, K, *z.shape[1:]))
+
+
+def _apply_adjoint(step: Step, V: Array, errors: Array) -> Array:
+    """Errors (n, ...) pulled back through each of the matrices V (K, b, a)."""
+    xp = backend.namespace(V)
+    a = step.matrix.shape[1]
+    K, b, _ = V.shape
+    rows = operations.positions(step, errors)
+    n, T, _ = rows.shape
+    across = xp.reshape(xp.permute_dims(V[:, :, :a], (1, 0, 2)), (b, K * a))
+    flat = xp.reshape(rows, (n * T, b)) @ across
+    patches = xp.permute_dims(xp.reshape(flat, (n, T, K, a)), (0, 2, 1, 3))
+    x = operations.fold(step, xp.reshape(patches, (n * K, T, a)))
+    return xp.reshape(x, (n, K, *step.shape))
+
+
+def _outer(
+    step: Step, turned: Array, errors: Array | None, tangent: Array | None
+) -> Array:
+    """Tangent of the gradient errors' features: (K, b, a)."""
+    xp = backend.namespace(turned)
+    n, K = turned.shape[:2]
+    rows = operations.positions(step, xp.reshape(turned, (n * K, *turned.shape[2:])))
+    T, b = rows.shape[1:]
+    a = step.features.shape[2]
+    rows = xp.permute_dims(xp.reshape(rows, (n, K, T, b)), (1, 3, 0, 2))
+    out = xp.reshape(rows, (K * b, n * T)) @ xp.reshape(step.features, (n * T, a))
+    out = xp.reshape(out, (K, b, a))
+    if errors is None or tangent is None:
+        return out
+    inner = step.matrix.shape[1]
+    patches = operations.unfold(step, xp.reshape(tangent, (n * K, *step.shape)))
+    patches = xp.permute_dims(xp.reshape(patches, (n, K, T, inner)), (0, 2, 1, 3))
+    left = xp.reshape(operations.positions(step, errors), (n * T, b))
+    moved = xp.matrix_transpose(left) @ xp.reshape(patches, (n * T, K * inner))
+    moved = xp.permute_dims(xp.reshape(moved, (b, K, inner)), (1, 0, 2))
+    return xp.concat([out[:, :, :inner] + moved, out[:, :, inner:]], axis=2)
+
+
+def _mirror(H: Array, edges: Sequence[int]) -> None:
+    """Copy the blocks above the diagonal below it, a few rows at a time, in place."""
+    xp = backend.namespace(H)
+    few = max(1, blocks.BUDGET // H.shape[0])
+    for start, end in itertools.pairwise(edges):
+        for row in range(start, end, few):
+            last = min(row + few, end)
+            H[end:, row:last] = xp.matrix_transpose(H[row:last, end:])

@@ -1,0 +1,296 @@
+"""Networks seen through samples: logits, losses, gradients, snapshots.
+
+A network is a validated chain of operations (`refspec.models.network`, re-exported
+here); its parameter vector and a layer's gradient are errors (x) features, row-major,
+the bias as a last feature equal to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from refspec import backend, checks, classes
+from refspec.backend import Array
+from refspec.classes import Layer, Snapshot
+from refspec.models import operations
+from refspec.models.network import (
+    Network,
+    cnn,
+    flatten,
+    from_section,
+    layer_shapes,
+    mlp,
+    softmax_regression,
+    to_section,
+    unflatten,
+)
+
+__all__ = [
+    "Network",
+    "backpropagate",
+    "cnn",
+    "flatten",
+    "forward",
+    "from_section",
+    "gradients",
+    "layer_shapes",
+    "logits",
+    "loss",
+    "loss_and_gradient",
+    "misses",
+    "mlp",
+    "one_hot",
+    "sample_average",
+    "snapshot",
+    "softmax_regression",
+    "to_section",
+    "unflatten",
+]
+
+
+def forward(network: Network, X: Array) -> tuple[list[operations.Step], Array]:
+    """Run the network on X (N, ...); return its steps and the logits (N, C).
+
+    Raises
+    ------
+    ValueError
+        If the samples do not fit the network, or it does not end in C >= 2 logits.
+    TypeError
+        If X is not of the parameters' namespace.
+    """
+    xp = backend.namespace(X, *network.parameters.values())
+    dtype = next(iter(network.parameters.values())).dtype
+    if X.dtype != dtype:
+        raise ValueError(
+            f"inputs must have the dtype of the parameters, {dtype}, got {X.dtype}; "
+            "convert with xp.astype"
+        )
+    if X.ndim < 2 or X.shape[0] < 1:
+        raise ValueError(
+            f"inputs must have shape (N, ...) with N >= 1, got {tuple(X.shape)}; "
+            "the first axis counts samples"
+        )
+    checks.expect_finite("inputs", X)
+    steps = []
+    for operation in network.operations:
+        step, X = operations.record(operation, network.parameters, X)
+        steps.append(step)
+    if X.ndim != 2 or X.shape[1] < 2:
+        raise ValueError(
+            f"the network must end in logits of shape (N, C) with C >= 2, got "
+            f"{tuple(X.shape)}; end it with flatten and a linear layer"
+        )
+    if not bool(xp.all(xp.isfinite(X))):
+        raise ValueError(
+            "logits must be finite, got nan or infinite ones; look for a diverged "
+            "network or inputs of a wrong scale"
+        )
+    return steps, X
+
+
+def logits(network: Network, X: Array) -> Array:
+    """Return the logits, shape (N, C), of inputs X (N, ...).
+
+    Examples
+    --------
+    >>> network = mlp([2, 3], rng=np.random.default_rng(0))
+    >>> logits(network, np.zeros((1, 2))).tolist()
+    [[0.0, 0.0, 0.0]]
+    """
+    return forward(network, X)[1]
+
+
+def loss(
+    network: Network, X: Array, labels: Array, *, sample_weights: Array | None = None
+) -> float:
+    """Return the weighted mean cross-entropy at the labels.
+
+    Examples
+    --------
+    >>> round(loss(softmax_regression(2, 4), np.ones((1, 2)), [0]), 4)  # log 4
+    1.3863
+    """
+    f = logits(network, X)
+    hot, w = one_hot(labels, f), sample_average(sample_weights, f)
+    xp = backend.namespace(f)
+    return backend.scalar(-xp.sum(w[:, None] * hot * classes.log_softmax(f)))
+
+
+def loss_and_gradient(
+    network: Network, X: Array, labels: Array, *, sample_weights: Array | None = None
+) -> tuple[float, Array]:
+    """Return the weighted mean cross-entropy and its gradient, shape (P,).
+
+    Examples
+    --------
+    >>> start = softmax_regression(1, 2)
+    >>> loss_and_gradient(start, np.ones((1, 1)), [0])[1].tolist()
+    [-0.5, -0.5, 0.5, 0.5]
+    """
+    steps, f = forward(network, X)
+    xp = backend.namespace(f)
+    hot, w = one_hot(labels, f), sample_average(sample_weights, f)[:, None]
+    log_p = classes.log_softmax(f)
+    pieces = []
+    for step, errors in backpropagate(
+        steps, (w * misses(xp.exp(log_p), hot))[:, None, :]
+    ):
+        N, _, T, b = errors.shape
+        rows = xp.reshape(errors, (N * T, b))
+        matrix = xp.matrix_transpose(rows) @ xp.reshape(step.features, (N * T, -1))
+        pieces.append(xp.reshape(matrix, (-1,)))
+    return backend.scalar(-xp.sum(w * hot * log_p)), xp.concat(pieces)
+
+
+def gradients(network: Network, X: Array, labels: Array) -> Array:
+    """Return the gradient of each sample's cross-entropy, shape (N, P).
+
+    Examples
+    --------
+    >>> gradients(softmax_regression(1, 2), np.ones((1, 1)), [0]).tolist()
+    [[-0.5, -0.5, 0.5, 0.5]]
+    """
+    steps, f = forward(network, X)
+    xp = backend.namespace(f)
+    seed = misses(xp.exp(classes.log_softmax(f)), one_hot(labels, f))
+    pieces = []
+    for step, errors in backpropagate(steps, seed[:, None, :]):
+        matrices = xp.matrix_transpose(errors[:, 0, ...]) @ step.features
+        pieces.append(xp.reshape(matrices, (f.shape[0], -1)))
+    return xp.concat(pieces, axis=1)
+
+
+def snapshot(
+    network: Network,
+    X: Array,
+    labels: Array,
+    *,
+    sample_weights: Array | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Snapshot:
+    """See the network through samples: features, errors for all C labels.
+
+    One batched back-propagation of the C seeds p - e_{c'}.
+
+    Parameters
+    ----------
+    network : Network
+        With L layers.
+    X : Array, shape (N, ...)
+        Inputs, in any order of classes.
+    labels : Array of int, shape (N,)
+        Every class 0..C-1 present.
+    sample_weights : Array, shape (N,), optional
+        Non-negative, sum 1; 1/N if not given.
+    provenance : mapping, optional
+        Where the network came from.
+
+    Returns
+    -------
+    Snapshot
+        Sorted by class, with the network as its model section.
+
+    Raises
+    ------
+    ValueError
+        If inputs or labels do not fit, see `forward` and `refspec.snapshot`.
+
+    Examples
+    --------
+    >>> network = mlp([2, 3, 2], ["tanh"], rng=np.random.default_rng(0))
+    >>> seen = snapshot(network, np.ones((4, 2)), [0, 1, 0, 1])
+    >>> [(x.features.shape, x.errors.shape) for x in seen.layers]
+    [((4, 1, 3), (4, 2, 1, 3)), ((4, 1, 4), (4, 2, 1, 2))]
+    """
+    steps, f = forward(network, X)
+    one_hot(labels, f)  # its checks only
+    xp = backend.namespace(f)
+    every = xp.eye(f.shape[1], dtype=f.dtype, device=backend.device(f))[None, ...]
+    seeds = misses(xp.exp(classes.log_softmax(f))[:, None, :], every)
+    layers = [
+        Layer(step.name, step.features, errors)
+        for step, errors in backpropagate(steps, seeds)
+    ]
+    return classes.snapshot(
+        layers,
+        labels,
+        logits=f,
+        sample_weights=sample_weights,
+        provenance=provenance,
+        model=to_section(network, X),
+    )
+
+
+def misses(p: Array, hot: Array) -> Array:
+    """Return p - e_y along the last axis, its entry y as minus the sum of the others.
+
+    Then each vector sums to 0 and keeps its relative accuracy where p_y is nearly 1.
+    """
+    xp = backend.namespace(p)
+    others = p * (1 - hot)
+    return others - hot * xp.sum(others, axis=-1, keepdims=True)
+
+
+def backpropagate(
+    steps: Sequence[operations.Step], seeds: Array
+) -> list[tuple[operations.Step, Array]]:
+    """Pull seeds (N, K, C) back; return each layer with its errors (N, K, T, b)."""
+    xp = backend.namespace(seeds)
+    N, K = seeds.shape[:2]
+    found, g = [], seeds
+    for step in reversed(steps):
+        if step.matrix is not None:
+            errors = operations.positions(step, xp.reshape(g, (N * K, *g.shape[2:])))
+            found.append((step, xp.reshape(errors, (N, K, *errors.shape[1:]))))
+        g = operations.pull(step, g)
+    return found[::-1]
+
+
+def one_hot(labels: Array, like: Array) -> Array:
+    """Return e_y as rows, shape (N, C), for logits `like` (N, C).
+
+    Raises
+    ------
+    ValueError
+        If the labels are not N integers in 0..C-1.
+    """
+    N, C = like.shape
+    host = np.asarray(backend.to_host(labels) if hasattr(labels, "dtype") else labels)
+    if host.shape != (N,) or host.dtype.kind not in "iu":
+        raise ValueError(
+            f"labels must be integers of shape (N,) = ({N},), got {host.dtype} of "
+            f"shape {host.shape}; give one class index 0..C-1 per sample"
+        )
+    if host.min() < 0 or host.max() >= C:
+        raise ValueError(
+            f"labels must lie in 0..C-1 = 0..{C - 1}, got values "
+            f"{host.min()}..{host.max()}; number the classes from 0"
+        )
+    hot = backend.from_host(host[:, None] == np.arange(C), like)
+    return backend.namespace(like).astype(hot, like.dtype)
+
+
+def sample_average(sample_weights: Array | None, like: Array) -> Array:
+    """Return the weights (N,) of the mean over samples: 1/N if none are given.
+
+    Raises
+    ------
+    ValueError
+        If they are not N non-negative numbers of the logits' dtype.
+    """
+    xp, N = backend.namespace(like), like.shape[0]
+    if sample_weights is None:
+        return xp.full((N,), 1 / N, dtype=like.dtype, device=backend.device(like))
+    backend.namespace(sample_weights, like)
+    if tuple(sample_weights.shape) != (N,) or sample_weights.dtype != like.dtype:
+        raise ValueError(
+            f"sample_weights must have shape (N,) = ({N},) and dtype {like.dtype}, got "
+            f"{tuple(sample_weights.shape)} and {sample_weights.dtype}; give one "
+            "non-negative weight per sample"
+        )
+    checks.expect_finite("sample_weights", sample_weights)
+    checks.expect_nonnegative("sample_weights", sample_weights)
+    return sample_weights

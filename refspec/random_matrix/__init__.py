@@ -1,0 +1,1 @@
+"""The spectrum predicted without simulation: limiting laws of planted worlds."""

@@ -1,0 +1,296 @@
+r"""Nested designs with isotropic covariances, reduced exactly to a sum of Wisharts.
+
+The columns of the matrix of weighted vectors are independent Gaussian with one row
+covariance, block diagonal by class,
+
+.. math:: T = W^{1/2} \big(s_3 I + s_2 Z_2 Z_2' + s_1 Z_1 Z_1'\big) W^{1/2}
+
+so the second moment is :math:`\sum_j t_j g_j g_j'` with the t_j the eigenvalues of T,
+whatever the weights. Fixed means add few rows of known expectation, which are split off
+and become `Signals`. No asymptotics here. Host arithmetic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+import scipy.optimize
+
+from refspec import rounding
+from refspec.populations import Population
+from refspec.random_matrix import free_laws
+from refspec.random_matrix.free_laws import FreeLaw
+
+__all__ = ["Reduction", "Signals", "fixed_level", "is_isotropic", "reduction"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Signals:
+    r"""Directions of fixed means that stand out of the noise, strongest first.
+
+    Parameters
+    ----------
+    v : array, shape (r,)
+        Where :math:`\psi` places the eigenvalue; balanced, :math:`d t + \theta^2`.
+    strength : array, shape (r,)
+        :math:`\theta^2`, the squared length of the mean along its direction.
+    directions : array, shape (r, d)
+        Unit vectors: what the eigenvectors project to on the span of the means.
+    """
+
+    v: np.ndarray
+    strength: np.ndarray
+    directions: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reduction:
+    """A design as a law of noise and signals above it.
+
+    Parameters
+    ----------
+    law : FreeLaw
+        Of the noise, rows of the signals removed.
+    signals : Signals
+        Those above the threshold of the law.
+    means : array, shape (q, d)
+        Orthonormal basis of the span of all fixed means.
+    """
+
+    law: FreeLaw
+    signals: Signals
+    means: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Block:
+    """Rows split in fixed (orthonormal columns P) and noise (Q, diagonalising T).
+
+    inner = P'TP, coupling = P'TQ, noise = diag Q'TQ, means = P'A.
+    """
+
+    inner: np.ndarray
+    coupling: np.ndarray
+    noise: np.ndarray
+    means: np.ndarray
+
+
+def is_isotropic(population: Population) -> bool:
+    """Tell whether every covariance of a population is a number.
+
+    Parameters
+    ----------
+    population : Population
+        The law.
+
+    Returns
+    -------
+    bool
+
+    Notes
+    -----
+    Theory: R1.
+
+    Examples
+    --------
+    >>> is_isotropic(Population((2, 3), 4, np.ones((5, 2)), 1.0))
+    True
+    """
+    levels = (population.class_covariance, population.cross_covariance)
+    return all(np.ndim(s) == 0 for s in (*levels, *population.within) if s is not None)
+
+
+def fixed_level(population: Population) -> str:
+    """Return the lowest level with fixed means: `none`, `global`, `class`, `cross`.
+
+    Parameters
+    ----------
+    population : Population
+        The law.
+
+    Returns
+    -------
+    str
+
+    Notes
+    -----
+    Theory: R8. The rows of this level are split off as signals.
+
+    Examples
+    --------
+    >>> fixed_level(Population((2, 3), 4, np.ones((5, 2)), 1.0))
+    'none'
+    """
+    for level in ("cross", "class", "global"):
+        name = "global_mean" if level == "global" else f"{level}_means"
+        means = getattr(population, name)
+        if means is not None and np.any(means):
+            return level
+    return "none"
+
+
+def reduction(population: Population) -> Reduction:
+    r"""Reduce an isotropic design.
+
+    Parameters
+    ----------
+    population : Population
+        Every covariance a number.
+
+    Returns
+    -------
+    Reduction
+
+    Raises
+    ------
+    ValueError
+        If a covariance is not isotropic, or there is no noise at all.
+
+    Notes
+    -----
+    Theory: R1, R8. Rows of equal weight in a cell are summed up in one row and
+    contrasts :math:`w s_3`, so a balanced design costs C problems of size K; weights
+    all different cost C problems of size :math:`n_c K`.
+
+    References
+    ----------
+    Benaych-Georges and Nadakuditi, J. Multivariate Anal. 111 (2012), for signals.
+
+    Examples
+    --------
+    >>> law = Population((5, 5), 4, np.ones((10, 2)), 1.0, cross_covariance=2.0)
+    >>> made = reduction(law)
+    >>> [round(float(t), 9) for t in made.law.scales], made.law.counts.tolist()
+    ([1.0, 11.0], [16.0, 4.0])
+    """
+    if not is_isotropic(population):
+        raise ValueError(
+            "the exact reduction needs isotropic covariances (numbers), got a vector "
+            "or a matrix; use refspec.random_matrix.nested_laws"
+        )
+    level = fixed_level(population)
+    contrasts, blocks = _blocks(population, level)
+    noise = [contrasts, *(b.noise for b in blocks)]
+    d = population.dimension
+    if level == "none":
+        empty = np.zeros((0, d))
+        signals = Signals(np.zeros(0), np.zeros(0), empty)
+        return Reduction(_law(noise, d), signals, empty)
+    rows = np.concatenate([b.means for b in blocks])
+    values, basis = np.linalg.eigh(rows @ rows.T)
+    u = rounding.unit_roundoff(rows)
+    silent = values <= rounding.eigensolver_radius(len(values), values[-1], u)
+    inner = scipy.linalg.block_diag(*(b.inner for b in blocks))
+    null, basis = basis[:, silent], basis[:, ~silent]
+    noise.append(np.linalg.eigvalsh(null.T @ inner @ null))  # rows without a mean
+    law = _law(noise, d)
+    rows = basis.T @ rows
+    secular = _Secular(
+        d * basis.T @ inner @ basis + rows @ rows.T,
+        d * basis.T @ scipy.linalg.block_diag(*(b.coupling for b in blocks)),
+        d * np.concatenate([b.noise for b in blocks]),
+    )
+    threshold = float(free_laws.support(law)[-1, 1])
+    heights = np.linalg.eigvalsh(secular(threshold))[::-1]
+    seen = int(np.sum(heights > threshold))
+    v, strength, directions = [], [], []
+    for k, height in enumerate(heights[:seen]):
+        v.append(secular.root(k, threshold, 2 * float(height)))
+        c = np.linalg.eigh(secular(v[-1]))[1][:, -1 - k]
+        mean = c @ rows
+        length2 = float(mean @ mean)
+        strength.append(length2 / secular.steepness(v[-1], c))
+        directions.append(mean / np.sqrt(length2))
+    signals = Signals(
+        np.asarray(v), np.asarray(strength), np.reshape(directions, (seen, d))
+    )
+    means = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return Reduction(_law([*noise, heights[seen:] / d], d), signals, means)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Secular:
+    """H(v) = H_0 + B (v - D)^{-1} B', whose eigenvalues v = eig_k(H(v)) are sought.
+
+    H_0 = d P'TP + A A' for the fixed rows, B = d P'T Q and D = d Q'TQ for the others.
+    H decreases on v > D, so each k has one root at most.
+    """
+
+    fixed: np.ndarray
+    coupling: np.ndarray
+    poles: np.ndarray
+
+    def __call__(self, v: float) -> np.ndarray:
+        return np.asarray(
+            self.fixed + self.coupling @ (self.coupling / (v - self.poles)).T
+        )
+
+    def root(self, k: int, low: float, high: float) -> float:
+        """Return the k-th largest root, between low and high."""
+
+        def excess(v: float) -> float:
+            return v - float(np.linalg.eigvalsh(self(v))[-1 - k])
+
+        return float(scipy.optimize.brentq(excess, low, high))
+
+    def steepness(self, v: float, c: np.ndarray) -> float:
+        """Return the derivative of v - c'H(v)c."""
+        return 1 + float(np.sum(((c @ self.coupling) / (v - self.poles)) ** 2))
+
+
+def _blocks(population: Population, level: str) -> tuple[np.ndarray, list[_Block]]:
+    """Split the rows of each class in contrasts within cells and summed rows."""
+    s1, s2 = population.class_covariance or 0.0, population.cross_covariance or 0.0
+    offsets, fixed = np.cumsum([0, *population.sizes]), population.fixed_means()
+    contrasts, covariances, frames, means = [], [], [], []
+    for c, s3 in enumerate(population.within):
+        weights = population.weights[offsets[c] : offsets[c + 1]]
+        columns, diagonal = [], []
+        for k in range(population.K):
+            w, n = np.unique(weights[weights[:, k] > 0, k], return_counts=True)
+            contrasts.append(np.repeat(w * float(s3), n - 1))
+            columns.append(np.sqrt(w * n))
+            diagonal.append(w * float(s3))
+        Z2 = scipy.linalg.block_diag(*(x[:, None] for x in columns))
+        Z1 = np.sum(Z2, axis=1, keepdims=True)
+        T = np.diag(np.concatenate(diagonal)) + s2 * Z2 @ Z2.T + s1 * Z1 @ Z1.T
+        Z = {"cross": Z2, "none": Z1[:, :0]}.get(level, Z1)
+        norms = np.linalg.norm(Z, axis=0)
+        seen = norms > 0
+        covariances.append(T)
+        frames.append(Z[:, seen] / norms[seen])
+        means.append(norms[seen, None] * fixed[c, : Z.shape[1]][seen])
+    if level == "global":  # one row across the classes
+        share = np.linalg.norm(np.concatenate(means), axis=1)
+        share = share / np.linalg.norm(share)
+        means = [share[None] @ np.concatenate(means)]
+        frames = [scipy.linalg.block_diag(*frames) @ share[:, None]]
+        covariances = [scipy.linalg.block_diag(*covariances)]
+    split = zip(covariances, frames, means, strict=True)
+    return np.concatenate(contrasts), [_split(*parts) for parts in split]
+
+
+def _split(T: np.ndarray, P: np.ndarray, means: np.ndarray) -> _Block:
+    """Diagonalise T on the complement of the fixed rows."""
+    Q = np.linalg.qr(P, mode="complete")[0][:, P.shape[1] :]
+    noise, vectors = np.linalg.eigh(Q.T @ T @ Q)
+    return _Block(P.T @ T @ P, P.T @ T @ Q @ vectors, noise, means)
+
+
+def _law(parts: list[np.ndarray], d: int) -> FreeLaw:
+    """Collect eigenvalues of T, merging those that rounding does not tell apart."""
+    t = np.sort(np.concatenate(parts))
+    u = rounding.unit_roundoff(t)
+    same = rounding.eigensolver_radius(len(t), float(t[-1]), u) if len(t) else 0.0
+    t = t[t > same]
+    if not len(t):
+        raise ValueError(
+            "a spectrum needs noise: at least one positive variance of a cell of "
+            "positive weight, got none; the eigenvalues are those of the means"
+        )
+    new = np.concatenate([[True], np.diff(t) > same])
+    group = np.cumsum(new) - 1
+    counts = np.bincount(group)
+    return FreeLaw(np.bincount(group, weights=t) / counts, counts, d)

@@ -1,0 +1,269 @@
+r"""Eigenvalues with a proof: certified radii in float64.
+
+Everything is a posteriori: whatever LAPACK returned, the residual of its answer is
+computed almost without rounding (`errorfree`) and bounded, and the residual bounds
+the error. Host NumPy float64 only; a certificate that cannot be given is a radius
+of inf, never an exception. Proofs and the assumptions on the arithmetic are in
+theory/certificates.md.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+from refspec import backend, rounding
+from refspec.rounding import errorfree
+
+__all__ = [
+    "Certified",
+    "certified_eigenvalues",
+    "spectral_norm_bound",
+]
+
+_U = 2.0**-53
+_SMALLEST = 2.0**-1074
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Certified:
+    """Eigenvalues of a symmetric matrix, each with its own rigorous radius.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+        Computed eigenvalues, descending.
+    radii : ndarray, shape (n,)
+        The i-th largest true eigenvalue is within ``radii[i]`` of ``values[i]``;
+        inf where nothing could be certified.
+    vectors : ndarray, shape (n, n)
+        Computed eigenvectors as columns, in the order of `values`.
+    """
+
+    values: np.ndarray
+    radii: np.ndarray
+    vectors: np.ndarray
+
+    def __post_init__(self) -> None:
+        n = len(self.values)
+        if self.radii.shape != (n,) or self.vectors.shape != (n, n):
+            raise ValueError(
+                f"expected radii ({n},) and vectors ({n}, {n}) for {n} values, got "
+                f"{self.radii.shape} and {self.vectors.shape}; pass one of each"
+            )
+        if not np.all(self.radii >= 0):
+            raise ValueError(
+                f"expected radii >= 0, got {np.min(self.radii)}; "
+                "a bound that cannot be computed is inf"
+            )
+
+
+def certified_eigenvalues(
+    A: backend.Array, *, vectors: backend.Array | None = None
+) -> Certified:
+    r"""Enclose every eigenvalue of an exactly symmetric float64 matrix.
+
+    Parameters
+    ----------
+    A : Array, shape (n, n)
+        Finite, exactly symmetric, float64 or float32; taken as the exact matrix.
+    vectors : Array, shape (n, n), optional
+        Nearly orthonormal eigenvectors as columns; computed by LAPACK (driver
+        `evd`) if not given. Any matrix is allowed, a poor one costs radius only.
+
+    Returns
+    -------
+    Certified
+        Values descending, a radius for each, vectors.
+
+    Raises
+    ------
+    ValueError
+        If A is not square, finite and exactly symmetric, or the vectors do not fit.
+
+    Notes
+    -----
+    Theory: Q4, Q5, Q6. First all at once (Kahan; Cao, Xie and Li),
+
+    .. math:: |\lambda_i - \hat\lambda_i| \le \|AX - X\Lambda\|_2 / \sigma_{min}(X),
+
+    which holds through clusters and multiplicities; then, for an eigenvalue whose
+    neighbours are far, the Rayleigh quotient :math:`\hat\lambda_i + x'r/x'x` with
+    the Kato-Temple radius ``||r||**2 / gap``. Typical radii up to n = 2000 are below
+    ``15 eps ||A||`` before and below ``eps ||A||`` after the refinement. Cost: about
+    4.5 products of A's size beside the eigenvectors, 1 more if they are given.
+
+    References
+    ----------
+    Cao, Xie and Li (1996), A sharp version of Kahan's theorem on clustered
+    eigenvalues.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> found = certified_eigenvalues(np.array([[2.0, 1.0], [1.0, 2.0]]))
+    >>> bool(np.all(np.abs(found.values - [3, 1]) <= found.radii))
+    True
+    >>> bool(np.all(found.radii < 4 * 2.0**-52))
+    True
+    """
+    A = _symmetric(errorfree.host_matrix(A, "A"))
+    n = len(A)
+    given = None if vectors is None else errorfree.host_matrix(vectors, "vectors")
+    if given is not None and given.shape != (n, n):
+        raise ValueError(
+            f"vectors must have shape (n, n) = ({n}, {n}), got {given.shape}; "
+            "pass all eigenvectors, as columns"
+        )
+    exponent = errorfree.unit_exponent(A)
+    with np.errstate(all="ignore"):  # what over- or underflows becomes inf or FLOOR
+        unit = errorfree.scaled(A, -exponent)
+        start, rows = _eigensystem(unit, given)
+        if A.any():
+            values, radii = _enclose(unit, start, rows)
+        else:
+            values, radii = np.zeros(n), np.zeros(n)
+        values = np.ldexp(values, exponent)
+        radii = np.ldexp(radii, exponent) + (_SMALLEST if A.any() else 0.0)
+    known = np.isfinite(values) & ~np.isnan(radii)
+    radii = np.where(known, radii, np.inf)
+    return Certified(values[::-1], radii[::-1], rows[::-1].T)
+
+
+def spectral_norm_bound(M: np.ndarray, squarings: int = 3) -> float:
+    r"""Bound the 2-norm of a float64 matrix from above, rigorously.
+
+    Parameters
+    ----------
+    M : ndarray, shape (m, n)
+        Any; not symmetric in general.
+    squarings : int
+        The bound is above the norm by a factor of at most
+        ``rank**(1 / 2**(squarings + 1))``, rounding aside.
+
+    Returns
+    -------
+    float
+        The bound; inf if M is not finite.
+
+    Notes
+    -----
+    Theory: Q3. :math:`\|M\|_2^2 = \|MM'\|_2 \le \|fl(MM')\|_2 + \gamma_{n+3}
+    \|M\|_F^2`, repeated, and at last the Frobenius norm. The products are float32,
+    twice as fast: their rounding is in the bound. Cost: one symmetric product for
+    each squaring.
+
+    Examples
+    --------
+    >>> 1 <= spectral_norm_bound(np.eye(100)) < 1.34  # ||eye||_F = 10
+    True
+    """
+    if M.size == 0 or not np.any(M):
+        return 0.0
+    if not np.all(np.isfinite(M)):
+        return math.inf
+    exponent = errorfree.unit_exponent(M)
+    single = errorfree.scaled(M, -exponent).astype(np.float32)
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(_single_bound(single, squarings), exponent))
+
+
+def _single_bound(M: np.ndarray, squarings: int) -> float:
+    """Bound the 2-norm of every matrix that rounds to the float32 M; max |M| ~ 1."""
+    u = 2.0**-24
+    square = float(np.sum(np.vecdot(M, M), dtype=np.float64))
+    square *= 1 + rounding.gamma(M.shape[1] + 8, u)
+    if squarings > 0:
+        product = M @ M.T
+        exponent = errorfree.unit_exponent(product)
+        product *= np.float32(2.0**-exponent)
+        rest = rounding.gamma(M.shape[1] + 4, u) * square
+        square = math.ldexp(_single_bound(product, squarings - 1), exponent) + rest
+    return math.sqrt(square) * errorfree.inflation(len(M) + 8)
+
+
+def _symmetric(A: np.ndarray) -> np.ndarray:
+    """Return A if A = A' exactly."""
+    if A.shape[0] != A.shape[1]:
+        raise ValueError(f"A must be square (n, n), got {A.shape}; pass a square one")
+    if not np.array_equal(A, A.T):
+        with np.errstate(over="ignore"):
+            away, size = np.max(np.abs(A - A.T)), np.max(np.abs(A))
+        raise ValueError(
+            f"A must equal A' exactly, got max |A - A'| = {away:.3g} with max |A| = "
+            f"{size:.3g}; symmetrize it, e.g. (A + A.T) / 2, and count the change"
+        )
+    return A
+
+
+def _eigensystem(
+    A: np.ndarray, vectors: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return computed eigenvalues, ascending, and eigenvectors as rows."""
+    n = len(A)
+    if vectors is None and n > 0:
+        try:
+            values, columns = scipy.linalg.eigh(A, driver="evd", check_finite=False)
+        except np.linalg.LinAlgError:  # no convergence: certify what the diagonal says
+            vectors = np.eye(n)
+        else:
+            return values, np.ascontiguousarray(columns.T)
+    rows = np.eye(n) if vectors is None else np.ascontiguousarray(vectors.T)
+    values = np.vecdot(rows, rows @ A) / np.vecdot(rows, rows)
+    values = np.nan_to_num(values, posinf=0.0, neginf=0.0)  # such rows fail later
+    order = np.argsort(values)
+    return values[order], rows[order]
+
+
+def _enclose(
+    A: np.ndarray, start: np.ndarray, Y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values and radii from ascending values and rows Y; max |A| is in [1/2, 1)."""
+    n = len(A)
+    above, g = errorfree.inflation(4 * n * n + 100), rounding.gamma(n + 3, _U)
+    R, slack = _residual(A, start, Y)
+    norms = errorfree.row_norms(R)
+    defect = Y @ Y.T
+    squares = np.diagonal(defect).copy()
+    defect.flat[:: n + 1] -= 1
+    away = above * (math.sqrt(np.vdot(defect, defect)) + g * float(np.sum(squares)))
+    if not away < 1:
+        return start, np.full(n, np.inf)
+    whole = spectral_norm_bound(R) + math.sqrt(np.vdot(slack, slack))
+    radius = whole * above / math.sqrt((1 - away) / (1 + 4 * _U))
+
+    lengths = np.sqrt(squares)
+    shift = np.vecdot(Y, R) / squares
+    doubt = above * (g * np.abs(shift) + (g * norms + slack) / lengths)
+    steps = np.diff(start, prepend=-np.inf, append=np.inf)
+    spread = above * (radius + np.abs(shift) + doubt)
+    gap = (np.minimum(steps[:-1], steps[1:]) - spread) / (1 + 8 * _U)
+    values = start + shift
+    refined = above * (((norms + slack) / lengths) ** 2 / gap + doubt)
+    refined = (refined + _U * np.abs(values)) * errorfree.inflation(4)
+    better = (gap > spread) & (refined < radius)
+    return np.where(better, values, start), np.where(better, refined, radius)
+
+
+def _residual(
+    A: np.ndarray, values: np.ndarray, Y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """R ~ Y A - diag(values) Y and bounds of the norms of the rows of its error."""
+    a, y = errorfree.split_rows(A), errorfree.split_rows(Y)
+    parts = errorfree.split_rows(values[:, None], bits=26)
+    product = errorfree.row_product(y, a)
+    tail = product.tail
+    tail -= parts.low * y.high
+    tail -= values[:, None] * y.low
+    head = product.head
+    head -= parts.high * y.high
+    slack = product.left @ errorfree.row_norms(product.right.T)
+    high, low = errorfree.row_norms(y.high), errorfree.row_norms(y.low)
+    g = rounding.gamma(len(A) + 10, _U)
+    slack += g * (np.abs(parts.low[:, 0]) * high + np.abs(values) * low)
+    R = head + tail
+    slack += _U * (errorfree.row_norms(head) + errorfree.row_norms(R))
+    return R, slack * errorfree.inflation(4 * len(A) + 20)

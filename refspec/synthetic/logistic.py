@@ -1,0 +1,325 @@
+r"""Multinomial logistic regression on the canonical classification model.
+
+Inputs :math:`x = t e_c + z`, z standard Gaussian in D >= C dimensions, balanced
+classes, :math:`s = t^2`; probabilities :math:`1 - \alpha` on the true class and
+:math:`\alpha/(C-1)` elsewhere. The Fisher matrix of the regression then has an exact
+expectation, and its outliers over its bulk are a function of the misclassification:
+Papyan (2020), section 8. The regression itself, fitted, is
+`refspec.synthetic.regression`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import scipy.special
+
+from refspec import rounding
+from refspec.backend import Namespace
+from refspec.rounding import Bounded
+from refspec.synthetic import geometry
+from refspec.synthetic.groups import canonical_groups, expect_canonical
+from refspec.synthetic.hierarchy import Hierarchy, Plan
+from refspec.synthetic.worlds import World, planted
+
+__all__ = [
+    "bayes_error",
+    "bump_ratio",
+    "canonical",
+    "mixture_fisher",
+    "outlier_eigenvectors",
+    "outlier_ratio",
+    "softmax_hessian",
+]
+
+
+def softmax_hessian(probabilities: np.ndarray) -> np.ndarray:
+    r"""Return :math:`U = diag(p) - p p'`, the Hessian of the loss in the logits.
+
+    Parameters
+    ----------
+    probabilities : array, shape (C,)
+
+    Returns
+    -------
+    array, shape (C, C)
+        Positive semidefinite, 1 in its kernel.
+
+    Notes
+    -----
+    Theory: W11.
+
+    Examples
+    --------
+    >>> softmax_hessian(np.asarray([0.5, 0.5])).tolist()
+    [[0.25, -0.25], [-0.25, 0.25]]
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    return np.diag(p) - np.outer(p, p)
+
+
+def mixture_fisher(
+    priors: np.ndarray, moments: np.ndarray, probabilities: np.ndarray
+) -> np.ndarray:
+    r"""Return the expected Fisher of logistic regression, p constant in each class.
+
+    Parameters
+    ----------
+    priors : array, shape (C,)
+        Class frequencies :math:`\pi_c`.
+    moments : array, shape (C, D, D)
+        Second moments :math:`\mu_c \mu_c' + \Sigma_c` of the inputs of each class.
+    probabilities : array, shape (C, C)
+        Row c the softmax output on class c.
+
+    Returns
+    -------
+    array, shape (CD, CD)
+        :math:`\sum_c \pi_c U^c \otimes (\mu_c\mu_c' + \Sigma_c)`, errors (x) features.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit or a row of probabilities does not sum to 1.
+
+    Notes
+    -----
+    Theory: W11; balanced, with the canonical moments, it is Lemma 8.1.
+
+    Examples
+    --------
+    >>> p = geometry.confusion(2)
+    >>> mixture_fisher(np.full(2, 0.5), np.ones((2, 1, 1)), p).tolist()
+    [[0.25, -0.25], [-0.25, 0.25]]
+    """
+    C, D = len(priors), np.shape(moments)[-1]
+    if np.shape(moments) != (C, D, D):
+        raise ValueError(
+            f"moments must have shape (C, D, D) with C = {C}, got {np.shape(moments)}; "
+            "one second moment per class"
+        )
+    geometry.expect_probabilities(np.asarray(probabilities), C, C)
+    out = np.zeros((C * D, C * D))
+    for prior, moment, p in zip(priors, moments, probabilities, strict=True):
+        out += prior * np.kron(softmax_hessian(p), moment)
+    return out
+
+
+def outlier_eigenvectors(C: int, D: int) -> np.ndarray:
+    r"""Return the unit eigenvectors of the C outliers of Theorem 8.1.
+
+    Parameters
+    ----------
+    C, D : int
+        Classes and dimension, D >= C >= 2.
+
+    Returns
+    -------
+    array, shape (CD, C)
+        Column c is :math:`(e_c - 1/C) \otimes e_c`, normalised: the class mean of the
+        errors (x) that of the features.
+
+    Raises
+    ------
+    ValueError
+        If D < C.
+
+    Notes
+    -----
+    Theory: W13.
+
+    Examples
+    --------
+    >>> outlier_eigenvectors(2, 2)[:, 0].round(3).tolist()
+    [0.707, 0.0, -0.707, -0.0]
+    """
+    expect_canonical(C, D, 0.0, (C - 1) / C)
+    centred = (np.eye(C) - 1 / C) / math.sqrt(1 - 1 / C)
+    inputs = np.eye(C, D)
+    return np.stack([np.kron(centred[c], inputs[c]) for c in range(C)], axis=1)
+
+
+def outlier_ratio(C: int, signal: float, alpha: float) -> float:
+    r"""Return outlier / bulk of the canonical model.
+
+    Parameters
+    ----------
+    C : int
+        Classes.
+    signal : float
+        s = t^2.
+    alpha : float
+        Predicted misclassification, in (0, (C-1)/C].
+
+    Returns
+    -------
+    float
+        :math:`1 + s (1 - \alpha) / (2 - \alpha C/(C-1))`.
+
+    Raises
+    ------
+    ValueError
+        As `refspec.synthetic.groups.expect_canonical`.
+
+    Notes
+    -----
+    Theory: W14. Increases with s; decreases with alpha if C >= 3, constant if C = 2.
+
+    Examples
+    --------
+    >>> outlier_ratio(2, 4.0, 0.25), outlier_ratio(4, 4.0, 0.75)
+    (3.0, 2.0)
+    """
+    expect_canonical(C, C, signal, alpha)
+    return 1 + signal * (1 - alpha) / (2 - alpha * C / (C - 1))
+
+
+def bump_ratio(C: int, signal: float, alpha: float) -> float:
+    r"""Return bump / bulk of the canonical model.
+
+    Parameters
+    ----------
+    C : int
+        Classes.
+    signal : float
+        s = t^2.
+    alpha : float
+        Predicted misclassification, in (0, (C-1)/C].
+
+    Returns
+    -------
+    float
+        :math:`1 + (s/C) / (2 - \alpha C/(C-1))`.
+
+    Raises
+    ------
+    ValueError
+        As `refspec.synthetic.groups.expect_canonical`.
+
+    Notes
+    -----
+    Theory: W14. Increases with s and with alpha.
+
+    Examples
+    --------
+    >>> bump_ratio(4, 8.0, 0.75)
+    3.0
+    """
+    expect_canonical(C, C, signal, alpha)
+    return 1 + signal / C / (2 - alpha * C / (C - 1))
+
+
+def bayes_error(C: int, t: float) -> Bounded:
+    r"""Return the misclassification of the best classifier of the canonical model.
+
+    Parameters
+    ----------
+    C : int
+        Classes, at least 2.
+    t : float
+        Length of the class means, at least 0.
+
+    Returns
+    -------
+    Bounded
+        :math:`1 - E\,\Phi(t + Z)^{C-1}` with a bound on quadrature and rounding.
+
+    Raises
+    ------
+    ValueError
+        If C < 2, or t is negative or not finite.
+
+    Notes
+    -----
+    Theory: W15. Trapezoidal rule of step h on a function analytic in the strip
+    :math:`|Im| \le 1`, of integral at most M there: error at most
+    :math:`2M/(e^{2\pi/h} - 1)` (Trefethen and Weideman 2014, Theorem 5.1). Cost
+    O(C) evaluations.
+
+    Examples
+    --------
+    >>> chance = bayes_error(4, 0.0)
+    >>> abs(chance.value - 3 / 4) <= chance.radius
+    True
+    """
+    expect_canonical(C, C, t * t if t >= 0 else -1.0, (C - 1) / C)
+    log_strip = 0.5 + math.log(2) + (C - 1) * math.log(1.66)  # M <= exp of this
+    step = 2 * math.pi / (40 + log_strip)
+    limit = 9.0
+    z = step * np.arange(-math.ceil(limit / step), math.ceil(limit / step) + 1)
+    density = np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    wrong = -np.expm1((C - 1) * scipy.special.log_ndtr(t + z))
+    value = step * float(np.sum(density * wrong))
+    quadrature = 2 * math.exp(-40) / (1 - math.exp(-40))
+    tail = 2 * float(scipy.special.ndtr(-limit))
+    # exp(-z^2/2) errs by z^2 u, log Phi(x) by (x^2 + 2) u from its argument; exp,
+    # expm1 and log_ndtr are taken as right to 16 u
+    spent = rounding.gamma(len(z) + limit**2 + (t + limit) ** 2 + 64, 2.0**-53)
+    return Bounded(value, quadrature + tail + spent * value)
+
+
+def canonical(
+    C: int,
+    D: int,
+    per_class: int,
+    *,
+    signal: float,
+    alpha: float,
+    rng: np.random.Generator,
+    dtype: str = "float64",
+    xp: Namespace | None = None,
+) -> World:
+    """Draw the canonical classification model of Theorem 8.1.
+
+    Parameters
+    ----------
+    C, D, per_class : int
+        Classes, dimension of the inputs (D >= C), samples of each class.
+    signal : float
+        s = t^2, squared length of the class means.
+    alpha : float
+        Predicted misclassification, in (0, (C-1)/C].
+    rng : numpy.random.Generator
+        Source of randomness.
+    dtype, xp
+        As in `refspec.synthetic.planted`.
+
+    Returns
+    -------
+    World
+        One layer, its errors p - e_{c'}; `groups` are the four of the theorem.
+
+    Raises
+    ------
+    ValueError
+        As `refspec.synthetic.groups.expect_canonical`, or if per_class < 1.
+
+    Notes
+    -----
+    Theory: W11, W12.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> world = canonical(3, 5, 4, signal=4.0, alpha=0.25, rng=rng)
+    >>> [(g.name, g.multiplicity) for g in world.groups][:2]
+    [('outlier', 3), ('bump', 3)]
+    """
+    groups = canonical_groups(C, D, signal=signal, alpha=alpha)
+    p = geometry.confusion(C, alpha)
+    errors = Hierarchy(
+        C, C, cross_means=p[:, None, :] - np.eye(C)[None, :, :], within=0.0
+    )
+    inputs = Hierarchy(C, D, class_means=math.sqrt(signal) * np.eye(C, D))
+    world = planted(
+        [Plan("softmax", errors, inputs)],
+        [per_class] * C,
+        rng=rng,
+        probabilities=p,
+        dtype=dtype,
+        xp=xp,
+        provenance={"model": "canonical", "signal": signal, "alpha": alpha},
+    )
+    return replace(world, groups=groups)

@@ -1,0 +1,168 @@
+"""Multinomial logistic regression, fitted and observed: f = W x without a network.
+
+The one model of the paper's section 8. On the canonical inputs of
+`refspec.synthetic.logistic` it obeys the theorem's hypotheses only approximately: its
+probabilities vary within a class. A bias is an appended input equal to 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import scipy.optimize
+
+from refspec import classes
+from refspec.backend import Namespace
+from refspec.classes import Layer, ModelSection, Snapshot
+
+__all__ = ["fit", "observe"]
+
+
+def fit(
+    inputs: np.ndarray, labels: np.ndarray, *, decay: float, max_steps: int = 1000
+) -> np.ndarray:
+    r"""Fit multinomial logistic regression, f = W x, on the host.
+
+    Parameters
+    ----------
+    inputs : array, shape (N, D)
+        A bias is an appended 1.
+    labels : array of int, shape (N,)
+        In 0..C-1, every class present.
+    decay : float
+        :math:`\eta > 0` of the penalty :math:`\eta \|W\|^2 / 2`, without which
+        separable classes have no fit.
+    max_steps : int
+        Of L-BFGS.
+
+    Returns
+    -------
+    array, shape (C, D)
+        Near the one minimum of a strongly convex loss: within ``|gradient| / decay``,
+        the largest entry of the gradient at most 2^-26 times its value at W = 0.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, the decay is not positive, or the steps did not suffice.
+
+    Notes
+    -----
+    Theory: W16.
+
+    Examples
+    --------
+    >>> W = fit(np.asarray([[-1.0], [1.0]]), np.asarray([0, 1]), decay=1.0)
+    >>> bool(W[1, 0] > 0 > W[0, 0])
+    True
+    """
+    x, y = np.asarray(inputs, dtype=np.float64), np.asarray(labels)
+    if x.ndim != 2 or y.shape != x.shape[:1] or not 0 < decay < math.inf:
+        raise ValueError(
+            "fit needs inputs (N, D), labels (N,) and decay > 0, got "
+            f"{x.shape}, {y.shape} and {decay}; separable classes have no fit at 0"
+        )
+    C, N = int(y.max()) + 1, len(y)
+    hot = np.eye(C)[y]
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        W = flat.reshape(C, -1)
+        logs = classes.log_softmax(x @ W.T)
+        slope = (np.exp(logs) - hot).T @ x / N + decay * W
+        value = -np.sum(logs * hot) / N + decay * np.sum(W * W) / 2
+        return float(value), slope.reshape(-1)
+
+    start = np.zeros(C * x.shape[1])
+    goal = 2.0**-26 * float(np.max(np.abs(loss(start)[1])))
+    options = {"maxiter": max_steps, "maxfun": 2 * max_steps, "ftol": 0, "gtol": goal}
+    found = scipy.optimize.minimize(
+        loss, start, jac=True, method="L-BFGS-B", options=options
+    )
+    left = float(np.max(np.abs(found.jac)))
+    if left > goal:
+        raise ValueError(
+            f"fit must reach max |gradient| <= {goal:.3g} (2^-26 of that at 0), got "
+            f"{left:.3g} after {found.nit} steps; raise max_steps or decay"
+        )
+    return np.asarray(found.x).reshape(C, -1)
+
+
+def observe(
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    weight: np.ndarray,
+    *,
+    dtype: str = "float64",
+    xp: Namespace | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Snapshot:
+    """See logistic regression through samples: errors p - e_{c'}, the model included.
+
+    Parameters
+    ----------
+    inputs : array, shape (N, D)
+    labels : array of int, shape (N,)
+        In any order; every class present.
+    weight : array, shape (C, D)
+        As `fit` returns.
+    dtype, xp
+        As in `refspec.synthetic.planted`.
+    provenance : mapping, optional
+        Added to the snapshot's.
+
+    Returns
+    -------
+    Snapshot
+        One layer, ``linear1``.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit.
+
+    Notes
+    -----
+    Theory: W16.
+
+    Examples
+    --------
+    >>> observe(np.ones((2, 3)), np.asarray([0, 1]), np.zeros((2, 3))).offsets
+    (0, 1, 2)
+    """
+    x, W = np.asarray(inputs, dtype=np.float64), np.asarray(weight, dtype=np.float64)
+    if x.ndim != 2 or W.ndim != 2 or W.shape[1] != x.shape[1]:
+        raise ValueError(
+            "inputs (N, D) and weight (C, D) must share D, got "
+            f"{x.shape} and {W.shape}; append the bias's 1 to the inputs"
+        )
+
+    def give(array: np.ndarray) -> Any:
+        host = array.astype(dtype)
+        return host if xp is None else xp.asarray(host)
+
+    logits = x @ W.T
+    p = np.exp(classes.log_softmax(logits))
+    errors = p[:, None, :] - np.eye(len(W))[None, :, :]
+    for c in range(len(W)):  # p_c - 1 without cancellation: minus the other p
+        errors[:, c, c] = -np.delete(p, c, axis=1).sum(axis=1)
+    return classes.snapshot(
+        [Layer("linear1", give(x[:, None, :]), give(errors[:, :, None, :]))],
+        labels,
+        logits=give(logits),
+        provenance={"framework": "refspec.synthetic.logistic"} | dict(provenance or {}),
+        model=ModelSection(
+            give(x),
+            [
+                {
+                    "op": "linear",
+                    "name": "linear1",
+                    "weight": "linear1.weight",
+                    "bias": None,
+                }
+            ],
+            {"linear1.weight": give(W)},
+        ),
+    )
