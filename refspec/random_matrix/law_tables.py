@@ -134,7 +134,8 @@ def of_free_law(law: FreeLaw) -> LawTable:
         squared = np.where(points == 0, np.inf, np.abs(points) ** 2)
         density.append(points.imag / squared / np.pi)
         mass = float(F[-1][-1] - F[-1][0])
-        bands.append(Band(*map(float, edge), mass, *map(float, s)))
+        left, right = map(float, edge)
+        bands.append(Band(left, right, mass, float(s[0]), float(s[1])))
     return LawTable(
         tuple(bands),
         law.atom,
@@ -259,13 +260,16 @@ def interpolated(
     >>> round(float(np.interp(0.25, table.x, table.cumulative)), 6)
     0.125
     """
-    xs, Fs, densities, start = [], [], [], atom
+    xs: list[np.ndarray] = []
+    Fs: list[np.ndarray] = []
+    densities: list[np.ndarray] = []
+    start = atom
     for band in bands:
         inner = [p for p in points if band.lower < p.x < band.upper]
         stop = start + band.mass
-        left, right = inner[0], inner[-1]
+        first, last = inner[0], inner[-1]
         grid = [p.x for p in inner]
-        x, F, density = _near_edge(band.lower, start, left, band.lower_scale == 0)
+        x, F, density = _near_edge(band.lower, start, first, band.lower_scale == 0)
         parts = [(x, F, density)]
         if len(inner) > 1:
             spline = scipy.interpolate.CubicHermiteSpline(
@@ -275,12 +279,12 @@ def interpolated(
                 np.arange((len(grid) - 1) * FINE + 1) / FINE, np.arange(len(grid)), grid
             )
             parts.append((fine, spline(fine), np.maximum(spline(fine, 1), 0)))
-        x, F, density = _near_edge(band.upper, stop, right, False)
+        x, F, density = _near_edge(band.upper, stop, last, False)
         parts.append((x[::-1], F[::-1], density[::-1]))
-        for made, part in zip(
+        for made, column in zip(
             (xs, Fs, densities), zip(*parts, strict=True), strict=True
         ):
-            made.append(np.concatenate(part))
+            made.append(np.concatenate(column))
         start = stop
     x, F = np.concatenate(xs), np.concatenate(Fs)
     F = np.clip(np.maximum.accumulate(F), atom, 1)

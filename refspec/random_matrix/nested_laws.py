@@ -229,7 +229,7 @@ def traces(law: NestedLaw) -> np.ndarray:
     [6.0]
     """
     S = law.covariances
-    return np.sum(S, axis=1) if S.ndim == 2 else np.trace(S, axis1=1, axis2=2)
+    return np.asarray(np.sum(S, 1) if S.ndim == 2 else np.trace(S, axis1=1, axis2=2))
 
 
 def reach(law: NestedLaw) -> float:
