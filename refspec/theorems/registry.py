@@ -8,12 +8,20 @@ sides of its comparison.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from refspec.theorems.study import Study
 
-__all__ = ["KINDS", "Theorem", "Verdict", "everywhere"]
+__all__ = [
+    "KINDS",
+    "Theorem",
+    "Verdict",
+    "everywhere",
+    "of_a_network",
+    "of_a_world",
+    "worst",
+]
 
 #: identity: equal but for rounding. inequality: one side above the other but for
 #: rounding. statistical: fails with probability at most `rounding.FAILURE`.
@@ -36,11 +44,17 @@ class Verdict:
     Parameters
     ----------
     residual : float
-        What the statement says is at most the bound; nan fails.
+        What the statement says is at most the bound; nan fails. Of an inequality, by
+        how much it is violated: negative where there is slack.
     bound : float
         Computed from the data; infinite where nothing could be bounded, which fails.
     detail : str
         What was compared, in a few words.
+
+    Examples
+    --------
+    >>> Verdict(1.0, 2.0).margin, Verdict(0.0, 0.0).holds, Verdict(0.0, math.inf).holds
+    (0.5, True, False)
     """
 
     residual: float
@@ -54,15 +68,38 @@ class Verdict:
 
     @property
     def margin(self) -> float:
-        """Residual over bound: at most 1 where the statement holds; 0 for 0 over 0."""
-        if self.residual == 0 or math.isinf(self.bound):
-            return 0.0 if self.holds else math.inf
-        return self.residual / self.bound if self.bound else math.inf
+        """Residual over bound: at most 1 where the statement holds, above it if not."""
+        if not self.holds:
+            finite = 0 < self.bound < math.inf and self.residual > self.bound
+            return self.residual / self.bound if finite else math.inf
+        return max(0.0, self.residual / self.bound) if self.bound > 0 else 0.0
+
+
+def worst(comparisons: Iterable[tuple[float, float, str]]) -> Verdict:
+    """Return the comparison (residual, bound, detail) that comes closest to failing.
+
+    Examples
+    --------
+    >>> worst([(1, 4, "fc1"), (3, 4, "fc2")]).detail
+    'fc2'
+    """
+    found = [Verdict(float(r), float(b), detail) for r, b, detail in comparisons]
+    return max(found, key=lambda x: x.margin)
 
 
 def everywhere(_: Study) -> str:
     """Say that a statement has no hypothesis beyond those of a Snapshot."""
     return ""
+
+
+def of_a_network(study: Study) -> str:
+    """Say that a statement needs the network itself."""
+    return "" if study.snapshot.model is not None else "needs a model section"
+
+
+def of_a_world(study: Study) -> str:
+    """Say that a statement needs the law the snapshot was drawn from."""
+    return "" if study.world is not None else "needs a planted world (--deep)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +119,7 @@ class Theorem:
     page : str
         File of theory/ that holds hypotheses, proof and source.
     test : str
-        The property test, ``file::function``, with its mutant.
+        The property test, ``tests/file.py::function``, with its mutant.
     check : callable or None
         Study to Verdict; None for a lemma.
     unmet : callable

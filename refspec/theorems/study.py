@@ -2,19 +2,26 @@
 
 A check of a theorem about one layer goes over all of them; quantities that many checks
 share (the Fisher information, its eigenbasis, its attribution) are computed when first
-asked for and kept.
+asked for and kept. A page's own quantities are kept by `Study.once`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
+from typing import Any, TypeVar
 
-from refspec import curvature
+import numpy as np
+
+from refspec import curvature, rounding
 from refspec.attribution import Attribution, Eigenbasis, attribute, eigenbasis
 from refspec.classes import Snapshot
 from refspec.curvature import SecondMoment
+from refspec.synthetic.worlds import World
 
 __all__ = ["Study"]
+
+_T = TypeVar("_T")
 
 
 class Study:
@@ -24,6 +31,8 @@ class Study:
     ----------
     snapshot : Snapshot
         N samples, C classes.
+    world : World, optional
+        The law that it was drawn from, if it was planted.
     seed : int
         For the probes of randomised checks.
 
@@ -35,9 +44,35 @@ class Study:
     True
     """
 
-    def __init__(self, snapshot: Snapshot, *, seed: int = 0) -> None:
+    def __init__(
+        self, snapshot: Snapshot, *, world: World | None = None, seed: int = 0
+    ) -> None:
         self.snapshot = snapshot
+        self.world = world
         self.seed = seed
+        self._kept: dict[Callable[[Study], Any], Any] = {}
+
+    def once(self, compute: Callable[[Study], _T]) -> _T:
+        """Return ``compute(self)``, computed the first time it is asked for."""
+        if compute not in self._kept:
+            self._kept[compute] = compute(self)
+        value: _T = self._kept[compute]
+        return value
+
+    def probes(self, *shape: int) -> np.ndarray:
+        """Return standard normal numbers, the same for one seed and shape."""
+        return np.random.default_rng([self.seed, *shape]).standard_normal(shape)
+
+    @property
+    def u(self) -> float:
+        """Unit roundoff of the arithmetic that a check itself uses."""
+        return rounding.unit_roundoff(self.snapshot.probabilities)
+
+    @property
+    def stored(self) -> float:
+        """Unit roundoff of the narrowest numbers that the snapshot came from."""
+        dtype = str(self.snapshot.provenance.get("dtype", ""))
+        return max(self.u, 2.0**-24) if "32" in dtype else self.u
 
     @cached_property
     def fisher(self) -> SecondMoment:
@@ -45,11 +80,23 @@ class Study:
         return curvature.fisher(self.snapshot)
 
     @cached_property
+    def moments(self) -> dict[str, SecondMoment]:
+        """Of the features, errors and gradients of every layer, and of all gradients."""
+        found = {}
+        for x in self.snapshot.layers:
+            found[f"features of {x.name}"] = curvature.features(self.snapshot, x.name)
+            found[f"errors of {x.name}"] = curvature.errors(self.snapshot, x.name)
+            if len(self.snapshot.layers) > 1:
+                own = curvature.fisher(self.snapshot, [x.name])
+                found[f"gradients of {x.name}"] = own
+        return {**found, "gradients": self.fisher}
+
+    @cached_property
     def basis(self) -> Eigenbasis:
-        """Its eigenbasis, with the levels of the means in it."""
+        """The Fisher's eigenbasis, with the levels of the means in it."""
         return eigenbasis(self.fisher)
 
     @cached_property
     def attribution(self) -> Attribution:
-        """Its attribution."""
+        """The Fisher's attribution."""
         return attribute(self.basis)
