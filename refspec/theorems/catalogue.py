@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterable
 from types import ModuleType
 
+from refspec.theorems import levels
 from refspec.theorems.registry import Theorem
 
 __all__ = ["PAGES", "all_theorems", "find"]
 
 #: One module a page of theory/, each with a tuple THEOREMS.
-PAGES: tuple[ModuleType, ...] = ()
+PAGES: tuple[ModuleType, ...] = (levels,)
 
 
 def all_theorems() -> tuple[Theorem, ...]:

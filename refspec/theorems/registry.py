@@ -10,13 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 from refspec.theorems.study import Study
 
 __all__ = [
     "KINDS",
+    "Check",
+    "Comparison",
     "Theorem",
     "Verdict",
+    "compared",
     "everywhere",
     "of_a_network",
     "of_a_world",
@@ -75,7 +79,12 @@ class Verdict:
         return max(0.0, self.residual / self.bound) if self.bound > 0 else 0.0
 
 
-def worst(comparisons: Iterable[tuple[float, float, str]]) -> Verdict:
+#: Residual, bound, and what was compared.
+Comparison = tuple[float, float, str]
+Check = Callable[[Study], Verdict]
+
+
+def worst(comparisons: Iterable[Comparison]) -> Verdict:
     """Return the comparison (residual, bound, detail) that comes closest to failing.
 
     Examples
@@ -84,7 +93,13 @@ def worst(comparisons: Iterable[tuple[float, float, str]]) -> Verdict:
     'fc2'
     """
     found = [Verdict(float(r), float(b), detail) for r, b, detail in comparisons]
-    return max(found, key=lambda x: x.margin)
+    nothing = Verdict(math.nan, 0.0, "nothing was compared")
+    return max(found, key=lambda x: x.margin, default=nothing)
+
+
+def compared(*parts: Callable[[Study], Iterable[Comparison]]) -> Check:
+    """Return the check that all comparisons of some generators hold."""
+    return lambda study: worst(chain.from_iterable(part(study) for part in parts))
 
 
 def everywhere(_: Study) -> str:
@@ -135,7 +150,7 @@ class Theorem:
     statement: str
     page: str
     test: str
-    check: Callable[[Study], Verdict] | None = None
+    check: Check | None = None
     unmet: Callable[[Study], str] = everywhere
     deep: bool = False
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from refspec import curvature, rounding
+from refspec import backend, curvature, rounding
 from refspec.attribution import Attribution, Eigenbasis, attribute, eigenbasis
 from refspec.classes import Snapshot
 from refspec.curvature import SecondMoment
@@ -81,7 +81,7 @@ class Study:
 
     @cached_property
     def moments(self) -> dict[str, SecondMoment]:
-        """Of the features, errors and gradients of every layer, and of all gradients."""
+        """Of features, errors and gradients of every layer, and of all gradients."""
         found = {}
         for x in self.snapshot.layers:
             found[f"features of {x.name}"] = curvature.features(self.snapshot, x.name)
@@ -90,6 +90,21 @@ class Study:
                 own = curvature.fisher(self.snapshot, [x.name])
                 found[f"gradients of {x.name}"] = own
         return {**found, "gradients": self.fisher}
+
+    @cached_property
+    def images(self) -> dict[str, np.ndarray]:
+        """XV of every moment, (N, K, 4), scaled to norm 1: X in 4 random directions.
+
+        An identity between projections of the rows that holds for XV, V drawn at
+        random, holds for X with probability one.
+        """
+        found = {}
+        for name, moment in self.moments.items():
+            V = backend.from_host(self.probes(moment.shape[1], 4), moment.weights)
+            Y = backend.to_host(moment.dot(V))
+            norm = np.linalg.norm(Y)
+            found[name] = Y / norm if norm > 0 else Y
+        return found
 
     @cached_property
     def basis(self) -> Eigenbasis:

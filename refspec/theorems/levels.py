@@ -1,0 +1,377 @@
+"""Checks of theory/levels.md: the projections of the row index space and their ranks.
+
+Each identity is computed along two paths: the projections of `refspec.structure`, and
+the means of the paper's formulas, in loops over classes on the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from refspec import backend, rounding, structure
+from refspec.curvature import classes_of
+from refspec.theorems.quantities import (
+    cell_rows,
+    error_norms,
+    largest_norms,
+    level_roundings,
+    level_rows,
+    score_accuracy,
+)
+from refspec.theorems.registry import Comparison, Theorem, compared
+from refspec.theorems.study import Study
+
+__all__ = ["THEOREMS"]
+
+
+def means(study: Study) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return means of the images and masses of all cells, by the definition.
+
+    For every moment: v_{cc'}, shape (C, K, 4), and p_{cc'}, shape (C, K).
+    """
+    found = {}
+    for name, moment in study.moments.items():
+        Y, w = study.images[name], backend.to_host(moment.weights)
+        v, p = [], []
+        for i, j in zip(moment.offsets, moment.offsets[1:], strict=False):
+            mass = w[i:j].sum(0)
+            top = (np.sqrt(w[i:j])[:, :, None] * Y[i:j]).sum(0)
+            safe = np.where(mass > 0, mass, 1)[:, None]
+            v.append(np.where(mass[:, None] > 0, top / safe, 0))
+            p.append(mass)
+        found[name] = np.stack(v), np.stack(p)
+    return found
+
+
+def _second(v: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return sum of weights v v'."""
+    rows = (np.sqrt(weights)[..., None] * v).reshape(-1, v.shape[-1])
+    return np.asarray(rows.T @ rows)
+
+
+def class_means(v: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return v_c and p_c of (C, C) cells, the diagonal left out."""
+    off = p * (1 - np.eye(len(p)))
+    mass = off.sum(1)
+    top = (off[:, :, None] * v).sum(1)
+    return top / np.where(mass > 0, mass, 1)[:, None], mass
+
+
+def formula(v: np.ndarray, p: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the levels of the means by equation (6.4), or its form for features."""
+    if v.shape[1] == 1:
+        v, p = v[:, 0], p[:, 0]
+        overall = (p[:, None] * v).sum(0) / p.sum()
+        return {
+            "global_mean": _second(overall[None], p.sum(keepdims=True)),
+            "between_class": _second(v - overall, p),
+        }
+    own, mass = class_means(v, p)
+    off = p * (1 - np.eye(len(p)))
+    index = np.arange(len(p))
+    return {
+        "diagonal": _second(v[index, index], p[index, index]),
+        "between_class": _second(own, mass),
+        "between_cross_class": _second(v - own[:, None], off),
+    }
+
+
+def _identity(study: Study) -> Iterator[Comparison]:
+    """Projections, orthogonal, adding up, and equal to the formulas."""
+    for name, moment in study.moments.items():
+        host = study.images[name]
+        Y, one = backend.from_host(host, moment.weights), float(np.linalg.norm(host))
+        split = structure.decompose(moment)
+        seen = {n: backend.to_host(x.project(Y)) for n, x in split.levels.items()}
+        g = rounding.gamma(level_roundings(moment), study.u)
+        total = np.linalg.norm(sum(seen.values()) - host)
+        yield float(total), 4 * g * one, f"sum of the levels of {name}"
+        for n, x in seen.items():
+            again = backend.from_host(x, moment.weights)
+            for m, level in split.levels.items():
+                gap = backend.to_host(level.project(again)) - (x if n == m else 0)
+                yield float(np.linalg.norm(gap)), 4 * g * one, f"{m} of {n} of {name}"
+        for n, matrix in formula(*study.once(means)[name]).items():
+            x = seen[n].reshape(-1, host.shape[2])
+            gap = np.linalg.norm(x.T @ x - matrix)
+            yield float(gap), 8 * g * one**2, f"{n} of {name} by its formula"
+
+
+def ranks(C: int, K: int) -> dict[tuple[str, ...], int]:
+    """Return the largest rank of sets of levels; of sets, by the score identity."""
+    if K == 1:
+        return {("global_mean",): 1, ("between_class",): C - 1}
+    together = ("diagonal", "between_class")
+    return {
+        ("diagonal",): C,
+        ("between_class",): C,
+        ("between_cross_class",): C * (C - 2),
+        together: C,
+        (*together, "between_cross_class"): C * (C - 1),
+    }
+
+
+def _traces(study: Study) -> Iterator[Comparison]:
+    """Traces add: of the means by the cells, of the rest by the rows."""
+    for name, moment in study.moments.items():
+        rows = level_rows(study, name)
+        parts = [float(np.sum(x * x)) for x in rows.values()]
+        levels = structure.decompose(moment).levels
+        parts += [x.trace() for n, x in levels.items() if n not in rows]
+        k = level_roundings(moment) + sum(moment.shape)
+        total = moment.trace()
+        bound = 4 * rounding.second_moment_radius(k, total, study.u)
+        yield abs(sum(parts) - total), bound, f"traces of the levels of {name}"
+
+
+def _ranks(study: Study) -> Iterator[Comparison]:
+    """Ranks, by the singular value that has to vanish."""
+    s = backend.to_host(study.snapshot.sample_weights)
+    for name, moment in study.moments.items():
+        C, K = len(moment.offsets) - 1, moment.weights.shape[1]
+        rows, score = level_rows(study, name), 0.0
+        if moment.scored:
+            largest = largest_norms(study, name)
+            score = score_accuracy(study) * float(np.sqrt(np.sum(s * largest**2)))
+        g = rounding.gamma(level_roundings(moment) + sum(moment.shape), study.u)
+        g *= moment.trace() ** 0.5
+        for levels, rank in ranks(C, K).items():
+            x = np.concatenate([rows[n] for n in levels])
+            values = np.linalg.svd(x, compute_uv=False)
+            if rank < len(values):
+                bound = 4 * g + (score if len(levels) > 1 else 0)
+                label = f"rank {rank} of {' + '.join(levels)} of {name}"
+                yield float(values[rank]), bound, label
+
+
+def _score(study: Study) -> Iterator[Comparison]:
+    """Average over all c', sample by sample."""
+    p = backend.to_host(study.snapshot.probabilities)
+    bound = score_accuracy(study)
+    for x in study.snapshot.layers:
+        errors = backend.to_host(x.errors).reshape(*p.shape, -1)
+        size = error_norms(study, x.name).max(1)
+        scores = np.linalg.norm((p[:, None, :] @ errors)[:, 0], axis=1)
+        i = int(np.argmax(scores / np.where(size > 0, size, 1)))
+        yield scores[i], bound * size[i], f"sample {i} of {x.name}"
+
+
+def _collinear(study: Study) -> Iterator[Comparison]:
+    """p_cc v_cc + p_c v_c = 0, on all gradients."""
+    M, moment = study.once(cell_rows)["gradients"], study.fisher
+    norms = backend.to_host(structure.cell_norms(moment))
+    s = backend.to_host(study.snapshot.sample_weights)
+    score = score_accuracy(study) * s * largest_norms(study, "gradients")
+    g = rounding.gamma(level_roundings(moment) + sum(moment.shape), study.u)
+    for c, i, j in classes_of(moment):
+        own = norms[c, c] * M[c, c]
+        others = np.delete(norms[c], c) @ np.delete(M[c], c, axis=0)
+        size = float(norms[c] @ np.linalg.norm(M[c], axis=1))
+        bound = 4 * g * size + float(np.sum(score[i:j])) * (1 + g)
+        yield float(np.linalg.norm(own + others)), bound, f"class {c}"
+
+
+def _plain(study: Study) -> Iterator[Comparison]:
+    """Build the four terms of the 2019 paper, with plain means of sqrt(p) g."""
+    s = backend.to_host(study.snapshot.sample_weights)
+    for name, moment in study.moments.items():
+        Y = study.images[name]
+        if not moment.scored:
+            continue
+        levels = structure.decompose(structure.plain_means(moment)).levels
+        C, one = Y.shape[1], float(np.sum(Y * Y))
+        terms = {n: np.zeros((Y.shape[2],) * 2) for n in levels}
+        for c, i, j in classes_of(moment):
+            mass, root = float(np.sum(s[i:j])), np.sqrt(s[i:j])[:, None, None]
+            if mass == 0:
+                continue
+            v = (root * Y[i:j]).sum(0) / mass
+            others = np.delete(v, c, axis=0)
+            own = others.mean(0)
+            terms["diagonal"] += mass * np.outer(v[c], v[c])
+            terms["between_class"] += mass * (C - 1) * np.outer(own, own)
+            terms["between_cross_class"] += mass * (others - own).T @ (others - own)
+            rest = (Y[i:j] - root * v).reshape(-1, Y.shape[2])
+            terms["within_cross_class"] += rest.T @ rest
+        g = rounding.gamma(level_roundings(moment), study.u)
+        there = backend.from_host(Y, moment.weights)
+        for n, expected in terms.items():
+            x = backend.to_host(levels[n].project(there)).reshape(-1, Y.shape[2])
+            gap = np.linalg.norm(x.T @ x - expected)
+            yield float(gap), 8 * g * one, f"{n} of {name}, plain means"
+
+
+def _features(study: Study) -> Iterator[Comparison]:
+    """Build global and class means from the features themselves."""
+    s = backend.to_host(study.snapshot.sample_weights)
+    for x in study.snapshot.layers:
+        moment = study.moments[f"features of {x.name}"]
+        V = study.probes(moment.shape[1], 4)
+        h = backend.to_host(x.features).reshape(len(s), -1)
+        y = h @ V
+        mass = np.asarray([s[i:j].sum() for _, i, j in classes_of(moment)])
+        own = np.stack([s[i:j] @ y[i:j] for _, i, j in classes_of(moment)])
+        own /= np.where(mass > 0, mass, 1)[:, None]
+        overall = s @ y
+        size = float(s @ np.sum(h * h, axis=1)) * float(np.sum(V * V))
+        g = rounding.gamma(level_roundings(moment) + sum(moment.shape), study.u)
+        levels = structure.decompose(moment).levels
+        there = backend.from_host(V, moment.weights)
+        for n, expected in (
+            ("global_mean", np.outer(overall, overall)),
+            ("between_class", _second(own - overall, mass)),
+        ):
+            gap = backend.to_host(levels[n].matvec(there))
+            yield (
+                float(np.abs(V.T @ gap - expected).max()),
+                8 * g * size,
+                f"{n}, {x.name}",
+            )
+
+
+def _global(study: Study) -> Iterator[Comparison]:
+    """Split the class term in the global mean of the class means and the rest."""
+    for name, moment in study.moments.items():
+        if not moment.scored:
+            continue
+        v, p = study.once(means)[name]
+        own, mass = class_means(v, p)
+        total = float(np.sum(mass))
+        overall = (mass @ own) / total if total > 0 else 0 * own[0]
+        split = total * np.outer(overall, overall) + _second(own - overall, mass)
+        g = rounding.gamma(level_roundings(moment), study.u)
+        Y = backend.from_host(study.images[name], moment.weights)
+        x = backend.to_host(
+            structure.decompose(moment).levels["between_class"].project(Y)
+        )
+        x = x.reshape(-1, Y.shape[2])
+        one = float(np.sum(study.images[name] ** 2))
+        yield (
+            float(np.linalg.norm(x.T @ x - split)),
+            8 * g * one,
+            f"class term of {name}",
+        )
+        gap = np.linalg.norm(mass @ (own - overall))
+        yield float(gap), 8 * g * (total * one) ** 0.5, f"centred means of {name}"
+
+
+def _logits_layer(study: Study) -> str:
+    """Say whether the last layer's outputs are the logits, by most of its samples."""
+    x = study.snapshot.layers[-1]
+    N, C = study.snapshot.probabilities.shape
+    if tuple(x.errors.shape[2:]) != (1, C):
+        return f"the last layer, {x.name}, does not have C outputs at one position"
+    off, bound = study.once(_seed_gaps)
+    if 2 * np.sum((off <= bound).all(axis=(1, 2))) < N:
+        return f"the outputs of the last layer, {x.name}, are not the logits"
+    return ""
+
+
+def _seed_gaps(study: Study) -> tuple[np.ndarray, np.ndarray]:
+    """Return |delta - (p - e_c')| of the last layer and its bound, (N, C, C)."""
+    p = backend.to_host(study.snapshot.probabilities)
+    C = p.shape[1]
+    errors = backend.to_host(study.snapshot.layers[-1].errors)[:, :, 0, :]
+    safe = np.maximum(p, np.finfo(p.dtype).tiny)
+    spread = 2 - 2 * np.log(safe.min(axis=1))[:, None, None]
+    g = rounding.gamma(2 * C + 16, study.stored)
+    bound = g * spread * (p[:, None, :] + np.eye(C)) + float(np.finfo(np.float32).tiny)
+    return np.abs(errors - (p[:, None, :] - np.eye(C))), bound
+
+
+def _last(study: Study) -> Iterator[Comparison]:
+    """Errors of the last layer are p - e_c'; they sum to 0, so the rank is C - 1."""
+    off, bound = study.once(_seed_gaps)
+    i = np.unravel_index(int(np.argmax(off / bound)), off.shape)
+    yield off[i], bound[i], f"sample {i[0]}, c' = {i[1]}, logit {i[2]}"
+    name = f"errors of {study.snapshot.layers[-1].name}"
+    moment = study.moments[name]
+    values = np.linalg.eigvalsh(backend.to_host(moment.matrix()))
+    s, k = backend.to_host(study.snapshot.sample_weights), moment.shape[1]
+    score = bound.sum(axis=2).max(axis=1)
+    radius = 2 * rounding.second_moment_radius(
+        sum(moment.shape), moment.trace(), study.u
+    )
+    radius += rounding.eigensolver_radius(k, moment.trace(), study.u)
+    yield float(values[0]), radius + float(np.sum(s * score**2)), f"rank C - 1, {name}"
+
+
+_PAGE, _TEST = "levels.md", "tests/test_theorems_levels.py::test_"
+
+THEOREMS = (
+    Theorem(
+        "L1",
+        "levels are orthogonal projections",
+        "identity",
+        "X'X = sum over levels of X'P_level X; P_a P_b = [a = b] P_a, sum P = I",
+        _PAGE,
+        _TEST + "levels_are_projections_and_formulas",
+        compared(_identity),
+    ),
+    Theorem(
+        "L2",
+        "traces add, ranks are known",
+        "identity",
+        "tr = sum of traces; ranks C, C(C-2), C; with the score C(C-1) together",
+        _PAGE,
+        _TEST + "traces_add_and_ranks_are_known",
+        compared(_traces, _ranks),
+    ),
+    Theorem(
+        "L3",
+        "score identity",
+        "identity",
+        "sum_c' p_{i,c'} x_{i,c'} = 0 for every sample, errors and gradients",
+        _PAGE,
+        _TEST + "scores_vanish",
+        compared(_score),
+    ),
+    Theorem(
+        "L4",
+        "diagonal and class means are collinear",
+        "identity",
+        "p_cc v_cc = -p_c v_c, so the diagonal term is p_c / p_cc times the class term",
+        _PAGE,
+        _TEST + "diagonal_and_class_means_are_collinear",
+        compared(_collinear),
+    ),
+    Theorem(
+        "L5",
+        "the 2019 convention is plain means",
+        "identity",
+        "G = G0 + G1 + G2 + G3 with delta = sqrt(p) g and plain means",
+        _PAGE,
+        _TEST + "plain_means_give_the_2019_terms",
+        compared(_plain),
+    ),
+    Theorem(
+        "L6",
+        "features split off the global mean",
+        "identity",
+        "H = h_G h_G' + sum_c pi_c (h_c - h_G)(.)' + within, ranks 1 and C - 1",
+        _PAGE,
+        _TEST + "features_split_off_the_global_mean",
+        compared(_features),
+    ),
+    Theorem(
+        "L7",
+        "global split of the class term",
+        "identity",
+        "V_class = m v_G v_G' + sum_c p_c (v_c - v_G)(.)', ranks 1 and C - 1",
+        _PAGE,
+        _TEST + "the_class_term_splits_off_its_global_mean",
+        compared(_global),
+    ),
+    Theorem(
+        "L8",
+        "errors at the logits",
+        "identity",
+        "delta = p - e_c' at the logits, so 1'delta = 0 and the rank is at most C - 1",
+        _PAGE,
+        _TEST + "errors_at_the_logits_sum_to_zero",
+        compared(_last),
+        _logits_layer,
+    ),
+)

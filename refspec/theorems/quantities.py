@@ -1,0 +1,95 @@
+"""Quantities that the checks of several pages share; each is kept by `Study.once`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from refspec import backend, rounding, structure
+from refspec.curvature import SecondMoment, classes_of
+from refspec.theorems.study import Study
+
+__all__ = [
+    "cell_rows",
+    "error_norms",
+    "gradient_norms",
+    "largest_norms",
+    "level_roundings",
+    "level_rows",
+    "score_accuracy",
+    "score_roundings",
+]
+
+
+def level_roundings(moment: SecondMoment) -> float:
+    """Return k: a computed projection of Y is within gamma_k ||Y||_F of the exact."""
+    N, K = moment.weights.shape
+    return float(4 * (N + K * K) + 32)
+
+
+def score_roundings(study: Study) -> float:
+    """Return k: errors are within gamma_k of exact, relative to the sample's largest.
+
+    What the softmax (2 C + 16) and back-propagation through every layer suffer.
+    """
+    C = study.snapshot.probabilities.shape[1]
+    sizes = [x.features.shape[2] + x.errors.shape[3] for x in study.snapshot.layers]
+    return float(2 * C + 16 + sum(sizes))
+
+
+def score_accuracy(study: Study) -> float:
+    """Return gamma_k of `score_roundings`, in the precision of the file."""
+    return rounding.gamma(score_roundings(study), study.stored)
+
+
+def error_norms(study: Study, name: str) -> np.ndarray:
+    """Return ||delta_{i,c'}|| over positions and outputs, shape (N, C)."""
+    x = backend.to_host(study.snapshot.layer(name).errors)
+    return np.asarray(np.linalg.norm(x.reshape(*x.shape[:2], -1), axis=2))
+
+
+def gradient_norms(study: Study) -> dict[str, np.ndarray]:
+    """Bound gradients by ||delta_{i,c'}|| ||h_i||, shape (N, C), for every layer."""
+    found = {}
+    for x in study.snapshot.layers:
+        h = backend.to_host(x.features)
+        size = np.linalg.norm(h.reshape(len(h), -1), axis=1)
+        found[x.name] = error_norms(study, x.name) * size[:, None]
+    return found
+
+
+def largest_norms(study: Study, name: str) -> np.ndarray:
+    """Bound max_c' ||x_{i,c'}|| of a moment of errors or gradients, shape (N,)."""
+    kind, _, layer = name.partition(" of ")
+    if kind == "errors":
+        return np.asarray(error_norms(study, layer).max(1))
+    norms = study.once(gradient_norms)
+    chosen = [norms[layer]] if layer else list(norms.values())
+    return np.asarray(np.sqrt(sum(x.max(1) ** 2 for x in chosen)))
+
+
+def cell_rows(study: Study) -> dict[str, np.ndarray]:
+    """Return Q'X, the means of the cells times the roots of their masses, (C, K, P)."""
+    found = {}
+    for name, moment in study.moments.items():
+        norms = structure.cell_norms(moment)
+        K, rows = norms.shape[1], []
+        for c, i, j in classes_of(moment):
+            xp, pick = backend.namespace(norms), structure.cell_rows(moment, norms, c)
+            N = moment.weights.shape[0]
+            Z = xp.zeros((N, K, K), dtype=norms.dtype, device=backend.device(norms))
+            Z[i:j, ...] = xp.reshape(pick, (j - i, K, K))
+            rows.append(backend.to_host(xp.matrix_transpose(moment.cross(Z))))
+        found[name] = np.stack(rows)
+    return found
+
+
+def level_rows(study: Study, name: str) -> dict[str, np.ndarray]:
+    """Return the rows (C K, P) of every level of the means of a moment."""
+    M, moment = study.once(cell_rows)[name], study.moments[name]
+    there = backend.from_host(M, moment.weights)
+    projections = structure.cell_projections(structure.cell_norms(moment))
+    P = M.shape[2]
+    return {
+        n: backend.to_host(project(there)).reshape(-1, P)
+        for n, project in projections.items()
+    }
