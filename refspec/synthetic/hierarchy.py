@@ -245,7 +245,7 @@ def within(law: Hierarchy, c: int) -> Any:
 
 
 def population(
-    plan: Plan, sizes: Sequence[int], weights: np.ndarray
+    plan: Plan, sizes: Sequence[int], weights: np.ndarray, *, of: str = "gradients"
 ) -> Population | KroneckerPopulation:
     """Return a plan's law in the terms that predictions are made from.
 
@@ -256,17 +256,21 @@ def population(
         Samples of each class.
     weights : array, shape (N, C)
         ``p_{i,c,c'} / N``.
+    of : {"gradients", "errors", "features"}
+        Of which vectors.
 
     Returns
     -------
     Population or KroneckerPopulation
-        Of the gradients; of the errors alone where the one feature is 1.
+        Of the gradients a KroneckerPopulation, of the errors alone where the one
+        feature is 1.
 
     Raises
     ------
     ValueError
-        If errors are not independent given their means (score-consistent, or coupled to
-        the features), or a level is planted and random at once.
+        If the vectors are not independent given their means (coupled, or errors that
+        are score-consistent), a level is planted and random at once, or `of` is
+        unknown.
 
     Notes
     -----
@@ -278,16 +282,22 @@ def population(
     >>> law.K, law.class_kind, law.within_covariance
     (2, 'absent', 1.0)
     """
-    if plan.coupling or plan.score_consistent:
+    if of not in ("gradients", "errors", "features"):
         raise ValueError(
-            "a population needs errors independent given their means, got coupling = "
-            f"{plan.coupling}, score_consistent = {plan.score_consistent} in layer "
-            f"{plan.name!r}; plan it without, or use refspec.synthetic.expectations"
+            f"of must be 'gradients', 'errors' or 'features', got {of!r}; choose one"
         )
+    if plan.coupling or (plan.score_consistent and of != "features"):
+        raise ValueError(
+            "a population needs vectors independent given their means, got coupling = "
+            f"{plan.coupling}, score_consistent = {plan.score_consistent} in layer "
+            f"{plan.name!r}; plan it without, or use refspec.synthetic.quantities"
+        )
+    shares = np.full((len(weights), 1), 1 / len(weights))
+    if of == "features":
+        return _population(feature_law(plan), sizes, shares)
     errors = _population(plan.errors, sizes, weights)
-    if plan.features is None:
+    if of == "errors" or plan.features is None:
         return errors
-    shares = np.sum(weights, axis=1, keepdims=True)
     return KroneckerPopulation(errors, _population(plan.features, sizes, shares))
 
 

@@ -1,10 +1,9 @@
 """Planted worlds: a Snapshot drawn from a law whose population is known.
 
 A world is a list of `refspec.synthetic.hierarchy.Plan`, one a layer, and probabilities;
-`planted` draws it. What it should show at any size is computed by `levels` and
-`fisher`, exact and given the probabilities; see `refspec.synthetic.expectations`. Draws
-are made on the host in float64 and then converted, so that one seed gives one world in
-every namespace.
+`planted` draws it. What it should show at any size is computed by
+`refspec.synthetic.quantities`, exact and given the probabilities. Draws are made on the
+host in float64 and then converted, so that one seed gives one world in every namespace.
 """
 
 from __future__ import annotations
@@ -19,15 +18,13 @@ from refspec import backend, classes
 from refspec.backend import Namespace
 from refspec.classes import Layer, Snapshot
 from refspec.populations import KroneckerPopulation, Population
-from refspec.synthetic import expectations, geometry, hierarchy
+from refspec.synthetic import geometry, hierarchy
 from refspec.synthetic.groups import Group, independent_groups
 from refspec.synthetic.hierarchy import Hierarchy, Plan
 
 __all__ = [
     "World",
     "deepened",
-    "fisher",
-    "levels",
     "orthogonal",
     "planted",
 ]
@@ -70,9 +67,11 @@ class World:
         self.snapshot.layer(name)  # its error, if there is none
         return next(x for x in self.plans if x.name == name)
 
-    def population(self, name: str) -> Population | KroneckerPopulation:
+    def population(
+        self, name: str, of: str = "gradients"
+    ) -> Population | KroneckerPopulation:
         """Return what predictions need of a layer, see `hierarchy.population`."""
-        return hierarchy.population(self.plan(name), self.sizes, self.weights)
+        return hierarchy.population(self.plan(name), self.sizes, self.weights, of=of)
 
 
 def planted(
@@ -140,71 +139,6 @@ def planted(
         provenance={"framework": "refspec.synthetic"} | dict(provenance or {}),
     )
     return World(made, plans, p)
-
-
-def levels(
-    world: World, name: str
-) -> tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
-    """Return the expected level second moments of a layer's features and errors.
-
-    Parameters
-    ----------
-    world : World
-    name : str
-        Of the layer.
-
-    Returns
-    -------
-    features, errors : mapping of str to array
-        As `refspec.synthetic.expectations.feature_levels` and `error_levels`.
-
-    Raises
-    ------
-    ValueError
-        If no layer has this name.
-
-    Notes
-    -----
-    Theory: W6, W7, W8.
-
-    Examples
-    --------
-    >>> plan = Plan("fc", Hierarchy(2, 3), Hierarchy(2, 4))
-    >>> world = planted([plan], [5, 7], rng=np.random.default_rng(0))
-    >>> sorted(levels(world, "fc")[0])
-    ['between_class', 'global_mean', 'within_class']
-    """
-    plan, labels, N = world.plan(name), world.snapshot.labels, sum(world.sizes)
-    law = hierarchy.feature_law(plan)
-    features = expectations.feature_levels(law, labels, np.full(N, 1 / N))
-    return features, expectations.error_levels(plan, labels, world.weights)
-
-
-def fisher(world: World) -> np.ndarray:
-    """Return the expected Fisher matrix of a world, all layers.
-
-    Parameters
-    ----------
-    world : World
-
-    Returns
-    -------
-    array, shape (P, P)
-        Blocks in the order of the layers; within one, errors (x) features.
-
-    Notes
-    -----
-    Theory: W9.
-
-    Examples
-    --------
-    >>> plan = Plan("fc", Hierarchy(2, 3), Hierarchy(2, 4))
-    >>> fisher(planted([plan], [5, 7], rng=np.random.default_rng(0))).shape
-    (12, 12)
-    """
-    p, labels = world.probabilities, world.snapshot.labels
-    average = np.full(len(p), 1 / len(p))
-    return expectations.expected_fisher(world.plans, labels, average, p)
 
 
 def orthogonal(
