@@ -14,11 +14,12 @@ except ImportError:  # the core has no terminal library
 import refspec
 from refspec.cli.check import check
 from refspec.cli.spectra import attribute, spectrum
+from refspec.cli.synth import synth
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-for command in (attribute, spectrum, check):
+for command in (attribute, spectrum, check, synth):
     app.command()(command)
 
 
