@@ -1,0 +1,416 @@
+"""Pictures of one attributed spectrum: where its eigenvalues are, whose they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from refspec import backend
+from refspec.attribution import Attribution
+from refspec.plots.style import (
+    COLOURS,
+    MARKERS,
+    NAMES,
+    axes_or_new,
+    figure,
+    legend,
+    save,
+    whole_ranks,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "attribution",
+    "knockout",
+    "knockouts",
+    "sandwich",
+    "save_spectrum",
+    "scree",
+    "shares",
+    "spectrum",
+]
+
+_STAYS = "#BBBBBB"
+
+
+def spectrum(
+    result: Attribution, ax: Axes | None = None, *, log: bool = True, bins: int = 50
+) -> Axes:
+    """Draw the histogram of eigenvalues, every bin split into the levels' shares.
+
+    Parameters
+    ----------
+    result : Attribution
+        Of any second moment.
+    ax : Axes, optional
+        A new figure's by default.
+    log : bool
+        Logarithmic eigenvalue axis (one eigenvalue and the bulk both show); else a
+        linear one (how far the outliers stand out).
+    bins : int
+        How many.
+
+    Returns
+    -------
+    Axes
+        Eigenvalues within the radius of zero are left out. Counts are on a square-root
+        scale, so that a single eigenvalue is seen beside hundreds; the drawn height
+        of a bar is split in proportion to the shares.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> s = refspec.datasets.digits_mlp()
+    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
+    >>> spectrum(found).get_xscale()
+    'log'
+    """
+    ax, values = axes_or_new(ax), _values(result)
+    seen = values > result.radius
+    edges = _edges(values[seen], log, bins)
+    count = np.histogram(values[seen], edges)[0]
+    below = np.zeros(len(count))
+    for name in (n for n in reversed(COLOURS) if n in result.shares):
+        weights = result.shares[name][seen]
+        part = np.histogram(values[seen], edges, weights=weights)[0]
+        above = below + part / np.maximum(count, 1)
+        bottom, height = count * below**2, count * (above**2 - below**2)
+        style: dict[str, Any] = {
+            "color": COLOURS[name],
+            "label": NAMES[name],
+            "align": "edge",
+        }
+        ax.bar(edges[:-1], height, np.diff(edges), bottom, **style)
+        below = above
+    _count_axis(ax)
+    ax.set(xscale="log" if log else "linear", xlabel="eigenvalue")
+    legend(ax)
+    return ax
+
+
+def scree(
+    result: Attribution, ax: Axes | None = None, *, top: int | None = None
+) -> Axes:
+    """Draw eigenvalues by rank: of the whole, of class means, of all cell means.
+
+    Parameters
+    ----------
+    result : Attribution
+        Of any second moment.
+    ax : Axes, optional
+        A new figure's by default.
+    top : int, optional
+        How many; all by default.
+
+    Returns
+    -------
+    Axes
+        By Weyl's inequality the lines lie below the points.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> s = refspec.datasets.digits_mlp()
+    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
+    >>> scree(found).get_xlabel()
+    'rank k'
+    """
+    ax, values = axes_or_new(ax), _values(result)[:top]
+    kinds, rank = np.asarray(result.kinds)[:top], np.arange(1, len(values) + 1)
+    seen = values > result.radius
+    for kind in ("outlier", "bump", "bulk"):
+        mine = seen & (kinds == kind)
+        if mine.any():
+            ax.plot(
+                rank[mine],
+                values[mine],
+                MARKERS[kind],
+                ms=4,
+                color=COLOURS[kind],
+                label=f"{kind} ({mine.sum()})",
+            )
+    class_means = result.lower[:top] + result.radius
+    _line(ax, class_means, result, COLOURS["between_class"], "class means alone")
+    if "within_cross_class" in result.knockouts:
+        cells = result.knockouts["within_cross_class"][:top]
+        label = "class + cross-class means"
+        _line(ax, cells, result, COLOURS["between_cross_class"], label)
+    ax.set(xscale="log", yscale="log", xlabel="rank k", ylabel="eigenvalue")
+    ax.set_xlim(0.8, max(2, len(values)) * 1.25)
+    legend(ax)
+    return ax
+
+
+def knockout(
+    result: Attribution, level: str, ax: Axes | None = None, *, bins: int = 50
+) -> Axes:
+    """Draw the spectrum without one level over the whole's.
+
+    Parameters
+    ----------
+    result : Attribution
+        Of any second moment.
+    level : str
+        What to take out, by subtraction.
+    ax : Axes, optional
+        A new figure's by default.
+    bins : int
+        How many.
+
+    Returns
+    -------
+    Axes
+        What stays is filled; the whole is the outline, in the colour of the level.
+
+    Raises
+    ------
+    ValueError
+        If there is no such level.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> s = refspec.datasets.digits_mlp()
+    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
+    >>> knockout(found, "between_class").get_title()
+    'minus between-class'
+    """
+    if level not in result.knockouts:
+        raise ValueError(
+            f"level must be one of {sorted(result.knockouts)}, got {level!r}; correct "
+            "the name"
+        )
+    ax, values = axes_or_new(ax), _values(result)
+    rest = result.knockouts[level]
+    edges = _edges(values[values > result.radius], True, bins).tolist()
+    ax.hist(rest[rest > result.radius], edges, color=_STAYS, label="what stays")
+    style: dict[str, Any] = {"histtype": "step", "color": COLOURS[level], "lw": 1.3}
+    ax.hist(values[values > result.radius], edges, label="the whole", **style)
+    _count_axis(ax)
+    ax.set(xscale="log", xlabel="eigenvalue", title=f"minus {NAMES[level]}")
+    return ax
+
+
+def knockouts(result: Attribution) -> list[Axes]:
+    """Draw the whole and every knock-out, one above another, on the same axes.
+
+    Parameters
+    ----------
+    result : Attribution
+        Of any second moment.
+
+    Returns
+    -------
+    list of Axes
+        Of a new figure, the whole first. Papyan (2020), Figure 5.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> s = refspec.datasets.digits_mlp()
+    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
+    >>> len(knockouts(found))
+    5
+    """
+    levels = [n for n in COLOURS if n in result.knockouts]
+    rows = len(levels) + 1
+    _, axes = figure(rows, 1, size=(6, 1.3 + 1.5 * rows))
+    spectrum(result, axes[0])
+    for level, ax in zip(levels, axes[1:], strict=True):
+        knockout(result, level, ax)
+    for ax in axes:
+        ax.set(xlim=axes[0].get_xlim(), ylim=axes[0].get_ylim(), ylabel="count")
+    for ax in axes[:-1]:
+        ax.set_xlabel("")
+        ax.tick_params(labelbottom=False)
+    return axes
+
+
+def sandwich(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> Axes:
+    """Draw the top eigenvalues in the intervals that class means prove for them.
+
+    Parameters
+    ----------
+    result : Attribution
+        Of any second moment.
+    ax : Axes, optional
+        A new figure's by default.
+    top : int
+        How many.
+
+    Returns
+    -------
+    Axes
+        Bars from lambda_k(B) to lambda_k(B) + lambda_1(M), B the levels of class means,
+        M the rest; a lower end at or below zero is drawn to the axis.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> s = refspec.datasets.digits_mlp()
+    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
+    >>> sandwich(found, top=12).get_yscale()
+    'log'
+    """
+    ax, values = axes_or_new(ax), _values(result)[:top]
+    rank = np.arange(1, len(values) + 1)
+    upper = result.upper[:top]
+    floor = max(float(values[-1]), result.radius) / 10
+    lower = np.clip(result.lower[:top], floor, None)
+    ax.vlines(rank, lower, upper, color=COLOURS["total"], lw=7, alpha=0.45)
+    ax.plot([], [], color=COLOURS["total"], lw=7, alpha=0.45, label="proved interval")
+    for kind in ("outlier", "bump", "bulk"):
+        mine = np.asarray(result.kinds)[:top] == kind
+        if mine.any():
+            style: dict[str, Any] = {"ms": 5, "color": COLOURS[kind], "label": kind}
+            ax.plot(rank[mine], values[mine], MARKERS[kind], **style)
+    ax.set(yscale="log", xlabel="rank k", ylabel="eigenvalue")
+    ax.set_ylim(bottom=floor)
+    whole_ranks(ax)
+    legend(ax)
+    return ax
+
+
+def shares(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> Axes:
+    """Draw what part of each top eigenvalue every level makes up.
+
+    Parameters
+    ----------
+    result : Attribution
+        Of any second moment.
+    ax : Axes, optional
+        A new figure's by default.
+    top : int
+        How many.
+
+    Returns
+    -------
+    Axes
+        Stacked bars that add up to 1.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> s = refspec.datasets.digits_mlp()
+    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
+    >>> shares(found, top=12).get_ylabel()
+    'share of the eigenvalue'
+    """
+    ax = axes_or_new(ax)
+    height = np.zeros(min(top, len(result.kinds)))
+    rank = np.arange(1, len(height) + 1)
+    for name in (n for n in COLOURS if n in result.shares):
+        part = result.shares[name][:top]
+        style: dict[str, Any] = {
+            "width": 1.0,
+            "color": COLOURS[name],
+            "label": NAMES[name],
+        }
+        ax.bar(rank, part, bottom=height, **style)
+        height = height + part
+    ax.set(xlabel="rank k", ylabel="share of the eigenvalue", ylim=(0, 1))
+    ax.set_xlim(0.5, len(height) + 0.5)
+    whole_ranks(ax)
+    legend(ax)
+    return ax
+
+
+def attribution(result: Attribution, title: str = "") -> list[Axes]:
+    """Draw the four pictures of a spectrum: histogram, scree, shares, sandwich.
+
+    Parameters
+    ----------
+    result : Attribution
+        Of any second moment.
+    title : str
+        What the matrix is.
+
+    Returns
+    -------
+    list of Axes
+        Of a new figure.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> s = refspec.datasets.digits_mlp()
+    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
+    >>> len(attribution(found))
+    4
+    """
+    made, axes = figure(2, 2, size=(11, 8))
+    spectrum(result, axes[0])
+    scree(result, axes[1])
+    shares(result, axes[2])
+    sandwich(result, axes[3])
+    made.suptitle(title)
+    return axes
+
+
+def save_spectrum(result: Attribution, path: str | Path, title: str = "") -> None:
+    """Write the four pictures of a spectrum to a file.
+
+    Parameters
+    ----------
+    result : Attribution
+        Of any second moment.
+    path : path
+        Its ending chooses the format.
+    title : str
+        What the matrix is.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+    ValueError
+        If the ending is of no known format.
+    """
+    save(attribution(result, title)[0].get_figure(root=True), path)  # type: ignore[arg-type]
+
+
+def _values(result: Attribution) -> np.ndarray:
+    """Return the attributed eigenvalues on the host, double precision."""
+    values = backend.to_host(result.spectrum.values)[: len(result.kinds)]
+    return np.asarray(values, dtype=np.float64)
+
+
+def _edges(values: np.ndarray, log: bool, bins: int) -> np.ndarray:
+    """Return bin edges around positive values."""
+    if len(values) == 0:
+        return np.asarray([0.5, 1.5])
+    top = float(values.max())
+    if log:
+        return np.geomspace(float(values.min()) / 1.1, top * 1.1, bins + 1)
+    return np.linspace(0, top * 1.02, bins + 1)
+
+
+def _count_axis(ax: Axes) -> None:
+    """Put counts on a square-root scale."""
+    ax.set_yscale("function", functions=(_root, np.square))
+    ax.set_ylim(bottom=0)
+    highest = ax.get_ylim()[1]
+    steps = [0, 1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10**4, 10**5, 10**6]
+    ticks = [t for t in steps if t <= highest]
+    kept = [t for t in ticks if t in (0, ticks[-1]) or t**0.5 * 8 > highest**0.5]
+    ax.set_yticks(kept, [str(t) for t in kept])
+    ax.set_ylabel("eigenvalues per bin")
+
+
+def _root(x: np.ndarray) -> np.ndarray:
+    """Return the square root, 0 below 0: matplotlib probes outside the data."""
+    return np.asarray(np.sqrt(np.maximum(x, 0)))
+
+
+def _line(
+    ax: Axes, values: np.ndarray, result: Attribution, colour: str, label: str
+) -> None:
+    """Draw resolved eigenvalues of a part of the whole by rank."""
+    rank = np.arange(1, len(values) + 1)[values > result.radius]
+    ax.plot(
+        rank, values[values > result.radius], "-", color=colour, lw=1.2, label=label
+    )

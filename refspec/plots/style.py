@@ -1,0 +1,182 @@
+"""One visual language: what every colour, marker and name means, in every picture.
+
+The colours are Okabe and Ito's, told apart by colour-blind readers. matplotlib is
+imported when the first picture is drawn, never with the module, and figures belong to
+no display: they work on a machine without a screen.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "COLOURS",
+    "MARKERS",
+    "NAMES",
+    "axes_or_new",
+    "figure",
+    "legend",
+    "save",
+    "whole_ranks",
+]
+
+#: Kinds of eigenvalue, levels in the order of stacks, and the matrices that stand beside them.
+COLOURS = {
+    "outlier": "#D55E00",
+    "bump": "#E69F00",
+    "bulk": "#0072B2",
+    "global_mean": "#CC79A7",
+    "diagonal": "#CC79A7",
+    "between_class": "#D55E00",
+    "between_cross_class": "#E69F00",
+    "within_cross_class": "#0072B2",
+    "within_class": "#0072B2",
+    "residual": "#009E73",
+    "total": "#777777",
+    "kfac": "#56B4E9",
+    "ekfac": "#009E73",
+    "cfac": "#CC79A7",
+}
+
+#: Colour is never the only sign of a kind.
+MARKERS = {"outlier": "^", "bump": "D", "bulk": "o", "residual": "s"}
+
+#: What levels and matrices are called in a legend.
+NAMES = {
+    "between_class": "between-class",
+    "between_cross_class": "between-cross-class",
+    "within_cross_class": "within-cross-class",
+    "within_class": "within-class",
+    "global_mean": "global mean",
+    "diagonal": "diagonal c' = c",
+    "residual": "residual E",
+    "kfac": "KFAC",
+    "ekfac": "EKFAC",
+    "cfac": "CFAC",
+}
+
+_STYLE: Any = {
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "axes.labelsize": 11,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.axisbelow": True,
+}
+
+
+def figure(
+    rows: int = 1, columns: int = 1, *, size: tuple[float, float] | None = None
+) -> tuple[Figure, list[Axes]]:
+    """Make a figure that needs no display, with its axes in reading order.
+
+    Parameters
+    ----------
+    rows, columns : int
+        Of axes.
+    size : tuple of float, optional
+        Width and height in inches; 5 by 3.6 an axes by default.
+
+    Returns
+    -------
+    Figure, list of Axes
+        Not registered anywhere: it goes when the last reference to it goes.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+
+    Examples
+    --------
+    >>> fig, axes = figure(1, 2)
+    >>> len(axes)
+    2
+    """
+    try:
+        import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "pictures need matplotlib; pip install 'refspec[plots]'"
+        ) from error
+    with matplotlib.rc_context(_STYLE):
+        made = Figure(figsize=size or (5 * columns, 3.6 * rows), layout="constrained")
+        FigureCanvasAgg(made)
+        axes = made.subplots(rows, columns, squeeze=False)
+    return made, list(axes.ravel())
+
+
+def axes_or_new(ax: Axes | None) -> Axes:
+    """Return the given axes, or those of a new figure."""
+    return figure()[1][0] if ax is None else ax
+
+
+def legend(ax: Axes, **options: Any) -> None:
+    """Add a legend above the axes, where it covers no data."""
+    chosen: dict[str, Any] = {
+        "loc": "lower left",
+        "bbox_to_anchor": (0, 1),
+        "ncols": 2,
+        "borderaxespad": 0.2,
+        "frameon": False,
+        "fontsize": 9,
+        "handlelength": 1.4,
+    }
+    ax.legend(**{**chosen, **options})
+
+
+def whole_ranks(ax: Axes) -> None:
+    """Put ticks of a rank axis at whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def save(made: Figure, path: str | Path) -> Path:
+    """Write a figure whole or not at all.
+
+    Parameters
+    ----------
+    made : Figure
+        From `figure`, or an Axes' ``figure``.
+    path : path
+        Its ending chooses the format.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ValueError
+        If matplotlib does not know the ending.
+    OSError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    known = made.canvas.get_supported_filetypes()
+    ending = path.suffix.removeprefix(".").lower()
+    if ending not in known:
+        raise ValueError(
+            f"a picture must end in one of {', '.join(sorted(known))}, got "
+            f"{path.name!r}; change its ending"
+        )
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        made.savefig(part, dpi=150, format=ending)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
