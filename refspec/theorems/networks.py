@@ -1,0 +1,176 @@
+"""The network of an export, as the checks of theory/hessian.md need it.
+
+The matrices are those of the last layers that are small enough: a principal submatrix
+of the Hessian is the Hessian in these parameters, so every statement applies to it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from refspec import backend, models
+from refspec.classes import Snapshot
+from refspec.hessian.bounds import hessian_radius
+from refspec.models import Network
+from refspec.models.operations import LAYERS
+from refspec.theorems.registry import of_a_network
+from refspec.theorems.study import Study
+
+__all__ = [
+    "EIGENPROBLEM",
+    "Problem",
+    "dense_last_layer",
+    "few_parameters",
+    "linear_logits",
+    "piecewise_linear",
+    "problem",
+    "small_and_dense",
+    "small_hessian",
+    "tail",
+    "whole_network",
+]
+
+#: Parameters of an eigenproblem with vectors.
+EIGENPROBLEM = 1024
+_PARAMETERS = 4096  # of a dense Hessian
+_WORK = 2e10  # multiplications: some seconds
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Problem:
+    """A network, its samples and the last layers whose Hessian is formed."""
+
+    network: Network
+    X: backend.Array
+    weights: backend.Array
+    layers: tuple[str, ...]
+    radius: float
+
+
+def problem(study: Study) -> Problem:
+    """Read the network of an export."""
+    found, X = _network(study)
+    shapes = models.layer_shapes(found)
+    s = study.snapshot
+    layers: list[str] = []
+    for name in reversed(shapes):
+        chosen = [name, *layers]
+        if _work(s, chosen, _is_dense(found)) > _WORK:
+            break
+        if sum(math.prod(shapes[x]) for x in chosen) > _PARAMETERS:
+            break
+        layers = chosen
+    radius = hessian_radius(found, X, s.labels, sample_weights=s.sample_weights)
+    return Problem(found, X, s.sample_weights, tuple(layers), radius)
+
+
+def _network(study: Study) -> tuple[Network, backend.Array]:
+    """Return the network and its inputs, in its precision."""
+    section = study.snapshot.model
+    assert section is not None  # the statement's hypothesis
+    network = models.from_section(section)
+    like = next(iter(network.parameters.values()))
+    return network, backend.namespace(like).astype(section.inputs, like.dtype)
+
+
+def _work(s: Snapshot, names: list[str], dense: bool) -> float:
+    """Estimate the multiplications: N P^2, or P products with a network."""
+    N, layers = s.probabilities.shape[0], [s.layer(x) for x in names]
+    P = sum(x.parameters for x in layers)
+    each = sum(x.features.shape[1] * x.parameters for x in s.layers)
+    return float(N * P * P) if dense else 4.0 * N * P * each
+
+
+def tail(study: Study) -> tuple[Network, backend.Array]:
+    """Return the last layer as a network of its own, and what enters it."""
+    network, X = _network(study)
+    steps, _ = models.forward(network, X)
+    last = max(i for i, x in enumerate(steps) if x.kind in LAYERS)
+    operations = network.operations[last:]
+    keys = {operations[0]["weight"], operations[0].get("bias")} - {None}
+    parameters = {key: network.parameters[key] for key in keys}
+    return Network(operations, parameters), steps[last].features[:, 0, : _inputs(steps)]
+
+
+def _inputs(steps: list[models.operations.Step]) -> int:
+    """Return how many inputs the last layer has, its bias aside."""
+    last = [x for x in steps if x.kind in LAYERS][-1]
+    return int(last.matrix.shape[1])
+
+
+def _is_dense(network: Network) -> bool:
+    """Whether there are no convolutions and no pooling."""
+    return not {x["op"] for x in network.operations} & {"conv2d", "avg_pool2d"}
+
+
+def whole_network(study: Study) -> str:
+    """Need every layer of the network in the export, in one precision."""
+    if missing := of_a_network(study):
+        return missing
+    network, _ = _network(study)
+    names = {x.name for x in study.snapshot.layers}
+    like = next(iter(network.parameters.values()))
+    if set(models.layer_shapes(network)) != names:
+        return "needs every layer of the network in the export"
+    if like.dtype != study.snapshot.probabilities.dtype:
+        return "needs network and samples in one dtype"
+    return ""
+
+
+def small_hessian(study: Study) -> str:
+    """Need a Hessian of affordable size, away from the kinks."""
+    if missing := whole_network(study):
+        return missing
+    p = study.once(problem)
+    if not p.layers:
+        return f"needs a last layer of at most {_PARAMETERS} parameters"
+    if math.isinf(p.radius):
+        return "needs relu inputs whose sign is certain (H5, H7)"
+    return ""
+
+
+def small_and_dense(study: Study) -> str:
+    """Need layers and activations only."""
+    if missing := small_hessian(study):
+        return missing
+    dense = _is_dense(study.once(problem).network)
+    return "" if dense else "needs a network without convolutions"
+
+
+def piecewise_linear(study: Study) -> str:
+    """Need relus or no activations."""
+    if missing := small_hessian(study):
+        return missing
+    used = {x["op"] for x in study.once(problem).network.operations}
+    smooth = sorted(used - {*LAYERS, "avg_pool2d", "flatten", "relu", "identity"})
+    return f"needs piecewise linear activations, not {smooth[0]}" if smooth else ""
+
+
+def linear_logits(study: Study) -> str:
+    """Need logits that are a linear layer's outputs."""
+    if missing := whole_network(study):
+        return missing
+    network, _ = _network(study)
+    return "" if network.operations[-1]["op"] == "linear" else "needs linear logits"
+
+
+def dense_last_layer(study: Study) -> str:
+    """Need a dense layer before the logits."""
+    if missing := whole_network(study):
+        return missing
+    network, _ = _network(study)
+    last = [x for x in network.operations if x["op"] in LAYERS][-1]
+    if last["op"] != "linear":
+        return "needs a dense last layer"
+    few = study.snapshot.layer(last["name"]).parameters <= EIGENPROBLEM
+    return "" if few else f"needs a last layer of {EIGENPROBLEM} parameters at most"
+
+
+def few_parameters(study: Study) -> str:
+    """Need an eigenproblem of affordable size."""
+    if missing := small_hessian(study):
+        return missing
+    last = study.snapshot.layer(study.once(problem).layers[-1])
+    small = last.parameters <= EIGENPROBLEM
+    return "" if small else f"needs a last layer of {EIGENPROBLEM} parameters at most"
