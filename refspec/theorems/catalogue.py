@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterable
 from types import ModuleType
 
-from refspec.theorems import levels
+from refspec.theorems import hessian, levels
 from refspec.theorems.registry import Theorem
 
 __all__ = ["PAGES", "all_theorems", "find"]
 
 #: One module a page of theory/, each with a tuple THEOREMS.
-PAGES: tuple[ModuleType, ...] = (levels,)
+PAGES: tuple[ModuleType, ...] = (hessian, levels)
 
 
 def all_theorems() -> tuple[Theorem, ...]:

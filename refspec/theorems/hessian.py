@@ -25,7 +25,7 @@ from refspec.theorems.study import Study
 
 __all__ = ["THEOREMS"]
 
-_PAGE = "theory/hessian.md"
+_PAGE = "hessian.md"
 _TESTS = "tests/test_theorems_hessian.py"
 
 
