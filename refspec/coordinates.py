@@ -47,8 +47,10 @@ class Coordinates:
     trace : float
         Of X'X.
     radius : float
-        Every eigenvalue of X'X, and of every level, lies within this of the one in
-        coordinates (before the eigensolver adds its own error).
+        Every eigenvalue of X'X lies within this of the one in coordinates (before the
+        eigensolver adds its own error).
+    level_radius : float
+        The same for every level, and for the whole without some levels.
     kind : str
         How the radius is known.
     shape : tuple of int
@@ -62,6 +64,7 @@ class Coordinates:
     norms: Array
     trace: float
     radius: float
+    level_radius: float
     kind: str
     shape: tuple[int, int]
     side: str
@@ -117,7 +120,7 @@ def primal(moment: SecondMoment) -> Coordinates:
     kind = "a priori"
     means = backend.concatenate(parts)
     return Coordinates(
-        second, means, norms, trace, radius, kind, moment.shape, "primal"
+        second, means, norms, trace, radius, radius, kind, moment.shape, "primal"
     )
 
 
@@ -139,8 +142,28 @@ def dual(moment: SecondMoment) -> Coordinates:
 
     Notes
     -----
-    Theory: S1, S2. Cost O((N K)^2 r), memory O(N K r).
+    Theory: S1, S2. Rows are scaled by a power of two to a trace near 1, so that squares
+    of eigenvalues neither over- nor underflow. Cost O((N K)^2 r), memory O(N K r).
     """
+    trace = moment.trace()
+    if not 0 < trace < math.inf:
+        return _dual(moment)
+    e = round(math.log2(trace) / 2)
+    factors = tuple(replace(f, roots=f.roots * 2.0**-e) for f in moment.factors)
+    at = _dual(replace(moment, factors=factors))
+    up = 2.0**e
+    return replace(
+        at,
+        second=at.second * up * up,
+        means=at.means * up,
+        trace=trace,
+        radius=at.radius * up * up,
+        level_radius=at.level_radius * up * up,
+    )
+
+
+def _dual(moment: SecondMoment) -> Coordinates:
+    """Do as `dual` says, without scaling."""
     xp, w = backend.namespace(moment.weights), moment.weights
     u, norms, trace = rounding.unit_roundoff(w), cell_norms(moment), moment.trace()
     rows, left_out, weigh = moment, 0.0, cell_rows
@@ -162,9 +185,13 @@ def dual(moment: SecondMoment) -> Coordinates:
     ]
     radius = _residual(rows, L, trace, u) + left_out
     radius += rounding.second_moment_radius(n + 4, trace, u)
+    # the scores left out are second order in X'X, first order in what a level sees
+    level = radius + 2 * math.sqrt(left_out * trace)
     kind = "a priori, with the measured residual of the factorisation"
     cells = backend.concatenate([x[None, ...] for x in means])
-    return Coordinates(second, cells, norms, trace, radius, kind, moment.shape, "dual")
+    return Coordinates(
+        second, cells, norms, trace, radius, level, kind, moment.shape, "dual"
+    )
 
 
 def _pivoted_rows(moment: SecondMoment, tolerance: float) -> Array:

@@ -153,7 +153,7 @@ def eigenbasis(
     }
     u = rounding.unit_roundoff(at.second)
     solver = 2 * rounding.eigensolver_radius(r, at.trace, u)
-    radius = 2 * whole.radius + solver
+    radius = 2 * whole.radius + solver + (at.level_radius - at.radius)
     within = "within_class" if K == 1 else "within_cross_class"
     return Eigenbasis(whole, whole.values[:rank], rows, within, radius)
 

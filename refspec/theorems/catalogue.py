@@ -6,13 +6,27 @@ import re
 from collections.abc import Iterable
 from types import ModuleType
 
-from refspec.theorems import hessian, levels
+from refspec.theorems import (
+    attribution,
+    curvature,
+    hessian,
+    levels,
+    rounding,
+    spectra,
+)
 from refspec.theorems.registry import Theorem
 
 __all__ = ["PAGES", "all_theorems", "find"]
 
 #: One module a page of theory/, each with a tuple THEOREMS.
-PAGES: tuple[ModuleType, ...] = (hessian, levels)
+PAGES: tuple[ModuleType, ...] = (
+    attribution,
+    curvature,
+    hessian,
+    levels,
+    rounding,
+    spectra,
+)
 
 
 def all_theorems() -> tuple[Theorem, ...]:

@@ -19,6 +19,8 @@ from refspec.theorems.quantities import (
     level_roundings,
     level_rows,
     score_accuracy,
+    scores,
+    sizes_of_rows,
 )
 from refspec.theorems.registry import Comparison, Theorem, compared
 from refspec.theorems.study import Study
@@ -153,24 +155,38 @@ def _score(study: Study) -> Iterator[Comparison]:
     for x in study.snapshot.layers:
         errors = backend.to_host(x.errors).reshape(*p.shape, -1)
         size = error_norms(study, x.name).max(1)
-        scores = np.linalg.norm((p[:, None, :] @ errors)[:, 0], axis=1)
-        i = int(np.argmax(scores / np.where(size > 0, size, 1)))
-        yield scores[i], bound * size[i], f"sample {i} of {x.name}"
+        off = np.linalg.norm((p[:, None, :] @ errors)[:, 0], axis=1)
+        i = int(np.argmax(off / np.where(size > 0, size, 1)))
+        yield off[i], bound * size[i], f"sample {i} of {x.name}"
 
 
 def _collinear(study: Study) -> Iterator[Comparison]:
-    """p_cc v_cc + p_c v_c = 0, on all gradients."""
+    """Compare p_cc v_cc + p_c v_c with the sum of scores, on all gradients; both 0."""
     M, moment = study.once(cell_rows)["gradients"], study.fisher
     norms = backend.to_host(structure.cell_norms(moment))
     s = backend.to_host(study.snapshot.sample_weights)
-    score = score_accuracy(study) * s * largest_norms(study, "gradients")
+    accuracy = score_accuracy(study) * s * largest_norms(study, "gradients")
     g = rounding.gamma(level_roundings(moment) + sum(moment.shape), study.u)
     for c, i, j in classes_of(moment):
         own = norms[c, c] * M[c, c]
         others = np.delete(norms[c], c) @ np.delete(M[c], c, axis=0)
+        parts = []
+        for x in study.snapshot.layers:
+            score = s[i:j, None, None] * study.once(scores)[x.name][i:j]
+            h = backend.to_host(x.features[i:j, ...]).reshape(-1, x.features.shape[2])
+            parts.append((score.reshape(-1, score.shape[2]).T @ h).reshape(-1))
         size = float(norms[c] @ np.linalg.norm(M[c], axis=1))
-        bound = 4 * g * size + float(np.sum(score[i:j])) * (1 + g)
+        size += float(np.sum(s[i:j, None] * p_sizes(study)[i:j]))
+        gap = np.linalg.norm(own + others - np.concatenate(parts))
+        yield float(gap), 8 * g * size, f"class {c}, with its scores"
+        bound = 8 * g * size + float(np.sum(accuracy[i:j]))
         yield float(np.linalg.norm(own + others)), bound, f"class {c}"
+
+
+def p_sizes(study: Study) -> np.ndarray:
+    """Return p_{i,c'} times a bound of ||g_{i,c'}||, shape (N, C)."""
+    p = backend.to_host(study.snapshot.probabilities)
+    return np.asarray(p * study.once(sizes_of_rows))
 
 
 def _plain(study: Study) -> Iterator[Comparison]:

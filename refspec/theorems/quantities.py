@@ -16,7 +16,10 @@ __all__ = [
     "level_roundings",
     "level_rows",
     "score_accuracy",
+    "score_norms",
     "score_roundings",
+    "scores",
+    "sizes_of_rows",
 ]
 
 
@@ -65,6 +68,31 @@ def largest_norms(study: Study, name: str) -> np.ndarray:
     norms = study.once(gradient_norms)
     chosen = [norms[layer]] if layer else list(norms.values())
     return np.asarray(np.sqrt(sum(x.max(1) ** 2 for x in chosen)))
+
+
+def sizes_of_rows(study: Study) -> np.ndarray:
+    """Bound ||g_{i,c'}|| of all layers together, shape (N, C)."""
+    squares = [x**2 for x in study.once(gradient_norms).values()]
+    return np.asarray(np.sqrt(np.sum(squares, axis=0)))
+
+
+def scores(study: Study) -> dict[str, np.ndarray]:
+    """Return sum_c' p_{i,c'} delta_{i,c'}, shape (N, T, b), for every layer."""
+    p = backend.to_host(study.snapshot.probabilities)
+    return {
+        x.name: np.sum(p[:, :, None, None] * backend.to_host(x.errors), axis=1)
+        for x in study.snapshot.layers
+    }
+
+
+def score_norms(study: Study) -> np.ndarray:
+    """Bound ||sum_c' p_{i,c'} g_{i,c'}|| of all layers together, shape (N,)."""
+    total = np.zeros(study.snapshot.probabilities.shape[0])
+    for x in study.snapshot.layers:
+        h = backend.to_host(x.features).reshape(len(total), -1)
+        score = study.once(scores)[x.name].reshape(len(total), -1)
+        total += np.sum(h * h, axis=1) * np.sum(score * score, axis=1)
+    return np.asarray(np.sqrt(total))
 
 
 def cell_rows(study: Study) -> dict[str, np.ndarray]:

@@ -1,0 +1,231 @@
+"""Checks of theory/attribution.md, on the Fisher information of all layers.
+
+A = B + M: B the levels of the means that a statement is about, M the rest. Eigenvalues
+of A, B, M and of knock-outs come from the eigenbasis; traces of the levels, against
+which shares are checked, from the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from refspec import backend, rounding, structure
+from refspec.attribution import knockout
+from refspec.theorems.quantities import level_roundings, level_rows
+from refspec.theorems.registry import Comparison, Theorem, compared
+from refspec.theorems.study import Study
+
+__all__ = ["THEOREMS"]
+
+_CLASS = ("diagonal", "between_class")
+_MEANS = (*_CLASS, "between_cross_class")
+_Solved = dict[tuple[str, ...], tuple[np.ndarray, float]]  # eigenvalues and radius
+
+
+def _values(study: Study) -> tuple[np.ndarray, float]:
+    """Return all P eigenvalues of A, zeros included, and their radius."""
+    whole = study.basis.spectrum
+    values = np.zeros(whole.dimension)
+    found = backend.to_host(whole.values)
+    values[: len(found)] = found
+    return values, whole.radius
+
+
+def level_values(study: Study) -> _Solved:
+    """Return the eigenvalues of B from its rows, without the eigenbasis, and a radius.
+
+    For B the levels of class means, and all levels of the means.
+    """
+    moment, rows = study.fisher, level_rows(study, "gradients")
+    k = level_roundings(moment) + sum(moment.shape)
+    g = 8 * rounding.second_moment_radius(k, moment.trace(), study.u)
+    found: _Solved = {}
+    for names in (_CLASS, _MEANS):
+        x = np.concatenate([rows[n] for n in names])
+        found[names] = np.linalg.svd(x, compute_uv=False) ** 2, g
+    return found
+
+
+def rests(study: Study) -> _Solved:
+    """Return the eigenvalues of M = A - B by subtraction, and their radius."""
+    found: _Solved = {}
+    for names in (_CLASS, _MEANS):
+        values, radius = knockout(study.basis, names)
+        found[names] = backend.to_host(values), radius
+    return found
+
+
+def _ranks(study: Study) -> dict[tuple[str, ...], int]:
+    """Return how many eigenvalues of B the knock-out by projection can tell from 0."""
+    edge = study.basis.radius / 2
+    found = study.once(level_values)
+    return {names: int(np.sum(edge < B)) for names, (B, _) in found.items()}
+
+
+def _sandwich(study: Study) -> Iterator[Comparison]:
+    """Compare eigenvalues of A with those of B and of M."""
+    values, radius = _values(study)
+    for names, (B, known) in study.once(level_values).items():
+        rest, solved = study.once(rests)[names]
+        B = np.pad(B, (0, max(0, len(values) - len(B))))[: len(values)]
+        edge, label = max(rest[0], 0.0), " + ".join(names)
+        yield float(np.max(B - values)), radius + known, f"{label} below the whole"
+        over = float(np.max(values - B)) - edge
+        yield over, radius + known + solved, f"whole below {label} + edge"
+        yield -float(rest[-1]), solved, f"the whole without {label} is a second moment"
+
+
+def _counting(study: Study) -> Iterator[Comparison]:
+    """Compare the first eigenvalue past the rank of B with the edge of M."""
+    values, radius = _values(study)
+    for names, rank in _ranks(study).items():
+        rest, solved = study.once(rests)[names]
+        solved += study.basis.radius  # what counts as zero of B
+        if rank < len(values):
+            over = float(values[rank]) - max(rest[0], 0.0)
+            yield (
+                over,
+                radius + solved,
+                f"eigenvalue {rank + 1} and {' + '.join(names)}",
+            )
+    largest = float(values[0]) - float(study.once(level_values)[_MEANS][0][0])
+    edge, solved = study.once(rests)[_MEANS]
+    bound = radius + solved + study.once(level_values)[_MEANS][1]
+    yield largest - max(edge[0], 0.0), bound, "the first eigenvalue"
+
+
+def _projection(study: Study) -> Iterator[Comparison]:
+    """Compare PAP with A (Cauchy) and with M, P the complement of range B."""
+    values, radius = _values(study)
+    for names, rank in _ranks(study).items():
+        found, solved = knockout(study.basis, names, by="projection")
+        cut = backend.to_host(found)
+        rest, other = study.once(rests)[names]
+        # directions of B below its radius stay: they move M's edge by that much
+        slack, label = radius + solved + other + study.basis.radius, " + ".join(names)
+        yield float(np.max(cut - values[: len(cut)])), slack, f"{label}: PAP below A"
+        later = values[rank : rank + len(cut)]
+        over = float(np.max(later - cut[: len(later)], initial=-np.inf))
+        yield over, slack, f"{label}: A, {rank} later, below PAP"
+        yield float(cut[0]) - max(rest[0], 0.0), slack, f"{label}: PAP below the edge"
+
+
+def _separated(study: Study) -> str:
+    """Say that the bound on the angle proves nothing."""
+    bound = study.attribution.angle_bound
+    text = f"lambda_1(M) must be below lambda_r(A), the ratio is {bound:.3g}"
+    return "" if bound < 1 else text
+
+
+def _angle(study: Study) -> Iterator[Comparison]:
+    """Compare the largest sine with Davis-Kahan's bound."""
+    found = study.attribution
+    # sines come from an orthonormal basis of the span, computed by an SVD
+    rounded = rounding.gamma(4 * len(found.kinds), study.u)
+    yield float(np.max(np.sin(found.angles))), found.angle_bound + rounded, "sine"
+
+
+def _shares(study: Study) -> Iterator[Comparison]:
+    """Compare sum_k share_k lambda_k with the trace of the level from the rows."""
+    found, moment = study.attribution, study.fisher
+    r = len(found.kinds)
+    values = backend.to_host(study.basis.values)
+    rows, total = level_rows(study, "gradients"), np.zeros(r)
+    k = level_roundings(moment) + sum(moment.shape)
+    g = 4 * rounding.second_moment_radius(k, moment.trace(), study.u)
+    bound = 2 * (r + 1) * found.radius + g
+    within = moment.trace()
+    for name, x in rows.items():
+        trace = float(np.sum(x * x))
+        within -= trace
+        off = abs(float(found.shares[name] @ values) - trace)
+        yield off, bound, f"shares of {name}"
+    off = abs(float(found.shares[study.basis.within] @ values) - within)
+    yield off, bound, f"shares of {study.basis.within}"
+    total = np.sum(list(found.shares.values()), axis=0)
+    bound = rounding.gamma(2 * len(found.shares), study.u)
+    yield float(np.max(np.abs(total - 1))), bound, "sum of the shares"
+
+
+def _cut(study: Study) -> Iterator[Comparison]:
+    """Compare what the eigenbasis keeps with the whole, and levels with their rows."""
+    basis, moment = study.basis, study.fisher
+    whole = backend.to_host(basis.spectrum.values)
+    kept = len(backend.to_host(basis.values))
+    lost = float(np.sum(np.abs(whole[kept:])))
+    yield lost, basis.spectrum.radius, "sum of the eigenvalues cut"
+    k = level_roundings(moment) + sum(moment.shape)
+    g = 8 * rounding.second_moment_radius(k, moment.trace(), study.u)
+    for name, x in level_rows(study, "gradients").items():
+        own = np.linalg.svd(x, compute_uv=False) ** 2
+        found = study.attribution.levels[name]
+        n = min(len(own), len(found))
+        off = float(np.max(np.abs(own[:n] - found[:n])))
+        yield off, study.attribution.radius + g, f"{name} in the eigenbasis"
+    split = structure.decompose(moment).levels[basis.within].trace()
+    trace = study.attribution.traces[basis.within]
+    bound = (kept + 1) * study.attribution.radius + g
+    yield abs(split - trace), bound, f"trace of {basis.within} in the eigenbasis"
+
+
+_PAGE, _TEST = "attribution.md", "tests/test_theorems_attribution.py::test_"
+
+THEOREMS = (
+    Theorem(
+        "A1",
+        "sandwich and subtraction",
+        "inequality",
+        "lambda_k(B) <= lambda_k(A) <= lambda_k(B) + lambda_1(M), M = A - B >= 0",
+        _PAGE,
+        _TEST + "eigenvalues_lie_in_the_sandwich",
+        compared(_sandwich),
+    ),
+    Theorem(
+        "A2",
+        "projection",
+        "inequality",
+        "lambda_{k+r}(A) <= lambda_k(PAP) <= lambda_k(A), lambda_1(PAP) <= lambda_1(M)",
+        _PAGE,
+        _TEST + "projected_eigenvalues_interlace",
+        compared(_projection),
+    ),
+    Theorem(
+        "A3",
+        "angle of the outliers to the means",
+        "inequality",
+        "sin angle(top-r eigenspace of A, range B) <= lambda_1(M) / lambda_r(A)",
+        _PAGE,
+        _TEST + "outliers_point_along_the_means",
+        compared(_angle),
+        _separated,
+    ),
+    Theorem(
+        "A4",
+        "shares",
+        "identity",
+        "v'X'P_level X v / lambda sum to 1 over levels, to the traces over eigenvalues",
+        _PAGE,
+        _TEST + "shares_add_up_both_ways",
+        compared(_shares),
+    ),
+    Theorem(
+        "A5",
+        "the cut at the numerical rank",
+        "inequality",
+        "no eigenvalue of a level or a knock-out falls by more than the first one cut",
+        _PAGE,
+        _TEST + "the_cut_moves_nothing_beyond_its_radius",
+        compared(_cut),
+    ),
+    Theorem(
+        "A6",
+        "counting",
+        "inequality",
+        "lambda_{r+1}(A) <= lambda_1(M), r = rank B: at most r lie above the edge of M",
+        _PAGE,
+        _TEST + "no_more_outliers_than_the_rank",
+        compared(_counting),
+    ),
+)

@@ -1,0 +1,311 @@
+"""Checks of theory/curvature.md: second moments, the Fisher, Khatri-Rao, interlacing.
+
+The second path is loops over samples and cross classes on the host, from the stored
+features and errors, never the factors of `refspec.curvature`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from refspec import backend, curvature, factors, rounding
+from refspec.curvature import classes_of
+from refspec.spectra import Spectrum, spectrum
+from refspec.theorems.quantities import (
+    cell_rows,
+    gradient_norms,
+    level_roundings,
+    score_norms,
+    sizes_of_rows,
+)
+from refspec.theorems.registry import Comparison, Theorem, compared
+from refspec.theorems.study import Study
+
+__all__ = ["THEOREMS"]
+
+_FEW = 24  # rows of the Gram matrix that are compared entry by entry
+
+
+def gradients(study: Study, i: int) -> np.ndarray:
+    """Return the extended gradients of sample i by the definition, shape (C, P)."""
+    parts = []
+    for x in study.snapshot.layers:
+        h, e = backend.to_host(x.features[i]), backend.to_host(x.errors[i])
+        rows = [e[:, t, :, None] * h[t, None, :] for t in range(h.shape[0])]
+        parts.append(np.sum(rows, axis=0).reshape(e.shape[0], -1))
+    return np.asarray(np.concatenate(parts, axis=1))
+
+
+def directions(study: Study) -> np.ndarray:
+    """Return three random directions of the parameter space, shape (P, 3)."""
+    P = study.fisher.shape[1]
+    return np.asarray(study.probes(P, 3) / P**0.5)
+
+
+def derivatives(study: Study) -> np.ndarray:
+    """Return every gradient in those directions, g_{i,c'}'V, shape (N, C, 3)."""
+    N, C = study.snapshot.probabilities.shape
+    V, total, start = study.once(directions), np.zeros((N, C, 3)), 0
+    for x in study.snapshot.layers:
+        h, e = backend.to_host(x.features), backend.to_host(x.errors)
+        part = V[start : start + x.parameters].reshape(e.shape[3], h.shape[2], 3)
+        start += x.parameters
+        for t in range(h.shape[1]):
+            for k in range(3):
+                total[:, :, k] += (
+                    e[:, :, t] @ (part[:, :, k] @ h[:, t].T).T[..., None]
+                )[..., 0]
+    return total
+
+
+def _outer_product(study: Study) -> Iterator[Comparison]:
+    """Compare X'XV with the expected outer product, in three directions."""
+    V, D, moment = study.once(directions), study.once(derivatives), study.fisher
+    s = backend.to_host(study.snapshot.sample_weights)
+    w = s[:, None] * backend.to_host(study.snapshot.probabilities)
+    trace, k = moment.trace(), sum(moment.shape) + 64
+    size = trace * float(np.sum(V * V))
+    form = sum(D[i].T @ (w[i][:, None] * D[i]) for i in range(len(s)))
+    found = V.T @ backend.to_host(moment.matvec(backend.from_host(V, moment.weights)))
+    bound = 4 * rounding.second_moment_radius(k, size, study.u)
+    yield float(np.abs(found - form).max()), bound, "V'X'XV by loops"
+    norms = study.once(gradient_norms)
+    exact = [x.features.shape[1] == 1 for x in study.snapshot.layers]
+    if all(exact):  # ||g|| = ||delta|| ||h|| where there is one position
+        direct = float(sum(np.sum(w * x * x) for x in norms.values()))
+        bound = 4 * rounding.second_moment_radius(k, trace, study.u)
+        yield abs(direct - trace), bound, "trace by norms"
+
+
+def _khatri_rao(study: Study) -> Iterator[Comparison]:
+    """Compare rows of the Gram matrix with products of explicit gradients."""
+    snapshot, moment = study.snapshot, study.fisher
+    N, C = snapshot.probabilities.shape
+    chosen = np.random.default_rng(study.seed).permutation(N)[: max(2, _FEW // C)]
+    s = backend.to_host(snapshot.sample_weights)
+    root = np.sqrt(s[:, None]) * np.sqrt(backend.to_host(snapshot.probabilities))
+    rows = {i: root[i][:, None] * gradients(study, i) for i in chosen.tolist()}
+    X = np.concatenate(list(rows.values()))
+    pivots = (chosen[:, None] * C + np.arange(C)).reshape(-1)
+    there = backend.from_host(pivots, moment.weights)
+    ends = np.cumsum([0, *(x.parameters for x in snapshot.layers)])
+    parts = [
+        ([f], X[:, i:j])
+        for f, i, j in zip(moment.factors, ends, ends[1:], strict=False)
+    ]
+    parts.append((list(moment.factors), X))
+    names = [*(x.name for x in snapshot.layers), "all layers"]
+    for name, (layers, x) in zip(names, parts, strict=True):
+        K = backend.to_host(factors.gram_rows(layers, there))[:, pivots]
+        norms = np.linalg.norm(x, axis=1)
+        size = float(norms @ norms)
+        g = 2 * rounding.second_moment_radius(x.shape[1] + 64, size, study.u)
+        yield float(np.abs(K - x @ x.T).max()), g, f"Gram of {name}"
+    if moment.shape[1] <= 4096:
+        V = study.once(directions)
+        direct = backend.to_host(moment.matrix()) @ V
+        through = backend.to_host(moment.matvec(backend.from_host(V, moment.weights)))
+        size = moment.trace() * float(np.sum(V * V)) ** 0.5
+        bound = 4 * rounding.second_moment_radius(sum(moment.shape), size, study.u)
+        yield float(np.abs(direct - through).max()), bound, "blocks of X'X"
+
+
+def _gauss_newton(study: Study) -> Iterator[Comparison]:
+    """Compare V'GV with V'J'(diag p - pp')JV and the scores, J from differences."""
+    V, D, moment = study.once(directions), study.once(derivatives), study.fisher
+    s = backend.to_host(study.snapshot.sample_weights)
+    p, sizes = backend.to_host(study.snapshot.probabilities), study.once(sizes_of_rows)
+    form, spread = np.zeros((3, 3)), moment.trace()
+    for c, i, j in classes_of(moment):
+        J = D[i:j, c : c + 1] - D[i:j]  # J_c' - J_c: (diag p - pp') 1 = 0
+        mean = np.sum(p[i:j, :, None] * J, axis=1, keepdims=True)
+        J = (np.sqrt(s[i:j, None] * p[i:j])[:, :, None] * (J - mean)).reshape(-1, 3)
+        scores = np.sqrt(s[i:j])[:, None] * np.sum(p[i:j, :, None] * D[i:j], axis=1)
+        form += J.T @ J + scores.T @ scores
+        others = np.arange(p.shape[1]) != c
+        both = sizes[i:j] + sizes[i:j, c : c + 1]
+        spread += 2 * float(np.sum((s[i:j, None] * p[i:j] * both**2)[:, others]))
+    found = V.T @ backend.to_host(moment.matvec(backend.from_host(V, moment.weights)))
+    size = spread * float(np.sum(V * V))
+    bound = 8 * rounding.second_moment_radius(sum(moment.shape) + 64, size, study.u)
+    yield float(np.abs(found - form).max()), bound, "V'GV"
+
+
+def _empirical(study: Study) -> Iterator[Comparison]:
+    """Bound the gradient at the label by the others, by Cauchy-Schwarz."""
+    snapshot, own = study.snapshot, curvature.empirical_fisher(study.snapshot)
+    p, labels = backend.to_host(snapshot.probabilities), snapshot.labels
+    s = backend.to_host(snapshot.sample_weights)
+    correct = p[np.arange(len(labels)), labels]
+    is_other = np.arange(p.shape[1]) != labels[:, None]
+    wrong = np.sum(p * is_other, axis=1)
+    mine = correct * np.sqrt(backend.to_host(own.diagonal())[:, 0])
+    rest = np.sum(backend.to_host(study.fisher.diagonal()) * is_other, axis=1)
+    limit = np.sqrt(wrong) * np.sqrt(rest)
+    g = rounding.gamma(sum(study.fisher.shape) + 64, study.u)
+    bound = np.sqrt(s) * study.once(score_norms) + 2 * g * (mine + limit)
+    i = int(np.argmax((mine - limit) / np.where(bound > 0, bound, 1)))
+    yield mine[i] - limit[i], bound[i], f"sample {i}"
+
+
+def _reduced(study: Study) -> Iterator[Comparison]:
+    """Compare reduced rows and the scores left out with all rows."""
+    reduced, _ = curvature.score_reduced(study.fisher)
+    moment, V = study.fisher, study.once(directions)
+    xp, trace, start = backend.namespace(moment.weights), moment.trace(), 0
+    N, C = moment.weights.shape
+    root = xp.sqrt(study.snapshot.probabilities)[:, :, None]
+    there = backend.from_host(V, moment.weights)
+    Y, scores = xp.zeros((N, C - 1, 3)), xp.zeros((N, 3))
+    for small, f in zip(reduced, moment.factors, strict=True):
+        part = there[start : start + f.dimension, :]
+        start += f.dimension
+        Y = Y + factors.dot(small, part)
+        X = factors.dot(f, part)
+        scores = scores + xp.sum(root * X, axis=1)
+    few, left = backend.to_host(Y).reshape(-1, 3), backend.to_host(scores)
+    whole = backend.to_host(moment.dot(there)).reshape(N * C, 3)
+    gap = np.abs(few.T @ few + left.T @ left - whole.T @ whole).max()
+    size = trace * float(np.sum(V * V))
+    bound = 8 * rounding.second_moment_radius(sum(moment.shape) + 64, size, study.u)
+    yield float(gap), bound, "second moment of reduced rows and scores"
+
+
+def spectra_of_layers(study: Study) -> list[Spectrum]:
+    """Return the spectrum of every layer's block of the Fisher."""
+    names = [x.name for x in study.snapshot.layers]
+    return [spectrum(study.moments[f"gradients of {n}"]) for n in names]
+
+
+def _interlaced(study: Study) -> Iterator[Comparison]:
+    """Compare the spectrum of every layer block with that of the whole."""
+    whole = study.basis.spectrum
+    above = np.zeros(whole.dimension)
+    values = backend.to_host(whole.values)
+    above[: len(values)] = values
+    for x, part in zip(
+        study.snapshot.layers, study.once(spectra_of_layers), strict=True
+    ):
+        mine = np.zeros(part.dimension)
+        found = backend.to_host(part.values)
+        mine[: len(found)] = found
+        radius = whole.radius + part.radius
+        over = float(np.max(mine - above[: len(mine)]))
+        yield over, radius, f"block of {x.name} below the whole"
+        below = above[len(above) - len(mine) :]
+        yield (
+            float(np.max(below - mine)),
+            radius,
+            f"block of {x.name} above the whole's",
+        )
+
+
+def _one_layer(study: Study) -> str:
+    """Say that there is no block inside the whole where there is one layer."""
+    return "" if len(study.snapshot.layers) > 1 else "needs two layers at least"
+
+
+def _conditional(study: Study) -> Iterator[Comparison]:
+    """Compare gradient means with Kronecker products of means, cell by cell."""
+    cells, moment, start = study.once(cell_rows)["gradients"], study.fisher, 0
+    w = backend.to_host(moment.weights)
+    g = rounding.gamma(level_roundings(moment) + sum(moment.shape), study.u)
+    for x in study.snapshot.layers:
+        part = cells[:, :, start : start + x.parameters]
+        start += x.parameters
+        h, e = backend.to_host(x.features), backend.to_host(x.errors)
+        for c, i, j in classes_of(moment):
+            for k in range(w.shape[1]):
+                mass = float(np.sum(w[i:j, k]))
+                if mass == 0:
+                    continue
+                q, H, E = w[i:j, k] / mass, h[i:j], e[i:j, k]
+                mean, error = np.tensordot(q, H, 1), np.tensordot(q, E, 1)
+                rest_h, rest_e = H - mean, E - error
+                # sums over samples and positions of errors (x) features
+                root = np.sqrt(q)[:, None, None]
+                a = (root * rest_e).reshape(-1, e.shape[3])
+                b = (root * rest_h).reshape(-1, h.shape[2])
+                covariance = a.T @ b
+                found = part[c, k].reshape(e.shape[3], -1) / mass**0.5
+                gap = found - error.T @ mean - covariance
+                size = np.sqrt(np.sum((root * E) ** 2)) * np.sqrt(
+                    np.sum((root * H) ** 2)
+                )
+                where = f"cell ({c}, {k}) of {x.name}"
+                yield float(np.linalg.norm(gap)), 8 * g * size, where
+                over = np.linalg.norm(found - error.T @ mean)
+                over -= np.linalg.norm(a) * np.linalg.norm(b)
+                yield float(over), 8 * g * size, f"Cauchy-Schwarz, {where}"
+
+
+_PAGE, _TEST = "curvature.md", "tests/test_theorems_curvature.py::test_"
+
+THEOREMS = (
+    Theorem(
+        "C1",
+        "expected outer product",
+        "identity",
+        "X'X = sum_{i,c'} w g g' for rows sqrt(w) g, g = sum_t errors (x) features",
+        _PAGE,
+        _TEST + "the_fisher_is_an_expected_outer_product",
+        compared(_outer_product),
+    ),
+    Theorem(
+        "C2",
+        "Khatri-Rao: Gram matrices multiply and add",
+        "identity",
+        "XX' = sum over layers of (errors errors') o (features features')",
+        _PAGE,
+        _TEST + "gram_matrices_multiply_and_add",
+        compared(_khatri_rao),
+    ),
+    Theorem(
+        "C3",
+        "Fisher = Gauss-Newton",
+        "identity",
+        "sum_{i,c'} s_i p_{i,c'} g g' = sum_i s_i J'(diag p - pp')J (+ scores, 0)",
+        _PAGE,
+        _TEST + "the_fisher_is_the_gauss_newton_matrix",
+        compared(_gauss_newton),
+    ),
+    Theorem(
+        "C4",
+        "the empirical Fisher is another matrix",
+        "inequality",
+        "p_c g_c g_c' <= (1 - p_c) F_i, F_i = sum_c' p_c' g g': it vanishes in a fit",
+        _PAGE,
+        _TEST + "the_empirical_fisher_vanishes_in_a_fit",
+        compared(_empirical),
+    ),
+    Theorem(
+        "C5",
+        "C - 1 rows a sample",
+        "identity",
+        "X'X = Y'Y + the scores' second moment, Y_c' = X_c' - u_c' X_c / (1 + u_c)",
+        _PAGE,
+        _TEST + "reduced_rows_keep_the_second_moment",
+        compared(_reduced),
+    ),
+    Theorem(
+        "C6",
+        "layer blocks interlace",
+        "inequality",
+        "lambda_{k+P-P_l}(G) <= lambda_k(G_l) <= lambda_k(G)",
+        _PAGE,
+        _TEST + "layer_blocks_interlace",
+        compared(_interlaced),
+        _one_layer,
+    ),
+    Theorem(
+        "C7",
+        "gradient means are Kronecker products plus a covariance",
+        "identity",
+        "g_cc' = delta_cc' (x) h_cc' + Cov, ||Cov|| <= spread(h) spread(delta)",
+        _PAGE,
+        _TEST + "gradient_means_are_products_and_a_covariance",
+        compared(_conditional),
+    ),
+)

@@ -1,0 +1,111 @@
+"""Checks of theory/spectra.md: one spectrum from either side, and a measured residual.
+
+Only moments small enough to be computed along both paths are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from refspec import backend, coordinates, rounding
+from refspec.coordinates import Coordinates
+from refspec.spectra import Spectrum, spectrum
+from refspec.structure import cell_projections
+from refspec.theorems.registry import Comparison, Theorem, compared
+from refspec.theorems.study import Study
+
+__all__ = ["THEOREMS"]
+
+_COLUMNS, _ROWS = 600, 4096  # of the largest moments that are compared
+
+_Side = tuple[Coordinates, Spectrum]
+
+
+def sides(study: Study) -> dict[str, tuple[_Side, _Side]]:
+    """Return primal and dual coordinates of the smaller moments, with spectra."""
+    found = {}
+    for name, moment in study.moments.items():
+        if moment.shape[1] <= _COLUMNS and moment.shape[0] <= _ROWS:
+            both = coordinates.primal(moment), coordinates.dual(moment)
+            found[name] = tuple((at, spectrum(at)) for at in both)
+    return found  # type: ignore[return-value]
+
+
+def _small(study: Study) -> str:
+    """Say that no moment is small enough."""
+    shapes = [x.shape for x in study.moments.values()]
+    if any(n <= _ROWS and P <= _COLUMNS for n, P in shapes):
+        return ""
+    return f"needs a moment of at most {_ROWS} rows and {_COLUMNS} columns"
+
+
+def _padded(values: np.ndarray, n: int) -> np.ndarray:
+    """Return n values, zeros after those given."""
+    return np.pad(values, (0, max(0, n - len(values))))[:n]
+
+
+def _both_sides(study: Study) -> Iterator[Comparison]:
+    """Compare the primal with the dual spectrum, of the whole and of every level."""
+    for name, ((one, s), (two, t)) in study.once(sides).items():
+        n = max(s.values.shape[0], t.values.shape[0])
+        a = _padded(backend.to_host(s.values), n)
+        b = _padded(backend.to_host(t.values), n)
+        yield float(np.max(np.abs(a - b))), s.radius + t.radius, f"spectrum of {name}"
+        C, K, _ = one.means.shape
+        for level, project in cell_projections(one.norms).items():
+            a, b = (
+                np.linalg.svd(
+                    backend.to_host(project(at.means)).reshape(C * K, -1),
+                    compute_uv=False,
+                )
+                ** 2
+                for at in (one, two)
+            )
+            m = min(len(a), len(b))
+            gap = float(np.max(np.abs(a[:m] - b[:m])))
+            bound = s.radius + t.radius + (two.level_radius - two.radius)
+            yield gap, bound, f"{level} of {name}"
+
+
+def _residual(study: Study) -> Iterator[Comparison]:
+    """Compare sums of eigenvalues and of their squares with the Gram matrix."""
+    for name, (_, (at, found)) in study.once(sides).items():
+        moment, values = study.moments[name], backend.to_host(found.values)
+        n, trace = moment.shape[0], at.trace
+        if trace == 0:
+            continue
+        forming = 2 * rounding.second_moment_radius(sum(moment.shape), trace, study.u)
+        off = abs(float(np.sum(values)) - trace)
+        yield off, n * found.radius + forming, f"sum of eigenvalues of {name}"
+        gram = backend.to_host(moment.gram()) / trace  # squares of the whole underflow
+        off = abs(float(np.linalg.norm(values / trace)) - float(np.linalg.norm(gram)))
+        bound = (n**0.5 * found.radius + forming) / trace
+        yield off, bound, f"sum of squared eigenvalues of {name}"
+
+
+_PAGE, _TEST = "spectra.md", "tests/test_theorems_spectra.py::test_"
+
+THEOREMS = (
+    Theorem(
+        "S1",
+        "one spectrum from either side",
+        "identity",
+        "X'X and XX' share non-zero eigenvalues; so do their levels in coordinates",
+        _PAGE,
+        _TEST + "both_sides_have_one_spectrum",
+        compared(_both_sides),
+        _small,
+    ),
+    Theorem(
+        "S2",
+        "what pivoted rows leave out",
+        "inequality",
+        "|lambda_k(XX') - lambda_k(LL')| <= ||XX' - LL'||, measured; levels as well",
+        _PAGE,
+        _TEST + "pivoted_rows_keep_the_spectrum",
+        compared(_residual),
+        _small,
+    ),
+)
