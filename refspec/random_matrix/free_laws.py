@@ -27,7 +27,6 @@ __all__ = [
     "derivative",
     "edge_scale",
     "location",
-    "split_threshold",
     "support",
 ]
 
@@ -117,8 +116,8 @@ def location(law: FreeLaw, v: np.ndarray) -> np.ndarray:
     [100.0]
     """
     v = np.asarray(v)
-    weight = law.counts * law.scales
-    return np.asarray(v + np.sum(weight * _ratio(law, v), axis=-1))
+    ratio = v[..., None] / (v[..., None] - law.poles)
+    return np.asarray(v + np.sum(law.counts * law.scales * ratio, axis=-1))
 
 
 def derivative(law: FreeLaw, v: np.ndarray) -> np.ndarray:
@@ -348,52 +347,6 @@ def edge_scale(law: FreeLaw, v: np.ndarray) -> np.ndarray:
     """
     bend = np.abs(curvature(law, v)) / 2
     return np.asarray(np.cbrt(bend * np.abs(v) ** 4 / law.dimension**2))
-
-
-def split_threshold(d: int, bulk: float, bump: float, scale: float) -> float:
-    """Return the scale above which a bump detaches from the bulk, in the limit.
-
-    Parameters
-    ----------
-    d : int
-        Dimension.
-    bulk, bump : float
-        Degrees of freedom N_3 and N_2 of the two Wishart pieces.
-    scale : float
-        t_3 of the bulk.
-
-    Returns
-    -------
-    float
-        Smallest t_2 with two bands, inf if none does (N_2 >= d).
-
-    Notes
-    -----
-    Theory: R6. The root t_2 > t_3 of
-    ``sqrt(d) (t_2 - t_3) = [(N_3 t_3^2)^(1/3) + (N_2 t_2^2)^(1/3)]^(3/2)``; N_2 = 0
-    gives the threshold of Baik, Ben Arous and Peche.
-
-    Examples
-    --------
-    >>> split_threshold(100, 400.0, 0.0, 1.0)
-    3.0
-    """
-    if bump >= d:
-        return float("inf")
-
-    def excess(t: float) -> float:
-        clouds = np.cbrt(bulk * scale**2) + np.cbrt(bump * t**2)
-        return float(np.sqrt(d) * (t - scale) - clouds**1.5)
-
-    top = 2 * scale
-    while excess(top) < 0:
-        top *= 2
-    return _root(excess, scale, top, rising=True)
-
-
-def _ratio(law: FreeLaw, v: np.ndarray) -> np.ndarray:
-    """Return v / (v - d t_j)."""
-    return np.asarray(v[..., None] / (v[..., None] - law.poles))
 
 
 def _pole_sum(law: FreeLaw, v: np.ndarray, power: int) -> np.ndarray:

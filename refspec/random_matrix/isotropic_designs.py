@@ -28,33 +28,31 @@ __all__ = ["Reduction", "Signals", "fixed_level", "is_isotropic", "reduction"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Signals:
-    r"""Directions of fixed means that stand out of the noise, strongest first.
+    r"""Directions of the fixed means, strongest first.
 
     Parameters
     ----------
-    v : array, shape (r,)
-        Where :math:`\psi` places the eigenvalue; balanced, :math:`d t + \theta^2`.
-    strength : array, shape (r,)
+    v : array, shape (q,)
+        Where :math:`\psi` places the eigenvalue of an outlier, a signal above the
+        threshold; balanced, :math:`d t + \theta^2`.
+    strength : array, shape (q,)
         :math:`\theta^2`, the squared length of the mean along its direction.
-    directions : array, shape (r, d)
-        Unit vectors: what the eigenvectors project to on the span of the means.
     """
 
     v: np.ndarray
     strength: np.ndarray
-    directions: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reduction:
-    """A design as a law of noise and signals above it.
+    """A design as a law of noise and signals.
 
     Parameters
     ----------
     law : FreeLaw
         Of the noise, rows of the signals removed.
     signals : Signals
-        Those above the threshold of the law.
+        Of the fixed means.
     means : array, shape (q, d)
         Orthonormal basis of the span of all fixed means.
     """
@@ -175,9 +173,8 @@ def reduction(population: Population) -> Reduction:
     noise = [contrasts, *(b.noise for b in blocks)]
     d = population.dimension
     if level == "none":
-        empty = np.zeros((0, d))
-        signals = Signals(np.zeros(0), np.zeros(0), empty)
-        return Reduction(_law(noise, d), signals, empty)
+        none = np.zeros(0)
+        return Reduction(_law(noise, d), Signals(none, none), np.zeros((0, d)))
     rows = np.concatenate([b.means for b in blocks])
     values, basis = np.linalg.eigh(rows @ rows.T)
     u = rounding.unit_roundoff(rows)
@@ -193,21 +190,17 @@ def reduction(population: Population) -> Reduction:
         d * np.concatenate([b.noise for b in blocks]),
     )
     threshold = float(free_laws.support(law)[-1, 1])
-    heights = np.linalg.eigvalsh(secular(threshold))[::-1]
-    seen = int(np.sum(heights > threshold))
-    v, strength, directions = [], [], []
-    for k, height in enumerate(heights[:seen]):
-        v.append(secular.root(k, threshold, 2 * float(height)))
-        c = np.linalg.eigh(secular(v[-1]))[1][:, -1 - k]
-        mean = c @ rows
-        length2 = float(mean @ mean)
-        strength.append(length2 / secular.steepness(v[-1], c))
-        directions.append(mean / np.sqrt(length2))
-    signals = Signals(
-        np.asarray(v), np.asarray(strength), np.reshape(directions, (seen, d))
-    )
+    heights, vectors = np.linalg.eigh(secular(threshold))
+    v, strength = [], []
+    for k, height in enumerate(heights[::-1]):
+        c = vectors[:, -1 - k]
+        if height > threshold:  # the root is below, as H decreases
+            height = secular.root(k, threshold, 2 * float(height))
+            c = np.linalg.eigh(secular(height))[1][:, -1 - k]
+        v.append(float(height))
+        strength.append(float(np.sum((c @ rows) ** 2)) / secular.steepness(v[-1], c))
     means = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return Reduction(_law([*noise, heights[seen:] / d], d), signals, means)
+    return Reduction(law, Signals(np.asarray(v), np.asarray(strength)), means)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

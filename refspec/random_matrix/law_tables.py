@@ -66,6 +66,9 @@ class LawTable:
         Mass at 0.
     x, cumulative, density : array, shape (n,)
         Ascending points, the distribution function and the density there.
+    added : array, shape (n,)
+        What fixed means, if any, add to the number of eigenvalues below: between 0 and
+        minus their number.
     """
 
     bands: tuple[Band, ...]
@@ -73,6 +76,7 @@ class LawTable:
     x: np.ndarray
     cumulative: np.ndarray
     density: np.ndarray
+    added: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +89,8 @@ class Point:
         As in `LawTable`.
     state, slope : array of complex, shape (k,)
         Solution of the fixed-point equations and its derivative in x.
+    added : float
+        As in `LawTable`.
     """
 
     x: float
@@ -92,15 +98,18 @@ class Point:
     density: float
     state: np.ndarray
     slope: np.ndarray
+    added: float = 0.0
 
 
-def of_free_law(law: FreeLaw) -> LawTable:
+def of_free_law(law: FreeLaw, signals: Sequence[float] = ()) -> LawTable:
     r"""Tabulate a sum of isotropic Wisharts.
 
     Parameters
     ----------
     law : FreeLaw
         The law.
+    signals : sequence of float
+        v_k of fixed means.
 
     Returns
     -------
@@ -111,7 +120,9 @@ def of_free_law(law: FreeLaw) -> LawTable:
     Notes
     -----
     Theory: R3, R4, R5. Points are u = middle - half cos(theta) in each band, which
-    takes both square-root edges away. Cost O(NODES J) a band.
+    takes both square-root edges away. A signal adds
+    :math:`-(\arg(v - v_k) - \arg v) / \pi` eigenvalues below (R8). Cost O(NODES J) a
+    band.
 
     Examples
     --------
@@ -123,7 +134,7 @@ def of_free_law(law: FreeLaw) -> LawTable:
     edges = free_laws.location(law, ends)
     scales = np.where(ends == 0, 0.0, free_laws.edge_scale(law, ends))
     theta = np.linspace(0, np.pi, NODES)
-    x, F, density, bands = [], [], [], []
+    x, F, density, added, bands = [], [], [], [], []
     for v, edge, s in zip(ends, edges, scales, strict=True):
         middle, half = (v[0] + v[1]) / 2, (v[1] - v[0]) / 2
         u = np.clip(middle - half * np.cos(theta), v[0], v[1])
@@ -133,6 +144,8 @@ def of_free_law(law: FreeLaw) -> LawTable:
         F.append(free_laws.cumulative(law, points))
         squared = np.where(points == 0, np.inf, np.abs(points) ** 2)
         density.append(points.imag / squared / np.pi)
+        turned = np.angle(points[:, None] - signals) - np.angle(points)[:, None]
+        added.append(-np.sum(turned, axis=1) / np.pi)
         mass = float(F[-1][-1] - F[-1][0])
         left, right = map(float, edge)
         bands.append(Band(left, right, mass, float(s[0]), float(s[1])))
@@ -142,6 +155,7 @@ def of_free_law(law: FreeLaw) -> LawTable:
         np.maximum.accumulate(np.concatenate(x)),
         np.clip(np.maximum.accumulate(np.concatenate(F)), 0, 1),
         np.concatenate(density),
+        np.concatenate(added),
     )
 
 
@@ -257,8 +271,9 @@ def interpolated(
     >>> none = np.zeros(0)
     >>> points = [Point(0.5, 2**-1.5, 1.5 * 2**-0.5, none, none)]
     >>> table = interpolated(points, (Band(0.0, 1.0, 1.0, 1.0, 1.0),), 0.0)
-    >>> round(float(np.interp(0.25, table.x, table.cumulative)), 6)
-    0.125
+    >>> k = FINE // 2  # t^(3/2) at t = 1 / 4 of the way to the point
+    >>> float(table.x[k]), round(float(table.cumulative[k]) * 8 * 2**1.5, 12)
+    (0.125, 1.0)
     """
     xs: list[np.ndarray] = []
     Fs: list[np.ndarray] = []
@@ -288,7 +303,8 @@ def interpolated(
         start = stop
     x, F = np.concatenate(xs), np.concatenate(Fs)
     F = np.clip(np.maximum.accumulate(F), atom, 1)
-    return LawTable(bands, atom, x, F, np.concatenate(densities))
+    added = np.interp(x, [p.x for p in points], [p.added for p in points])
+    return LawTable(bands, atom, x, F, np.concatenate(densities), added)
 
 
 def _near_edge(

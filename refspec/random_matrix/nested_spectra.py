@@ -7,8 +7,8 @@ on the real axis is F itself,
 .. math:: F(x) = -\frac{1}{\pi d} \Im\Big[\log\det\Big(\sum_r b_r S_r - x\Big)
           + L(a) - \sum_r a_r b_r\Big]
 
-so an error e of the solver costs e^2 in F. Edges are where the real solution loses
-stability. Host arithmetic (LAPACK).
+so an error e of the solver costs e^2 in F. Edges are where the branch of real solutions
+folds back. Host arithmetic (LAPACK).
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
-from refspec.random_matrix import law_tables, nested_laws
+from refspec.random_matrix import law_tables, nested_designs, nested_laws
 from refspec.random_matrix.law_tables import Band, LawTable, Point
-from refspec.random_matrix.nested_laws import NestedLaw, Solution
+from refspec.random_matrix.nested_designs import NestedDesign
+from refspec.random_matrix.nested_laws import Solution
 
-__all__ = ["EDGE", "HEIGHT", "right_edge", "tabulate"]
+__all__ = ["EDGE", "HEIGHT", "fold", "secular", "tabulate"]
 
 #: Distance of the solutions from the real axis, relative to x.
 HEIGHT = 2.0**-26
@@ -28,12 +29,12 @@ HEIGHT = 2.0**-26
 EDGE = 2.0**-20
 
 
-def tabulate(law: NestedLaw, *, resolution: float) -> LawTable:
+def tabulate(design: NestedDesign, *, resolution: float) -> LawTable:
     """Tabulate the limiting law of a nested design.
 
     Parameters
     ----------
-    law : NestedLaw
+    design : NestedDesign
         The design.
     resolution : float
         Error of F, in eigenvalues (units of 1 / d).
@@ -41,8 +42,9 @@ def tabulate(law: NestedLaw, *, resolution: float) -> LawTable:
     Returns
     -------
     LawTable
-        Two bands are told apart if a point of the table falls between them: a gap that
-        holds less than `resolution` eigenvalues when filled may be missed.
+        Of the noise. Two bands are told apart if a point of the table falls between
+        them: a gap that holds less than `resolution` eigenvalues when filled may be
+        missed.
 
     Raises
     ------
@@ -58,104 +60,221 @@ def tabulate(law: NestedLaw, *, resolution: float) -> LawTable:
     --------
     >>> from refspec.populations import Population
     >>> population = Population((40, 40), 30, np.ones((80, 1)), np.linspace(1, 2, 30))
-    >>> table = tabulate(nested_laws.nested_law(population), resolution=0.1)
+    >>> design = nested_designs.nested_design(population)
+    >>> table = tabulate(design, resolution=0.1)
     >>> len(table.bands), round(table.bands[0].mass, 6)
     (1, 1.0)
     """
-    d = law.dimension
-    atom = max(0.0, 1 - nested_laws.rows(law) / d)
-    x = nested_laws.reach(law)
-    points = [_point(law, x, _far(law, complex(x, x * HEIGHT)))]
+    d = design.dimension
+    step = float(np.sqrt(resolution / d) / 8)
+    atom = max(0.0, 1 - nested_designs.rows(design) / d)
+    x = nested_laws.reach(design)
+    points = [_point(design, x, _far(design, complex(x, x * HEIGHT)), step)]
     while points[-1].cumulative - atom > resolution / d:
         x /= 2
-        points.append(_point(law, x, points[-1].state))
+        points.append(_point(design, x, points[-1].state, step))
     points = law_tables.adaptive(
-        lambda x, guess: _point(law, x, guess), points[::-1], resolution / d
+        lambda x, guess: _point(design, x, guess, step), points[::-1], resolution / d
     )
-    bands = tuple(_bands(law, points))
+    bands = tuple(_bands(design, points))
     return law_tables.interpolated(points, bands, atom)
 
 
-def right_edge(law: NestedLaw, inside: float) -> tuple[float, Solution]:
-    """Return the right edge of the support and the solution just outside.
+def secular(design: NestedDesign, made: Solution) -> np.ndarray:
+    r"""Return the q x q matrix whose zeros are the outliers of the fixed means.
 
     Parameters
     ----------
-    law : NestedLaw
-        The design.
-    inside : float
-        A point of the support or left of it.
+    design : NestedDesign
+        With means M of the projected nodes.
+    made : Solution
+        The fixed point at some z.
 
     Returns
     -------
-    edge : float
-    Solution
+    array, shape (q, q)
+        :math:`S = diag(1 / W) + M Q M'`, W the effective weights of the nodes.
 
     Notes
     -----
-    Theory: R12.
+    Theory: R13. The means change the number of eigenvalues below x by
+    :math:`-\arg\det S / \pi`; Im S is positive definite above the real axis.
 
     Examples
     --------
     >>> from refspec.populations import Population
-    >>> law = nested_laws.nested_law(Population((45,), 20, np.ones((45, 1)), 1.0))
-    >>> edge = right_edge(law, 20.0)[0]
+    >>> population = Population((8,), 1, np.ones((8, 1)), 1.0, np.ones(1))
+    >>> design = nested_designs.nested_design(population)
+    >>> made = nested_laws.solve(design, 50.0, np.asarray([-0.02]))
+    >>> v = -1 / made.resolvent  # 1 / 8 + a / 8 - 1 / v with a = -1 / v
+    >>> bool(abs(secular(design, made)[0, 0] - (1 - 9 / v[0]) / 8) < 1e-15)
+    True
+    """
+    weights = nested_laws.sweep(design, made.a)[2]
+    level = next(i for i, x in enumerate(design.levels) if x.projected)
+    M, Q = design.means, made.resolvent
+    MQ = M * Q if Q.ndim == 1 else M @ Q
+    return np.asarray(np.diag(1 / weights[level]) + MQ @ M.T)
+
+
+def fold(
+    design: NestedDesign, outside: float, made: Solution, inside: float
+) -> tuple[float, float, Solution]:
+    r"""Follow the real branch from a point outside of the support to its edge.
+
+    Parameters
+    ----------
+    design : NestedDesign
+        The design.
+    outside : float
+        Where `made` solves the fixed point.
+    made : Solution
+        Real.
+    inside : float
+        A point of the support, the edge is between the two.
+
+    Returns
+    -------
+    edge : float
+    scale : float
+        Of the fluctuations of the extreme eigenvalue.
+    Solution
+        Close to the edge.
+
+    Raises
+    ------
+    RuntimeError
+        If the solver fails, which the theory excludes.
+
+    Notes
+    -----
+    Theory: R7, R12. Along the branch s = a_r, any r, is a smooth parameter and x(s) has
+    an extremum at the edge, found by secants of dx/ds; with m as the parameter its
+    second derivative is :math:`z''(m)`, and the scale
+    :math:`d^{-2/3} (|z''| / 2)^{1/3}`.
+
+    Examples
+    --------
+    >>> from refspec.populations import Population
+    >>> population = Population((45,), 20, np.ones((45, 1)), 1.0)
+    >>> design = nested_designs.nested_design(population)
+    >>> made = nested_laws.solve(design, 200.0, np.asarray([-0.1]))
+    >>> edge, scale, near = fold(design, 200.0, made, 20.0)
     >>> bool(abs(edge - (45**0.5 + 20**0.5) ** 2) < EDGE * edge)
     True
     """
-    far = nested_laws.reach(law)
-    made = nested_laws.solve(law, far, np.real(_far(law, complex(far))))
-    if made is None:
-        raise RuntimeError(_failure(far))
-    edge, solution, _ = _edge(law, far, made, inside)
-    return edge, solution
+    x, r = outside, int(np.argmax(np.abs(made.slope / made.a)))
+    tangent, rate = _tangent(made, r)
+    s = float(made.a[r])
+    towards = float(np.sign(inside - x) * np.sign(rate))
+    change = towards * abs(s) / 16
+    while True:
+        found = _on_branch(design, x + rate * change, made.a + change * tangent, r)
+        if found is None:
+            change /= 2
+            continue
+        old, before = rate, change
+        x, made = found
+        tangent, rate = _tangent(made, r)
+        bend = (rate - old) / before
+        change = -rate / bend
+        if abs(rate * change) <= EDGE * abs(x):
+            break
+        if (rate > 0) == (old > 0):  # not yet past the edge: go on, not too far
+            change = towards * min(abs(change), 2 * abs(before))
+        change = float(np.clip(change, -2 * abs(before), 2 * abs(before)))
+    pull = -float(made.drift @ made.hessian @ tangent) / design.dimension  # dm/ds
+    scale = float(np.cbrt(abs(bend) / (2 * pull**2) / design.dimension**2))
+    return x + rate * change / 2, scale, made
 
 
-def _point(law: NestedLaw, x: float, guess: np.ndarray) -> Point:
+def _tangent(made: Solution, r: int) -> tuple[np.ndarray, float]:
+    """Return da/ds and dx/ds along the branch, s = a_r."""
+    border = -made.defect
+    border[:, r] = made.drift
+    tangent = np.linalg.solve(border, made.defect[:, r])
+    rate = float(tangent[r])
+    tangent[r] = 1
+    return tangent, rate
+
+
+def _on_branch(
+    design: NestedDesign, x: float, a: np.ndarray, r: int
+) -> tuple[float, Solution] | None:
+    """Solve for x and the other a's with a_r given."""
+    for _ in range(nested_laws.STEPS):
+        if x <= 0:
+            return None
+        made = nested_laws.linearised(design, x, a)
+        border = -made.defect
+        border[:, r] = made.drift
+        if not np.all(np.isfinite(border)):
+            return None
+        change = np.linalg.solve(border, a - made.traces)
+        x += float(change[r])
+        if abs(change[r]) <= EDGE / 4 * abs(x):
+            return x, made
+        change[r] = 0
+        a = a + change
+    return None
+
+
+def _point(design: NestedDesign, x: float, guess: np.ndarray, step: float) -> Point:
     """Solve at x (1 + i HEIGHT), where the solution with Im a > 0 is unique."""
     z = complex(x, x * HEIGHT)
-    made = nested_laws.solve(law, z, guess)
+    made = nested_laws.solve(design, z, guess, step=step)
     if made is None:
-        high = nested_laws.reach(law)
-        made = _descend(law, x, high, _far(law, complex(x, high)), z.imag, 40)
+        high = nested_laws.reach(design)
+        far = _far(design, complex(x, high))
+        made = _descend(design, x, high, far, z.imag, 40, step)
     Q = made.resolvent
-    angles = _angles(law, made.b, z) if Q.ndim == 2 else float(np.sum(np.angle(1 / Q)))
-    value = nested_laws.sweep(law, made.a)[1] - np.sum(made.a * made.b)
-    density = np.sum(Q) if Q.ndim == 1 else np.trace(Q)
-    scale = np.pi * law.dimension
-    return Point(
-        x, -(angles + value.imag) / scale, density.imag / scale, made.a, made.slope
-    )
+    flat = Q.ndim == 1
+    angles = float(np.sum(np.angle(1 / Q))) if flat else _angles(design, made.b, z)
+    value = nested_laws.sweep(design, made.a)[1] - np.sum(made.a * made.b)
+    scale = np.pi * design.dimension
+    density = float(np.imag(np.sum(Q) if flat else np.trace(Q))) / scale
+    added = 0.0
+    if len(design.means):
+        turns = np.angle(np.linalg.eigvals(secular(design, made)))
+        added = -float(np.sum(turns)) / np.pi
+    F = -(angles + value.imag) / scale
+    return Point(x, F, density, made.a, made.slope, added)
 
 
 def _descend(
-    law: NestedLaw, x: float, high: float, guess: np.ndarray, low: float, depth: int
+    design: NestedDesign,
+    x: float,
+    high: float,
+    guess: np.ndarray,
+    low: float,
+    depth: int,
+    step: float,
 ) -> Solution:
     """Continue from x + i high to x + i low, halving the way where Newton fails."""
-    made = nested_laws.solve(law, complex(x, low), guess)
+    made = nested_laws.solve(design, complex(x, low), guess, step=step)
     if made is not None:
         return made
     if depth == 0:
         raise RuntimeError(_failure(x))
     middle = float(np.sqrt(high * low))
-    half = _descend(law, x, high, guess, middle, depth - 1)
-    return _descend(law, x, middle, half.a, low, depth - 1)
+    half = _descend(design, x, high, guess, middle, depth - 1, step)
+    return _descend(design, x, middle, half.a, low, depth - 1, step)
 
 
-def _angles(law: NestedLaw, b: np.ndarray, z: complex) -> float:
+def _angles(design: NestedDesign, b: np.ndarray, z: complex) -> float:
     """Return Im log det B, B = sum b S - z with Im B < 0, each eigenvalue in (-pi, 0).
 
     With X = Re B, Y = -Im B and X x = l Y x, det B = det Y prod (l - i).
     """
-    B = np.tensordot(b, law.covariances, 1)
-    B[np.diag_indices(len(B))] -= z
-    values = scipy.linalg.eigh(B.real, -B.imag, eigvals_only=True, check_finite=False)
+    X = nested_laws.combined(design, b.real, z.real)
+    Y = nested_laws.combined(design, -b.imag, -z.imag)
+    values = scipy.linalg.eigh(X, Y, eigvals_only=True, check_finite=False)
     return float(np.sum(np.angle(values - 1j)))
 
 
-def _far(law: NestedLaw, z: complex) -> np.ndarray:
+def _far(design: NestedDesign, z: complex) -> np.ndarray:
     """Return the solution for large z, -tr S / z."""
-    return np.asarray(-nested_laws.traces(law) / z)
+    return np.asarray(-nested_designs.traces(design) / z)
 
 
 def _failure(x: float) -> str:
@@ -165,7 +284,7 @@ def _failure(x: float) -> str:
     )
 
 
-def _bands(law: NestedLaw, points: list[Point]) -> list[Band]:
+def _bands(design: NestedDesign, points: list[Point]) -> list[Band]:
     """Find the edges between points inside and outside of the support.
 
     F of a gap is a whole number of eigenvalues: all the logarithms are real there.
@@ -177,58 +296,18 @@ def _bands(law: NestedLaw, points: list[Point]) -> list[Band]:
     ends = []
     if not outside[0]:  # a hard edge at 0
         ends.append((0.0, 0.0, 0.0))
-    for left, right, a, b in zip(
-        points, points[1:], outside, outside[1:], strict=False
-    ):
+    pairs = zip(points, points[1:], outside, outside[1:], strict=False)
+    for left, right, a, b in pairs:
         if a == b:
             continue
         out, inside = (left, right) if a else (right, left)
-        made = nested_laws.solve(law, out.x, out.state.real)
+        made = nested_laws.solve(design, out.x, out.state.real)
         if made is None:
             raise RuntimeError(_failure(out.x))
-        edge, _, scale = _edge(law, out.x, made, inside.x)
-        whole = round(out.cumulative * law.dimension) / law.dimension
+        edge, scale, _ = fold(design, out.x, made, inside.x)
+        whole = round(out.cumulative * design.dimension) / design.dimension
         ends.append((edge, scale, whole))
     return [
         Band(low[0], high[0], high[2] - low[2], low[1], high[1])
         for low, high in zip(ends[::2], ends[1::2], strict=True)
     ]
-
-
-def _edge(
-    law: NestedLaw, outside: float, made: Solution, inside: float
-) -> tuple[float, Solution, float]:
-    """Return the edge, the closest solution and the scale of fluctuations.
-
-    The square of the stability is linear in x at a soft edge: go to 7/8 of the way to
-    its extrapolated zero, or of the bracket while there is one solution only.
-    """
-    x, squared, edge = outside, made.stability**2, inside
-    while True:
-        new = x + 7 / 8 * (edge - x)
-        found = nested_laws.solve(law, new, made.a)
-        if found is None or not _continues(made, found, new - x):
-            inside = edge = new
-            continue
-        slope = (found.stability**2 - squared) / (new - x)
-        guess = new - found.stability**2 / slope
-        settled = abs(guess - edge) <= EDGE * abs(guess)
-        x, made, squared = new, found, found.stability**2
-        edge = (
-            guess
-            if abs(guess - x) < abs(inside - x) and slope * (inside - x) < 0
-            else inside
-        )
-        if settled or abs(edge - x) <= EDGE * abs(edge):
-            break
-    d = law.dimension
-    Q = made.resolvent
-    push = made.hessian @ made.slope
-    rate = (np.sum(Q * Q) - np.sum(made.drift * push)) / d
-    steep = 2 * abs(rate) * np.sqrt(abs(edge - x))
-    return edge, made, float(np.cbrt((d * steep) ** -2))
-
-
-def _continues(old: Solution, new: Solution, dx: float) -> bool:
-    """Tell whether a real solution is on the branch of another: stable, monotone."""
-    return bool(np.all(new.slope > 0) and np.all((new.a - old.a) * dx > 0))
