@@ -15,11 +15,12 @@ import refspec
 from refspec.cli.check import check
 from refspec.cli.spectra import attribute, spectrum
 from refspec.cli.synth import synth
+from refspec.cli.verify import verify
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-for command in (attribute, spectrum, check, synth):
+for command in (attribute, spectrum, check, synth, verify):
     app.command()(command)
 
 

@@ -18,6 +18,7 @@ from refspec.theorems.quantities import (
     largest_norms,
     level_roundings,
     level_rows,
+    of_scores,
     score_accuracy,
     scores,
     sizes_of_rows,
@@ -101,8 +102,8 @@ def _identity(study: Study) -> Iterator[Comparison]:
             yield float(gap), 8 * g * one**2, f"{n} of {name} by its formula"
 
 
-def ranks(C: int, K: int) -> dict[tuple[str, ...], int]:
-    """Return the largest rank of sets of levels; of sets, by the score identity."""
+def ranks(C: int, K: int, scored: bool) -> dict[tuple[str, ...], int]:
+    """Return the largest rank of sets of levels, smaller by the score identity."""
     if K == 1:
         return {("global_mean",): 1, ("between_class",): C - 1}
     together = ("diagonal", "between_class")
@@ -110,8 +111,8 @@ def ranks(C: int, K: int) -> dict[tuple[str, ...], int]:
         ("diagonal",): C,
         ("between_class",): C,
         ("between_cross_class",): C * (C - 2),
-        together: C,
-        (*together, "between_cross_class"): C * (C - 1),
+        together: C if scored else 2 * C,
+        (*together, "between_cross_class"): C * (C - 1) if scored else C * C,
     }
 
 
@@ -130,7 +131,7 @@ def _traces(study: Study) -> Iterator[Comparison]:
 
 def _ranks(study: Study) -> Iterator[Comparison]:
     """Ranks, by the singular value that has to vanish."""
-    s = backend.to_host(study.snapshot.sample_weights)
+    s, scored = backend.to_host(study.snapshot.sample_weights), not of_scores(study)
     for name, moment in study.moments.items():
         C, K = len(moment.offsets) - 1, moment.weights.shape[1]
         rows, score = level_rows(study, name), 0.0
@@ -139,7 +140,7 @@ def _ranks(study: Study) -> Iterator[Comparison]:
             score = score_accuracy(study) * float(np.sqrt(np.sum(s * largest**2)))
         g = rounding.gamma(level_roundings(moment) + sum(moment.shape), study.u)
         g *= moment.trace() ** 0.5
-        for levels, rank in ranks(C, K).items():
+        for levels, rank in ranks(C, K, scored).items():
             x = np.concatenate([rows[n] for n in levels])
             values = np.linalg.svd(x, compute_uv=False)
             if rank < len(values):
@@ -343,6 +344,7 @@ THEOREMS = (
         _PAGE,
         _TEST + "scores_vanish",
         compared(_score),
+        of_scores,
     ),
     Theorem(
         "L4",
@@ -352,6 +354,7 @@ THEOREMS = (
         _PAGE,
         _TEST + "diagonal_and_class_means_are_collinear",
         compared(_collinear),
+        of_scores,
     ),
     Theorem(
         "L5",

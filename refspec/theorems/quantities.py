@@ -15,6 +15,7 @@ __all__ = [
     "largest_norms",
     "level_roundings",
     "level_rows",
+    "of_scores",
     "score_accuracy",
     "score_norms",
     "score_roundings",
@@ -68,6 +69,15 @@ def largest_norms(study: Study, name: str) -> np.ndarray:
     norms = study.once(gradient_norms)
     chosen = [norms[layer]] if layer else list(norms.values())
     return np.asarray(np.sqrt(sum(x.max(1) ** 2 for x in chosen)))
+
+
+def of_scores(study: Study) -> str:
+    """Say that errors were planted without the score identity, in most samples."""
+    if study.snapshot.provenance.get("framework") != "refspec.synthetic":
+        return ""
+    size = study.once(sizes_of_rows).max(axis=1)
+    off = study.once(score_norms) > score_accuracy(study) * size
+    return "errors were planted without scores" if 2 * off.sum() > len(off) else ""
 
 
 def sizes_of_rows(study: Study) -> np.ndarray:

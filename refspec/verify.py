@@ -1,0 +1,149 @@
+"""Run the registry of theorems over snapshots: which hold, by what margin, in how long.
+
+The one module above the mathematics that opens a source: an export, or a planted world
+for statements about laws.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from refspec import synthetic
+from refspec.classes import Snapshot
+from refspec.synthetic.worlds import World
+from refspec.theorems import Study, Theorem, all_theorems
+
+__all__ = ["STATUSES", "Record", "verify", "worlds"]
+
+#: holds, fails; unmet: a hypothesis that the data do not meet; skipped: asked for by
+#: deep only; lemma: proved and tested, with nothing to check on data.
+STATUSES = ("holds", "fails", "unmet", "skipped", "lemma")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One theorem on one snapshot.
+
+    Parameters
+    ----------
+    id, title, kind : str
+        Of the theorem.
+    source : str
+        What the snapshot is called.
+    status : str
+        One of `STATUSES`.
+    residual, bound, margin : float
+        The two sides of the comparison, and their ratio; nan where there was none.
+    detail : str
+        What was compared, or why nothing was.
+    seconds : float
+        What the check took, shared quantities that it was the first to need included.
+    """
+
+    id: str
+    title: str
+    kind: str
+    source: str
+    status: str
+    residual: float
+    bound: float
+    margin: float
+    detail: str
+    seconds: float
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON holds it: numbers that JSON lacks are null."""
+        record = asdict(self)
+        for name in ("residual", "bound", "margin"):
+            value = float(record[name])
+            record[name] = value if np.isfinite(value) else None
+        return record
+
+
+def verify(
+    subject: Snapshot | World | Study,
+    *,
+    theorems: Iterable[Theorem] | None = None,
+    source: str = "snapshot",
+    deep: bool = False,
+) -> Iterator[Record]:
+    """Check theorems on a snapshot, one after the other.
+
+    Parameters
+    ----------
+    subject : Snapshot, World or Study
+        A world's law is known, so that statements about it apply too.
+    theorems : iterable of Theorem, optional
+        All of `refspec.theorems.all_theorems` if not given.
+    source : str
+        What to call the snapshot.
+    deep : bool
+        Also the slow ones.
+
+    Yields
+    ------
+    Record
+        In the order of the theorems, each as soon as it is known.
+
+    Examples
+    --------
+    >>> from refspec.theorems import find
+    >>> [x.status for x in verify(datasets.digits_mlp(), theorems=find(["L3", "L8"]))]
+    ['holds', 'holds']
+    """
+    if isinstance(subject, World):
+        subject = Study(subject.snapshot, world=subject)
+    study = subject if isinstance(subject, Study) else Study(subject)
+    for theorem in all_theorems() if theorems is None else theorems:
+        yield _run(theorem, study, source, deep)
+
+
+def _run(theorem: Theorem, study: Study, source: str, deep: bool) -> Record:
+    """Check one theorem."""
+    start, missing = time.perf_counter(), float("nan")
+
+    def record(status: str, sides: tuple[float, float, float], detail: str) -> Record:
+        seconds = time.perf_counter() - start
+        t = theorem
+        return Record(t.id, t.title, t.kind, source, status, *sides, detail, seconds)
+
+    nothing = (missing, missing, missing)
+    if theorem.check is None:
+        return record("lemma", nothing, "proved and tested; nothing to check on data")
+    if theorem.deep and not deep:
+        return record("skipped", nothing, "slow, asked for by --deep")
+    try:
+        reason = theorem.unmet(study)
+        if reason:
+            return record("unmet", nothing, reason)
+        verdict = theorem.check(study)
+    except (ArithmeticError, ValueError) as error:  # data too wrong to be computed with
+        return record("fails", (missing, missing, float("inf")), str(error))
+    sides = (float(verdict.residual), float(verdict.bound), float(verdict.margin))
+    return record("holds" if verdict.holds else "fails", sides, verdict.detail)
+
+
+def worlds(seed: int = 0) -> dict[str, World]:
+    """Plant the worlds that statements about laws are checked on by default.
+
+    Examples
+    --------
+    >>> sorted(worlds())
+    ['canonical world', 'nested world', 'orthogonal world']
+    """
+    rng = np.random.default_rng(seed)
+    nested = synthetic.Recipe(
+        classes=4, dim=24, per_class=30, strength=4.0, cross_strength=2.0, seed=seed
+    )
+    return {
+        "canonical world": synthetic.canonical(
+            5, 12, 60, signal=9.0, alpha=0.2, rng=rng
+        ),
+        "nested world": nested.plant(),
+        "orthogonal world": synthetic.orthogonal(4, 8, 6, 40, rng=rng),
+    }
