@@ -25,6 +25,8 @@ def sampled(
     ties=False,
     empty=False,
     certain=False,
+    sharpness=1,
+    dtype="float64",
 ):
     """Features around class means and errors J (p - e_c') of layers with sides (a, b).
 
@@ -35,7 +37,7 @@ def sampled(
     C, N = len(counts), sum(counts)
     labels = np.repeat(np.arange(C), counts)
     logits = rng.standard_normal((N, C)) + 2 * np.eye(C)[labels]
-    logits *= 400 if certain else 1
+    logits *= 400 if certain else sharpness
     first = np.searchsorted(labels, labels) if ties else np.arange(N)
     layers = []
     for k, (a, b) in enumerate(sides):
@@ -52,7 +54,13 @@ def sampled(
     if empty:
         s[rng.integers(0, N)] = 0
     s = s / s.sum() if s.any() else np.full(N, 1 / N)
-    return snapshot(layers, labels, logits=logits[first], sample_weights=s)
+    layers = [
+        Layer(x.name, x.features.astype(dtype), x.errors.astype(dtype)) for x in layers
+    ]
+    s = s.astype(dtype)
+    return snapshot(
+        layers, labels, logits=logits[first].astype(dtype), sample_weights=s / s.sum()
+    )
 
 
 @st.composite
@@ -62,20 +70,23 @@ def samples(draw, positions=1, layers=2, classes=4, largest=3):
         draw(st.lists(st.integers(1, 4), min_size=2, max_size=classes), label="counts")
     )
     side = st.tuples(st.integers(1, largest + 1), st.integers(1, largest))
-    power = st.integers(-30, 30)
+    dtype = draw(st.sampled_from(["float64", "float64", "float32"]), label="dtype")
+    power = st.integers(-30, 30) if dtype == "float64" else st.integers(-3, 3)
+    extreme = st.sampled_from([(0, 0), (-30, -30), (30, 30)])
+    wild = draw(st.booleans(), label="extreme") and dtype == "float64"
     return Study(
         sampled(
             draw(seeds, label="seed"),
             counts,
             draw(st.lists(side, min_size=1, max_size=layers), label="sides"),
             T=draw(st.integers(1, positions), label="T"),
-            scales=draw(st.sampled_from([(0, 0), (-30, -30), (30, 30)]) if draw(
-                st.booleans()) else st.tuples(power, power), label="scales"),
+            scales=draw(extreme if wild else st.tuples(power, power), label="scales"),
             ties=draw(st.booleans(), label="ties"),
             empty=draw(st.booleans(), label="a sample of weight 0"),
             certain=draw(st.booleans(), label="certain"),
+            dtype=dtype,
         )
-    )  # fmt: skip
+    )
 
 
 def seen(seed, counts=(3, 1, 4), hidden=(3,), kinds=("tanh",), inputs=2, empty=False):

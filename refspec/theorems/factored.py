@@ -1,0 +1,168 @@
+"""One layer at a time: its Fisher, KFAC, CFAC and what rounding can do to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from refspec import backend, curvature, rounding
+from refspec.classes import Layer, Snapshot
+from refspec.curvature import SecondMoment
+from refspec.kronecker import (
+    ClassFactors,
+    Kronecker,
+    KroneckerSum,
+    cfac,
+    class_factors,
+    kfac,
+)
+from refspec.theorems.study import Study
+
+__all__ = [
+    "DENSE",
+    "Factored",
+    "dense_layers",
+    "factored",
+    "host",
+    "layer_probes",
+    "norm",
+    "reach",
+    "smaller_than",
+    "without_positions",
+]
+
+#: Parameters of a layer whose matrices are formed and diagonalised.
+DENSE = 700
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Factored:
+    """A layer on the host with its approximations.
+
+    Parameters
+    ----------
+    layer : Layer
+        Features (N, T, a) and errors (N, C, T, b).
+    fisher : SecondMoment
+        Of its gradients.
+    kfac, cfac : Kronecker, KroneckerSum
+        In the setting ``expand``.
+    factors : ClassFactors
+        Of every class.
+    slack : float
+        Bounds the rounding of each of the three operators, in Frobenius norm.
+    scale : float
+        Bounds their Frobenius norms.
+    """
+
+    layer: Layer
+    fisher: SecondMoment
+    kfac: Kronecker
+    cfac: KroneckerSum
+    factors: ClassFactors
+    slack: float
+    scale: float
+
+    @property
+    def b(self) -> int:
+        """Outputs."""
+        return int(self.layer.errors.shape[3])
+
+    @property
+    def a(self) -> int:
+        """Inputs, the bias included."""
+        return int(self.layer.features.shape[2])
+
+
+def host(study: Study) -> Snapshot:
+    """Return the snapshot with NumPy arrays, without its network."""
+    s = study.snapshot
+    return Snapshot(
+        tuple(
+            Layer(x.name, backend.to_host(x.features), backend.to_host(x.errors))
+            for x in s.layers
+        ),
+        backend.to_host(s.probabilities),
+        s.labels,
+        backend.to_host(s.sample_weights),
+        s.provenance,
+    )
+
+
+def factored(study: Study) -> list[Factored]:
+    """Return every layer with its approximations."""
+    s = study.once(host)
+    law = s.labels, s.probabilities, s.sample_weights
+    return [
+        Factored(
+            x,
+            curvature.fisher(s, [x.name]),
+            kfac(s, x.name),
+            cfac(s, x.name),
+            class_factors(x, *law),
+            *_slack(s, x, study.u),
+        )
+        for x in s.layers
+    ]
+
+
+def _slack(s: Snapshot, layer: Layer, u: float) -> tuple[float, float]:
+    """Bound rounding and size of the Fisher, KFAC and CFAC, in Frobenius norm (K4).
+
+    Every entry is a sum of N C T terms, each a product of few numbers; what underflows
+    is below the smallest normal number times the other factor.
+    """
+    N, C, T, _ = layer.errors.shape
+    w = s.sample_weights[:, None] * s.probabilities
+    errors = np.sum(layer.errors**2, axis=(2, 3))
+    features = np.sum(layer.features**2, axis=(1, 2))
+    pi = np.bincount(s.labels, s.sample_weights, C)
+    left = np.bincount(s.labels, np.sum(w * errors, axis=1), C)
+    right = np.bincount(s.labels, s.sample_weights * features, C)
+    within = np.sum(left * (right / np.where(pi > 0, pi, 1)))
+    fisher = np.sum(w * errors * features[:, None])
+    size = T * float(np.sum(left) * np.sum(right) + within + fisher)
+    tiny = float(np.finfo(layer.errors.dtype).tiny) * layer.parameters
+    lost = tiny * (1 + float(np.sum(errors) + np.sum(features)))
+    return rounding.gamma(8 * N * C * T + 64, u) * size + lost, size + lost
+
+
+def norm(x: np.ndarray) -> float:
+    """Return the Frobenius norm."""
+    return float(np.linalg.norm(x))
+
+
+def layer_probes(study: Study, x: Factored) -> np.ndarray:
+    """Return three random vectors of a layer's weights, as columns."""
+    z = study.probes(x.layer.parameters, 3)
+    return z.astype(x.layer.features.dtype)
+
+
+def reach(x: Factored, z: np.ndarray, u: float) -> float:
+    """Bound what the rounding of operators and products does to their action on z."""
+    return norm(z) * (4 * x.slack + rounding.gamma(4 * (x.a + x.b) + 64, u) * x.scale)
+
+
+def dense_layers(study: Study) -> Iterator[Factored]:
+    """Yield the layers that are small enough for dense matrices."""
+    for x in study.once(factored):
+        if x.layer.parameters <= DENSE:
+            yield x
+
+
+def smaller_than(limit: int) -> Callable[[Study], str]:
+    """Return the hypothesis that some layer has at most `limit` parameters."""
+
+    def unmet(study: Study) -> str:
+        few = min(x.parameters for x in study.snapshot.layers)
+        return "" if few <= limit else f"needs a layer of {limit} parameters at most"
+
+    return unmet
+
+
+def without_positions(study: Study) -> str:
+    """Need a layer whose weights are not shared over positions."""
+    dense = any(x.features.shape[1] == 1 for x in study.snapshot.layers)
+    return "" if dense else "needs a layer without positions, T = 1"
