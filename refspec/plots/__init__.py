@@ -4,13 +4,13 @@ Functions take the library's types and an Axes, a new figure's if none, and retu
 Axes: draw several into your own figure, change what you like, `save` the rest.
 """
 
+from refspec.plots.ranks import sandwich as sandwich
+from refspec.plots.ranks import scree as scree
+from refspec.plots.ranks import shares as shares
 from refspec.plots.spectra import attribution as attribution
 from refspec.plots.spectra import knockout as knockout
 from refspec.plots.spectra import knockouts as knockouts
-from refspec.plots.spectra import sandwich as sandwich
 from refspec.plots.spectra import save_spectrum as save_spectrum
-from refspec.plots.spectra import scree as scree
-from refspec.plots.spectra import shares as shares
 from refspec.plots.spectra import spectrum as spectrum
 from refspec.plots.style import COLOURS as COLOURS
 from refspec.plots.style import figure as figure

@@ -7,32 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from refspec import backend
 from refspec.attribution import Attribution
+from refspec.plots.ranks import sandwich, scree, shares
 from refspec.plots.style import (
     COLOURS,
-    MARKERS,
     NAMES,
+    attributed_values,
     axes_or_new,
     figure,
     legend,
     save,
-    whole_ranks,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = [
-    "attribution",
-    "knockout",
-    "knockouts",
-    "sandwich",
-    "save_spectrum",
-    "scree",
-    "shares",
-    "spectrum",
-]
+__all__ = ["attribution", "knockout", "knockouts", "save_spectrum", "spectrum"]
 
 _STAYS = "#BBBBBB"
 
@@ -69,7 +59,7 @@ def spectrum(
     >>> spectrum(found).get_xscale()
     'log'
     """
-    ax, values = axes_or_new(ax), _values(result)
+    ax, values = axes_or_new(ax), attributed_values(result)
     seen = values > result.radius
     edges = _edges(values[seen], log, bins)
     count = np.histogram(values[seen], edges)[0]
@@ -88,59 +78,6 @@ def spectrum(
         below = above
     _count_axis(ax)
     ax.set(xscale="log" if log else "linear", xlabel="eigenvalue")
-    legend(ax)
-    return ax
-
-
-def scree(
-    result: Attribution, ax: Axes | None = None, *, top: int | None = None
-) -> Axes:
-    """Draw eigenvalues by rank: of the whole, of class means, of all cell means.
-
-    Parameters
-    ----------
-    result : Attribution
-        Of any second moment.
-    ax : Axes, optional
-        A new figure's by default.
-    top : int, optional
-        How many; all by default.
-
-    Returns
-    -------
-    Axes
-        By Weyl's inequality the lines lie below the points.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
-    >>> scree(found).get_xlabel()
-    'rank k'
-    """
-    ax, values = axes_or_new(ax), _values(result)[:top]
-    kinds, rank = np.asarray(result.kinds)[:top], np.arange(1, len(values) + 1)
-    seen = values > result.radius
-    for kind in ("outlier", "bump", "bulk"):
-        mine = seen & (kinds == kind)
-        if mine.any():
-            ax.plot(
-                rank[mine],
-                values[mine],
-                MARKERS[kind],
-                ms=4,
-                color=COLOURS[kind],
-                label=f"{kind} ({mine.sum()})",
-            )
-    class_means = result.lower[:top] + result.radius
-    _line(ax, class_means, result, COLOURS["between_class"], "class means alone")
-    if "within_cross_class" in result.knockouts:
-        cells = result.knockouts["within_cross_class"][:top]
-        label = "class + cross-class means"
-        _line(ax, cells, result, COLOURS["between_cross_class"], label)
-    ax.set(xscale="log", yscale="log", xlabel="rank k", ylabel="eigenvalue")
-    ax.set_xlim(0.8, max(2, len(values)) * 1.25)
     legend(ax)
     return ax
 
@@ -184,7 +121,7 @@ def knockout(
             f"level must be one of {sorted(result.knockouts)}, got {level!r}; correct "
             "the name"
         )
-    ax, values = axes_or_new(ax), _values(result)
+    ax, values = axes_or_new(ax), attributed_values(result)
     rest = result.knockouts[level]
     edges = _edges(values[values > result.radius], True, bins).tolist()
     ax.hist(rest[rest > result.radius], edges, color=_STAYS, label="what stays")
@@ -228,95 +165,6 @@ def knockouts(result: Attribution) -> list[Axes]:
         ax.set_xlabel("")
         ax.tick_params(labelbottom=False)
     return axes
-
-
-def sandwich(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> Axes:
-    """Draw the top eigenvalues in the intervals that class means prove for them.
-
-    Parameters
-    ----------
-    result : Attribution
-        Of any second moment.
-    ax : Axes, optional
-        A new figure's by default.
-    top : int
-        How many.
-
-    Returns
-    -------
-    Axes
-        Bars from lambda_k(B) to lambda_k(B) + lambda_1(M), B the levels of class means,
-        M the rest; a lower end at or below zero is drawn to the axis.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
-    >>> sandwich(found, top=12).get_yscale()
-    'log'
-    """
-    ax, values = axes_or_new(ax), _values(result)[:top]
-    rank = np.arange(1, len(values) + 1)
-    upper = result.upper[:top]
-    floor = max(float(values[-1]), result.radius) / 10
-    lower = np.clip(result.lower[:top], floor, None)
-    ax.vlines(rank, lower, upper, color=COLOURS["total"], lw=7, alpha=0.45)
-    ax.plot([], [], color=COLOURS["total"], lw=7, alpha=0.45, label="proved interval")
-    for kind in ("outlier", "bump", "bulk"):
-        mine = np.asarray(result.kinds)[:top] == kind
-        if mine.any():
-            style: dict[str, Any] = {"ms": 5, "color": COLOURS[kind], "label": kind}
-            ax.plot(rank[mine], values[mine], MARKERS[kind], **style)
-    ax.set(yscale="log", xlabel="rank k", ylabel="eigenvalue")
-    ax.set_ylim(bottom=floor)
-    whole_ranks(ax)
-    legend(ax)
-    return ax
-
-
-def shares(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> Axes:
-    """Draw what part of each top eigenvalue every level makes up.
-
-    Parameters
-    ----------
-    result : Attribution
-        Of any second moment.
-    ax : Axes, optional
-        A new figure's by default.
-    top : int
-        How many.
-
-    Returns
-    -------
-    Axes
-        Stacked bars that add up to 1.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
-    >>> shares(found, top=12).get_ylabel()
-    'share of the eigenvalue'
-    """
-    ax = axes_or_new(ax)
-    height = np.zeros(min(top, len(result.kinds)))
-    rank = np.arange(1, len(height) + 1)
-    for name in (n for n in COLOURS if n in result.shares):
-        part = result.shares[name][:top]
-        style: dict[str, Any] = {
-            "width": 1.0,
-            "color": COLOURS[name],
-            "label": NAMES[name],
-        }
-        ax.bar(rank, part, bottom=height, **style)
-        height = height + part
-    ax.set(xlabel="rank k", ylabel="share of the eigenvalue", ylim=(0, 1))
-    ax.set_xlim(0.5, len(height) + 0.5)
-    whole_ranks(ax)
-    legend(ax)
-    return ax
 
 
 def attribution(result: Attribution, title: str = "") -> list[Axes]:
@@ -373,12 +221,6 @@ def save_spectrum(result: Attribution, path: str | Path, title: str = "") -> Non
     save(attribution(result, title)[0].get_figure(root=True), path)  # type: ignore[arg-type]
 
 
-def _values(result: Attribution) -> np.ndarray:
-    """Return the attributed eigenvalues on the host, double precision."""
-    values = backend.to_host(result.spectrum.values)[: len(result.kinds)]
-    return np.asarray(values, dtype=np.float64)
-
-
 def _edges(values: np.ndarray, log: bool, bins: int) -> np.ndarray:
     """Return bin edges around positive values."""
     if len(values) == 0:
@@ -404,13 +246,3 @@ def _count_axis(ax: Axes) -> None:
 def _root(x: np.ndarray) -> np.ndarray:
     """Return the square root, 0 below 0: matplotlib probes outside the data."""
     return np.asarray(np.sqrt(np.maximum(x, 0)))
-
-
-def _line(
-    ax: Axes, values: np.ndarray, result: Attribution, colour: str, label: str
-) -> None:
-    """Draw resolved eigenvalues of a part of the whole by rank."""
-    rank = np.arange(1, len(values) + 1)[values > result.radius]
-    ax.plot(
-        rank, values[values > result.radius], "-", color=colour, lw=1.2, label=label
-    )

@@ -11,6 +11,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from refspec import backend
+from refspec.attribution import Attribution
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -19,6 +24,7 @@ __all__ = [
     "COLOURS",
     "MARKERS",
     "NAMES",
+    "attributed_values",
     "axes_or_new",
     "figure",
     "legend",
@@ -26,7 +32,7 @@ __all__ = [
     "whole_ranks",
 ]
 
-#: Kinds of eigenvalue, levels in the order of stacks, and the matrices that stand beside them.
+#: Kinds of eigenvalue, levels in the order of stacks, matrices that stand beside them.
 COLOURS = {
     "outlier": "#D55E00",
     "bump": "#E69F00",
@@ -141,6 +147,12 @@ def whole_ranks(ax: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def attributed_values(result: Attribution) -> np.ndarray:
+    """Return the attributed eigenvalues on the host, double precision."""
+    values = backend.to_host(result.spectrum.values)[: len(result.kinds)]
+    return np.asarray(values, dtype=np.float64)
 
 
 def save(made: Figure, path: str | Path) -> Path:

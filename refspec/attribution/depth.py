@@ -1,0 +1,156 @@
+"""How clear the class structure is, layer by layer: separation, orthogonality, cosine.
+
+Three numbers a layer, for its features or its errors, to be drawn against depth.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from refspec import backend, curvature
+from refspec.attribution.means import Means, class_means
+from refspec.attribution.shares import eigenbasis, knockout
+from refspec.classes import Snapshot
+from refspec.coordinates import coordinates
+from refspec.curvature import SecondMoment
+from refspec.rounding import Bounded
+
+__all__ = ["Clarity", "class_clarity", "depth_profile"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clarity:
+    """How clear the class structure of some vectors is.
+
+    Parameters
+    ----------
+    separation : Bounded
+        lambda_m(class) / lambda_1(within): above 1 all m class eigenvalues stand
+        above everything that varies within a class.
+    orthogonality : Bounded
+        lambda_2(class) / lambda_m(class): 1 if the class means, weighted by their
+        masses, are orthogonal and equally long.
+    cosine : float
+        Mean |cos| between centred class means, nan if they all coincide.
+        Equiangular means have 1 / (C - 1).
+    index : int
+        m: min(C, d), less one if that eigenvalue is not resolved from zero, as in the
+        last layer, whose errors add to zero.
+
+    Notes
+    -----
+    Class is the second moment of the class means (features: with their global mean).
+    A ratio whose denominator is not resolved from zero has radius inf.
+    """
+
+    separation: Bounded
+    orthogonality: Bounded
+    cosine: float
+    index: int
+
+
+def class_clarity(moment: SecondMoment) -> Clarity:
+    """Measure how clear the class structure of a second moment's vectors is.
+
+    Parameters
+    ----------
+    moment : SecondMoment
+        Of features, errors or gradients.
+
+    Returns
+    -------
+    Clarity
+        Ratios with the radius that their eigenvalues' radii give.
+
+    Notes
+    -----
+    Papyan (2020), Figures 7 to 10. Cost: one eigenproblem.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> s = refspec.datasets.digits_mlp()
+    >>> found = class_clarity(refspec.curvature.errors(s, "fc3"))
+    >>> found.index
+    9
+    """
+    at = coordinates(moment)
+    basis, C = eigenbasis(at), at.means.shape[0]
+    means = {"global_mean", "between_class"} & set(basis.rows)
+    others = [n for n in (*basis.rows, basis.within) if n not in means]
+    solved, radius = knockout(basis, others)
+    classes = backend.to_host(solved)
+    inner, inner_radius = knockout(basis, list(basis.rows))
+    within = max(0.0, float(backend.to_host(inner)[0]))
+    m = min(C, moment.shape[1], len(classes))
+    if m > 1 and classes[m - 1] <= radius:
+        m -= 1
+    last = max(0.0, float(classes[m - 1]))
+    second = max(0.0, float(classes[min(1, len(classes) - 1)]))
+    return Clarity(
+        _ratio(last, radius, within, inner_radius),
+        _ratio(second, radius, last, radius),
+        mean_cosine(class_means(at)),
+        m,
+    )
+
+
+def depth_profile(snapshot: Snapshot, of: str = "features") -> dict[str, Clarity]:
+    """Measure every layer's class structure, from the input to the output.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        N samples, C classes.
+    of : {"features", "errors"}
+        What enters each layer, or what comes back to it.
+
+    Returns
+    -------
+    dict of str to Clarity
+        By layer.
+
+    Raises
+    ------
+    ValueError
+        If `of` is something else.
+
+    Notes
+    -----
+    Papyan (2020), Figures 7 to 10: features become clearer with depth, errors towards
+    the output.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> list(depth_profile(refspec.datasets.digits_mlp()))
+    ['fc1', 'fc2', 'fc3']
+    """
+    if of not in ("features", "errors"):
+        raise ValueError(f"of must be 'features' or 'errors', got {of!r}; choose one")
+    build = curvature.features if of == "features" else curvature.errors
+    return {x.name: class_clarity(build(snapshot, x.name)) for x in snapshot.layers}
+
+
+def mean_cosine(means: Means) -> float:
+    """Return the mean |cos| over pairs of class means, centred at their mean."""
+    total = float(means.class_mass.sum())
+    if total == 0:
+        return math.nan
+    centre = means.class_mass @ means.classes / total
+    x = (means.classes - centre)[means.class_mass > 0]
+    length = np.linalg.norm(x, axis=1)
+    x = x[length > 0] / length[length > 0, None]
+    pairs = np.abs(x @ x.T)[np.triu_indices(len(x), 1)]
+    return float(pairs.mean()) if len(pairs) else math.nan
+
+
+def _ratio(a: float, a_radius: float, b: float, b_radius: float) -> Bounded:
+    """Return a / b with the radius that those of a and b give."""
+    if b <= b_radius:
+        return Bounded(a / b if b > 0 else math.inf, math.inf)
+    value = a / b
+    return Bounded(value, (a_radius + value * b_radius) / (b - b_radius))

@@ -1,0 +1,178 @@
+"""Class and cross-class means as points: their distances, and a map of them.
+
+The points are in the fewest coordinates, which are orthonormal, so that distances and
+angles are those between vectors of all parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from refspec import backend
+from refspec.coordinates import Coordinates, coordinates
+from refspec.curvature import SecondMoment
+
+__all__ = ["Means", "class_means", "classical_scaling", "distances"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Means:
+    """Class means and cross-class means; arrays on the host.
+
+    Parameters
+    ----------
+    classes : ndarray, shape (C, r)
+        v_c, over the cross classes c' != c (features: h_c); zero without mass.
+    class_mass : ndarray, shape (C,)
+        Weight of each.
+    cells : ndarray, shape (C, K, r)
+        v_{c,c'}; zero without mass.
+    cell_mass : ndarray, shape (C, K)
+        Weight of each.
+
+    Notes
+    -----
+    Theory: L1.
+    """
+
+    classes: np.ndarray
+    class_mass: np.ndarray
+    cells: np.ndarray
+    cell_mass: np.ndarray
+
+
+def class_means(moment: SecondMoment | Coordinates) -> Means:
+    """Return the class means and cross-class means of a second moment's vectors.
+
+    Parameters
+    ----------
+    moment : SecondMoment or Coordinates
+        Of features (K = 1), errors or gradients (K = C).
+
+    Returns
+    -------
+    Means
+        In r orthonormal coordinates.
+
+    Notes
+    -----
+    Theory: L1. In errors and gradients class means leave c' = c out.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> s = refspec.datasets.digits_mlp()
+    >>> class_means(refspec.curvature.features(s, "fc2")).classes.shape
+    (10, 33)
+    """
+    at = moment if isinstance(moment, Coordinates) else coordinates(moment)
+    sums, norms = backend.to_host(at.means), backend.to_host(at.norms)
+    C, K = norms.shape
+    mass = norms**2
+    cells = sums / np.where(norms > 0, norms, 1)[:, :, None]
+    off = mass if K == 1 else mass * (1 - np.eye(C))
+    total = off.sum(axis=1)
+    part = off / np.where(total > 0, total, 1)[:, None]
+    return Means((part[:, :, None] * cells).sum(axis=1), total, cells, mass)
+
+
+def distances(
+    means: Means, classes: Sequence[int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return Euclidean distances between all class means and cross-class means.
+
+    Parameters
+    ----------
+    means : Means
+        Of C classes.
+    classes : sequence of int, optional
+        Only means and cross classes of these; all by default.
+
+    Returns
+    -------
+    matrix : ndarray, shape (M, M)
+        Distances, not their squares.
+    points : ndarray of int, shape (M, 2)
+        What each row is: (c, -1) the mean of class c, (c, c') a cross-class mean.
+        Means without mass are left out. Features have class means only.
+
+    Raises
+    ------
+    ValueError
+        If a class is not in 0..C-1.
+
+    Notes
+    -----
+    Papyan (2019), Figures 3 to 5. Cost M^2 r.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> s = refspec.datasets.digits_mlp()
+    >>> found = class_means(refspec.curvature.errors(s, "fc2"))
+    >>> distances(found, [0, 1, 2])[0].shape
+    (12, 12)
+    """
+    C, K = means.cell_mass.shape
+    chosen = list(range(C)) if classes is None else list(classes)
+    if not chosen or not set(chosen) <= set(range(C)):
+        raise ValueError(
+            f"classes must be some of 0..C-1 = 0..{C - 1}, got {chosen}; name classes "
+            "of this network"
+        )
+    points = [(c, -1) for c in chosen if means.class_mass[c] > 0]
+    rows = [means.classes[c] for c, _ in points]
+    if K > 1:
+        cells = [(c, k) for c in chosen for k in chosen if means.cell_mass[c, k] > 0]
+        rows += [means.cells[pair] for pair in cells]
+        points += cells
+    x = np.stack(rows)
+    x = x - x.mean(axis=0)
+    gram = x @ x.T
+    square = np.diag(gram)[:, None] + np.diag(gram) - 2 * gram
+    np.fill_diagonal(square, 0)
+    return np.sqrt(np.maximum(square, 0)), np.asarray(points)
+
+
+def classical_scaling(matrix: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return points of the plane whose distances come closest to the given ones.
+
+    Parameters
+    ----------
+    matrix : ndarray, shape (M, M)
+        Distances.
+
+    Returns
+    -------
+    points : ndarray, shape (M, 2)
+        Centred. The sign of each axis makes its largest coordinate positive.
+    kept : float
+        Part of the total squared distance that the plane keeps, in [0, 1].
+
+    Notes
+    -----
+    Torgerson's scaling: the two leading eigenvectors of the doubly centred squares.
+    It is exact if the points lie in a plane. Cost M^3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> points, kept = classical_scaling(np.asarray([[0.0, 2.0], [2.0, 0.0]]))
+    >>> float(np.ptp(points[:, 0])), kept
+    (2.0, 1.0)
+    """
+    M = len(matrix)
+    centring = np.eye(M) - 1 / M
+    B = -centring @ (matrix**2) @ centring / 2
+    values, vectors = np.linalg.eigh((B + B.T) / 2)
+    values = np.maximum(values[::-1], 0)
+    points = np.zeros((M, 2))
+    k = min(2, M)
+    points[:, :k] = vectors[:, ::-1][:, :k] * np.sqrt(values[:k])
+    top = points[np.argmax(np.abs(points), axis=0), range(2)]
+    total = float(values.sum())
+    kept = float(values[:k].sum()) / total if total > 0 else 1.0
+    return points * np.where(top < 0, -1, 1), kept
