@@ -32,7 +32,7 @@ class Clarity:
         above everything that varies within a class.
     orthogonality : Bounded
         lambda_2(class) / lambda_m(class): 1 if the class means, weighted by their
-        masses, are orthogonal and equally long.
+        masses, are orthogonal and equally long (or if m = 1).
     cosine : float
         Mean |cos| between centred class means, nan if they all coincide.
         Equiangular means have 1 / (C - 1).
@@ -89,7 +89,7 @@ def class_clarity(moment: SecondMoment) -> Clarity:
     if m > 1 and classes[m - 1] <= radius:
         m -= 1
     last = max(0.0, float(classes[m - 1]))
-    second = max(0.0, float(classes[min(1, len(classes) - 1)]))
+    second = max(0.0, float(classes[min(2, m) - 1]))
     return Clarity(
         _ratio(last, radius, within, inner_radius),
         _ratio(second, radius, last, radius),

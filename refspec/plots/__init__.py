@@ -4,6 +4,13 @@ Functions take the library's types and an Axes, a new figure's if none, and retu
 Axes: draw several into your own figure, change what you like, `save` the rest.
 """
 
+from refspec.plots.margins import verdicts as verdicts
+from refspec.plots.matrices import approximations as approximations
+from refspec.plots.matrices import hessian as hessian
+from refspec.plots.matrices import hessian_parts as hessian_parts
+from refspec.plots.means import distance_matrix as distance_matrix
+from refspec.plots.means import means_map as means_map
+from refspec.plots.profiles import depth as depth
 from refspec.plots.ranks import sandwich as sandwich
 from refspec.plots.ranks import scree as scree
 from refspec.plots.ranks import shares as shares
@@ -18,14 +25,21 @@ from refspec.plots.style import save as save
 
 __all__ = [
     "COLOURS",
+    "approximations",
     "attribution",
+    "depth",
+    "distance_matrix",
     "figure",
+    "hessian",
+    "hessian_parts",
     "knockout",
     "knockouts",
+    "means_map",
     "sandwich",
     "save",
     "save_spectrum",
     "scree",
     "shares",
     "spectrum",
+    "verdicts",
 ]

@@ -70,7 +70,9 @@ def scree(
         cells = result.knockouts["within_cross_class"][:top]
         label = "class + cross-class means"
         _line(ax, cells, result, COLOURS["between_cross_class"], label)
-    ax.set(xscale="log", yscale="log", xlabel="rank k", ylabel="eigenvalue")
+    ax.set(xscale="log", xlabel="rank k", ylabel="eigenvalue")
+    if seen.any():  # a logarithmic axis needs something positive
+        ax.set_yscale("log")
     ax.set_xlim(0.8, max(2, len(values)) * 1.25)
     legend(ax)
     return ax
@@ -114,8 +116,10 @@ def sandwich(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> A
         if mine.any():
             style: dict[str, Any] = {"ms": 5, "color": COLOURS[kind], "label": kind}
             ax.plot(rank[mine], values[mine], MARKERS[kind], **style)
-    ax.set(yscale="log", xlabel="rank k", ylabel="eigenvalue")
-    ax.set_ylim(bottom=floor)
+    ax.set(xlabel="rank k", ylabel="eigenvalue")
+    if floor > 0:
+        ax.set_yscale("log")
+        ax.set_ylim(bottom=floor)
     whole_ranks(ax)
     legend(ax)
     return ax

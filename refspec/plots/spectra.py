@@ -14,6 +14,7 @@ from refspec.plots.style import (
     NAMES,
     attributed_values,
     axes_or_new,
+    count_axis,
     figure,
     legend,
     save,
@@ -76,7 +77,7 @@ def spectrum(
         }
         ax.bar(edges[:-1], height, np.diff(edges), bottom, **style)
         below = above
-    _count_axis(ax)
+    count_axis(ax)
     ax.set(xscale="log" if log else "linear", xlabel="eigenvalue")
     legend(ax)
     return ax
@@ -127,7 +128,7 @@ def knockout(
     ax.hist(rest[rest > result.radius], edges, color=_STAYS, label="what stays")
     style: dict[str, Any] = {"histtype": "step", "color": COLOURS[level], "lw": 1.3}
     ax.hist(values[values > result.radius], edges, label="the whole", **style)
-    _count_axis(ax)
+    count_axis(ax)
     ax.set(xscale="log", xlabel="eigenvalue", title=f"minus {NAMES[level]}")
     return ax
 
@@ -229,20 +230,3 @@ def _edges(values: np.ndarray, log: bool, bins: int) -> np.ndarray:
     if log:
         return np.geomspace(float(values.min()) / 1.1, top * 1.1, bins + 1)
     return np.linspace(0, top * 1.02, bins + 1)
-
-
-def _count_axis(ax: Axes) -> None:
-    """Put counts on a square-root scale."""
-    ax.set_yscale("function", functions=(_root, np.square))
-    ax.set_ylim(bottom=0)
-    highest = ax.get_ylim()[1]
-    steps = [0, 1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10**4, 10**5, 10**6]
-    ticks = [t for t in steps if t <= highest]
-    kept = [t for t in ticks if t in (0, ticks[-1]) or t**0.5 * 8 > highest**0.5]
-    ax.set_yticks(kept, [str(t) for t in kept])
-    ax.set_ylabel("eigenvalues per bin")
-
-
-def _root(x: np.ndarray) -> np.ndarray:
-    """Return the square root, 0 below 0: matplotlib probes outside the data."""
-    return np.asarray(np.sqrt(np.maximum(x, 0)))

@@ -26,6 +26,7 @@ __all__ = [
     "NAMES",
     "attributed_values",
     "axes_or_new",
+    "count_axis",
     "figure",
     "legend",
     "save",
@@ -155,6 +156,18 @@ def attributed_values(result: Attribution) -> np.ndarray:
     return np.asarray(values, dtype=np.float64)
 
 
+def count_axis(ax: Axes) -> None:
+    """Put counts on a square-root scale."""
+    ax.set_yscale("function", functions=(_root, np.square))
+    ax.set_ylim(bottom=0)
+    highest = ax.get_ylim()[1]
+    steps = [0, 1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10**4, 10**5, 10**6]
+    ticks = [t for t in steps if t <= highest]
+    kept = [t for t in ticks if t in (0, ticks[-1]) or t**0.5 * 8 > highest**0.5]
+    ax.set_yticks(kept, [str(t) for t in kept])
+    ax.set_ylabel("eigenvalues per bin")
+
+
 def save(made: Figure, path: str | Path) -> Path:
     """Write a figure whole or not at all.
 
@@ -192,3 +205,8 @@ def save(made: Figure, path: str | Path) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+def _root(x: np.ndarray) -> np.ndarray:
+    """Return the square root, 0 below 0: matplotlib probes outside the data."""
+    return np.asarray(np.sqrt(np.maximum(x, 0)))

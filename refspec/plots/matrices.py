@@ -1,0 +1,190 @@
+"""Pictures of one matrix beside others: Fisher and KFAC, Hessian and Fisher."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from refspec.attribution import HessianAttribution
+from refspec.kronecker.comparison import Comparison
+from refspec.plots.style import (
+    COLOURS,
+    MARKERS,
+    NAMES,
+    axes_or_new,
+    count_axis,
+    legend,
+    whole_ranks,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["approximations", "hessian", "hessian_parts"]
+
+_SIGNS: dict[str, dict[str, Any]] = {
+    "kfac": {"marker": "v", "ls": ":"},
+    "ekfac": {"marker": "s", "ls": "--"},
+    "cfac": {"marker": "D", "ls": "-"},
+}
+
+
+def approximations(result: Comparison, ax: Axes | None = None) -> Axes:
+    """Draw the top eigenvalues of a layer's Fisher, KFAC, EKFAC and CFAC by rank.
+
+    Parameters
+    ----------
+    result : Comparison
+        From `refspec.kronecker.compare`.
+    ax : Axes, optional
+        A new figure's by default.
+
+    Returns
+    -------
+    Axes
+        With the root mean square error of log10 eigenvalues in the legend. Papyan
+        (2020), Figures 11 and 12.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> from refspec.kronecker.comparison import compare
+    >>> found = compare(refspec.datasets.digits_mlp(), "fc3")
+    >>> approximations(found).get_yscale()
+    'log'
+    """
+    ax = axes_or_new(ax)
+    rank = np.arange(1, len(result.fisher) + 1)
+    ax.plot(rank, result.fisher, "o-", color="0.35", ms=4, lw=1, label="Fisher")
+    for name, values in result.eigenvalues.items():
+        seen = values > result.radius
+        label = f"{NAMES[name]}, off by {result.log10_error[name]:.2g} decades"
+        style = {"color": COLOURS[name], "ms": 3.5, "lw": 1, "alpha": 0.9}
+        ax.plot(rank[seen], values[seen], label=label, **{**style, **_SIGNS[name]})
+    ax.set(xscale="log", yscale="log", xlabel="rank k", ylabel="eigenvalue")
+    legend(ax)
+    return ax
+
+
+def hessian(
+    result: HessianAttribution, ax: Axes | None = None, *, bins: int = 60
+) -> Axes:
+    """Draw the spectra of the Hessian, of the Fisher and of E, on a signed log axis.
+
+    Parameters
+    ----------
+    result : HessianAttribution
+        From `refspec.attribution.attribute_hessian`.
+    ax : Axes, optional
+        A new figure's by default.
+    bins : int
+        How many.
+
+    Returns
+    -------
+    Axes
+        Hessian = Fisher + E; Papyan (2018), Figures 1 to 3. The axis is linear between
+        a millionth of the largest eigenvalue (or the radius) and its negative.
+
+    Examples
+    --------
+    >>> import refspec.hessian
+    >>> from refspec import models
+    >>> s = refspec.datasets.digits_mlp()
+    >>> net = models.from_section(s.model)
+    >>> H = refspec.hessian.hessian(net, s.model.inputs, s.labels, layers=["fc3"])
+    >>> G = refspec.curvature.fisher(s, ["fc3"])
+    >>> hessian(refspec.attribution.attribute_hessian(H, G)).get_xscale()
+    'symlog'
+    """
+    ax = axes_or_new(ax)
+    every = np.concatenate([result.values, result.fisher, result.residual])
+    top = float(np.abs(every).max()) or 1.0
+    linear = max(result.radius, top * 1e-6)
+    edges = _signed_edges(float(every.min()), float(every.max()), linear, bins)
+    kinds = (
+        ("Hessian", result.values, {"color": "0.55", "histtype": "stepfilled"}),
+        ("Fisher", result.fisher, {"color": COLOURS["outlier"], "ls": "-"}),
+        ("residual E", result.residual, {"color": COLOURS["residual"], "ls": "--"}),
+    )
+    for label, values, style in kinds:
+        chosen: dict[str, Any] = {
+            "histtype": "step",
+            "lw": 1.4,
+            "label": label,
+            **style,
+        }
+        chosen["alpha"] = 0.5 if label == "Hessian" else 1
+        ax.hist(np.asarray(values, np.float64), edges, **chosen)
+    count_axis(ax)
+    ax.set_xscale("symlog", linthresh=linear, linscale=0.6)
+    decades = np.arange(np.ceil(np.log10(linear)) + 1, np.floor(np.log10(top)) + 1, 2)
+    ticks = [0.0, *(10.0**decades)]
+    if every.min() < -linear:
+        ticks = [*(-(10.0 ** decades[::-1])), *ticks]
+    ax.set_xticks([t for t in ticks if edges[0] <= t <= edges[-1]])
+    ax.set_xlabel("eigenvalue (linear around 0)")
+    legend(ax, ncols=3)
+    return ax
+
+
+def hessian_parts(
+    result: HessianAttribution, ax: Axes | None = None, *, top: int = 20
+) -> Axes:
+    """Draw what every level of the Fisher, and E, contribute to the top eigenvalues.
+
+    Parameters
+    ----------
+    result : HessianAttribution
+        From `refspec.attribution.attribute_hessian`.
+    ax : Axes, optional
+        A new figure's by default.
+    top : int
+        How many.
+
+    Returns
+    -------
+    Axes
+        Stacked bars; what is negative hangs below zero, the marks are the eigenvalues.
+
+    Examples
+    --------
+    >>> import refspec.hessian
+    >>> from refspec import models
+    >>> s = refspec.datasets.digits_mlp()
+    >>> net = models.from_section(s.model)
+    >>> H = refspec.hessian.hessian(net, s.model.inputs, s.labels, layers=["fc3"])
+    >>> G = refspec.curvature.fisher(s, ["fc3"])
+    >>> found = refspec.attribution.attribute_hessian(H, G)
+    >>> hessian_parts(found).get_ylabel()
+    'contribution to the eigenvalue'
+    """
+    ax, values = axes_or_new(ax), result.values[:top]
+    rank = np.arange(1, len(values) + 1)
+    up, down = np.zeros(len(values)), np.zeros(len(values))
+    for name in (n for n in COLOURS if n in result.parts):
+        part = result.parts[name][:top]
+        bottom = np.where(part >= 0, up, down)
+        ax.bar(rank, part, 0.9, bottom, color=COLOURS[name], label=NAMES[name])
+        up, down = up + np.maximum(part, 0), down + np.minimum(part, 0)
+    for kind, marker in MARKERS.items():
+        mine = np.asarray(result.kinds)[:top] == kind
+        style: dict[str, Any] = {"ms": 6, "color": "0.2", "mec": "white"}
+        ax.plot(rank[mine], values[mine], marker, **style)
+    ax.axhline(0, color="0.4", lw=0.8)
+    whole_ranks(ax)
+    ax.set(xlabel="rank k", ylabel="contribution to the eigenvalue")
+    legend(ax)
+    return ax
+
+
+def _signed_edges(low: float, high: float, linear: float, bins: int) -> list[float]:
+    """Return bin edges that are even on a symmetric logarithmic axis."""
+
+    def bend(x: np.ndarray) -> np.ndarray:
+        return np.asarray(np.sign(x) * np.log1p(np.abs(x) / linear))
+
+    ends = bend(np.asarray([min(low, -linear), max(high, linear)]) * 1.1)
+    even = np.linspace(ends[0], ends[1], bins + 1)
+    return [float(x) for x in np.sign(even) * np.expm1(np.abs(even)) * linear]

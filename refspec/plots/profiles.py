@@ -1,0 +1,96 @@
+"""Pictures against depth: how clear the class structure is, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from refspec.attribution import Clarity
+from refspec.plots.style import axes_or_new, legend
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["depth"]
+
+_LABELS = {
+    "separation": "separation  $\\lambda_m$(class) / $\\lambda_1$(within)",
+    "orthogonality": "$\\lambda_2$ / $\\lambda_m$ of the class means",
+    "cosine": "mean |cos| of centred class means",
+}
+_STYLES: dict[str, dict[str, Any]] = {
+    "features": {"color": "#0072B2", "marker": "o"},
+    "errors": {"color": "#D55E00", "marker": "^", "ls": "--"},
+}
+
+
+def depth(
+    profiles: Mapping[str, Mapping[str, Clarity]],
+    quantity: str = "separation",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw one number of the class structure against the layers.
+
+    Parameters
+    ----------
+    profiles : mapping of str to (mapping of str to Clarity)
+        ``{"features": depth_profile(s), "errors": depth_profile(s, "errors")}``, or
+        one of the two.
+    quantity : {"separation", "orthogonality", "cosine"}
+        Which.
+    ax : Axes, optional
+        A new figure's by default.
+
+    Returns
+    -------
+    Axes
+        Ratios on a logarithmic axis. Those that are not resolved from zero are left
+        out.
+
+    Raises
+    ------
+    ValueError
+        If the quantity is unknown.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> found = refspec.attribution.depth_profile(refspec.datasets.digits_mlp())
+    >>> depth({"features": found}).get_yscale()
+    'log'
+    """
+    if quantity not in _LABELS:
+        raise ValueError(
+            f"quantity must be one of {sorted(_LABELS)}, got {quantity!r}; choose one"
+        )
+    ax, names = (
+        axes_or_new(ax),
+        list(dict.fromkeys(n for p in profiles.values() for n in p)),
+    )
+    for of, profile in profiles.items():
+        at, found = [], []
+        for name, clarity in profile.items():
+            x = getattr(clarity, quantity)
+            resolved = quantity == "cosine" or np.isfinite(x.radius)
+            value = x if quantity == "cosine" else x.value
+            if resolved and np.isfinite(value) and value >= 0:
+                at.append(names.index(name))
+                found.append(value)
+        ax.plot(at, found, label=of, **_STYLES.get(of, {"marker": "s"}))
+    if quantity == "cosine":
+        ax.set_ylim(0, 1)
+    else:
+        ax.set_yscale("log")
+        ax.axhline(1, color="0.6", lw=0.8, ls=":")
+    step = max(1, len(names) // 12)
+    rotation = 0 if max(map(len, names)) * len(names) < 40 else 40
+    options: dict[str, Any] = {"rotation": rotation} | (
+        {"ha": "right"} if rotation else {}
+    )
+    ax.set_xticks(range(0, len(names), step), names[::step], **options)
+    ax.set_xlim(-0.3, len(names) - 0.7)
+    ax.set(xlabel="layer, input to output", ylabel=_LABELS[quantity])
+    legend(ax)
+    return ax
