@@ -1,0 +1,124 @@
+"""Strategies for symmetric matrices whose spectrum is prescribed, and certified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import strategies as st
+
+from refspec import rounding
+from refspec.backend import Array, Namespace
+from refspec.strategies import laws
+
+__all__ = ["KINDS", "Prescribed", "symmetric_matrices"]
+
+#: What a spectrum can look like.
+KINDS = ("plain", "clustered", "graded", "deficient")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prescribed:
+    """A symmetric matrix and what is known of its eigenvalues.
+
+    Parameters
+    ----------
+    matrix : Array, shape (n, n)
+        Symmetric to the bit.
+    values : ndarray, shape (n,)
+        Prescribed, descending, on the host in float64.
+    radius : float
+        Every eigenvalue of the stored matrix lies within this of the value prescribed.
+    kind : str
+        One of `KINDS`.
+    """
+
+    matrix: Array
+    values: np.ndarray
+    radius: float
+    kind: str
+
+
+@st.composite
+def symmetric_matrices(
+    draw: st.DrawFn,
+    *,
+    kinds: tuple[str, ...] = KINDS,
+    positive: bool | None = None,
+    min_side: int = 1,
+    max_side: int = 8,
+    dtype: str = "float64",
+    xp: Namespace | None = None,
+) -> Prescribed:
+    """Draw Q diag(values) Q' with an orthogonal Q.
+
+    Parameters
+    ----------
+    kinds : tuple of str
+        ``plain``: whole numbers up to 9. ``clustered``: whole numbers, some repeated,
+        apart by a few roundings or not at all. ``graded``: powers of two over the whole
+        precision and beyond, condition up to 2**80. ``deficient``: zero, in part or
+        altogether.
+    positive : bool, optional
+        Positive semidefinite only, if True; values of both signs are allowed if not.
+    min_side, max_side : int
+        n lies in this range.
+    dtype, xp
+        Of the matrix; the radius counts the rounding to float32.
+
+    Returns
+    -------
+    strategy of Prescribed
+        Q is the identity or uniformly random. Shrinks to the matrix (0).
+
+    Raises
+    ------
+    ValueError
+        If a kind is unknown or the range of sides empty.
+
+    Notes
+    -----
+    Theory: B5. The radius is that of an approximate eigensystem (Q, values) of the
+    stored matrix, rounding included, whatever the errors made in forming it.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> found = find(symmetric_matrices(), lambda x: x.values[0] > 0)
+    >>> found.matrix.tolist(), found.values.tolist()
+    ([[1.0]], [1.0])
+    """
+    laws.expect_range("side n", min_side, max_side, 1)
+    unknown = sorted(set(kinds) - set(KINDS))
+    if unknown or not kinds:
+        raise ValueError(
+            f"kinds must be some of {KINDS}, got {list(kinds)}; choose from these"
+        )
+    n = draw(st.integers(min_side, max_side))
+    kind = draw(st.sampled_from([k for k in KINDS if k in kinds]))
+    turned, Q = draw(st.booleans()), np.eye(n)
+    if turned:
+        rng = np.random.default_rng(draw(laws.seeds))
+        Q = np.linalg.qr(rng.standard_normal((n, n)))[0]
+    values = _values(draw, kind, n)
+    if positive:
+        values = np.abs(values)
+    values = -np.sort(-values)
+    A = (Q * values) @ Q.T
+    A = ((A + A.T) / 2).astype(dtype).astype(np.float64)
+    radius = rounding.residual_radius(A, Q, values)
+    return Prescribed(laws.convert(A, dtype, xp), values, radius, kind)
+
+
+def _values(draw: st.DrawFn, kind: str, n: int) -> np.ndarray:
+    """Draw the eigenvalues of a kind, in any order."""
+    if kind == "graded":
+        sign = laws.choices(draw, [1, -1], n)
+        return np.asarray(sign * 2.0 ** -laws.choices(draw, range(81), n))
+    if kind == "clustered":  # few distinct values, off by a few units in the last place
+        cluster = laws.choices(draw, [1, 2], n)
+        return np.asarray(cluster * (1 + 2.0**-52 * laws.choices(draw, range(5), n)))
+    values = laws.choices(draw, laws.WHOLE, n)
+    if kind == "deficient":
+        return np.asarray(values * laws.choices(draw, [0, 1], n))
+    return values

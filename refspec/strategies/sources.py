@@ -1,0 +1,270 @@
+"""Strategies for where snapshots come from: small networks and planted worlds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from hypothesis import strategies as st
+
+from refspec import models, synthetic
+from refspec.backend import Array, Namespace
+from refspec.classes import Snapshot
+from refspec.models import Network
+from refspec.models.operations import ACTIVATIONS
+from refspec.strategies import laws
+from refspec.synthetic import World, geometry
+from refspec.synthetic.covariances import LAWS
+from refspec.synthetic.hierarchy import Hierarchy, Plan
+
+__all__ = ["LabelledNetwork", "labelled_networks", "networks", "worlds"]
+
+
+class LabelledNetwork(NamedTuple):
+    """A network with inputs X (N, ...) and sorted labels (N,), every class present."""
+
+    network: Network
+    inputs: Array
+    labels: np.ndarray
+
+    def snapshot(self) -> Snapshot:
+        """Return the network seen through its samples, with its model section."""
+        return models.snapshot(self.network, self.inputs, self.labels)
+
+
+@st.composite
+def networks(
+    draw: st.DrawFn,
+    *,
+    classes: int | None = None,
+    convolutions: bool | None = None,
+    smooth: bool = False,
+    bias: bool | None = None,
+    max_layers: int = 3,
+    max_width: int = 4,
+    dtype: str = "float64",
+    xp: Namespace | None = None,
+) -> Network:
+    """Draw an untrained network of refspec.models.
+
+    Parameters
+    ----------
+    classes : int, optional
+        C logits; 2 to 4 if not given.
+    convolutions : bool, optional
+        A CNN on images (1 or 2, 4, 4), or a multilayer perceptron; either if not given.
+    smooth : bool
+        Only activations with a continuous second derivative, where finite differences
+        and bounds on the Hessian hold everywhere; relu too otherwise.
+    bias : bool, optional
+        Whether layers have biases; any mixture of layers if not given.
+    max_layers, max_width : int
+        Linear maps, and inputs or channels of each.
+    dtype, xp
+        Of the parameters.
+
+    Returns
+    -------
+    strategy of Network
+        Weights are Gaussian of a drawn scale, from nearly linear to saturated. Shrinks
+        to softmax regression on one input.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> network = find(networks(), lambda x: len(x.operations) > 1)
+    >>> [x["op"] for x in network.operations]
+    ['linear', 'identity', 'linear']
+    """
+    laws.expect_range("number of layers", 1, max_layers, 1)
+    laws.expect_range("width", 1, max_width, 1)
+    C = draw(st.integers(2, 4)) if classes is None else classes
+    laws.expect_range("classes C", 2, C, 2)
+    wide = st.integers(1, max_width)
+    kinds = sorted(set(ACTIVATIONS) - {"identity", "relu"})
+    kind = draw(st.sampled_from(["identity", *["relu"] * (not smooth), *kinds]))
+    rng = np.random.default_rng(draw(laws.seeds))
+    gain = 2.0 ** draw(st.integers(-2, 2))
+    image = draw(st.booleans()) if convolutions is None else convolutions
+    hidden = draw(st.lists(wide, min_size=int(image), max_size=max_layers - 1 + image))
+    if image:
+        network = models.cnn(
+            (draw(st.integers(1, 2)), 4, 4),
+            hidden[:2],
+            C,
+            activation=kind,
+            kernel=draw(st.integers(1, 3)),
+            stride=1,
+            pool=draw(st.integers(1, 2)),
+            rng=rng,
+        )
+    else:
+        network = models.mlp([draw(wide), *hidden, C], kind, rng=rng)
+    operations: list[Mapping[str, Any]] = []
+    parameters: dict[str, np.ndarray] = {}
+    for operation in network.operations:
+        if "weight" in operation:
+            key = operation["weight"]
+            parameters[key] = gain * network.parameters[key]
+            if draw(st.booleans()) if bias is None else bias:
+                size = network.parameters[key].shape[0]
+                parameters[operation["bias"]] = gain * rng.standard_normal(size)
+            else:
+                operation = dict(operation) | {"bias": None}
+        operations.append(operation)
+    made = {k: laws.convert(v, dtype, xp) for k, v in parameters.items()}
+    return Network(operations, made)
+
+
+@st.composite
+def labelled_networks(
+    draw: st.DrawFn,
+    *,
+    sizes: Sequence[int] | st.SearchStrategy[tuple[int, ...]] | None = None,
+    convolutions: bool | None = None,
+    smooth: bool = False,
+    bias: bool | None = None,
+    max_layers: int = 3,
+    max_width: int = 4,
+    dtype: str = "float64",
+    xp: Namespace | None = None,
+) -> LabelledNetwork:
+    """Draw a network of refspec.models with data for it.
+
+    Parameters
+    ----------
+    sizes : sequence of int, or strategy, optional
+        Samples of each class; `class_sizes` if not given.
+    convolutions, smooth, bias, max_layers, max_width, dtype, xp
+        As in `networks`.
+
+    Returns
+    -------
+    strategy of LabelledNetwork
+        Inputs are whole numbers or Gaussian of any scale, so logits may be large.
+
+    Examples
+    --------
+    >>> from hypothesis import Phase, find, settings
+    >>> simplest = settings(phases=[Phase.generate])
+    >>> found = find(labelled_networks(), lambda x: True, settings=simplest)
+    >>> found.snapshot().probabilities.tolist()
+    [[0.5, 0.5], [0.5, 0.5]]
+    """
+    y = draw(laws.labels(sizes))
+    network = draw(
+        networks(
+            classes=int(y[-1]) + 1,
+            convolutions=convolutions,
+            smooth=smooth,
+            bias=bias,
+            max_layers=max_layers,
+            max_width=max_width,
+            dtype=dtype,
+            xp=xp,
+        )
+    )
+    first = network.operations[0]
+    width = int(network.parameters[first["weight"]].shape[1])
+    shape = (width, 4, 4) if first["op"] == "conv2d" else (width,)
+    X = laws.numbers(draw, (len(y), *shape), exact=False)
+    return LabelledNetwork(network, laws.convert(X, dtype, xp), y)
+
+
+@st.composite
+def worlds(
+    draw: st.DrawFn,
+    *,
+    sizes: Sequence[int] | st.SearchStrategy[tuple[int, ...]] | None = None,
+    max_layers: int = 2,
+    max_dimension: int = 4,
+    score_consistent: bool | None = None,
+    dtype: str = "float64",
+    xp: Namespace | None = None,
+) -> World:
+    """Draw a planted world: a snapshot and the law it came from.
+
+    Parameters
+    ----------
+    sizes : sequence of int, or strategy, optional
+        Samples of each class; `class_sizes` if not given.
+    max_layers, max_dimension : int
+        Layers, and dimension of features and of errors, which may be below C.
+    score_consistent : bool, optional
+        Whether errors obey the score identity; either, layer by layer, if not given.
+    dtype, xp
+        Of the snapshot.
+
+    Returns
+    -------
+    strategy of World
+        Levels may be planted, random or absent, their means of any rank; noise may be
+        zero, anisotropic, heavy-tailed or coupled between features and errors;
+        probabilities run from chance to nearly certain, evenly confused or not.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> find(worlds(), lambda w: w.plans[0].coupling != 0).plans[0].features.dimension
+    1
+    """
+    laws.expect_range("number of layers", 1, max_layers, 1)
+    laws.expect_range("dimension d", 1, max_dimension, 1)
+    y = draw(laws.labels(sizes))
+    C, counts = int(y[-1]) + 1, np.bincount(y).tolist()
+    plans = [
+        _plan(draw, f"layer{k}", C, max_dimension, score_consistent)
+        for k in range(1, draw(st.integers(1, max_layers)) + 1)
+    ]
+    miss = draw(st.sampled_from([(C - 1) / C, 0.25, 2.0**-10, 2.0**-60]))
+    p: np.ndarray = geometry.confusion(C, miss)
+    if draw(st.booleans()):
+        p = draw(
+            laws.probabilities(len(y), C, labels=y, allow_tiny=False, allow_zero=False)
+        )
+    rng = np.random.default_rng(draw(laws.seeds))
+    return synthetic.planted(
+        plans, counts, rng=rng, probabilities=p, dtype=dtype, xp=xp
+    )
+
+
+def _plan(
+    draw: st.DrawFn, name: str, C: int, most: int, consistent: bool | None
+) -> Plan:
+    """Draw the law of one layer."""
+    features = _hierarchy(draw, C, most, 1) if draw(st.booleans()) else None
+    coupling = 0.0
+    if features is not None:
+        coupling = draw(st.sampled_from([0.0, 0.5, -0.5, 1.0, -1.0]))
+    score = draw(st.booleans()) if consistent is None else consistent
+    return Plan(name, _hierarchy(draw, C, most, C), features, coupling, score)
+
+
+def _hierarchy(draw: st.DrawFn, C: int, most: int, K: int) -> Hierarchy:
+    """Draw the law of one family of vectors; K = 1 has no cross classes."""
+    d = draw(st.integers(1, most))
+    law = draw(st.sampled_from(LAWS))
+    given: dict[str, Any] = {"law": law, "dof": 5.0 if law == "student" else None}
+    for level, shape in (("class", (C, d)), ("cross", (C, C, d))):
+        if level == "cross" and K == 1:
+            continue
+        kind = draw(st.sampled_from(["absent", "planted", "random"]))
+        if kind == "planted":
+            given[f"{level}_means"] = laws.numbers(draw, shape, exact=True)
+        elif kind == "random":
+            given[f"{level}_covariance"] = draw(_covariances(d))
+    if draw(st.booleans()):
+        given["global_mean"] = laws.numbers(draw, (d,), exact=True)
+    if draw(st.booleans()):
+        given["within"] = tuple(draw(_covariances(d)) for _ in range(C))
+    else:
+        given["within"] = draw(_covariances(d))
+    return Hierarchy(C, d, **given)
+
+
+def _covariances(d: int) -> st.SearchStrategy[Any]:
+    """Draw isotropic or diagonal covariances, zero included."""
+    variances = st.integers(0, 4).map(float)
+    whole = st.lists(variances, min_size=d, max_size=d).map(np.array)
+    return st.one_of(variances, whole)
