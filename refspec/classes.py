@@ -319,7 +319,8 @@ def snapshot(
             "give exactly one of logits and probabilities, got "
             f"{'both' if logits is not None else 'neither'}"
         )
-    xp = backend.namespace(probabilities)
+    arrays = [x for layer in layers for x in (layer.features, layer.errors)]
+    xp = backend.namespace(probabilities, *arrays)
     N = probabilities.shape[0]
     host = np.asarray(backend.to_host(labels) if hasattr(labels, "dtype") else labels)
     if host.shape == (N,) and all(x.features.shape[0] == N for x in layers):

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import uuid
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -212,6 +213,13 @@ def _blocks(x: Any) -> Iterator[np.ndarray]:
 
 def _read_npz(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     arrays, key = {}, ""
+    if not zipfile.is_zipfile(path):
+        raise ExportError(
+            path,
+            "",
+            "expected an .npz file, an archive of arrays, got a file that is none; it "
+            "is truncated or foreign: export it again",
+        )
     try:
         with open(path, "rb") as data, np.load(data, allow_pickle=False) as file:
             for key in getattr(file, "files", ()):
@@ -221,7 +229,8 @@ def _read_npz(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             path,
             key,
             f"expected arrays in an .npz file, got {_said(error)}; the file "
-            "is truncated, foreign or pickled: export it again",
+            "is damaged, foreign or pickled (refspec never opens pickles): export it "
+            "again",
         ) from error
     text = arrays.pop("manifest", None)
     if not isinstance(text, np.ndarray) or text.dtype.kind != "U" or text.shape:
