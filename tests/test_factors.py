@@ -71,7 +71,7 @@ def test_packed_blocks_are_symmetric_to_the_bit(asarray):
 
 
 def test_chunks_do_not_change_a_result(asarray, monkeypatch):
-    f, X = make(asarray, 3, 4)
+    f, _ = make(asarray, 3, 4)
     one = [backend.to_host(x) for x in factors.row_chunks([f])]
     monkeypatch.setattr(factors, "_CHUNK", 1)
     many = [backend.to_host(x) for x in factors.row_chunks([f])]
