@@ -87,13 +87,12 @@ def expect_shape(
 def expect_finite(name: str, x: Array) -> None:
     """Refuse nan and infinity."""
     xp = backend.namespace(x)
-    if xp.isdtype(x.dtype, "real floating"):
+    if xp.isdtype(x.dtype, "real floating") and not bool(xp.all(xp.isfinite(x))):
         bad = int(backend.scalar(xp.sum(xp.astype(~xp.isfinite(x), xp.int64))))
-        if bad:
-            raise ValueError(
-                f"{name} must be finite, got {bad} of {x.size if x.size else 0} values "
-                "nan or infinite; look for a diverged network or an overflow"
-            )
+        raise ValueError(
+            f"{name} must be finite, got {bad} of {x.size if x.size else 0} values "
+            "nan or infinite; look for a diverged network or an overflow"
+        )
 
 
 def expect_nonnegative(name: str, x: Array) -> None:

@@ -205,6 +205,7 @@ def snapshot(
     >>> [(x.features.shape, x.errors.shape) for x in seen.layers]
     [((4, 1, 3), (4, 2, 1, 3)), ((4, 1, 4), (4, 2, 1, 2))]
     """
+    X, labels, sample_weights = _by_class(X, labels, sample_weights)
     steps, f = forward(network, X)
     one_hot(labels, f)  # its checks only
     xp = backend.namespace(f)
@@ -224,6 +225,20 @@ def snapshot(
     )
 
 
+def _by_class(
+    X: Array, labels: Array, weights: Array | None
+) -> tuple[Array, Array, Array | None]:
+    """Sort the inputs by class, that errors, C times as many, need no sorting."""
+    host = np.asarray(backend.to_host(labels) if hasattr(labels, "dtype") else labels)
+    N = X.shape[0]
+    if host.shape != (N,) or (weights is not None and weights.shape[0] != N):
+        return X, labels, weights  # wrong, and the checks that follow say why
+    order = np.argsort(host, kind="stable")
+    xp, index = backend.namespace(X), backend.from_host(order, X)
+    weights = None if weights is None else xp.take(weights, index, axis=0)
+    return xp.take(X, index, axis=0), host[order], weights
+
+
 def misses(p: Array, hot: Array) -> Array:
     """Return p - e_y along the last axis, its entry y as minus the sum of the others.
 
@@ -240,11 +255,14 @@ def backpropagate(
     """Pull seeds (N, K, C) back; return each layer with its errors (N, K, T, b)."""
     xp = backend.namespace(seeds)
     N, K = seeds.shape[:2]
+    first = next((step for step in steps if step.matrix is not None), None)
     found, g = [], seeds
     for step in reversed(steps):
         if step.matrix is not None:
             errors = operations.positions(step, xp.reshape(g, (N * K, *g.shape[2:])))
             found.append((step, xp.reshape(errors, (N, K, *errors.shape[1:]))))
+        if step is first:
+            break  # nothing asks for the errors of the inputs
         g = operations.pull(step, g)
     return found[::-1]
 

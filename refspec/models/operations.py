@@ -194,7 +194,7 @@ def record(
             )
         matrix, step = weight, Step(kind, name, shape, weight)
     features = unfold(step, x)
-    z = features @ xp.matrix_transpose(matrix)
+    z = _times(features, xp.matrix_transpose(matrix))
     if operation.get("bias") is not None:
         z = z + parameters[operation["bias"]]
         features = xp.concat([features, xp.ones_like(features[..., :1])], axis=2)
@@ -210,7 +210,7 @@ def push(step: Step, tangents: Array) -> Array:
         return step.slope[:, None, ...] * tangents
     x = xp.reshape(tangents, (N * K, *tangents.shape[2:]))
     if step.matrix is not None:
-        y = arrange(step, unfold(step, x) @ xp.matrix_transpose(step.matrix))
+        y = arrange(step, _times(unfold(step, x), xp.matrix_transpose(step.matrix)))
     elif step.window is not None:
         kernel, stride, _ = step.window
         y = xp.mean(_windows(x, kernel, stride), axis=2)
@@ -227,7 +227,7 @@ def pull(step: Step, errors: Array) -> Array:
         return step.slope[:, None, ...] * errors
     g = xp.reshape(errors, (N * K, *errors.shape[2:]))
     if step.matrix is not None:
-        x = fold(step, positions(step, g) @ step.matrix)
+        x = fold(step, _times(positions(step, g), step.matrix))
     elif step.window is not None:
         kernel, stride, _ = step.window
         spread = xp.expand_dims(g / math.prod(kernel), axis=2)
@@ -286,6 +286,12 @@ def positions(step: Step, g: Array) -> Array:
         return g[:, None, :]
     xp = backend.namespace(g)
     return xp.matrix_transpose(xp.reshape(g, (*g.shape[:2], -1)))
+
+
+def _times(x: Array, matrix: Array) -> Array:
+    """Multiply x (M, T, a) by a matrix (a, b) in one GEMM, not M small products."""
+    xp, (M, T, a) = backend.namespace(x), x.shape
+    return xp.reshape(xp.reshape(x, (M * T, a)) @ matrix, (M, T, matrix.shape[1]))
 
 
 def _windows(x: Array, kernel: Any, stride: Any) -> Array:
