@@ -85,7 +85,8 @@ def samples(draw, positions=1, layers=2, classes=4, largest=3):
             empty=draw(st.booleans(), label="a sample of weight 0"),
             certain=draw(st.booleans(), label="certain"),
             dtype=dtype,
-        )
+        ),
+        seed=draw(st.integers(0, 2**16), label="probes"),
     )
 
 

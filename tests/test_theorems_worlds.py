@@ -1,0 +1,317 @@
+"""theory/worlds.md: every check in the place of generated snapshots, and a mutant."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from generated import holds, rejected, sampled, samples
+from hypothesis import given
+
+from refspec.rounding import Bounded
+from refspec.theorems import Study, laws, regressions, worlds
+from refspec.theorems import canonical as model
+
+THEOREMS = worlds.THEOREMS
+EXACT = samples(layers=1)
+
+
+@pytest.mark.theorem("W1")
+@given(samples(positions=2))
+def test_W1(study):
+    holds(THEOREMS, "W1", study)
+
+
+@pytest.mark.theorem("W2")
+@given(EXACT)
+def test_W2(study):
+    holds(THEOREMS, "W2", study)
+
+
+@pytest.mark.theorem("W3")
+@given(samples(positions=2))
+def test_W3(study):
+    holds(THEOREMS, "W3", study)
+
+
+@pytest.mark.theorem("W4")
+@given(EXACT)
+def test_W4(study):
+    holds(THEOREMS, "W4", study)
+
+
+@pytest.mark.theorem("W5")
+@given(EXACT)
+def test_W5(study):
+    holds(THEOREMS, "W5", study)
+
+
+@pytest.mark.theorem("W6")
+@given(EXACT)
+def test_W6(study):
+    holds(THEOREMS, "W6", study)
+
+
+@pytest.mark.theorem("W7")
+@given(EXACT)
+def test_W7(study):
+    holds(THEOREMS, "W7", study)
+
+
+@pytest.mark.theorem("W8")
+@given(EXACT)
+def test_W8(study):
+    holds(THEOREMS, "W8", study)
+
+
+@pytest.mark.theorem("W9")
+@given(EXACT)
+def test_W9(study):
+    holds(THEOREMS, "W9", study)
+
+
+@pytest.mark.theorem("W10")
+@given(EXACT)
+def test_W10(study):
+    holds(THEOREMS, "W10", study)
+
+
+@pytest.mark.theorem("W11")
+@given(EXACT)
+def test_W11(study):
+    holds(THEOREMS, "W11", study)
+
+
+@pytest.mark.theorem("W12")
+@given(EXACT)
+def test_W12(study):
+    holds(THEOREMS, "W12", study)
+
+
+@pytest.mark.theorem("W13")
+@given(EXACT)
+def test_W13(study):
+    holds(THEOREMS, "W13", study)
+
+
+@pytest.mark.theorem("W14")
+@given(EXACT)
+def test_W14(study):
+    holds(THEOREMS, "W14", study)
+
+
+@pytest.mark.theorem("W15")
+@given(EXACT)
+def test_W15(study):
+    holds(THEOREMS, "W15", study)
+
+
+@pytest.mark.theorem("W16")
+@given(EXACT)
+def test_W16(study):
+    holds(THEOREMS, "W16", study)
+
+
+def scaled(module, name, factor):
+    """Return a mutant: what a function gives, times a factor."""
+
+    def mutate(monkeypatch):
+        true = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, **k: factor * true(*a, **k))
+
+    return mutate
+
+
+def raw_laws(monkeypatch):
+    """Student's and Laplace's laws as they come, not of variance 1."""
+
+    def wrong(shape, *, rng, law="gaussian", dof=None):
+        if law == "laplace":
+            return rng.laplace(size=shape)
+        if law == "student":
+            return rng.standard_t(dof, size=shape)
+        return rng.standard_normal(shape)
+
+    monkeypatch.setattr(laws.covariances, "standard", wrong)
+
+
+def shifted_labels(monkeypatch):
+    """The probability of the true class given to the next one."""
+    true = laws.geometry.confusion
+
+    def wrong(C, alpha=None):
+        return np.roll(true(C, alpha), 1, axis=1)
+
+    monkeypatch.setattr(laws.geometry, "confusion", wrong)
+
+
+def shared_effects(monkeypatch):
+    """One class effect for all classes' means, no cross-class effects."""
+    true = laws.draw
+
+    def wrong(law, labels, K, *, rng):
+        changed = dataclasses.replace(law, class_covariance=200.0, cross_covariance=0.0)
+        return true(changed, labels, K, rng=rng)
+
+    monkeypatch.setattr(laws, "draw", wrong)
+
+
+def infinite_classes(monkeypatch):
+    """No correction for the finite class: within is sum_c s_c S_c."""
+    true = worlds.expectations.feature_levels
+
+    def wrong(law, labels, s):
+        found = dict(true(law, labels, s))
+        mass = np.bincount(labels, s, law.classes)
+        S = law.within if isinstance(law.within, tuple) else (law.within,) * len(mass)
+        found["within_class"] = np.asarray([[float(mass @ np.asarray(S))]])
+        return found
+
+    monkeypatch.setattr(worlds.expectations, "feature_levels", wrong)
+
+
+def diagonal_kept(monkeypatch):
+    """c' = c in the class means: the between-class level takes the diagonal's."""
+    true = worlds.expectations.error_levels
+
+    def wrong(plan, labels, w):
+        found = dict(true(plan, labels, w))
+        found["between_class"] = found["between_class"] + found["diagonal"]
+        found["diagonal"] = 0 * found["diagonal"]
+        return found
+
+    monkeypatch.setattr(worlds.expectations, "error_levels", wrong)
+
+
+def uncoupled(monkeypatch):
+    """Class-conditional independence where scales are shared."""
+    true = worlds.expectations.expected_fisher
+
+    def wrong(plans, *law):
+        return true([dataclasses.replace(x, coupling=0.0) for x in plans], *law)
+
+    monkeypatch.setattr(worlds.expectations, "expected_fisher", wrong)
+
+
+def as_kfac(monkeypatch):
+    """KFAC's values: a^2 f^2 / C^2, C^2 times."""
+    true = worlds.groups.independent_groups
+
+    def wrong(C, b, a, **law):
+        matched, mismatched, *rest = true(C, b, a, **law)
+        more = (matched.value - mismatched.value) / C
+        both = dataclasses.replace(
+            matched, value=mismatched.value + more, multiplicity=C * C
+        )
+        return (both, *rest)
+
+    monkeypatch.setattr(worlds.groups, "independent_groups", wrong)
+
+
+def means_only(monkeypatch):
+    """Inputs by their mean, not their second moment."""
+    true = regressions.logistic.mixture_fisher
+
+    def wrong(pi, moments, p):
+        first = moments[:, :, :1] @ moments[:, :1, :]
+        return true(pi, first, p)
+
+    monkeypatch.setattr(regressions.logistic, "mixture_fisher", wrong)
+
+
+def class_term_only(monkeypatch):
+    """Outliers s (1 - alpha)^2: the diagonal term forgotten."""
+    true = regressions.groups.canonical_groups
+
+    def wrong(C, D, *, signal, alpha):
+        outlier, *rest = true(C, D, signal=signal, alpha=alpha)
+        value = alpha / (C - 1) * signal * (1 - alpha) ** 2 + rest[1].value
+        return (dataclasses.replace(outlier, value=value), *rest)
+
+    monkeypatch.setattr(regressions.groups, "canonical_groups", wrong)
+
+
+def mismatched(monkeypatch):
+    """Errors of one class with the features of the next."""
+    true = regressions.logistic.outlier_eigenvectors
+
+    def wrong(C, D):
+        V = true(C, D).reshape(C, D, C)
+        return np.roll(V, 1, axis=1).reshape(C * D, C)
+
+    monkeypatch.setattr(regressions.logistic, "outlier_eigenvectors", wrong)
+
+
+def rising(monkeypatch):
+    """The ratio without the 1 - alpha of the outliers."""
+
+    def wrong(C, s, alpha):
+        return 1 + s / (2 - alpha * C / (C - 1))
+
+    monkeypatch.setattr(regressions.logistic, "outlier_ratio", wrong)
+
+
+def two_classes(monkeypatch):
+    """The Bayes error of a pair, C - 1 times: a union bound."""
+    true = regressions.logistic.bayes_error
+
+    def wrong(C, t):
+        pair = true(2, t)
+        return Bounded((C - 1) * pair.value, (C - 1) * pair.radius)
+
+    monkeypatch.setattr(regressions.logistic, "bayes_error", wrong)
+
+
+def other_decay(monkeypatch):
+    """A fit with another penalty."""
+    true = regressions.regression.fit
+
+    def wrong(x, labels, *, decay):
+        return true(x, labels, decay=16 * decay)
+
+    monkeypatch.setattr(regressions.regression, "fit", wrong)
+
+
+MUTANTS = {
+    "W1": scaled(laws.covariances, "root", 1.01),
+    "W2": raw_laws,
+    "W3": scaled(laws.geometry, "means", 1.01),
+    "W4": shifted_labels,
+    "W5": shared_effects,
+    "W6": infinite_classes,
+    "W7": diagonal_kept,
+    "W8": diagonal_kept,
+    "W9": uncoupled,
+    "W10": as_kfac,
+    "W11": means_only,
+    "W12": class_term_only,
+    "W13": mismatched,
+    "W14": rising,
+    "W15": two_classes,
+    "W16": other_decay,
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_mutants_are_rejected(name, monkeypatch):
+    holds(THEOREMS, name, Study(sampled(1)))
+    MUTANTS[name](monkeypatch)
+    rejected(THEOREMS, name, Study(sampled(1)))
+
+
+def test_what_a_statement_needs_is_said():
+    many = Study(sampled(0, counts=(1,) * 25))
+    unmet = {x.id: x.unmet(many) for x in THEOREMS}
+    assert "C <= 24" in unmet["W6"]
+    assert not unmet["W2"]
+
+
+@pytest.mark.parametrize("counts", [(1, 1), (2, 5), (1,) * 12])
+def test_the_model_takes_its_parameters_from_the_snapshot(counts):
+    study = Study(sampled(3, counts))
+    found, C = model.canonical(study), len(counts)
+    p, s = study.snapshot.probabilities, study.snapshot.sample_weights
+    wrong = 1 - float(s @ p[np.arange(len(p)), study.snapshot.labels])
+    assert abs(found.alpha - min(wrong, (C - 1) / C)) <= 8 * len(p) * 2.0**-53
+    assert (found.C, found.D) == (C, C + 2)
+    assert 0 < found.signal < math.inf
