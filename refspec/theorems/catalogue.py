@@ -14,6 +14,7 @@ from refspec.theorems import (
     levels,
     rounding,
     spectra,
+    worlds,
 )
 from refspec.theorems.registry import Theorem
 
@@ -28,6 +29,7 @@ PAGES: tuple[ModuleType, ...] = (
     levels,
     rounding,
     spectra,
+    worlds,
 )
 
 
