@@ -119,6 +119,8 @@ def to_host(x: Array) -> np.ndarray:
 def from_host(x: np.ndarray, like: Array) -> Array:
     """Move a NumPy array to the namespace and device of `like`, dtype unchanged."""
     xp = namespace(like)
+    if not (x.flags.c_contiguous and x.flags.writeable):  # torch takes no other
+        x = x.copy()
     return xp.asarray(x, device=device(like))
 
 

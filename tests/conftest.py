@@ -26,10 +26,17 @@ def _read_only(x, **kwargs):
     return array
 
 
+def _on_device(x, **kwargs):
+    """An array that is not on the host: a hidden transfer is an error."""
+    device = array_api_strict.Device("device1")
+    return array_api_strict.asarray(x, device=device, **kwargs)
+
+
 NAMESPACES = {
     "numpy": array_api_compat.numpy.asarray,
     "read-only": _read_only,
     "strict": array_api_strict.asarray,
+    "device": _on_device,
 }
 
 
