@@ -27,6 +27,10 @@ __all__ = ["EDGE", "HEIGHT", "fold", "secular", "tabulate"]
 HEIGHT = 2.0**-26
 #: Accuracy of an edge, relative.
 EDGE = 2.0**-20
+#: Relative imaginary part below which a solution may be outside of the support.
+NEAR = 2.0**-6
+#: Steps along the branch of real solutions.
+WALK = 100
 
 
 def tabulate(design: NestedDesign, *, resolution: float) -> LawTable:
@@ -168,7 +172,7 @@ def fold(
     s = float(made.a[r])
     towards = float(np.sign(inside - x) * np.sign(rate))
     change = towards * abs(s) / 16
-    while True:
+    for _ in range(WALK):
         found = _on_branch(design, x + rate * change, made.a + change * tangent, r)
         if found is None:
             change /= 2
@@ -179,13 +183,20 @@ def fold(
         bend = (rate - old) / before
         change = -rate / bend
         if abs(rate * change) <= EDGE * abs(x):
-            break
+            return x + rate * change / 2, _scale(design, made, tangent, bend), made
         if (rate > 0) == (old > 0):  # not yet past the edge: go on, not too far
             change = towards * min(abs(change), 2 * abs(before))
         change = float(np.clip(change, -2 * abs(before), 2 * abs(before)))
-    pull = -float(made.drift @ made.hessian @ tangent) / design.dimension  # dm/ds
-    scale = float(np.cbrt(abs(bend) / (2 * pull**2) / design.dimension**2))
-    return x + rate * change / 2, scale, made
+    raise RuntimeError(_failure(x))
+
+
+def _scale(
+    design: NestedDesign, made: Solution, tangent: np.ndarray, bend: float
+) -> float:
+    """Return d^{-2/3} (|z''(m)| / 2)^{1/3} at an edge, z'' = x''(s) / m'(s)^2."""
+    d = design.dimension
+    pull = float(made.drift @ made.hessian @ tangent) / d
+    return float(np.cbrt(abs(bend) / (2 * pull**2) / d**2))
 
 
 def _tangent(made: Solution, r: int) -> tuple[np.ndarray, float]:
@@ -227,6 +238,8 @@ def _point(design: NestedDesign, x: float, guess: np.ndarray, step: float) -> Po
         high = nested_laws.reach(design)
         far = _far(design, complex(x, high))
         made = _descend(design, x, high, far, z.imag, 40, step)
+    if np.all(made.a.imag <= NEAR * np.abs(made.a)):  # perhaps outside: be exact
+        made = nested_laws.solve(design, z, made.a) or made
     Q = made.resolvent
     flat = Q.ndim == 1
     angles = float(np.sum(np.angle(1 / Q))) if flat else _angles(design, made.b, z)
