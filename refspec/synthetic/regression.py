@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import scipy.optimize
 
-from refspec import classes
+from refspec import classes, rounding
 from refspec.backend import Namespace
 from refspec.classes import Layer, ModelSection, Snapshot
 
@@ -42,7 +42,8 @@ def fit(
     -------
     array, shape (C, D)
         Near the one minimum of a strongly convex loss: within ``|gradient| / decay``,
-        the largest entry of the gradient at most 2^-26 times its value at W = 0.
+        the largest entry of the gradient at most 2^-26 times its value at W = 0, or
+        its rounding error.
 
     Raises
     ------
@@ -77,6 +78,9 @@ def fit(
 
     start = np.zeros(C * x.shape[1])
     goal = 2.0**-26 * float(np.max(np.abs(loss(start)[1])))
+    # a gradient is a mean of errors, at most 1 in size, and inputs: it is no better
+    k, typical = 2 * (N + C + x.shape[1]) + 16, np.max(np.mean(np.abs(x), axis=0))
+    goal = max(goal, rounding.gamma(k, 2.0**-53) * float(typical))
     options = {"maxiter": max_steps, "maxfun": 2 * max_steps, "ftol": 0, "gtol": goal}
     found = scipy.optimize.minimize(
         loss, start, jac=True, method="L-BFGS-B", options=options

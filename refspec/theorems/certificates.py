@@ -1,0 +1,307 @@
+"""Checks of theory/certificates.md: on numbers of the snapshot, in exact arithmetic.
+
+Floats are rationals: sums, products and the signs of eigenvalues (Sylvester's law of
+inertia) are computed in fractions, so these checks trust no floating-point code. They
+test the machine too: its BLAS must sum products as Q0 assumes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+import scipy.linalg
+
+from refspec import backend, rounding
+from refspec.rounding import certificates, errorfree, forming
+from refspec.theorems.registry import Comparison, Theorem, compared
+from refspec.theorems.study import Study
+
+__all__ = ["THEOREMS"]
+
+_U = 2.0**-53
+_ROWS = 10  # of a matrix that is looked at in exact arithmetic
+_FEWER = 6  # of a matrix whose eigenvalues are counted in exact arithmetic
+_MORE = 40  # of a Gram matrix
+_COLUMNS = 64
+_SIDE = 300  # of an eigenproblem
+
+_exact = np.vectorize(Fraction, otypes=[object])
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    """Scale by a power of two to max |x| in [1/2, 1), exactly but for underflow."""
+    host = np.ascontiguousarray(x, dtype=np.float64)
+    return errorfree.scaled(host, -errorfree.unit_exponent(host))
+
+
+def _spread(n: int, most: int) -> np.ndarray:
+    """Choose at most so many of n indices, evenly."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(int))
+
+
+def _data(study: Study) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Return features and errors of some samples of every layer, of size 1."""
+    s, found = study.snapshot, []
+    N, C = s.probabilities.shape
+    few = _spread(N, _MORE)
+    for x in s.layers:
+        h = backend.to_host(x.features)[few, 0, :_COLUMNS]
+        d = backend.to_host(x.errors)[few, (s.labels[few] + 1) % C, 0, :_COLUMNS]
+        found.append((x.name, _unit(h), _unit(d)))
+    return found
+
+
+def _small(study: Study) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield small matrices of the snapshot with rows of a few samples."""
+    for name, h, d in study.once(_data):
+        few = _spread(len(h), _ROWS)
+        yield f"features of {name}", h[few]
+        yield f"errors of {name}", d[few]
+
+
+def _symmetric(study: Study) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield Gram matrices of features, errors and gradients of a few samples."""
+    for name, h, d in study.once(_data):
+        few = _spread(len(h), _FEWER)
+        K, E = h[few] @ h[few].T, d[few] @ d[few].T
+        for kind, A in (("features", K), ("errors", E), ("gradients", K * E)):
+            yield f"Gram matrix of {kind} of {name}", np.tril(A) + np.tril(A, -1).T
+
+
+def _ratios(away: np.ndarray, bound: np.ndarray, detail: str) -> Comparison:
+    """Return the entry that comes closest to its bound, or breaks it most."""
+    gap, limit = (np.vectorize(float)(x) for x in (np.abs(away), bound))
+    safe = np.where(limit > 0, limit, np.finfo(float).tiny)
+    k = int(np.argmax(gap / safe))
+    return float(gap.flat[k]), float(limit.flat[k]), detail
+
+
+def _inner(study: Study) -> Iterator[Comparison]:
+    """Q0: the machine's inner products, in whatever order it sums."""
+    for name, x in _small(study):
+        y = _exact(x)
+        k, tiny = x.shape[1], x.shape[1] * 2.0**-1074
+        away = _exact(x @ x.T) - y @ y.T
+        bound = Fraction(rounding.gamma(k, _U)) * (abs(y) @ abs(y).T) + Fraction(tiny)
+        yield _ratios(away, bound, f"inner products of {name}")
+
+
+def _two(study: Study) -> Iterator[Comparison]:
+    """Q1: a + b = s + e and a b = p + e."""
+    for name, x in _small(study):
+        a = x.reshape(-1)
+        b = np.roll(a, 1) * (1 + 2.0**-30)
+        s, e = errorfree.two_sum(a, b)
+        away = _exact(a) + _exact(b) - _exact(s) - _exact(e)
+        yield _ratios(away, np.zeros(len(a)), f"sums of {name}")
+        p, e = errorfree.two_product(a, b)
+        away = _exact(a) * _exact(b) - _exact(p) - _exact(e)
+        normal = (np.abs(p) > 2.0**-960) | (p == 0) & ((a == 0) | (b == 0))
+        yield _ratios(away, np.where(normal, 0, 2.0**-1070), f"products of {name}")
+
+
+def _split(study: Study) -> Iterator[Comparison]:
+    """Q2: nothing is lost in the cut, nor in the product of high parts."""
+    for name, x in _small(study):
+        part = errorfree.split_rows(x)
+        away = _exact(x) - _exact(part.high) - _exact(part.low)
+        yield _ratios(away, np.zeros(x.shape), f"cut of {name}")
+        high = _exact(part.high)
+        away = _exact(part.high @ part.high.T) - high @ high.T
+        grid = np.frexp(np.max(np.abs(x), axis=1))[1] - part.bits
+        fine = grid[:, None] + grid[None, :] < -1074
+        bound = np.where(fine, x.shape[1] * 2.0**-1074, 0)
+        yield _ratios(away, bound, f"head of {name}")
+
+
+def _products(study: Study) -> Iterator[Comparison]:
+    """Q3: head and tail within the bound of rank two; a norm bounded from above."""
+    for name, x in _small(study):
+        part = errorfree.split_rows(x)
+        made, y = errorfree.row_product(part, part), _exact(x)
+        away = y @ y.T - _exact(made.head) - _exact(made.tail)
+        yield _ratios(away, made.left @ made.right.T, f"products of {name}")
+        v = np.linalg.svd(x)[0][:, 0]
+        image = _exact(v) @ y  # |x'v|^2 / |v|^2 <= ||x||^2
+        least = sum(image * image) / sum(_exact(v) * _exact(v))
+        bound = Fraction(certificates.spectral_norm_bound(x))
+        yield float(least - bound**2), 0.0, f"norm of {name}, squared"
+
+
+def inertia(A: np.ndarray, x: Fraction) -> tuple[int, int]:
+    """Count the eigenvalues of a symmetric matrix below and above x, exactly.
+
+    By Sylvester's law of inertia: congruences in fractions, no rounding.
+    """
+    M = _exact(A) - x * np.eye(len(A), dtype=int)
+    below = above = 0
+    while len(M):
+        k = next((i for i in range(len(M)) if M[i, i] != 0), None)
+        if k is None:  # a zero diagonal: add a row to another where they meet
+            pairs = np.argwhere(M != 0)
+            if not len(pairs):
+                break
+            k, j = pairs[0]
+            M[k] = M[k] + M[j]
+            M[:, k] = M[:, k] + M[:, j]
+        above, below = above + (M[k, k] > 0), below + (M[k, k] < 0)
+        rest = np.arange(len(M)) != k
+        column = M[rest, k]
+        M = M[np.ix_(rest, rest)] - np.outer(column, column) / M[k, k]
+    return below, above
+
+
+def _misplaced(A: np.ndarray, found: certificates.Certified) -> int:
+    """Count the eigenvalues that are not within their radius, exactly."""
+    n, wrong = len(A), 0
+    for i, (value, radius) in enumerate(zip(found.values, found.radii, strict=True)):
+        low, high = (Fraction(value) + sign * Fraction(radius) for sign in (-1, 1))
+        below, _ = inertia(A, low)
+        _, above = inertia(A, high)
+        wrong += below > n - 1 - i or above > i
+    return wrong
+
+
+def _residual(study: Study) -> Iterator[Comparison]:
+    """Q4: vectors that are eigenvectors to a few digits only."""
+    rng = np.random.default_rng(study.seed)
+    for name, A in _symmetric(study):
+        Q = np.linalg.eigh(A)[1]
+        Q = Q + 2.0**-20 * rng.standard_normal(Q.shape)
+        found = certificates.certified_eigenvalues(A, vectors=Q)
+        infinite = float(np.sum(np.isinf(found.radii)))
+        yield infinite, 0.0, f"radii of inf, {name}"
+        yield float(_misplaced(A, found)), 0.0, f"eigenvalues misplaced, {name}"
+
+
+def _refined(study: Study) -> Iterator[Comparison]:
+    """Q5: Rayleigh quotients of separated eigenvalues, and clusters."""
+    for name, A in _symmetric(study):
+        found = certificates.certified_eigenvalues(A)
+        yield float(_misplaced(A, found)), 0.0, f"eigenvalues misplaced, {name}"
+
+
+def _whole(study: Study) -> Iterator[Comparison]:
+    """Q6: second moments of features: trace and Frobenius norm of the spectrum."""
+    for x in study.snapshot.layers:
+        h = _unit(backend.to_host(x.features)[:, 0, :_SIDE])
+        A = h.T @ h
+        A = np.tril(A) + np.tril(A, -1).T
+        found = certificates.certified_eigenvalues(A)
+        v, r = found.values, found.radii
+        away = abs(math.fsum([*v.tolist(), *(-np.diag(A)).tolist()]))
+        bound = math.fsum(r) * (1 + rounding.gamma(4, _U))
+        yield away, bound + 2.0**-1074, f"trace of {x.name}"
+        whole = [y.tolist() for y in errorfree.two_product(A.ravel(), A.ravel())]
+        parts = [(-y).tolist() for y in errorfree.two_product(v, v)]
+        squares = itertools.chain(*whole, *parts)
+        bound = math.fsum((2 * abs(v) + r) * r) * (1 + rounding.gamma(8, _U))
+        yield abs(math.fsum(squares)), bound + 2.0**-1022, f"squares of {x.name}"
+        v = np.abs(v)
+        typical = 20 * 2 * _U * float(np.max(v))
+        yield float(np.median(r)), typical + 2.0**-1074, f"median radius of {x.name}"
+
+
+def _gram(study: Study) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+    """Return features, errors, and the exact Gram matrix of a few rows."""
+    layers = study.once(_data)
+    H, D = [h for _, h, _ in layers], [d for _, _, d in layers]
+    few = _spread(len(H[0]), _ROWS)
+    exact = _exact(np.zeros((len(few), len(few))))
+    for h, d in zip(H, D, strict=True):
+        x, y = _exact(h[few]), _exact(d[few])
+        exact = exact + (x @ x.T) * (y @ y.T)
+    return H, D, exact
+
+
+def _formed(study: Study) -> Iterator[Comparison]:
+    """Q7: the a priori bound, of the products as the machine makes them."""
+    H, D, exact = study.once(_gram)
+    few = np.ix_(*[_spread(len(H[0]), _ROWS)] * 2)
+    K = sum((h @ h.T) * (d @ d.T) for h, d in zip(H, D, strict=True))
+    bound = np.full(exact.shape, forming.gram_error_bound(H, D))
+    yield _ratios(_exact(K[few]) - exact, bound, "Gram matrix of gradients")
+    sure, radius = forming.certified_gram(H, D)
+    away = float(np.linalg.norm(K - sure, 2))
+    yield away, 2 * (float(bound.flat[0]) + radius), "against the certified one"
+
+
+def _certified(study: Study) -> Iterator[Comparison]:
+    """Q8: almost correctly rounded."""
+    H, D, exact = study.once(_gram)
+    few = np.ix_(*[_spread(len(H[0]), _ROWS)] * 2)
+    K, radius = forming.certified_gram(H, D)
+    away = _exact(K[few]) - exact
+    yield _ratios(away, np.full(exact.shape, radius), "certified Gram matrix")
+
+
+def _factorized(study: Study) -> Iterator[Comparison]:
+    """Q9: of a Gram matrix and its leading eigenvectors, all and half of them."""
+    for name, A in _symmetric(study):
+        values, Q = scipy.linalg.eigh(A)
+        for r in sorted({len(A), max(1, len(A) // 2)}):
+            L = (Q * np.sqrt(np.maximum(values, 0)))[:, -r:]
+            bound = forming.certified_residual_norm([A], L)
+            rest = _exact(A) - _exact(L) @ _exact(L).T
+            least = np.sum(rest * rest)
+            yield float(least - Fraction(bound) ** 2), 0.0, f"rank {r} of {name}"
+
+
+_PAGE, _TEST = "certificates.md", "tests/test_theorems_certificates.py::test_"
+
+THEOREMS = (
+    Theorem(
+        "Q0", "The arithmetic that is assumed", "inequality",
+        "|fl(x'y) - x'y| <= gamma_k |x|'|y| + k 2^-1074, in any order",
+        _PAGE, _TEST + "Q0", compared(_inner),
+    ),
+    Theorem(
+        "Q1", "Sums and products of two numbers without error", "identity",
+        "a + b = s + e; a b = p + e",
+        _PAGE, _TEST + "Q1", compared(_two),
+    ),
+    Theorem(
+        "Q2", "Splitting; the product of high parts is exact", "identity",
+        "X = X_1 + X_2; fl(X_1 Y_1') = X_1 Y_1'",
+        _PAGE, _TEST + "Q2", compared(_split),
+    ),
+    Theorem(
+        "Q3", "Bounds that are computed in rounded arithmetic", "inequality",
+        "|AB' - head - tail| <= gamma_{k+10}(|a_1||b_2| + |a_2||b|); ||M|| from above",
+        _PAGE, _TEST + "Q3", compared(_products),
+    ),
+    Theorem(
+        "Q4", "All eigenvalues from one residual", "inequality",
+        "|lambda_i - l_i| <= ||AX - XL|| / sigma_min(X) for every i",
+        _PAGE, _TEST + "Q4", compared(_residual),
+    ),
+    Theorem(
+        "Q5", "One separated eigenvalue from its Rayleigh quotient", "inequality",
+        "|lambda_i - rho| <= |Ax - rho x|^2 / g",
+        _PAGE, _TEST + "Q5", compared(_refined),
+    ),
+    Theorem(
+        "Q6", "The computed certificate", "inequality",
+        "|lambda_i - values_i| <= radii_i, whatever the eigenvectors were",
+        _PAGE, _TEST + "Q6", compared(_whole),
+    ),
+    Theorem(
+        "Q7", "Forming a Gram matrix, a priori", "inequality",
+        "||fl(K) - K|| <= gamma_k max (Pv)_i / v_i + tau",
+        _PAGE, _TEST + "Q7", compared(_formed),
+    ),
+    Theorem(
+        "Q8", "Forming a Gram matrix, tight", "inequality",
+        "|K^ - K| <= u |K^| + E, and a bound of its norm",
+        _PAGE, _TEST + "Q8", compared(_certified),
+    ),
+    Theorem(
+        "Q9", "The residual of a factorization", "inequality",
+        "||K - LL'||_F is at most the computed bound",
+        _PAGE, _TEST + "Q9", compared(_factorized),
+    ),
+)  # fmt: skip
