@@ -8,6 +8,7 @@ from types import ModuleType
 
 from refspec.theorems import (
     attribution,
+    certificates,
     curvature,
     hessian,
     kronecker,
@@ -23,6 +24,7 @@ __all__ = ["PAGES", "all_theorems", "find"]
 #: One module a page of theory/, each with a tuple THEOREMS.
 PAGES: tuple[ModuleType, ...] = (
     attribution,
+    certificates,
     curvature,
     hessian,
     kronecker,
