@@ -322,11 +322,11 @@ def _top(solved: tuple[Array, float]) -> float:
 
 
 def _span(basis: Eigenbasis, levels: Collection[str]) -> Array:
-    """Return an orthonormal basis of the range of some levels, shape (r, k)."""
+    """Return an orthonormal basis of the range of some levels, shape (r, k), k >= 0."""
     xp = backend.namespace(basis.values)
     x = backend.concatenate(basis.rows[n] for n in levels)
     _, s, V = xp.linalg.svd(x, full_matrices=False)
-    k = max(1, int(np.sum(backend.to_host(s) ** 2 > basis.radius)))
+    k = int(np.sum(backend.to_host(s) ** 2 > basis.radius))
     return xp.matrix_transpose(V[:k, :])
 
 
@@ -339,6 +339,8 @@ def _angles(
     """
     U = backend.to_host(_span(basis, means))
     k = U.shape[1]
+    if k == 0:
+        return np.zeros(0), np.inf
     cosines = np.linalg.svd(U[:k], compute_uv=False)
     sines = np.linalg.svd(U[k:], compute_uv=False)[::-1]
     sines = np.pad(sines, (max(0, k - len(sines)), 0))[-k:]

@@ -30,7 +30,7 @@ def _values(study: Study) -> tuple[np.ndarray, float]:
     values = np.zeros(whole.dimension)
     found = backend.to_host(whole.values)
     values[: len(found)] = found
-    return values, whole.radius
+    return values, whole.radius + study.tiny
 
 
 def level_values(study: Study) -> _Solved:
@@ -44,7 +44,7 @@ def level_values(study: Study) -> _Solved:
     found: _Solved = {}
     for names in (_CLASS, _MEANS):
         x = np.concatenate([rows[n] for n in names])
-        found[names] = np.linalg.svd(x, compute_uv=False) ** 2, g
+        found[names] = np.linalg.svd(x, compute_uv=False) ** 2, g + study.tiny
     return found
 
 
@@ -53,7 +53,7 @@ def rests(study: Study) -> _Solved:
     found: _Solved = {}
     for names in (_CLASS, _MEANS):
         values, radius = knockout(study.basis, names)
-        found[names] = backend.to_host(values), radius
+        found[names] = backend.to_host(values), radius + study.tiny
     return found
 
 
@@ -127,6 +127,11 @@ def _angle(study: Study) -> Iterator[Comparison]:
     yield float(np.max(np.sin(found.angles))), found.angle_bound + rounded, "sine"
 
 
+def _something(study: Study) -> str:
+    """Say that there is nothing to attribute."""
+    return "" if study.fisher.trace() > 0 else "the Fisher information is zero"
+
+
 def _shares(study: Study) -> Iterator[Comparison]:
     """Compare sum_k share_k lambda_k with the trace of the level from the rows."""
     found, moment = study.attribution, study.fisher
@@ -135,7 +140,7 @@ def _shares(study: Study) -> Iterator[Comparison]:
     rows, total = level_rows(study, "gradients"), np.zeros(r)
     k = level_roundings(moment) + sum(moment.shape)
     g = 4 * rounding.second_moment_radius(k, moment.trace(), study.u)
-    bound = 2 * (r + 1) * found.radius + g
+    bound = 2 * (r + 1) * found.radius + g + study.tiny
     within = moment.trace()
     for name, x in rows.items():
         trace = float(np.sum(x * x))
@@ -155,9 +160,9 @@ def _cut(study: Study) -> Iterator[Comparison]:
     whole = backend.to_host(basis.spectrum.values)
     kept = len(backend.to_host(basis.values))
     lost = float(np.sum(np.abs(whole[kept:])))
-    yield lost, basis.spectrum.radius, "sum of the eigenvalues cut"
+    yield lost, basis.spectrum.radius + study.tiny, "sum of the eigenvalues cut"
     k = level_roundings(moment) + sum(moment.shape)
-    g = 8 * rounding.second_moment_radius(k, moment.trace(), study.u)
+    g = 8 * rounding.second_moment_radius(k, moment.trace(), study.u) + study.tiny
     for name, x in level_rows(study, "gradients").items():
         own = np.linalg.svd(x, compute_uv=False) ** 2
         found = study.attribution.levels[name]
@@ -209,6 +214,7 @@ THEOREMS = (
         _PAGE,
         _TEST + "shares_add_up_both_ways",
         compared(_shares),
+        _something,
     ),
     Theorem(
         "A5",

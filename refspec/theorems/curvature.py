@@ -70,13 +70,13 @@ def _outer_product(study: Study) -> Iterator[Comparison]:
     form = sum(D[i].T @ (w[i][:, None] * D[i]) for i in range(len(s)))
     found = V.T @ backend.to_host(moment.matvec(backend.from_host(V, moment.weights)))
     bound = 4 * rounding.second_moment_radius(k, size, study.u)
-    yield float(np.abs(found - form).max()), bound, "V'X'XV by loops"
+    yield float(np.abs(found - form).max()), bound + study.tiny, "V'X'XV by loops"
     norms = study.once(gradient_norms)
     exact = [x.features.shape[1] == 1 for x in study.snapshot.layers]
     if all(exact):  # ||g|| = ||delta|| ||h|| where there is one position
         direct = float(sum(np.sum(w * x * x) for x in norms.values()))
         bound = 4 * rounding.second_moment_radius(k, trace, study.u)
-        yield abs(direct - trace), bound, "trace by norms"
+        yield abs(direct - trace), bound + study.tiny, "trace by norms"
 
 
 def _khatri_rao(study: Study) -> Iterator[Comparison]:
@@ -102,14 +102,14 @@ def _khatri_rao(study: Study) -> Iterator[Comparison]:
         norms = np.linalg.norm(x, axis=1)
         size = float(norms @ norms)
         g = 2 * rounding.second_moment_radius(x.shape[1] + 64, size, study.u)
-        yield float(np.abs(K - x @ x.T).max()), g, f"Gram of {name}"
+        yield float(np.abs(K - x @ x.T).max()), g + study.tiny, f"Gram of {name}"
     if moment.shape[1] <= 4096:
         V = study.once(directions)
         direct = backend.to_host(moment.matrix()) @ V
         through = backend.to_host(moment.matvec(backend.from_host(V, moment.weights)))
         size = moment.trace() * float(np.sum(V * V)) ** 0.5
         bound = 4 * rounding.second_moment_radius(sum(moment.shape), size, study.u)
-        yield float(np.abs(direct - through).max()), bound, "blocks of X'X"
+        yield float(np.abs(direct - through).max()), bound + study.tiny, "blocks of X'X"
 
 
 def _gauss_newton(study: Study) -> Iterator[Comparison]:
@@ -130,7 +130,7 @@ def _gauss_newton(study: Study) -> Iterator[Comparison]:
     found = V.T @ backend.to_host(moment.matvec(backend.from_host(V, moment.weights)))
     size = spread * float(np.sum(V * V))
     bound = 8 * rounding.second_moment_radius(sum(moment.shape) + 64, size, study.u)
-    yield float(np.abs(found - form).max()), bound, "V'GV"
+    yield float(np.abs(found - form).max()), bound + study.tiny, "V'GV"
 
 
 def _empirical(study: Study) -> Iterator[Comparison]:
@@ -146,6 +146,7 @@ def _empirical(study: Study) -> Iterator[Comparison]:
     limit = np.sqrt(wrong) * np.sqrt(rest)
     g = rounding.gamma(sum(study.fisher.shape) + 64, study.u)
     bound = np.sqrt(s) * study.once(score_norms) + 2 * g * (mine + limit)
+    bound += study.tiny**0.5
     i = int(np.argmax((mine - limit) / np.where(bound > 0, bound, 1)))
     yield mine[i] - limit[i], bound[i], f"sample {i}"
 
@@ -170,7 +171,7 @@ def _reduced(study: Study) -> Iterator[Comparison]:
     gap = np.abs(few.T @ few + left.T @ left - whole.T @ whole).max()
     size = trace * float(np.sum(V * V))
     bound = 8 * rounding.second_moment_radius(sum(moment.shape) + 64, size, study.u)
-    yield float(gap), bound, "second moment of reduced rows and scores"
+    yield float(gap), bound + study.tiny, "second moment of reduced rows and scores"
 
 
 def spectra_of_layers(study: Study) -> list[Spectrum]:
@@ -191,7 +192,7 @@ def _interlaced(study: Study) -> Iterator[Comparison]:
         mine = np.zeros(part.dimension)
         found = backend.to_host(part.values)
         mine[: len(found)] = found
-        radius = whole.radius + part.radius
+        radius = whole.radius + part.radius + study.tiny
         over = float(np.max(mine - above[: len(mine)]))
         yield over, radius, f"block of {x.name} below the whole"
         below = above[len(above) - len(mine) :]
@@ -219,7 +220,7 @@ def _conditional(study: Study) -> Iterator[Comparison]:
         for c, i, j in classes_of(moment):
             for k in range(w.shape[1]):
                 mass = float(np.sum(w[i:j, k]))
-                if mass == 0:
+                if mass <= study.tiny / study.u:  # weights have lost their digits
                     continue
                 q, H, E = w[i:j, k] / mass, h[i:j], e[i:j, k]
                 mean, error = np.tensordot(q, H, 1), np.tensordot(q, E, 1)
@@ -235,10 +236,14 @@ def _conditional(study: Study) -> Iterator[Comparison]:
                     np.sum((root * H) ** 2)
                 )
                 where = f"cell ({c}, {k}) of {x.name}"
-                yield float(np.linalg.norm(gap)), 8 * g * size, where
+                yield float(np.linalg.norm(gap)), 8 * g * size + study.tiny**0.5, where
                 over = np.linalg.norm(found - error.T @ mean)
                 over -= np.linalg.norm(a) * np.linalg.norm(b)
-                yield float(over), 8 * g * size, f"Cauchy-Schwarz, {where}"
+                yield (
+                    float(over),
+                    8 * g * size + study.tiny**0.5,
+                    f"Cauchy-Schwarz, {where}",
+                )
 
 
 _PAGE, _TEST = "curvature.md", "tests/test_theorems_curvature.py::test_"

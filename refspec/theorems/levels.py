@@ -126,7 +126,11 @@ def _traces(study: Study) -> Iterator[Comparison]:
         k = level_roundings(moment) + sum(moment.shape)
         total = moment.trace()
         bound = 4 * rounding.second_moment_radius(k, total, study.u)
-        yield abs(sum(parts) - total), bound, f"traces of the levels of {name}"
+        yield (
+            abs(sum(parts) - total),
+            bound + study.tiny,
+            f"traces of the levels of {name}",
+        )
 
 
 def _ranks(study: Study) -> Iterator[Comparison]:
@@ -144,7 +148,7 @@ def _ranks(study: Study) -> Iterator[Comparison]:
             x = np.concatenate([rows[n] for n in levels])
             values = np.linalg.svd(x, compute_uv=False)
             if rank < len(values):
-                bound = 4 * g + (score if len(levels) > 1 else 0)
+                bound = 4 * g + (score if len(levels) > 1 else 0) + study.tiny**0.5
                 label = f"rank {rank} of {' + '.join(levels)} of {name}"
                 yield float(values[rank]), bound, label
 
@@ -179,8 +183,8 @@ def _collinear(study: Study) -> Iterator[Comparison]:
         size = float(norms[c] @ np.linalg.norm(M[c], axis=1))
         size += float(np.sum(s[i:j, None] * p_sizes(study)[i:j]))
         gap = np.linalg.norm(own + others - np.concatenate(parts))
-        yield float(gap), 8 * g * size, f"class {c}, with its scores"
-        bound = 8 * g * size + float(np.sum(accuracy[i:j]))
+        yield float(gap), 8 * g * size + study.tiny**0.5, f"class {c}, with its scores"
+        bound = 8 * g * size + float(np.sum(accuracy[i:j])) + study.tiny**0.5
         yield float(np.linalg.norm(own + others)), bound, f"class {c}"
 
 
@@ -300,19 +304,20 @@ def _seed_gaps(study: Study) -> tuple[np.ndarray, np.ndarray]:
 
 def _last(study: Study) -> Iterator[Comparison]:
     """Errors of the last layer are p - e_c'; they sum to 0, so the rank is C - 1."""
-    off, bound = study.once(_seed_gaps)
-    i = np.unravel_index(int(np.argmax(off / bound)), off.shape)
-    yield off[i], bound[i], f"sample {i[0]}, c' = {i[1]}, logit {i[2]}"
+    off, most = study.once(_seed_gaps)
+    i = np.unravel_index(int(np.argmax(off / most)), off.shape)
+    yield off[i], most[i], f"sample {i[0]}, c' = {i[1]}, logit {i[2]}"
     name = f"errors of {study.snapshot.layers[-1].name}"
     moment = study.moments[name]
     values = np.linalg.eigvalsh(backend.to_host(moment.matrix()))
     s, k = backend.to_host(study.snapshot.sample_weights), moment.shape[1]
-    score = bound.sum(axis=2).max(axis=1)
+    score = most.sum(axis=2).max(axis=1)
     radius = 2 * rounding.second_moment_radius(
         sum(moment.shape), moment.trace(), study.u
     )
     radius += rounding.eigensolver_radius(k, moment.trace(), study.u)
-    yield float(values[0]), radius + float(np.sum(s * score**2)), f"rank C - 1, {name}"
+    bound = radius + float(np.sum(s * score**2)) + study.tiny
+    yield float(values[0]), bound, f"rank C - 1, {name}"
 
 
 _PAGE, _TEST = "levels.md", "tests/test_theorems_levels.py::test_"

@@ -127,7 +127,7 @@ THEOREMS = (
         "B3",
         "LAPACK's eigenvalues, a priori",
         "observation",
-        "|computed - exact| <= n u ||A||",
+        "|computed - exact| <= (n + 32) u ||A||",
         _PAGE,
         _TEST + "lapack_keeps_its_usual_constant",
         compared(_solver),

@@ -52,7 +52,8 @@ def _both_sides(study: Study) -> Iterator[Comparison]:
         n = max(s.values.shape[0], t.values.shape[0])
         a = _padded(backend.to_host(s.values), n)
         b = _padded(backend.to_host(t.values), n)
-        yield float(np.max(np.abs(a - b))), s.radius + t.radius, f"spectrum of {name}"
+        radius = s.radius + t.radius + study.tiny
+        yield float(np.max(np.abs(a - b))), radius, f"spectrum of {name}"
         C, K, _ = one.means.shape
         for level, project in cell_projections(one.norms).items():
             a, b = (
@@ -65,7 +66,7 @@ def _both_sides(study: Study) -> Iterator[Comparison]:
             )
             m = min(len(a), len(b))
             gap = float(np.max(np.abs(a[:m] - b[:m])))
-            bound = s.radius + t.radius + (two.level_radius - two.radius)
+            bound = radius + (two.level_radius - two.radius)
             yield gap, bound, f"{level} of {name}"
 
 
@@ -74,7 +75,7 @@ def _residual(study: Study) -> Iterator[Comparison]:
     for name, (_, (at, found)) in study.once(sides).items():
         moment, values = study.moments[name], backend.to_host(found.values)
         n, trace = moment.shape[0], at.trace
-        if trace == 0:
+        if trace <= study.tiny:
             continue
         forming = 2 * rounding.second_moment_radius(sum(moment.shape), trace, study.u)
         off = abs(float(np.sum(values)) - trace)

@@ -74,6 +74,16 @@ class Study:
         dtype = str(self.snapshot.provenance.get("dtype", ""))
         return max(self.u, 2.0**-24) if "32" in dtype else self.u
 
+    @property
+    def tiny(self) -> float:
+        """What underflow can take from a sum of squares over all rows and columns."""
+        xp, p = (
+            backend.namespace(self.snapshot.probabilities),
+            self.snapshot.probabilities,
+        )
+        n, P = self.fisher.shape
+        return float(xp.finfo(p.dtype).smallest_normal) * 64 * (n + 1) * (P + 1)
+
     @cached_property
     def fisher(self) -> SecondMoment:
         """The Fisher information of all layers."""

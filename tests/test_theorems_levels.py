@@ -1,0 +1,128 @@
+"""Property tests of theory/levels.md, each with a mutant that its check rejects."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from theorem_cases import altered, holds, snapshots, study_of, typical, verdict
+
+from refspec import curvature, structure
+from refspec.theorems import Study, levels
+
+
+def wrong_projections():
+    """Class means over every cross class, c' = c included."""
+
+    def projections(norms):
+        found = right(norms)
+        if norms.shape[1] > 1:
+            unit = structure._direction(norms, axis=1)
+            found["between_class"] = lambda x: structure._along(unit, x, 1)
+        else:
+            plain = structure._direction(np.ones_like(norms), axis=(0, 1))
+            found["global_mean"] = lambda x: structure._along(plain, x, (0, 1))
+        return found
+
+    right = structure.cell_projections
+    return projections
+
+
+@pytest.mark.theorem("L1")
+@given(snapshots(scored=False))
+def test_levels_are_projections_and_formulas(snapshot):
+    assert holds("L1", snapshot)
+
+
+def test_means_with_the_diagonal_are_rejected(monkeypatch):
+    monkeypatch.setattr(structure, "cell_projections", wrong_projections())
+    assert not verdict("L1", typical()).holds
+
+
+@pytest.mark.theorem("L2")
+@given(snapshots())
+def test_traces_add_and_ranks_are_known(snapshot):
+    assert holds("L2", snapshot)
+
+
+def test_a_smaller_rank_is_rejected(monkeypatch):
+    right, snapshot = levels.ranks, typical(a=4, b=5)
+    for names in right(3, 3, True):
+        with monkeypatch.context() as patch:
+            one_less = {names: right(3, 3, True)[names] - 1}
+            patch.setattr(levels, "ranks", lambda *_, x=one_less: x)
+            studied = Study(snapshot)
+            moments = {"gradients": studied.fisher}
+            assert not verdict("L2", study_of(snapshot, moments=moments)).holds
+    monkeypatch.setattr(structure, "cell_projections", wrong_projections())
+    assert not verdict("L2", snapshot).holds
+
+
+@pytest.mark.theorem("L3")
+@given(snapshots())
+def test_scores_vanish(snapshot):
+    assert holds("L3", snapshot)
+
+
+@pytest.mark.theorem("L4")
+@given(snapshots())
+def test_diagonal_and_class_means_are_collinear(snapshot):
+    assert holds("L4", snapshot)
+
+
+@pytest.mark.parametrize("id", ["L3", "L4"])
+@pytest.mark.parametrize("k", range(3))
+def test_one_altered_error_is_rejected(id, k):
+    assert not verdict(id, altered(typical(), "errors", index=(0, k, 0, 0))).holds
+
+
+@pytest.mark.theorem("L5")
+@given(snapshots())
+def test_plain_means_give_the_2019_terms(snapshot):
+    assert holds("L5", snapshot)
+
+
+def test_weighted_means_are_not_the_2019_terms(monkeypatch):
+    monkeypatch.setattr(structure, "plain_means", lambda moment: moment)
+    assert not verdict("L5", typical()).holds
+
+
+@pytest.mark.theorem("L6")
+@given(snapshots(scored=False))
+def test_features_split_off_the_global_mean(snapshot):
+    assert holds("L6", snapshot)
+
+
+def test_a_plain_global_mean_is_rejected(monkeypatch):
+    monkeypatch.setattr(structure, "cell_projections", wrong_projections())
+    assert not verdict("L6", typical()).holds
+
+
+@pytest.mark.theorem("L7")
+@given(snapshots(scored=False))
+def test_the_class_term_splits_off_its_global_mean(snapshot):
+    assert holds("L7", snapshot)
+
+
+def test_a_global_mean_with_the_diagonal_is_rejected(monkeypatch):
+    def over_all(v, p):
+        return (p[:, :, None] * v).sum(1) / p.sum(1)[:, None], p.sum(1)
+
+    monkeypatch.setattr(levels, "class_means", over_all)
+    assert not verdict("L7", typical()).holds
+
+
+@pytest.mark.theorem("L8")
+@given(snapshots(logits=True))
+def test_errors_at_the_logits_sum_to_zero(snapshot):
+    assert holds("L8", snapshot)
+
+
+@pytest.mark.parametrize("k", range(3))
+def test_an_altered_error_at_the_logits_is_rejected(k):
+    wrong = altered(typical(), "errors", index=(2, k, 0, 1), layer=1)
+    assert not verdict("L8", wrong).holds
+
+
+def test_errors_elsewhere_need_not_sum_to_zero():
+    snapshot = typical()
+    moment = curvature.errors(snapshot, "l0")
+    assert np.linalg.matrix_rank(moment.matrix()) == 4  # b, not b - 1
