@@ -280,8 +280,8 @@ def _law(parts: list[np.ndarray], d: int) -> FreeLaw:
     t = t[t > same]
     if not len(t):
         raise ValueError(
-            "a spectrum needs noise: at least one positive variance of a cell of "
-            "positive weight, got none; the eigenvalues are those of the means"
+            "a law needs noise: rows of positive weight and variance, more than there "
+            "are fixed means, got none; give more samples or random means"
         )
     new = np.concatenate([[True], np.diff(t) > same])
     group = np.cumsum(new) - 1

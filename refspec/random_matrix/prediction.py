@@ -228,7 +228,11 @@ def _random_outliers(population: Population, table: LawTable) -> Outliers:
 
 
 def _random_overlaps(population: Population, values: np.ndarray) -> np.ndarray:
-    """Take each outlier for that of a fixed mean of the length that is expected."""
+    """Take each outlier for that of a fixed mean, of the length that it tells.
+
+    A row x of variance t is a mean of variance rho t plus noise; where |x|^2 = v, the
+    mean's share of x is rho v / (rho v + (1 - rho) d t).
+    """
     d, C = population.dimension, population.C
     unknown = np.full(len(values), np.nan)
     if not isotropic_designs.is_isotropic(population) or d < C:
@@ -245,13 +249,14 @@ def _random_overlaps(population: Population, values: np.ndarray) -> np.ndarray:
     v, strength = made.signals.v, made.signals.strength
     if len(v) < len(values) or v[len(values) - 1] <= edge:
         return unknown
-    share = float(np.mean(strength / v))
-    found = [_signal(made.law, edge, x) for x in values]
-    return np.asarray([share * x for x in found])
+    rho, typical_v = float(np.mean(strength / v)), float(np.mean(v))
+    seen = np.asarray([_inverse(made.law, edge, x) for x in values])
+    share = rho * seen / (rho * seen + (1 - rho) * typical_v)
+    return np.asarray(free_laws.derivative(made.law, seen) * share)
 
 
-def _signal(law: FreeLaw, edge: float, x: float) -> float:
-    """Return psi'(v) for the v beyond the edge with psi(v) = x, nan without one."""
+def _inverse(law: FreeLaw, edge: float, x: float) -> float:
+    """Return the v beyond the edge with psi(v) = x, nan without one."""
     top = 2 * edge
 
     def excess(v: float) -> float:
@@ -261,8 +266,7 @@ def _signal(law: FreeLaw, edge: float, x: float) -> float:
         return float("nan")
     while excess(top) < 0:
         top *= 2
-    v = float(scipy.optimize.brentq(excess, edge, top))
-    return float(free_laws.derivative(law, np.asarray([v]))[0])
+    return float(scipy.optimize.brentq(excess, edge, top))
 
 
 def _no_outliers() -> Outliers:
