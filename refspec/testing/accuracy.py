@@ -1,0 +1,223 @@
+r"""How far a right answer in somebody's number format can be from refspec's.
+
+The model, with u the largest unit roundoff of the snapshot, of what arrived, and of the
+format the caller names, and k the number of operations on a path through the layers and
+back: features, errors and probabilities are off by :math:`\gamma_k` of their norms,
+errors also by 4 u of the largest over the labels of their sample (p - e_y cancels where
+p_y is nearly 1). What is made of them is off by :math:`\gamma_n` more in summing over n
+rows, in any order. This is the usual backward-error model, not a proof: a network whose
+layers cancel to less than u k of their terms, or a relu whose input is 0 to rounding,
+can be right and outside. For the Hessian the radius is proved (H7). Radii bound the
+Frobenius norm of the difference of two right answers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from refspec import models, rounding
+from refspec.hessian.bounds import hessian_radius
+from refspec.kronecker import ekfac, kfac
+from refspec.testing.questions import Question
+
+__all__ = ["Accuracy", "accuracy", "format_roundoff"]
+
+_EVALUATION = 64  # roundings of one activation or softmax entry, as in recompute
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Accuracy:
+    """A radius and the numbers it was made of.
+
+    Parameters
+    ----------
+    radius : float
+        Bound on the Frobenius norm of the difference of two right answers.
+    u : float
+        Unit roundoff of the coarser of the two.
+    operations : int
+        Roundings on a path through the layers.
+    rows : int
+        Terms that are summed.
+    """
+
+    radius: float
+    u: float
+    operations: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sizes:
+    """Norms of features (N, T) and errors (N, C, T), and of what rounding adds."""
+
+    h: np.ndarray
+    dh: np.ndarray
+    d: np.ndarray
+    dd: np.ndarray
+
+
+def format_roundoff(name: str) -> float:
+    """Return the unit roundoff of a format by name, bfloat16 included.
+
+    Raises
+    ------
+    ValueError
+        If the name is none of a format.
+
+    Examples
+    --------
+    >>> format_roundoff("float32") == 2.0**-24
+    True
+    """
+    known = {"bfloat16": 2.0**-8, "tf32": 2.0**-11}
+    if name in known:
+        return known[name]
+    try:
+        return float(np.finfo(name).eps) / 2
+    except (TypeError, ValueError):
+        raise ValueError(
+            "dtype must name a floating format (float64, float32, float16, bfloat16, "
+            f"tf32), got {name!r}; name the format your numbers were computed in"
+        ) from None
+
+
+def accuracy(question: Question, u: float) -> Accuracy:
+    """Bound the distance of a right answer in a format of unit roundoff u.
+
+    Notes
+    -----
+    Theory: B1, B2, H7, K2. EKFAC is not a continuous function of its factors: where
+    eigenvalues of a factor nearly coincide the radius is as large as EKFAC itself.
+    """
+    snapshot = question.snapshot
+    N, C = snapshot.probabilities.shape
+    shapes = [(x.errors.shape[3], x.features.shape[2]) for x in snapshot.layers]
+    operations = int(2 * sum(b + a + 4 for b, a in shapes) + 2 * C + _EVALUATION)
+    rows = N * C * max(snapshot.layer(x).features.shape[1] for x in question.layers)
+    if question.of == "hessian":  # of the network's numbers, not of stored samples
+        return Accuracy(2 * _hessian_radius(question, u), u, operations, rows)
+    stored = str(snapshot.provenance.get("dtype", "float64")).rsplit(".")[-1]
+    u = max(u, format_roundoff(stored))
+    along = rounding.gamma(operations, u)
+    slack = 2 * along + rounding.gamma(rows + 8, u)
+    sizes, w, dw = _sizes(question, u, along)
+    if question.of in ("fisher", "gauss_newton", "empirical_fisher"):
+        radius = _moment_radius(sizes, w, dw, slack)
+    else:
+        each = [
+            _kronecker_radius(question, name, x, w, dw, slack)
+            for name, x in zip(question.layers, sizes, strict=True)
+        ]
+        radius = math.hypot(*each)
+    return Accuracy(2 * radius, u, operations, rows)
+
+
+def _sizes(
+    question: Question, u: float, along: float
+) -> tuple[list[_Sizes], np.ndarray, np.ndarray]:
+    """Return sizes by layer, weights (N, C) of the rows and their errors."""
+    snapshot, out = question.snapshot, []
+    p, s = snapshot.probabilities, snapshot.sample_weights
+    for name in question.layers:
+        x = snapshot.layer(name)
+        h, d = np.linalg.norm(x.features, axis=2), np.linalg.norm(x.errors, axis=3)
+        out.append(
+            _Sizes(h, along * h, d, along * d + 4 * u * d.max(axis=1, keepdims=True))
+        )
+    w = s[:, None] * p
+    if question.of == "empirical_fisher" or question.fisher == "empirical":
+        w = s[:, None] * np.eye(p.shape[1])[snapshot.labels]
+    return out, w, along * w
+
+
+def _moment_radius(
+    sizes: list[_Sizes], w: np.ndarray, dw: np.ndarray, slack: float
+) -> float:
+    """Sum over rows: (w + dw)(|g| + |dg|)^2 - w |g|^2, and the rounding of sums."""
+    g, dg = np.zeros_like(w), np.zeros_like(w)
+    for x in sizes:
+        h, dh = x.h[:, None, :], x.dh[:, None, :]
+        g += np.sum(x.d * h, axis=2) ** 2
+        dg += np.sum(x.d * dh + x.dd * (h + dh), axis=2) ** 2
+    g, dg = np.sqrt(g), np.sqrt(dg)
+    # (g + dg)^2 - g^2 without cancellation
+    off = (w + dw) * dg * (2 * g + dg) + dw * g**2
+    return float(np.sum(off + slack * (w + dw) * (g + dg) ** 2))
+
+
+def _kronecker_radius(
+    question: Question,
+    name: str,
+    x: _Sizes,
+    w: np.ndarray,
+    dw: np.ndarray,
+    slack: float,
+) -> float:
+    """Bound a layer's Delta (x) H, by class for CFAC; sums in place of means of t."""
+    s, labels = question.snapshot.sample_weights, question.snapshot.labels
+    T = x.h.shape[1]
+    more = T if question.setting == "reduce" else 1  # |sum_t|^2 <= T sum |.|^2
+
+    def moment(w: np.ndarray, dw: np.ndarray, v: np.ndarray, dv: np.ndarray):  # type: ignore[no-untyped-def]
+        off = (w + dw) * dv * (2 * v + dv) + dw * v**2
+        size = (w + dw) * (v + dv) ** 2
+        axes = tuple(range(1, size.ndim))
+        return np.sum(w * v**2, axis=axes), np.sum(off + slack * size, axis=axes)
+
+    left, dleft = moment(w[..., None], dw[..., None], x.d, x.dd)
+    right, dright = moment((s / T)[:, None], slack * s[:, None] / T, x.h, x.dh)
+    left, dleft = more * left, more * dleft
+    kinds = labels if question.of == "cfac" else np.zeros_like(labels)
+    total = 0.0
+    for c in np.unique(kinds):
+        mine = kinds == c
+        mass = float(np.sum(s[mine])) if question.of == "cfac" else 1.0
+        if mass > 0:
+            L, dL = float(np.sum(left[mine])), float(np.sum(dleft[mine]))
+            R, dR = float(np.sum(right[mine])), float(np.sum(dright[mine]))
+            total += (dL * (R + dR) + L * dR) / mass + 4 * slack * L * R / mass
+            if question.of == "ekfac":
+                total += _turned(question, name, dL, dR)
+    return total
+
+
+def _turned(question: Question, name: str, dL: float, dR: float) -> float:
+    """Bound what turning EKFAC's eigenvectors does: Davis-Kahan, eigenvalue by one.
+
+    Eigenvectors of eigenvalue 0 of a factor meet no gradient: their S is 0 in any
+    basis.
+    """
+    how: dict[str, Any] = {"setting": question.setting, "fisher": question.fisher}
+    factors = kfac(question.snapshot, name, **how)
+    S = np.asarray(ekfac(question.snapshot, name, **how).values)
+    turns = []
+    for matrix, off in ((factors.left, dL), (factors.right, dR)):
+        values = np.linalg.eigvalsh(matrix)
+        gap = np.diff(values, prepend=-np.inf, append=np.inf)
+        near = np.minimum(gap[:-1], gap[1:])
+        turns.append(np.minimum(1.0, 2 * off / np.maximum(near, 2 * off)))
+    turn = turns[0][:, None] + turns[1][None, :]
+    change = 2 * turn * np.sqrt(np.max(S, initial=0.0) * np.abs(S)) + turn**2 * S
+    moved = 2 * np.sqrt(2) * turn * np.abs(S)
+    return float(np.sum(change + moved))
+
+
+def _hessian_radius(question: Question, u: float) -> float:
+    """Bound a Hessian computed in the format of roundoff u by any algorithm."""
+    snapshot, section = question.snapshot, question.snapshot.model
+    if section is None:
+        return math.inf
+    network, X = models.from_section(section), section.inputs
+    s = snapshot.sample_weights
+    if u > rounding.unit_roundoff(np.zeros(0)):
+        narrow = np.float32 if u <= format_roundoff("float32") else np.float16
+        parameters = {k: v.astype(narrow) for k, v in network.parameters.items()}
+        network = models.Network(network.operations, parameters)
+        X, s = X.astype(narrow), s.astype(narrow)
+    radius = hessian_radius(network, X, snapshot.labels, sample_weights=s)
+    return radius * math.sqrt(question.parameters)  # of the Frobenius norm

@@ -1,0 +1,388 @@
+"""Assertions that curvature libraries make against refspec.
+
+An assertion passes if what was found is within the radius of `accuracy` of what refspec
+computes. There is no tolerance to choose: say the format of your numbers, not how far
+off they may be. `AssertionError` says what differs, where, by how many radii, and which
+convention mistake explains it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from refspec import rounding
+from refspec.backend import Array
+from refspec.classes import Snapshot
+from refspec.spectra import Spectrum
+from refspec.testing import diagnosis, inputs, messages
+from refspec.testing.accuracy import Accuracy, accuracy, format_roundoff
+from refspec.testing.questions import Question, ask, operator
+
+__all__ = ["Agreement", "assert_operator", "assert_spectrum"]
+
+#: Side up to which a matrix is compared whole; operators are always probed.
+EXACT = 1000
+#: Gaussian vectors that an operator is probed with.
+PROBES = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Agreement:
+    """What a passed assertion has shown.
+
+    Parameters
+    ----------
+    distance : float
+        The difference of the two operators is at most this in the 2-norm; of two
+        spectra, that of every eigenvalue.
+    radius : float
+        What two right answers may differ by.
+    failure : float
+        Probability that the distance is larger all the same; 0 if nothing was drawn.
+    statement : str
+        The same in words.
+    """
+
+    distance: float
+    radius: float
+    failure: float
+    statement: str
+
+
+def assert_operator(
+    found: Any,
+    snapshot: Snapshot,
+    *,
+    of: str = "fisher",
+    layer: str | tuple[str, ...] | None = None,
+    order: str | np.ndarray = "row_major",
+    setting: str = "expand",
+    dtype: str | None = None,
+    like: Array | None = None,
+    seed: int = 0,
+) -> Agreement:
+    r"""Assert that an operator is the curvature it claims to be.
+
+    Parameters
+    ----------
+    found : matrix, operator or callable
+        An array (P, P) of any array library, a SciPy LinearOperator, anything with
+        ``matvec`` or ``@``, or a function of a vector (P,).
+    snapshot : Snapshot
+        Of the same network and samples.
+    of : str
+        ``fisher`` or ``gauss_newton`` (the same for the cross-entropy),
+        ``empirical_fisher``, ``hessian`` (needs a model section), ``kfac``, ``ekfac``,
+        ``cfac``.
+    layer : str or tuple of str, optional
+        One layer or several, in the order of the parameters; all if not given.
+    order : str or array of int, shape (P,)
+        Order of the parameters, see `refspec.testing.inputs.ORDERS`.
+    setting : {"expand", "reduce"}
+        Treatment of positions by KFAC, EKFAC and CFAC.
+    dtype : str, optional
+        Format that the numbers were computed in, if coarser than the one they arrive
+        in: float32, tf32, float16, bfloat16.
+    like : Array, optional
+        An array of the library, device and dtype that the operator's vectors must have;
+        float64 NumPy, or the operator's own, if not given.
+    seed : int
+        Of the probes.
+
+    Returns
+    -------
+    Agreement
+        How near the two are, proved.
+
+    Raises
+    ------
+    AssertionError
+        If they differ by more than right answers can.
+    ValueError
+        If an argument is not as above, or the format is so coarse that a wrong operator
+        would pass.
+    TypeError
+        If the operator cannot be multiplied with.
+
+    Notes
+    -----
+    Theory: B1, B4, H7, K2. A matrix with P <= 1000 is compared whole, in the Frobenius
+    norm. Otherwise every one of 20 Gaussian vectors z must have
+    :math:`\|Rz\| \le r \|z\|`, R the difference and r the radius, and then
+    :math:`\|R\|_2` is at most `rounding.probed_norm`, but for a probability of
+    `rounding.FAILURE`.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> s = refspec.datasets.digits_mlp()
+    >>> mine = refspec.curvature.fisher(s, ["fc3"]).matrix()
+    >>> assert_operator(mine, s, layer="fc3").failure
+    0.0
+    >>> try:
+    ...     assert_operator(400 * mine, s, layer="fc3")
+    ... except AssertionError as error:
+    ...     print(str(error).splitlines()[-1][2:54])
+    diagnosis  factor 1/N missing: the loss is summed ov
+    """
+    question = ask(snapshot, of, layer, setting)
+    places = inputs.order_places(question, order)
+    named = 0.0 if dtype is None else format_roundoff(dtype)
+    _expect_side(found, question)
+    dense = _is_matrix(found)
+    u = max(named, _format(found, like))
+    P = question.parameters
+    exact = dense and P <= EXACT
+    Z = np.eye(P) if exact else inputs.probes(P, PROBES, u, seed)
+    products, format_ = inputs.products(found, Z, places, like)
+    u = max(u, format_)
+    allowed, true = accuracy(question, u), operator(question).apply(Z)
+    residual = products - true
+    if exact:
+        distance = inputs.frobenius(residual)
+    else:
+        distance = float(np.max(_lengths(residual) / _lengths(Z)))
+    if not distance <= allowed.radius:
+        if exact:
+            Z = inputs.probes(P, PROBES, u, seed)
+            products, _ = inputs.products(found, Z, places, like)
+            true = operator(question).apply(Z)
+        raise AssertionError(
+            _operator_failure(question, order, Z, products, true, distance, allowed)
+        )
+    size = inputs.frobenius(true) / inputs.frobenius(Z) * (math.sqrt(P) if exact else 1)
+    _expect_conclusive(question, allowed, size)
+    if exact:
+        return _agreement(distance, allowed, 0.0)
+    squares = float(np.sum(residual**2))
+    proved = rounding.probed_norm(squares * (1 + 8 * u), PROBES)
+    return _agreement(proved, allowed, rounding.FAILURE)
+
+
+def assert_spectrum(
+    found: Array,
+    expected: Snapshot | Spectrum,
+    *,
+    of: str = "fisher",
+    layer: str | tuple[str, ...] | None = None,
+    setting: str = "expand",
+    dtype: str | None = None,
+    residuals: Array | None = None,
+) -> Agreement:
+    r"""Assert that eigenvalues are those of a curvature matrix.
+
+    Parameters
+    ----------
+    found : Array, shape (r,)
+        The r largest eigenvalues, r at most P, in any order.
+    expected : Snapshot or Spectrum
+        What they are eigenvalues of; or their values with a radius.
+    of, layer, setting
+        As in `assert_operator`; not used with a Spectrum.
+    dtype : str, optional
+        Format that the numbers were computed in, if coarser than that of `found`.
+    residuals : Array, shape (r,), optional
+        Norms ``||A v - value v||`` that an iterative solver left for unit vectors v:
+        eigenvalues may be off by them as well.
+
+    Returns
+    -------
+    Agreement
+        The largest difference, and what it may be.
+
+    Raises
+    ------
+    AssertionError
+        If an eigenvalue differs by more than that of a right answer can.
+    ValueError
+        If an argument is not as above, or the format is so coarse that a wrong spectrum
+        would pass.
+
+    Notes
+    -----
+    Theory: B1, B3, H7, S1, S2. By Weyl's inequality sorted eigenvalues move by at most
+    the norm of the matrix's error; the eigensolver adds P u times the largest value. A
+    residual bounds the distance to the nearest eigenvalue.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> s = refspec.datasets.digits_mlp()
+    >>> top = refspec.spectrum(refspec.curvature.fisher(s, ["fc3"])).values[:5]
+    >>> agreement = assert_spectrum(top, s, layer="fc3")
+    >>> agreement.distance <= agreement.radius
+    True
+    """
+    values = np.sort(inputs.host(found).reshape(-1))[::-1]
+    u = max(inputs.roundoff(found), 0.0 if dtype is None else format_roundoff(dtype))
+    if not np.all(np.isfinite(values)) or not len(values):
+        raise ValueError(
+            f"eigenvalues must be finite, at least one, got {len(values)} of which "
+            f"{int(np.sum(~np.isfinite(values)))} are not; look for an overflow"
+        )
+    question = None
+    if isinstance(expected, Spectrum):
+        P = expected.dimension
+        known = inputs.host(expected.values)
+        true = np.sort(np.pad(known, (0, max(0, P - len(known)))))[::-1]
+        allowed = Accuracy(expected.radius, u, 0, 0)
+    else:
+        question = ask(expected, of, layer, setting)
+        P = question.parameters
+        true = operator(question).eigenvalues()
+        allowed = accuracy(question, u)
+    if len(values) > P:
+        raise AssertionError(_too_many(question, len(values), P))
+    true = true[: len(values)]
+    top = float(np.max(np.abs(true)))
+    radius = allowed.radius + 2 * rounding.eigensolver_radius(P, top, allowed.u)
+    if residuals is not None:
+        norms = inputs.host(residuals).reshape(-1)
+        if norms.shape != values.shape or not np.all(norms >= 0):
+            raise ValueError(
+                f"residuals must be r = {len(values)} norms >= 0, got shape "
+                f"{norms.shape}; give ||A v - value v|| of each"
+            )
+        radius += float(np.max(norms))
+    allowed = replace(allowed, radius=radius)
+    distance = float(np.max(np.abs(values - true)))
+    if not distance <= radius:
+        raise AssertionError(
+            _spectrum_failure(question, values, true, distance, allowed)
+        )
+    _expect_conclusive(question, allowed, top)
+    return _agreement(distance, allowed, 0.0)
+
+
+def _is_matrix(found: Any) -> bool:
+    import array_api_compat
+
+    return bool(array_api_compat.is_array_api_obj(found))
+
+
+def _format(found: Any, like: Array | None) -> float:
+    """Return the roundoff of the format in which probes reach an operator."""
+    if _is_matrix(found):
+        return inputs.roundoff(found)
+    if like is not None:
+        return inputs.roundoff(like)
+    kind = getattr(found, "dtype", None)
+    return inputs.roundoff(np.zeros(0, kind if isinstance(kind, np.dtype) else float))
+
+
+def _lengths(x: np.ndarray) -> np.ndarray:
+    """Norms of columns."""
+    return np.asarray(np.sqrt(np.sum(x * x, axis=0)))
+
+
+def _agreement(distance: float, allowed: Accuracy, failure: float) -> Agreement:
+    doubt = f", but for a probability of {failure:.0e}" if failure else ""
+    text = (
+        f"within {distance:.3g} of refspec{doubt}; two right answers may differ by "
+        f"{allowed.radius:.3g} ({messages.accuracy_line(allowed)})"
+    )
+    return Agreement(distance, allowed.radius, failure, text)
+
+
+def _expect_conclusive(
+    question: Question | None, allowed: Accuracy, size: float
+) -> None:
+    """Refuse to pass where a factor of 2 would have passed too."""
+    if size > 0 and not allowed.radius < size / 2:
+        what = "the spectrum" if question is None else question.of
+        raise ValueError(
+            f"cannot tell: two right answers may differ by {allowed.radius:.3g}, the "
+            f"size of {what} is {size:.3g}, so that a wrong one would pass "
+            f"({messages.accuracy_line(allowed)}); compute in a finer format, give "
+            "the snapshot in one, or give fewer layers"
+        )
+
+
+def _operator_failure(
+    question: Question,
+    order: str | np.ndarray,
+    Z: np.ndarray,
+    found: np.ndarray,
+    true: np.ndarray,
+    distance: float,
+    allowed: Accuracy,
+) -> str:
+    """Say what is wrong with the products."""
+    size = allowed.radius * inputs.frobenius(Z)
+    fits = diagnosis.of_operator(question, order, Z, found, allowed.u)
+    lines = [
+        ("distance", messages.radii(distance, allowed.radius)),
+        ("radius", messages.accuracy_line(allowed)),
+        *messages.blocks(question, found - true, true, size),
+        *messages.diagnosis(fits, found, true, size),
+    ]
+    return messages.message(
+        messages.heading(question, "the operator differs from refspec's"), lines
+    )
+
+
+def _spectrum_failure(
+    question: Question | None,
+    values: np.ndarray,
+    true: np.ndarray,
+    distance: float,
+    allowed: Accuracy,
+) -> str:
+    """Say which eigenvalue is off the most, and why."""
+    at = int(np.argmax(np.abs(values - true)))
+    fits, first = [], "eigenvalues differ from the spectrum's"
+    if question is not None:
+        fits = diagnosis.of_spectrum(question, values, allowed.u)
+        first = messages.heading(question, "eigenvalues differ from refspec's")
+    lines = [
+        ("distance", messages.radii(distance, allowed.radius)),
+        ("radius", messages.accuracy_line(allowed)),
+        (
+            "worst",
+            f"number {at + 1} of {len(values)}: found {values[at]:.8g}, expected "
+            f"{true[at]:.8g}",
+        ),
+        *messages.diagnosis(fits, values, true, allowed.radius),
+    ]
+    return messages.message(first, lines)
+
+
+def _too_many(question: Question | None, r: int, P: int) -> str:
+    first = f"expected at most P = {P} eigenvalues, got {r}"
+    return first if question is None else messages.heading(question, first)
+
+
+def _expect_side(found: Any, question: Question) -> None:
+    """Fail on another side than P, and say whether the biases are what is missing."""
+    side, P = inputs.dimension(found), question.parameters
+    if side is None or side == P:
+        return
+    lines = [("side", f"found {side} x {side}, expected P x P with P = {P}")]
+    without = sum(b * (a - x) for (b, a), x in _shapes(question))
+    if side == without and without < P:
+        lines.append(
+            (
+                "diagnosis",
+                "the bias is left out: features need the appended one, a last column "
+                f"equal to 1 ({P - without} biases) [bias left out]",
+            )
+        )
+    for other in question.snapshot.layers:
+        asked = Question(question.snapshot, (other.name,), question.of)
+        if asked.parameters == side and question.layers != (other.name,):
+            lines.append(
+                ("diagnosis", f"the side is that of layer {other.name!r} [other layer]")
+            )
+    raise AssertionError(
+        messages.message(
+            messages.heading(question, "the operator's side is off"), lines
+        )
+    )
+
+
+def _shapes(question: Question) -> list[tuple[tuple[int, int], bool]]:
+    return list(zip(question.shapes, question.biased, strict=True))

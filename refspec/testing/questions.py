@@ -1,0 +1,221 @@
+"""What an operator is compared with: one question, its true operator and its spectrum.
+
+A question names a snapshot, some of its layers and a kind of curvature; every usual
+mistake (see `mistakes`) is the true answer to another question. Host arithmetic,
+float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from refspec import backend, curvature, hessian, models
+from refspec.backend import Array
+from refspec.classes import Layer, ModelSection, Snapshot
+from refspec.curvature import SecondMoment
+from refspec.kronecker import BlockDiagonal, cfac, ekfac, kfac
+from refspec.spectra import eigenvalues, spectrum
+
+__all__ = [
+    "KINDS",
+    "Operator",
+    "Question",
+    "ask",
+    "host_snapshot",
+    "operator",
+    "with_errors",
+]
+
+#: What can be asked for. Gauss-Newton is the Fisher of the cross-entropy.
+KINDS = (
+    "fisher",
+    "gauss_newton",
+    "empirical_fisher",
+    "hessian",
+    "kfac",
+    "ekfac",
+    "cfac",
+)
+_KRONECKER: dict[str, Callable[..., Any]] = {"kfac": kfac, "ekfac": ekfac, "cfac": cfac}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """Which curvature of which layers of which snapshot.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        On the host, float64.
+    layers : tuple of str
+        In the order of the parameter vector.
+    of : str
+        One of `KINDS`.
+    setting : {"expand", "reduce"}
+        Treatment of positions by KFAC, EKFAC and CFAC.
+    fisher : {"exact", "empirical"}
+        Labels that KFAC, EKFAC and CFAC average over.
+    """
+
+    snapshot: Snapshot
+    layers: tuple[str, ...]
+    of: str
+    setting: str = "expand"
+    fisher: str = "exact"
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Outputs b and inputs a of each layer."""
+        chosen = [self.snapshot.layer(x) for x in self.layers]
+        return [(x.errors.shape[3], x.features.shape[2]) for x in chosen]
+
+    @property
+    def parameters(self) -> int:
+        """P."""
+        return int(sum(b * a for b, a in self.shapes))
+
+    @property
+    def biased(self) -> list[bool]:
+        """Whether the last feature of each layer is 1: a bias."""
+        chosen = [self.snapshot.layer(x).features for x in self.layers]
+        return [bool(np.all(h[:, :, -1] == 1)) for h in chosen]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operator:
+    """A symmetric operator as two functions, in the order errors (x) features."""
+
+    apply: Callable[[np.ndarray], np.ndarray]
+    eigenvalues: Callable[[], np.ndarray]
+
+
+def ask(
+    snapshot: Snapshot, of: str, layer: str | tuple[str, ...] | None, setting: str
+) -> Question:
+    """Check the names and bring the snapshot to the host.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or the Hessian is asked of a snapshot without its network.
+    """
+    if of not in KINDS:
+        raise ValueError(f"of must be one of {KINDS}, got {of!r}; choose one of these")
+    if setting not in ("expand", "reduce"):
+        raise ValueError(
+            f"setting must be 'expand' or 'reduce', got {setting!r}; choose one"
+        )
+    if of == "hessian" and snapshot.model is None:
+        raise ValueError(
+            "of 'hessian' needs a snapshot with a model section, got none; export the "
+            "network as a sequential model, or use of 'fisher'"
+        )
+    names = tuple(x.name for x in snapshot.layers)
+    if layer is not None:
+        wanted = (layer,) if isinstance(layer, str) else tuple(layer)
+        names = tuple(snapshot.layer(x).name for x in wanted)
+    return Question(host_snapshot(snapshot), names, of, setting)
+
+
+def host_snapshot(snapshot: Snapshot) -> Snapshot:
+    """Return the snapshot as NumPy arrays of float64, its values unchanged."""
+
+    def host(x: Array) -> np.ndarray:
+        return np.asarray(backend.to_host(x), dtype=np.float64)
+
+    model = snapshot.model
+    if model is not None:
+        parameters = {k: host(v) for k, v in model.parameters.items()}
+        model = ModelSection(host(model.inputs), model.operations, parameters)
+    layers = tuple(
+        Layer(x.name, host(x.features), host(x.errors)) for x in snapshot.layers
+    )
+    # rows of narrower numbers sum to 1 within their own rounding only
+    p, s = host(snapshot.probabilities), host(snapshot.sample_weights)
+    kept = {"dtype": str(snapshot.probabilities.dtype).rsplit(".")[-1]}
+    return Snapshot(
+        layers,
+        p / p.sum(axis=1, keepdims=True),
+        snapshot.labels,
+        s / s.sum(),
+        kept | dict(snapshot.provenance),
+        model,
+    )
+
+
+def operator(question: Question) -> Operator:
+    """Return what refspec computes for a question."""
+    snapshot, names = question.snapshot, question.layers
+    if question.of in ("fisher", "gauss_newton"):
+        return _moment(curvature.fisher(snapshot, names))
+    if question.of == "empirical_fisher":
+        return _moment(curvature.empirical_fisher(snapshot, names))
+    if question.of == "hessian":
+        return _hessian(question)
+    build = _KRONECKER[question.of]
+    how: dict[str, Any] = {"setting": question.setting, "fisher": question.fisher}
+    blocks = BlockDiagonal(tuple(build(snapshot, x, **how) for x in names))
+    return Operator(blocks.matvec, lambda: np.asarray(blocks.eigenvalues()))
+
+
+def _moment(moment: SecondMoment) -> Operator:
+    def values() -> np.ndarray:
+        found, P = np.asarray(spectrum(moment).values), moment.shape[1]
+        return np.sort(np.pad(found, (0, max(0, P - len(found)))))[::-1][:P]
+
+    return Operator(moment.matvec, values)
+
+
+def _hessian(question: Question) -> Operator:
+    """Products in the network's own order of layers, permuted to the question's."""
+    snapshot, section = question.snapshot, question.snapshot.model
+    if section is None:
+        raise ValueError("a Hessian needs a model section, got none; export one")
+    network = models.from_section(section)
+    order = [x for x in models.layer_shapes(network) if x in question.layers]
+    sizes = dict(zip(question.layers, question.shapes, strict=True))
+    starts, at = {}, 0
+    for name in order:
+        starts[name], at = at, at + sizes[name][0] * sizes[name][1]
+    place = np.concatenate(
+        [
+            starts[x] + np.arange(sizes[x][0] * sizes[x][1], dtype=np.int64)
+            for x in question.layers
+        ]
+    )
+    data = (network, section.inputs, snapshot.labels)
+    how: dict[str, Any] = {
+        "layers": order,
+        "sample_weights": snapshot.sample_weights,
+    }
+
+    def apply(V: np.ndarray) -> np.ndarray:
+        there = np.empty_like(V)
+        there[place] = V
+        out = hessian.hessian_vector_product(*data, there, **how)
+        back: np.ndarray = np.asarray(out)[place]
+        return back
+
+    def values() -> np.ndarray:
+        H = hessian.hessian(*data, **how)
+        return np.asarray(eigenvalues(H)[0])
+
+    return Operator(apply, values)
+
+
+def with_errors(
+    question: Question, errors: dict[str, np.ndarray], p: np.ndarray | None = None
+) -> Question:
+    """Ask the same of other errors, or other probabilities (N, C)."""
+    old = question.snapshot
+    layers = tuple(
+        Layer(x.name, x.features, errors.get(x.name, x.errors)) for x in old.layers
+    )
+    p = old.probabilities if p is None else p
+    # without its network: that would bound the errors it makes, not these
+    changed = replace(old, layers=layers, probabilities=p, model=None)
+    return replace(question, snapshot=changed)
