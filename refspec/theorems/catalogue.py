@@ -15,6 +15,7 @@ from refspec.theorems import (
     levels,
     rounding,
     spectra,
+    weights,
     worlds,
 )
 from refspec.theorems.registry import Theorem
@@ -31,6 +32,7 @@ PAGES: tuple[ModuleType, ...] = (
     levels,
     rounding,
     spectra,
+    weights,
     worlds,
 )
 

@@ -1,0 +1,151 @@
+"""Checks of theory/weights.md: weight matrices at a minimum under weight decay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from refspec import backend, rounding
+from refspec.classes import Layer
+from refspec.curvature import classes_of
+from refspec.theorems.quantities import error_norms, score_accuracy
+from refspec.theorems.registry import Comparison, Theorem, compared
+from refspec.theorems.study import Study
+
+__all__ = ["THEOREMS"]
+
+
+def _own_errors(study: Study, layer: Layer) -> np.ndarray:
+    """Return the errors at the observed labels, shape (N, T, b)."""
+    rows = np.arange(len(study.snapshot.labels))
+    return np.asarray(backend.to_host(layer.errors)[rows, study.snapshot.labels])
+
+
+def _product(errors: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Return sum_i sum_t errors_it features_it', shape (b, a)."""
+    left = errors.reshape(-1, errors.shape[2])
+    return np.asarray(left.T @ features.reshape(-1, features.shape[2]))
+
+
+def _size(study: Study, layer: Layer) -> float:
+    """Return sum_i s_i ||delta_{i,c}|| ||h_i||."""
+    s, h = (
+        backend.to_host(study.snapshot.sample_weights),
+        backend.to_host(layer.features),
+    )
+    own = _own_errors(study, layer)
+    norms = [np.linalg.norm(x.reshape(len(s), -1), axis=1) for x in (own, h)]
+    return float(np.sum(s * norms[0] * norms[1]))
+
+
+def _weights(study: Study) -> dict[str, np.ndarray]:
+    """Return the weight matrix (b, a) of every layer, its bias the last column."""
+    model, found = study.snapshot.model, {}
+    for step in model.operations if model is not None else ():
+        name, weight = step.get("name"), step.get("weight")
+        if name is None or weight is None or model is None:
+            continue
+        W = backend.to_host(model.parameters[weight])
+        W = W.reshape(W.shape[0], -1)
+        if step.get("bias") is not None:
+            bias = backend.to_host(model.parameters[step["bias"]])
+            W = np.concatenate([W, bias[:, None]], axis=1)
+        found[str(name)] = W
+    return found
+
+
+def _stationary(study: Study) -> str:
+    """Say what the export does not tell of its training."""
+    given = study.snapshot.provenance
+    if study.snapshot.model is None:
+        return "needs a model section"
+    decay, slope = given.get("weight_decay", 0), given.get("gradient_norm", math.inf)
+    if not (isinstance(decay, (int, float)) and decay > 0):
+        return "needs weight_decay > 0 in the export's provenance"
+    if not (isinstance(slope, (int, float)) and slope < math.inf):
+        return "needs gradient_norm, of the objective, in the export's provenance"
+    return ""
+
+
+def _decay(study: Study) -> Iterator[Comparison]:
+    """Compare every weight matrix with the mean of errors times features."""
+    s, given = backend.to_host(study.snapshot.sample_weights), study.snapshot.provenance
+    eta, slope = float(given["weight_decay"]), float(given["gradient_norm"])
+    weights = _weights(study)
+    for x in study.snapshot.layers:
+        h, W = backend.to_host(x.features), weights[x.name]
+        own = _own_errors(study, x)
+        gap = W + _product(s[:, None, None] * own, h) / eta
+        largest = s * error_norms(study, x.name).max(axis=1)
+        norms = np.linalg.norm(h.reshape(len(s), -1), axis=1)
+        stored = 2 * score_accuracy(study) * float(np.sum(largest * norms)) / eta
+        stored += study.stored * float(np.linalg.norm(W))
+        k = 2 * len(s) * h.shape[1] + 32
+        rounded = rounding.gamma(k, study.u) * _size(study, x) / eta
+        bound = slope * (1 + study.stored) / eta + stored + 2 * rounded
+        yield float(np.linalg.norm(gap)), bound, f"weights of {x.name}"
+
+
+def _class_part(study: Study, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+    """Return sum_c pi_c delta_cc h_c' and the covariances within classes, (b, a)."""
+    s, h = (
+        backend.to_host(study.snapshot.sample_weights),
+        backend.to_host(layer.features),
+    )
+    own = _own_errors(study, layer)
+    parts = np.zeros((2, own.shape[2], h.shape[2]))
+    for _, i, j in classes_of(study.snapshot):
+        mass = float(np.sum(s[i:j]))
+        if mass == 0:
+            continue
+        q = (s[i:j] / mass)[:, None, None]
+        error, mean = np.sum(q * own[i:j], axis=0), np.sum(q * h[i:j], axis=0)
+        parts[0] += mass * error.T @ mean
+        parts[1] += mass * _product(q * (own[i:j] - error), h[i:j] - mean)
+    return parts[0], parts[1]
+
+
+def _split(study: Study) -> Iterator[Comparison]:
+    """Compare the gradient with its class part plus its part within classes."""
+    s = backend.to_host(study.snapshot.sample_weights)
+    C = len(study.snapshot.offsets) - 1
+    for x in study.snapshot.layers:
+        h, own = backend.to_host(x.features), _own_errors(study, x)
+        means, within = _class_part(study, x)
+        gap = _product(s[:, None, None] * own, h) - means - within
+        norms = [
+            math.sqrt(float(np.sum(s * np.sum(y * y, axis=(1, 2))))) for y in (own, h)
+        ]
+        k = 4 * len(s) * h.shape[1] + 64
+        bound = 8 * rounding.gamma(k, study.u) * norms[0] * norms[1] + study.tiny**0.5
+        yield float(np.linalg.norm(gap)), bound, f"gradient of {x.name}"
+        rank, values = C * h.shape[1], np.linalg.svd(means, compute_uv=False)
+        if rank < len(values):
+            yield float(values[rank]), bound, f"rank of the class part of {x.name}"
+
+
+_PAGE, _TEST = "weights.md", "tests/test_theorems_weights.py::test_"
+
+THEOREMS = (
+    Theorem(
+        "D1",
+        "weights under decay",
+        "identity",
+        "W = -(1/eta) sum_i s_i delta_{i,c} h_i' at a stationary point",
+        _PAGE,
+        _TEST + "weights_are_errors_times_features",
+        compared(_decay),
+        _stationary,
+    ),
+    Theorem(
+        "D2",
+        "class means and covariances in the gradient",
+        "identity",
+        "sum_i s_i delta_{i,c} h_i' = sum_c pi_c delta_cc h_c' + sum_c pi_c Cov_c",
+        _PAGE,
+        _TEST + "the_gradient_splits_in_means_and_covariances",
+        compared(_split),
+    ),
+)

@@ -1,0 +1,98 @@
+"""Property tests of theory/weights.md, each with a mutant that its check rejects."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from theorem_cases import altered, holds, snapshots, study_of, typical, verdict
+
+import refspec
+from refspec import models
+from refspec.models import training
+from refspec.theorems import find
+from refspec.theorems import weights as page
+
+
+def stationary(snapshot, decay):
+    """Give a snapshot the weights of which it is a stationary point."""
+    s, steps, parameters = snapshot.sample_weights, [], {}
+    for x in snapshot.layers:
+        own = x.errors[np.arange(len(s)), snapshot.labels]
+        W = -np.einsum("i,itb,ita->ba", s, own, x.features) / decay
+        steps.append({"op": "linear", "name": x.name, "weight": x.name, "bias": None})
+        parameters[x.name] = W
+    model = refspec.ModelSection(np.zeros((len(s), 1)), steps, parameters)
+    given = {"weight_decay": decay, "gradient_norm": 0.0}
+    return replace(snapshot, model=model, provenance=given)
+
+
+@pytest.mark.theorem("D1")
+@given(snapshots(), st.sampled_from([1e-6, 0.3, 10.0]))
+def test_weights_are_errors_times_features(snapshot, decay):
+    assert holds("D1", stationary(snapshot, decay))
+
+
+@pytest.mark.parametrize("name", ["features", "errors"])
+def test_one_altered_number_is_rejected(name):
+    snapshot = stationary(typical(), 0.1)
+    assert holds("D1", snapshot)
+    assert not verdict("D1", altered(snapshot, name)).holds
+
+
+def test_another_decay_is_rejected():
+    snapshot = stationary(typical(), 0.1)
+    wrong = dict(snapshot.provenance) | {"weight_decay": 0.2}
+    assert not verdict("D1", replace(snapshot, provenance=wrong)).holds
+
+
+def test_one_altered_label_is_rejected():
+    snapshot = stationary(typical(), 0.1)
+    labels = snapshot.labels.copy()
+    labels[3] = 1  # the last sample of class 0: still sorted
+    assert not verdict("D1", replace(snapshot, labels=labels)).holds
+
+
+def test_a_trained_network_has_the_weights_of_its_errors():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 8)
+    X = np.eye(3)[labels] @ rng.standard_normal((3, 4)) + rng.standard_normal((24, 4))
+    start = models.mlp([4, 5, 3], rng=rng)
+    end = training.fit(start, X, labels, weight_decay=0.01, steps=400)
+    _, gradient = models.loss_and_gradient(end, X, labels)
+    slope = float(np.linalg.norm(gradient + 0.01 * models.flatten(end)))
+    given = {"weight_decay": 0.01, "gradient_norm": slope}
+    snapshot = models.snapshot(end, X, labels, provenance=given)
+    assert slope <= 2.0**-20
+    assert holds("D1", snapshot)
+    before = models.snapshot(start, X, labels, provenance=given)
+    assert not verdict("D1", before).holds
+
+
+def test_training_must_be_known():
+    (theorem,) = find(["D1"])
+    assert "model" in theorem.unmet(study_of(typical()))
+    snapshot = stationary(typical(), 0.1)
+    for name in ("weight_decay", "gradient_norm"):
+        given = {k: v for k, v in snapshot.provenance.items() if k != name}
+        unmet = theorem.unmet(study_of(replace(snapshot, provenance=given)))
+        assert name in unmet
+
+
+@pytest.mark.theorem("D2")
+@given(snapshots(scored=False))
+def test_the_gradient_splits_in_means_and_covariances(snapshot):
+    assert holds("D2", snapshot)
+
+
+def test_means_of_other_weights_are_rejected(monkeypatch):
+    def weighted(study, layer):
+        p = study.snapshot.probabilities[:, 0]
+        return right(
+            study_of(replace(study.snapshot, sample_weights=p / p.sum())), layer
+        )
+
+    right = page._class_part
+    monkeypatch.setattr(page, "_class_part", weighted)
+    assert not verdict("D2", typical()).holds
