@@ -561,7 +561,8 @@ def test_compare_takes_a_fisher_and_ranks_the_approximations():
     s = network(11, counts=(30, 20, 25), a=5, b=4, weights=False)
     F = layer_fisher(s, "fc")
     found, again = compare(s, "fc"), compare(s, "fc", F)
-    assert np.array_equal(found.fisher, again.fisher)
+    both = found.radius + again.radius
+    assert np.max(np.abs(found.fisher - again.fisher)) <= both
     assert (
         np.max(np.abs(found.fisher - np.linalg.eigvalsh(F)[::-1][:6])) <= found.radius
     )

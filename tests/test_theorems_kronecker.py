@@ -8,7 +8,7 @@ from generated import holds, rejected, sampled, samples
 from hypothesis import given
 
 from refspec import structure
-from refspec.kronecker import Kronecker, KroneckerSum, moments
+from refspec.kronecker import Kronecker, KroneckerSum, moments, origins
 from refspec.kronecker.eigenbasis import KroneckerBasis
 from refspec.theorems import Study, factored, preconditioning
 from refspec.theorems import kronecker as page
@@ -98,6 +98,12 @@ def test_K13(study):
 @given(samples(layers=1))
 def test_K14(study):
     holds(THEOREMS, "K14", study)
+
+
+@pytest.mark.theorem("K16")
+@given(samples(positions=2))
+def test_K16(study):
+    holds(THEOREMS, "K16", study)
 
 
 def column_major(monkeypatch):
@@ -269,6 +275,15 @@ def off_chance(monkeypatch):
     monkeypatch.setattr(page, "canonical_groups", wrong)
 
 
+def all_cross_classes(monkeypatch):
+    """Class means of errors over all labels, c' = c too."""
+
+    def wrong(norms):
+        return norms / np.linalg.norm(norms, axis=1, keepdims=True)
+
+    monkeypatch.setattr(origins, "_others", wrong)
+
+
 MUTANTS = {
     "K1": (column_major, {}),
     "K2": (sums, {}),
@@ -284,6 +299,7 @@ MUTANTS = {
     "K12": (half_damped, {}),
     "K13": (whole_moments, {"sides": ((5, 5),)}),
     "K14": (off_chance, {}),
+    "K16": (all_cross_classes, {}),
 }
 
 

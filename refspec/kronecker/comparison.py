@@ -1,22 +1,33 @@
 """How well KFAC, EKFAC and CFAC reproduce the spectrum of a layer's Fisher.
 
-Dense, on the host: for layers of a few thousand parameters.
+Nothing of size P x P is held: KFAC's and EKFAC's spectra are free, the top of the
+Fisher's and of CFAC's come from products, Frobenius errors from columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.linalg
 
-from refspec import backend, rounding
-from refspec.classes import Snapshot
+from refspec import backend, curvature, rounding
+from refspec.backend import Array
+from refspec.classes import Layer, Snapshot
+from refspec.kronecker import origins
+from refspec.kronecker.eigenbasis import KroneckerBasis, eigenbasis
 from refspec.kronecker.kfac import cfac, ekfac, kfac
+from refspec.kronecker.leading import Leading, leading
+from refspec.kronecker.products import Kronecker, KroneckerSum
 
-__all__ = ["Comparison", "compare", "layer_fisher"]
+__all__ = ["LARGEST", "Comparison", "compare", "layer_fisher"]
+
+#: Parameters of a layer beyond which a comparison is refused: it takes P^2 numbers.
+LARGEST = 20_000
+
+_COLUMNS = 256  # of a matrix at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +50,14 @@ class Comparison:
     radius : float
         Every eigenvalue, of the Fisher and of the approximations, is within it of the
         exact one; smaller ones of the Fisher are not resolved and are left out.
+    kinds : mapping of str to list of str, length k
+        Of ``fisher`` and each approximation: ``outlier`` for an eigenvalue mostly made
+        of class means, ``bump`` of cross-class means, ``bulk`` of the rest.
+    class_rank : mapping of str to int
+        Rank of the part made of class means: at most C for ``fisher`` and ``cfac``, up
+        to C^2 for ``kfac``.
+    how : str
+        How the radius is known.
     """
 
     fisher: np.ndarray
@@ -47,6 +66,9 @@ class Comparison:
     frobenius_error: Mapping[str, float]
     angles: Mapping[str, np.ndarray]
     radius: float
+    kinds: Mapping[str, list[str]]
+    class_rank: Mapping[str, int]
+    how: str
 
 
 def layer_fisher(snapshot: Snapshot, layer: str) -> np.ndarray:
@@ -101,6 +123,7 @@ def compare(
     fisher: np.ndarray | None = None,
     *,
     setting: str = "expand",
+    top: int | None = None,
 ) -> Comparison:
     r"""Compare KFAC, EKFAC and CFAC with the layer Fisher.
 
@@ -111,24 +134,28 @@ def compare(
     layer : str
         Its name.
     fisher : array, shape (ab, ab), optional
-        The dense layer Fisher, symmetric, row-major order; default `layer_fisher`.
+        The dense layer Fisher, symmetric, row-major order; by default it is used
+        through its rows and never formed, unless it is small.
     setting : {"expand", "reduce"}
         Treatment of positions in the approximations.
+    top : int, optional
+        Compare at most so many eigenvalues; default C(C-1).
 
     Returns
     -------
     Comparison
-        Eigenvalues, log-spectral and Frobenius errors, principal angles.
+        Eigenvalues, log-spectral and Frobenius errors, principal angles, origins.
 
     Raises
     ------
     ValueError
-        If fisher has another shape.
+        If fisher has another shape, or the layer more than `LARGEST` parameters.
 
     Notes
     -----
-    Theory: K6. Approximations' eigenvalues below the radius count as the radius: a
-    logarithm of rounding would mean nothing. Cost four dense eigenproblems.
+    Theory: K6, K15, K16. Approximations' eigenvalues below the radius count as the
+    radius: a logarithm of rounding would mean nothing. Cost N P^2 + C P^2 (a + b) / 128
+    operations for the Frobenius errors, and the products of K15; memory O(N C k + P k).
 
     References
     ----------
@@ -146,40 +173,167 @@ def compare(
     """
     chosen, C = snapshot.layer(layer), snapshot.probabilities.shape[1]
     P = chosen.parameters
-    F = layer_fisher(snapshot, layer) if fisher is None else backend.to_host(fisher)
-    if F.shape != (P, P):
+    if fisher is not None and tuple(fisher.shape) != (P, P):
         raise ValueError(
             f"fisher must have shape (ab, ab) = ({P}, {P}) for layer {layer!r}, got "
-            f"{F.shape}; pass the block of this layer"
+            f"{tuple(fisher.shape)}; pass the block of this layer"
         )
-    operators: dict[str, Any] = {
-        name: method(snapshot, layer, setting=setting)
-        for name, method in (("kfac", kfac), ("ekfac", ekfac), ("cfac", cfac))
+    if P > LARGEST:
+        raise ValueError(
+            f"a layer to compare must have P <= {LARGEST} parameters, got {P} in "
+            f"{layer!r}; compare a narrower layer, or use kfac and cfac as operators"
+        )
+    k = min(C * (C - 1) if top is None else max(top, 1), P)
+    n = max(k, min(C, P))  # the angles are between C vectors
+    moment = curvature.fisher(snapshot, [layer])
+    one = kfac(snapshot, layer, setting=setting)
+    eigen = ekfac(snapshot, layer, setting=setting)
+    many = cfac(snapshot, layer, setting=setting)
+    basis = eigenbasis(one)
+    approximations: dict[str, KroneckerBasis | KroneckerSum] = {
+        "kfac": basis,
+        "ekfac": eigen,
+        "cfac": many,
     }
-    dense = {name: backend.to_host(x.matrix()) for name, x in operators.items()}
-    norm = float(np.linalg.norm(F))
-    rows = (
-        2 * int(np.prod(chosen.errors.shape[:3])) + 8
-    )  # roundings of a factor, twice in a product
-    trace = max(float(np.trace(A)) for A in (F, *dense.values()))
-    radius = rounding.second_moment_radius(rows, trace, rounding.unit_roundoff(F))
-    values, vectors, error = _spectrum(F, C)
-    found = {name: _spectrum(A, C) for name, A in dense.items()}
-    radius += max(error, *(x[2] for x in found.values()))
-    k = int(np.sum(values[: C * (C - 1)] > radius))
-    spectra = {name: x[0][:k] for name, x in found.items()}
-    logs, errors, angles = {}, {}, {}
-    for name, A in dense.items():
-        ratio = np.log10(np.maximum(spectra[name], radius) / values[:k])
+    seen = {name: _Operator.of(x) for name, x in approximations.items()}
+    if fisher is None:
+        F = _Operator.through(moment, moment.weights, P)
+    else:
+        F = _dense(backend.to_host(fisher))
+    tops = {
+        name: leading(x.product, x.like, n, matrix=x.matrix)
+        for name, x in (("fisher", F), ("cfac", seen["cfac"]))
+    }
+    tops["kfac"] = _basis_top(basis, n, one.certified_eigenvalues()[1])
+    tops["ekfac"] = _basis_top(eigen, n, 0.0)
+    radius = _forming(chosen, moment.trace(), one, many)
+    radius += max(x.radius for x in tops.values())
+    values, vectors = tops["fisher"].values, tops["fisher"].vectors[:, :C]
+    k = int(np.sum(values[:k] > radius))
+    spectra = {name: tops[name].values[:k] for name in approximations}
+    logs = {}
+    for name, found in spectra.items():
+        ratio = np.log10(np.maximum(found, radius) / values[:k])
         logs[name] = float(np.sqrt(np.mean(ratio**2))) if k else 0.0
-        errors[name] = float(np.linalg.norm(A - F)) / norm if norm else 0.0
-        angles[name] = scipy.linalg.subspace_angles(vectors, found[name][1])
-    return Comparison(values[:k], spectra, logs, errors, angles, radius)
+    angles = {
+        name: scipy.linalg.subspace_angles(vectors, tops[name].vectors[:, :C])
+        for name in approximations
+    }
+    pi = backend.to_host(many.coefficients)
+    kinds, ranks = _origins(snapshot, layer, setting, basis, pi, tops, k)
+    return Comparison(
+        values[:k],
+        spectra,
+        logs,
+        _frobenius_errors(F, seen),
+        angles,
+        radius,
+        kinds,
+        ranks,
+        tops["fisher"].kind,
+    )
 
 
-def _spectrum(A: np.ndarray, C: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """All eigenvalues, descending, the top C eigenvectors, and the radius."""
-    A = np.tril(A) + np.tril(A, -1).T  # exactly symmetric, as the certificate needs
-    values, vectors = np.linalg.eigh(A)
-    radius = rounding.residual_radius(A, vectors, values)
-    return values[::-1], vectors[:, ::-1][:, :C], radius
+@dataclass(frozen=True, slots=True, eq=False)
+class _Operator:
+    """Products with columns on the host, and the dense matrix on request."""
+
+    product: Callable[[np.ndarray], np.ndarray]
+    like: np.ndarray
+    matrix: Callable[[], np.ndarray]
+
+    @staticmethod
+    def of(operator: KroneckerBasis | KroneckerSum) -> _Operator:
+        """Look at an operator of any namespace from the host."""
+        return _Operator.through(operator, operator.like, operator.dimension)
+
+    @staticmethod
+    def through(operator: Any, like: Array, P: int) -> _Operator:
+        """Look at anything with matvec and matrix; its vectors are like `like`."""
+        zero = np.zeros(P, dtype=backend.to_host(like).dtype)
+
+        def product(V: np.ndarray) -> np.ndarray:
+            V = np.ascontiguousarray(V.astype(zero.dtype, copy=False))
+            return backend.to_host(operator.matvec(backend.from_host(V, like)))
+
+        return _Operator(product, zero, lambda: backend.to_host(operator.matrix()))
+
+
+def _dense(F: np.ndarray) -> _Operator:
+    """Look at a dense matrix."""
+    return _Operator(lambda V: F @ V, F[0], lambda: F)
+
+
+def _basis_top(operator: KroneckerBasis, n: int, radius: float) -> Leading:
+    """Take the largest values of a Kronecker eigenbasis with their vectors."""
+    values = backend.to_host(operator.values)
+    Q, R = (backend.to_host(x) for x in (operator.left, operator.right))
+    order = _descending(operator)[:n]
+    j, i = np.unravel_index(order, values.shape)
+    vectors = (Q[:, None, j] * R[None, :, i]).reshape(values.size, len(order))
+    return Leading(values[j, i], vectors, radius, "a posteriori")
+
+
+def _forming(layer: Layer, trace: float, one: Kronecker, many: KroneckerSum) -> float:
+    """Bound the rounding of the matrices themselves, twice in a product."""
+    rows = 2 * int(np.prod(layer.errors.shape[:3])) + layer.parameters + 8
+    size = max(trace, one.trace(), many.trace())
+    u = rounding.unit_roundoff(layer.errors)
+    return rounding.second_moment_radius(rows, size, u)
+
+
+def _frobenius_errors(
+    F: _Operator, approximations: Mapping[str, _Operator]
+) -> dict[str, float]:
+    """Return ||A - F||_F / ||F||_F from a block of columns at a time."""
+    P, norm = len(F.like), 0.0
+    totals = dict.fromkeys(approximations, 0.0)
+    for start in range(0, P, _COLUMNS):
+        m = min(_COLUMNS, P - start)
+        E = np.zeros((P, m), dtype=F.like.dtype)
+        E[np.arange(start, start + m), np.arange(m)] = 1
+        columns = F.product(E)
+        norm += float(np.sum(columns**2))
+        for name, A in approximations.items():
+            totals[name] += float(np.sum((A.product(E) - columns) ** 2))
+    return {m: (x / norm) ** 0.5 if norm else 0.0 for m, x in totals.items()}
+
+
+def _origins(
+    snapshot: Snapshot,
+    layer: str,
+    setting: str,
+    basis: KroneckerBasis,
+    frequencies: np.ndarray,
+    tops: Mapping[str, Leading],
+    k: int,
+) -> tuple[dict[str, list[str]], dict[str, int]]:
+    """Name the origin of the top k eigenvalues; count the class parts' dimensions."""
+    moment = curvature.fisher(snapshot, [layer])
+    flat = origins.positions_apart(snapshot, layer, setting)
+    errors, features = origins.error_and_feature_means(flat)
+    pairs = {m: (x.values[:k], x.vectors[:, :k]) for m, x in tops.items()}
+    every = origins.product_shares(errors, features, basis)
+    order = _descending(basis)[:k]
+    found = {
+        "fisher": origins.fisher_shares(moment, *pairs["fisher"]),
+        "kfac": {n: x.ravel()[order] for n, x in every.items()},
+        "ekfac": origins.fisher_shares(moment, *pairs["ekfac"]),
+        "cfac": origins.class_shares(errors, features, frequencies, *pairs["cfac"]),
+    }
+    roundings = 2 * int(np.prod(flat.probabilities.shape)) + 8
+    means = errors.outlier.reshape(-1, errors.outlier.shape[2])
+    h = np.repeat(origins.own_means(features, frequencies), 2, axis=0)
+    own = (means[:, :, None] * h[:, None, :]).reshape(len(means), -1)
+    ranks = {
+        "fisher": origins.rank(origins.mean_rows(moment), roundings),
+        "kfac": origins.rank(means, roundings) * origins.rank(features, roundings),
+        "cfac": origins.rank(own, roundings),
+    }
+    return {n: origins.kinds(x) for n, x in found.items()}, ranks
+
+
+def _descending(operator: KroneckerBasis) -> np.ndarray:
+    """Return the order of a basis's values, largest first."""
+    values = backend.to_host(operator.values)
+    return np.argsort(-values, axis=None, kind="stable")

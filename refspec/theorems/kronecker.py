@@ -36,6 +36,7 @@ from refspec.theorems.factored import (
     smaller_than,
     without_positions,
 )
+from refspec.theorems.origins import parts
 from refspec.theorems.preconditioning import average, closest, damped, solved
 from refspec.theorems.registry import Comparison, Theorem, compared
 from refspec.theorems.study import Study
@@ -380,5 +381,15 @@ THEOREMS = (
         "K14", "KFAC in the canonical model", "identity",
         "KFAC has kappa(1 + s/C) C(C-1) times where F = CFAC has outliers and bump",
         _PAGE, _TEST + "K14", compared(_canonical), few_classes,
+    ),
+    Theorem(
+        "K15", "The top of a spectrum from products", "lemma",
+        "|lambda_i(A) - theta_i| <= |AV - V Theta| + max(0, |B| - theta_k)",
+        _PAGE, "tests/test_leading.py::test_leading_of_a_large_operator",
+    ),
+    Theorem(
+        "K16", "Where the eigenvalues of KFAC and CFAC come from", "identity",
+        "class part + cross-class part + rest, all >= 0; C, C and C^2 outliers",
+        _PAGE, _TEST + "K16", compared(parts),
     ),
 )  # fmt: skip

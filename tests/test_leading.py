@@ -1,0 +1,81 @@
+"""The largest eigenvalues from products: residual, probes, and what they must catch."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refspec import rounding
+from refspec.kronecker import leading as at
+
+U = 2.0**-53
+P = 250
+
+
+def basis(seed):
+    """An orthogonal matrix Q, a product of three reflections, and how to apply it."""
+    W = np.random.default_rng(seed).standard_normal((3, P))
+    W /= np.linalg.norm(W, axis=1, keepdims=True)
+
+    def turn(V, order=slice(None)):
+        for w in W[order]:
+            V = V - 2 * np.multiply.outer(w, w @ V)
+        return V
+
+    return turn
+
+
+def turned(values, seed):
+    """A = Q diag(values) Q': its products, and the dense matrix."""
+    turn = basis(seed)
+
+    def product(V):
+        inner = turn(V, slice(None, None, -1))
+        return turn(values * inner if V.ndim == 1 else values[:, None] * inner)
+
+    return product, lambda: product(np.eye(P))
+
+
+@settings(max_examples=12)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    k=st.integers(1, 12),
+    decay=st.sampled_from([0.5, 0.9, 0.99]),
+    double=st.booleans(),
+)
+def test_leading_of_a_large_operator(seed, k, decay, double):
+    """K15: every value is within the radius, repeated ones and a null space too."""
+    values = np.where(np.arange(P) < 200, decay ** np.arange(P), 0)
+    if double:
+        values = np.repeat(values[: P // 2], 2)
+    product, matrix = turned(values, seed)
+    found = at.leading(product, np.zeros(P), k, matrix=matrix, dense=9)
+    form = rounding.gamma(12 * P, U) * values[0]  # the reflections' own rounding
+    assert np.max(np.abs(found.values - values[:k])) <= found.radius + form
+    assert found.radius + form < values[0] / 2  # says something
+    shifted = np.abs(found.values + 2 * (found.radius + form) - values[:k])
+    assert np.max(shifted) > found.radius + form  # the mutant
+    off = np.linalg.norm(found.vectors.T @ found.vectors - np.eye(k))
+    assert off <= rounding.gamma(8 * P, U) * k
+
+
+def test_probes_bound_what_was_not_found():
+    """K15: the norm beyond V is at least the largest value that V misses."""
+    values = 0.9 ** np.arange(P)
+    product, _ = turned(values, 0)
+    Q = basis(0)(np.eye(P)[:, :5])
+    probes = np.random.default_rng(1).standard_normal((P, 24))
+    form = rounding.gamma(12 * P, U)
+    missed = at._norm_beyond(product, Q[:, 1:], probes, 0.0)
+    assert values[0] <= missed + form < 2 * values[0]
+    whole = at._norm_beyond(product, Q, probes, 0.0)
+    assert values[5] <= whole + form < values[0]
+
+
+def test_small_operators_are_solved_whole():
+    A = np.diag([3.0, 1.0, 2.0])
+    found = at.leading(lambda V: A @ V, A[0], 3, matrix=lambda: A)
+    assert found.values.tolist() == [3.0, 2.0, 1.0]
+    assert found.kind == "a posteriori"
+    with pytest.raises(ValueError, match="got 4"):
+        at.leading(lambda V: A @ V, A[0], 4, matrix=lambda: A)
