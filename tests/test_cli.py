@@ -44,6 +44,19 @@ def test_hessian_side_by_side_with_the_fisher(run, tmp_path):
     assert max(abs(a - b) for a, b in gaps) <= data["weyl"] + data["radius"]
 
 
+def test_kfac_writes_table_json_and_picture(run, tmp_path):
+    record, picture = tmp_path / "k.json", tmp_path / "k.png"
+    words = ("--layer", "fc3", "--json", str(record), "--plot", str(picture))
+    result = run("kfac", *words)
+    assert result.exit_code == 0, result.output
+    assert max(map(len, result.output.splitlines())) <= 80
+    assert "closer than KFAC in log10 eigenvalues at every layer" in result.output
+    assert picture.stat().st_size > 0
+    found = json.loads(record.read_text())["layers"]["fc3"]
+    assert found["log10_error"]["cfac"] < found["log10_error"]["kfac"]
+    assert len(found["fisher"]) == len(found["kinds"]["kfac"]) == 90
+
+
 def test_check_finds_a_changed_weight(run, tmp_path):
     s = refspec.datasets.digits_mlp()
     key = "fc2.weight" if "fc2.weight" in s.model.parameters else None
@@ -68,6 +81,8 @@ def test_check_finds_a_changed_weight(run, tmp_path):
         ("attribute", "absent.npz"),
         ("attribute", "--json", "/no/such/folder/a.json"),
         ("spectrum", "--backend", "abacus"),
+        ("kfac", "--layer", "nope"),
+        ("kfac", "--setting", "both"),
     ],
 )
 def test_wrong_use_exits_with_two(run, words):

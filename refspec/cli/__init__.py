@@ -13,6 +13,7 @@ except ImportError:  # the core has no terminal library
 
 import refspec
 from refspec.cli.check import check
+from refspec.cli.kfac import kfac
 from refspec.cli.spectra import attribute, spectrum
 from refspec.cli.synth import synth
 from refspec.cli.verify import verify
@@ -20,7 +21,7 @@ from refspec.cli.verify import verify
 __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-for command in (attribute, spectrum, check, synth, verify):
+for command in (attribute, spectrum, kfac, check, synth, verify):
     app.command()(command)
 
 
