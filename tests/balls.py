@@ -67,30 +67,33 @@ def enclosures(A: np.ndarray | flint.arb_mat) -> list[flint.arb]:
         exact = A if isinstance(A, flint.arb_mat) else to_flint(A)
         A, n = midpoints(exact), exact.nrows()
         unit = to_flint(np.eye(n))
-        threshold = flint.arb(float(np.max(np.abs(A)))) * flint.arb(2) ** -30
+        size = flint.arb(float(np.max(np.abs(A))) or 1.0)
+        threshold, small = size * flint.arb(2) ** -30, 2.0**-110
         Q = to_flint(scipy.linalg.eigh(A)[1])
-        for step in range(6):
-            Q = (Q * (3 * unit - Q.transpose() * Q) / 2).mid()
+        for _ in range(9):
             Q = (Q * (3 * unit - Q.transpose() * Q) / 2).mid()
             B = (Q.transpose() * exact * Q).mid()
-            if step == 4:
-                Q = rotate_clusters(B, Q, threshold)
-                continue
             turn, rows = eye(n), B.tolist()
+            apart = together = 0.0
             for i, j in itertools.permutations(range(n), 2):
                 gap = rows[j][j] - rows[i][i]
                 if abs(gap) > threshold:
                     turn[i][j] = rows[i][j] / gap
-            Q = (Q * flint.arb_mat(turn)).mid()
-        Q = (Q * (3 * unit - Q.transpose() * Q) / 2).mid()
-        B = Q.transpose() * exact * Q
+                    apart = max(apart, abs(float(rows[i][j] / size)))
+                else:
+                    together = max(together, abs(float(rows[i][j] / size)))
+            if max(apart, together) <= small:
+                break
+            if apart <= small:
+                Q = rotate_clusters(B, Q, threshold)
+            else:
+                Q = (Q * flint.arb_mat(turn)).mid()
         order = sorted(range(n), key=lambda i: B[i, i].mid(), reverse=True)
         D = [B[i, i].mid() for i in order]
-        Q = flint.arb_mat([[Q[i, j] for j in order] for i in range(n)])
-        diagonal = flint.arb_mat(
-            [[D[i] * x for x in row] for i, row in enumerate(eye(n))]
-        )
-        residual = frobenius(exact * Q - Q * diagonal)
+        columns = [[row[j] for j in order] for row in Q.tolist()]
+        Q = flint.arb_mat(columns)
+        scaled = [[x * d for x, d in zip(row, D, strict=True)] for row in columns]
+        residual = frobenius(exact * Q - flint.arb_mat(scaled))
         defect = frobenius(Q.transpose() * Q - unit)
         radius = (residual / (1 - defect).sqrt()).upper()
         assert radius <= threshold * flint.arb(2) ** -60  # the reference is sharp

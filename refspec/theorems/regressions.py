@@ -208,7 +208,7 @@ THEOREMS = (
         _PAGE, _TEST + "W12", compared(_groups), few_classes,
     ),
     Theorem(
-        "W13", "Outlier eigenvectors are Kronecker products of class means", "identity",
+        "W13", "Outlier eigenvectors: Kronecker products of means", "identity",
         "(e_c - 1/C) (x) e_c, delta_c = (1-alpha) C/(C-1) (e_c - 1/C)",
         _PAGE, _TEST + "W13", compared(_eigenvectors), few_classes,
     ),

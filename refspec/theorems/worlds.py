@@ -241,8 +241,7 @@ THEOREMS = (
         _PAGE, _TEST + "W8", compared(_consistent_errors), few_classes,
     ),
     Theorem(
-        "W9", "Expected Fisher, and a Kronecker identity that fails by a known amount",
-        "identity",
+        "W9", "Expected Fisher: a Kronecker identity that fails", "identity",
         "E G = sum_c A_c (x) H_c + kappa sum_c nu_c S_{3,c} (x) S^h_c",
         _PAGE, _TEST + "W9", compared(_coupled), few_classes,
     ),
