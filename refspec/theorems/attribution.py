@@ -180,7 +180,7 @@ _PAGE, _TEST = "attribution.md", "tests/test_theorems_attribution.py::test_"
 THEOREMS = (
     Theorem(
         "A1",
-        "sandwich and subtraction",
+        "Sandwich and subtraction",
         "inequality",
         "lambda_k(B) <= lambda_k(A) <= lambda_k(B) + lambda_1(M), M = A - B >= 0",
         _PAGE,
@@ -189,7 +189,7 @@ THEOREMS = (
     ),
     Theorem(
         "A2",
-        "projection",
+        "Projection",
         "inequality",
         "lambda_{k+r}(A) <= lambda_k(PAP) <= lambda_k(A), lambda_1(PAP) <= lambda_1(M)",
         _PAGE,
@@ -198,7 +198,7 @@ THEOREMS = (
     ),
     Theorem(
         "A3",
-        "angle of the outliers to the means",
+        "Outliers point along the means",
         "inequality",
         "sin angle(top-r eigenspace of A, range B) <= lambda_1(M) / lambda_r(A)",
         _PAGE,
@@ -208,7 +208,7 @@ THEOREMS = (
     ),
     Theorem(
         "A4",
-        "shares",
+        "Shares",
         "identity",
         "v'X'P_level X v / lambda sum to 1 over levels, to the traces over eigenvalues",
         _PAGE,
@@ -218,7 +218,7 @@ THEOREMS = (
     ),
     Theorem(
         "A5",
-        "the cut at the numerical rank",
+        "The cut at the numerical rank",
         "inequality",
         "no eigenvalue of a level or a knock-out falls by more than the first one cut",
         _PAGE,
@@ -227,7 +227,7 @@ THEOREMS = (
     ),
     Theorem(
         "A6",
-        "counting",
+        "Counting",
         "inequality",
         "lambda_{r+1}(A) <= lambda_1(M), r = rank B: at most r lie above the edge of M",
         _PAGE,

@@ -18,9 +18,9 @@ from refspec.theorems import (
     weights,
     worlds,
 )
-from refspec.theorems.registry import Theorem
+from refspec.theorems.registry import KINDS, Theorem
 
-__all__ = ["PAGES", "all_theorems", "find"]
+__all__ = ["PAGES", "all_theorems", "find", "markdown"]
 
 #: One module a page of theory/, each with a tuple THEOREMS.
 PAGES: tuple[ModuleType, ...] = (
@@ -35,6 +35,21 @@ PAGES: tuple[ModuleType, ...] = (
     weights,
     worlds,
 )
+
+_HEAD = """# Theory
+
+Every formal statement of refspec: hypotheses, statement, full proof, source, what fails
+without the hypotheses, the code it is about and the test that would catch it. Start
+with [levels.md](levels.md): the one idea is that averaging is an orthogonal projection
+of the sample index space. Every statement that data can check is an object in
+`refspec.theorems`; `refspec verify` checks all of them on an export. Ids are never
+renumbered. This page is made by `python -m refspec.theorems`.
+
+*Identity*: equal but for rounding. *Inequality*: true but for rounding. *Statistical*:
+fails with probability at most 1e-9. *Asymptotic*: an error falls at a stated rate.
+*Observation*: seen, not proved. *Lemma*: about arithmetic or algebra, with nothing to
+check on data.
+"""
 
 
 def all_theorems() -> tuple[Theorem, ...]:
@@ -66,6 +81,24 @@ def find(ids: Iterable[str]) -> tuple[Theorem, ...]:
             f"{' '.join(wrong)}; theory/README.md lists them"
         )
     return tuple(x for x in known if x.id in wanted)
+
+
+def markdown() -> str:
+    """Return theory/README.md: how to read the pages, and the table of all theorems."""
+    theorems = all_theorems()
+    pages = sorted({x.page for x in theorems})
+    kinds = ", ".join(
+        f"{sum(x.kind == kind for x in theorems)} of kind {kind}"
+        for kind in KINDS
+        if any(x.kind == kind for x in theorems)
+    )
+    lines = [_HEAD, f"{len(theorems)} statements on {len(pages)} pages: {kinds}.", ""]
+    lines += ["| id | title | statement | kind |", "|---|---|---|---|"]
+    for x in theorems:
+        statement = x.statement.replace("|", "\\|")
+        cells = (f"[{x.id}]({x.page})", x.title, f"`` {statement} ``", x.kind)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def _order(theorem: Theorem) -> tuple[str, int]:

@@ -251,7 +251,7 @@ _PAGE, _TEST = "curvature.md", "tests/test_theorems_curvature.py::test_"
 THEOREMS = (
     Theorem(
         "C1",
-        "expected outer product",
+        "Second moments are expected outer products",
         "identity",
         "X'X = sum_{i,c'} w g g' for rows sqrt(w) g, g = sum_t errors (x) features",
         _PAGE,
@@ -278,7 +278,7 @@ THEOREMS = (
     ),
     Theorem(
         "C4",
-        "the empirical Fisher is another matrix",
+        "The empirical Fisher is another matrix",
         "inequality",
         "p_c g_c g_c' <= (1 - p_c) F_i, F_i = sum_c' p_c' g g': it vanishes in a fit",
         _PAGE,
@@ -296,7 +296,7 @@ THEOREMS = (
     ),
     Theorem(
         "C6",
-        "layer blocks interlace",
+        "Layer blocks interlace",
         "inequality",
         "lambda_{k+P-P_l}(G) <= lambda_k(G_l) <= lambda_k(G)",
         _PAGE,
@@ -306,7 +306,7 @@ THEOREMS = (
     ),
     Theorem(
         "C7",
-        "gradient means are Kronecker products plus a covariance",
+        "Gradient means are Kronecker products of means, plus a covariance",
         "identity",
         "g_cc' = delta_cc' (x) h_cc' + Cov, ||Cov|| <= spread(h) spread(delta)",
         _PAGE,

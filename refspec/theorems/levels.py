@@ -325,7 +325,7 @@ _PAGE, _TEST = "levels.md", "tests/test_theorems_levels.py::test_"
 THEOREMS = (
     Theorem(
         "L1",
-        "levels are orthogonal projections",
+        "Levels are orthogonal projections",
         "identity",
         "X'X = sum over levels of X'P_level X; P_a P_b = [a = b] P_a, sum P = I",
         _PAGE,
@@ -334,7 +334,7 @@ THEOREMS = (
     ),
     Theorem(
         "L2",
-        "traces add, ranks are known",
+        "Traces add, ranks are known",
         "identity",
         "tr = sum of traces; ranks C, C(C-2), C; with the score C(C-1) together",
         _PAGE,
@@ -343,7 +343,7 @@ THEOREMS = (
     ),
     Theorem(
         "L3",
-        "score identity",
+        "The score identity",
         "identity",
         "sum_c' p_{i,c'} x_{i,c'} = 0 for every sample, errors and gradients",
         _PAGE,
@@ -353,7 +353,7 @@ THEOREMS = (
     ),
     Theorem(
         "L4",
-        "diagonal and class means are collinear",
+        "Diagonal and class means are collinear",
         "identity",
         "p_cc v_cc = -p_c v_c, so the diagonal term is p_c / p_cc times the class term",
         _PAGE,
@@ -363,7 +363,7 @@ THEOREMS = (
     ),
     Theorem(
         "L5",
-        "the 2019 convention is plain means",
+        "The 2019 convention is plain means",
         "identity",
         "G = G0 + G1 + G2 + G3 with delta = sqrt(p) g and plain means",
         _PAGE,
@@ -372,7 +372,7 @@ THEOREMS = (
     ),
     Theorem(
         "L6",
-        "features split off the global mean",
+        "Features split off the global mean",
         "identity",
         "H = h_G h_G' + sum_c pi_c (h_c - h_G)(.)' + within, ranks 1 and C - 1",
         _PAGE,
@@ -381,7 +381,7 @@ THEOREMS = (
     ),
     Theorem(
         "L7",
-        "global split of the class term",
+        "Global split of the class term",
         "identity",
         "V_class = m v_G v_G' + sum_c p_c (v_c - v_G)(.)', ranks 1 and C - 1",
         _PAGE,
@@ -390,7 +390,7 @@ THEOREMS = (
     ),
     Theorem(
         "L8",
-        "errors at the logits",
+        "Errors at the logits",
         "identity",
         "delta = p - e_c' at the logits, so 1'delta = 0 and the rank is at most C - 1",
         _PAGE,

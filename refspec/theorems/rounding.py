@@ -107,7 +107,7 @@ _PAGE, _TEST = "rounding.md", "tests/test_theorems_rounding.py::test_"
 THEOREMS = (
     Theorem(
         "B1",
-        "inner products",
+        "Inner products",
         "inequality",
         "|fl(x'y) - x'y| <= gamma_k |x|'|y| in any order of summation",
         _PAGE,
@@ -116,7 +116,7 @@ THEOREMS = (
     ),
     Theorem(
         "B2",
-        "second moments",
+        "Second moments",
         "inequality",
         "||fl(X'X) - X'X|| <= gamma_k (1 + gamma_k) tr",
         _PAGE,
@@ -134,7 +134,7 @@ THEOREMS = (
     ),
     Theorem(
         "B4",
-        "a norm from Gaussian probes",
+        "A norm from Gaussian probes",
         "statistical",
         "||R||^2 <= sum_j ||R z_j||^2 / chi2 quantile, but with probability 1e-9",
         _PAGE,
@@ -143,7 +143,7 @@ THEOREMS = (
     ),
     Theorem(
         "B5",
-        "eigenvalues, a posteriori",
+        "Eigenvalues, a posteriori",
         "inequality",
         "|computed - exact| <= ||AQ - Q Lambda|| / sigma_min(Q)",
         _PAGE,

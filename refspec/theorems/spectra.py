@@ -91,7 +91,7 @@ _PAGE, _TEST = "spectra.md", "tests/test_theorems_spectra.py::test_"
 THEOREMS = (
     Theorem(
         "S1",
-        "one spectrum from either side",
+        "One spectrum from either side",
         "identity",
         "X'X and XX' share non-zero eigenvalues; so do their levels in coordinates",
         _PAGE,
@@ -101,7 +101,7 @@ THEOREMS = (
     ),
     Theorem(
         "S2",
-        "what pivoted rows leave out",
+        "What pivoted rows leave out",
         "inequality",
         "|lambda_k(XX') - lambda_k(LL')| <= ||XX' - LL'||, measured; levels as well",
         _PAGE,

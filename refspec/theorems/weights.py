@@ -131,7 +131,7 @@ _PAGE, _TEST = "weights.md", "tests/test_theorems_weights.py::test_"
 THEOREMS = (
     Theorem(
         "D1",
-        "weights under decay",
+        "Weights under decay",
         "identity",
         "W = -(1/eta) sum_i s_i delta_{i,c} h_i' at a stationary point",
         _PAGE,
@@ -141,7 +141,7 @@ THEOREMS = (
     ),
     Theorem(
         "D2",
-        "class means and covariances in the gradient",
+        "Class means and covariances in the gradient",
         "identity",
         "sum_i s_i delta_{i,c} h_i' = sum_c pi_c delta_cc h_c' + sum_c pi_c Cov_c",
         _PAGE,

@@ -1,0 +1,117 @@
+"""theory/ <-> registry <-> tests <-> docstrings: every link, both ways."""
+
+import importlib
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from refspec.theorems import all_theorems
+from refspec.theorems.catalogue import markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = (
+    "Hypotheses",
+    "Statement",
+    "Proof",
+    "Source",
+    "What fails without the hypotheses",
+    "Code",
+    "Test",
+)
+THEOREMS = {x.id: x for x in all_theorems()}
+
+
+def entries():
+    """Every entry of every page: id, page, text."""
+    found = []
+    for page in sorted((ROOT / "theory").glob("*.md")):
+        if page.name == "README.md":
+            continue
+        for text in re.split(r"^## ", page.read_text(), flags=re.MULTILINE)[1:]:
+            id = re.match(r"([A-Z]\d+)\. \S", text)
+            assert id, f"{page.name}: heading must be '## ID. Title': {text[:60]!r}"
+            found.append((id[1], page.name, text))
+    return found
+
+
+ENTRIES = {id: (page, text) for id, page, text in entries()}
+
+
+def test_ids_are_used_once():
+    for ids in ([x.id for x in all_theorems()], [id for id, _, _ in entries()]):
+        assert not [x for x, n in Counter(ids).items() if n > 1]
+
+
+def test_pages_and_registry_have_the_same_entries():
+    assert {id: page for id, (page, _) in ENTRIES.items()} == {
+        x.id: x.page for x in THEOREMS.values()
+    }
+
+
+@pytest.mark.parametrize("id", ENTRIES)
+def test_every_entry_has_its_title_and_all_parts_in_order(id):
+    _, text = ENTRIES[id]
+    assert text.startswith(f"{id}. {THEOREMS[id].title}\n")
+    places = [text.find(f"**{part}") for part in PARTS]
+    assert -1 not in places, [p for p, i in zip(PARTS, places, strict=True) if i < 0]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("id", THEOREMS)
+def test_the_property_test_exists_is_marked_and_on_the_page(id):
+    theorem = THEOREMS[id]
+    file, _, function = theorem.test.partition("::")
+    source = (ROOT / file).read_text()
+    marked = rf'@pytest\.mark\.theorem\("{id}"\)\n(@.*\n|[^\n@]*\n)*?def {function}\('
+    assert re.search(marked, source), f"no {function} marked {id} in {file}"
+    assert function in ENTRIES[id][1], f"{theorem.page} must name {theorem.test}"
+
+
+def test_every_mark_is_of_a_theorem():
+    for file in (ROOT / "tests").glob("test_*.py"):
+        for id in re.findall(r'mark\.theorem\("(\w+)"\)', file.read_text()):
+            assert id in THEOREMS, f"{file.name} marks {id}"
+
+
+def test_every_id_in_a_docstring_is_on_a_page():
+    for file in (ROOT / "refspec").rglob("*.py"):
+        for ids in re.findall(
+            r"Theory: ((?:[A-Z]\d+(?:, | to |\b))+)", file.read_text()
+        ):
+            for id in re.findall(r"[A-Z]\d+", ids):
+                if id[0] == "R" and not (ROOT / "theory/random_matrix.md").exists():
+                    continue  # the page of the laws is on its way
+                assert id in ENTRIES, f"{file.relative_to(ROOT)} cites {id}"
+
+
+@pytest.mark.parametrize("id", ENTRIES)
+def test_the_code_and_the_tests_that_a_page_names_exist(id):
+    page, text = ENTRIES[id]
+    for name in re.findall(r"`(refspec(?:\.\w+)+)", text):
+        assert resolves(name), f"{page}, {id}: no {name}"
+    for file, function in re.findall(r"(tests/\w+\.py)::(\w+)", text):
+        source = (ROOT / file).read_text()
+        assert f"def {function}(" in source, f"{page}, {id}: no {file}::{function}"
+
+
+def resolves(name):
+    """Whether a dotted name can be imported, attribute by attribute."""
+    parts = name.split(".")
+    for k in range(len(parts), 0, -1):
+        try:
+            at = importlib.import_module(".".join(parts[:k]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[k:]:
+            if not hasattr(at, part):
+                return False
+            at = getattr(at, part)
+        return True
+    return False
+
+
+def test_the_table_of_all_theorems_is_current():
+    table = (ROOT / "theory" / "README.md").read_text()
+    assert table == markdown(), "python -m refspec.theorems > theory/README.md"
