@@ -83,21 +83,6 @@ def test_marchenko_pastur(count, d):
             assert table.cumulative[k - 1] <= float(exact) + rounding.gamma(999, U)
 
 
-def test_scikit_rmt():
-    spectral_law = pytest.importorskip("skrmt.ensemble.spectral_law")
-    count, d = 400, 100
-    theirs = spectral_law.MarchenkoPasturDistribution(
-        beta=1, ratio=d / count, sigma=1.0
-    )
-    table = law_tables.of_free_law(FreeLaw([1 / count], [count], d))
-    x = table.x[100:-100]
-    expected = np.asarray(theirs.pdf(x))
-    edge = table.x[-1]
-    gap = np.minimum(edge - x, x - table.x[0])
-    away = np.abs(table.density[100:-100] - expected)
-    assert np.all(away <= rounding.gamma(512, U) * expected * edge / gap * edge / x)
-
-
 @pytest.mark.parametrize(
     ("pieces", "d"),
     [

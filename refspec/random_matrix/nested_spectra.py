@@ -233,13 +233,11 @@ def _on_branch(
 def _point(design: NestedDesign, x: float, guess: np.ndarray, step: float) -> Point:
     """Solve at x (1 + i HEIGHT), where the solution with Im a > 0 is unique."""
     z = complex(x, x * HEIGHT)
-    made = nested_laws.solve(design, z, guess, step=step)
+    made = _solved(design, z, guess, step)
     if made is None:
         high = nested_laws.reach(design)
         far = _far(design, complex(x, high))
         made = _descend(design, x, high, far, z.imag, 40, step)
-    if np.all(made.a.imag <= NEAR * np.abs(made.a)):  # perhaps outside: be exact
-        made = nested_laws.solve(design, z, made.a) or made
     Q = made.resolvent
     flat = Q.ndim == 1
     angles = float(np.sum(np.angle(1 / Q))) if flat else _angles(design, made.b, z)
@@ -254,6 +252,19 @@ def _point(design: NestedDesign, x: float, guess: np.ndarray, step: float) -> Po
     return Point(x, F, density, made.a, made.slope, added)
 
 
+def _solved(
+    design: NestedDesign, z: complex, guess: np.ndarray, step: float
+) -> Solution | None:
+    """Solve to a step; exactly where a is nearly real, as a false branch may be.
+
+    On it Im a < 0 at the exact solution, which Newton's method refuses to go to.
+    """
+    made = nested_laws.solve(design, z, guess, step=step)
+    if made is not None and np.all(made.a.imag <= NEAR * np.abs(made.a)):
+        return nested_laws.solve(design, z, made.a)
+    return made
+
+
 def _descend(
     design: NestedDesign,
     x: float,
@@ -264,7 +275,7 @@ def _descend(
     step: float,
 ) -> Solution:
     """Continue from x + i high to x + i low, halving the way where Newton fails."""
-    made = nested_laws.solve(design, complex(x, low), guess, step=step)
+    made = _solved(design, complex(x, low), guess, step)
     if made is not None:
         return made
     if depth == 0:
