@@ -139,9 +139,9 @@ def _draw(found: dict[str, Comparison], path: Path) -> None:
     """Draw every layer's spectra on one axis each."""
     from refspec import plots
 
-    columns = min(3, len(found))
+    columns = min(2, len(found))
     rows = -(-len(found) // columns)
-    made, axes = plots.figure(rows, columns)
+    made, axes = plots.figure(rows, columns, size=(6.4 * columns, 4.4 * rows))
     for ax, (name, x) in zip(axes, found.items(), strict=False):
         plots.approximations(x, ax)
         ax.set_title(name, pad=42)

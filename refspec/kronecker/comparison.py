@@ -27,7 +27,7 @@ __all__ = ["LARGEST", "Comparison", "compare", "layer_fisher"]
 #: Parameters of a layer beyond which a comparison is refused: it takes P^2 numbers.
 LARGEST = 20_000
 
-_COLUMNS = 256  # of a matrix at a time
+_ENTRIES = 2**20  # of the columns of a matrix held at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,7 +154,7 @@ def compare(
     Notes
     -----
     Theory: K6, K15, K16. Approximations' eigenvalues below the radius count as the
-    radius: a logarithm of rounding would mean nothing. Cost N P^2 + C P^2 (a + b) / 128
+    radius: a logarithm of rounding would mean nothing. Cost 2 N P^2 + 2 C P^2 (a + b)
     operations for the Frobenius errors, and the products of K15; memory O(N C k + P k).
 
     References
@@ -287,9 +287,10 @@ def _frobenius_errors(
 ) -> dict[str, float]:
     """Return ||A - F||_F / ||F||_F from a block of columns at a time."""
     P, norm = len(F.like), 0.0
+    step = max(16, _ENTRIES // P)
     totals = dict.fromkeys(approximations, 0.0)
-    for start in range(0, P, _COLUMNS):
-        m = min(_COLUMNS, P - start)
+    for start in range(0, P, step):
+        m = min(step, P - start)
         E = np.zeros((P, m), dtype=F.like.dtype)
         E[np.arange(start, start + m), np.arange(m)] = 1
         columns = F.product(E)

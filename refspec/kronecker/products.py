@@ -185,11 +185,16 @@ class KroneckerSum:
     def matvec(self, v: Array) -> Array:
         """Return the product with a vector (ab,) or columns (ab, m)."""
         xp, b, a = operators.expect_vector(v, self.lefts, self.rights)
-        V = operators.matrices(v, b, a, xp)
-        out = xp.zeros_like(V)
-        for c in range(self.coefficients.shape[0]):
-            right = xp.matrix_transpose(self.rights[c, :, :])
-            out = out + self.coefficients[c] * (self.lefts[c, :, :] @ V @ right)
+        m, C = math.prod(v.shape[1:]), self.coefficients.shape[0]
+        if m == 0 or C == 0:
+            return xp.zeros_like(v)
+        V = xp.reshape(operators.matrices(v, b, a, xp), (m * b, a))
+        # two products for all terms: (V R')' = R V', then (L X)' = X' L, L symmetric
+        right = xp.reshape(self.rights, (C * a, a)) @ xp.matrix_transpose(V)
+        right = xp.permute_dims(xp.reshape(right, (C, a, m, b)), (2, 1, 0, 3))
+        left = self.coefficients[:, None, None] * self.lefts
+        out = xp.reshape(right, (m * a, C * b)) @ xp.reshape(left, (C * b, b))
+        out = xp.matrix_transpose(xp.reshape(out, (m, a, b)))
         return operators.vectors(out, tuple(v.shape), xp)
 
     matmat = matvec

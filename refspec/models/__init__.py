@@ -1,6 +1,7 @@
 """Networks seen through samples: logits, losses, gradients, snapshots."""
 
 from refspec.models.evaluation import Network as Network
+from refspec.models.evaluation import all_errors as all_errors
 from refspec.models.evaluation import backpropagate as backpropagate
 from refspec.models.evaluation import cnn as cnn
 from refspec.models.evaluation import flatten as flatten
@@ -22,6 +23,7 @@ from refspec.models.evaluation import unflatten as unflatten
 
 __all__ = [
     "Network",
+    "all_errors",
     "backpropagate",
     "cnn",
     "flatten",

@@ -30,6 +30,7 @@ from refspec.models.network import (
 
 __all__ = [
     "Network",
+    "all_errors",
     "backpropagate",
     "cnn",
     "flatten",
@@ -173,8 +174,6 @@ def snapshot(
 ) -> Snapshot:
     """See the network through samples: features, errors for all C labels.
 
-    One batched back-propagation of the C seeds p - e_{c'}.
-
     Parameters
     ----------
     network : Network
@@ -206,15 +205,8 @@ def snapshot(
     [((4, 1, 3), (4, 2, 1, 3)), ((4, 1, 4), (4, 2, 1, 2))]
     """
     X, labels, sample_weights = _by_class(X, labels, sample_weights)
-    steps, f = forward(network, X)
+    layers, f = all_errors(network, X)
     one_hot(labels, f)  # its checks only
-    xp = backend.namespace(f)
-    every = xp.eye(f.shape[1], dtype=f.dtype, device=backend.device(f))[None, ...]
-    seeds = misses(xp.exp(classes.log_softmax(f))[:, None, :], every)
-    layers = [
-        Layer(step.name, step.features, errors)
-        for step, errors in backpropagate(steps, seeds)
-    ]
     return classes.snapshot(
         layers,
         labels,
@@ -223,6 +215,26 @@ def snapshot(
         provenance=provenance,
         model=to_section(network, X),
     )
+
+
+def all_errors(network: Network, X: Array) -> tuple[list[Layer], Array]:
+    """Return each layer with its errors for all C labels, and the logits (N, C).
+
+    One batched back-propagation of the C seeds p - e_{c'}; no labels are needed.
+
+    Examples
+    --------
+    >>> network = softmax_regression(2, 3)
+    >>> (layer,), f = all_errors(network, np.ones((4, 2)))
+    >>> layer.errors.shape, f.shape
+    ((4, 3, 1, 3), (4, 3))
+    """
+    steps, f = forward(network, X)
+    xp = backend.namespace(f)
+    every = xp.eye(f.shape[1], dtype=f.dtype, device=backend.device(f))[None, ...]
+    seeds = misses(xp.exp(classes.log_softmax(f))[:, None, :], every)
+    pairs = backpropagate(steps, seeds)
+    return [Layer(x.name, x.features, errors) for x, errors in pairs], f
 
 
 def _by_class(
