@@ -21,6 +21,7 @@ from refspec.plots.spectra import save_spectrum as save_spectrum
 from refspec.plots.spectra import spectrum as spectrum
 from refspec.plots.style import COLOURS as COLOURS
 from refspec.plots.style import figure as figure
+from refspec.plots.style import inline_svg as inline_svg
 from refspec.plots.style import save as save
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "figure",
     "hessian",
     "hessian_parts",
+    "inline_svg",
     "knockout",
     "knockouts",
     "means_map",

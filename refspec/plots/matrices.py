@@ -56,10 +56,12 @@ def approximations(result: Comparison, ax: Axes | None = None) -> Axes:
     """
     ax = axes_or_new(ax)
     rank = np.arange(1, len(result.fisher) + 1)
-    ax.plot(rank, result.fisher, "o-", color="0.35", ms=4, lw=1, label="Fisher")
+    ax.plot(
+        rank, result.fisher, "o-", color=COLOURS["total"], ms=4, lw=1, label="Fisher"
+    )
     for name, values in result.eigenvalues.items():
         seen = values > result.radius
-        label = f"{NAMES[name]}, off by {result.log10_error[name]:.2g} decades"
+        label = f"{NAMES[name]}, {result.log10_error[name]:.2g} decades"
         style = {"color": COLOURS[name], "ms": 3.5, "lw": 1, "alpha": 0.9}
         ax.plot(rank[seen], values[seen], label=label, **{**style, **_SIGNS[name]})
     ax.set(xscale="log", yscale="log", xlabel="rank k", ylabel="eigenvalue")

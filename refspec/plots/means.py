@@ -81,9 +81,9 @@ def means_map(
         for chosen, fill in ((~own, hue), (own, "none")):
             members = mine & ~centre & chosen
             ax.scatter(*xy[members].T, color=fill, **style)
-        ink = "white" if sum(hue[:3]) < 1.6 else "black"
+        ink = "#FFFFFF" if sum(hue[:3]) < 1.6 else "#111111"
         for x, y in xy[mine & centre]:
-            ax.scatter(x, y, s=160, color=[hue], alpha=0.85, zorder=3)
+            ax.scatter(x, y, s=160, color=[hue], edgecolors="#999999", zorder=3)
             ax.annotate(
                 str(c), (x, y), ha="center", va="center", fontsize=9, color=ink,
                 fontweight="bold", zorder=4,
@@ -170,5 +170,5 @@ def _hue(place: int, classes: int) -> Any:
     """Return a colour of a class: dark to light on a map that reads without hue."""
     from matplotlib import colormaps
 
-    name, last = ("cividis", 0.8) if classes > _HUES else ("plasma", 0.85)
-    return colormaps[name](last * place / max(1, classes - 1))
+    name = "cividis" if classes > _HUES else "plasma"
+    return colormaps[name](0.15 + 0.7 * place / max(1, classes - 1))

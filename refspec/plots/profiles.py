@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refspec.attribution import Clarity
-from refspec.plots.style import axes_or_new, legend
+from refspec.plots.style import axes_or_new, legend, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,11 +85,10 @@ def depth(
         ax.set_yscale("log")
         ax.axhline(1, color="0.6", lw=0.8, ls=":")
     step = max(1, len(names) // 12)
-    rotation = 0 if max(map(len, names)) * len(names) < 40 else 40
-    options: dict[str, Any] = {"rotation": rotation} | (
-        {"ha": "right"} if rotation else {}
-    )
-    ax.set_xticks(range(0, len(names), step), names[::step], **options)
+    shown = [plain(n, 18) for n in names[::step]]
+    slanted = max(map(len, shown)) * len(shown) > 40
+    options: dict[str, Any] = {"rotation": 40, "ha": "right"} if slanted else {}
+    ax.set_xticks(range(0, len(names), step), shown, **options)
     ax.set_xlim(-0.3, len(names) - 0.7)
     ax.set(xlabel="layer, input to output", ylabel=_LABELS[quantity])
     legend(ax)

@@ -73,7 +73,7 @@ def scree(
     ax.set(xscale="log", xlabel="rank k", ylabel="eigenvalue")
     if seen.any():  # a logarithmic axis needs something positive
         ax.set_yscale("log")
-    ax.set_xlim(0.8, max(2, len(values)) * 1.25)
+    ax.set_xlim(0.8, max(2, int(seen.sum())) * 1.25)
     legend(ax)
     return ax
 

@@ -17,6 +17,7 @@ from refspec.plots.style import (
     count_axis,
     figure,
     legend,
+    plain,
     save,
 )
 
@@ -196,7 +197,7 @@ def attribution(result: Attribution, title: str = "") -> list[Axes]:
     scree(result, axes[1])
     shares(result, axes[2])
     sandwich(result, axes[3])
-    made.suptitle(title)
+    made.suptitle(plain(title))
     return axes
 
 

@@ -7,7 +7,9 @@ no display: they work on a machine without a screen.
 
 from __future__ import annotations
 
+import io
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +30,9 @@ __all__ = [
     "axes_or_new",
     "count_axis",
     "figure",
+    "inline_svg",
     "legend",
+    "plain",
     "save",
     "whole_ranks",
 ]
@@ -166,6 +170,47 @@ def count_axis(ax: Axes) -> None:
     kept = [t for t in ticks if t in (0, ticks[-1]) or t**0.5 * 8 > highest**0.5]
     ax.set_yticks(kept, [str(t) for t in kept])
     ax.set_ylabel("eigenvalues per bin")
+
+
+def plain(text: str, longest: int = 80) -> str:
+    """Return a text that matplotlib draws as it is, a long one by its end."""
+    short = text if len(text) <= longest else "..." + text[3 - longest :]
+    return short.replace("$", r"\$")
+
+
+def inline_svg(made: Figure, prefix: str) -> str:
+    """Return a figure as an SVG element to stand inside a page.
+
+    Parameters
+    ----------
+    made : Figure
+        From `figure`, or an Axes' ``figure``.
+    prefix : str
+        Of every id in it, so that figures on one page do not share ids.
+
+    Returns
+    -------
+    str
+        Text stays text; black takes the colour of the page's text; the ground is
+        transparent; it is as wide as its place.
+
+    Examples
+    --------
+    >>> inline_svg(figure()[0], "a").startswith("<svg")
+    True
+    """
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
+        made.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    head, body = text[text.index("<svg") :].split(">", 1)
+    head = re.sub(r' (width|height)="[^"]*"', "", head)
+    body = re.sub(r'(id="|url\(#|href="#)', rf"\1{prefix}-", body)
+    body = re.sub(r"(fill|stroke): #000000", r"\1: currentColor", body)
+    return head + ">" + re.sub(r"\n\s*", "\n", body)
 
 
 def save(made: Figure, path: str | Path) -> Path:

@@ -1,0 +1,232 @@
+"""What a report says: computed once from a snapshot, in the library's own types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from refspec import backend, curvature, hessian, models
+from refspec.attribution import (
+    Attribution,
+    Clarity,
+    HessianAttribution,
+    attribute,
+    attribute_hessian,
+    class_means,
+    depth_profile,
+    distances,
+    eigenbasis,
+)
+from refspec.classes import Snapshot
+from refspec.kronecker.comparison import Comparison, compare
+from refspec.report.knockouts import record
+from refspec.theorems import Study, Theorem, all_theorems
+from refspec.verify import Record, verify
+
+__all__ = ["Contents", "collect"]
+
+#: Numbers of one page's spectra: some nine characters each, a megabyte in all.
+_NUMBERS = 120_000
+
+#: Deeper networks show the Fisher of each layer only, not its features and errors.
+_DEEP = 40
+
+#: Classes on a map of means: more cannot be told apart.
+_MAPPED = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contents:
+    """Everything that a report shows.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        What it is about.
+    whole : Attribution
+        Of the Fisher information of all layers.
+    layers : mapping of str to Attribution
+        Of each layer's Fisher information; empty if not asked for.
+    traces : mapping of str to float
+        Trace of each layer's Fisher information.
+    spectra : list of dict
+        From `refspec.report.knockouts.record`: the whole first, then by layer.
+    profiles : mapping of str to (mapping of str to Clarity)
+        `features` and `errors`, by layer.
+    means : mapping of str to tuple
+        Distances and points of class means, of the last layer's features and errors.
+    comparisons : mapping of str to Comparison
+        KFAC, EKFAC and CFAC of every layer that is small enough.
+    hessian : HessianAttribution or None
+        Of the last layers that together are small enough.
+    hessian_layers : list of str
+        Which those are.
+    hessian_note : str
+        Why there is no Hessian, if there is none.
+    verdicts : list of Record
+        One of each theorem.
+    dense : int
+        The most parameters of a dense matrix: what "small enough" is.
+    """
+
+    snapshot: Snapshot
+    whole: Attribution
+    layers: Mapping[str, Attribution]
+    traces: Mapping[str, float]
+    spectra: list[dict[str, Any]]
+    profiles: Mapping[str, Mapping[str, Clarity]]
+    means: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    comparisons: Mapping[str, Comparison]
+    hessian: HessianAttribution | None
+    hessian_layers: list[str]
+    hessian_note: str
+    verdicts: list[Record]
+    dense: int
+
+
+def collect(
+    snapshot: Snapshot,
+    *,
+    per_layer: bool = True,
+    dense: int = 1000,
+    theorems: Iterable[Theorem] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Contents:
+    """Compute everything that a report shows.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        N samples, C classes.
+    per_layer : bool
+        Spectra of each layer's Fisher, features and errors, not only of the whole.
+    dense : int
+        Most parameters of a matrix that is formed: KFAC and CFAC are compared with
+        layers up to this, the Hessian is of the last layers up to this together.
+    theorems : iterable of Theorem, optional
+        To verify; all of them if not given.
+    progress : callable, optional
+        Told what begins.
+
+    Returns
+    -------
+    Contents
+        In the library's types.
+
+    Notes
+    -----
+    Cost: one eigenbasis and 2^L small eigenproblems for each spectrum, L its number of
+    levels; four dense eigenproblems a compared layer, three for the Hessian.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> s = refspec.datasets.digits_mlp()
+    >>> found = collect(s, per_layer=False, dense=200, theorems=())
+    >>> found.hessian_layers, list(found.comparisons)
+    (['fc3'], ['fc3'])
+    """
+    say = progress or (lambda _: None)
+    names = [x.name for x in snapshot.layers]
+    jobs = [("Fisher information, all layers", curvature.fisher(snapshot))]
+    if per_layer:
+        for name in names:
+            fisher = curvature.fisher(snapshot, [name])
+            jobs.append((f"Fisher information of layer {name}", fisher))
+        for name in names if len(names) <= _DEEP else []:
+            features, errors = (f(snapshot, name) for f in _BOTH.values())
+            jobs.append((f"features entering layer {name}", features))
+            jobs.append((f"errors coming back to layer {name}", errors))
+    top = max(40, min(400, _NUMBERS // (len(jobs) * 21)))
+    spectra, found = [], []
+    for title, moment in jobs:
+        say(title)
+        basis = eigenbasis(moment)
+        found.append(attribute(basis))
+        spectra.append(record(title, basis, found[-1], top))
+    say("class structure by depth")
+    profiles = {of: depth_profile(snapshot, of) for of in _BOTH}
+    comparisons = {}
+    for x in snapshot.layers:
+        if x.parameters <= dense:
+            say(f"KFAC and CFAC of layer {x.name}")
+            comparisons[x.name] = compare(snapshot, x.name)
+    chosen = _last_layers(snapshot, dense)
+    if chosen:
+        say(f"Hessian of {', '.join(chosen)}")
+    result, note = _hessian(snapshot, chosen, dense)
+    verdicts: list[Record] = []
+    wanted = all_theorems() if theorems is None else tuple(theorems)
+    study = Study(snapshot)
+    for theorem in wanted:
+        say(f"theorem {theorem.id}")
+        verdicts += verify(study, theorems=[theorem])
+    whole, layers = found[0], found[1 : 1 + len(names)]
+    return Contents(
+        snapshot,
+        whole,
+        dict(zip(names, layers, strict=True)) if per_layer else {},
+        {n: curvature.fisher(snapshot, [n]).trace() for n in names},
+        spectra,
+        profiles,
+        {of: _mapped(snapshot, build) for of, build in _BOTH.items()},
+        comparisons,
+        result,
+        chosen,
+        note,
+        verdicts,
+        dense,
+    )
+
+
+_BOTH = {"features": curvature.features, "errors": curvature.errors}
+
+
+def _last_layers(snapshot: Snapshot, dense: int) -> list[str]:
+    """Return the last layers of a known network that fit in one dense matrix."""
+    chosen: list[str] = []
+    if snapshot.model is None:
+        return chosen
+    known = {op.get("name") for op in snapshot.model.operations}
+    left = dense
+    for x in reversed(snapshot.layers):
+        left -= x.parameters
+        if left < 0 or x.name not in known:
+            break
+        chosen.insert(0, x.name)
+    return chosen
+
+
+def _hessian(
+    snapshot: Snapshot, layers: list[str], dense: int
+) -> tuple[HessianAttribution | None, str]:
+    """Return the Hessian's attribution for some layers, or why there is none."""
+    if snapshot.model is None:
+        return None, "the export holds no network, only its features and errors"
+    if not layers:
+        last = snapshot.layers[-1]
+        return None, (
+            f"the last layer, {last.name}, has {last.parameters} parameters, more than "
+            f"{dense}, or is not in the network"
+        )
+    try:
+        network = models.from_section(snapshot.model)
+    except ValueError as error:  # a network that refspec cannot run
+        return None, str(error)
+    xp, p = backend.namespace(snapshot.probabilities), snapshot.probabilities
+    X = xp.astype(snapshot.model.inputs, p.dtype)
+    s, labels = snapshot.sample_weights, snapshot.labels
+    H = hessian.hessian(network, X, labels, layers=layers, sample_weights=s)
+    return attribute_hessian(H, curvature.fisher(snapshot, layers)), ""
+
+
+def _mapped(
+    snapshot: Snapshot, build: Callable[[Snapshot, str], curvature.SecondMoment]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return distances of the means of the last layer, of a few classes."""
+    C = snapshot.probabilities.shape[1]
+    means = class_means(build(snapshot, snapshot.layers[-1].name))
+    return distances(means, range(min(C, _MAPPED)))

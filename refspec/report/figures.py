@@ -1,0 +1,76 @@
+"""The still pictures of a report, as SVG elements."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from refspec import plots
+from refspec.report.contents import Contents
+from refspec.theorems import Verdict
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["draw"]
+
+#: Inches: legible when a phone shrinks it by a fifth.
+_SIZE = (4.6, 3.7)
+
+#: Compared layers drawn, the last ones; the table has all.
+_DRAWN = 6
+
+
+def draw(contents: Contents) -> dict[str, str]:
+    """Draw every still picture.
+
+    Parameters
+    ----------
+    contents : Contents
+        From `refspec.report.collect`.
+
+    Returns
+    -------
+    dict of str to str
+        SVG by name: `spectrum`, `scree`, `sandwich`, `separation`, `orthogonality`,
+        `cosine`, `map_features`, `map_errors`, `kronecker_K` for the K-th compared
+        layer (the last few), and, where there is one, `hessian`, `hessian_parts`,
+        `verdicts`.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> from refspec.report.contents import collect
+    >>> s = refspec.datasets.digits_mlp()
+    >>> sorted(draw(collect(s, per_layer=False, dense=200, theorems=())))[:3]
+    ['cosine', 'hessian', 'hessian_parts']
+    """
+    made: dict[str, str] = {}
+
+    def axes() -> Axes:
+        return plots.figure(size=_SIZE)[1][0]
+
+    def keep(name: str, ax: Axes) -> None:
+        made[name] = plots.inline_svg(ax.get_figure(root=True), name)  # type: ignore[arg-type]
+
+    keep("spectrum", plots.spectrum(contents.whole, axes()))
+    keep("scree", plots.scree(contents.whole, axes()))
+    keep("sandwich", plots.sandwich(contents.whole, axes()))
+    for quantity in ("separation", "orthogonality", "cosine"):
+        keep(quantity, plots.depth(contents.profiles, quantity, axes()))
+    for of, (matrix, points) in contents.means.items():
+        keep(f"map_{of}", plots.means_map(matrix, points, axes()))
+    for name in list(contents.comparisons)[-_DRAWN:]:
+        k = list(contents.comparisons).index(name)
+        keep(f"kronecker_{k}", plots.approximations(contents.comparisons[name], axes()))
+    if contents.hessian is not None:
+        keep("hessian", plots.hessian(contents.hessian, axes()))
+        keep("hessian_parts", plots.hessian_parts(contents.hessian, axes()))
+    checked = {
+        x.id: Verdict(x.residual, x.bound)
+        for x in contents.verdicts
+        if x.status in ("holds", "fails")
+    }
+    if checked:
+        _, (ax,) = plots.figure(size=(_SIZE[0], 0.9 + 0.17 * len(checked)))
+        keep("verdicts", plots.verdicts(checked, ax))
+    return made

@@ -1,0 +1,240 @@
+"""The page itself: contents poured into a template, every word of them escaped."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy
+
+import refspec
+from refspec import backend, plots
+from refspec.report.contents import Contents
+from refspec.report.figures import draw
+from refspec.theorems import all_theorems
+
+__all__ = ["expect_libraries", "render", "write"]
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+#: What the levels are called on the page, and what they are.
+LEVELS = {
+    "global_mean": ("global mean", "the average of all samples"),
+    "between_class": ("class means", "what the samples of a class have in common"),
+    "between_cross_class": (
+        "cross-class means",
+        "what a class has in common with respect to each other class it could be "
+        "mistaken for",
+    ),
+    "within_cross_class": (
+        "variation within",
+        "what differs between samples of the same class",
+    ),
+    "within_class": (
+        "variation within",
+        "what differs between samples of the same class",
+    ),
+    "diagonal": (
+        "diagonal c' = c",
+        "the gradients at the labels the classes really have; near zero in a network "
+        "that fits",
+    ),
+}
+
+
+def render(contents: Contents) -> str:
+    """Return the report as one HTML page that needs nothing else.
+
+    Parameters
+    ----------
+    contents : Contents
+        From `refspec.report.collect`.
+
+    Returns
+    -------
+    str
+        Everything that came with the export is escaped.
+
+    Raises
+    ------
+    ImportError
+        If jinja2 or matplotlib is missing.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> from refspec.report.contents import collect
+    >>> s = refspec.datasets.digits_mlp()
+    >>> page = render(collect(s, per_layer=False, dense=200, theorems=()))
+    >>> page.startswith("<!doctype html>"), "</html>" in page
+    (True, True)
+    """
+    expect_libraries()
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("refspec.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(number=_number, percent=_percent, count="{:,}".format)
+    folder = resources.files("refspec.report") / "templates"
+    return environment.get_template("page.html").render(
+        c=contents,
+        levels=LEVELS,
+        facts=_facts(contents),
+        rows=_rows(contents),
+        theorems={x.id: x for x in all_theorems()},
+        figures={n: Markup(x) for n, x in draw(contents).items()},
+        names={n: x[0] for n, x in LEVELS.items()},
+        colours=plots.COLOURS,
+        spectra=contents.spectra,
+        style=Markup((folder / "style.css").read_text("utf-8")),
+        script=Markup((folder / "spectrum.js").read_text("utf-8")),
+        isfinite=math.isfinite,
+    )
+
+
+def expect_libraries() -> None:
+    """Refuse before any work if a library of the page is missing.
+
+    Raises
+    ------
+    ImportError
+        If jinja2 or matplotlib is missing.
+    """
+    try:
+        import jinja2  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "a report needs jinja2; pip install 'refspec[report]'"
+        ) from error
+    plots.figure()
+
+
+def write(contents: Contents, path: str | Path) -> Path:
+    """Write the report whole or not at all.
+
+    Parameters
+    ----------
+    contents : Contents
+        From `refspec.report.collect`.
+    path : path
+        Of the page.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ImportError
+        If jinja2 or matplotlib is missing.
+    OSError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    page = render(contents)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(page, "utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def _facts(contents: Contents) -> dict[str, Any]:
+    """Return what the page says of the network and its data."""
+    s = contents.snapshot
+    p = np.asarray(backend.to_host(s.probabilities), np.float64)
+    weights = np.asarray(backend.to_host(s.sample_weights), np.float64)
+    right = p.argmax(axis=1) == s.labels
+    own = p[np.arange(len(p)), s.labels]
+    sizes = np.diff(s.offsets)
+    source = dict(s.provenance)
+    names = source.get("class_names")
+    kinds = contents.whole.kinds
+    traces = contents.whole.traces
+    total = sum(traces.values()) or 1.0
+    versions = source.get("versions")
+    return {
+        "N": p.shape[0],
+        "C": p.shape[1],
+        "P": sum(x.parameters for x in s.layers),
+        "accuracy": float(weights @ right),
+        "loss": float(weights @ -np.log(np.maximum(own, np.finfo(np.float64).tiny))),
+        "sizes": (int(sizes.min()), int(sizes.max())),
+        "classes": [str(x) for x in names] if isinstance(names, list | tuple) else [],
+        "kinds": {k: kinds.count(k) for k in ("outlier", "bump", "bulk")},
+        "proved": int(contents.whole.proved.sum()),
+        "shares": {n: t / total for n, t in traces.items()},
+        "source": {
+            k: str(source[k])
+            for k in ("framework", "loss", "dtype", "schema")
+            if source.get(k) is not None
+        },
+        "architecture": str(source.get("architecture") or ""),
+        "digest": str(source.get("digest") or ""),
+        "exported": dict(versions) if isinstance(versions, Mapping) else {},
+        "versions": {
+            "refspec": refspec.__version__,
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+            "Python": platform.python_version(),
+        },
+    }
+
+
+def _rows(contents: Contents) -> list[dict[str, Any]]:
+    """Return the rows of the table of layers."""
+    total = sum(contents.traces.values()) or 1.0
+    rows = []
+    for x in contents.snapshot.layers:
+        found = contents.layers.get(x.name)
+        clear = {of: contents.profiles[of][x.name] for of in ("features", "errors")}
+        kinds = found.kinds if found is not None else []
+        rows.append(
+            {
+                "name": x.name,
+                "inputs": x.features.shape[2],
+                "outputs": x.errors.shape[3],
+                "positions": x.features.shape[1],
+                "parameters": x.parameters,
+                "share": contents.traces[x.name] / total,
+                "kinds": {k: kinds.count(k) for k in ("outlier", "bump", "bulk")},
+                **clear,
+            }
+        )
+    return rows
+
+
+def _number(x: float, digits: int = 3) -> str:
+    """Return a number for reading."""
+    if not math.isfinite(x):
+        return "not resolved"
+    text = f"{x:.{digits}g}"
+    if "e" not in text:
+        return text
+    mantissa, power = text.split("e")
+    return f"{mantissa} \N{MULTIPLICATION SIGN} 10{str(int(power)).translate(_RAISED)}"
+
+
+def _percent(x: float) -> str:
+    """Return a part as a percentage that is 0 or 100 only if it is."""
+    if 0 < x < 0.001:
+        return "under 0.1\N{NO-BREAK SPACE}%"
+    if 0.999 < x < 1:
+        return "over 99.9\N{NO-BREAK SPACE}%"
+    return f"{100 * x:.3g}\N{NO-BREAK SPACE}%"
