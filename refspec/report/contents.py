@@ -123,11 +123,14 @@ def collect(
 
     Examples
     --------
-    >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = collect(s, per_layer=False, dense=200, theorems=())
-    >>> found.hessian_layers, list(found.comparisons)
-    (['fc3'], ['fc3'])
+    >>> import numpy as np
+    >>> from refspec import Layer, snapshot
+    >>> errors = np.asarray([[[[-0.5, 0.5]], [[0.5, -0.5]]]] * 2)
+    >>> layer = Layer("fc", np.eye(2)[:, None, :], errors)
+    >>> s = snapshot([layer], np.asarray([0, 1]), logits=np.zeros((2, 2)))
+    >>> found = collect(s, theorems=())
+    >>> [x["title"] for x in found.spectra][:2]
+    ['Fisher information, all layers', 'Fisher information of layer fc']
     """
     say = progress or (lambda _: None)
     names = [x.name for x in snapshot.layers]

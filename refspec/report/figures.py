@@ -35,14 +35,6 @@ def draw(contents: Contents) -> dict[str, str]:
         `cosine`, `map_features`, `map_errors`, `kronecker_K` for the K-th compared
         layer (the last few), and, where there is one, `hessian`, `hessian_parts`,
         `verdicts`.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> from refspec.report.contents import collect
-    >>> s = refspec.datasets.digits_mlp()
-    >>> sorted(draw(collect(s, per_layer=False, dense=200, theorems=())))[:3]
-    ['cosine', 'hessian', 'hessian_parts']
     """
     made: dict[str, str] = {}
 

@@ -68,10 +68,13 @@ def render(contents: Contents) -> str:
 
     Examples
     --------
-    >>> import refspec
+    >>> import numpy as np
+    >>> from refspec import Layer, snapshot
+    >>> errors = np.asarray([[[[-0.5, 0.5]], [[0.5, -0.5]]]] * 2)
+    >>> layer = Layer("fc", np.eye(2)[:, None, :], errors)
+    >>> s = snapshot([layer], np.asarray([0, 1]), logits=np.zeros((2, 2)))
     >>> from refspec.report.contents import collect
-    >>> s = refspec.datasets.digits_mlp()
-    >>> page = render(collect(s, per_layer=False, dense=200, theorems=()))
+    >>> page = render(collect(s, per_layer=False, dense=0, theorems=()))
     >>> page.startswith("<!doctype html>"), "</html>" in page
     (True, True)
     """
@@ -145,10 +148,10 @@ def write(contents: Contents, path: str | Path) -> Path:
         If the file cannot be written.
     """
     path = Path(path)
-    page = render(contents)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(page, "utf-8")
+        part.touch()  # refuse before the work
+        part.write_text(render(contents), "utf-8")
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
