@@ -5,6 +5,12 @@ from refspec.random_matrix.comparison import compare as compare
 from refspec.random_matrix.free_laws import FreeLaw as FreeLaw
 from refspec.random_matrix.isotropic_designs import Reduction as Reduction
 from refspec.random_matrix.isotropic_designs import reduction as reduction
+from refspec.random_matrix.kronecker_designs import (
+    kronecker_design as kronecker_design,
+)
+from refspec.random_matrix.kronecker_predictions import (
+    KroneckerPrediction as KroneckerPrediction,
+)
 from refspec.random_matrix.law_tables import Band as Band
 from refspec.random_matrix.law_tables import LawTable as LawTable
 from refspec.random_matrix.law_tables import of_free_law as of_free_law
@@ -21,11 +27,13 @@ __all__ = [
     "Band",
     "Comparison",
     "FreeLaw",
+    "KroneckerPrediction",
     "LawTable",
     "Outliers",
     "Prediction",
     "Reduction",
     "compare",
+    "kronecker_design",
     "nested_design",
     "of_free_law",
     "predict",

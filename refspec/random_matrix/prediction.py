@@ -31,7 +31,7 @@ from refspec.random_matrix.free_laws import FreeLaw
 from refspec.random_matrix.law_tables import Band, LawTable
 from refspec.random_matrix.outliers import Outliers
 
-__all__ = ["Prediction", "predict"]
+__all__ = ["Prediction", "assembled", "predict"]
 
 #: Mean and standard deviation of the Tracy-Widom law of real symmetric matrices.
 TRACY_WIDOM = (-1.2065335745820, 1.2680343)
@@ -169,7 +169,7 @@ def _(population: Population, *, resolution: float = 0.1, seed: int = 0) -> Pred
         table = law_tables.of_free_law(made.law, v.tolist())
         fixed = outliers.fixed_outliers(made.law, v, strength, seed=seed)
         random = _random_outliers(population, table)
-        return _prediction("exact reduction", table, fixed, random, made.means)
+        return assembled("exact reduction", table, fixed, random, made.means)
     design = nested_designs.nested_design(population)
     table = nested_spectra.tabulate(design, resolution=resolution)
     fixed, span = _no_outliers(), np.zeros((0, population.dimension))
@@ -181,13 +181,29 @@ def _(population: Population, *, resolution: float = 0.1, seed: int = 0) -> Pred
         span = nested_outliers.orthonormal(design.means)
         span = span if design.basis is None else span @ design.basis.T
     random = _random_outliers(population, table)
-    return _prediction("nested tree", table, fixed, random, span)
+    return assembled("nested tree", table, fixed, random, span)
 
 
-def _prediction(
+def assembled(
     method: str, table: LawTable, fixed: Outliers, random: Outliers, means: np.ndarray
 ) -> Prediction:
-    """Put outliers and quantiles of the law together."""
+    """Put outliers and quantiles of the law together.
+
+    Parameters
+    ----------
+    method : str
+        How the law was found.
+    table : LawTable
+        Of the noise.
+    fixed, random : Outliers
+        As in `Prediction`.
+    means : array, shape (q, d)
+        Orthonormal rows.
+
+    Returns
+    -------
+    Prediction
+    """
     d, seen = means.shape[1], len(fixed.values)
     # a signal too close to the edge to be called an outlier takes nothing away
     table = replace(table, added=np.maximum(table.added, -seen))
