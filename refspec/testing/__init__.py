@@ -6,5 +6,13 @@ Any array library, numpy and the core only, no pytest needed.
 from refspec.testing.assertions import Agreement as Agreement
 from refspec.testing.assertions import assert_operator as assert_operator
 from refspec.testing.assertions import assert_spectrum as assert_spectrum
+from refspec.testing.densities import assert_density as assert_density
+from refspec.testing.levels import assert_levels as assert_levels
 
-__all__ = ["Agreement", "assert_operator", "assert_spectrum"]
+__all__ = [
+    "Agreement",
+    "assert_density",
+    "assert_levels",
+    "assert_operator",
+    "assert_spectrum",
+]

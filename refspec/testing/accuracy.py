@@ -14,7 +14,7 @@ Frobenius norm of the difference of two right answers.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from refspec.hessian.bounds import hessian_radius
 from refspec.kronecker import ekfac, kfac
 from refspec.testing.questions import Question
 
-__all__ = ["Accuracy", "accuracy", "format_roundoff"]
+__all__ = ["Accuracy", "accuracy", "format_roundoff", "level_radius"]
 
 _EVALUATION = 64  # roundings of one activation or softmax entry, as in recompute
 
@@ -43,12 +43,15 @@ class Accuracy:
         Roundings on a path through the layers.
     rows : int
         Terms that are summed.
+    trace : float
+        Bound on the difference of two traces, where it was asked for.
     """
 
     radius: float
     u: float
     operations: int
     rows: int
+    trace: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,6 +118,35 @@ def accuracy(question: Question, u: float) -> Accuracy:
         ]
         radius = math.hypot(*each)
     return Accuracy(2 * radius, u, operations, rows)
+
+
+def level_radius(question: Question, of: str, u: float) -> Accuracy:
+    """Bound the distance of a right level of the fisher, errors or features.
+
+    Notes
+    -----
+    Theory: B1, B2, L1. A projection of the rows X mixes them, so that the bound is
+    (|X| + |dX|)^2 - |X|^2 with whole norms, and the directions of the means are off by
+    the weights' relative error. The trace of X'PX obeys the same bound.
+    """
+    whole = accuracy(question, u)
+    along = rounding.gamma(whole.operations, whole.u)
+    slack = 6 * along + rounding.gamma(whole.rows + 8, whole.u)
+    sizes, w, _ = _sizes(question, whole.u, along)
+    if of == "features":
+        w = question.snapshot.sample_weights[:, None]
+        g, dg = (np.sum(x**2, axis=1)[:, None] for x in (sizes[0].h, sizes[0].dh))
+    elif of == "errors":
+        g, dg = (np.sum(x**2, axis=2) for x in (sizes[0].d, sizes[0].dd))
+    else:
+        g, dg = np.zeros_like(w), np.zeros_like(w)
+        for x in sizes:
+            h, dh = x.h[:, None, :], x.dh[:, None, :]
+            g += np.sum(x.d * h, axis=2) ** 2
+            dg += np.sum(x.d * dh + x.dd * (h + dh), axis=2) ** 2
+    X, dX = (math.sqrt(float(np.sum(w * y))) for y in (g, dg))
+    radius = 2 * (dX * (2 * X + dX) + slack * (X + dX) ** 2)
+    return replace(whole, radius=radius, trace=radius)
 
 
 def _sizes(

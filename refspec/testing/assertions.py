@@ -133,7 +133,7 @@ def assert_operator(
     places = inputs.order_places(question, order)
     named = 0.0 if dtype is None else format_roundoff(dtype)
     _expect_side(found, question)
-    dense = _is_matrix(found)
+    dense = inputs.is_array(found)
     u = max(named, _format(found, like))
     P = question.parameters
     exact = dense and P <= EXACT
@@ -258,15 +258,9 @@ def assert_spectrum(
     return _agreement(distance, allowed, 0.0)
 
 
-def _is_matrix(found: Any) -> bool:
-    import array_api_compat
-
-    return bool(array_api_compat.is_array_api_obj(found))
-
-
 def _format(found: Any, like: Array | None) -> float:
     """Return the roundoff of the format in which probes reach an operator."""
-    if _is_matrix(found):
+    if inputs.is_array(found):
         return inputs.roundoff(found)
     if like is not None:
         return inputs.roundoff(like)

@@ -22,6 +22,7 @@ __all__ = [
     "dimension",
     "frobenius",
     "host",
+    "is_array",
     "order_places",
     "probes",
     "products",
@@ -95,7 +96,7 @@ def products(
     """
     there = np.empty_like(Z)
     there[places] = Z
-    if array_api_compat.is_array_api_obj(operator):
+    if is_array(operator):
         out, u = host(operator) @ there, roundoff(operator)
     else:
         out, u = _applied(operator, there, like)
@@ -109,6 +110,11 @@ def products(
             "products must be finite, got nan or infinite ones; look for an overflow"
         )
     return out[places], u
+
+
+def is_array(x: Any) -> bool:
+    """Whether x is an array of some library."""
+    return bool(array_api_compat.is_array_api_obj(x))
 
 
 def host(x: Array) -> np.ndarray:
@@ -156,7 +162,7 @@ def _applied(
     for z in Z.T:
         vector = xp.astype(backend.from_host(np.ascontiguousarray(z), like), like.dtype)
         out = apply(vector)
-        if not array_api_compat.is_array_api_obj(out):
+        if not is_array(out):
             raise TypeError(
                 f"the operator must return an array, got {type(out).__name__}; "
                 "flatten and concatenate its blocks"

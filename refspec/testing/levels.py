@@ -1,0 +1,237 @@
+"""Assert that a decomposition into levels is the paper's, level by level."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from refspec import curvature, structure
+from refspec.backend import Array
+from refspec.classes import Snapshot
+from refspec.curvature import SecondMoment
+from refspec.testing import inputs, messages
+from refspec.testing.accuracy import Accuracy, format_roundoff, level_radius
+from refspec.testing.diagnosis import Fit
+from refspec.testing.mistakes import scales
+from refspec.testing.questions import Question, ask
+
+__all__ = ["assert_levels"]
+
+
+def assert_levels(
+    found: Mapping[str, Any],
+    snapshot: Snapshot,
+    *,
+    of: str = "fisher",
+    layer: str | None = None,
+    convention: str = "2020",
+    order: str | np.ndarray = "row_major",
+    dtype: str | None = None,
+    like: Array | None = None,
+    seed: int = 0,
+) -> None:
+    """Assert that matrices, operators or traces are the levels of a second moment.
+
+    Parameters
+    ----------
+    found : mapping of str to matrix, operator, callable or number
+        By name of the level: ``diagonal``, ``between_class``, ``between_cross_class``,
+        ``within_cross_class`` of the Fisher or of errors; ``global_mean``,
+        ``between_class``, ``within_class`` of features. A number is a trace. Any of
+        them may be missing.
+    snapshot : Snapshot
+        N samples, C classes.
+    of : {"fisher", "errors", "features"}
+        Whose levels; errors and features are those of one layer.
+    layer : str, optional
+        All layers if not given (of the Fisher).
+    convention : {"2020", "2019"}
+        Means weighted by p, or plain means of sqrt(p) times the vectors.
+    order, dtype, like, seed
+        As in `refspec.testing.assert_operator`; the order is of the Fisher.
+
+    Raises
+    ------
+    AssertionError
+        If a level differs by more than a right one can.
+    ValueError
+        If a name or an argument is unknown.
+
+    Notes
+    -----
+    Theory: L1, L2, L5. All levels are compared on the same 20 Gaussian vectors.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> s = refspec.datasets.digits_mlp()
+    >>> split = refspec.decompose(refspec.curvature.errors(s, "fc2"))
+    >>> assert_levels(
+    ...     {name: x.matrix() for name, x in split.levels.items()},
+    ...     s,
+    ...     of="errors",
+    ...     layer="fc2",
+    ... )
+    """
+    if of not in ("fisher", "errors", "features") or convention not in ("2020", "2019"):
+        raise ValueError(
+            "of must be 'fisher', 'errors' or 'features' and convention '2020' or "
+            f"'2019', got {of!r} and {convention!r}; choose from these"
+        )
+    if of != "fisher" and layer is None:
+        raise ValueError(
+            f"{of} are those of one layer, got layer None; name one of "
+            f"{[x.name for x in snapshot.layers]}"
+        )
+    question = ask(snapshot, "fisher", layer, "expand")
+    moment = _moment(question, of)
+    levels = {
+        name: structure.decompose(x).levels
+        for name, x in (("2020", moment), ("2019", structure.plain_means(moment)))
+    }
+    unknown = sorted(set(found) - set(levels[convention]))
+    if unknown or not found:
+        raise ValueError(
+            f"levels of {of} must be some of {sorted(levels[convention])}, got "
+            f"{sorted(found)}; rename {unknown}"
+        )
+    P = moment.shape[1]
+    places = np.arange(P) if of != "fisher" else inputs.order_places(question, order)
+    u = 0.0 if dtype is None else format_roundoff(dtype)
+    formats = [_roundoff(x, like) for x in found.values()]
+    Z = inputs.probes(P, 20, max(u, *formats), seed)
+    true = {
+        year: {name: x.matvec(Z) for name, x in those.items()}
+        for year, those in levels.items()
+    }
+    other = "2019" if convention == "2020" else "2020"
+    for name, level in found.items():
+        if isinstance(level, int | float | np.floating):
+            _check_trace(question, of, name, float(level), levels[convention], u)
+            continue
+        products, format_ = inputs.products(level, Z, places, like)
+        allowed = level_radius(question, of, max(u, format_))
+        gaps = np.linalg.norm(products - true[convention][name], axis=0)
+        distance = float(np.max(gaps / np.linalg.norm(Z, axis=0)))
+        if not distance <= allowed.radius:
+            size = allowed.radius * inputs.frobenius(Z)
+            fits = _explain(question, name, products, true, (convention, other), size)
+            raise AssertionError(
+                _failure(question, of, name, distance, allowed)
+                + _why(fits, products, true[convention][name], size)
+            )
+
+
+def _moment(question: Question, of: str) -> SecondMoment:
+    snapshot = question.snapshot
+    if of == "fisher":
+        return curvature.fisher(snapshot, question.layers)
+    build = curvature.errors if of == "errors" else curvature.features
+    return build(snapshot, question.layers[0])
+
+
+def _roundoff(level: Any, like: Array | None) -> float:
+    if like is not None:
+        return inputs.roundoff(like)
+    return inputs.roundoff(level) if inputs.is_array(level) else 0.0
+
+
+def _check_trace(
+    question: Question,
+    of: str,
+    name: str,
+    trace: float,
+    levels: Mapping[str, SecondMoment],
+    u: float,
+) -> None:
+    """Compare one trace; traces of sums of levels are tried as an explanation."""
+    allowed = level_radius(question, of, max(u, inputs.roundoff(np.zeros(0))))
+    # the trace of a difference is at most its rank times its norm; rows bound both
+    true = {key: x.trace() for key, x in levels.items()}
+    distance = abs(trace - true[name])
+    if distance <= allowed.trace:
+        return
+    allowed = replace(allowed, radius=allowed.trace)
+    fits = []
+    for names in _sums(true, name):
+        gap = abs(trace - sum(true[x] for x in names))
+        if gap <= allowed.radius:
+            fits.append(_sum_fit(names, gap / allowed.radius))
+    for key, (s, text) in scales(question).items():
+        gap = abs(trace - s * true[name])
+        if gap <= abs(s) * allowed.radius:
+            fits.append(Fit(key, text, gap / (abs(s) * allowed.radius)))
+    raise AssertionError(
+        _failure(question, of, f"trace of {name}", distance, allowed)
+        + _why(fits, np.array([trace]), np.array([true[name]]), allowed.radius)
+    )
+
+
+def _explain(
+    question: Question,
+    name: str,
+    products: np.ndarray,
+    true: Mapping[str, Mapping[str, np.ndarray]],
+    years: tuple[str, str],
+    size: float,
+) -> list[Fit]:
+    """Try sums of levels, the other convention, usual factors, and nothing at all."""
+    said, other = (true[x] for x in years)
+    fits, least = [], inputs.frobenius(products) / 4
+    for names in _sums(said, name):
+        gap = inputs.frobenius(products - sum(said[x] for x in names))
+        if gap <= size < least:
+            fits.append(_sum_fit(names, gap / size))
+    if name in other:
+        gap = inputs.frobenius(products - other[name])
+        if gap <= size < least:
+            text = (
+                f"the {years[1]} convention: "
+                + ("plain means of sqrt(p) times" if years[1] == "2019" else "means of")
+                + f" the vectors; pass convention={years[1]!r}"
+            )
+            fits.append(Fit("convention", text, gap / size))
+    for key, (s, text) in scales(question).items():
+        gap = inputs.frobenius(products - s * said[name])
+        if gap <= abs(s) * size < least:
+            fits.append(Fit(key, text, gap / (abs(s) * size)))
+    if inputs.frobenius(products) <= size:
+        text = "it is zero: means over every c', c' = c too, vanish (score identity)"
+        fits.append(Fit("c' = c not left out", text, 0.0))
+    return fits
+
+
+def _sums(levels: Mapping[str, Any], name: str) -> list[tuple[str, ...]]:
+    """Return every other set of levels, single ones first."""
+    sets = (
+        names
+        for r in range(1, len(levels) + 1)
+        for names in itertools.combinations(levels, r)
+    )
+    return [x for x in sets if x != (name,)]
+
+
+def _sum_fit(names: tuple[str, ...], ratio: float) -> Fit:
+    text = " + ".join(names)
+    return Fit(text, f"it is {text}: these levels are not apart", ratio)
+
+
+def _failure(
+    question: Question, of: str, name: str, distance: float, allowed: Accuracy
+) -> str:
+    where = ", ".join(question.layers)
+    return messages.message(
+        f"level {name} of the {of} of {where} differs from refspec's",
+        [
+            ("distance", messages.radii(distance, allowed.radius)),
+            ("radius", messages.accuracy_line(allowed)),
+        ],
+    )
+
+
+def _why(fits: list[Fit], found: np.ndarray, true: np.ndarray, size: float) -> str:
+    return "\n" + messages.message("", messages.diagnosis(fits, found, true, size))[1:]

@@ -1,0 +1,156 @@
+"""assert_density passes stochastic Lanczos quadrature and names a wrong operator."""
+
+import numpy as np
+import pytest
+import scipy.special
+
+from refspec import models, rounding
+from refspec.testing import assert_density
+
+SIZES = (16, 12, 10)
+LABELS = np.repeat(np.arange(4), 12)
+
+
+@pytest.fixture(scope="module")
+def case():
+    rng = np.random.default_rng(0)
+    net = models.mlp([*SIZES, 4], "tanh", rng=rng)
+    s = models.snapshot(net, rng.normal(size=(len(LABELS), 16)), LABELS)
+    p = s.probabilities / len(LABELS)
+    g = np.concatenate(
+        [
+            np.einsum("nctb,nta->ncba", x.errors, x.features).reshape(*p.shape, -1)
+            for x in s.layers
+        ],
+        axis=2,
+    )
+    return s, np.einsum("nc,ncp,ncq->pq", p, g, g)
+
+
+def lanczos(A, k, n, *, law="gaussian", seed=0):
+    """Plain Lanczos, no reorthogonalisation, as the papers run it."""
+    rng = np.random.default_rng(seed)
+    nodes, weights = np.zeros((n, k)), np.zeros((n, k))
+    starts = rng.standard_normal((len(A), n))
+    if law == "rademacher":
+        starts = np.sign(starts)
+    for i in range(n):
+        q, before, beta, T = starts[:, i] / np.linalg.norm(starts[:, i]), 0, 0, []
+        for _ in range(k):
+            v = A @ q - beta * before
+            alpha = q @ v
+            v = v - alpha * q
+            before, beta = q, np.linalg.norm(v)
+            q = v / beta
+            T.append((alpha, beta))
+        a, b = np.array(T).T
+        theta, U = np.linalg.eigh(np.diag(a) + np.diag(b[:-1], 1) + np.diag(b[:-1], -1))
+        nodes[i], weights[i] = theta, U[0] ** 2
+    return nodes, weights, starts
+
+
+@pytest.mark.parametrize("law", ["gaussian", "rademacher"])
+def test_right_quadratures_pass(case, law):
+    s, A = case
+    nodes, weights, starts = lanczos(A, 20, 300, law=law)
+    found = assert_density(nodes, weights, s, law=law)
+    assert set(found) == {
+        "mass",
+        "first moment",
+        "second moment",
+        "distribution function",
+    }
+    exact = assert_density(nodes, weights, s, law=law, vectors=starts)
+    assert exact["first moment"][1] < found["first moment"][1]
+    assert_density(nodes.astype(np.float32), weights.astype(np.float32), s, law=law)
+
+
+def smooth(nodes, weights, grid, width):
+    z = (grid[:, None, None] - nodes) / width
+    kernel = np.exp(-(z**2) / 2) / width / np.sqrt(2 * np.pi)
+    return np.sum(kernel * weights, axis=(1, 2)) / len(nodes)
+
+
+def test_right_densities_on_a_grid_pass(case):
+    s, A = case
+    k, n = 20, 300
+    nodes, weights, _ = lanczos(A, k, n)
+    top = nodes.max()
+    width = top / 50
+    grid = np.linspace(-6 * width, top + 6 * width, 300)
+    density = smooth(nodes, weights, grid, width)
+    how = {"width": width, "steps": k, "probes": n}
+    assert_density(grid, density, s, **how)
+    with pytest.raises(AssertionError) as error:
+        assert_density(grid, 2 * density, s, **how)
+    assert "mass" in str(error.value)
+    wrong = smooth(4 * nodes, weights, 4 * grid, width)
+    with pytest.raises(AssertionError, match="first moment"):
+        assert_density(4 * grid, wrong, s, **how)
+
+
+@pytest.mark.parametrize(
+    ("factor", "name"), [(48, "factor N"), (1 / 48, "factor 1/N"), (2, "factor 2")]
+)
+def test_factors_are_named(case, factor, name):
+    s, A = case
+    nodes, weights, starts = lanczos(factor * A, 20, 300)
+    with pytest.raises(AssertionError) as error:
+        assert_density(nodes, weights, s, vectors=starts)
+    assert f"[{name}]" in str(error.value)
+    with pytest.raises(AssertionError):
+        assert_density(nodes, weights, s)
+
+
+def test_weights_that_count_are_named(case):
+    s, A = case
+    nodes, weights, _ = lanczos(A, 20, 20)
+    with pytest.raises(AssertionError, match="weights of sum P"):
+        assert_density(nodes, weights * len(A), s)
+
+
+def test_unsquared_components_are_refused(case):
+    s, A = case
+    nodes, weights, _ = lanczos(A, 20, 300)
+    with pytest.raises(AssertionError, match="mass"):
+        assert_density(nodes, np.sqrt(weights), s)
+
+
+def test_too_few_probes_to_tell(case):
+    s, A = case
+    nodes, weights, starts = lanczos(A, 20, 1)
+    with pytest.raises(ValueError, match="cannot tell"):
+        assert_density(nodes, weights, s)
+    assert_density(nodes, weights, s, vectors=starts)
+
+
+def test_the_enclosure_by_partial_sums_is_the_theorem():
+    """F_z lies between partial sums at every point; shifted weights do not hold it."""
+    rng = np.random.default_rng(0)
+    values = np.sort(rng.uniform(size=40))
+    nodes, weights, starts = lanczos(np.diag(values), 8, 1)
+    mass = starts[:, 0] ** 2 / np.sum(starts[:, 0] ** 2)
+    at = rng.uniform(size=200)
+    F = np.array([mass[values <= t].sum() for t in at])
+    sums = np.concatenate([[0.0], np.cumsum(weights[0]), [1.0]])
+    below = np.searchsorted(nodes[0], at, side="right")
+    slack = rounding.gamma(400, 2.0**-53)
+    assert (sums[np.maximum(below - 1, 0)] <= F + slack).all()
+    assert (sums[np.minimum(below + 1, 8)] + slack >= F).all()
+    assert not (sums[below] <= F + slack).all()
+
+
+def test_wrong_arguments(case):
+    s, A = case
+    nodes, weights, starts = lanczos(A, 5, 2)
+    with pytest.raises(ValueError, match="must have one shape"):
+        assert_density(nodes, weights[:1], s)
+    with pytest.raises(ValueError, match="law must be"):
+        assert_density(nodes, weights, s, law="uniform")
+    with pytest.raises(ValueError, match="weights that are not squared"):
+        assert_density(nodes, -weights, s)
+    with pytest.raises(ValueError, match="an ascending grid"):
+        assert_density(nodes, weights, s, width=0.1)
+    with pytest.raises(ValueError, match="vectors must be the n = 2 probes"):
+        assert_density(nodes, weights, s, vectors=starts[:, :1])
+    assert scipy.special.ndtr(0) == 0.5
