@@ -19,6 +19,9 @@ quick: .venv-test/done      ## the tests that take under a second
 test-frameworks: .venv-frameworks/done  ## the tests against real deep-learning libraries
 	$(THREADS) .venv-frameworks/bin/python -m pytest tests/frameworks -o addopts="-ra --strict-markers"
 
+gallery: .venv-test/done   ## run the demos and build a page of their pictures
+	.venv-test/bin/python demos/gallery.py out/gallery $(GALLERY)
+
 bench: .venv-bench/done     ## time refspec against its peers on the same work
 	.venv-bench/bin/python -m pytest tests/benchmarks -o addopts= -o filterwarnings= \
 		--benchmark-columns=median,min,rounds --benchmark-sort=fullname -q $(BENCH)
@@ -51,4 +54,4 @@ lint: .venv-test/done       ## ruff, mypy and the import contracts
 	.venv-bench/bin/pip install --quiet -e ".[bench]"
 	touch $@
 
-.PHONY: help demo test quick test-frameworks bench lint
+.PHONY: help demo test quick test-frameworks gallery bench lint
