@@ -23,7 +23,13 @@ __all__ = [
 def sorted_labels(
     labels: Array, N: int, C: int | None
 ) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Check labels and return them on the host with the class offsets."""
+    """Check labels and return them on the host with the class offsets.
+
+    Raises
+    ------
+    ValueError
+        If they are not N sorted integers 0..C-1 with every class among them.
+    """
     host = np.asarray(backend.to_host(labels) if hasattr(labels, "dtype") else labels)
     if host.shape != (N,) or host.dtype.kind not in "iu":
         raise ValueError(

@@ -30,10 +30,14 @@ from refspec.factors import (
 
 __all__ = [
     "SecondMoment",
+    "classes_of",
     "empirical_fisher",
     "errors",
     "features",
     "fisher",
+    "score_reduced",
+    "unit_weights",
+    "without",
 ]
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from refspec import rounding
 
-__all__ = ["Covariance", "KroneckerPopulation", "Population", "as_matrix"]
+__all__ = ["Covariance", "KroneckerPopulation", "Noise", "Population", "as_matrix"]
 
 #: Isotropic s I (a float), diagonal (a vector, length d) or any PSD matrix (d, d).
 Covariance = float | np.ndarray

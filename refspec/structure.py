@@ -21,7 +21,16 @@ from refspec import backend
 from refspec.backend import Array
 from refspec.curvature import SecondMoment, classes_of
 
-__all__ = ["Decomposition", "cell_projections", "cells", "decompose", "plain_means"]
+__all__ = [
+    "Decomposition",
+    "cell_norms",
+    "cell_projections",
+    "cell_rows",
+    "cells",
+    "decompose",
+    "plain_means",
+    "unit_rows",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,7 +18,7 @@ from refspec.coordinates import coordinates
 from refspec.curvature import SecondMoment
 from refspec.rounding import Bounded
 
-__all__ = ["Clarity", "class_clarity", "depth_profile"]
+__all__ = ["Clarity", "class_clarity", "depth_profile", "mean_cosine"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

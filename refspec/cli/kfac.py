@@ -26,7 +26,7 @@ from refspec.cli.common import (
 )
 from refspec.kronecker.comparison import LARGEST, Comparison, compare
 
-__all__ = ["kfac"]
+__all__ = ["Few", "Setting", "kfac"]
 
 _NAMES = {"fisher": "Fisher", "kfac": "KFAC", "ekfac": "EKFAC", "cfac": "CFAC"}
 _SIGNS = {"outlier": "o", "bump": "b", "bulk": "."}

@@ -17,7 +17,7 @@ from refspec.cli.common import (
     say,
 )
 
-__all__ = ["report"]
+__all__ = ["Dense", "Output", "PerLayer", "Verify", "report"]
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Write the page here.")]
 Dense = Annotated[

@@ -15,7 +15,7 @@ from refspec.synthetic import Recipe, levels
 from refspec.synthetic.covariances import LAWS
 from refspec.synthetic.recipes import KINDS, MEANS
 
-__all__ = ["synth"]
+__all__ = ["Law", "Means", "Output", "Precision", "synth"]
 
 Means = StrEnum("Means", {x: x for x in MEANS})  # type: ignore[misc]
 Law = StrEnum("Law", {x: x for x in LAWS})  # type: ignore[misc]

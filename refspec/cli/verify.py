@@ -26,7 +26,7 @@ from refspec.theorems import Theorem, all_theorems, find
 from refspec.verify import Record, worlds
 from refspec.verify import verify as verify_snapshot
 
-__all__ = ["verify"]
+__all__ = ["Deep", "Files", "Only", "verify"]
 
 _COLOURS = {"holds": "green", "fails": "bold red"}
 

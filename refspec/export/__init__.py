@@ -1,8 +1,8 @@
 """Snapshots in files: `save` and `load`, without pickles, all or nothing."""
 
-from refspec.export.snapshots import ExportError as ExportError
+from refspec.export.containers import ExportError as ExportError
+from refspec.export.containers import digest as digest
 from refspec.export.snapshots import assemble as assemble
-from refspec.export.snapshots import digest as digest
 from refspec.export.snapshots import load as load
 from refspec.export.snapshots import save as save
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ExportError", "digest", "fingerprint", "read", "write"]
+__all__ = ["CHUNK", "Arrays", "ExportError", "digest", "fingerprint", "read", "write"]
 
 Arrays = Mapping[str, Any]  # NumPy or Zarr arrays: shape, dtype and slices
 

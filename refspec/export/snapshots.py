@@ -16,10 +16,10 @@ import numpy as np
 from refspec import backend, classes, rounding
 from refspec._version import __version__
 from refspec.classes import Layer, ModelSection, Snapshot
-from refspec.export.containers import ExportError, digest, read, write
+from refspec.export.containers import ExportError, read, write
 from refspec.export.schema import PARAMETERS, SCHEMA, check
 
-__all__ = ["ExportError", "assemble", "digest", "load", "save"]
+__all__ = ["assemble", "load", "save"]
 
 _RESERVED = {"schema", "layers", "operations", "digest", "dtype"}
 

@@ -22,7 +22,7 @@ from refspec.hessian import blocks
 from refspec.models import Network, operations
 from refspec.models.operations import Step
 
-__all__ = ["hessian", "hessian_vector_product", "seeds"]
+__all__ = ["BLOCK", "hessian", "hessian_vector_product", "seeds"]
 
 #: Unit vectors multiplied at once where a network has convolutions.
 BLOCK = 64
@@ -187,7 +187,13 @@ def seeds(
     part: str,
     sample_weights: Array | None,
 ) -> tuple[list[Step], Array, Array | None]:
-    """Run the network; w (diag p - pp') (N, C, C) and w (p - e_y) (N, C) of a part."""
+    """Run the network; w (diag p - pp') (N, C, C) and w (p - e_y) (N, C) of a part.
+
+    Raises
+    ------
+    ValueError
+        If there is no such part.
+    """
     if part not in ("hessian", "fisher", "residual"):
         raise ValueError(
             f"part must be hessian, fisher or residual, got {part!r}; choose one of "

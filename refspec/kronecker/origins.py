@@ -29,6 +29,7 @@ from refspec.kronecker.eigenbasis import KroneckerBasis
 
 __all__ = [
     "Means",
+    "Shares",
     "class_shares",
     "error_and_feature_means",
     "fisher_shares",
@@ -252,6 +253,11 @@ def rank(rows: np.ndarray, roundings: int) -> int:
         X.
     roundings : int
         How many roundings an entry of X suffered.
+
+    Returns
+    -------
+    int
+        At most min(n, d).
 
     Examples
     --------

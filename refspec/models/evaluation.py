@@ -1,8 +1,8 @@
 """Networks seen through samples: logits, losses, gradients, snapshots.
 
-A network is a validated chain of operations (`refspec.models.network`, re-exported
-here); its parameter vector and a layer's gradient are errors (x) features, row-major,
-the bias as a last feature equal to 1.
+A network is a validated chain of operations (`refspec.models.network`); its parameter
+vector and a layer's gradient are errors (x) features, row-major, the bias as a last
+feature equal to 1.
 """
 
 from __future__ import annotations
@@ -18,37 +18,21 @@ from refspec.classes import Layer, Snapshot
 from refspec.models import operations
 from refspec.models.network import (
     Network,
-    cnn,
-    flatten,
-    from_section,
-    layer_shapes,
-    mlp,
-    softmax_regression,
     to_section,
-    unflatten,
 )
 
 __all__ = [
-    "Network",
     "all_errors",
     "backpropagate",
-    "cnn",
-    "flatten",
     "forward",
-    "from_section",
     "gradients",
-    "layer_shapes",
     "logits",
     "loss",
     "loss_and_gradient",
     "misses",
-    "mlp",
     "one_hot",
     "sample_average",
     "snapshot",
-    "softmax_regression",
-    "to_section",
-    "unflatten",
 ]
 
 
@@ -97,6 +81,7 @@ def logits(network: Network, X: Array) -> Array:
 
     Examples
     --------
+    >>> from refspec.models import mlp
     >>> network = mlp([2, 3], rng=np.random.default_rng(0))
     >>> logits(network, np.zeros((1, 2))).tolist()
     [[0.0, 0.0, 0.0]]
@@ -111,6 +96,7 @@ def loss(
 
     Examples
     --------
+    >>> from refspec.models import softmax_regression
     >>> round(loss(softmax_regression(2, 4), np.ones((1, 2)), [0]), 4)  # log 4
     1.3863
     """
@@ -127,6 +113,7 @@ def loss_and_gradient(
 
     Examples
     --------
+    >>> from refspec.models import softmax_regression
     >>> start = softmax_regression(1, 2)
     >>> loss_and_gradient(start, np.ones((1, 1)), [0])[1].tolist()
     [-0.5, -0.5, 0.5, 0.5]
@@ -151,6 +138,7 @@ def gradients(network: Network, X: Array, labels: Array) -> Array:
 
     Examples
     --------
+    >>> from refspec.models import softmax_regression
     >>> gradients(softmax_regression(1, 2), np.ones((1, 1)), [0]).tolist()
     [[-0.5, -0.5, 0.5, 0.5]]
     """
@@ -199,6 +187,7 @@ def snapshot(
 
     Examples
     --------
+    >>> from refspec.models import mlp
     >>> network = mlp([2, 3, 2], ["tanh"], rng=np.random.default_rng(0))
     >>> seen = snapshot(network, np.ones((4, 2)), [0, 1, 0, 1])
     >>> [(x.features.shape, x.errors.shape) for x in seen.layers]
@@ -224,6 +213,7 @@ def all_errors(network: Network, X: Array) -> tuple[list[Layer], Array]:
 
     Examples
     --------
+    >>> from refspec.models import softmax_regression
     >>> network = softmax_regression(2, 3)
     >>> (layer,), f = all_errors(network, np.ones((4, 2)))
     >>> layer.errors.shape, f.shape

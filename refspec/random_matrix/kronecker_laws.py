@@ -26,7 +26,7 @@ import numpy as np
 from refspec import rounding
 from refspec.random_matrix.kronecker_designs import KroneckerDesign, Samples
 
-__all__ = ["Solution", "reach", "solve"]
+__all__ = ["STEP", "Solution", "reach", "solve"]
 
 #: Change of the unknowns, relative, at which the fixed point is taken as found.
 STEP = 2.0**-26

@@ -20,7 +20,15 @@ from refspec.random_matrix.kronecker_designs import KroneckerDesign
 from refspec.random_matrix.kronecker_laws import Solution
 from refspec.random_matrix.outliers import Outliers
 
-__all__ = ["KroneckerOutliers", "kfac_eigenvalues", "kronecker_outliers"]
+__all__ = [
+    "ACCURACY",
+    "PAIRS",
+    "STEP",
+    "KroneckerOutliers",
+    "kfac_eigenvalues",
+    "kronecker_outliers",
+    ,
+]
 
 #: Pairs of opposite noise drawn for the small matrix.
 PAIRS = 512

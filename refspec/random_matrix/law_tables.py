@@ -17,6 +17,8 @@ from refspec.random_matrix import free_laws
 from refspec.random_matrix.free_laws import FreeLaw
 
 __all__ = [
+    "FINE",
+    "NODES",
     "Band",
     "LawTable",
     "Point",

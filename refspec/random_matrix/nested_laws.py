@@ -19,7 +19,16 @@ import scipy.linalg
 
 from refspec.random_matrix.nested_designs import NestedDesign, traces
 
-__all__ = ["Solution", "combined", "linearised", "reach", "solve", "sweep"]
+__all__ = [
+    "STEP",
+    "STEPS",
+    "Solution",
+    "combined",
+    "linearised",
+    "reach",
+    "solve",
+    "sweep",
+]
 
 #: Newton's last step, relative: the next error is its square.
 STEP = 2.0**-24

@@ -17,7 +17,7 @@ from refspec.random_matrix.nested_designs import NestedDesign
 from refspec.random_matrix.nested_laws import Solution
 from refspec.random_matrix.outliers import Outliers, mixed
 
-__all__ = ["nested_outliers", "orthonormal"]
+__all__ = ["ACCURACY", "nested_outliers", "orthonormal"]
 
 #: Accuracy of an outlier, relative.
 ACCURACY = 2.0**-24

@@ -21,7 +21,7 @@ from refspec.random_matrix.law_tables import Band, LawTable, Point
 from refspec.random_matrix.nested_designs import NestedDesign
 from refspec.random_matrix.nested_laws import Solution
 
-__all__ = ["EDGE", "HEIGHT", "fold", "secular", "tabulate"]
+__all__ = ["EDGE", "HEIGHT", "NEAR", "WALK", "fold", "secular", "tabulate"]
 
 #: Distance of the solutions from the real axis, relative to x.
 HEIGHT = 2.0**-26

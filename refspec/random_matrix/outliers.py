@@ -18,6 +18,7 @@ from refspec.random_matrix import free_laws
 from refspec.random_matrix.free_laws import FreeLaw
 
 __all__ = [
+    "DRAWN",
     "Outliers",
     "deviations",
     "fixed_outliers",

@@ -31,7 +31,7 @@ from refspec.random_matrix.free_laws import FreeLaw
 from refspec.random_matrix.law_tables import Band, LawTable
 from refspec.random_matrix.outliers import Outliers
 
-__all__ = ["Prediction", "assembled", "predict"]
+__all__ = ["TRACY_WIDOM", "Prediction", "assembled", "predict"]
 
 #: Mean and standard deviation of the Tracy-Widom law of real symmetric matrices.
 TRACY_WIDOM = (-1.2065335745820, 1.2680343)

@@ -19,7 +19,7 @@ from refspec.report.contents import Contents
 from refspec.report.figures import draw
 from refspec.theorems import all_theorems
 
-__all__ = ["expect_libraries", "render", "write"]
+__all__ = ["LEVELS", "expect_libraries", "render", "write"]
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 

@@ -243,7 +243,13 @@ def choices(draw: st.DrawFn, table: Sequence[float], n: int) -> np.ndarray:
 
 
 def convert(x: np.ndarray, dtype: str, xp: Namespace | None) -> Array:
-    """Move a float64 host array to the namespace and dtype asked for."""
+    """Move a float64 host array to the namespace and dtype asked for.
+
+    Raises
+    ------
+    ValueError
+        If the dtype is neither of the two.
+    """
     if dtype not in ("float32", "float64"):
         raise ValueError(
             f"dtype must be 'float64' or 'float32', got {dtype!r}; choose one of these"

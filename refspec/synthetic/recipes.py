@@ -345,19 +345,15 @@ def covariance(
     if (KINDS[kind] is None) != (parameter is None) or (
         parameter is not None and not math.isfinite(parameter)
     ):
-        wants = KINDS[kind] or "no parameter"
-        raise ValueError(
-            f"covariance {kind!r} takes {wants} after a colon, got {spec!r}; correct it"
-        )
+        wants = f"{KINDS[kind] or 'no parameter'} after a colon"
+        raise ValueError(f"{kind!r} takes {wants}, got {spec!r}; correct it")
     if parameter is None:
         return float(variance)
     if kind == "low-rank":
         r = int(parameter)
         if r != parameter or not 1 <= r <= d:
-            raise ValueError(
-                f"low-rank needs a whole rank 1 <= r <= d = {d}, got {spec!r}; "
-                "correct it"
-            )
+            limits = f"1 <= r <= d = {d}"
+            raise ValueError(f"low-rank needs a whole {limits}, got {spec!r}; lower it")
         frame = np.linalg.qr(rng.standard_normal((d, r)))[0]
         shape = covariances.low_rank_plus_noise(math.sqrt(d / r) * frame, 1.0)
     elif kind == "toeplitz":
@@ -384,11 +380,8 @@ def _fixed(
     """Return fixed class means in a random frame."""
     if kind == "directions":
         return norm * np.stack([_direction(d, rng) for _ in range(C)])
-    gram = (
-        geometry.simplex_gram(C, norm)
-        if kind == "simplex"
-        else geometry.orthogonal_gram(np.full(C, norm))
-    )
+    flat = geometry.orthogonal_gram(np.full(C, norm))
+    gram = geometry.simplex_gram(C, norm) if kind == "simplex" else flat
     return geometry.means(gram, d, rng=rng)
 
 

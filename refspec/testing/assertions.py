@@ -22,7 +22,7 @@ from refspec.testing import diagnosis, inputs, messages
 from refspec.testing.accuracy import Accuracy, accuracy, format_roundoff
 from refspec.testing.questions import Question, ask, operator
 
-__all__ = ["Agreement", "assert_operator", "assert_spectrum"]
+__all__ = ["EXACT", "PROBES", "Agreement", "assert_operator", "assert_spectrum"]
 
 #: Side up to which a matrix is compared whole; operators are always probed.
 EXACT = 1000

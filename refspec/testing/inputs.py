@@ -134,7 +134,13 @@ def roundoff(x: Array) -> float:
 
 
 def dimension(operator: Any) -> int | None:
-    """Return the side of an operator that knows it."""
+    """Return the side of an operator that knows it.
+
+    Raises
+    ------
+    ValueError
+        If it is not square.
+    """
     shape = getattr(operator, "shape", None)
     if shape is None or callable(shape) or len(shape) != 2:
         found = getattr(operator, "dimension", None)

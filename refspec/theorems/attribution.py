@@ -17,7 +17,7 @@ from refspec.theorems.quantities import level_roundings, level_rows
 from refspec.theorems.registry import Comparison, Theorem, compared
 from refspec.theorems.study import Study
 
-__all__ = ["THEOREMS"]
+__all__ = ["THEOREMS", "level_values", "rests"]
 
 _CLASS = ("diagonal", "between_class")
 _MEANS = (*_CLASS, "between_cross_class")

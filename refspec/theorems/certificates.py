@@ -20,7 +20,7 @@ from refspec.rounding import certificates, errorfree, forming
 from refspec.theorems.registry import Comparison, Theorem, compared
 from refspec.theorems.study import Study
 
-__all__ = ["THEOREMS"]
+__all__ = ["THEOREMS", "inertia"]
 
 _U = 2.0**-53
 _ROWS = 10  # of a matrix that is looked at in exact arithmetic

@@ -23,7 +23,7 @@ from refspec.theorems.quantities import (
 from refspec.theorems.registry import Comparison, Theorem, compared
 from refspec.theorems.study import Study
 
-__all__ = ["THEOREMS"]
+__all__ = ["THEOREMS", "derivatives", "directions", "gradients", "spectra_of_layers"]
 
 _FEW = 24  # rows of the Gram matrix that are compared entry by entry
 

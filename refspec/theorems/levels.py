@@ -26,7 +26,7 @@ from refspec.theorems.quantities import (
 from refspec.theorems.registry import Comparison, Theorem, compared
 from refspec.theorems.study import Study
 
-__all__ = ["THEOREMS"]
+__all__ = ["THEOREMS", "class_means", "formula", "means", "p_sizes", "ranks"]
 
 
 def means(study: Study) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -41,8 +41,7 @@ def means(study: Study) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         for i, j in zip(moment.offsets, moment.offsets[1:], strict=False):
             mass = w[i:j].sum(0)
             top = (np.sqrt(w[i:j])[:, :, None] * Y[i:j]).sum(0)
-            safe = np.where(mass > 0, mass, 1)[:, None]
-            v.append(np.where(mass[:, None] > 0, top / safe, 0))
+            v.append(top / np.where(mass > 0, mass, np.inf)[:, None])
             p.append(mass)
         found[name] = np.stack(v), np.stack(p)
     return found

@@ -16,7 +16,7 @@ from refspec.rounding.certificates import Certified, certified_eigenvalues
 from refspec.theorems.registry import Comparison, Theorem, compared
 from refspec.theorems.study import Study
 
-__all__ = ["THEOREMS"]
+__all__ = ["THEOREMS", "certified", "rows", "second"]
 
 _U = 2.0**-53  # the checks are in float64
 _SIZE = 256  # columns and rows that are used at most

@@ -16,7 +16,7 @@ from refspec.structure import cell_projections
 from refspec.theorems.registry import Comparison, Theorem, compared
 from refspec.theorems.study import Study
 
-__all__ = ["THEOREMS"]
+__all__ = ["THEOREMS", "sides"]
 
 _COLUMNS, _ROWS = 600, 4096  # of the largest moments that are compared
 

@@ -1,0 +1,182 @@
+"""The house rules that a machine can check: see CONTRIBUTING.md."""
+
+import ast
+import functools
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "refspec").rglob("*.py"))
+MODULES = [x for x in SOURCES if x.name != "__init__.py"]
+PYTHON = [
+    *SOURCES,
+    *sorted((ROOT / "tests").rglob("*.py")),
+    *sorted((ROOT / "demos").rglob("*.py")),
+]
+TOLERANCES = {"allclose", "assert_allclose", "approx", "isclose", "rtol", "atol"}
+TEXTS = ("*.py", "*.md", "*.cfg", "*.toml", "*.json", "Makefile", ".ci/*")
+SOMEBODYS = re.compile("|".join(f"/{x}/" for x in ("home", "root", "work", "tmp")))
+HEAVY = {"cupy", "hypothesis", "jax", "jinja2", "matplotlib", "onnx", "pytest", "rich"}
+HEAVY |= {"sklearn", "torch", "typer", "zarr"}
+
+
+def name(path):
+    return str(path.relative_to(ROOT))
+
+
+@functools.cache
+def tree(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def words(path):
+    """Yield the names a program uses: of things, attributes and arguments."""
+    for node in ast.walk(tree(path)):
+        for field in ("id", "attr", "arg", "name"):
+            if isinstance(getattr(node, field, None), str):
+                yield getattr(node, field), getattr(node, "lineno", 0)
+
+
+def public(path):
+    """Return the names that a module defines in public."""
+    found = set()
+    for node in tree(path).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {x.id for x in targets if isinstance(x, ast.Name)}
+    return {x for x in found if not x.startswith("_")}
+
+
+def exported(path):
+    """Return the literal __all__ of a module."""
+    for node in tree(path).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return None
+
+
+def documented(path):
+    """Yield the public functions, classes and methods of a module."""
+    for node in tree(path).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != "_":
+            yield node.name, node
+            for child in node.body if isinstance(node, ast.ClassDef) else ():
+                if isinstance(child, ast.FunctionDef) and child.name[0] != "_":
+                    yield f"{node.name}.{child.name}", child
+
+
+def raises(function):
+    """Whether the body itself raises."""
+    return any(isinstance(x, ast.Raise) for x in ast.walk(function))
+
+
+def faults(path):
+    """Yield what is missing from the docstrings of a module."""
+    every = exported(path) or set()
+    for what, node in documented(path):
+        text = ast.get_docstring(node) or ""
+        if not text:
+            yield f"{what}: no docstring"
+        if isinstance(node, ast.ClassDef):
+            continue
+        sections = set(re.findall(r"^(\w+)\n-+$", text, re.MULTILINE))
+        returns = node.returns is not None and ast.unparse(node.returns) != "None"
+        tells = text.startswith(("Return", "Yield")) or not returns
+        if "Parameters" in sections and not (sections & {"Returns", "Yields"} or tells):
+            yield f"{what}: no Returns section"
+        says = "Raises" in sections or node.name.startswith("expect_")
+        if node.name in every and raises(node) and not says:
+            yield f"{what}: no Raises section"
+        formula = ":math:" in text or ".. math::" in text
+        sourced = re.search(
+            r"Theory: |^References\n|\b(19|20)\d\d\b", text, re.MULTILINE
+        )
+        if formula and not sourced:
+            yield f"{what}: a formula without a source"
+
+
+def listed(paths, find):
+    """Return what a rule finds, by path, where it finds something."""
+    found = {name(path): find(path) for path in paths}
+    return {path: faults for path, faults in found.items() if faults}
+
+
+def test_no_tolerance_is_chosen():
+    """Bounds are computed (refspec.rounding)."""
+    assert not listed(
+        PYTHON, lambda x: [(w, line) for w, line in words(x) if w in TOLERANCES]
+    )
+
+
+def test_a_module_has_one_idea():
+    """Past 400 lines it has two."""
+
+    def too_long(path):
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        return lines if lines > 400 else 0
+
+    assert not listed(SOURCES, too_long)
+
+
+def test_all_is_what_is_public():
+    ours = [x for x in MODULES if not x.name.startswith("_")]
+    assert not listed(ours, lambda x: (exported(x) or set()) ^ public(x))
+
+
+def test_docstrings_say_what_is_returned_and_raised():
+    """The docstring of a command is its help: what it returns is its exit status."""
+    ours = [x for x in MODULES if x.parent.name != "cli"]
+    assert not listed(ours, lambda x: list(faults(x)))
+
+
+def test_no_path_of_a_machine():
+    found = {
+        f"{name(path)}: {match.group()}"
+        for pattern in TEXTS
+        for path in ROOT.rglob(pattern)
+        if not {".git", "out", "build"} & set(path.relative_to(ROOT).parts)
+        and not any(x.startswith(".venv") for x in path.relative_to(ROOT).parts)
+        for match in SOMEBODYS.finditer(path.read_text(encoding="utf-8"))
+    }
+    assert not found
+
+
+def test_importing_refspec_loads_nothing_heavy():
+    code = "import sys, refspec; print(*sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    loaded = {x.split(".")[0] for x in run.stdout.split()}
+    assert not loaded & HEAVY
+    assert "refspec" in loaded
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("def f():\n    pass\n", "f: no docstring"),
+        (
+            'def f(x) -> int:\n    """Do.\n\n    Parameters\n    ----------\n'
+            '    x : int\n    """\n',
+            "f: no Returns section",
+        ),
+        (
+            '__all__ = ["f"]\n\n\ndef f():\n    """Do."""\n    raise ValueError\n',
+            "f: no Raises section",
+        ),
+        (
+            'def f():\n    r"""Do :math:`x`."""\n',
+            "f: a formula without a source",
+        ),
+    ],
+)
+def test_faults_are_found(tmp_path, text, complaint):
+    path = tmp_path / "module.py"
+    path.write_text(text, encoding="utf-8")
+    assert list(faults(path)) == [complaint]
