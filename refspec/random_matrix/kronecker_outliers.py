@@ -27,7 +27,6 @@ __all__ = [
     "KroneckerOutliers",
     "kfac_eigenvalues",
     "kronecker_outliers",
-    ,
 ]
 
 #: Pairs of opposite noise drawn for the small matrix.
