@@ -5,9 +5,10 @@ THREADS = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
-demo: .venv-demo/done       ## attribute the spectrum of the embedded network
+demo: .venv-demo/done       ## attribute the embedded network, write its report
 	mkdir -p out
 	.venv-demo/bin/refspec attribute --plot out/spectrum.png
+	.venv-demo/bin/refspec report -o out/report.html
 
 test: .venv-test/done       ## lint the layers and run the tests
 	.venv-test/bin/lint-imports
@@ -21,6 +22,9 @@ test-frameworks: .venv-frameworks/done  ## the tests against real deep-learning 
 
 gallery: .venv-test/done   ## run the demos and build a page of their pictures
 	.venv-test/bin/python demos/gallery.py out/gallery $(GALLERY)
+
+test-browser: .venv-browser/done  ## the report in a real browser (Debian: chromium, chromium-driver)
+	$(THREADS) .venv-browser/bin/python -m pytest tests/browser -o addopts="-ra --strict-markers"
 
 bench: .venv-bench/done     ## time refspec against its peers on the same work
 	.venv-bench/bin/python -m pytest tests/benchmarks -o addopts= -o filterwarnings= \
@@ -48,10 +52,15 @@ lint: .venv-test/done       ## ruff, mypy and the import contracts
 	.venv-frameworks/bin/pip install --quiet -e ".[frameworks]"
 	touch $@
 
+.venv-browser/done: setup.cfg
+	$(PYTHON) -m venv .venv-browser
+	.venv-browser/bin/pip install --quiet -e ".[browser]"
+	touch $@
+
 .venv-bench/done: setup.cfg
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install --quiet torch==2.13.0
 	.venv-bench/bin/pip install --quiet -e ".[bench]"
 	touch $@
 
-.PHONY: help demo test quick test-frameworks gallery bench lint
+.PHONY: help demo test quick test-frameworks test-browser gallery bench lint

@@ -1,0 +1,275 @@
+"""The report in a real browser: ticked, pointed at, typed at, narrow, dark, printed."""
+
+import base64
+import json
+import shutil
+
+import numpy as np
+import pytest
+from selenium import webdriver
+from selenium.webdriver import ActionChains, Keys
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select
+
+import refspec
+from refspec import attribution, curvature, report
+from refspec.theorems import find
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,900",
+)
+LOGS = ("browser", "performance")
+
+
+@pytest.fixture(scope="module")
+def snapshot():
+    return refspec.datasets.digits_mlp()
+
+
+@pytest.fixture(scope="module")
+def page(snapshot, tmp_path_factory):
+    some = find(["L1", "L3", "L8", "A3"])
+    contents = report.collect(snapshot, dense=200, theorems=some)
+    return report.write(contents, tmp_path_factory.mktemp("page") / "report.html")
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.fail("install Debian's chromium and chromium-driver")
+    options = Options()
+    options.binary_location = binary
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", dict.fromkeys(LOGS, "ALL"))
+    made = webdriver.Chrome(options=options, service=Service(driver))
+    yield made
+    made.quit()
+
+
+@pytest.fixture
+def browser(chromium, page):
+    """The page freshly loaded; afterwards, that it did not complain or call out."""
+    for kind in LOGS:
+        chromium.get_log(kind)
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    media(chromium)
+    chromium.get(page.as_uri())
+    yield chromium
+    assert chromium.get_log("browser") == []
+    for entry in chromium.get_log("performance"):
+        event = json.loads(entry["message"])["message"]
+        if event["method"] == "Network.requestWillBeSent":
+            asked = event["params"]["request"]["url"].split("#")[0]
+            assert asked == page.as_uri() or asked.startswith("data:")
+
+
+def drawn(browser):
+    """Eigenvalues in the picture, by rank."""
+    dots = browser.execute_script(
+        "return [...document.querySelectorAll('#ranks [data-k]')]"
+        ".map(x => [Number(x.dataset.k), Number(x.dataset.value)])"
+    )
+    return dict(dots)
+
+
+def counted(browser):
+    """All eigenvalues of the histogram."""
+    return browser.execute_script(
+        "return [...document.querySelectorAll('#bins [data-count]')]"
+        ".reduce((sum, x) => sum + Number(x.dataset.count), 0)"
+    )
+
+
+def expected(values, floor, top=400):
+    values = [float(f"{v:.6g}") for v in np.asarray(values)[:top]]
+    return {k + 1: v for k, v in enumerate(values) if v > floor}
+
+
+def level(browser, name):
+    return browser.find_element(By.CSS_SELECTOR, f"[data-level={name}]")
+
+
+def media(browser, kind="", scheme="light"):
+    """Set what the page is shown on; nothing glides, so nothing need be awaited."""
+    wanted = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
+    features = [{"name": name, "value": value} for name, value in wanted.items()]
+    command = {"media": kind, "features": features}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", command)
+
+
+def width(browser, pixels, mobile):
+    size = {"width": pixels, "height": 780, "deviceScaleFactor": 1, "mobile": mobile}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+def test_every_tick_redraws_the_right_knockout(browser, snapshot):
+    basis = attribution.eigenbasis(curvature.fisher(snapshot))
+    whole = attribution.attribute(basis)
+    floor = float(f"{whole.radius:.6g}")
+    assert drawn(browser) == expected(basis.values, floor)
+    names = list(whole.shares)
+    removed = set()
+    # a walk over all subsets that changes one level at a time (a Gray code)
+    for step in range(1, 2 ** len(names)):
+        name = names[(step & -step).bit_length() - 1]
+        level(browser, name).click()
+        removed ^= {name}
+        values, radius = attribution.knockout(basis, removed)
+        assert drawn(browser) == expected(values, floor)
+        assert level(browser, name).is_selected() == (name not in removed)
+        seen = np.asarray(values) > whole.radius
+        assert counted(browser) <= seen.sum()
+        status = browser.find_element(By.ID, "status").text
+        assert status.startswith("Without")
+        if len(removed) == len(names):
+            assert drawn(browser) == {}
+            assert "0 % of the trace stays" in status
+    assert radius <= whole.radius
+
+
+def test_a_matrix_of_features_has_its_own_levels(browser, snapshot):
+    chosen = Select(browser.find_element(By.ID, "matrix"))
+    chosen.select_by_visible_text("features entering layer fc3")
+    names = [
+        x.get_attribute("data-level")
+        for x in browser.find_elements(By.CSS_SELECTOR, "[data-level]")
+    ]
+    assert names == ["global_mean", "between_class", "within_class"]
+    basis = attribution.eigenbasis(curvature.features(snapshot, "fc3"))
+    floor = attribution.attribute(basis).radius
+    level(browser, "global_mean").click()
+    values, _ = attribution.knockout(basis, ["global_mean"])
+    assert drawn(browser) == expected(values, floor)
+
+
+def test_pointing_at_an_eigenvalue_tells_of_it(browser, snapshot):
+    found = refspec.attribute(curvature.fisher(snapshot))
+    value = float(np.asarray(found.spectrum.values)[6])
+    dot = browser.find_element(By.CSS_SELECTOR, "#ranks [data-k='7']")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", dot)
+    ActionChains(browser).move_to_element(dot).perform()
+    text = browser.find_element(By.ID, "eigenvalue").text
+    assert f"λ₇ = {float(f'{value:.6g}')}" in text
+    share = 100 * float(f"{found.shares['between_class'][6]:.4f}")
+    assert f"class means {share:.1f} %" in text
+    assert f"Kind: {found.kinds[6]}" in text
+    assert ("(proved" in text) == bool(found.proved[6])
+    assert browser.find_element(By.ID, "rank").get_attribute("value") == "7"
+
+
+def test_keys_are_enough(browser, snapshot):
+    def tab_to(condition):
+        script = f"const x = document.activeElement; return {condition}"
+        for _ in range(60):
+            press(Keys.TAB)
+            if browser.execute_script(script):
+                return
+        pytest.fail(f"no tab stop with {condition}")
+
+    def press(*keys):
+        ActionChains(browser).send_keys(*keys).perform()
+
+    tab_to("x.className === 'skip'")
+    tab_to("x.id === 'matrix'")
+    press(Keys.ARROW_DOWN)
+    tab_to("x.dataset.level === 'between_class'")
+    press(Keys.SPACE)
+    assert not level(browser, "between_class").is_selected()
+    basis = attribution.eigenbasis(curvature.fisher(snapshot, ["fc1"]))
+    values, _ = attribution.knockout(basis, ["between_class"])
+    floor = attribution.attribute(basis).radius
+    assert drawn(browser) == expected(values, floor)
+    tab_to("x.name === 'scale'")
+    press(Keys.ARROW_RIGHT)
+    assert "linear" in browser.execute_script("return document.activeElement.value")
+    tab_to("x.id === 'rank'")
+    press(Keys.ARROW_RIGHT * 3)
+    text = browser.find_element(By.ID, "eigenvalue").text
+    assert f"λ₄ = {float(f'{float(np.asarray(values)[3]):.6g}')}" in text
+    outline = "return getComputedStyle(document.activeElement).outlineStyle"
+    assert browser.execute_script(outline) != "none"
+
+
+@pytest.mark.parametrize("pixels", [320, 360, 768])
+def test_a_narrow_page_does_not_scroll_sideways(browser, pixels):
+    width(browser, pixels, mobile=True)
+    browser.get(browser.current_url)
+    for details in browser.find_elements(By.TAG_NAME, "details"):
+        browser.execute_script("arguments[0].open = true", details)
+    across = browser.execute_script("return document.documentElement.scrollWidth")
+    assert across <= pixels
+    drawn_size = browser.execute_script(
+        "const x = document.getElementById('ranks');"
+        "const scale = x.getBoundingClientRect().width / x.viewBox.baseVal.width;"
+        "return scale * parseFloat(getComputedStyle(x.querySelector('text')).fontSize)"
+    )
+    assert drawn_size >= 11
+
+
+def luminance(colour):
+    """Relative luminance of a computed colour, as WCAG 2 defines it."""
+    parts = colour[colour.index("(") + 1 : -1].split(",")[:3]
+    x = [float(p) / 255 for p in parts]
+    x = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in x]
+    return 0.2126 * x[0] + 0.7152 * x[1] + 0.0722 * x[2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_in_light_and_dark(browser, scheme):
+    media(browser, scheme=scheme)
+    style = (
+        "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]"
+    )
+    ground = luminance(browser.execute_script(style, "body", "backgroundColor"))
+    assert (ground < 0.5) == (scheme == "dark")
+    places = ["body", "nav a", "figcaption", "caption", "dt", ".kind.outlier"]
+    places += [".kind.bump", "#ranks text"]
+    for place in places:
+        what = "fill" if place.endswith("text") else "color"
+        ink = luminance(browser.execute_script(style, place, what))
+        contrast = (max(ink, ground) + 0.05) / (min(ink, ground) + 0.05)
+        assert contrast >= 4.5, (place, contrast)
+
+
+def test_it_prints(browser):
+    media(browser, "print")
+    shown = "return getComputedStyle(document.querySelector(arguments[0])).display"
+    assert browser.execute_script(shown, "nav") == "none"
+    assert browser.execute_script(shown, "#ranks") != "none"
+    media(browser)
+    made = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})
+    pdf = base64.b64decode(made["data"])
+    assert pdf.startswith(b"%PDF")
+    assert 1 < pdf.count(b"/Type /Page\n") + pdf.count(b"/Type /Page ") < 30
+
+
+def test_without_scripts_a_still_picture_stays(browser):
+    switch = "Emulation.setScriptExecutionDisabled"
+    browser.execute_cdp_cmd(switch, {"value": True})
+    browser.get(browser.current_url)
+    try:
+        assert not browser.find_element(By.ID, "knockout").is_displayed()
+        assert browser.find_element(By.CSS_SELECTOR, "noscript svg").is_displayed()
+    finally:
+        browser.execute_cdp_cmd(
+            "Emulation.setScriptExecutionDisabled", {"value": False}
+        )
+
+
+def test_links_lead_to_their_theorem(browser):
+    link = browser.find_element(By.CSS_SELECTOR, "#theorem-table a[href='#theorem-L3']")
+    browser.execute_script("arguments[0].click()", link)
+    assert browser.execute_script("return location.hash") == "#theorem-L3"
+    assert browser.find_element(By.CSS_SELECTOR, "tr:target").text.startswith("L3")
