@@ -14,6 +14,9 @@ test: .venv-test/done       ## lint the layers and run the tests
 	.venv-test/bin/lint-imports
 	$(THREADS) .venv-test/bin/python -m pytest -n 2
 
+coverage: .venv-test/done   ## lines and branches of refspec that the tests reach
+	$(THREADS) .venv-test/bin/python -m pytest -n 2 --cov --cov-report=term
+
 quick: .venv-test/done      ## the tests that take under a second
 	$(THREADS) .venv-test/bin/python -m pytest -n 2 -m "not slow"
 
@@ -63,4 +66,4 @@ lint: .venv-test/done       ## ruff, mypy and the import contracts
 	.venv-bench/bin/pip install --quiet -e ".[bench]"
 	touch $@
 
-.PHONY: help demo test quick test-frameworks test-browser gallery bench lint
+.PHONY: help demo test coverage quick test-frameworks test-browser gallery bench lint
