@@ -14,6 +14,7 @@ except ImportError:  # the core has no terminal library
 import refspec
 from refspec.cli.check import check
 from refspec.cli.kfac import kfac
+from refspec.cli.predict import predict
 from refspec.cli.report import report
 from refspec.cli.spectra import attribute, spectrum
 from refspec.cli.synth import synth
@@ -22,7 +23,7 @@ from refspec.cli.verify import verify
 __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-for command in (attribute, spectrum, kfac, check, synth, verify, report):
+for command in (attribute, spectrum, kfac, check, synth, predict, verify, report):
     app.command()(command)
 
 

@@ -10,6 +10,8 @@ from refspec.plots.matrices import hessian as hessian
 from refspec.plots.matrices import hessian_parts as hessian_parts
 from refspec.plots.means import distance_matrix as distance_matrix
 from refspec.plots.means import means_map as means_map
+from refspec.plots.prediction import prediction as prediction
+from refspec.plots.prediction import save_prediction as save_prediction
 from refspec.plots.profiles import depth as depth
 from refspec.plots.ranks import sandwich as sandwich
 from refspec.plots.ranks import scree as scree
@@ -37,8 +39,10 @@ __all__ = [
     "knockout",
     "knockouts",
     "means_map",
+    "prediction",
     "sandwich",
     "save",
+    "save_prediction",
     "save_spectrum",
     "scree",
     "shares",

@@ -98,7 +98,8 @@ def kronecker_outliers(
     made = kronecker_spectra.at(design, edge)
     heights = np.linalg.eigvalsh(_full(made))[::-1]
     count = int(np.sum(heights > edge))
-    centres, directions, forms, scales = [], [], [], []
+    centres: list[float] = []
+    directions, forms, scales = [], [], []
     last = made.unknowns
     for k in range(count):
 
@@ -110,8 +111,10 @@ def kronecker_outliers(
 
         top = float(heights[k])
         root = scipy.optimize.brentq(excess, edge, top, xtol=ACCURACY * edge)
-        made = kronecker_spectra.at(design, root, last)
-        u = np.linalg.eigh(_full(made))[1][:, -1 - k]
+        if not centres or centres[-1] - root > 4 * ACCURACY * root:
+            made = kronecker_spectra.at(design, root, last)
+            vectors = np.linalg.eigh(_full(made))[1]  # one basis of equal outliers
+        u = vectors[:, -1 - k]
         step = STEP * root
         up, down = (kronecker_spectra.at(design, root + s, last) for s in (step, -step))
         slope = float(u @ (_full(up) - _full(down)) @ u) / (2 * step)

@@ -1,0 +1,254 @@
+"""`refspec predict`: the spectrum of a planted world against its population's."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+
+import refspec
+from refspec import backend, curvature, random_matrix, rounding
+from refspec.classes import Snapshot
+from refspec.cli.common import (
+    Backend,
+    Json,
+    LayerName,
+    Plot,
+    Top,
+    console,
+    expect_writable,
+    guard,
+    load_snapshot,
+    new_table,
+    say,
+    write_json,
+)
+from refspec.coordinates import coordinates, primal
+from refspec.random_matrix import Comparison, KroneckerPrediction, Prediction
+from refspec.spectra import Spectrum, spectrum
+from refspec.synthetic import World, from_record
+
+__all__ = ["predict"]
+
+#: Above this dimension eigenvectors are not computed in the coordinates of the law.
+VECTORS = 4000
+
+
+class Kind(StrEnum):
+    """Which vectors the second moment is of."""
+
+    features = "features"
+    errors = "errors"
+    fisher = "fisher"
+
+
+File = Annotated[Path, typer.Argument(help="An export of `refspec synth`.")]
+OfKind = Annotated[
+    Kind, typer.Option("--of", help="Of the layer: fisher is that of its gradients.")
+]
+
+
+def predict(
+    file: File,
+    layer: LayerName = None,
+    of: OfKind = Kind.fisher,
+    top: Top = 20,
+    json_file: Json = None,
+    plot: Plot = None,
+) -> None:
+    """Predict the spectrum of a planted world from its law and compare.
+
+    The law is read off the recipe in the file's manifest; no draw is made for the
+    prediction.
+    """
+    expect_writable(json_file, plot)
+    snapshot = load_snapshot(file, Backend.numpy)
+    world = _planted(snapshot, file)
+    names = [x.name for x in snapshot.layers]
+    if layer is None and len(names) > 1:
+        raise typer.BadParameter(
+            f"the world has several layers: --layer, one of {names}"
+        )
+    if layer is not None and layer not in names:
+        raise typer.BadParameter(f"--layer must be one of {names}, got {layer!r}")
+    name = layer or names[0]
+    try:
+        law = world.population(name, "gradients" if of is Kind.fisher else of.value)
+        with console.status("predicting"):
+            made = random_matrix.predict(law)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    with console.status("factorising"):
+        measured = _measured(snapshot, name, of, made)
+        found = _compared(made, measured)
+    what = "Fisher information" if of is Kind.fisher else of.value
+    title = f"{what} of {name}: {snapshot.probabilities.shape[0]} samples, predicted"
+    _print(title, made, measured, found, top)
+    if plot is not None:
+        from refspec.plots import save_prediction
+
+        guard(save_prediction, made, measured, plot, title.removesuffix(", predicted"))
+        say(f"picture: {plot}")
+    if json_file is not None:
+        write_json(json_file, _record(title, made, measured, found))
+
+
+def _planted(snapshot: Snapshot, file: Path) -> World:
+    """Plant the recipe of a file again and check that it is what the file holds."""
+    record = snapshot.provenance.get("recipe")
+    if not isinstance(record, dict):
+        raise typer.BadParameter(
+            f"{file} is not a planted world: its manifest has no recipe. A prediction "
+            "needs the law the data were drawn from; plant one with refspec synth"
+        )
+    dtype = str(snapshot.provenance["dtype"])  # of the arrays as they were stored
+    try:
+        world = from_record(record).plant(dtype=dtype)
+        same = [x.name for x in world.plans] == [x.name for x in snapshot.layers]
+        off = max(
+            _distance(getattr(x, key), getattr(y, key))
+            for x, y in zip(snapshot.layers, world.snapshot.layers, strict=True)
+            for key in ("features", "errors")
+        )
+    except ValueError as error:
+        _fail(f"{file} does not hold the world of its recipe: {error}")
+    if not same or off > 1:
+        _fail(
+            f"{file} does not hold the world of its recipe, planted again here: it was "
+            f"changed, or another NumPy drew it ({snapshot.provenance.get('numpy')} "
+            f"then, {np.__version__} now)"
+        )
+    return world
+
+
+def _fail(text: str) -> None:
+    """Say what is wrong with the data."""
+    Console(stderr=True).print(f"error: {text}", style="red", markup=False)
+    raise typer.Exit(1)
+
+
+def _distance(x: backend.Array, y: backend.Array) -> float:
+    """Return the largest difference over what rounding of a draw's GEMMs allows."""
+    if x.shape != y.shape:
+        return float("inf")
+    a, b = (np.asarray(backend.to_host(v), dtype=np.float64) for v in (x, y))
+    u = max(rounding.unit_roundoff(x), rounding.unit_roundoff(y))
+    size = 4 * (x.shape[-1] + x.shape[1]) ** 2
+    bound = rounding.gamma(size, u) * max(float(np.max(np.abs(b))), 1.0)
+    return float(np.max(np.abs(a - b))) / bound
+
+
+def _measured(snapshot: Snapshot, name: str, of: Kind, made: Prediction) -> Spectrum:
+    """Return the exact spectrum, with vectors in parameters where they are compared."""
+    if of is Kind.fisher:
+        moment = curvature.fisher(snapshot, [name])
+    else:
+        build = curvature.features if of is Kind.features else curvature.errors
+        moment = build(snapshot, name)
+    compared = len(made.fixed.values) > 0 and not len(made.random.values)
+    if compared and made.dimension <= VECTORS:
+        return spectrum(primal(moment), vectors=True)
+    return spectrum(coordinates(moment))
+
+
+def _compared(made: Prediction, measured: Spectrum) -> Comparison:
+    """Compare, overlaps too where there are vectors."""
+    vectors = None
+    if measured.vectors is not None:
+        vectors = backend.to_host(measured.vectors)[:, : len(made.outliers.values)]
+    return random_matrix.compare(made, measured, vectors=vectors)
+
+
+def _print(
+    title: str, made: Prediction, measured: Spectrum, found: Comparison, top: int
+) -> None:
+    """Print bands, outliers and the distance."""
+    d, expected = made.dimension, made.outliers
+    values = np.asarray(backend.to_host(measured.values), dtype=np.float64)
+    bands = new_table(title, ["band", "from", "to", "mass", "expected", "found"])
+    rows = zip(made.bands, _expected(made), found.band_counts, strict=True)
+    for k, (band, count, seen) in enumerate(rows, 1):
+        ends = f"{band.lower:.5g}", f"{band.upper:.5g}"
+        bands.add_row(str(k), *ends, f"{band.mass:.4f}", f"{count:.0f}", str(seen))
+    console.print(bands)
+    if len(expected.values):
+        columns = ["outlier", "predicted", "sd", "found", "z"]
+        seen_overlaps = len(found.overlap_errors) > 0
+        extra = ["overlap", "found"] if seen_overlaps else []
+        table = new_table("", [*columns, *extra])
+        for k in range(min(top, len(expected.values))):
+            cells = [str(k + 1), f"{expected.values[k]:.5g}"]
+            cells += [f"{expected.deviations[k]:.2g}", f"{values[k]:.5g}"]
+            cells += [f"{found.scores[k]:+.2f}"]
+            if seen_overlaps:
+                overlap = expected.overlaps[k]
+                cells += [f"{overlap:.3f}", f"{overlap + found.overlap_errors[k]:.3f}"]
+            table.add_row(*cells)
+        console.print(table)
+    if isinstance(made, KroneckerPrediction):
+        r = len(made.fixed.values)
+        total = float(np.sum(values[:r]))
+        if r:
+            score = (total - made.total) / made.total_deviation
+            text = f"{made.total:.5g} +- {made.total_deviation:.2g}, found {total:.5g}"
+            say(f"sum of the {r} outliers: predicted {text} (z = {score:+.2f})")
+        say(f"largest eigenvalue by KFAC: {made.kfac[0]:.5g}, found {values[0]:.5g}")
+    outside = len(made.fixed.values)
+    mean, deviation = made.bulk_maximum
+    below = values[outside] if outside < len(values) else 0.0
+    say(f"largest of the last band: {mean:.5g} +- {deviation:.2g}, found {below:.5g}")
+    distance = found.distance
+    say(f"Kolmogorov-Smirnov distance {distance:.4f}: {distance * d:.2f} of {d} values")
+
+
+def _expected(made: Prediction) -> list[float]:
+    """Return the eigenvalues expected in each band, outliers of fixed means apart."""
+    ends = np.asarray([[b.lower, b.upper] for b in made.bands])
+    below, above = (made.count(x, side="right") for x in ends.T)
+    return [float(x) for x in above - below]
+
+
+def _record(
+    title: str, made: Prediction, measured: Spectrum, found: Comparison
+) -> dict[str, Any]:
+    """Return everything as plain data."""
+    record = {
+        "schema": "refspec.prediction/1",
+        "version": refspec.__version__,
+        "of": title,
+        "method": made.method,
+        "dimension": made.dimension,
+        "atom": made.law.atom,
+        "bands": [
+            {"lower": b.lower, "upper": b.upper, "mass": b.mass, "count": c, "found": n}
+            for b, c, n in zip(
+                made.bands, _expected(made), found.band_counts, strict=True
+            )
+        ],
+        "outliers": {
+            "values": made.outliers.values.tolist(),
+            "deviations": made.outliers.deviations.tolist(),
+            "overlaps": _finite(made.outliers.overlaps),
+            "scores": found.scores.tolist(),
+            "overlap_errors": _finite(found.overlap_errors),
+        },
+        "eigenvalues": made.eigenvalues.tolist(),
+        "measured": np.asarray(backend.to_host(measured.values)).tolist(),
+        "distance": found.distance,
+    }
+    if isinstance(made, KroneckerPrediction):
+        record |= {
+            "total": made.total,
+            "total_deviation": made.total_deviation,
+            "kfac": made.kfac.tolist(),
+        }
+    return record
+
+
+def _finite(x: np.ndarray) -> list[float | None]:
+    """Return numbers as JSON has them."""
+    return [float(v) if np.isfinite(v) else None for v in x]

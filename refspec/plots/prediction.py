@@ -1,0 +1,196 @@
+"""Pictures of a predicted spectrum on the histogram of the measured one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from refspec import backend
+from refspec.plots.style import (
+    COLOURS,
+    MARKERS,
+    NAMES,
+    axes_or_new,
+    count_axis,
+    figure,
+    legend,
+    save,
+)
+from refspec.random_matrix import KroneckerPrediction, Prediction
+from refspec.spectra import Spectrum
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["prediction", "save_prediction"]
+
+#: Half the bar of an outlier, in standard deviations.
+BAR = 2
+
+
+def prediction(
+    made: Prediction,
+    measured: Spectrum,
+    ax: Axes | None = None,
+    *,
+    log: bool = False,
+    bins: int = 60,
+) -> Axes:
+    """Draw measured eigenvalues, the predicted density and the predicted outliers.
+
+    Parameters
+    ----------
+    made : Prediction
+        Of any population.
+    measured : Spectrum
+        Of the same dimension.
+    ax : Axes, optional
+        A new figure's by default.
+    log : bool
+        Logarithmic eigenvalue axis, else a linear one.
+    bins : int
+        How many.
+
+    Returns
+    -------
+    Axes
+        Counts are on a square-root scale. The curve is how many eigenvalues a bin
+        centred there is expected to hold, outliers apart. Outliers are drawn in rows
+        from the top, largest first: predicted with a bar of two standard deviations,
+        and measured. What KFAC predicts, where it applies, is an outline.
+
+    Examples
+    --------
+    >>> from refspec.populations import Population
+    >>> from refspec.random_matrix import predict
+    >>> made = predict(Population((40,), 20, np.ones((40, 1)), 1.0))
+    >>> prediction(made, Spectrum(made.eigenvalues, None, 0.0, "", 20)).get_xscale()
+    'linear'
+    """
+    ax = axes_or_new(ax)
+    values = np.asarray(backend.to_host(measured.values), dtype=np.float64)
+    values = values[values > measured.radius]
+    expected = made.outliers
+    ends = expected.values + BAR * expected.deviations
+    inner, outer = [made.law.x[made.law.x > 0], values], [values, ends, made.law.x]
+    low = min((float(x.min()) for x in inner if len(x)), default=0.5)
+    high = max((float(x.max()) for x in outer if len(x)), default=1.5)
+    if log:
+        edges = np.geomspace(max(low, high * 2.0**-40) / 1.2, high * 1.2, bins + 1)
+    else:
+        edges = np.linspace(0.0, high * 1.05, bins + 1)
+    ax.hist(values, list(edges), color=COLOURS["bulk"], alpha=0.35, label="measured")
+    if isinstance(made, KroneckerPrediction):
+        style: dict[str, Any] = {"color": COLOURS["kfac"], "lw": 1.4}
+        kfac = made.kfac[made.kfac > edges[0]]
+        ax.hist(
+            kfac,
+            list(edges),
+            histtype="step",
+            label=f"{NAMES['kfac']}, expected factors",
+            **style,
+        )
+    x, heights = _curve(made, edges, log)
+    ax.plot(x, heights, color="black", lw=1.4, label="predicted, one bin wide")
+    if len(expected.values):
+        _rows(ax, made, np.sort(values)[::-1])
+    ax.set(xscale="log" if log else "linear", xlabel="eigenvalue")
+    ax.set_xlim(edges[0], edges[-1])
+    if log:
+        _plain_ticks(ax)
+    count_axis(ax)
+    legend(ax)
+    return ax
+
+
+def save_prediction(
+    made: Prediction, measured: Spectrum, path: str | Path, title: str = ""
+) -> None:
+    """Write both pictures, linear and logarithmic, side by side.
+
+    Parameters
+    ----------
+    made : Prediction
+        Of any population.
+    measured : Spectrum
+        Of the same dimension.
+    path : path
+        Its ending chooses the format.
+    title : str
+        What the matrix is.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+    ValueError
+        If matplotlib does not know the ending.
+    """
+    fig, axes = figure(1, 2, size=(11, 4.4))
+    for ax, log in zip(axes, (False, True), strict=True):
+        prediction(made, measured, ax, log=log)
+    fig.suptitle(title)
+    save(fig, path)
+
+
+def _rows(ax: Axes, made: Prediction, values: np.ndarray) -> None:
+    """Draw the outliers in rows from the top: predicted with its bar, and measured."""
+    expected = made.outliers
+    r = len(expected.values)
+    heights = 0.97 - 0.8 * np.arange(r) / max(r, 12)
+    across = ax.get_xaxis_transform()  # eigenvalues along, a fraction of the axes up
+    ax.errorbar(
+        expected.values,
+        heights,
+        xerr=BAR * expected.deviations,
+        fmt=MARKERS["outlier"],
+        ms=5,
+        lw=1.2,
+        capsize=2,
+        color=COLOURS["outlier"],
+        mfc="white",
+        zorder=3,
+        transform=across,
+        label=f"outliers predicted, ±{BAR} sd",
+    )
+    seen = values[:r]
+    style: dict[str, Any] = {"ms": 3.5, "color": "black", "zorder": 4}
+    ax.plot(
+        seen,
+        heights[: len(seen)],
+        "o",
+        transform=across,
+        label="outliers measured",
+        **style,
+    )
+
+
+def _plain_ticks(ax: Axes) -> None:
+    """Label a logarithmic axis at 1, 2, 5 in plain numbers, few enough to be read."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    low, high = ax.get_xlim()
+    subs = (1.0, 2.0, 5.0) if high < low * 200 else (1.0,)
+    ax.xaxis.set_major_locator(LogLocator(subs=subs))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    if len(subs) > 1:
+        ax.xaxis.set_minor_locator(NullLocator())
+
+
+def _curve(
+    made: Prediction, edges: np.ndarray, log: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many eigenvalues of the law a bin centred at x is expected to hold."""
+    start, stop = float(edges[0]), float(edges[-1])
+    if log:
+        x, half = np.geomspace(start, stop, 800), np.sqrt(edges[1] / edges[0])
+        low, high = x / half, x * half
+    else:
+        x, half = np.linspace(start, stop, 800), (edges[1] - edges[0]) / 2
+        low, high = np.maximum(x - half, 0), x + half
+    law = made.law
+    counts = np.maximum.accumulate(made.dimension * law.cumulative + law.added)
+    below, above = (np.interp(v, law.x, counts) for v in (low, high))
+    return x, above - below

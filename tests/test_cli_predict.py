@@ -1,0 +1,116 @@
+"""`refspec predict` plants the recipe again and compares spectrum and law."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import refspec
+from refspec.cli import app
+from refspec.synthetic import Recipe
+
+
+def run(*words):
+    return CliRunner().invoke(app, [str(w) for w in words], env={"COLUMNS": "200"})
+
+
+def plant(tmp_path, name="w.npz", dtype="float64", **fields):
+    small = {"classes": 3, "dim": 60, "per_class": 20, "strength": 6.0}
+    world = Recipe(**{**small, **fields}).plant(dtype=dtype)
+    return refspec.save(world.snapshot, tmp_path / name)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_table_json_and_picture(tmp_path, dtype):
+    path = plant(tmp_path, dtype=dtype)
+    record, picture = tmp_path / "p.json", tmp_path / "p.png"
+    result = run("predict", path, "--json", record, "--plot", picture)
+    assert result.exit_code == 0, result.output
+    assert "Kolmogorov-Smirnov" in result.output
+    assert "overlap" in result.output
+    assert picture.stat().st_size > 1000
+    data = json.loads(record.read_text())
+    assert data["dimension"] == len(data["eigenvalues"]) == 60
+    assert data["distance"] <= 4 / 60
+    assert len(data["outliers"]["values"]) == 2
+    assert all(abs(z) <= 5 for z in data["outliers"]["scores"])
+    assert data["bands"][-1]["found"] == 58
+
+
+def test_random_means_are_a_band(tmp_path):
+    path = plant(tmp_path, means="random", strength=30.0, covariance="toeplitz:0.3")
+    record = tmp_path / "p.json"
+    assert run("predict", path, "--json", record).exit_code == 0
+    data = json.loads(record.read_text())
+    assert data["bands"][-1]["found"] == round(data["bands"][-1]["count"]) == 3
+
+
+def test_gradients_errors_and_features_of_one_layer(tmp_path):
+    path = plant(
+        tmp_path,
+        dim=10,
+        feature_dim=8,
+        per_class=30,
+        means="orthogonal",
+        gains=(1.0, 1.5),
+    )
+    result = run("predict", path, "--layer", "layer2")
+    assert result.exit_code == 0, result.output
+    for text in ("sum of the 3 outliers", "largest eigenvalue by KFAC"):
+        assert text in result.output
+    for of, d in (("errors", 10), ("features", 8)):
+        result = run("predict", path, "--layer", "layer1", "--of", of)
+        assert f"of {d} values" in result.output, result.output
+
+
+def test_wrong_use_exits_with_two(tmp_path):
+    two = plant(tmp_path, "two.npz", gains=(1.0, 2.0))
+    consistent = plant(tmp_path, "c.npz", score_consistent=True)
+    network = refspec.save(refspec.datasets.digits_mlp(), tmp_path / "digits.npz")
+    for words in (
+        (network,),
+        (two,),
+        (two, "--layer", "nope"),
+        (two, "--layer", "layer1", "--of", "hessian"),
+        (consistent,),
+        (tmp_path / "absent.npz",),
+        (two, "--layer", "layer1", "--plot", "/no/such/folder/p.png"),
+        (two, "--layer", "layer1", "--plot", tmp_path / "p.abc"),
+        (),
+    ):
+        assert run("predict", *words).exit_code == 2, words
+    assert "not a planted world" in run("predict", network).output
+    assert "score_consistent = True" in run("predict", consistent).output
+
+
+def test_a_file_that_is_not_its_recipe_exits_with_one(tmp_path):
+    snapshot = refspec.load(plant(tmp_path))
+    layer = snapshot.layers[0]
+    errors = np.array(layer.errors)
+    errors[0, 0, 0, 0] += 1e-6
+    for changed in (
+        refspec.Layer("layer1", layer.features, errors),
+        refspec.Layer("other", layer.features, layer.errors),
+        refspec.Layer("layer1", layer.features, layer.errors[:, :, :, :5]),
+    ):
+        other = refspec.Snapshot(
+            (changed,),
+            snapshot.probabilities,
+            snapshot.labels,
+            snapshot.sample_weights,
+            dict(snapshot.provenance),
+        )
+        path = refspec.save(other, tmp_path / "changed.npz")
+        result = run("predict", path)
+        assert result.exit_code == 1, result.output
+    recipe = {**snapshot.provenance["recipe"], "classes": "many"}
+    other = refspec.Snapshot(
+        snapshot.layers,
+        snapshot.probabilities,
+        snapshot.labels,
+        snapshot.sample_weights,
+        {**snapshot.provenance, "recipe": recipe},
+    )
+    path = refspec.save(other, tmp_path / "bad.npz")
+    assert run("predict", path).exit_code == 1
