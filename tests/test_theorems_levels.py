@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from theorem_cases import altered, holds, snapshots, study_of, typical, verdict
 
 from refspec import curvature, structure
 from refspec.theorems import Study, levels
+
+SHRINKING = (Phase.generate, Phase.shrink)
 
 
 def wrong_projections():
@@ -35,6 +37,23 @@ def test_levels_are_projections_and_formulas(snapshot):
 def test_means_with_the_diagonal_are_rejected(monkeypatch):
     monkeypatch.setattr(structure, "cell_projections", wrong_projections())
     assert not verdict("L1", typical()).holds
+
+
+def test_the_counter_example_of_a_mutant_is_shrunk_and_printed(monkeypatch):
+    """A demonstration: see it with pytest -s."""
+
+    @settings(max_examples=20, derandomize=True, database=None, phases=SHRINKING)
+    @given(snapshots(scored=False, layers=1, one=True))
+    def mutant(snapshot):
+        moment = {"errors": curvature.errors(snapshot, "l0")}
+        assert holds("L1", study_of(snapshot, moments=moment))
+
+    monkeypatch.setattr(structure, "cell_projections", wrong_projections())
+    with pytest.raises(AssertionError) as caught:
+        mutant()
+    print(str(caught.value), *caught.value.__notes__, sep="\n")
+    words = " ".join(caught.value.__notes__)
+    assert "labels=array([0, 1])" in words  # two classes of one sample suffice
 
 
 @pytest.mark.theorem("L2")

@@ -71,8 +71,8 @@ def _both_sides(study: Study) -> Iterator[Comparison]:
 
 
 def _residual(study: Study) -> Iterator[Comparison]:
-    """Compare sums of eigenvalues and of their squares with the Gram matrix."""
-    for name, (_, (at, found)) in study.once(sides).items():
+    """Compare sums of eigenvalues and of their squares with the primal matrix."""
+    for name, ((one, _), (at, found)) in study.once(sides).items():
         moment, values = study.moments[name], backend.to_host(found.values)
         n, trace = moment.shape[0], at.trace
         if trace <= study.tiny:
@@ -80,9 +80,9 @@ def _residual(study: Study) -> Iterator[Comparison]:
         forming = 2 * rounding.second_moment_radius(sum(moment.shape), trace, study.u)
         off = abs(float(np.sum(values)) - trace)
         yield off, n * found.radius + forming, f"sum of eigenvalues of {name}"
-        gram = backend.to_host(moment.gram()) / trace  # squares of the whole underflow
-        off = abs(float(np.linalg.norm(values / trace)) - float(np.linalg.norm(gram)))
-        bound = (n**0.5 * found.radius + forming) / trace
+        whole = backend.to_host(one.second) / trace  # squares of the whole underflow
+        off = abs(float(np.linalg.norm(values / trace)) - float(np.linalg.norm(whole)))
+        bound = (n**0.5 * found.radius + one.radius + forming) / trace
         yield off, bound, f"sum of squared eigenvalues of {name}"
 
 
