@@ -94,3 +94,32 @@ def test_wrong_data_exit_with_one(run, tmp_path):
     bad.write_bytes(b"not a zip")
     result = run("check", str(bad))
     assert result.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("attribute", "--layer", "fc3", "--top", "120"),
+        ("attribute", "--layer", "fc3", "--of", "errors"),
+        ("attribute", "--layer", "fc3", "--of", "hessian", "--top", "170"),
+        ("kfac", "--layer", "fc3"),
+    ],
+)
+def test_tables_fit_eighty_columns(run, words, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run(*words).output.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not any("\N{HORIZONTAL ELLIPSIS}" in x for x in lines)
+    rows = [x.split() for x in lines if x.split()[:1] in (["1"], ["100"])]
+    for row in rows:  # a folded number would leave a row with other cells
+        assert (
+            row[-1] in ("outlier", "bump", "bulk", "residual", "yes")
+            or row[-1] in "ob."
+        )
+
+
+def test_the_hessian_has_a_picture(run, tmp_path):
+    picture = tmp_path / "h.png"
+    words = ("--of", "hessian", "--layer", "fc3", "--plot", str(picture))
+    assert run("attribute", *words).exit_code == 0
+    assert picture.stat().st_size > 0

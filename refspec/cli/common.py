@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -37,6 +38,7 @@ __all__ = [
     "load_snapshot",
     "new_table",
     "say",
+    "short_name",
     "spectrum_record",
     "write_json",
 ]
@@ -156,9 +158,22 @@ def say(text: str) -> None:
 
 
 def new_table(title: str, columns: list[str]) -> Table:
-    """Return an empty table with the levels' names shortened."""
-    table = Table(title=title)
+    """Return an empty table, narrow enough for 80 columns."""
+    padding = (0, 1) if len(columns) < 9 else 0
+    table = Table(title=title, box=SIMPLE_HEAD, padding=padding)
+    table.collapse_padding, table.pad_edge = True, False
     for name in columns:
-        words = name.removeprefix("between_").removesuffix("_class").replace("_", " ")
-        table.add_column(words, justify="right", no_wrap=True)
+        table.add_column(short_name(name), justify="right", overflow="fold")
     return table
+
+
+def short_name(level: str) -> str:
+    """Return a level's name as a table has it.
+
+    Examples
+    --------
+    >>> [short_name(x) for x in ("within_cross_class", "global_mean", "diagonal")]
+    ['within', 'global mean', 'diagonal']
+    """
+    words = level.removeprefix("between_").removesuffix("_class")
+    return words.replace("within_cross", "within").replace("_", " ")

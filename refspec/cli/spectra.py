@@ -25,6 +25,7 @@ from refspec.cli.common import (
     load_snapshot,
     new_table,
     say,
+    short_name,
     spectrum_record,
     write_json,
 )
@@ -48,9 +49,7 @@ def attribute(
     """Print the top eigenvalues with the level of the class structure behind each."""
     expect_writable(json_file, plot)
     if of is Of.hessian:
-        if plot is not None:
-            raise typer.BadParameter("--plot draws second moments, not the hessian")
-        attribute_hessian(load_snapshot(file, on), layer, top, json_file)
+        attribute_hessian(load_snapshot(file, on), layer, top, json_file, plot)
         return
     moment, title = choose_moment(file, layer, every, of, on)
     with console.status("factorising and attributing"):
@@ -63,7 +62,8 @@ def attribute(
         table.add_row(str(k + 1), f"{values[k]:.6g}", *shares, result.kinds[k], proof)
     console.print(table)
     total = sum(result.traces.values())
-    parts = ", ".join(f"{n} {t / total:.3f}" for n, t in result.traces.items())
+    traces = result.traces.items()
+    parts = ", ".join(f"{short_name(n)} {t / total:.3f}" for n, t in traces)
     say(f"share of the trace: {parts}")
     say(f"radius of every eigenvalue: {result.spectrum.radius:.2e}")
     say(f"  ({result.spectrum.kind})")

@@ -126,7 +126,7 @@ def hessian(
     if every.min() < -linear:
         ticks = [*(-(10.0 ** decades[::-1])), *ticks]
     ax.set_xticks([t for t in ticks if edges[0] <= t <= edges[-1]])
-    ax.set_xlabel("eigenvalue (linear around 0)")
+    ax.set(xlabel="eigenvalue (linear around 0)", xlim=(edges[0], edges[-1]))
     legend(ax, ncols=3)
     return ax
 
@@ -175,6 +175,7 @@ def hessian_parts(
         style: dict[str, Any] = {"ms": 6, "color": "0.2", "mec": "white"}
         ax.plot(rank[mine], values[mine], marker, **style)
     ax.axhline(0, color="0.4", lw=0.8)
+    ax.set_ylim(1.06 * min(0.0, down.min()), 1.06 * max(up.max(), values.max()) or 1)
     whole_ranks(ax)
     ax.set(xlabel="rank k", ylabel="contribution to the eigenvalue")
     legend(ax)
