@@ -37,6 +37,7 @@ def turned(values, seed):
 
 
 @settings(max_examples=12)
+@pytest.mark.theorem("K15")
 @given(
     seed=st.integers(0, 2**32 - 1),
     k=st.integers(1, 12),
