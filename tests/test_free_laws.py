@@ -83,6 +83,7 @@ def test_marchenko_pastur(count, d):
             assert table.cumulative[k - 1] <= float(exact) + rounding.gamma(999, U)
 
 
+@pytest.mark.theorem("R2")
 @pytest.mark.parametrize(
     ("pieces", "d"),
     [
@@ -126,6 +127,7 @@ def test_mass_of_every_band(pieces, d):
     assert abs(law.atom - max(0, 1 - rows[-1] / d)) <= U
 
 
+@pytest.mark.theorem("R3")
 @given(PIECES, st.integers(1, 80))
 def test_support_is_where_psi_falls(pieces, d):
     law = law_of(pieces, d)
@@ -139,6 +141,7 @@ def test_support_is_where_psi_falls(pieces, d):
                 assert free_laws.derivative(law, np.asarray([end + out * step]))[0] > 0
 
 
+@pytest.mark.theorem("R4")
 @given(PIECES, st.integers(1, 80), st.floats(0, 1))
 def test_curve_is_real_and_monotone(pieces, d, share):
     law = law_of(pieces, d)

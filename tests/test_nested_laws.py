@@ -44,6 +44,7 @@ def effects(population):
     return weights, [z.astype(float) for z in Z]
 
 
+@pytest.mark.theorem("R9")
 @given(designs(), st.integers(0, 2**31))
 def test_sweep_is_the_gradient(population, seed):
     weights, Z = effects(population)
@@ -90,6 +91,7 @@ def test_projected_rows_are_an_infinite_effect(fixed):
     assert len(design.means) == len(names)
 
 
+@pytest.mark.theorem("R10")
 @pytest.mark.parametrize("z", [2 + 0.5j, 30 + 0.01j, 8 + 3j])
 def test_fixed_point_in_high_precision(z):
     """Damped iteration in 30 digits, from the definition."""

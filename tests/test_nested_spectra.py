@@ -27,6 +27,7 @@ def both(population):
     return made, exact, design, nested_spectra.tabulate(design, resolution=RESOLUTION)
 
 
+@pytest.mark.theorem("R11")
 @pytest.mark.parametrize(
     "population",
     [
@@ -57,6 +58,7 @@ def test_isotropic_designs_agree(population):
     assert abs(table.cumulative[-1] - 1) <= 2.0**-50
 
 
+@pytest.mark.theorem("R13")
 def test_fixed_means_agree():
     """Outliers, deviations and overlaps of two theories, and the count below."""
     rng = np.random.default_rng(1)
@@ -124,6 +126,7 @@ def test_full_covariances_by_simulation():
     assert np.mean(distances) <= 4  # the documented 4 / d
 
 
+@pytest.mark.theorem("R12")
 def test_right_edge_is_a_fold():
     population = Population((30, 30), 40, np.ones((60, 1)), np.linspace(1, 3, 40))
     design = nested_designs.nested_design(population)

@@ -1,6 +1,7 @@
 """Thresholds and outliers: closed forms and one small simulation."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +12,7 @@ from refspec.random_matrix.free_laws import FreeLaw
 U = 2.0**-53
 
 
+@pytest.mark.theorem("R6")
 @given(
     st.integers(10, 1000),
     st.integers(1, 5000),

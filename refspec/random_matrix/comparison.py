@@ -28,7 +28,7 @@ class Comparison:
         Measured less predicted overlaps; empty where vectors were not given.
     band_counts, expected_counts : tuple of int
         Eigenvalues nearest to each band of the law, outliers of fixed means apart, and
-        how many were predicted.
+        how many are expected.
     """
 
     distance: float

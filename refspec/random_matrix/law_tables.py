@@ -203,7 +203,8 @@ def adaptive(
     points : sequence of Point
         Where to begin, ascending.
     resolution : float
-        Largest error of F at the middle of an interval that is accepted.
+        Largest error of F at the middle of an interval that is accepted; the middle is
+        then added all the same.
 
     Returns
     -------

@@ -32,8 +32,10 @@ __all__ = [
 
 #: Newton's last step, relative: the next error is its square.
 STEP = 2.0**-24
+#: Change of a, relative, below which T is not computed again; least share of a step.
+KEEP = 2.0**-4
 #: Steps after which Newton's method is taken to have missed.
-STEPS = 20
+STEPS = 12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,7 +172,9 @@ def sweep(
     return b[:-1], value, tuple(W[:-1])
 
 
-def linearised(design: NestedDesign, z: complex, a: np.ndarray) -> Solution:
+def linearised(
+    design: NestedDesign, z: complex, a: np.ndarray, gain: np.ndarray | None = None
+) -> Solution:
     """Return b, Q and all derivatives at a point that need not be the fixed point.
 
     Parameters
@@ -181,6 +185,8 @@ def linearised(design: NestedDesign, z: complex, a: np.ndarray) -> Solution:
         Not 0.
     a : array, shape (k,)
         Where to linearise.
+    gain : array, shape (k, k), optional
+        T of a point nearby, to save the products.
 
     Returns
     -------
@@ -208,10 +214,11 @@ def linearised(design: NestedDesign, z: complex, a: np.ndarray) -> Solution:
         t, gain = stacked @ Q, -(stacked * Q**2) @ stacked.T
     else:
         Q = _inverse(combined(design, b, z))
-        products = [_times_real(Q, s) for s in S]
-        flipped = [np.ravel(x.T) for x in products]
-        gain = -np.asarray([[np.ravel(x) @ y for y in flipped] for x in products])
-        t = np.asarray([np.trace(x) for x in products])
+        t = np.asarray([np.diag(Q) @ s if s.ndim == 1 else np.vdot(s, Q) for s in S])
+        if gain is None:
+            products = [_times_real(Q, s) for s in S]
+            flipped = [np.ravel(x.T) for x in products]
+            gain = -np.asarray([[np.ravel(x) @ y for y in flipped] for x in products])
     return Solution(a, b, Q, t, _hessian(design, a), gain, -(gain @ b + t) / z)
 
 
@@ -254,9 +261,9 @@ def solve(
     >>> bool(np.abs(made.a - 4 / (made.b - 50)) < 1e-15)  # a = tr Q, b = 8 / (1 + a)
     True
     """
-    a, upper = np.asarray(guess), np.imag(z) > 0
+    a, upper, gain, before = np.asarray(guess), np.imag(z) > 0, None, np.inf
     for _ in range(STEPS):
-        made = linearised(design, z, a)
+        made = linearised(design, z, a, gain)
         defect = made.defect
         if not np.all(np.isfinite(defect)):
             return None
@@ -264,11 +271,16 @@ def solve(
         share = 1.0
         while upper and np.any(np.imag(a + share * change) <= 0):
             share /= 2
-            if share < STEP:
+            if share < KEEP:  # too far to be worth the walk
                 return None
         a = a + share * change
-        if share == 1 and np.all(np.abs(change) <= step * np.abs(a)):
+        size = float(np.max(np.abs(change) / np.abs(a)))
+        if share == 1 and size <= step:
             return replace(made, a=a)
+        # a loose solution may keep a gain that is nearly right and takes it there
+        keep = step > STEP and size < min(KEEP, before / 8)
+        gain = made.gain if keep else None
+        before = size
     return None
 
 

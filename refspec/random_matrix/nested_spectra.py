@@ -235,9 +235,10 @@ def _point(design: NestedDesign, x: float, guess: np.ndarray, step: float) -> Po
     z = complex(x, x * HEIGHT)
     made = _solved(design, z, guess, step)
     if made is None:
-        high = nested_laws.reach(design)
-        far = _far(design, complex(x, high))
-        made = _descend(design, x, high, far, z.imag, 40, step)
+        high = _solved(design, complex(x, x), _far(design, complex(x, x)), step)
+        if high is None:
+            raise RuntimeError(_failure(x))
+        made = _descend(design, high, x, x, z.imag, step, 40)
     Q = made.resolvent
     flat = Q.ndim == 1
     angles = float(np.sum(np.angle(1 / Q))) if flat else _angles(design, made.b, z)
@@ -267,22 +268,24 @@ def _solved(
 
 def _descend(
     design: NestedDesign,
+    made: Solution,
     x: float,
     high: float,
-    guess: np.ndarray,
     low: float,
-    depth: int,
     step: float,
+    depth: int,
 ) -> Solution:
-    """Continue from x + i high to x + i low, halving the way where Newton fails."""
-    made = _solved(design, complex(x, low), guess, step)
-    if made is not None:
-        return made
+    """Continue a solution from x + i high to x + i low, in parts where it is lost."""
+    guess = made.a + 1j * (low - high) * made.slope
+    guess = guess if np.all(guess.imag > 0) else made.a
+    found = _solved(design, complex(x, low), guess, step)
+    if found is not None:
+        return found
     if depth == 0:
         raise RuntimeError(_failure(x))
-    middle = float(np.sqrt(high * low))
-    half = _descend(design, x, high, guess, middle, depth - 1, step)
-    return _descend(design, x, middle, half.a, low, depth - 1, step)
+    middle = max(high / 8, float(np.sqrt(high * low)))
+    half = _descend(design, made, x, high, middle, step, depth - 1)
+    return _descend(design, half, x, middle, low, step, depth - 1)
 
 
 def _angles(design: NestedDesign, b: np.ndarray, z: complex) -> float:

@@ -1,0 +1,274 @@
+"""Checks of theory/random_matrix.md: exact reductions, and a ladder of sizes.
+
+What is exact is checked in the place of the snapshot: its classes and weights. What
+holds in the limit is checked on designs of our own, drawn with fixed seeds in growing
+dimensions; the outcome does not depend on the snapshot and is computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from refspec import rounding
+from refspec.populations import Population
+from refspec.random_matrix import compare, law_tables, predict
+from refspec.random_matrix.isotropic_designs import reduction
+from refspec.spectra import Spectrum
+from refspec.synthetic.hierarchy import Hierarchy, draw
+from refspec.theorems.canonical import few_classes
+from refspec.theorems.laws import few_samples
+from refspec.theorems.registry import Comparison, Theorem, compared
+from refspec.theorems.study import Study
+
+__all__ = ["LADDER", "THEOREMS", "Rung", "climb"]
+
+#: Dimensions of the full ladder, and how often each is drawn.
+LADDER = ((100, 100), (200, 40), (400, 16), (800, 8))
+#: Deviations, and units of 1 / d, that the statements allow.
+SCORE, DISTANCE, OVERLAP = 4.0, 4.0, 0.02
+
+_U = 2.0**-53  # designs are drawn and predicted in float64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rung:
+    """Draws of one size against the prediction.
+
+    Parameters
+    ----------
+    size : int
+        d.
+    distance : float
+        d times the mean Kolmogorov-Smirnov distance.
+    miscounted : int
+        Draws in which a band has not the number of eigenvalues that was predicted.
+    score : float
+        Largest (measured - expected) / deviation of an outlier in a draw.
+    mean_score : float
+        The same of an outlier's mean over the draws, by its own deviation.
+    overlap : float
+        Largest error of an outlier's overlap, averaged over the draws.
+    """
+
+    size: int
+    distance: float
+    miscounted: int
+    score: float
+    mean_score: float
+    overlap: float
+
+
+def bumpy(d: int) -> Population:
+    """Return a design with random class and cross-class means and c' = c dropped."""
+    C, n = 7, d // 5
+    weights = np.full((C * n, C), 1.0 / (C * (C - 1) * n))
+    weights[np.arange(C * n), np.repeat(np.arange(C), n)] = 0
+    levels = {"class_covariance": 4.0, "cross_covariance": 1.0}
+    return Population((n,) * C, d, weights, 1.0, **levels)  # type: ignore[arg-type]
+
+
+def signalled(d: int) -> Population:
+    """Return features with six fixed orthogonal class means of close lengths."""
+    C, n = 6, d // 2
+    lengths = 4.0 * np.asarray([6.0, 5.5, 5.0, 4.5, 4.0, 3.5])
+    means = np.sqrt(lengths)[:, None] * np.eye(C, d)
+    return Population((n,) * C, d, np.ones((C * n, 1)), 1.0, class_means=means)
+
+
+@cache
+def climb(
+    kind: str, ladder: tuple[tuple[int, int], ...], seed: int
+) -> tuple[Rung, ...]:
+    """Draw a design in growing sizes and compare it with its prediction.
+
+    Parameters
+    ----------
+    kind : str
+        `bumpy` or `signalled`.
+    ladder : tuple of (int, int)
+        Dimension and number of draws of each rung.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    tuple of Rung
+    """
+    design = {"bumpy": bumpy, "signalled": signalled}[kind]
+    return tuple(_rung(design(d), draws, seed) for d, draws in ladder)
+
+
+def _rung(population: Population, draws: int, seed: int) -> Rung:
+    """Compare all draws of one size."""
+    d, rng = population.dimension, np.random.default_rng([seed, population.dimension])
+    prediction = predict(population)
+    fixed = len(prediction.fixed.values)
+    law = Hierarchy(
+        population.C,
+        d,
+        class_means=population.class_means,
+        class_covariance=population.class_covariance or 0.0,
+        cross_covariance=population.cross_covariance or 0.0,
+        within=population.within_covariance,
+    )
+    root = np.sqrt(population.weights)[..., None]
+    found = []
+    for _ in range(draws):
+        rows = draw(law, population.labels, population.K, rng=rng) * root
+        X = rows.reshape(-1, d)
+        values, vectors = np.linalg.eigh(X.T @ X)
+        radius = rounding.eigensolver_radius(d, float(values[-1]), _U)
+        spectrum = Spectrum(values[::-1], None, radius, "a priori", d)
+        seen = vectors[:, ::-1] if fixed else None
+        found.append(compare(prediction, spectrum, vectors=seen))
+    scores = np.asarray([x.scores for x in found])
+    errors = np.asarray([x.overlap_errors for x in found])
+    return Rung(
+        d,
+        d * float(np.mean([x.distance for x in found])),
+        sum(x.band_counts != x.expected_counts for x in found),
+        float(np.max(np.abs(scores))),
+        float(np.max(np.abs(np.mean(scores, axis=0)))) * draws**0.5,
+        float(np.max(np.abs(np.mean(errors, axis=0)))) if fixed else 0.0,
+    )
+
+
+def _reduction(study: Study) -> Iterator[Comparison]:
+    """R1: the eigenvalues of the rows' covariance, dense, in the snapshot's weights."""
+    few = study.once(few_samples)
+    s1, s2, s3 = np.random.default_rng(study.seed).uniform(0.5, 2, 3).tolist()
+    sizes = tuple(np.unique(few.labels, return_counts=True)[1].tolist())
+    w = few.w / few.w.max()
+    population = Population(sizes, 1, w, s3, class_covariance=s1, cross_covariance=s2)
+    sample, cross = np.nonzero(w)
+    same_class = few.labels[sample, None] == few.labels[sample]
+    same_cell = same_class & (cross[:, None] == cross)
+    root = np.sqrt(w[sample, cross])
+    T = root[:, None] * (s1 * same_class + s2 * same_cell + s3 * np.eye(len(root)))
+    exact = np.linalg.eigvalsh(T * root)
+    law = reduction(population).law
+    found = np.sort(np.repeat(law.scales, law.counts.astype(int)))
+    n = len(exact)
+    bound = (n + 4) * rounding.eigensolver_radius(n, float(exact[-1]), _U)
+    bound += rounding.gamma(n + 8, _U) * float(exact.sum())
+    padded = np.append(np.zeros(n - len(found)), found)  # the least are not told from 0
+    yield float(np.max(np.abs(padded - exact))), bound, f"{n} rows"
+
+
+def _mass(study: Study) -> Iterator[Comparison]:
+    """R5: mass 1 in all, and as many eigenvalues in a band as rows."""
+    few = study.once(few_samples)
+    sizes = tuple(np.unique(few.labels, return_counts=True)[1].tolist())
+    w = few.w / few.w.max()
+    levels = {"class_covariance": 8.0, "cross_covariance": 2.0}
+    d = len(few.labels) + 1
+    law = reduction(Population(sizes, d, w, 1.0, **levels)).law  # type: ignore[arg-type]
+    table = law_tables.of_free_law(law)
+    share = max(1.0, float(law.counts.sum()) / d)
+    bound = rounding.gamma(64 * (len(law.scales) + 2), _U) * share
+    yield abs(float(table.cumulative[-1]) - 1), bound, f"d = {d}: all of it"
+    rows = np.cumsum(law.counts[::-1])
+    above = np.cumsum([b.mass * d for b in table.bands[::-1]])[:-1]
+    for count in above:
+        away = float(np.min(np.abs(rows - count)))
+        yield away, d * bound * len(table.bands), f"d = {d}: above a gap"
+
+
+def _outliers(study: Study) -> Iterator[Comparison]:
+    """R8: outliers of fixed means in growing dimensions."""
+    for rung in climb("signalled", LADDER, study.seed):
+        at = f"d = {rung.size}"
+        yield rung.score, SCORE, f"{at}: an outlier of one draw, in deviations"
+        yield rung.mean_score, SCORE, f"{at}: an outlier's mean, in its deviations"
+        yield rung.overlap, OVERLAP, f"{at}: overlap with the means"
+        yield rung.distance, DISTANCE, f"{at}: d times the KS distance"
+        yield rung.miscounted, 0, f"{at}: draws with a wrong count of a band"
+
+
+def _distances(study: Study) -> Iterator[Comparison]:
+    """R14: distribution function and band counts in growing dimensions."""
+    for rung in climb("bumpy", LADDER, study.seed):
+        at = f"d = {rung.size}"
+        yield rung.distance, DISTANCE, f"{at}: d times the KS distance"
+        yield rung.miscounted, 0, f"{at}: draws with a wrong count of a band"
+        yield rung.score, SCORE, f"{at}: an outlier of one draw, in deviations"
+
+
+_PAGE, _TESTS = "random_matrix.md", "tests/test_theorems_random_matrix.py::test_"
+
+THEOREMS = (
+    Theorem(
+        "R1", "Exact reduction to Wisharts", "identity",
+        "M = sum_j t_j g_j g_j', t_j the eigenvalues of the rows' covariance",
+        _PAGE, _TESTS + "R1", compared(_reduction), few_classes,
+    ),
+    Theorem(
+        "R2", "The map psi", "lemma",
+        "m(psi(v)) = -1/v, psi(v) = v + sum_j N_j t_j v / (v - d t_j)",
+        _PAGE, "tests/test_free_laws.py::test_density_against_high_precision",
+    ),
+    Theorem(
+        "R3", "Support", "lemma",
+        "the bands are psi of the intervals where psi' <= 0, one gap a pole at most",
+        _PAGE, "tests/test_free_laws.py::test_support_is_where_psi_falls",
+    ),
+    Theorem(
+        "R4", "The curve above the real axis", "lemma",
+        "one v = u + iy above each u, by Newton's method on a concave function",
+        _PAGE, "tests/test_free_laws.py::test_curve_is_real_and_monotone",
+    ),
+    Theorem(
+        "R5", "Distribution function without quadrature", "identity",
+        "F in closed form on the curve; mass 1, as many eigenvalues a band as rows",
+        _PAGE, _TESTS + "R5", compared(_mass), few_classes,
+    ),
+    Theorem(
+        "R6", "When the bump leaves the bulk", "lemma",
+        "sqrt(d) (t2 - t3) > [(N3 t3^2)^(1/3) + (N2 t2^2)^(1/3)]^(3/2)",
+        _PAGE, "tests/test_outliers.py::test_split_threshold_is_where_a_gap_opens",
+    ),
+    Theorem(
+        "R7", "Scale of the extreme eigenvalues", "lemma",
+        "edge + s TW1, s = d^(-2/3) (|z''(m)| / 2)^(1/3)",
+        _PAGE, "tests/test_prediction.py::test_bulk_maximum",
+    ),
+    Theorem(
+        "R8", "Outliers of fixed means", "asymptotic",
+        "within 4 deviations of psi(v) and its shift; overlaps psi' theta^2 / v to .02",
+        _PAGE, _TESTS + "R8", compared(_outliers), deep=True,
+    ),
+    Theorem(
+        "R9", "The tree of a nested design", "lemma",
+        "b = grad log det(I + W sum_r a_r Z_r Z_r') in one sweep up and one down",
+        _PAGE, "tests/test_nested_laws.py::test_sweep_is_the_gradient",
+    ),
+    Theorem(
+        "R10", "The fixed point of general covariances", "lemma",
+        "Q = (sum_r b_r S_r - z)^-1, a_r = tr S_r Q; unique with Im a > 0",
+        _PAGE, "tests/test_nested_laws.py::test_fixed_point_in_high_precision",
+    ),
+    Theorem(
+        "R11", "A stationary functional whose imaginary part is F", "lemma",
+        "F = -Im [log det(sum b S - x) + L(a) - a.b] / (pi d)",
+        _PAGE, "tests/test_nested_spectra.py::test_isotropic_designs_agree",
+    ),
+    Theorem(
+        "R12", "Edges are folds of the real branch", "lemma",
+        "I - T H singular; x(s) has an extremum; the support ends before `reach`",
+        _PAGE, "tests/test_nested_spectra.py::test_right_edge_is_a_fold",
+    ),
+    Theorem(
+        "R13", "Outliers over general covariances", "lemma",
+        "zeros of det S(x), S = diag(1/W) + M Q M', with overlap and variance",
+        _PAGE, "tests/test_nested_spectra.py::test_fixed_means_agree",
+    ),
+    Theorem(
+        "R14", "The spectrum approaches its prediction", "asymptotic",
+        "KS distance below 4/d and exact counts in all bands, C(C-2) in the bump",
+        _PAGE, _TESTS + "R14", compared(_distances), deep=True,
+    ),
+)  # fmt: skip
