@@ -9,7 +9,6 @@ derivative belongs to sample n.
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,18 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from refspec._version import __version__
 from refspec.classes import Snapshot
-from refspec.export import assemble
-from refspec.export.containers import write
-from refspec.export.schema import PARAMETERS, SCHEMA
 
 try:
     import torch
-    from rich.console import Console
-    from rich.progress import Progress
     from torch import Tensor, nn
 
+    from refspec.exporters import batches as shared
     from refspec.exporters.torch_sequential import sequential_operations
 except ImportError as error:
     raise ImportError(
@@ -117,41 +111,25 @@ def export(
     if dtype is not None:
         model = copy.deepcopy(model).to(dtype)
     chosen = _choose(model, layers)
-    batches = iter(loader)
-    first = next(batches, None)
-    if first is None:
-        raise ValueError("loader must give at least one batch, got none; check it")
-    manifest: dict[str, Any] = {
-        "schema": SCHEMA,
-        "framework": "torch",
-        "versions": {"torch": str(torch.__version__), "refspec": __version__},
-        "architecture": repr(model),
-        "loss": "cross_entropy",
-        "layers": list(chosen),
-    }
-    if class_names is not None:
-        manifest["class_names"] = [str(x) for x in class_names]
+    first, batches, total = shared.open_loader(loader)
     operations = sequential_operations(model, torch.as_tensor(first[0]).ndim)
-    parameters = {}
-    if operations is not None:
-        manifest["operations"] = operations
-        names = {x.get(role) for x in operations for role in ("weight", "bias")}
-        for name in sorted(names - {None}):
-            parameters[PARAMETERS + name] = _host(model.get_parameter(name))
-    total = len(loader) if hasattr(loader, "__len__") else None
-    console = Console(stderr=True)
-    bar = Progress(
-        console=console, disable=not (progress and console.is_terminal), transient=True
-    )
-    with _evaluating(model), _watching(chosen) as seen, bar:
-        batches = itertools.chain([first], batches)
-        rows = _rows(model, seen, chosen, batches, operations is not None)
-        shown = bar.track(rows, total=total, description="exporting")
-        if path is not None:
-            return write(path, manifest, shown, parameters)
-        parts = list(shown)
-    arrays = {key: np.concatenate([x[key] for x in parts]) for key in parts[0]}
-    return assemble(manifest, arrays | parameters)
+    named = {x.get(role) for x in operations or () for role in ("weight", "bias")}
+    with _evaluating(model), _watching(chosen) as seen:
+        return shared.deliver(
+            _rows(model, seen, chosen, batches, operations is not None),
+            path,
+            shared.describe(
+                "torch",
+                str(torch.__version__),
+                repr(model),
+                list(chosen),
+                class_names,
+                operations,
+            ),
+            {x: _host(model.get_parameter(x)) for x in sorted(named - {None})},
+            total=total,
+            progress=progress,
+        )
 
 
 def _choose(model: nn.Module, layers: Sequence[str] | None) -> dict[str, nn.Module]:
@@ -259,18 +237,16 @@ def _rows(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield the arrays of the schema batch by batch."""
     weight = next(iter(chosen.values())).weight
-    counts: Any = 0
     for step, (given, labels) in enumerate(batches):
         inputs = torch.as_tensor(given, device=weight.device)
         if inputs.is_floating_point():
             inputs = inputs.to(weight.dtype)
-        if not len(inputs):
-            raise ValueError(f"batch {step} must hold a sample, got none; drop it")
+        shared.expect_samples(step, len(inputs))
         row = {"model/inputs": _host(inputs)} if with_inputs else {}
         seen.clear()
         logits = model(inputs)
-        row |= _outputs(step, logits, labels, len(inputs))
-        counts = counts + np.bincount(row["labels"], minlength=logits.shape[1])
+        there = _host(logits) if isinstance(logits, Tensor) else logits
+        row |= shared.outputs(step, there, torch.as_tensor(labels).cpu(), len(inputs))
         for k, name in enumerate(chosen):
             if len(seen.get(name, ())) != 1:
                 times = len(seen.get(name, ()))
@@ -280,46 +256,7 @@ def _rows(
             row[f"layers/{k}/features"] = seen[name][0][0]
         for k, errors in enumerate(_errors(logits, seen, chosen)):
             row[f"layers/{k}/errors"] = errors
-        for key, x in row.items():
-            if not np.all(np.isfinite(x)):
-                raise ValueError(
-                    f"{key} (layers are {list(chosen)}) must be finite, got nan or "
-                    f"infinite values in batch {step}; look for a diverged network"
-                )
         yield row
-    if not np.all(counts):
-        raise ValueError(
-            f"every class 0..{len(counts) - 1} must have a sample, got none for "
-            f"{np.flatnonzero(counts == 0).tolist()}; add samples to the loader"
-        )
-
-
-def _outputs(step: int, logits: Any, labels: Any, n: int) -> dict[str, np.ndarray]:
-    """Check what a batch gives and return its labels and logits."""
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != n:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits)
-        raise ValueError(
-            f"model must give logits of shape (batch, C) with batch = {n}, got {got}; "
-            "wrap it so that it does"
-        )
-    C = logits.shape[1]
-    if C < 2:
-        raise ValueError(
-            "model must give C >= 2 logits, got 1; give a binary classifier both, "
-            "(0, z) for a single logit z"
-        )
-    host = torch.as_tensor(labels).cpu().numpy()
-    if host.shape != (n,) or host.dtype.kind not in "iu":
-        raise ValueError(
-            f"labels must be integers of shape (batch,) = ({n},), got {host.dtype} of "
-            f"shape {host.shape} in batch {step}; give class indices"
-        )
-    if host.min() < 0 or host.max() >= C:
-        raise ValueError(
-            f"labels must lie in 0..C-1 = 0..{C - 1}, got {host.min()}..{host.max()} "
-            f"in batch {step}; number the classes from 0"
-        )
-    return {"labels": host.astype(np.int64), "logits": _host(logits)}
 
 
 def _errors(
@@ -330,18 +267,14 @@ def _errors(
     """Return errors (n, C, T, b) of each module by one backward pass per label."""
     n, C = logits.shape
     outputs = [seen[name][0][1] for name in chosen]
-    p = torch.softmax(logits.detach().to(torch.float64), dim=1)
     found: list[list[np.ndarray]] = [[] for _ in outputs]
-    for c in range(C):
-        seed = p.clone()
-        seed[:, c] = 0
-        seed[:, c] = -seed.sum(dim=1)
+    for c, seed in enumerate(shared.seeds(_host(logits))):
         gradients: Sequence[Tensor | None] = [None] * len(outputs)
         if logits.requires_grad:
             gradients = torch.autograd.grad(
                 logits,
                 outputs,
-                seed.to(logits.dtype),
+                torch.as_tensor(seed).to(logits),
                 retain_graph=c < C - 1,
                 allow_unused=True,
             )
@@ -362,9 +295,7 @@ def _features(name: str, module: nn.Module, x: Tensor) -> np.ndarray:
         raise _refusal(name, "is given one sample without a batch axis")
     x = _patches(module, x) if convolution else x
     x = x.reshape(len(x), -1, x.shape[-1])
-    if module.bias is not None:
-        x = torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)
-    return _host(x)
+    return _host(x) if module.bias is None else shared.pad(_host(x))
 
 
 def _patches(module: nn.Module, x: Tensor) -> Tensor:

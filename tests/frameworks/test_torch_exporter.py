@@ -20,7 +20,7 @@ from torch import nn
 
 from refspec import export, rounding
 from refspec.export import containers
-from refspec.exporters import torch as exporter
+from refspec.exporters import batches as exporter
 from refspec.exporters.torch import export as export_torch
 
 # torch says that an even kernel pads unevenly: that is what "conv1d" is there for
