@@ -1,0 +1,275 @@
+"""Export a JAX classifier: a function and its parameters, Flax, Equinox or plain.
+
+The function is traced for one sample. Each parameter leaf that enters a matrix product
+or a convolution is a linear map (`refspec.exporters.jax_tracing`); something zero is
+added to what comes out of it, and the derivative by that, one vector-Jacobian product
+for each label, are the errors. The function itself is not changed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refspec.classes import Snapshot
+
+try:
+    import jax
+    from jax import numpy as jnp
+
+    from refspec.exporters import batches as shared
+    from refspec.exporters.jax_sequential import sequential_operations
+    from refspec.exporters.jax_tracing import Program, arrange, run, trace
+except ImportError as error:
+    raise ImportError(
+        "the JAX exporter needs jax and rich, which are not installed; "
+        "pip install 'refspec[jax]'"
+    ) from error
+
+__all__ = ["export"]
+
+
+def export(
+    function: Callable[[Any, Any], Any],
+    parameters: Any,
+    loader: Iterable[tuple[Any, Any]],
+    path: str | os.PathLike[str] | None,
+    layers: Sequence[str] | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    progress: bool = True,
+) -> Path | Snapshot:
+    """Write an export of a classifier over the samples of a loader.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(parameters, inputs)`` gives logits (batch, C) for a batch of inputs;
+        in evaluation mode, each sample by itself.
+    parameters : pytree
+        Arrays, and whatever else the function needs. In Flax the variables (and
+        ``module.apply`` is the function), in Equinox the model itself (and ``lambda
+        model, x: jax.vmap(model)(x)`` is the function).
+    loader : iterable of (inputs, labels)
+        Batches of arrays; labels are integers in 0..C-1, every class present.
+    path : path or None
+        Ends in `.npz` or `.zarr`; a Zarr group is written batch by batch, so the
+        export never sits in memory. None returns the Snapshot instead.
+    layers : sequence of str, optional
+        The linear maps, each by the name of its weights: the keys that lead to the
+        leaf, joined by dots, as ``params.Dense_0.kernel`` or ``layers.0.weight``. By
+        default every leaf that enters a matrix product or a convolution.
+    class_names : sequence of str, optional
+        C names, for the manifest.
+    progress : bool
+        Show a bar, on a terminal only.
+
+    Returns
+    -------
+    Path or Snapshot
+        The path, or the Snapshot if `path` is None.
+
+    Raises
+    ------
+    ValueError
+        If a leaf cannot be exported (used twice, in groups, in a loop, no part of the
+        forward pass; it is named), samples are mixed, or the batches are not as above.
+        Nothing is left behind.
+    ExportError
+        If the path cannot be written.
+
+    Notes
+    -----
+    A bias is a leaf added to what a map gives with nothing between, as the layers of
+    all libraries do. A convolution's features are its patches, in the order of
+    ``kernel`` as (out, in, *window). A plain multilayer perceptron with activations
+    known to `refspec.models` is stored with its weights and inputs. The seeds are
+    computed in float64 from the logits; the network runs in the dtype of its
+    parameters. Cost: two forward and C backward passes a batch.
+
+    References
+    ----------
+    Papyan, "Traces of Class/Cross-Class Structure Pervade Deep Learning Spectra", JMLR
+    21(252), 2020: extended gradients (i, c, c').
+
+    Examples
+    --------
+    >>> W = {"first": jnp.ones((3, 4)), "b": jnp.ones(4), "last": jnp.ones((4, 2))}
+    >>> def logits(W, x):
+    ...     return jnp.tanh(x @ W["first"] + W["b"]) @ W["last"]
+    >>> batch = np.eye(5, 3), [0, 1, 1, 0, 1]
+    >>> made = export(logits, W, [batch], None)
+    >>> [(x.name, x.features.shape, x.errors.shape) for x in made.layers]
+    [('first', (5, 1, 4), (5, 2, 1, 4)), ('last', (5, 1, 4), (5, 2, 1, 2))]
+    """
+    first, batches, total = shared.open_loader(loader)
+    names, leaves, rebuild = _leaves(parameters)
+
+    def logits(leaves: Sequence[Any], inputs: Any) -> Any:
+        return function(rebuild(leaves), inputs)
+
+    inputs = _inputs(first[0], leaves)
+    shared.expect_samples(0, len(inputs))
+    _expect_samplewise(logits, leaves, inputs)
+    found = trace(logits, leaves, inputs[0])
+    program = _choose(found, names, leaves, layers)
+    described = sequential_operations(found, names) if inputs.ndim == 2 else None
+    operations, orders = described or (None, {})
+    stored = dict(zip(names, leaves, strict=True))
+    return shared.deliver(
+        _rows(program, leaves, batches, operations is not None),
+        path,
+        shared.describe(
+            "jax",
+            jax.__version__,
+            _architecture(names, leaves),
+            [names[m.leaf] for m in program.maps],
+            class_names,
+            operations,
+        ),
+        {x: shared.host(stored[x]).ravel()[order] for x, order in orders.items()},
+        total=total,
+        progress=progress,
+    )
+
+
+def _leaves(
+    parameters: Any,
+) -> tuple[list[str], list[Any], Callable[[Sequence[Any]], Any]]:
+    """Return names and arrays of a tree, and what puts arrays back into it."""
+    paths, tree = jax.tree_util.tree_flatten_with_path(parameters)
+    whole = [x for _, x in paths]
+    at = [k for k, x in enumerate(whole) if isinstance(x, jax.Array | np.ndarray)]
+    names = [jax.tree_util.keystr(paths[k][0], simple=True, separator=".") for k in at]
+    names = [x.replace("/", ".") or "parameters" for x in names]
+
+    def rebuild(leaves: Sequence[Any]) -> Any:
+        full = list(whole)
+        for k, x in zip(at, leaves, strict=True):
+            full[k] = x
+        return jax.tree_util.tree_unflatten(tree, full)
+
+    if not at or len(set(names)) < len(names):
+        raise ValueError(
+            f"parameters must be a tree of arrays with distinct names, got {names}; "
+            "give the parameters as a dict, or rename them"
+        )
+    return names, [jnp.asarray(whole[k]) for k in at], rebuild
+
+
+def _inputs(given: Any, leaves: Sequence[Any]) -> Any:
+    """Return a batch on the device, in the dtype of the parameters if it is real."""
+    inputs = jnp.asarray(np.asarray(given))
+    kinds = [x.dtype for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
+    real = kinds and jnp.issubdtype(inputs.dtype, jnp.floating)
+    return inputs.astype(jnp.result_type(*kinds)) if real else inputs
+
+
+def _expect_samplewise(logits: Callable[..., Any], leaves: Any, inputs: Any) -> None:
+    """Refuse a function in which the first sample's logits feel another sample."""
+    made = jax.eval_shape(logits, leaves, inputs)
+    if getattr(made, "ndim", 0) != 2 or made.shape[0] != len(inputs):
+        shared.outputs(0, made, [], len(inputs))  # says what is wrong
+    if len(inputs) < 2 or not jnp.issubdtype(inputs.dtype, jnp.floating):
+        return
+    seed = jnp.arange(1, made.shape[1] + 1, dtype=made.dtype)
+    _, pull = jax.vjp(lambda x: logits(leaves, x)[0], inputs)
+    if np.any(np.nan_to_num(pull(seed)[0][1:])):
+        raise ValueError(
+            "function must treat each sample by itself, got logits of sample 0 that "
+            "depend on other samples; use running averages, as in evaluation mode"
+        )
+
+
+def _choose(
+    program: Program,
+    names: list[str],
+    leaves: Sequence[Any],
+    layers: Sequence[str] | None,
+) -> Program:
+    """Return the program with the maps to export; refuse those that cannot be."""
+    maps = {names[m.leaf]: m for m in program.maps}
+    chosen = list(maps) if layers is None else list(layers)
+    if layers is None and program.problems:
+        n, why = next(iter(program.problems.items()))
+        raise _refusal(names[n], why)
+    unknown = [x for x in chosen if x not in names]
+    if unknown or not chosen or len(set(chosen)) < len(chosen):
+        raise ValueError(
+            f"layers must be names, each once, among {list(maps)} (leaves that enter "
+            f"a matrix product or a convolution), got {unknown or chosen}; correct them"
+        )
+    for name in chosen:
+        n = names.index(name)
+        if n in program.problems:
+            raise _refusal(name, program.problems[n])
+        if name not in maps:
+            raise _refusal(name, "enters no matrix product or convolution")
+        if leaves[n].dtype not in (np.float32, np.float64):
+            raise _refusal(name, f"is {leaves[n].dtype}; convert it to float32")
+    # a map is run where it stands, exported in the order asked for
+    return replace(program, maps=tuple(maps[x] for x in chosen))
+
+
+def _refusal(name: str, why: str) -> ValueError:
+    return ValueError(
+        f"parameter {name!r} {why}; an export holds weights that enter one matrix "
+        "product or ungrouped convolution in a forward pass; name the others with "
+        "layers=[...]"
+    )
+
+
+def _architecture(names: list[str], leaves: Sequence[Any]) -> str:
+    return ", ".join(
+        f"{name} {'x'.join(map(str, x.shape))}"
+        for name, x in zip(names, leaves, strict=True)
+    )
+
+
+def _rows(
+    program: Program,
+    leaves: Sequence[Any],
+    batches: Iterable[tuple[Any, Any]],
+    with_inputs: bool,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the arrays of the schema batch by batch."""
+
+    def forward(leaves: Any, x: Any) -> Any:
+        return run(program, leaves, x, None)
+
+    def backward(leaves: Any, x: Any, seeds: Any) -> Any:
+        outs = [program.closed.eqns[m.at].outvars[0].aval for m in program.maps]
+        zeros = [jnp.zeros(v.shape, v.dtype) for v in outs]
+        _, pull, _ = jax.vjp(lambda t: run(program, leaves, x, t), zeros, has_aux=True)
+        (errors,) = jax.vmap(pull)(seeds)
+        return [
+            jax.vmap(lambda g, m=m: arrange(program, m, g))(e)
+            for m, e in zip(program.maps, errors, strict=True)
+        ]
+
+    forward = jax.jit(jax.vmap(forward, (None, 0)))
+    backward = jax.jit(jax.vmap(backward, (None, 0, 0)))
+    shape = program.closed.jaxpr.invars[-1].aval.shape
+    for step, (given, labels) in enumerate(batches):
+        inputs = _inputs(given, leaves)
+        shared.expect_samples(step, len(inputs))
+        if inputs.shape[1:] != shape:
+            raise ValueError(
+                f"samples must have the shape {shape} of the first one, got "
+                f"{inputs.shape[1:]} in batch {step}; pad or resize the inputs"
+            )
+        z, features = forward(leaves, inputs)
+        row = {"model/inputs": shared.host(inputs)} if with_inputs else {}
+        row |= shared.outputs(step, np.asarray(z), labels, len(inputs))
+        seeds = np.stack(list(shared.seeds(np.asarray(z))), axis=1)
+        errors = backward(leaves, inputs, jnp.asarray(seeds, z.dtype))
+        for k, (m, h, e) in enumerate(zip(program.maps, features, errors, strict=True)):
+            h = shared.host(h)
+            row[f"layers/{k}/features"] = h if m.bias is None else shared.pad(h)
+            row[f"layers/{k}/errors"] = shared.host(e)
+        yield row
