@@ -1,0 +1,275 @@
+"""Export the last layer of an ONNX classifier, without the framework it came from.
+
+The last matrix product with constant weights before the output is found in the graph;
+what enters it and what leaves it become outputs of the graph, and onnxruntime gives
+both. The errors of a last layer are the softmax's own, p - e_c'.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refspec import rounding
+from refspec.classes import Snapshot, log_softmax
+
+try:
+    import onnx
+    import onnxruntime
+
+    from refspec.exporters import batches as shared
+    from refspec.exporters.onnx_graph import Last, find_last, refusal
+except ImportError as error:
+    raise ImportError(
+        "the ONNX exporter needs onnx, onnxruntime and rich, which are not installed; "
+        "pip install 'refspec[onnx]'"
+    ) from error
+
+__all__ = ["export"]
+
+
+def export(
+    model: str | os.PathLike[str] | onnx.ModelProto,
+    loader: Iterable[tuple[Any, Any]],
+    path: str | os.PathLike[str] | None,
+    output: str | None = None,
+    *,
+    classes: Sequence[int] | None = None,
+    class_names: Sequence[str] | None = None,
+    progress: bool = True,
+) -> Path | Snapshot:
+    """Write an export of a classifier's last layer over the samples of a loader.
+
+    Parameters
+    ----------
+    model : path or onnx.ModelProto
+        A classifier with one output of shape (batch, C): logits, probabilities, their
+        logarithms, or one column of probabilities from a sigmoid.
+    loader : iterable of (inputs, labels)
+        Batches. Inputs are one array, or a mapping from the names of the graph's
+        inputs to arrays; labels are integers in 0..C-1, every class present.
+    path : path or None
+        Ends in `.npz` or `.zarr`; a Zarr group is written batch by batch, so the
+        export never sits in memory. None returns the Snapshot instead.
+    output : str, optional
+        Name of the output; by default the first of floating numbers.
+    classes : sequence of int, optional
+        Keep these columns only, in this order, and number the labels by them. The
+        probabilities are then those given that the class is one of them.
+    class_names : sequence of str, optional
+        C names, for the manifest.
+    progress : bool
+        Show a bar, on a terminal only.
+
+    Returns
+    -------
+    Path or Snapshot
+        The path, or the Snapshot if `path` is None.
+
+    Raises
+    ------
+    ValueError
+        If the graph has no such layer or output, its output is not as above, or the
+        batches are not. Nothing is left behind.
+    ExportError
+        If the path cannot be written.
+
+    Notes
+    -----
+    The layer is the last MatMul (with the Add that follows it) or Gemm whose weights
+    are constant. That nothing but a softmax follows is checked on every batch, within
+    the rounding of the output's dtype. The layer is stored as a model section, a
+    softmax regression whose inputs are the features. A single column z of a sigmoid
+    becomes the two logits (0, z), which is exact: the first row of the weights is 0.
+    Cost: one forward pass a batch.
+
+    References
+    ----------
+    Papyan, "Traces of Class/Cross-Class Structure Pervade Deep Learning Spectra", JMLR
+    21(252), 2020: extended gradients (i, c, c').
+
+    Examples
+    --------
+    >>> from onnx import helper
+    >>> W = onnx.numpy_helper.from_array(np.eye(3, 2, dtype="float32"), "W")
+    >>> kind = onnx.TensorProto.FLOAT
+    >>> given = helper.make_tensor_value_info("x", kind, ["N", 3])
+    >>> made = helper.make_tensor_value_info("z", kind, ["N", 2])
+    >>> node = helper.make_node("MatMul", ["x", "W"], ["z"], name="last")
+    >>> graph = helper.make_graph([node], "g", [given], [made], [W])
+    >>> opset = [helper.make_opsetid("", 17)]
+    >>> model = helper.make_model(graph, opset_imports=opset, ir_version=8)
+    >>> batch = np.eye(4, 3, dtype="float32"), [0, 1, 1, 0]
+    >>> made = export(model, [batch], None)
+    >>> [(x.name, x.features.shape, x.errors.shape) for x in made.layers]
+    [('last', (4, 1, 3), (4, 2, 1, 2))]
+    """
+    if not isinstance(model, onnx.ModelProto):
+        if not os.path.isfile(model):
+            raise ValueError(
+                f"model must be an ONNX file or a ModelProto, got {str(model)!r}, "
+                "which is no file; check the path"
+            )
+        model = onnx.load(model)
+    last = find_last(model.graph, output)
+    rows = _weights(last, classes)
+    _, batches, total = shared.open_loader(loader)
+    session, inputs = _session(model, last)
+    bias = None if last.bias is None else "bias"
+    operation = {"op": "linear", "name": last.name, "weight": "weight", "bias": bias}
+    return shared.deliver(
+        _rows(session, inputs, last, classes, batches),
+        path,
+        shared.describe(
+            "onnxruntime",
+            onnxruntime.__version__,
+            f"last layer of an ONNX graph of {len(model.graph.node)} nodes by "
+            f"{model.producer_name or 'an unknown producer'}",
+            [last.name],
+            class_names,
+            [operation],
+        ),
+        rows,
+        total=total,
+        progress=progress,
+    )
+
+
+def _weights(last: Last, classes: Sequence[int] | None) -> dict[str, np.ndarray]:
+    """Return the parameters of the model section, of the chosen classes."""
+    C = len(last.weight)
+    if classes is not None and (
+        not all(isinstance(x, int | np.integer) and 0 <= x < C for x in classes)
+        or len(set(classes)) != len(classes)
+        or len(classes) < 2
+    ):
+        raise ValueError(
+            f"classes must be at least two columns in 0..C-1 = 0..{C - 1}, each once, "
+            f"got {list(classes)}; choose them among the network's classes"
+        )
+    both = {"weight": last.weight, "bias": last.bias}
+    found = {key: x for key, x in both.items() if x is not None}
+    if C == 1:
+        return {key: np.concatenate([0 * x, x]) for key, x in found.items()}
+    if classes is not None:
+        found = {key: x[list(classes)] for key, x in found.items()}
+    return found
+
+
+def _session(model: Any, last: Last) -> tuple[Any, dict[str, np.dtype]]:
+    """Return onnxruntime at work on the graph with its two tensors as outputs."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    there = {x.name for x in copy.graph.output} | {x.name for x in copy.graph.input}
+    for name in {last.features, last.logits} - there:
+        copy.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only: the library is quiet
+    session = onnxruntime.InferenceSession(
+        copy.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    kinds = {"tensor(float)": "float32", "tensor(double)": "float64"}
+    inputs = {
+        x.name: np.dtype(kinds.get(x.type, x.type.removeprefix("tensor(").rstrip(")")))
+        for x in session.get_inputs()
+    }
+    return session, inputs
+
+
+def _rows(
+    session: Any,
+    inputs: Mapping[str, np.dtype],
+    last: Last,
+    classes: Sequence[int] | None,
+    batches: Iterable[tuple[Any, Any]],
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the arrays of the schema batch by batch."""
+    direct = {x: x for x in inputs}
+    wanted = [last.output, last.logits]
+    if last.features not in direct:
+        wanted.append(last.features)
+    for step, (given, labels) in enumerate(batches):
+        feed = _feed(step, given, inputs)
+        n = len(next(iter(feed.values())))
+        shared.expect_samples(step, n)
+        try:
+            made, z, *rest = session.run(wanted, feed)
+        except Exception as error:  # onnxruntime has a class of its own for each code
+            raise ValueError(
+                f"inputs must be what the graph takes, got in batch {step}: {error}; "
+                "compare their shapes and dtypes"
+            ) from error
+        h = rest[0] if rest else feed[last.features]
+        if z.ndim != 2 or h.ndim != 2 or len(z) != n:
+            raise refusal(
+                last.name, f"takes {h.shape} and gives {z.shape}, not (batch, C)"
+            )
+        _expect_softmax(step, last, made, z)
+        if z.shape[1] == 1:
+            z = np.concatenate([0 * z, z], axis=1)
+        z = z if classes is None else z[:, list(classes)]
+        row = shared.outputs(step, z, labels, n)
+        h = shared.host(h)
+        features = h[:, None, :]
+        errors = np.stack(list(shared.seeds(row["logits"])), axis=1)
+        row["model/inputs"] = h
+        row["layers/0/features"] = (
+            features if last.bias is None else shared.pad(features)
+        )
+        row["layers/0/errors"] = errors[:, :, None, :].astype(h.dtype)
+        yield row
+
+
+def _feed(step: int, given: Any, inputs: Mapping[str, np.dtype]) -> dict[str, Any]:
+    """Return a batch by the names of the graph's inputs, in their dtypes."""
+    if not isinstance(given, Mapping) and len(inputs) == 1:
+        given = {next(iter(inputs)): given}
+    if not isinstance(given, Mapping) or set(given) != set(inputs):
+        got = sorted(given) if isinstance(given, Mapping) else type(given).__name__
+        raise ValueError(
+            f"inputs must be a mapping with the graph's inputs {sorted(inputs)}, got "
+            f"{got} in batch {step}; name each array"
+        )
+    feed = {name: np.asarray(given[name]) for name in inputs}
+    for name, dtype in inputs.items():
+        if not np.can_cast(feed[name].dtype, dtype, "same_kind"):
+            raise ValueError(
+                f"input {name!r} must be {dtype}, got {feed[name].dtype} in batch "
+                f"{step}; convert it"
+            )
+    return {name: feed[name].astype(dtype) for name, dtype in inputs.items()}
+
+
+def _expect_softmax(step: int, last: Last, made: Any, z: np.ndarray) -> None:
+    """Check that the output is the logits, their softmax or sigmoid, or its log.
+
+    A softmax of z is off by gamma_{2C+16} of itself times 1 + 2 max|z|, as `save` has
+    it; the graph's and ours both are.
+    """
+    if np.shape(made) != z.shape:
+        raise ValueError(
+            f"output {last.output!r} must have the shape {z.shape} of the last linear "
+            f"map {last.name!r}, got {np.shape(made)}; name the output of the logits"
+        )
+    if not np.all(np.isfinite(z)):
+        return  # said later
+    u, wide = rounding.unit_roundoff(z), z.astype(np.float64)
+    if z.shape[1] == 1:
+        log_p = log_softmax(np.concatenate([0 * wide, wide], axis=1))[:, 1:]
+    else:
+        log_p = log_softmax(wide)
+    spread = 1 + 2 * np.max(np.abs(wide), axis=1, keepdims=True)
+    g = 2 * rounding.gamma(2 * z.shape[1] + 16, u) * spread
+    p, tiny = np.exp(log_p), float(np.finfo(z.dtype).tiny)
+    near = np.abs(made - p) <= p * np.expm1(g) + tiny
+    logarithm = np.all(np.abs(made - log_p) <= g)
+    if not (np.array_equal(made, z) or np.all(near) or logarithm):
+        raise ValueError(
+            f"output {last.output!r} must be the softmax of the last linear map "
+            f"{last.name!r} or its values, got others in batch {step}; a graph with "
+            "more than a softmax after its last linear map cannot be exported"
+        )

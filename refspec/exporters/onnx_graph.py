@@ -1,0 +1,108 @@
+"""The last linear map of an ONNX graph: a MatMul with its Add, or a Gemm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from refspec.exporters import batches as shared
+
+__all__ = ["Last", "find_last", "refusal"]
+
+_PRODUCTS = ("MatMul", "Gemm")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Last:
+    """The last linear map of a graph, by the names of its tensors."""
+
+    name: str
+    output: str
+    features: str
+    logits: str
+    weight: np.ndarray  # (C, a)
+    bias: np.ndarray | None
+
+
+def find_last(graph: Any, output: str | None) -> Last:
+    """Return the last linear map on the way to an output."""
+    floating = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}
+    there = [x.name for x in graph.output if x.type.tensor_type.elem_type in floating]
+    if output is None and there:
+        output = there[0]
+    if output not in there:
+        raise ValueError(
+            f"output must be one of {there}, the outputs of floating numbers, got "
+            f"{output!r}; a classifier gives logits or probabilities (of a sequence of "
+            "maps, export without ZipMap)"
+        )
+    makers = {name: node for node in graph.node for name in node.output}
+    constants = {x.name: numpy_helper.to_array(x) for x in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+        elif node.op_type == "Identity" and node.input[0] in constants:
+            constants[node.output[0]] = constants[node.input[0]]
+        elif node.op_type == "Transpose" and node.input[0] in constants:
+            axes = [list(x.ints) for x in node.attribute] or [None]
+            constants[node.output[0]] = constants[node.input[0]].transpose(axes[0])
+    before, queue = set(), [output]
+    while queue:
+        name = queue.pop()
+        if name in makers and name not in before:
+            queue.extend(makers[name].input)
+        before.add(name)
+    for node in reversed(graph.node):
+        constant = node.op_type in _PRODUCTS and node.input[1] in constants
+        if constant and node.output[0] in before:
+            return _read(graph, node, before, constants, output)
+    kinds = sorted({x.op_type for x in graph.node if x.output[0] in before})
+    raise ValueError(
+        f"the graph must have a MatMul or Gemm with constant weights before output "
+        f"{output!r}, got none among the operations {kinds}; export an unquantised "
+        "network with a linear last layer"
+    )
+
+
+def _read(graph: Any, node: Any, before: set[str], constants: Any, output: str) -> Last:
+    """Return a MatMul with its Add, or a Gemm, as logits = features W' + bias."""
+    weight, logits = constants[node.input[1]], node.output[0]
+    how = {x.name: x.f if x.type == x.FLOAT else x.i for x in node.attribute}
+    name = node.name or logits
+    bias = None
+    if node.op_type == "Gemm":
+        weight = weight if how.get("transB", 0) else weight.T
+        weight = weight * np.asarray(how.get("alpha", 1), weight.dtype)
+        if len(node.input) > 2 and node.input[2]:
+            bias = constants.get(node.input[2])
+            if bias is None or how.get("transA", 0):
+                raise refusal(name, "has a bias that is not constant")
+            bias = bias * np.asarray(how.get("beta", 1), weight.dtype)
+        elif how.get("transA", 0):
+            raise refusal(name, "multiplies its input transposed")
+    else:
+        weight = weight.T
+        for add in graph.node:
+            if add.op_type == "Add" and logits in add.input and add.output[0] in before:
+                other = [x for x in add.input if x != logits]
+                if other and other[0] in constants:
+                    bias, logits = constants[other[0]], add.output[0]
+                    break
+    if weight.ndim != 2 or (bias is not None and bias.size not in (1, len(weight))):
+        shape = None if bias is None else bias.shape
+        raise refusal(name, f"has weights {weight.shape} and bias {shape}")
+    if bias is not None:
+        bias = shared.host(np.broadcast_to(bias.ravel(), len(weight)))
+    return Last(name, output, node.input[0], logits, shared.host(weight), bias)
+
+
+def refusal(name: str, why: str) -> ValueError:
+    """Say why a node cannot be exported."""
+    return ValueError(
+        f"node {name!r} {why}; an export holds a last layer x W' + b with constant W "
+        "(C, a) and b (C,)"
+    )

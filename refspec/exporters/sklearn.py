@@ -1,0 +1,221 @@
+"""Export a fitted scikit-learn classifier: MLPClassifier or LogisticRegression.
+
+Both are networks that `refspec.models` knows, so they are rebuilt from their
+coefficients, run in plain arrays, and stored with the export.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refspec import models
+from refspec.classes import Snapshot
+from refspec.models import Network
+
+try:
+    import sklearn
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import Pipeline
+    from sklearn.utils.validation import check_is_fitted
+
+    from refspec.exporters import batches as shared
+except ImportError as error:
+    raise ImportError(
+        "the scikit-learn exporter needs scikit-learn and rich, which are not "
+        "installed; pip install 'refspec[sklearn]'"
+    ) from error
+
+__all__ = ["export"]
+
+_ACTIVATIONS = {
+    "identity": "identity",
+    "logistic": "sigmoid",
+    "relu": "relu",
+    "tanh": "tanh",
+}
+
+
+def export(
+    model: MLPClassifier | LogisticRegression | Pipeline,
+    loader: Iterable[tuple[Any, Any]],
+    path: str | os.PathLike[str] | None,
+    layers: Sequence[str] | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    progress: bool = True,
+) -> Path | Snapshot:
+    """Write an export of a classifier over the samples of a loader.
+
+    Parameters
+    ----------
+    model : MLPClassifier, LogisticRegression, or Pipeline that ends in one
+        Fitted. The steps before it in a pipeline are applied to the inputs.
+    loader : iterable of (inputs, labels)
+        Batches, for two arrays ``[(X, y)]``; labels as they were in the fit.
+    path : path or None
+        Ends in `.npz` or `.zarr`; a Zarr group is written batch by batch, so the
+        export never sits in memory. None returns the Snapshot instead.
+    layers : sequence of str, optional
+        Some of the layers, which are called coefs_0, coefs_1, ... (coef for a
+        LogisticRegression); all of them by default.
+    class_names : sequence of str, optional
+        C names, for the manifest; by default the model's ``classes_``.
+    progress : bool
+        Show a bar, on a terminal only.
+
+    Returns
+    -------
+    Path or Snapshot
+        The path, or the Snapshot if `path` is None.
+
+    Raises
+    ------
+    TypeError
+        If the model is none of these.
+    ValueError
+        If it is not fitted, is not a softmax over classes (one against the rest,
+        several labels a sample), or the batches are not as above.
+    ExportError
+        If the path cannot be written.
+
+    Notes
+    -----
+    A binary classifier has one logit z. It is exported as the softmax of (0, z), which
+    has the same probabilities, features and errors of the hidden layers; its last layer
+    then has two rows, the first of them 0. If F is the Fisher of the one row, that of
+    the two is [[F, -F], [-F, F]]: the last block's eigenvalues double. Cost: one
+    forward and C backward passes a batch, in the dtype of the coefficients.
+
+    References
+    ----------
+    Papyan, "Traces of Class/Cross-Class Structure Pervade Deep Learning Spectra", JMLR
+    21(252), 2020: extended gradients (i, c, c').
+
+    Examples
+    --------
+    >>> X, y = np.eye(6, 3), ["no", "yes"] * 3
+    >>> made = export(LogisticRegression().fit(X, y), [(X, y)], None)
+    >>> [(x.name, x.features.shape, x.errors.shape) for x in made.layers]
+    [('coef', (6, 1, 4), (6, 2, 1, 2))]
+    >>> made.provenance["class_names"]
+    ['no', 'yes']
+    """
+    final = model.steps[-1][1] if isinstance(model, Pipeline) else model
+    if not isinstance(final, MLPClassifier | LogisticRegression):
+        raise TypeError(
+            "model must be an MLPClassifier, a LogisticRegression or a Pipeline that "
+            f"ends in one, got {type(final).__name__}; export its network by hand with "
+            "refspec.models"
+        )
+    check_is_fitted(final)
+    network = _network(final)
+    known = list(models.layer_shapes(network))
+    chosen = known if layers is None else list(layers)
+    if not chosen or set(chosen) - set(known) or len(set(chosen)) < len(chosen):
+        raise ValueError(
+            f"layers must be names, each once, among {known}, got {chosen}; correct "
+            "them"
+        )
+    _, batches, total = shared.open_loader(loader)
+    names = [str(x) for x in final.classes_] if class_names is None else class_names
+    return shared.deliver(
+        _rows(model, final, network, chosen, batches),
+        path,
+        shared.describe(
+            "sklearn",
+            sklearn.__version__,
+            " ".join(repr(model).split()),
+            chosen,
+            names,
+            [dict(x) for x in network.operations],
+        ),
+        {key: shared.host(x) for key, x in network.parameters.items()},
+        total=total,
+        progress=progress,
+    )
+
+
+def _network(final: MLPClassifier | LogisticRegression) -> Network:
+    """Rebuild the classifier as a network with C logits."""
+    C = len(final.classes_)
+    if isinstance(final, MLPClassifier):
+        if np.ndim(final.classes_) != 1 or (
+            final.out_activation_ != "softmax" and final.n_outputs_ != 1
+        ):
+            raise ValueError(
+                f"an MLPClassifier must end in a softmax over C classes, got "
+                f"{final.n_outputs_} outputs through {final.out_activation_!r}; one "
+                "fitted to several labels a sample has no class for each sample"
+            )
+        weights = [x.T for x in final.coefs_]
+        biases = list(final.intercepts_)
+        names = [f"coefs_{k}" for k in range(len(weights))]
+        between = _ACTIVATIONS[final.activation]
+    else:
+        separate = getattr(final, "multi_class", "auto") == "ovr"
+        if C > 2 and (separate or final.solver == "liblinear"):
+            raise ValueError(
+                f"a LogisticRegression of C = {C} classes must be multinomial, got one "
+                "against the rest, whose probabilities are no softmax; fit it with "
+                "solver='lbfgs'"
+            )
+        weights, names, between = [final.coef_], ["coef"], ""
+        biases = [final.intercept_ if final.fit_intercept else None]
+    if len(weights[-1]) == 1:  # a single logit z, as (0, z)
+        weights[-1] = np.concatenate([0 * weights[-1], weights[-1]])
+        if biases[-1] is not None:
+            biases[-1] = np.concatenate([0 * biases[-1], biases[-1]])
+    chain: list[dict[str, Any]] = []
+    parameters = {}
+    for name, W, b in zip(names, weights, biases, strict=True):
+        bias = None if b is None else name.replace("coef", "intercept")
+        chain += [{"op": between}] if chain else []
+        chain.append({"op": "linear", "name": name, "weight": name, "bias": bias})
+        parameters[name] = np.array(W)
+        if bias is not None:
+            parameters[bias] = np.asarray(b).astype(W.dtype)
+    return Network(chain, parameters)
+
+
+def _rows(
+    model: Any,
+    final: Any,
+    network: Network,
+    chosen: Sequence[str],
+    batches: Iterable[tuple[Any, Any]],
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the arrays of the schema batch by batch."""
+    dtype = next(iter(network.parameters.values())).dtype
+    for step, (given, labels) in enumerate(batches):
+        given = given if hasattr(given, "shape") else np.asarray(given)
+        shared.expect_samples(step, given.shape[0])
+        X = model[:-1].transform(given) if isinstance(model, Pipeline) else given
+        X = np.asarray(X.toarray() if hasattr(X, "toarray") else X).astype(dtype)
+        steps, z = models.forward(network, X)
+        row = {"model/inputs": X}
+        row |= shared.outputs(step, z, _numbers(step, final, labels), len(X))
+        seeds = np.stack(list(shared.seeds(z)), axis=1).astype(dtype)
+        found = {x.name: (x, e) for x, e in models.backpropagate(steps, seeds)}
+        for k, name in enumerate(chosen):
+            layer, errors = found[name]
+            row[f"layers/{k}/features"] = layer.features
+            row[f"layers/{k}/errors"] = errors
+        yield row
+
+
+def _numbers(step: int, final: Any, labels: Any) -> np.ndarray:
+    """Return labels as positions in the model's classes."""
+    labels = np.asarray(labels)
+    known = np.isin(labels, final.classes_)
+    if not np.all(known):
+        raise ValueError(
+            f"labels must be among the model's classes {list(final.classes_)}, got "
+            f"{labels[~known][:3].tolist()} in batch {step}; give them as in the fit"
+        )
+    return np.searchsorted(final.classes_, labels)
