@@ -66,9 +66,10 @@ def describe(
     layers: Sequence[str],
     class_names: Sequence[str] | None,
     operations: Sequence[Mapping[str, Any]] | None,
+    provenance: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Return the manifest of an export."""
-    manifest: dict[str, Any] = {
+    """Return the manifest of an export; what the caller adds gives way to ours."""
+    manifest: dict[str, Any] = dict(provenance or {}) | {
         "schema": SCHEMA,
         "framework": framework,
         "versions": {framework: version, "refspec": __version__},

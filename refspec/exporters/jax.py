@@ -9,7 +9,7 @@ for each label, are the errors. The function itself is not changed.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ def export(
     layers: Sequence[str] | None = None,
     *,
     class_names: Sequence[str] | None = None,
+    provenance: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> Path | Snapshot:
     """Write an export of a classifier over the samples of a loader.
@@ -66,6 +67,8 @@ def export(
         default every leaf that enters a matrix product or a convolution.
     class_names : sequence of str, optional
         C names, for the manifest.
+    provenance : mapping, optional
+        More for the manifest, JSON-able: the data, the licence, the seed.
     progress : bool
         Show a bar, on a terminal only.
 
@@ -131,6 +134,7 @@ def export(
             [names[m.leaf] for m in program.maps],
             class_names,
             operations,
+            provenance,
         ),
         {x: shared.host(stored[x]).ravel()[order] for x, order in orders.items()},
         total=total,

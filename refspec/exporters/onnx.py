@@ -40,6 +40,7 @@ def export(
     *,
     classes: Sequence[int] | None = None,
     class_names: Sequence[str] | None = None,
+    provenance: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> Path | Snapshot:
     """Write an export of a classifier's last layer over the samples of a loader.
@@ -62,6 +63,8 @@ def export(
         probabilities are then those given that the class is one of them.
     class_names : sequence of str, optional
         C names, for the manifest.
+    provenance : mapping, optional
+        More for the manifest, JSON-able: the data, the licence, the seed.
     progress : bool
         Show a bar, on a terminal only.
 
@@ -132,6 +135,7 @@ def export(
             [last.name],
             class_names,
             [operation],
+            provenance,
         ),
         rows,
         total=total,

@@ -7,7 +7,7 @@ coefficients, run in plain arrays, and stored with the export.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ def export(
     layers: Sequence[str] | None = None,
     *,
     class_names: Sequence[str] | None = None,
+    provenance: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> Path | Snapshot:
     """Write an export of a classifier over the samples of a loader.
@@ -66,6 +67,8 @@ def export(
         LogisticRegression); all of them by default.
     class_names : sequence of str, optional
         C names, for the manifest; by default the model's ``classes_``.
+    provenance : mapping, optional
+        More for the manifest, JSON-able: the data, the licence, the seed.
     progress : bool
         Show a bar, on a terminal only.
 
@@ -134,6 +137,7 @@ def export(
             chosen,
             names,
             [dict(x) for x in network.operations],
+            provenance,
         ),
         {key: shared.host(x) for key, x in network.parameters.items()},
         total=total,

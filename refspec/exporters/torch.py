@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ def export(
     *,
     dtype: torch.dtype | None = None,
     class_names: Sequence[str] | None = None,
+    provenance: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> Path | Snapshot:
     """Write an export of a classifier over the samples of a loader.
@@ -65,6 +66,8 @@ def export(
         Run a copy of the model in this precision; by default the model as it is.
     class_names : sequence of str, optional
         C names, for the manifest.
+    provenance : mapping, optional
+        More for the manifest, JSON-able: the data, the licence, the seed.
     progress : bool
         Show a bar, on a terminal only.
 
@@ -125,6 +128,7 @@ def export(
                 list(chosen),
                 class_names,
                 operations,
+                provenance,
             ),
             {x: _host(model.get_parameter(x)) for x in sorted(named - {None})},
             total=total,
