@@ -32,8 +32,8 @@ __all__ = [
     "trace",
 ]
 
-_CALLS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat")
-_MOVES = ("transpose", "reshape", "squeeze", "expand_dims", "broadcast_in_dim", "copy")
+_CALLS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2")
+_MOVES = ("transpose", "reshape", "squeeze", "broadcast_in_dim", "copy")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,7 +126,7 @@ def _follow(
     if (kind in _MOVES and len(operands) == 1) or _same(equation):
         source, index = known[0]  # type: ignore[misc]
         if kind in _MOVES:
-            index = np.asarray(equation.primitive.bind(index, **equation.params))
+            index = _move(kind, equation.params, index)
         moved[equation.outvars[0]] = source, index
         return
     leaves = [k for k, x in enumerate(known) if x and x[0][0] == "leaf"]
@@ -181,6 +181,22 @@ def _found(
         program.problems[n] = why
         return None
     return Map(n, at, side, _matrix(equation, side, index))
+
+
+def _move(kind: str, how: dict[str, Any], x: np.ndarray) -> np.ndarray:
+    """Move the axes of indices as the equation does those of a leaf."""
+    if kind == "transpose":
+        return x.transpose(how["permutation"])
+    if kind == "reshape":
+        return x.reshape(how["new_sizes"])
+    if kind == "squeeze":
+        return np.squeeze(x, tuple(how["dimensions"]))
+    if kind == "broadcast_in_dim":
+        shape = [1] * len(how["shape"])
+        for size, k in zip(x.shape, how["broadcast_dimensions"], strict=True):
+            shape[k] = size
+        return np.broadcast_to(x.reshape(shape), how["shape"])
+    return x
 
 
 def _same(equation: Any) -> bool:
