@@ -21,7 +21,8 @@ quick: .venv-test/done      ## the tests that take under a second
 	$(THREADS) .venv-test/bin/python -m pytest -n 2 -m "not slow"
 
 test-frameworks: .venv-frameworks/done  ## the tests against real deep-learning libraries
-	$(THREADS) .venv-frameworks/bin/python -m pytest tests/frameworks -o addopts="-ra --strict-markers"
+	$(THREADS) .venv-frameworks/bin/python -m pytest tests/frameworks refspec/exporters \
+		-o addopts="-ra --strict-markers --doctest-modules"
 
 gallery: .venv-test/done   ## run the demos and build a page of their pictures
 	.venv-test/bin/python demos/gallery.py out/gallery $(GALLERY)

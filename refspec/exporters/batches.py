@@ -33,7 +33,7 @@ __all__ = [
     "seeds",
 ]
 
-Rows = Iterator[dict[str, np.ndarray]]
+_Rows = Iterator[dict[str, np.ndarray]]
 
 
 def open_loader(
@@ -102,6 +102,11 @@ def outputs(step: int, logits: Any, labels: Any, n: int) -> dict[str, np.ndarray
     labels : array of int, shape (n,)
         In 0..C-1.
 
+    Returns
+    -------
+    dict of str to ndarray
+        ``labels`` and ``logits``.
+
     Raises
     ------
     ValueError
@@ -164,7 +169,7 @@ def pad(features: np.ndarray) -> np.ndarray:
 
 
 def deliver(
-    rows: Rows,
+    rows: _Rows,
     path: str | os.PathLike[str] | None,
     manifest: dict[str, Any],
     parameters: Mapping[str, np.ndarray],
@@ -216,7 +221,7 @@ def deliver(
     return assemble(manifest, arrays | fixed)
 
 
-def _checked(rows: Rows, layers: Sequence[str]) -> Rows:
+def _checked(rows: _Rows, layers: Sequence[str]) -> _Rows:
     """Refuse values that are not finite, and, at the end, classes without a sample."""
     counts: Any = 0
     for step, row in enumerate(rows):

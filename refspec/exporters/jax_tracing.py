@@ -278,6 +278,11 @@ def run(
         As it was traced with.
     taps : sequence of arrays or None
         Added to what comes out of each map; the derivative by them are the errors.
+
+    Returns
+    -------
+    logits, features : array (C,), list of arrays (T, a)
+        Of this sample.
     """
     maps = {m.at: k for k, m in enumerate(program.maps)}
     features: dict[int, Any] = {}

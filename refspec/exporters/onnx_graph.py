@@ -29,7 +29,13 @@ class Last:
 
 
 def find_last(graph: Any, output: str | None) -> Last:
-    """Return the last linear map on the way to an output."""
+    """Return the last linear map on the way to an output.
+
+    Raises
+    ------
+    ValueError
+        If there is no such output, or no map before it that can be exported.
+    """
     floating = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}
     there = [x.name for x in graph.output if x.type.tensor_type.elem_type in floating]
     if output is None and there:
