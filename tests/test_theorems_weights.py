@@ -96,3 +96,34 @@ def test_means_of_other_weights_are_rejected(monkeypatch):
     right = page._class_part
     monkeypatch.setattr(page, "_class_part", weighted)
     assert not verdict("D2", typical()).holds
+
+
+def stated(snapshot):
+    """Give a snapshot the loss of its labels."""
+    p = snapshot.probabilities[np.arange(len(snapshot.labels)), snapshot.labels]
+    loss = float(-snapshot.sample_weights @ np.log(np.maximum(p, 2.0**-1022)))
+    return replace(snapshot, provenance={"mean_loss": loss})
+
+
+@pytest.mark.theorem("D3")
+@given(snapshots())
+def test_the_stated_loss_is_that_of_the_labels(snapshot):
+    assert holds("D3", stated(snapshot))
+
+
+def test_a_relabelled_sample_has_another_loss():
+    snapshot = stated(typical())
+    labels = snapshot.labels.copy()
+    labels[3] = 1
+    assert not verdict("D3", replace(snapshot, labels=labels)).holds
+    (theorem,) = find(["D3"])
+    assert "mean_loss" in theorem.unmet(study_of(typical()))
+
+
+def test_a_label_of_the_embedded_export_is_seen():
+    digits = refspec.datasets.digits_mlp()
+    assert holds("D3", digits)
+    last = digits.offsets[4] - 1
+    labels = digits.labels.copy()
+    labels[last] = 4
+    assert not verdict("D3", replace(digits, labels=labels)).holds

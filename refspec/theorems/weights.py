@@ -1,4 +1,4 @@
-"""Checks of theory/weights.md: weight matrices at a minimum under weight decay."""
+"""Checks of theory/weights.md: weights under decay, and the loss they minimise."""
 
 from __future__ import annotations
 
@@ -126,6 +126,29 @@ def _split(study: Study) -> Iterator[Comparison]:
             yield float(values[rank]), bound, f"rank of the class part of {x.name}"
 
 
+def _stated(study: Study) -> str:
+    """Say that the export does not state its loss."""
+    given = study.snapshot.provenance.get("mean_loss")
+    known = isinstance(given, (int, float)) and math.isfinite(given)
+    return "" if known else "needs mean_loss in the export's provenance"
+
+
+def _loss(study: Study) -> Iterator[Comparison]:
+    """Compare the stated loss with the probabilities of the observed labels."""
+    s, p = (
+        backend.to_host(x)
+        for x in (study.snapshot.sample_weights, study.snapshot.probabilities)
+    )
+    p = np.maximum(p, np.finfo(p.dtype).tiny)
+    own = -np.log(p[np.arange(len(s)), study.snapshot.labels])
+    found, given = float(s @ own), float(study.snapshot.provenance["mean_loss"])
+    spread = 2 - 2 * np.log(p.min(axis=1))
+    N, C = p.shape
+    bound = rounding.gamma(2 * C + 16, study.stored) * float(s @ spread)
+    bound += rounding.gamma(N + 4, study.stored) * (abs(given) + abs(found))
+    yield abs(found - given), bound, f"mean loss, {given:.6g} stated"
+
+
 _PAGE, _TEST = "weights.md", "tests/test_theorems_weights.py::test_"
 
 THEOREMS = (
@@ -147,5 +170,15 @@ THEOREMS = (
         _PAGE,
         _TEST + "the_gradient_splits_in_means_and_covariances",
         compared(_split),
+    ),
+    Theorem(
+        "D3",
+        "The stated loss",
+        "identity",
+        "mean_loss = -sum_i s_i log p_{i,c(i)}",
+        _PAGE,
+        _TEST + "the_stated_loss_is_that_of_the_labels",
+        compared(_loss),
+        _stated,
     ),
 )

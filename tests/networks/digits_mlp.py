@@ -21,6 +21,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
+from refspec.export.containers import read, write
+from refspec.export.schema import PARAMETERS
 from refspec.exporters.torch import export
 
 WIDTHS = (64, 32, 16, 10)
@@ -55,6 +57,13 @@ def choose(y: np.ndarray) -> np.ndarray:
     )
 
 
+def state_loss(path: Path, loss: float) -> None:
+    """Add the framework's own mean loss to the manifest: what ties the labels down."""
+    manifest, arrays = read(path)
+    fixed = {k: arrays.pop(k) for k in list(arrays) if k.startswith(PARAMETERS)}
+    write(path, manifest | {"mean_loss": loss}, [arrays], fixed)
+
+
 def main(path: Path) -> None:
     """Train, export, and say how well the network fits."""
     torch.set_num_threads(1)
@@ -65,6 +74,7 @@ def main(path: Path) -> None:
     accuracy = float((model(X).argmax(1) == y).double().mean())
     chosen = choose(labels)
     export(model, [(X[chosen], y[chosen])], path, class_names=list("0123456789"))
+    state_loss(path, float(nn.functional.cross_entropy(model(X[chosen]), y[chosen])))
     sys.stdout.write(
         f"training accuracy {accuracy:.4f}, {len(chosen)} samples, "
         f"{path.stat().st_size / 1e3:.0f} kB in {path.name}\n"
