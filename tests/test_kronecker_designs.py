@@ -4,11 +4,16 @@ import dataclasses
 
 import numpy as np
 import pytest
+from generated import holds, rejected
 from kronecker_worlds import world
 
 from refspec import rounding
 from refspec.populations import KroneckerPopulation, Population
 from refspec.random_matrix.kronecker_designs import kronecker_design
+from refspec.synthetic import Recipe
+from refspec.theorems import Study
+from refspec.theorems import kronecker_designs as theorems
+from refspec.theorems.kronecker_designs import THEOREMS
 
 U = 2.0**-53
 
@@ -27,6 +32,38 @@ def test_frames_keep_inner_products():
         assert side.dimension == law.dimension
     assert design.features.means.shape[2] == 3
     assert design.multiplicities == (1, 4, 0, 0)
+
+
+@pytest.mark.theorem("G1")
+@pytest.mark.parametrize("counts", [(5, 5, 5), (1, 4, 2)])
+def test_expectation_in_the_frame(counts, monkeypatch):
+    """The check of the registry; the mutant, features of one class for all, fails."""
+    recipe = Recipe(
+        classes=3,
+        dim=6,
+        per_class=counts,
+        means="orthogonal",
+        cross_strength=2.0,
+        feature_dim=4,
+        confidence=1.0,
+        spread=1.0,
+    )
+    world = recipe.plant()
+    study = Study(world.snapshot, world=world)
+    holds(THEOREMS, "G1", study)
+    holds(THEOREMS, "G5", study)
+    true = theorems.kronecker_design
+
+    def mixed(law):
+        design = true(law)
+        side = design.features
+        means = np.repeat(side.means[:1], 3, axis=0)
+        return dataclasses.replace(
+            design, features=dataclasses.replace(side, means=means)
+        )
+
+    monkeypatch.setattr(theorems, "kronecker_design", mixed)
+    rejected(THEOREMS, "G1", study)
 
 
 @pytest.mark.parametrize("lengths", [False, True])

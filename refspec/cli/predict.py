@@ -35,10 +35,10 @@ from refspec.synthetic import World, from_record
 __all__ = ["predict"]
 
 #: Above this dimension eigenvectors are not computed in the coordinates of the law.
-VECTORS = 4000
+_VECTORS = 4000
 
 
-class Kind(StrEnum):
+class _Kind(StrEnum):
     """Which vectors the second moment is of."""
 
     features = "features"
@@ -46,16 +46,16 @@ class Kind(StrEnum):
     fisher = "fisher"
 
 
-File = Annotated[Path, typer.Argument(help="An export of `refspec synth`.")]
-OfKind = Annotated[
-    Kind, typer.Option("--of", help="Of the layer: fisher is that of its gradients.")
+_File = Annotated[Path, typer.Argument(help="An export of `refspec synth`.")]
+_OfKind = Annotated[
+    _Kind, typer.Option("--of", help="Of the layer: fisher is that of its gradients.")
 ]
 
 
 def predict(
-    file: File,
+    file: _File,
     layer: LayerName = None,
-    of: OfKind = Kind.fisher,
+    of: _OfKind = _Kind.fisher,
     top: Top = 20,
     json_file: Json = None,
     plot: Plot = None,
@@ -77,7 +77,7 @@ def predict(
         raise typer.BadParameter(f"--layer must be one of {names}, got {layer!r}")
     name = layer or names[0]
     try:
-        law = world.population(name, "gradients" if of is Kind.fisher else of.value)
+        law = world.population(name, "gradients" if of is _Kind.fisher else of.value)
         with console.status("predicting"):
             made = random_matrix.predict(law)
     except ValueError as error:
@@ -85,7 +85,7 @@ def predict(
     with console.status("factorising"):
         measured = _measured(snapshot, name, of, made)
         found = _compared(made, measured)
-    what = "Fisher information" if of is Kind.fisher else of.value
+    what = "Fisher information" if of is _Kind.fisher else of.value
     title = f"{what} of {name}: {snapshot.probabilities.shape[0]} samples, predicted"
     _print(title, made, measured, found, top)
     if plot is not None:
@@ -142,15 +142,15 @@ def _distance(x: backend.Array, y: backend.Array) -> float:
     return float(np.max(np.abs(a - b))) / bound
 
 
-def _measured(snapshot: Snapshot, name: str, of: Kind, made: Prediction) -> Spectrum:
+def _measured(snapshot: Snapshot, name: str, of: _Kind, made: Prediction) -> Spectrum:
     """Return the exact spectrum, with vectors in parameters where they are compared."""
-    if of is Kind.fisher:
+    if of is _Kind.fisher:
         moment = curvature.fisher(snapshot, [name])
     else:
-        build = curvature.features if of is Kind.features else curvature.errors
+        build = curvature.features if of is _Kind.features else curvature.errors
         moment = build(snapshot, name)
     compared = len(made.fixed.values) > 0 and not len(made.random.values)
-    if compared and made.dimension <= VECTORS:
+    if compared and made.dimension <= _VECTORS:
         return spectrum(primal(moment), vectors=True)
     return spectrum(coordinates(moment))
 

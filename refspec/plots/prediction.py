@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["prediction", "save_prediction"]
 
 #: Half the bar of an outlier, in standard deviations.
-BAR = 2
+_BAR = 2
 
 
 def prediction(
@@ -73,7 +73,7 @@ def prediction(
     values = np.asarray(backend.to_host(measured.values), dtype=np.float64)
     values = values[values > measured.radius]
     expected = made.outliers
-    ends = expected.values + BAR * expected.deviations
+    ends = expected.values + _BAR * expected.deviations
     inner, outer = [made.law.x[made.law.x > 0], values], [values, ends, made.law.x]
     low = min((float(x.min()) for x in inner if len(x)), default=0.5)
     high = max((float(x.max()) for x in outer if len(x)), default=1.5)
@@ -144,7 +144,7 @@ def _rows(ax: Axes, made: Prediction, values: np.ndarray) -> None:
     ax.errorbar(
         expected.values,
         heights,
-        xerr=BAR * expected.deviations,
+        xerr=_BAR * expected.deviations,
         fmt=MARKERS["outlier"],
         ms=5,
         lw=1.2,
@@ -153,7 +153,7 @@ def _rows(ax: Axes, made: Prediction, values: np.ndarray) -> None:
         mfc="white",
         zorder=3,
         transform=across,
-        label=f"outliers predicted, ±{BAR} sd",
+        label=f"outliers predicted, ±{_BAR} sd",
     )
     seen = values[:r]
     style: dict[str, Any] = {"ms": 3.5, "color": "black", "zorder": 4}

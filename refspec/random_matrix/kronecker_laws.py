@@ -26,7 +26,7 @@ import numpy as np
 from refspec import rounding
 from refspec.random_matrix.kronecker_designs import KroneckerDesign, Samples
 
-__all__ = ["STEP", "Solution", "reach", "solve"]
+__all__ = ["STEP", "Solution", "expected", "reach", "solve"]
 
 #: Change of the unknowns, relative, at which the fixed point is taken as found.
 STEP = 2.0**-26
@@ -68,6 +68,36 @@ class Solution:
     signal: np.ndarray
 
 
+def expected(design: KroneckerDesign) -> Solution:
+    """Return the expectation of the second moment, the limit of many samples: A = 0.
+
+    Parameters
+    ----------
+    design : KroneckerDesign
+        The law.
+
+    Returns
+    -------
+    Solution
+        Its blocks, with `signal` added to the first, are those of E M.
+
+    Notes
+    -----
+    Theory: G1.
+
+    Examples
+    --------
+    >>> from refspec.populations import KroneckerPopulation, Population
+    >>> from refspec.random_matrix.kronecker_designs import kronecker_design
+    >>> side = Population((9,), 2, np.ones((9, 1)), 1.0)
+    >>> made = expected(kronecker_design(KroneckerPopulation(side, side)))
+    >>> made.blocks[3].real.tolist()
+    [[9.0]]
+    """
+    C, K = design.errors.means.shape[:2]
+    return _step(design, np.zeros(C * (K * K + 2)), -1.0)[1]
+
+
 def reach(design: KroneckerDesign) -> float:
     """Return a point right of the support of the noise.
 
@@ -96,7 +126,7 @@ def reach(design: KroneckerDesign) -> float:
     """
     C, K = design.errors.means.shape[:2]
     nothing = np.zeros(C * (K * K + 2))
-    made = _step(design, nothing, -1.0)[1]
+    made = expected(design)
     norm = max(float(np.linalg.norm(H, 2)) for H in made.blocks if len(H))
     far = norm * 2.0**40
     far_away = _step(design, nothing, -far)[0]

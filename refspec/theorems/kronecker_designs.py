@@ -1,0 +1,201 @@
+"""Checks of theory/kronecker_designs.md: gradients of planted worlds, features shared.
+
+Statements about the law of a world are compared with its expectations in closed form,
+statements about a limit with worlds drawn again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from refspec import curvature, rounding, spectra
+from refspec.populations import KroneckerPopulation
+from refspec.random_matrix import kronecker_laws, kronecker_spectra, prediction
+from refspec.random_matrix.comparison import kolmogorov
+from refspec.random_matrix.kronecker_designs import kronecker_design
+from refspec.random_matrix.kronecker_outliers import kfac_eigenvalues
+from refspec.random_matrix.kronecker_predictions import KroneckerPrediction
+from refspec.synthetic import World, expectations, hierarchy, planted
+from refspec.theorems.registry import Comparison, Theorem, compared, of_a_world
+from refspec.theorems.study import Study
+
+__all__ = ["THEOREMS"]
+
+_U = 2.0**-53  # laws are float64
+_DRAWS = 16
+
+
+def _laws(study: Study) -> Iterator[tuple[str, KroneckerPopulation]]:
+    """Find the layers whose gradients are products with fixed means."""
+    world = study.world
+    for plan in world.plans if world else ():
+        try:
+            law = world.population(plan.name) if world else None
+        except ValueError:  # no population: dependent given the means
+            continue
+        if isinstance(law, KroneckerPopulation):
+            kinds = (law.errors, law.features)
+            if not any("random" in (x.class_kind, x.cross_kind) for x in kinds):
+                yield plan.name, law
+
+
+def _of_gradients(study: Study) -> str:
+    """Ask for a planted layer with features, its means fixed."""
+    missing = of_a_world(study)
+    return missing or (
+        "" if any(_laws(study)) else "needs a layer with features and fixed means"
+    )
+
+
+def _one_layer(study: Study, name: str) -> World:
+    """Return the world with one of its layers."""
+    assert study.world is not None
+    w = study.world
+    return World(w.snapshot, (w.plan(name),), w.probabilities)
+
+
+def _expected(study: Study) -> Iterable[Comparison]:
+    """G1: blocks of the frame against the expected Fisher matrix in closed form."""
+    for name, law in _laws(study):
+        world, design = _one_layer(study, name), kronecker_design(law)
+        average = np.full(len(world.probabilities), 1 / len(world.probabilities))
+        labels = world.snapshot.labels
+        dense = expectations.expected_fisher(
+            world.plans, labels, average, world.probabilities
+        )
+        made = kronecker_laws.expected(design)
+        blocks = made.blocks[0] + made.signal, *made.blocks[1:]
+        found = np.concatenate(
+            [
+                np.tile(np.linalg.eigvalsh(x.real), n)
+                for x, n in zip(blocks, design.multiplicities, strict=True)
+            ]
+        )
+        exact, P = np.linalg.eigvalsh(dense), design.dimension
+        trace = float(np.sum(np.abs(exact)))
+        bound = 2 * rounding.eigensolver_radius(P, trace, _U)
+        bound += rounding.gamma(16 * law.errors.weights.size, _U) * trace
+        yield float(np.max(np.abs(np.sort(found) - exact))), bound, name
+
+
+def _kfac(study: Study) -> Iterable[Comparison]:
+    """G5: products of the eigenvalues of both expected factors."""
+    for name, law in _laws(study):
+        plan = _one_layer(study, name).plans[0]
+        assert study.world is not None
+        w, labels = study.world.weights, study.world.snapshot.labels
+        C = law.errors.C
+        left = sum(expectations.cross_moment(plan, labels, w, c) for c in range(C))
+        average = np.full(len(w), 1 / len(w))
+        levels = expectations.feature_levels(
+            hierarchy.feature_law(plan), labels, average
+        )
+        sides = [np.linalg.eigvalsh(x) for x in (left, sum(levels.values()))]
+        exact = np.sort(np.outer(*sides), axis=None)[::-1]
+        trace = float(np.sum(np.abs(exact)))
+        bound = 4 * rounding.eigensolver_radius(len(exact), trace, _U)
+        bound += rounding.gamma(16 * w.size, _U) * trace
+        found = kfac_eigenvalues(kronecker_design(law))
+        yield float(np.max(np.abs(found - exact))), bound, name
+
+
+def _predictions(study: Study) -> dict[str, KroneckerPrediction]:
+    """Predict every layer."""
+    made = {name: prediction.predict(law) for name, law in _laws(study)}
+    return {k: x for k, x in made.items() if isinstance(x, KroneckerPrediction)}
+
+
+def _spectra(study: Study) -> dict[str, np.ndarray]:
+    """Draw worlds of the same law again: eigenvalues (draws, P) of every layer."""
+    found: dict[str, np.ndarray] = {}
+    for name, _ in _laws(study):
+        rng, world = np.random.default_rng([study.seed, 5]), _one_layer(study, name)
+        rows = []
+        for _ in range(_DRAWS):
+            drawn = planted(
+                world.plans, world.sizes, rng=rng, probabilities=world.probabilities
+            )
+            made = spectra.spectrum(curvature.fisher(drawn.snapshot))
+            rows.append(np.append(made.values, np.zeros(made.n_zero)))
+        found[name] = np.stack(rows)
+    return found
+
+
+def _stieltjes(study: Study) -> Iterable[Comparison]:
+    """G2: the Stieltjes transform inside the spectrum."""
+    values = study.once(_spectra)
+    for name, law in _laws(study):
+        P = values[name].shape[1]
+        z = complex(0.5, 0.2) * float(np.mean(np.sum(values[name], axis=1))) / P
+        drawn = np.mean(1 / (values[name] - z), axis=1)
+        centre = np.mean(drawn)
+        spread = np.sqrt(np.mean(np.abs(drawn - centre) ** 2) / _DRAWS)
+        design = kronecker_design(law)
+        made = kronecker_spectra.stieltjes(design, kronecker_laws.solve(design, z))
+        bound = 5 / _smaller(law) ** 2 * abs(centre) + 6 * spread
+        yield float(abs(made - centre)), float(bound), name
+
+
+def _distance(study: Study) -> Iterable[Comparison]:
+    """G3: the mean Kolmogorov-Smirnov distance."""
+    for name, made in study.once(_predictions).items():
+        drawn = study.once(_spectra)[name]
+        b = _smaller(dict(_laws(study))[name])
+        distance = float(np.mean([kolmogorov(made, v) for v in drawn]))
+        yield distance, 0.7 / b, name
+
+
+def _smaller(law: KroneckerPopulation) -> int:
+    """Return the smaller of b and a, whose square is P in a square layer."""
+    return min(law.errors.dimension, law.features.dimension)
+
+
+def _total(study: Study) -> Iterable[Comparison]:
+    """G4: the sum of the outliers."""
+    for name, made in study.once(_predictions).items():
+        r = len(made.fixed.values)
+        drawn = np.sum(study.once(_spectra)[name][:, :r], axis=1)
+        spread = float(np.std(drawn)) / np.sqrt(_DRAWS)
+        bound = made.total / (2 * made.dimension) + 6 * spread
+        yield abs(float(np.mean(drawn)) - made.total), bound, f"{name}, {r} outliers"
+
+
+_PAGE = "kronecker_designs.md"
+
+THEOREMS = (
+    Theorem(
+        "G1", "Gradients of one sample are correlated", "identity",
+        "Cov(g_k, g_k') = delta_k delta_k'' (x) S_h + [k = k'] S_d (x) (S_h + h h')",
+        _PAGE, "tests/test_kronecker_designs.py::test_expectation_in_the_frame",
+        compared(_expected), _of_gradients,
+    ),
+    Theorem(
+        "G2", "Deterministic equivalent with shared features", "asymptotic",
+        "H = sum_c D'B_c D (x) S_h + tr(B_c) S_d (x) (S_h + hh'), B_c = (1/W + A_c)^-1",
+        _PAGE, "tests/test_kronecker_laws.py::test_stieltjes_transform_within_5_over_P",
+        compared(_stieltjes), _of_gradients,
+    ),
+    Theorem(
+        "G3", "Lengths of the noise vectors broaden the bulk", "asymptotic",
+        "given |epsilon|^2 and |eta|^2, S_d and S_h are scaled by them",
+        _PAGE,
+        "tests/test_kronecker_spectra.py::test_distance_with_and_without_lengths",
+        compared(_distance), _of_gradients, deep=True,
+    ),
+    Theorem(
+        "G4", "Outliers of gradients", "asymptotic",
+        "an eigenvalue of H(lambda) + sum_c D'B_c D (x) hh' equals lambda",
+        _PAGE, "tests/test_kronecker_outliers.py::test_sum_of_the_top_C",
+        compared(_total), _of_gradients, deep=True,
+    ),
+    Theorem(
+        "G5", "What KFAC predicts instead", "identity",
+        "all products of the eigenvalues of both expected factors: C^2 for C outliers",
+        _PAGE,
+        "tests/test_kronecker_outliers.py::"
+        "test_kfac_has_the_products_of_both_factors",
+        compared(_kfac), _of_gradients,
+    ),
+)  # fmt: skip
