@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from refspec.theorems.laws import few_samples
 from refspec.theorems.registry import Comparison, Theorem, compared
 from refspec.theorems.study import Study
 
-__all__ = ["LADDER", "THEOREMS", "Rung", "climb"]
+__all__ = ["LADDER", "THEOREMS", "Rung", "climb", "rows"]
 
 #: Dimensions of the full ladder, and how often each is drawn.
 LADDER = ((100, 100), (200, 40), (400, 16), (800, 8))
@@ -79,6 +80,27 @@ def signalled(d: int) -> Population:
     return Population((n,) * C, d, np.ones((C * n, 1)), 1.0, class_means=means)
 
 
+def rows(population: Population, rng: np.random.Generator) -> np.ndarray:
+    """Draw the weighted rows of a population, shape (N K, d)."""
+
+    def given(covariance: Any) -> Any:
+        return 0.0 if covariance is None else covariance
+
+    law = Hierarchy(
+        population.C,
+        population.dimension,
+        global_mean=population.global_mean,
+        class_means=population.class_means,
+        class_covariance=given(population.class_covariance),
+        cross_means=population.cross_means,
+        cross_covariance=given(population.cross_covariance),
+        within=population.within_covariance,
+    )
+    x = draw(law, population.labels, population.K, rng=rng)
+    x = x * np.sqrt(population.weights)[..., None]
+    return np.asarray(x.reshape(-1, population.dimension))
+
+
 @cache
 def climb(
     kind: str, ladder: tuple[tuple[int, int], ...], seed: int
@@ -107,19 +129,9 @@ def _rung(population: Population, draws: int, seed: int) -> Rung:
     d, rng = population.dimension, np.random.default_rng([seed, population.dimension])
     prediction = predict(population)
     fixed = len(prediction.fixed.values)
-    law = Hierarchy(
-        population.C,
-        d,
-        class_means=population.class_means,
-        class_covariance=population.class_covariance or 0.0,
-        cross_covariance=population.cross_covariance or 0.0,
-        within=population.within_covariance,
-    )
-    root = np.sqrt(population.weights)[..., None]
     found = []
     for _ in range(draws):
-        rows = draw(law, population.labels, population.K, rng=rng) * root
-        X = rows.reshape(-1, d)
+        X = rows(population, rng)
         values, vectors = np.linalg.eigh(X.T @ X)
         radius = rounding.eigensolver_radius(d, float(values[-1]), _U)
         spectrum = Spectrum(values[::-1], None, radius, "a priori", d)
@@ -171,10 +183,10 @@ def _mass(study: Study) -> Iterator[Comparison]:
     share = max(1.0, float(law.counts.sum()) / d)
     bound = rounding.gamma(64 * (len(law.scales) + 2), _U) * share
     yield abs(float(table.cumulative[-1]) - 1), bound, f"d = {d}: all of it"
-    rows = np.cumsum(law.counts[::-1])
+    dofs = np.cumsum(law.counts[::-1])
     above = np.cumsum([b.mass * d for b in table.bands[::-1]])[:-1]
     for count in above:
-        away = float(np.min(np.abs(rows - count)))
+        away = float(np.min(np.abs(dofs - count)))
         yield away, d * bound * len(table.bands), f"d = {d}: above a gap"
 
 
