@@ -32,7 +32,7 @@ def gradients(study: Study, i: int) -> np.ndarray:
     """Return the extended gradients of sample i by the definition, shape (C, P)."""
     parts = []
     for x in study.snapshot.layers:
-        h, e = backend.to_host(x.features[i]), backend.to_host(x.errors[i])
+        h, e = (backend.to_host(y[i, ...]) for y in (x.features, x.errors))
         rows = [e[:, t, :, None] * h[t, None, :] for t in range(h.shape[0])]
         parts.append(np.sum(rows, axis=0).reshape(e.shape[0], -1))
     return np.asarray(np.concatenate(parts, axis=1))
