@@ -14,12 +14,21 @@ import pytest
 from refspec import Layer, rounding, snapshot
 from refspec.kronecker import moments
 from refspec.kronecker.conventions import placement
-from refspec.kronecker.kfac import ekfac, kfac
+from refspec.kronecker.eigenbasis import (
+    KroneckerBasis,
+    damped_inverse,
+    eigenbasis,
+    factored_tikhonov,
+)
+from refspec.kronecker.kfac import cfac, ekfac, kfac
 from refspec.kronecker.operators import BlockDiagonal
 
 torch = pytest.importorskip("torch")
 curvlinops = pytest.importorskip("curvlinops")
 backpack = pytest.importorskip("backpack")
+apply_kfac_mat_prod = pytest.importorskip(
+    "backpack.utils.kroneckers"
+).apply_kfac_mat_prod
 nngeometry_object = pytest.importorskip("nngeometry.object")
 nngeometry_metrics = pytest.importorskip("nngeometry.metrics")
 
@@ -262,8 +271,21 @@ def test_curvlinops_ekfac(case, fisher):
         Q = peer._gradient_covariances_eigenvectors[name].numpy()
         R = peer._input_covariances_eigenvectors[name].numpy()
         theirs = peer._corrected_eigenvalues[name].numpy()
-        radius += check_variances(case, name, Q, R, theirs, p)
+        mine = check_variances(case, name, Q, R, theirs, p)
+        radius += mine
         ours += ekfac(s, name, fisher=fisher).trace()
+        law = p / N
+        values = moments.variances(case.errors[name] @ Q, case.features[name] @ R, law)
+        operator = KroneckerBasis(Q, R, values)
+        weight, bias = (torch.randn_like(x) for x in parameters(case.model, name))
+        V = [torch.zeros_like(q) for q in case.model.parameters()]
+        i = 2 * case.names.index(name)
+        V[i], V[i + 1] = weight, bias
+        v = joint(weight.numpy(), bias.numpy())
+        products = peer @ V
+        theirs = joint(products[i].numpy(), products[i + 1].numpy())
+        away = np.linalg.norm(operator.matvec(v) - theirs)
+        assert away <= 4 * mine * np.linalg.norm(v)
     assert abs(trace - ours) <= radius
 
 
@@ -327,6 +349,18 @@ def test_nngeometry(case, fisher):
             assert np.array_equal(named.left, ours.left)
             assert np.array_equal(named.right, ours.right)
         check(case, name, ours, left.numpy(), right.numpy(), p, how, loss)
+    layers = peer.generator.layer_collection
+    V = {
+        key: tuple(torch.randn_like(x) for x in parameters(case.model, name))
+        for key, name in zip(layers.layers, case.names, strict=True)
+    }
+    products = peer.mv(nngeometry_object.PVector(layers, dict_repr=V)).to_dict()
+    for key, name in zip(layers.layers, case.names, strict=True):
+        v, theirs = (joint(*(x.numpy() for x in y[key])) for y in (V, products))
+        mine = kfac(s, name).matvec(v)
+        radius = case.bounds(name, p, loss)[2] * np.linalg.norm(v)
+        assert np.linalg.norm(mine - theirs) <= radius
+        assert np.linalg.norm(2 * mine - theirs) > radius
 
 
 @pytest.mark.parametrize("fisher", ["exact", "monte_carlo"])
@@ -359,3 +393,76 @@ def test_backpack(case, fisher):
         assert np.linalg.norm(bias.detach().numpy() - left) == 0
         weight = type(ours)(ours.left, ours.right[:-1, :-1])
         check(case, name, weight, left, right, p, how)
+        v = torch.randn(left.shape[0] * right.shape[0])
+        factors = [x.detach() for x in getattr(module.weight, field)]
+        theirs = apply_kfac_mat_prod(factors, v).numpy()
+        radius = T * case.bounds(name, p)[2] * float(v.norm())
+        assert np.linalg.norm(weight.matvec(v.numpy()) - theirs) <= radius
+        assert np.linalg.norm(2 * weight.matvec(v.numpy()) - theirs) > radius
+
+
+def parameters(model, name):
+    """Weight and bias of a layer."""
+    module = dict(model.named_modules())[name]
+    return module.weight.detach(), module.bias.detach()
+
+
+@pytest.mark.parametrize("setting", ["expand", "reduce"])
+def test_cfac_is_the_peers_kfac_of_every_class(case, setting):
+    """No library has CFAC; its terms are their KFAC of one class's samples."""
+    p = case.p.numpy()
+    for c in range(C):
+        mine = torch.as_tensor(np.flatnonzero(c == LABELS))
+        peer = curvlinops.KFACLinearOperator(
+            case.model,
+            torch.nn.CrossEntropyLoss(),
+            list(case.model.parameters()),
+            [(case.x[mine], case.y[mine])],
+            separate_weight_and_bias=False,
+            check_deterministic=False,
+            fisher_type="type-2",
+            kfac_approx=setting,
+        )
+        peer.compute_kronecker_factors()
+        share = len(mine) / N
+        for name in case.names:
+            ours = cfac(case.snapshot(), name, setting=setting)
+            assert abs(ours.coefficients[c] - share) <= rounding.gamma(N + 2, U)
+            left, right, _ = (x / share for x in case.bounds(name, p))
+            theirs = peer._gradient_covariances[name].numpy()
+            assert np.linalg.norm(ours.lefts[c] - theirs) <= left
+            assert np.linalg.norm(2 * ours.lefts[c] - theirs) > left
+            theirs = peer._input_covariances[name].numpy()
+            assert np.linalg.norm(ours.rights[c] - theirs) <= right
+            assert np.linalg.norm(2 * ours.rights[c] - theirs) > right
+
+
+@pytest.mark.parametrize("exact", [False, True], ids=["split", "exact"])
+def test_damped_inverses_of_curvlinops(case, exact):
+    """K10: Martens and Grosse's split, and the inverse of KFAC + lambda I."""
+    damping, p, s = 0.05, case.p.numpy(), case.snapshot()
+    peer = curvlinops.KFACInverseLinearOperator(
+        curvlinops_operator(case, fisher_type="type-2"),
+        damping=damping,
+        use_heuristic_damping=not exact,
+        use_exact_damping=exact,
+    )
+    V = [torch.randn_like(q) for q in case.model.parameters()]
+    products = peer @ V
+    for i, name in enumerate(case.names):
+        one = kfac(s, name)
+        if exact:
+            inverse = damped_inverse(eigenbasis(one), damping)
+        else:
+            inverse = factored_tikhonov(one, damping)
+        v, theirs = (
+            joint(*(x.numpy() for x in y[2 * i : 2 * i + 2])) for y in (V, products)
+        )
+        mine = inverse.matvec(v)
+        # both matrices are at least lambda: |A^-1 - B^-1| <= |A - B| / lambda^2
+        size = (np.linalg.norm(one.left) + 1) * (np.linalg.norm(one.right) + 1)
+        solver = rounding.gamma(40 * one.dimension, U) * size * (1 + size / damping)
+        radius = 8 * (case.bounds(name, p)[2] + solver) / damping**2
+        radius *= np.linalg.norm(v)
+        assert np.linalg.norm(mine - theirs) <= radius
+        assert np.linalg.norm(2 * mine - theirs) > radius
