@@ -95,6 +95,7 @@ def test_products_are_those_of_the_dense_matrix(make, seed, b, a, m):
     VV = np.concatenate([V, V[::-1]])
     expected = np.concatenate([one.matrix() @ make(V), many.matrix() @ make(V[::-1])])
     assert np.array_equal(backend.to_host(both.matvec(make(VV))), expected)
+    assert np.array_equal(backend.to_host(both.matrix()) @ VV, expected)
     assert both.trace() == one.trace() + many.trace()
 
 

@@ -6,20 +6,18 @@ Fisher's and of CFAC's come from products, Frobenius errors from columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.linalg
 
 from refspec import backend, curvature, rounding
-from refspec.backend import Array
 from refspec.classes import Layer, Snapshot
 from refspec.kronecker import origins
 from refspec.kronecker.eigenbasis import KroneckerBasis, eigenbasis
 from refspec.kronecker.kfac import cfac, ekfac, kfac
-from refspec.kronecker.leading import Leading, leading
+from refspec.kronecker.leading import Leading, OnHost, leading
 from refspec.kronecker.products import Kronecker, KroneckerSum
 
 __all__ = ["LARGEST", "Comparison", "compare", "layer_fisher"]
@@ -195,15 +193,13 @@ def compare(
         "ekfac": eigen,
         "cfac": many,
     }
-    seen = {name: _Operator.of(x) for name, x in approximations.items()}
+    seen = {name: OnHost.of(x) for name, x in approximations.items()}
     if fisher is None:
-        F = _Operator.through(moment, moment.weights, P)
+        F = OnHost.of(moment, moment.weights, P)
     else:
-        F = _dense(backend.to_host(fisher))
-    tops = {
-        name: leading(x.product, x.like, n, matrix=x.matrix)
-        for name, x in (("fisher", F), ("cfac", seen["cfac"]))
-    }
+        A = backend.to_host(fisher)
+        F = OnHost(lambda V: A @ V, A[0], lambda: A)
+    tops = {name: leading(x, n) for name, x in (("fisher", F), ("cfac", seen["cfac"]))}
     tops["kfac"] = _basis_top(basis, n, one.certified_eigenvalues()[1])
     tops["ekfac"] = _basis_top(eigen, n, 0.0)
     radius = _forming(chosen, moment.trace(), one, many)
@@ -234,36 +230,6 @@ def compare(
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Operator:
-    """Products with columns on the host, and the dense matrix on request."""
-
-    product: Callable[[np.ndarray], np.ndarray]
-    like: np.ndarray
-    matrix: Callable[[], np.ndarray]
-
-    @staticmethod
-    def of(operator: KroneckerBasis | KroneckerSum) -> _Operator:
-        """Look at an operator of any namespace from the host."""
-        return _Operator.through(operator, operator.like, operator.dimension)
-
-    @staticmethod
-    def through(operator: Any, like: Array, P: int) -> _Operator:
-        """Look at anything with matvec and matrix; its vectors are like `like`."""
-        zero = np.zeros(P, dtype=backend.to_host(like).dtype)
-
-        def product(V: np.ndarray) -> np.ndarray:
-            V = np.ascontiguousarray(V.astype(zero.dtype, copy=False))
-            return backend.to_host(operator.matvec(backend.from_host(V, like)))
-
-        return _Operator(product, zero, lambda: backend.to_host(operator.matrix()))
-
-
-def _dense(F: np.ndarray) -> _Operator:
-    """Look at a dense matrix."""
-    return _Operator(lambda V: F @ V, F[0], lambda: F)
-
-
 def _basis_top(operator: KroneckerBasis, n: int, radius: float) -> Leading:
     """Take the largest values of a Kronecker eigenbasis with their vectors."""
     values = backend.to_host(operator.values)
@@ -283,7 +249,7 @@ def _forming(layer: Layer, trace: float, one: Kronecker, many: KroneckerSum) -> 
 
 
 def _frobenius_errors(
-    F: _Operator, approximations: Mapping[str, _Operator]
+    F: OnHost, approximations: Mapping[str, OnHost]
 ) -> dict[str, float]:
     """Return ||A - F||_F / ||F||_F from a block of columns at a time."""
     P, norm = len(F.like), 0.0

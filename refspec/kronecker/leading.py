@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse.linalg
 
-from refspec import rounding
+from refspec import backend, rounding
+from refspec.backend import Array
 
-__all__ = ["Leading", "leading"]
+__all__ = ["Leading", "OnHost", "leading"]
 
 _DENSE = 1200  # side of a matrix that LAPACK solves in about a second
 _PROBES, _POWERS = 24, 64
@@ -43,33 +45,64 @@ class Leading:
     kind: str
 
 
-def leading(
-    product: Callable[[np.ndarray], np.ndarray],
-    like: np.ndarray,
-    k: int,
-    *,
-    matrix: Callable[[], np.ndarray],
-    dense: int = _DENSE,
-) -> Leading:
-    r"""Return the k largest eigenvalues of a positive semidefinite operator A.
+@dataclass(frozen=True, slots=True, eq=False)
+class OnHost:
+    """A symmetric operator A seen from the host.
 
     Parameters
     ----------
     product : callable
-        A times a vector (P,) or columns (P, m).
+        (P,) or (P, m) to the same: A times a vector or columns.
     like : array, shape (P,)
         Of the size and dtype of a vector.
+    matrix : callable
+        A dense, on request.
+    """
+
+    product: Callable[[np.ndarray], np.ndarray]
+    like: np.ndarray
+    matrix: Callable[[], np.ndarray]
+
+    @staticmethod
+    def of(operator: Any, like: Array | None = None, P: int | None = None) -> OnHost:
+        """Look at an operator of any namespace with matvec and matrix.
+
+        Parameters
+        ----------
+        operator : Kronecker, KroneckerSum, KroneckerBasis, BlockDiagonal, SecondMoment
+            Anything with ``matvec`` and ``matrix``.
+        like : Array, optional
+            Of the namespace and dtype of its vectors; ``operator.like`` by default.
+        P : int, optional
+            Its side; ``operator.dimension`` by default.
+        """
+        like = operator.like if like is None else like
+        P = operator.dimension if P is None else P
+        zero = np.zeros(P, dtype=backend.to_host(like).dtype)
+
+        def product(V: np.ndarray) -> np.ndarray:
+            V = np.ascontiguousarray(V.astype(zero.dtype, copy=False))
+            return backend.to_host(operator.matvec(backend.from_host(V, like)))
+
+        return OnHost(product, zero, lambda: backend.to_host(operator.matrix()))
+
+
+def leading(at: OnHost, k: int, *, dense: int = _DENSE) -> Leading:
+    r"""Return the k largest eigenvalues of a positive semidefinite operator A.
+
+    Parameters
+    ----------
+    at : OnHost
+        A; dense only where P is small or k is not.
     k : int
         At most P.
-    matrix : callable
-        A dense and symmetric; called where P is small or k is not.
     dense : int
         The P that is small.
 
     Returns
     -------
     Leading
-        The rounding of `product` itself is not in its radius.
+        The rounding of the products themselves is not in its radius.
 
     Raises
     ------
@@ -86,16 +119,16 @@ def leading(
     Examples
     --------
     >>> A = np.diag(np.arange(1.0, 5.0))
-    >>> found = leading(lambda V: A @ V, A[0], 2, matrix=lambda: A)
+    >>> found = leading(OnHost(lambda V: A @ V, A[0], lambda: A), 2)
     >>> found.values.tolist()
     [4.0, 3.0]
     """
-    P = like.shape[0]
+    product, like, P = at.product, at.like, len(at.like)
     if not 1 <= k <= P:
         raise ValueError(f"k must lie in 1..P = 1..{P}, got {k}; ask for fewer")
     m = 2 * k + 8
     if dense >= P or 3 * m >= P:
-        A = matrix()
+        A = at.matrix()
         A = np.tril(A) + np.tril(A, -1).T  # exactly symmetric, as the bound needs
         values, vectors = np.linalg.eigh(A)
         radius = rounding.residual_radius(A, vectors, values)

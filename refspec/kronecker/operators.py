@@ -91,6 +91,18 @@ class BlockDiagonal:
 
     matmat = matvec
 
+    def matrix(self) -> Array:
+        """Return the dense matrix, shape (P, P)."""
+        xp, rows, start = backend.namespace(self.like), [], 0
+        for block in self.blocks:
+            own = block.matrix()
+            kind = {"dtype": own.dtype, "device": backend.device(own)}
+            before = xp.zeros((own.shape[0], start), **kind)
+            start += own.shape[0]
+            after = xp.zeros((own.shape[0], self.dimension - start), **kind)
+            rows.append(xp.concat([before, own, after], axis=1))
+        return backend.concatenate(rows)
+
     def trace(self) -> float:
         """Return the sum of the traces."""
         return math.fsum(block.trace() for block in self.blocks)
