@@ -46,6 +46,12 @@ def test_random_means_are_a_band(tmp_path):
     assert data["bands"][-1]["found"] == round(data["bands"][-1]["count"]) == 3
 
 
+def test_more_parameters_than_rows(tmp_path):
+    result = run("predict", plant(tmp_path, dim=300, per_class=10), "--of", "errors")
+    assert result.exit_code == 0, result.output
+    assert "zero: expected 210, found 210" in result.output
+
+
 def test_gradients_errors_and_features_of_one_layer(tmp_path):
     path = plant(
         tmp_path,

@@ -175,6 +175,10 @@ def _print(
         ends = f"{band.lower:.5g}", f"{band.upper:.5g}"
         bands.add_row(str(k), *ends, f"{band.mass:.4f}", f"{count:.0f}", str(seen))
     console.print(bands)
+    if made.law.atom > 0:
+        zero = d - int(np.sum(values > measured.radius))
+        count = float(made.count(np.zeros(1), side="right")[0])
+        say(f"zero: expected {count:.0f}, found {zero}")
     if len(expected.values):
         columns = ["outlier", "predicted", "sd", "found", "z"]
         seen_overlaps = len(found.overlap_errors) > 0
