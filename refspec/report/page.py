@@ -21,6 +21,7 @@ from refspec.theorems import all_theorems
 
 __all__ = ["LEVELS", "expect_libraries", "render", "write"]
 
+_TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 #: What the levels are called on the page, and what they are.
@@ -182,7 +183,7 @@ def _facts(contents: Contents) -> dict[str, Any]:
         "classes": [str(x) for x in names] if isinstance(names, list | tuple) else [],
         "kinds": {k: kinds.count(k) for k in ("outlier", "bump", "bulk")},
         "proved": int(contents.whole.proved.sum()),
-        "shares": {n: t / total for n, t in traces.items()},
+        "shares": {n: traces[n] / total for n in LEVELS if n in traces},
         "source": {
             k: str(source[k])
             for k in ("framework", "loss", "dtype", "schema")
@@ -231,7 +232,7 @@ def _number(x: float, digits: int = 3) -> str:
     if "e" not in text:
         return text
     mantissa, power = text.split("e")
-    return f"{mantissa} \N{MULTIPLICATION SIGN} 10{str(int(power)).translate(_RAISED)}"
+    return f"{mantissa}{_TIMES}10{str(int(power)).translate(_RAISED)}"
 
 
 def _percent(x: float) -> str:

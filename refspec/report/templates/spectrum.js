@@ -12,7 +12,7 @@
   const show = (x, digits = 4) => {
     if (x === 0) return "0";
     const [mantissa, power] = x.toExponential(digits - 1).split("e").map(Number);
-    return power < -3 || power > 5 ? `${mantissa} × 10${superscript(power)}` : String(Number(x.toPrecision(digits)));
+    return power < -3 || power > 5 ? `${mantissa}\u00a0×\u00a010${superscript(power)}` : String(Number(x.toPrecision(digits)));
   };
   const make = (tag, attributes, parent, text) => {
     const svg = ["svg", "g", "line", "rect", "circle", "path", "text", "title"].includes(tag);
@@ -73,7 +73,10 @@
       : box.bottom - (box.bottom - box.top) * Math.log(v / low) / Math.log(top / low);
     if (state.linear) for (const t of steps(top, 5)) tickY(svg, box, y(t), show(t, 3));
     else for (const e of decades(Math.log10(low), Math.log10(top), 7)) tickY(svg, box, y(10 ** e), `10${superscript(e)}`);
-    for (const k of [1, 2, 5, 10, 20, 50, 100, 200, 400].filter((k) => k <= n)) tickX(svg, box, x(k - 1), k);
+    let right = -99;
+    for (const k of [1, 2, 5, 10, 20, 50, 100, 200, 400].filter((k) => k <= n)) {
+      if (x(k - 1) - right > 30) { tickX(svg, box, x(k - 1), k); right = x(k - 1); }
+    }
     const seen = (v) => v > m.floor && (state.linear || v >= low);
     if (state.removed) whole.forEach((v, k) => {
       if (seen(v)) make("circle", { cx: x(k), cy: y(v), r: 2.4, class: "chart-ghost-dot" }, svg);
@@ -121,7 +124,7 @@
       make("path", { d: `${path}L${x(bins)},${y(0)}`, class: "chart-ghost" }, svg);
     }
   };
-  const order = (name) => ["global_mean", "diagonal", "between_class", "between_cross_class", "within_cross_class", "within_class"].indexOf(name);
+  const order = (name) => ["global_mean", "between_class", "between_cross_class", "within_cross_class", "within_class", "diagonal"].indexOf(name);
 
   const drawLegend = () => {
     const m = now(), out = at("legend");
@@ -133,10 +136,10 @@
     };
     if (state.removed) {
       entry("var(--rest)", "what stays");
-      entry("var(--soft)", "the whole");
+      entry("none; outline: 1.5px solid var(--ghost)", "the whole");
     } else {
       for (const kind of ["outlier", "bump", "bulk"]) if (m.kinds.includes(kind)) entry(colours[kind], kind);
-      for (const name of m.levels.filter((n) => order(n) < 2)) entry(colours[name], names[name]);
+      for (const name of ["global_mean", "diagonal"].filter((n) => m.levels.includes(n))) entry(colours[name], names[name]);
     }
   };
 
