@@ -20,6 +20,7 @@ import scipy.linalg
 from refspec.random_matrix.nested_designs import NestedDesign, traces
 
 __all__ = [
+    "KEEP",
     "STEP",
     "STEPS",
     "Solution",

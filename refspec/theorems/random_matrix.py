@@ -25,7 +25,7 @@ from refspec.theorems.laws import few_samples
 from refspec.theorems.registry import Comparison, Theorem, compared
 from refspec.theorems.study import Study
 
-__all__ = ["LADDER", "THEOREMS", "Rung", "climb", "rows"]
+__all__ = ["LADDER", "THEOREMS", "Rung", "bumpy", "climb", "rows", "signalled"]
 
 #: Dimensions of the full ladder, and how often each is drawn.
 LADDER = ((100, 100), (200, 40), (400, 16), (800, 8))
