@@ -62,7 +62,7 @@ def diagnosis(
     """Name the mistakes that fit, or say that none does and how near a factor comes."""
     if fits:
         return [
-            ("diagnosis", f"{x.sentence} [{x.name}; fits, {x.ratio:.2g} radii left]")
+            ("diagnosis", f"{x.sentence} [{x.name}; fits within {x.ratio:.2g} radii]")
             for x in sorted(fits, key=lambda x: x.ratio)
         ]
     s, left = best_scale(found, true)
