@@ -169,24 +169,32 @@ def fold(
     """
     x, r = outside, int(np.argmax(np.abs(made.slope / made.a)))
     tangent, rate = _tangent(made, r)
-    s = float(made.a[r])
-    towards = float(np.sign(inside - x) * np.sign(rate))
-    change = towards * abs(s) / 16
+    sign, bend = np.sign(rate), 0.0
+    towards = float(np.sign(inside - x) * sign)
+    change = towards * float(abs(made.a[r])) / 16
+    before_edge, past_edge = float(made.a[r]), None
     for _ in range(WALK):
-        found = _on_branch(design, x + rate * change, made.a + change * tangent, r)
+        new = x + change * (rate + change * bend / 2)
+        found = _on_branch(design, new, made.a + change * tangent, r)
         if found is None:
             change /= 2
             continue
-        old, before = rate, change
+        old, last = rate, change
         x, made = found
         tangent, rate = _tangent(made, r)
-        bend = (rate - old) / before
+        bend = (rate - old) / last
         change = -rate / bend
         if abs(rate * change) <= EDGE * abs(x):
             return x + rate * change / 2, _scale(design, made, tangent, bend), made
-        if (rate > 0) == (old > 0):  # not yet past the edge: go on, not too far
-            change = towards * min(abs(change), 2 * abs(before))
-        change = float(np.clip(change, -2 * abs(before), 2 * abs(before)))
+        s = float(made.a[r])
+        if rate * sign > 0:
+            before_edge = s
+        else:
+            past_edge = s
+        if past_edge is None:
+            change = towards * min(abs(change), 2 * abs(last))
+        elif not min(before_edge, past_edge) < s + change < max(before_edge, past_edge):
+            change = (before_edge + past_edge) / 2 - s
     raise RuntimeError(_failure(x))
 
 
