@@ -13,6 +13,8 @@ folds back. Host arithmetic (LAPACK).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import scipy.linalg
 
@@ -57,8 +59,9 @@ def tabulate(design: NestedDesign, *, resolution: float) -> LawTable:
 
     Notes
     -----
-    Theory: R10, R11, R12. The points go down from a bound of the support by halves, and
-    are then refined where F is not a cubic.
+    Theory: R10, R11, R12. The points go down from a bound of the support by halves, or
+    where a law of diagonal covariances has them, and are refined where F is not a
+    cubic.
 
     Examples
     --------
@@ -70,18 +73,38 @@ def tabulate(design: NestedDesign, *, resolution: float) -> LawTable:
     (1, 1.0)
     """
     d = design.dimension
-    step = float(np.sqrt(resolution / d) / 8)
-    atom = max(0.0, 1 - nested_designs.rows(design) / d)
-    x = nested_laws.reach(design)
-    points = [_point(design, x, _far(design, complex(x, x * HEIGHT)), step)]
-    while points[-1].cumulative - atom > resolution / d:
-        x /= 2
-        points.append(_point(design, x, points[-1].state, step))
-    points = law_tables.adaptive(
-        lambda x, guess: _point(design, x, guess, step), points[::-1], resolution / d
-    )
+    points = _points(design, resolution / d)
     bands = tuple(_bands(design, points))
+    atom = max(0.0, 1 - nested_designs.rows(design) / d)
     return law_tables.interpolated(points, bands, atom)
+
+
+def _points(design: NestedDesign, accuracy: float) -> list[Point]:
+    """Solve where F needs it, guided by the cheap law of the diagonals."""
+    step = float(np.sqrt(accuracy) / 8)
+    x = nested_laws.reach(design)
+    found = [_point(design, x, _far(design, complex(x, x * HEIGHT)), step)]
+    if not design.diagonal:
+        guide = _points(replace(design, covariances=_diagonals(design)), 4 * accuracy)
+        ratio = np.ones(len(design.covariances))
+        for at in reversed(guide):
+            if at.x < found[-1].x:
+                state = at.state * ratio
+                state = state if np.all(state.imag > 0) else at.state
+                found.append(_point(design, at.x, state, step))
+                ratio = found[-1].state / at.state
+    atom = max(0.0, 1 - nested_designs.rows(design) / design.dimension)
+    while found[-1].cumulative - atom > accuracy:
+        x = found[-1].x / 2
+        found.append(_point(design, x, found[-1].state, step))
+    return law_tables.adaptive(
+        lambda x, guess: _point(design, x, guess, step), found[::-1], accuracy
+    )
+
+
+def _diagonals(design: NestedDesign) -> tuple[np.ndarray, ...]:
+    """Return the diagonals of all covariances, in the rotated basis."""
+    return tuple(s if s.ndim == 1 else np.diag(s) for s in design.covariances)
 
 
 def secular(design: NestedDesign, made: Solution) -> np.ndarray:
