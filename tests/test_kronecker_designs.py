@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 from generated import holds, rejected
+from hypothesis import given
+from hypothesis import strategies as st
 from kronecker_worlds import world
 
 from refspec import rounding
@@ -34,36 +36,49 @@ def test_frames_keep_inner_products():
     assert design.multiplicities == (1, 4, 0, 0)
 
 
-@pytest.mark.theorem("G1")
-@pytest.mark.parametrize("counts", [(5, 5, 5), (1, 4, 2)])
-def test_expectation_in_the_frame(counts, monkeypatch):
-    """The check of the registry; the mutant, features of one class for all, fails."""
+def study(C, b, a, counts, seed):
+    """A planted world of gradients with unequal classes and weights."""
     recipe = Recipe(
-        classes=3,
-        dim=6,
-        per_class=counts,
-        means="orthogonal",
+        classes=C,
+        dim=b,
+        per_class=tuple(counts[:C]),
+        means="directions",
         cross_strength=2.0,
-        feature_dim=4,
+        feature_dim=max(a, C),
         confidence=1.0,
         spread=1.0,
+        seed=seed,
     )
     world = recipe.plant()
-    study = Study(world.snapshot, world=world)
-    holds(THEOREMS, "G1", study)
-    holds(THEOREMS, "G5", study)
+    return Study(world.snapshot, world=world)
+
+
+@pytest.mark.theorem("G1")
+@given(
+    st.integers(2, 4),
+    st.integers(1, 6),
+    st.integers(1, 5),
+    st.lists(st.integers(1, 5), min_size=4, max_size=4),
+    st.integers(0, 2**32 - 1),
+)
+def test_expectation_in_the_frame(C, b, a, counts, seed):
+    drawn = study(C, b, a, counts, seed)
+    holds(THEOREMS, "G1", drawn)
+    holds(THEOREMS, "G5", drawn)
+
+
+def test_features_of_one_class_for_all_are_rejected(monkeypatch):
     true = theorems.kronecker_design
 
     def mixed(law):
         design = true(law)
-        side = design.features
-        means = np.repeat(side.means[:1], 3, axis=0)
-        return dataclasses.replace(
-            design, features=dataclasses.replace(side, means=means)
-        )
+        means = np.repeat(design.features.means[:1], 3, axis=0)
+        side = dataclasses.replace(design.features, means=means)
+        return dataclasses.replace(design, features=side)
 
     monkeypatch.setattr(theorems, "kronecker_design", mixed)
-    rejected(THEOREMS, "G1", study)
+    for id_ in ("G1", "G5"):
+        rejected(THEOREMS, id_, study(3, 6, 4, (1, 4, 2), 0))
 
 
 @pytest.mark.parametrize("lengths", [False, True])
