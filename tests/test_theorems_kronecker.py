@@ -317,5 +317,7 @@ def test_what_a_statement_needs_is_said():
     assert "T = 1" in unmet["K6"](shared)
     wide = Study(sampled(0, sides=((100, 9),)))
     assert "needs a layer of 700 parameters at most" in unmet["K3"](wide)
+    wider = Study(sampled(0, sides=((1025, 2),)))
+    assert "at most 1024 inputs and outputs" in unmet["K1"](wider)
     many = Study(sampled(0, counts=(1,) * 25))
     assert "C <= 24" in unmet["K14"](many)

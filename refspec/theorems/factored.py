@@ -27,6 +27,7 @@ __all__ = [
     "factored",
     "host",
     "layer_probes",
+    "narrow",
     "norm",
     "reach",
     "smaller_than",
@@ -35,6 +36,8 @@ __all__ = [
 
 #: Parameters of a layer whose matrices are formed and diagonalised.
 DENSE = 700
+_SIDE = 1024  # of a factor
+_NUMBERS = 2**24  # in the factors of all classes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,9 +95,10 @@ def host(study: Study) -> Snapshot:
 
 
 def factored(study: Study) -> list[Factored]:
-    """Return every layer with its approximations."""
+    """Return every layer that is not too wide with its approximations."""
     s = study.once(host)
     law = s.labels, s.probabilities, s.sample_weights
+    C = s.probabilities.shape[1]
     return [
         Factored(
             x,
@@ -105,7 +109,21 @@ def factored(study: Study) -> list[Factored]:
             *_slack(s, x, study.u),
         )
         for x in s.layers
+        if _is_narrow(x, C)
     ]
+
+
+def _is_narrow(layer: Layer, C: int) -> bool:
+    """Whether factors of every class fit in memory, and can be diagonalised."""
+    a, b = layer.features.shape[2], layer.errors.shape[3]
+    return bool(max(a, b) <= _SIDE and C * (a * a + b * b) <= _NUMBERS)
+
+
+def narrow(study: Study) -> str:
+    """Need a layer whose factors can be diagonalised."""
+    s = study.snapshot
+    some = any(_is_narrow(x, s.probabilities.shape[1]) for x in s.layers)
+    return "" if some else f"needs a layer with at most {_SIDE} inputs and outputs"
 
 
 def _slack(s: Snapshot, layer: Layer, u: float) -> tuple[float, float]:
@@ -164,5 +182,7 @@ def smaller_than(limit: int) -> Callable[[Study], str]:
 
 def without_positions(study: Study) -> str:
     """Need a layer whose weights are not shared over positions."""
-    dense = any(x.features.shape[1] == 1 for x in study.snapshot.layers)
-    return "" if dense else "needs a layer without positions, T = 1"
+    C = study.snapshot.probabilities.shape[1]
+    few = [x for x in study.snapshot.layers if _is_narrow(x, C)]
+    dense = any(x.features.shape[1] == 1 for x in few)
+    return "" if dense else "needs a small layer without positions, T = 1"
