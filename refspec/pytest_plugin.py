@@ -57,7 +57,7 @@ def refspec_networks() -> Mapping[str, Snapshot]:
     """Return snapshots of real networks by name, those that come with refspec."""
     from refspec import datasets
 
-    return {name: getattr(datasets, name)() for name in datasets.__all__}
+    return {name: getattr(datasets, name)() for name in datasets.names()}
 
 
 @pytest.fixture(scope="session")
