@@ -318,6 +318,30 @@ def rst_snapshot():
     return refspec.snapshot([layer], [0, 1], logits=np.zeros((2, 2)))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", refspec.datasets.names())
+def test_real_networks(name):
+    """Stored in float32, fitted to zero error or not: right passes, wrong is named."""
+    s = getattr(refspec.datasets, name)()
+    layer = s.layers[-1].name
+    fisher = refspec.curvature.fisher(s, [layer])
+    own = refspec.curvature.empirical_fisher(s, [layer])
+    samples = len(s.labels)
+    assert_operator(fisher.matvec, s, layer=layer)
+    assert_operator(own.matvec, s, layer=layer, of="empirical_fisher")
+    mistakes = (
+        ("empirical Fisher", own.matvec),
+        ("factor N", lambda v: samples * fisher.matvec(v)),
+        ("empirical Fisher, factor N", lambda v: samples * own.matvec(v)),
+        ("factor 1/2", lambda v: fisher.matvec(v) / 2),
+    )
+    few = fisher.shape[1] > 1000  # a diagnosis makes every candidate
+    for told, wrong in mistakes[: 1 if few else None]:
+        with pytest.raises(AssertionError) as error:
+            assert_operator(wrong, s, layer=layer)
+        assert told in names_of(error)
+
+
 @settings(max_examples=15)
 @given(rst.snapshots(scored=None, allow_tiny=False, allow_zero=False))
 def test_every_snapshot_agrees_with_itself(snapshot):
