@@ -106,6 +106,17 @@ def problems():
         yield f"{activation}-cnn", start, rng.normal(size=(4, 2, 7, 6)), rng
 
 
+def both(network, X, labels):
+    """Return refspec's, torch's and jax's Hessian and the certified radius."""
+    theta = models.flatten(network)
+    of_torch = torch.func.hessian(
+        lambda t: torch_loss(network, t, torch.tensor(X), torch.tensor(labels))
+    )(torch.tensor(theta)).numpy()
+    of_jax = jax.jit(jax.hessian(lambda t: jax_loss(network, t, X, labels)))(theta)
+    H, radius = hessian(network, X, labels), hessian_radius(network, X, labels)
+    return H, of_torch, np.asarray(of_jax), radius
+
+
 @pytest.mark.parametrize(
     ("name", "start", "X", "rng"),
     [pytest.param(*x, id=x[0]) for x in problems()],
@@ -115,12 +126,7 @@ def test_torch_and_jax_give_this_hessian(name, start, X, rng):
     theta = theta + 0.2 * rng.normal(size=theta.shape)
     network = models.unflatten(start, theta)
     labels = rng.integers(0, 3, len(X))
-    H = hessian(network, X, labels)
-    radius = hessian_radius(network, X, labels)
-    of_torch = torch.func.hessian(
-        lambda t: torch_loss(network, t, torch.tensor(X), torch.tensor(labels))
-    )(torch.tensor(theta)).numpy()
-    of_jax = np.asarray(jax.hessian(lambda t: jax_loss(network, t, X, labels))(theta))
+    H, of_torch, of_jax, radius = both(network, X, labels)
     products = hessian_vector_product(network, X, labels, np.eye(theta.size))
     for other in (of_torch, of_jax, products):
         assert np.linalg.norm(H - other, 2) <= 2 * radius
@@ -133,3 +139,67 @@ def test_torch_and_jax_give_this_hessian(name, start, X, rng):
         mutant = models.Network(chain, network.parameters)
         assert np.linalg.norm(hessian(mutant, X, labels) - of_jax, 2) > 2 * radius
     assert radius < np.linalg.norm(H, 2) / 1000  # not vacuous
+
+
+def dead():
+    """A relu unit that no sample turns on, in the first of two hidden layers."""
+    rng = np.random.default_rng(2)
+    network = models.mlp([3, 4, 3, 3], "relu", rng=rng)
+    bias = np.asarray([-100.0, 0.1, 0.2, 0.3])
+    network = models.Network(
+        network.operations, dict(network.parameters) | {"linear1.bias": bias}
+    )
+    return network, rng.normal(size=(6, 3)), rng.integers(0, 3, 6)
+
+
+def saturated():
+    """Logits so far apart that probabilities underflow."""
+    rng = np.random.default_rng(3)
+    network = models.mlp([3, 4, 3], "tanh", rng=rng)
+    weight = 2000 * network.parameters["linear2.weight"]
+    network = models.Network(
+        network.operations, dict(network.parameters) | {"linear2.weight": weight}
+    )
+    X = rng.normal(size=(5, 3))
+    assert models.snapshot(network, X[:3], [0, 1, 2]).probabilities.min() == 0
+    return network, X, rng.integers(0, 3, 5)
+
+
+def small(N, C, labels):
+    rng = np.random.default_rng(4)
+    network = models.mlp([3, 4, C], "tanh", rng=rng)
+    return network, rng.normal(size=(N, 3)), np.asarray(labels)
+
+
+DEGENERATE = {
+    "a dead relu unit": dead(),
+    "a saturated softmax": saturated(),
+    "one sample of two classes": small(1, 2, [1]),
+    "one sample a class": small(4, 4, [2, 0, 3, 1]),
+    "a class without samples": small(5, 3, [0, 2, 2, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("name", sorted(DEGENERATE))
+def test_degenerate_networks(name):
+    network, X, labels = DEGENERATE[name]
+    H, of_torch, of_jax, radius = both(network, X, labels)
+    assert np.linalg.norm(H - of_torch, 2) <= 2 * radius
+    assert np.linalg.norm(H - of_jax, 2) <= 2 * radius
+    assert radius < np.linalg.norm(H, 2) / 1000  # not vacuous
+    if name == "a dead relu unit":
+        assert not np.any(of_torch[:4])
+    fisher = hessian(network, X, labels, part="fisher")  # the mutant: no residual
+    assert np.linalg.norm(fisher - of_jax, 2) > 2 * radius
+
+
+def test_softmax_regression_is_convex_and_has_no_residual():
+    rng = np.random.default_rng(5)
+    network = models.softmax_regression(4, 3)
+    network = models.unflatten(network, rng.normal(size=15))
+    X, labels = rng.normal(size=(7, 4)), rng.integers(0, 3, 7)
+    _, of_torch, of_jax, radius = both(network, X, labels)
+    fisher = hessian(network, X, labels, part="fisher")
+    assert not np.any(hessian(network, X, labels, part="residual"))
+    assert np.linalg.norm(fisher - of_torch, 2) <= 2 * radius
+    assert np.linalg.norm(fisher - of_jax, 2) <= 2 * radius
