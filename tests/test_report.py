@@ -145,6 +145,7 @@ def test_the_summary_says_what_the_attribution_found(digits):
     assert f"<strong>{share}</strong>" in text
     assert contents.snapshot.provenance["digest"] in text
     assert refspec.__version__ in text
+    assert "100\N{NO-BREAK SPACE}% of them right" in text
 
 
 def test_nothing_of_an_export_can_inject(tmp_path):

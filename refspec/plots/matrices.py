@@ -178,6 +178,7 @@ def hessian_parts(
     ax.set_ylim(1.06 * min(0.0, down.min()), 1.06 * max(up.max(), values.max()) or 1)
     whole_ranks(ax)
     ax.set(xlabel="rank k", ylabel="contribution to the eigenvalue")
+    ax.yaxis.set_major_formatter("{x:.2g}")  # a factor on top would meet the legend
     legend(ax)
     return ax
 

@@ -177,7 +177,7 @@ def _facts(contents: Contents) -> dict[str, Any]:
         "N": p.shape[0],
         "C": p.shape[1],
         "P": sum(x.parameters for x in s.layers),
-        "accuracy": float(weights @ right),
+        "accuracy": float(weights[right].sum() / weights.sum()),
         "loss": float(weights @ -np.log(np.maximum(own, np.finfo(np.float64).tiny))),
         "sizes": (int(sizes.min()), int(sizes.max())),
         "classes": [str(x) for x in names] if isinstance(names, list | tuple) else [],
