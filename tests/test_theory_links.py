@@ -81,8 +81,6 @@ def test_every_id_in_a_docstring_is_on_a_page():
             r"Theory: ((?:[A-Z]\d+(?:, | to |\b))+)", file.read_text()
         ):
             for id in re.findall(r"[A-Z]\d+", ids):
-                if id[0] == "R" and not (ROOT / "theory/random_matrix.md").exists():
-                    continue  # the page of the laws is on its way
                 assert id in ENTRIES, f"{file.relative_to(ROOT)} cites {id}"
 
 
