@@ -117,7 +117,10 @@ def ranks(C: int, K: int, scored: bool) -> dict[tuple[str, ...], int]:
 
 def _traces(study: Study) -> Iterator[Comparison]:
     """Traces add: of the means by the cells, of the rest by the rows."""
+    several = len(study.snapshot.layers) > 1
     for name, moment in study.moments.items():
+        if several and name == "gradients":
+            continue  # the sum of its layers
         rows = level_rows(study, name)
         parts = [float(np.sum(x * x)) for x in rows.values()]
         levels = structure.decompose(moment).levels

@@ -18,7 +18,7 @@ from refspec.theorems.study import Study
 
 __all__ = ["THEOREMS", "sides"]
 
-_COLUMNS, _ROWS = 600, 4096  # of the largest moments that are compared
+_COLUMNS, _ROWS = 300, 4096  # of the largest moments that are compared
 
 _Side = tuple[Coordinates, Spectrum]
 
