@@ -47,7 +47,8 @@ def test_nothing_is_imported_unless_used(run):
     result.assert_outcomes(passed=1)
 
 
-def test_fixtures(pytester):
+def test_fixtures(pytester, monkeypatch):
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # or it is there twice
     pytester.makepyfile(
         """
         from refspec import curvature, synthetic
