@@ -75,6 +75,11 @@ class OnHost:
             Of the namespace and dtype of its vectors; ``operator.like`` by default.
         P : int, optional
             Its side; ``operator.dimension`` by default.
+
+        Returns
+        -------
+        OnHost
+            Its products with host arrays.
         """
         like = operator.like if like is None else like
         P = operator.dimension if P is None else P
