@@ -30,6 +30,9 @@ gallery: .venv-test/done   ## run the demos and build a page of their pictures
 test-browser: .venv-browser/done  ## the report in a real browser (Debian: chromium, chromium-driver)
 	$(THREADS) .venv-browser/bin/python -m pytest tests/browser -o addopts="-ra --strict-markers"
 
+conformance: .venv-peers/done  ## run the curvature libraries against the oracle, write the table
+	REFSPEC_WRITE=1 .venv-peers/bin/python -m pytest tests/conformance -o addopts="-ra" -o filterwarnings=ignore -q
+
 bench: .venv-bench/done     ## time refspec against its peers on the same work
 	.venv-bench/bin/python -m pytest tests/benchmarks -o addopts= -o filterwarnings= \
 		--benchmark-columns=median,min,rounds --benchmark-sort=fullname -q $(BENCH)
@@ -61,10 +64,16 @@ lint: .venv-test/done       ## ruff, mypy and the import contracts
 	.venv-browser/bin/pip install --quiet -e ".[browser]"
 	touch $@
 
+.venv-peers/done: setup.cfg
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet torch==2.13.0
+	.venv-peers/bin/pip install --quiet -e ".[peers]"
+	touch $@
+
 .venv-bench/done: setup.cfg
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install --quiet torch==2.13.0
 	.venv-bench/bin/pip install --quiet -e ".[bench]"
 	touch $@
 
-.PHONY: help demo test coverage quick test-frameworks test-browser gallery bench lint
+.PHONY: help demo test coverage quick test-frameworks test-browser gallery conformance bench lint

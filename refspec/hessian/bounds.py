@@ -80,14 +80,15 @@ def hessian_radius(
             )
         )
         f = operations.record(operation, network.parameters, f)[1]
-    tau = 8 * (1 + 2 * _largest(rho[-1]) + 2 * _largest(f))  # of a probability
+    own = 8 * (1 + 2 * _largest(f))  # of a probability, from its logits
+    tau = own + 16 * _largest(rho[-1])  # and from their errors
     if not gamma * backend.scalar(xp.max(tau)) < 1:
         return math.inf
     w = models.sample_average(sample_weights, X)
     alpha = xp.max(xp.sum(xp.abs(curvature), axis=2), axis=1)
     best, R = math.inf, 1.0
     while gamma * R < 1:
-        top = (alpha + w * tau / R, _norm(errors) + w * tau / R)
+        top = [x * (1 + tau / R) + w * own / R for x in (alpha, _norm(errors))]
         total = xp.sum(_majorant(steps, rho, *top, R))
         best, R = min(best, 2 * gamma * R * backend.scalar(total)), 2 * R
     return best
