@@ -4,6 +4,8 @@ Every function takes a Case and calls an assertion of `refspec.testing`; ORDER "
 is weight, then bias, layer by layer. A missing library raises ImportError.
 """
 
+import unittest.mock
+
 import numpy as np
 import torch
 
@@ -184,7 +186,7 @@ def _(case):
 
 
 @asks("vivit-for-pytorch", "eigenvalues of the Fisher (GGN)")
-def _(case):
+def _vivit(case):
     from copy import deepcopy
 
     from backpack import backpack, extend
@@ -204,6 +206,16 @@ def _(case):
     P = sum(p.numel() for p in case.parameters)
     top = torch.sort(values, descending=True).values[:P]
     return assert_spectrum(top, case.snapshot, of="gauss_newton")
+
+
+@asks("vivit-for-pytorch", "eigenvalues of the Fisher, torch.symeig restored")
+def _(case):
+    def symeig(A, eigenvectors=False, **_):
+        values = torch.linalg.eigvalsh(A)
+        return tuple(torch.linalg.eigh(A)) if eigenvectors else (values, None)
+
+    with unittest.mock.patch.object(torch.Tensor, "symeig", symeig):
+        return _vivit(case)
 
 
 # Top eigenvalues and densities of the Hessian
@@ -246,7 +258,7 @@ def _(case):
 
 
 @asks("pyhessian", "spectral density of the Hessian")
-def _(case):
+def _pyhessian_density(case):
     from pyhessian import hessian as pyhessian
 
     torch.manual_seed(0)
@@ -261,6 +273,16 @@ def _(case):
         of="hessian",
         law="rademacher",
     )
+
+
+@asks("pyhessian", "spectral density of the Hessian, torch.eig restored")
+def _(case):
+    def eig(T, eigenvectors=True):  # noqa: ARG001
+        values, vectors = torch.linalg.eigh(T)
+        return torch.stack([values, 0 * values], 1), vectors
+
+    with unittest.mock.patch.object(torch, "eig", eig):
+        return _pyhessian_density(case)
 
 
 @asks("hessian-eigenthings", "top 3 eigenvalues of the Hessian")
@@ -300,16 +322,18 @@ def _(case):
     return assert_density(nodes, vectors[0] ** 2, case.snapshot, of="hessian")
 
 
-@asks("laplace-torch", "Fisher (GGN), full Laplace", only="mlp")
+@asks("laplace-torch", "Fisher (GGN), full Laplace, to float32", only="mlp")
 def _(case):
     from laplace import FullLaplace
 
     made = FullLaplace(case.model, "classification")
-    made.fit(torch.utils.data.DataLoader(
-        torch.utils.data.TensorDataset(case.X, case.y), batch_size=len(case.X)
-    ))
+    made.fit(
+        torch.utils.data.DataLoader(
+            torch.utils.data.TensorDataset(case.X, case.y), batch_size=len(case.X)
+        )
+    )
     # a log-likelihood is a sum over samples, not a mean: divided by N here
-    return _operator(case, made.H / len(case.X), "gauss_newton")
+    return _operator(case, made.H / len(case.X), "gauss_newton", dtype="float32")
 
 
 @asks("laplace-torch", "KFAC, Kronecker Laplace", only="mlp")
@@ -317,7 +341,9 @@ def _(case):
     from laplace import KronLaplace
 
     made = KronLaplace(case.model, "classification")
-    made.fit(torch.utils.data.DataLoader(
-        torch.utils.data.TensorDataset(case.X, case.y), batch_size=len(case.X)
-    ))
+    made.fit(
+        torch.utils.data.DataLoader(
+            torch.utils.data.TensorDataset(case.X, case.y), batch_size=len(case.X)
+        )
+    )
     return _operator(case, made.H.to_matrix() / len(case.X), "kfac")
