@@ -88,8 +88,8 @@ def hessian_radius(
     alpha = xp.max(xp.sum(xp.abs(curvature), axis=2), axis=1)
     best, R = math.inf, 1.0
     while gamma * R < 1:
-        top = [x * (1 + tau / R) + w * own / R for x in (alpha, _norm(errors))]
-        total = xp.sum(_majorant(steps, rho, *top, R))
+        a, d = (x * (1 + tau / R) + w * own / R for x in (alpha, _norm(errors)))
+        total = xp.sum(_majorant(steps, rho, a, d, R))
         best, R = min(best, 2 * gamma * R * backend.scalar(total)), 2 * R
     return best
 
