@@ -252,7 +252,10 @@ def _on_branch(
         border[:, r] = made.drift
         if not np.all(np.isfinite(border)):
             return None
-        change = np.linalg.solve(border, a - made.traces)
+        try:
+            change = np.linalg.solve(border, a - made.traces)
+        except np.linalg.LinAlgError:  # far off the branch: take a smaller step
+            return None
         x += float(change[r])
         if abs(change[r]) <= EDGE / 4 * abs(x):
             return x, made
