@@ -55,7 +55,6 @@ lint: .venv-test/done       ## ruff, mypy and the import contracts
 
 .venv-frameworks/done: setup.cfg
 	$(PYTHON) -m venv .venv-frameworks
-	.venv-frameworks/bin/pip install --quiet torch==2.13.0
 	.venv-frameworks/bin/pip install --quiet -e ".[frameworks]"
 	touch $@
 
@@ -66,13 +65,11 @@ lint: .venv-test/done       ## ruff, mypy and the import contracts
 
 .venv-peers/done: setup.cfg
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/pip install --quiet torch==2.13.0
 	.venv-peers/bin/pip install --quiet -e ".[peers]"
 	touch $@
 
 .venv-bench/done: setup.cfg
 	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/pip install --quiet torch==2.13.0
 	.venv-bench/bin/pip install --quiet -e ".[bench]"
 	touch $@
 
