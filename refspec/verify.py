@@ -92,6 +92,7 @@ def verify(
 
     Examples
     --------
+    >>> from refspec import datasets
     >>> from refspec.theorems import find
     >>> [x.status for x in verify(datasets.digits_mlp(), theorems=find(["L3", "L8"]))]
     ['holds', 'holds']

@@ -85,8 +85,8 @@ def symmetric_matrices(
     --------
     >>> from hypothesis import find
     >>> found = find(symmetric_matrices(), lambda x: x.values[0] > 0)
-    >>> found.matrix.tolist(), found.values.tolist()
-    ([[1.0]], [1.0])
+    >>> bool(found.values[0] > 0), found.matrix.shape == (len(found.values),) * 2
+    (True, True)
     """
     laws.expect_range("side n", min_side, max_side, 1)
     unknown = sorted(set(kinds) - set(KINDS))
