@@ -10,7 +10,7 @@ from hypothesis import given
 from refspec import structure
 from refspec.kronecker import Kronecker, KroneckerSum, moments, origins
 from refspec.kronecker.eigenbasis import KroneckerBasis
-from refspec.theorems import Study, factored, preconditioning
+from refspec.theorems import Study, factored, outliers, preconditioning
 from refspec.theorems import kronecker as page
 
 THEOREMS = page.THEOREMS
@@ -256,23 +256,23 @@ def half_damped(monkeypatch):
 
 def whole_moments(monkeypatch):
     """The whole second moment in place of the class term."""
-    true = page.structure.decompose
+    true = outliers.structure.decompose
 
     def wrong(moment):
         levels = dict(true(moment).levels) | {"between_class": moment}
         return structure.Decomposition(moment, levels)
 
-    monkeypatch.setattr(page.structure, "decompose", wrong)
+    monkeypatch.setattr(outliers.structure, "decompose", wrong)
 
 
 def off_chance(monkeypatch):
     """Groups of another misclassification."""
-    true = page.canonical_groups
+    true = outliers.canonical_groups
 
     def wrong(C, D, *, signal, alpha):
         return true(C, D, signal=signal, alpha=alpha / 2)
 
-    monkeypatch.setattr(page, "canonical_groups", wrong)
+    monkeypatch.setattr(outliers, "canonical_groups", wrong)
 
 
 def all_cross_classes(monkeypatch):

@@ -128,11 +128,8 @@ def _traces(study: Study) -> Iterator[Comparison]:
         k = level_roundings(moment) + sum(moment.shape)
         total = moment.trace()
         bound = 4 * rounding.second_moment_radius(k, total, study.u)
-        yield (
-            abs(sum(parts) - total),
-            bound + study.tiny,
-            f"traces of the levels of {name}",
-        )
+        away = abs(sum(parts) - total)
+        yield away, bound + study.tiny, f"traces of the levels of {name}"
 
 
 def _ranks(study: Study) -> Iterator[Comparison]:
