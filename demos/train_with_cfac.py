@@ -7,6 +7,14 @@ a batch skipped. Every method gets the same number of tuning runs over step size
 damping, on a seed that is not used again, and is then run at its best over five seeds.
 Seconds are processor seconds of one core without the evaluations of the loss. With
 --plot the full run writes every curve and the table to train_with_cfac.json too.
+
+One full run (results/train_with_cfac.json, medians of the final training loss): on the
+digits MLP SGD 0.028, KFAC 0.0010, EKFAC 0.013, CFAC 0.0022; on the CNN SGD 0.105, KFAC
+0.013, EKFAC 0.036, CFAC 0.045. Curvature beats SGD step by step, SGD is the first to
+its own final loss by the clock, and CFAC does not beat KFAC: its spectrum is closer to
+the Fisher's, but it costs 1.6 to 2.7 times KFAC's time. Most of the preconditioned
+methods were best at the smallest step size and damping tried, so a finer grid may move
+them.
 Theory: K9, K10, K11, K12.
 """
 
