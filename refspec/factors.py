@@ -94,12 +94,21 @@ def squares(f: Factor) -> Array:
     """Return ||row||^2, shape (N, K)."""
     xp = backend.namespace(f.roots)
     if f.features is None:
-        return xp.sum(f.roots * f.roots, axis=(2, 3))
-    if f.is_product:
-        size = xp.sum(f.features * f.features, axis=(1, 2))
-        return xp.sum(f.roots * f.roots, axis=(2, 3)) * size[:, None]
+        return _length(f.roots, (2, 3)) ** 2
+    if f.is_product:  # a tiny factor times a huge one: square the product, not each
+        return (_length(f.roots, (2, 3)) * _length(f.features, (1, 2))[:, None]) ** 2
     parts = [xp.sum(rows * rows, axis=1) for rows in row_chunks([f])]
     return xp.reshape(backend.concatenate(parts), f.roots.shape[:2])
+
+
+def _length(x: Array, axis: tuple[int, int]) -> Array:
+    """Return Euclidean lengths without under- or overflow of the squares."""
+    xp = backend.namespace(x)
+    size = xp.max(xp.abs(x), axis=axis, keepdims=True)
+    size = xp.where(size > 0, size, xp.ones_like(size))
+    unit = x / size
+    length = xp.sqrt(xp.sum(unit * unit, axis=axis))
+    return length * xp.squeeze(size, axis=axis)
 
 
 def dot(f: Factor, V: Array) -> Array:

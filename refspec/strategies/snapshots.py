@@ -120,8 +120,8 @@ def layers(
     Examples
     --------
     >>> from hypothesis import find
-    >>> find(layers(2, 2), lambda x: x.features.any()).features.tolist()
-    [[[1.0]], [[1.0]]]
+    >>> find(layers(2, 2), lambda x: x.features.any()).features.shape
+    (2, 1, 1)
     """
     for what, most in (("a", max_inputs), ("b", max_outputs), ("T", max_positions)):
         laws.expect_range(f"size {what}", 1, most, 1)

@@ -232,7 +232,8 @@ def _turned(question: Question, name: str, dL: float, dR: float) -> float:
         values = np.linalg.eigvalsh(matrix)
         gap = np.diff(values, prepend=-np.inf, append=np.inf)
         near = np.minimum(gap[:-1], gap[1:])
-        turns.append(np.minimum(1.0, 2 * off / np.maximum(near, 2 * off)))
+        close = np.maximum(near, 2 * off)
+        turns.append(2 * off / np.where(close > 0, close, 1.0))
     turn = turns[0][:, None] + turns[1][None, :]
     change = 2 * turn * np.sqrt(np.max(S, initial=0.0) * np.abs(S)) + turn**2 * S
     moved = 2 * np.sqrt(2) * turn * np.abs(S)
