@@ -24,6 +24,7 @@ __all__ = [
     "explicit",
     "gram_rows",
     "inner_length",
+    "lengths",
     "packed_matrix",
     "row_chunks",
     "squares",
@@ -94,14 +95,14 @@ def squares(f: Factor) -> Array:
     """Return ||row||^2, shape (N, K)."""
     xp = backend.namespace(f.roots)
     if f.features is None:
-        return _length(f.roots, (2, 3)) ** 2
+        return lengths(f.roots, (2, 3)) ** 2
     if f.is_product:  # a tiny factor times a huge one: square the product, not each
-        return (_length(f.roots, (2, 3)) * _length(f.features, (1, 2))[:, None]) ** 2
+        return (lengths(f.roots, (2, 3)) * lengths(f.features, (1, 2))[:, None]) ** 2
     parts = [xp.sum(rows * rows, axis=1) for rows in row_chunks([f])]
     return xp.reshape(backend.concatenate(parts), f.roots.shape[:2])
 
 
-def _length(x: Array, axis: tuple[int, int]) -> Array:
+def lengths(x: Array, axis: int | tuple[int, ...]) -> Array:
     """Return Euclidean lengths without under- or overflow of the squares."""
     xp = backend.namespace(x)
     size = xp.max(xp.abs(x), axis=axis, keepdims=True)

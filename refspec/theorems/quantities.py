@@ -6,6 +6,7 @@ import numpy as np
 
 from refspec import backend, rounding, structure
 from refspec.curvature import SecondMoment, classes_of
+from refspec.factors import lengths
 from refspec.theorems.study import Study
 
 __all__ = [
@@ -101,8 +102,8 @@ def score_norms(study: Study) -> np.ndarray:
     for x in study.snapshot.layers:
         h = backend.to_host(x.features).reshape(len(total), -1)
         score = study.once(scores)[x.name].reshape(len(total), -1)
-        total += np.sum(h * h, axis=1) * np.sum(score * score, axis=1)
-    return np.asarray(np.sqrt(total))
+        total = np.hypot(total, lengths(h, 1) * lengths(score, 1))
+    return np.asarray(total)
 
 
 def cell_rows(study: Study) -> dict[str, np.ndarray]:
