@@ -231,7 +231,7 @@ def adaptive(
             left, right = done[-1], pending[-1]
             width = right.x - left.x
             middle = left.x + width / 2
-            if not left.x < middle < right.x:
+            if not left.x < middle < right.x or left.cumulative == right.cumulative:
                 done.append(pending.pop())
                 continue
             guess = _hermite(left.state, right.state, left.slope, right.slope, width)

@@ -20,6 +20,7 @@ import scipy.linalg
 from refspec.random_matrix.nested_designs import NestedDesign, traces
 
 __all__ = [
+    "FREE",
     "KEEP",
     "STEP",
     "STEPS",
@@ -37,6 +38,8 @@ STEP = 2.0**-24
 KEEP = 2.0**-4
 #: Steps after which Newton's method is taken to have missed.
 STEPS = 12
+#: Least share of a covariance whose products are found without a product.
+FREE = 2.0**-10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -196,8 +199,8 @@ def linearised(
 
     Notes
     -----
-    Theory: R10. One inverse and a product for each covariance that is not diagonal;
-    tr S Q^2 comes for free, as Q (sum b S - z) Q = Q.
+    Theory: R10. One inverse and a product for each covariance that is not diagonal but
+    one; the rest, and tr S Q^2, come for free as Q (sum b S - z) Q = Q.
 
     Examples
     --------
@@ -217,9 +220,7 @@ def linearised(
         Q = _inverse(combined(design, b, z))
         t = np.asarray([np.diag(Q) @ s if s.ndim == 1 else np.vdot(s, Q) for s in S])
         if gain is None:
-            products = [_times_real(Q, s) for s in S]
-            flipped = [np.ravel(x.T) for x in products]
-            gain = -np.asarray([[np.ravel(x) @ y for y in flipped] for x in products])
+            gain = -_pairs(design, Q, b, t, z)
     return Solution(a, b, Q, t, _hessian(design, a), gain, -(gain @ b + t) / z)
 
 
@@ -309,6 +310,38 @@ def _inverse(B: np.ndarray) -> np.ndarray:
         return np.full_like(B, np.nan)
     size = int(np.real(getri_lwork(len(B))[0]))
     return np.asarray(getri(lu, pivots, lwork=size, overwrite_lu=True)[0])
+
+
+def _pairs(
+    design: NestedDesign, Q: np.ndarray, b: np.ndarray, t: np.ndarray, z: complex
+) -> np.ndarray:
+    """Return all tr S_r Q S_s Q. With S = I as the last, sum_s b_s tr S_r Q S_s Q = t_r.
+
+    It gives one row without a product, that of the covariance that counts most.
+    """
+    S, k = (*design.covariances, np.ones(design.dimension)), len(b)
+    b, t = np.append(b, -z), np.append(t, np.trace(Q))
+    shares = np.abs(b) * np.append(traces(design), design.dimension)
+    full = [r for r in range(k) if S[r].ndim == 2]
+    full.sort(key=lambda r: shares[r])
+    left = full.pop() if shares[full[-1]] > FREE * np.sum(shares) else None
+    flat = [r for r in range(k + 1) if S[r].ndim == 1]
+    D = np.asarray([S[r] for r in flat])
+    G = np.zeros((k + 1, k + 1), dtype=Q.dtype)
+    G[np.ix_(flat, flat)] = D @ (Q * Q) @ D.T
+    products: list[np.ndarray] = []
+    for r in full:
+        product = _times_real(Q, S[r])
+        products.append(product)
+        G[flat, r] = G[r, flat] = D @ np.sum(product * Q, axis=1)
+        flipped = np.ravel(product.T)
+        for s, other in zip(full, products, strict=False):
+            G[r, s] = G[s, r] = np.ravel(other) @ flipped
+    if left is not None:
+        G[left] = (t - G @ b) / b[left]
+        G[:, left] = G[left]
+        G[left, left] = (t[left] - (G[left] @ b - G[left, left] * b[left])) / b[left]
+    return G[:k, :k]
 
 
 def _times_real(Q: np.ndarray, S: np.ndarray) -> np.ndarray:

@@ -85,7 +85,7 @@ def _points(design: NestedDesign, accuracy: float) -> list[Point]:
     x = nested_laws.reach(design)
     found = [_point(design, x, _far(design, complex(x, x * HEIGHT)), step)]
     if not design.diagonal:
-        guide = _points(replace(design, covariances=_diagonals(design)), 4 * accuracy)
+        guide = _points(replace(design, covariances=_diagonals(design)), 64 * accuracy)
         ratio = np.ones(len(design.covariances))
         for at in reversed(guide):
             if at.x < found[-1].x:
@@ -267,7 +267,15 @@ def _on_branch(
 def _point(design: NestedDesign, x: float, guess: np.ndarray, step: float) -> Point:
     """Solve at x (1 + i HEIGHT), where the solution with Im a > 0 is unique."""
     z = complex(x, x * HEIGHT)
-    made = _solved(design, z, guess, step)
+    outside = _outside(design, x, guess)
+    if outside is not None:
+        return outside
+    made = nested_laws.solve(design, z, guess, step=step)
+    if made is not None and _nearly_real(made.a):
+        outside = _outside(design, x, made.a)
+        if outside is not None:
+            return outside
+        made = nested_laws.solve(design, z, made.a)
     if made is None:
         high = _solved(design, complex(x, x), _far(design, complex(x, x)), step)
         if high is None:
@@ -287,6 +295,32 @@ def _point(design: NestedDesign, x: float, guess: np.ndarray, step: float) -> Po
     return Point(x, F, density, made.a, made.slope, added)
 
 
+def _outside(design: NestedDesign, x: float, guess: np.ndarray) -> Point | None:
+    """Solve at x itself from a guess that is nearly real, None if x is inside.
+
+    Where all slopes are positive the real solution continues to the one with Im a > 0,
+    which is unique. All logarithms are real but for their signs: F is a whole number.
+    """
+    if not _nearly_real(guess):
+        return None
+    made = nested_laws.solve(design, x, guess.real)
+    if made is None or not np.all(made.slope > 0):
+        return None
+    Q = made.resolvent
+    if Q.ndim == 1:
+        below = np.sum(Q < 0)
+    else:
+        B = nested_laws.combined(design, made.b, x)
+        below = np.sum(scipy.linalg.eigvalsh(B, overwrite_a=True) < 0)
+    state = made.a + 1j * x * HEIGHT * made.slope
+    turns = nested_laws.sweep(design, state)[1].imag / np.pi
+    F = round(float(below) - turns) / design.dimension
+    added = 0.0
+    if len(design.means):
+        added = -float(np.sum(np.linalg.eigvalsh(secular(design, made)) < 0))
+    return Point(x, F, 0.0, state, made.slope + 0j, added)
+
+
 def _solved(
     design: NestedDesign, z: complex, guess: np.ndarray, step: float
 ) -> Solution | None:
@@ -295,9 +329,14 @@ def _solved(
     On it Im a < 0 at the exact solution, which Newton's method refuses to go to.
     """
     made = nested_laws.solve(design, z, guess, step=step)
-    if made is not None and np.all(made.a.imag <= NEAR * np.abs(made.a)):
+    if made is not None and _nearly_real(made.a):
         return nested_laws.solve(design, z, made.a)
     return made
+
+
+def _nearly_real(a: np.ndarray) -> bool:
+    """Return whether a solution may be outside of the support."""
+    return bool(np.all(a.imag <= NEAR * np.abs(a)))
 
 
 def _descend(
