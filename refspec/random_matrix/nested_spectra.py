@@ -198,15 +198,20 @@ def fold(
     before_edge, past_edge = float(made.a[r]), None
     for _ in range(WALK):
         new = x + change * (rate + change * bend / 2)
-        found = _on_branch(design, new, made.a + change * tangent, r)
-        if found is None:
+        ahead = made.a + change * tangent
+        found = _on_branch(design, new, ahead, r)
+        if (
+            found is None
+            or (inside - found[0]) * (inside - outside) <= 0
+            or not _same_branch(made.a, ahead, found[1].a)
+        ):
             change /= 2
             continue
         old, last = rate, change
         x, made = found
         tangent, rate = _tangent(made, r)
         bend = (rate - old) / last
-        change = -rate / bend
+        change = -rate / bend if bend else 2 * last
         if abs(rate * change) <= EDGE * abs(x):
             return x + rate * change / 2, _scale(design, made, tangent, bend), made
         s = float(made.a[r])
@@ -219,6 +224,12 @@ def fold(
         elif not min(before_edge, past_edge) < s + change < max(before_edge, past_edge):
             change = (before_edge + past_edge) / 2 - s
     raise RuntimeError(_failure(x))
+
+
+def _same_branch(old: np.ndarray, ahead: np.ndarray, found: np.ndarray) -> bool:
+    """Return whether a step is corrected by little, so has not crossed a pole of L."""
+    step = np.max(np.abs((ahead - old) / old))
+    return bool(np.max(np.abs((found - ahead) / old)) <= step / 2)
 
 
 def _scale(
