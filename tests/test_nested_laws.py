@@ -131,18 +131,25 @@ def test_fixed_point_in_high_precision(z):
     assert np.all(np.abs(made.a - exact) <= bound + 2.0**-36 * np.abs(exact))
 
 
+@pytest.mark.parametrize("share", [1.0, 2.0**-16], ids=["one row free", "none"])
 @given(st.integers(0, 2**31))
-def test_full_covariances_agree_with_diagonal_ones(seed):
+def test_full_covariances_agree_with_diagonal_ones(share, seed):
     """A rotation of all covariances changes nothing; Q and its slopes."""
     rng = np.random.default_rng(seed)
     d = 5
-    s3, s2 = rng.uniform(0.5, 2, (2, d))
+    s3, s2, s1 = rng.uniform(0.5, 2, (3, d)) * [[1.0], [share], [share]]
     R = np.linalg.qr(rng.standard_normal((d, d)))[0]
-    plain = Population((4, 4), d, np.ones((8, 2)), s3, cross_covariance=s2)
+    weights = np.ones((8, 2))
+    plain = Population((4, 4), d, weights, s3, cross_covariance=s2, class_covariance=s1)
     full = Population(
-        (4, 4), d, np.ones((8, 2)), (R * s3) @ R.T, cross_covariance=(R * s2) @ R.T
+        (4, 4),
+        d,
+        weights,
+        (R * s3) @ R.T,
+        cross_covariance=(R * s2) @ R.T,
+        class_covariance=(R * s1) @ R.T,
     )
-    z, guess = 5 + 1j, np.asarray([0.5 + 0.5j, 0.5 + 0.5j])
+    z, guess = 5 + 1j, np.full(3, 0.5 + 0.5j)
     a = nested_laws.solve(nested_designs.nested_design(plain), z, guess)
     b = nested_laws.solve(nested_designs.nested_design(full), z, guess)
     assert not nested_designs.nested_design(full).diagonal

@@ -9,7 +9,7 @@ from refspec.random_matrix import (
     isotropic_designs,
     law_tables,
     nested_designs,
-    nested_laws,
+    nested_edges,
     nested_outliers,
     nested_spectra,
     outliers,
@@ -46,8 +46,8 @@ def test_isotropic_designs_agree(population):
     assert abs(table.atom - exact.atom) <= 2.0**-52
     assert len(table.bands) == len(exact.bands)
     for a, b in zip(table.bands, exact.bands, strict=True):
-        assert abs(a.lower - b.lower) <= 4 * nested_spectra.EDGE * exact.x[-1]
-        assert abs(a.upper - b.upper) <= 4 * nested_spectra.EDGE * b.upper
+        assert abs(a.lower - b.lower) <= 4 * nested_edges.EDGE * exact.x[-1]
+        assert abs(a.upper - b.upper) <= 4 * nested_edges.EDGE * b.upper
         assert abs(a.mass - b.mass) <= 2.0**-40
         # the scale is a cube root of a curvature by secants
         assert abs(a.upper_scale - b.upper_scale) <= b.upper_scale / 20
@@ -124,22 +124,3 @@ def test_full_covariances_by_simulation():
         rank = np.arange(d)
         distances.append(max(np.max(F * d - rank), np.max(rank + 1 - F * d)))
     assert np.mean(distances) <= 4  # the documented 4 / d
-
-
-@pytest.mark.theorem("R12")
-def test_right_edge_is_a_fold():
-    population = Population((30, 30), 40, np.ones((60, 1)), np.linspace(1, 3, 40))
-    design = nested_designs.nested_design(population)
-    far = nested_laws.reach(design)
-    made = nested_laws.solve(design, far, -nested_designs.traces(design) / far)
-    edge, scale, _ = nested_spectra.fold(design, far, made, far / 100)
-    out = nested_laws.solve(design, edge + scale / 64, made.a)
-    near = edge
-    while out is None:  # warm start from further away
-        near = near * 1.001
-        out = nested_laws.solve(design, near, made.a)
-    assert np.all(out.slope > 0)
-    inside = nested_laws.solve(
-        design, complex(edge - scale, edge * 2.0**-26), out.a + 0.01j * np.abs(out.a)
-    )
-    assert inside is None or np.all(inside.a.imag > 2.0**-10 * np.abs(inside.a))

@@ -225,7 +225,12 @@ def linearised(
 
 
 def solve(
-    design: NestedDesign, z: complex, guess: np.ndarray, *, step: float = STEP
+    design: NestedDesign,
+    z: complex,
+    guess: np.ndarray,
+    *,
+    step: float = STEP,
+    steps: int = STEPS,
 ) -> Solution | None:
     r"""Solve the fixed point at z by Newton's method.
 
@@ -239,6 +244,8 @@ def solve(
         Complex for complex z.
     step : float
         Relative size of the last step; all but a are those before it.
+    steps : int
+        After which Newton's method is taken to have missed.
 
     Returns
     -------
@@ -264,7 +271,7 @@ def solve(
     True
     """
     a, upper, gain, before = np.asarray(guess), np.imag(z) > 0, None, np.inf
-    for _ in range(STEPS):
+    for _ in range(steps):
         made = linearised(design, z, a, gain)
         defect = made.defect
         if not np.all(np.isfinite(defect)):
@@ -315,9 +322,10 @@ def _inverse(B: np.ndarray) -> np.ndarray:
 def _pairs(
     design: NestedDesign, Q: np.ndarray, b: np.ndarray, t: np.ndarray, z: complex
 ) -> np.ndarray:
-    """Return all tr S_r Q S_s Q. With S = I as the last, sum_s b_s tr S_r Q S_s Q = t_r.
+    """Return all tr S_r Q S_s Q.
 
-    It gives one row without a product, that of the covariance that counts most.
+    With S = I as the last and b = -z of it, sum_s b_s tr S_r Q S_s Q = tr S_r Q, which
+    gives one row without a product: that of the covariance that counts most.
     """
     S, k = (*design.covariances, np.ones(design.dimension)), len(b)
     b, t = np.append(b, -z), np.append(t, np.trace(Q))
@@ -345,12 +353,9 @@ def _pairs(
 
 
 def _times_real(Q: np.ndarray, S: np.ndarray) -> np.ndarray:
-    """Return Q S, as two real products where Q is complex."""
-    if S.ndim == 1:
-        return np.asarray(Q * S)
-    if np.iscomplexobj(Q):
-        return np.asarray(Q.real @ S + 1j * (Q.imag @ S))
-    return np.asarray(Q @ S)
+    """Return Q S of symmetric matrices; a complex Q is a real matrix twice as wide."""
+    wide = np.ascontiguousarray(Q.T).view(np.float64)
+    return np.asarray((S @ wide).view(Q.dtype).T)
 
 
 def _hessian(design: NestedDesign, a: np.ndarray) -> np.ndarray:

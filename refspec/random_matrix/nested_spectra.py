@@ -7,8 +7,9 @@ on the real axis is F itself,
 .. math:: F(x) = -\frac{1}{\pi d} \Im\Big[\log\det\Big(\sum_r b_r S_r - x\Big)
           + L(a) - \sum_r a_r b_r\Big]
 
-so an error e of the solver costs e^2 in F. Edges are where the branch of real solutions
-folds back. Host arithmetic (LAPACK).
+so an error e of the solver costs e^2 in F. Outside of the support all of it is real,
+but for the signs of the logarithms, and F is a whole number of eigenvalues. Host
+arithmetic (LAPACK).
 """
 
 from __future__ import annotations
@@ -18,21 +19,22 @@ from dataclasses import replace
 import numpy as np
 import scipy.linalg
 
-from refspec.random_matrix import law_tables, nested_designs, nested_laws
+from refspec.random_matrix import (
+    law_tables,
+    nested_designs,
+    nested_edges,
+    nested_laws,
+)
 from refspec.random_matrix.law_tables import Band, LawTable, Point
 from refspec.random_matrix.nested_designs import NestedDesign
 from refspec.random_matrix.nested_laws import Solution
 
-__all__ = ["EDGE", "HEIGHT", "NEAR", "WALK", "fold", "secular", "tabulate"]
+__all__ = ["HEIGHT", "NEAR", "secular", "tabulate"]
 
 #: Distance of the solutions from the real axis, relative to x.
 HEIGHT = 2.0**-26
-#: Accuracy of an edge, relative.
-EDGE = 2.0**-20
 #: Relative imaginary part below which a solution may be outside of the support.
 NEAR = 2.0**-6
-#: Steps along the branch of real solutions.
-WALK = 100
 
 
 def tabulate(design: NestedDesign, *, resolution: float) -> LawTable:
@@ -144,137 +146,6 @@ def secular(design: NestedDesign, made: Solution) -> np.ndarray:
     return np.asarray(np.diag(1 / weights[level]) + MQ @ M.T)
 
 
-def fold(
-    design: NestedDesign, outside: float, made: Solution, inside: float
-) -> tuple[float, float, Solution]:
-    r"""Follow the real branch from a point outside of the support to its edge.
-
-    Parameters
-    ----------
-    design : NestedDesign
-        The design.
-    outside : float
-        Where `made` solves the fixed point.
-    made : Solution
-        Real.
-    inside : float
-        A point of the support, the edge is between the two.
-
-    Returns
-    -------
-    edge : float
-    scale : float
-        Of the fluctuations of the extreme eigenvalue.
-    Solution
-        Close to the edge.
-
-    Raises
-    ------
-    RuntimeError
-        If the solver fails, which the theory excludes.
-
-    Notes
-    -----
-    Theory: R7, R12. Along the branch s = a_r, any r, is a smooth parameter and x(s) has
-    an extremum at the edge, found by secants of dx/ds; with m as the parameter its
-    second derivative is :math:`z''(m)`, and the scale
-    :math:`d^{-2/3} (|z''| / 2)^{1/3}`.
-
-    Examples
-    --------
-    >>> from refspec.populations import Population
-    >>> population = Population((45,), 20, np.ones((45, 1)), 1.0)
-    >>> design = nested_designs.nested_design(population)
-    >>> made = nested_laws.solve(design, 200.0, np.asarray([-0.1]))
-    >>> edge, scale, near = fold(design, 200.0, made, 20.0)
-    >>> bool(abs(edge - (45**0.5 + 20**0.5) ** 2) < EDGE * edge)
-    True
-    """
-    x, r = outside, int(np.argmax(np.abs(made.slope / made.a)))
-    tangent, rate = _tangent(made, r)
-    sign, bend = np.sign(rate), 0.0
-    towards = float(np.sign(inside - x) * sign)
-    change = towards * float(abs(made.a[r])) / 16
-    before_edge, past_edge = float(made.a[r]), None
-    for _ in range(WALK):
-        new = x + change * (rate + change * bend / 2)
-        ahead = made.a + change * tangent
-        found = _on_branch(design, new, ahead, r)
-        if (
-            found is None
-            or (inside - found[0]) * (inside - outside) <= 0
-            or not _same_branch(made.a, ahead, found[1].a)
-        ):
-            change /= 2
-            continue
-        old, last = rate, change
-        x, made = found
-        tangent, rate = _tangent(made, r)
-        bend = (rate - old) / last
-        change = -rate / bend if bend else 2 * last
-        if abs(rate * change) <= EDGE * abs(x):
-            return x + rate * change / 2, _scale(design, made, tangent, bend), made
-        s = float(made.a[r])
-        if rate * sign > 0:
-            before_edge = s
-        else:
-            past_edge = s
-        if past_edge is None:
-            change = towards * min(abs(change), 2 * abs(last))
-        elif not min(before_edge, past_edge) < s + change < max(before_edge, past_edge):
-            change = (before_edge + past_edge) / 2 - s
-    raise RuntimeError(_failure(x))
-
-
-def _same_branch(old: np.ndarray, ahead: np.ndarray, found: np.ndarray) -> bool:
-    """Return whether a step is corrected by little, so has not crossed a pole of L."""
-    step = np.max(np.abs((ahead - old) / old))
-    return bool(np.max(np.abs((found - ahead) / old)) <= step / 2)
-
-
-def _scale(
-    design: NestedDesign, made: Solution, tangent: np.ndarray, bend: float
-) -> float:
-    """Return d^{-2/3} (|z''(m)| / 2)^{1/3} at an edge, z'' = x''(s) / m'(s)^2."""
-    d = design.dimension
-    pull = float(made.drift @ made.hessian @ tangent) / d
-    return float(np.cbrt(abs(bend) / (2 * pull**2) / d**2))
-
-
-def _tangent(made: Solution, r: int) -> tuple[np.ndarray, float]:
-    """Return da/ds and dx/ds along the branch, s = a_r."""
-    border = -made.defect
-    border[:, r] = made.drift
-    tangent = np.linalg.solve(border, made.defect[:, r])
-    rate = float(tangent[r])
-    tangent[r] = 1
-    return tangent, rate
-
-
-def _on_branch(
-    design: NestedDesign, x: float, a: np.ndarray, r: int
-) -> tuple[float, Solution] | None:
-    """Solve for x and the other a's with a_r given."""
-    for _ in range(nested_laws.STEPS):
-        if x <= 0:
-            return None
-        made = nested_laws.linearised(design, x, a)
-        border = -made.defect
-        border[:, r] = made.drift
-        if not np.all(np.isfinite(border)):
-            return None
-        try:
-            change = np.linalg.solve(border, a - made.traces)
-        except np.linalg.LinAlgError:  # far off the branch: take a smaller step
-            return None
-        x += float(change[r])
-        if abs(change[r]) <= EDGE / 4 * abs(x):
-            return x, made
-        change[r] = 0
-        a = a + change
-    return None
-
-
 def _point(design: NestedDesign, x: float, guess: np.ndarray, step: float) -> Point:
     """Solve at x (1 + i HEIGHT), where the solution with Im a > 0 is unique."""
     z = complex(x, x * HEIGHT)
@@ -290,7 +161,7 @@ def _point(design: NestedDesign, x: float, guess: np.ndarray, step: float) -> Po
     if made is None:
         high = _solved(design, complex(x, x), _far(design, complex(x, x)), step)
         if high is None:
-            raise RuntimeError(_failure(x))
+            raise RuntimeError(nested_edges.failure(x))
         made = _descend(design, high, x, x, z.imag, step, 40)
     Q = made.resolvent
     flat = Q.ndim == 1
@@ -314,7 +185,7 @@ def _outside(design: NestedDesign, x: float, guess: np.ndarray) -> Point | None:
     """
     if not _nearly_real(guess):
         return None
-    made = nested_laws.solve(design, x, guess.real)
+    made = nested_laws.solve(design, x, guess.real, steps=nested_laws.STEPS // 2)
     if made is None or not np.all(made.slope > 0):
         return None
     Q = made.resolvent
@@ -366,7 +237,7 @@ def _descend(
     if found is not None:
         return found
     if depth == 0:
-        raise RuntimeError(_failure(x))
+        raise RuntimeError(nested_edges.failure(x))
     middle = max(high / 8, float(np.sqrt(high * low)))
     half = _descend(design, made, x, high, middle, step, depth - 1)
     return _descend(design, half, x, middle, low, step, depth - 1)
@@ -388,13 +259,6 @@ def _far(design: NestedDesign, z: complex) -> np.ndarray:
     return np.asarray(-nested_designs.traces(design) / z)
 
 
-def _failure(x: float) -> str:
-    return (
-        f"expected the fixed point at x = {x} to be found by continuation, got no "
-        "convergence; report the population as a bug"
-    )
-
-
 def _bands(design: NestedDesign, points: list[Point]) -> list[Band]:
     """Find the edges between points inside and outside of the support.
 
@@ -414,8 +278,8 @@ def _bands(design: NestedDesign, points: list[Point]) -> list[Band]:
         out, inside = (left, right) if a else (right, left)
         made = nested_laws.solve(design, out.x, out.state.real)
         if made is None:
-            raise RuntimeError(_failure(out.x))
-        edge, scale, _ = fold(design, out.x, made, inside.x)
+            raise RuntimeError(nested_edges.failure(out.x))
+        edge, scale, _ = nested_edges.fold(design, out.x, made, inside.x)
         whole = round(out.cumulative * design.dimension) / design.dimension
         ends.append((edge, scale, whole))
     return [

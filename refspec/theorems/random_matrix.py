@@ -271,7 +271,7 @@ THEOREMS = (
     Theorem(
         "R12", "Edges are folds of the real branch", "lemma",
         "I - T H singular; x(s) has an extremum; the support ends before `reach`",
-        _PAGE, "tests/test_nested_spectra.py::test_right_edge_is_a_fold",
+        _PAGE, "tests/test_nested_edges.py::test_right_edge_is_a_fold",
     ),
     Theorem(
         "R13", "Outliers over general covariances", "lemma",
