@@ -7,8 +7,8 @@ errors also by 4 u of the largest over the labels of their sample (p - e_y cance
 p_y is nearly 1). What is made of them is off by :math:`\gamma_n` more in summing over n
 rows, in any order. This is the usual backward-error model, not a proof: a network whose
 layers cancel to less than u k of their terms, or a relu whose input is 0 to rounding,
-can be right and outside. For the Hessian the radius is proved (H7). Radii bound the
-Frobenius norm of the difference of two right answers.
+can be right and outside. For the Hessian the radius is proved (H7) and bounds
+the 2-norm of the difference of two right answers; the others bound its Frobenius norm.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Accuracy:
     Parameters
     ----------
     radius : float
-        Bound on the Frobenius norm of the difference of two right answers.
+        Bound on the norm of the difference of two right answers: the 2-norm for the
+        Hessian, else the Frobenius norm.
     u : float
         Unit roundoff of the coarser of the two.
     operations : int
@@ -252,5 +253,4 @@ def _hessian_radius(question: Question, u: float) -> float:
         parameters = {k: v.astype(narrow) for k, v in network.parameters.items()}
         network = models.Network(network.operations, parameters)
         X, s = X.astype(narrow), s.astype(narrow)
-    radius = hessian_radius(network, X, snapshot.labels, sample_weights=s)
-    return radius * math.sqrt(question.parameters)  # of the Frobenius norm
+    return hessian_radius(network, X, snapshot.labels, sample_weights=s)

@@ -8,7 +8,6 @@ convention mistake explains it.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -111,8 +110,8 @@ def assert_operator(
     Notes
     -----
     Theory: B1, B4, H7, K2. A matrix with P <= 1000 is compared whole, in the Frobenius
-    norm. Otherwise every one of 20 Gaussian vectors z must have
-    :math:`\|Rz\| \le r \|z\|`, R the difference and r the radius, and then
+    norm (the Hessian in the 2-norm). Otherwise every one of 20 Gaussian vectors z must
+    have :math:`\|Rz\| \le r \|z\|`, R the difference and r the radius, and then
     :math:`\|R\|_2` is at most `rounding.probed_norm`, but for a probability of
     `rounding.FAILURE`.
 
@@ -142,8 +141,9 @@ def assert_operator(
     u = max(u, format_)
     allowed, true = accuracy(question, u), operator(question).apply(Z)
     residual = products - true
+    norm = _spectral if of == "hessian" else inputs.frobenius
     if exact:
-        distance = inputs.frobenius(residual)
+        distance = norm(residual)
     else:
         distance = float(np.max(_lengths(residual) / _lengths(Z)))
     if not distance <= allowed.radius:
@@ -154,7 +154,7 @@ def assert_operator(
         raise AssertionError(
             _operator_failure(question, order, Z, products, true, distance, allowed)
         )
-    size = inputs.frobenius(true) / inputs.frobenius(Z) * (math.sqrt(P) if exact else 1)
+    size = norm(true) if exact else inputs.frobenius(true) / inputs.frobenius(Z)
     _expect_conclusive(question, allowed, size)
     if exact:
         return _agreement(distance, allowed, 0.0)
@@ -266,6 +266,11 @@ def _format(found: Any, like: Array | None) -> float:
         return inputs.roundoff(like)
     kind = getattr(found, "dtype", None)
     return inputs.roundoff(np.zeros(0, kind if isinstance(kind, np.dtype) else float))
+
+
+def _spectral(x: np.ndarray) -> float:
+    """Return the 2-norm."""
+    return float(np.linalg.norm(x, 2))
 
 
 def _lengths(x: np.ndarray) -> np.ndarray:
