@@ -15,14 +15,9 @@ from collections.abc import Sequence
 from refspec import backend, hessian, models, rounding
 from refspec.backend import Array
 from refspec.models import Network, operations
-from refspec.models.operations import Step
+from refspec.models.operations import EVALUATION, LIPSCHITZ, Step
 
-__all__ = ["EVALUATION", "LIPSCHITZ", "hessian_radius"]
-
-#: No activation of `operations.ACTIVATIONS`, slope or bend has a larger derivative.
-LIPSCHITZ = 2.0
-#: Roundings granted to one activation, slope, bend or softmax entry.
-EVALUATION = 64
+__all__ = ["hessian_radius"]
 
 
 def hessian_radius(

@@ -21,7 +21,9 @@ from refspec.backend import Array
 
 __all__ = [
     "ACTIVATIONS",
+    "EVALUATION",
     "LAYERS",
+    "LIPSCHITZ",
     "OPERATIONS",
     "Step",
     "arrange",
@@ -32,6 +34,11 @@ __all__ = [
     "record",
     "unfold",
 ]
+
+#: No activation of `ACTIVATIONS`, slope or bend has a larger derivative.
+LIPSCHITZ = 2.0
+#: Roundings granted to one activation, slope, bend or softmax entry.
+EVALUATION = 64
 
 
 def _tanh(z: Array) -> tuple[Array, Array, Array]:

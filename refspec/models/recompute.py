@@ -13,12 +13,9 @@ from refspec import backend, models, rounding
 from refspec.backend import Array
 from refspec.classes import Snapshot
 from refspec.models import operations
-from refspec.models.operations import Step
+from refspec.models.operations import EVALUATION, LIPSCHITZ, Step
 
 __all__ = ["Difference", "computed_again", "recompute"]
-
-_LIPSCHITZ = 2.0  # no activation, slope or bend has a larger derivative
-_EVALUATION = 64  # roundings granted to one activation, slope or softmax entry
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,7 +121,7 @@ def computed_again(snapshot: Snapshot) -> tuple[Snapshot, dict[str, Array]]:
     steps, final = models.forward(network, X)
     into, error = _forward_errors(steps, network, X, u)
     spread = xp.max(error, axis=1, keepdims=True)
-    tau = xp.expm1(2 * spread) + rounding.gamma(_EVALUATION + final.shape[1], u)
+    tau = xp.expm1(2 * spread) + rounding.gamma(EVALUATION + final.shape[1], u)
     q = again.probabilities
     found = {"probabilities": tau * q + u}
     seeds = q[:, None, :] - xp.eye(q.shape[1], dtype=q.dtype, device=backend.device(q))
@@ -176,11 +173,11 @@ def _forward_errors(
         into.append((x, error))
         x = operations.record(operation, network.parameters, x)[1]
         if step.slope is not None:
-            error = _LIPSCHITZ * error + rounding.gamma(_EVALUATION, u) * (size + 1)
+            error = LIPSCHITZ * error + rounding.gamma(EVALUATION, u) * (size + 1)
         elif step.matrix is None:
             both = xp.stack([error, size], axis=1)
             both = operations.push(step, both)
-            error = both[:, 0, ...] + rounding.gamma(_EVALUATION, u) * both[:, 1, ...]
+            error = both[:, 0, ...] + rounding.gamma(EVALUATION, u) * both[:, 1, ...]
         else:
             W, g = xp.abs(step.matrix), rounding.gamma(step.matrix.shape[1] + 2, u)
             z = operations.unfold(step, error + g * size) @ xp.matrix_transpose(W)
@@ -201,7 +198,7 @@ def _backward_errors(
     xp, found = backend.namespace(size), {}
     N, C = size.shape[:2]
     for step, (x, e) in zip(reversed(steps), reversed(into), strict=True):
-        g, in_doubt = rounding.gamma(_EVALUATION, u), 0.0
+        g, in_doubt = rounding.gamma(EVALUATION, u), 0.0
         if step.matrix is not None:
             d = operations.positions(step, xp.reshape(error, (-1, *error.shape[2:])))
             d = xp.reshape(d, (N, C, *d.shape[1:]))
@@ -210,7 +207,7 @@ def _backward_errors(
             overlap = 1 if step.window is None else math.prod(step.window[0])
             g = rounding.gamma(step.matrix.shape[0] * overlap + 2, u)
         elif step.slope is not None:
-            off = _LIPSCHITZ * e + g
+            off = LIPSCHITZ * e + g
             if step.kind == "relu":  # 0 or 1, and which is in doubt near the kink
                 off = xp.astype((xp.abs(x) <= e) & (e > 0), e.dtype)
             in_doubt = operations.pull(replace(step, slope=off), size + error)

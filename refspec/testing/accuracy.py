@@ -22,11 +22,10 @@ import numpy as np
 from refspec import models, rounding
 from refspec.hessian.bounds import hessian_radius
 from refspec.kronecker import ekfac, kfac
+from refspec.models.operations import EVALUATION
 from refspec.testing.questions import Question
 
 __all__ = ["Accuracy", "accuracy", "format_roundoff", "level_radius"]
-
-_EVALUATION = 64  # roundings of one activation or softmax entry, as in recompute
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +100,7 @@ def accuracy(question: Question, u: float) -> Accuracy:
     snapshot = question.snapshot
     N, C = snapshot.probabilities.shape
     shapes = [(x.errors.shape[3], x.features.shape[2]) for x in snapshot.layers]
-    operations = int(2 * sum(b + a + 4 for b, a in shapes) + 2 * C + _EVALUATION)
+    operations = int(2 * sum(b + a + 4 for b, a in shapes) + 2 * C + EVALUATION)
     rows = N * C * max(snapshot.layer(x).features.shape[1] for x in question.layers)
     if question.of == "hessian":  # of the network's numbers, not of stored samples
         return Accuracy(2 * _hessian_radius(question, u), u, operations, rows)

@@ -45,6 +45,12 @@ def _in_parts(case, product):
     return apply
 
 
+def _loader(case):
+    """Return the samples as one batch of a torch loader."""
+    data = torch.utils.data.TensorDataset(case.X, case.y)
+    return torch.utils.data.DataLoader(data, batch_size=len(case.X))
+
+
 def _dense(case, of):
     """Return refspec's own dense matrix, for the residuals of Ritz vectors."""
     if of == "hessian":
@@ -119,9 +125,7 @@ def _nngeometry(case, kind):
     from nngeometry import object as kinds
     from nngeometry.metrics import FIM
 
-    data = torch.utils.data.TensorDataset(case.X, case.y)
-    loader = torch.utils.data.DataLoader(data, batch_size=len(case.X))
-    before = torch.get_default_dtype()
+    loader, before = _loader(case), torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
         made = FIM(case.model, loader, getattr(kinds, kind), variant="classif_logits")
@@ -322,28 +326,22 @@ def _(case):
     return assert_density(nodes, vectors[0] ** 2, case.snapshot, of="hessian")
 
 
+def _laplace(case, kind):
+    import laplace
+
+    made = getattr(laplace, kind)(case.model, "classification")
+    made.fit(_loader(case))
+    return made
+
+
 @asks("laplace-torch", "Fisher (GGN), full Laplace, to float32", only="mlp")
 def _(case):
-    from laplace import FullLaplace
-
-    made = FullLaplace(case.model, "classification")
-    made.fit(
-        torch.utils.data.DataLoader(
-            torch.utils.data.TensorDataset(case.X, case.y), batch_size=len(case.X)
-        )
-    )
+    made = _laplace(case, "FullLaplace")
     # a log-likelihood is a sum over samples, not a mean: divided by N here
     return _operator(case, made.H / len(case.X), "gauss_newton", dtype="float32")
 
 
 @asks("laplace-torch", "KFAC, Kronecker Laplace", only="mlp")
 def _(case):
-    from laplace import KronLaplace
-
-    made = KronLaplace(case.model, "classification")
-    made.fit(
-        torch.utils.data.DataLoader(
-            torch.utils.data.TensorDataset(case.X, case.y), batch_size=len(case.X)
-        )
-    )
+    made = _laplace(case, "KronLaplace")
     return _operator(case, made.H.to_matrix() / len(case.X), "kfac")
