@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from refspec import models, rounding
+from refspec.factors import lengths
 from refspec.hessian.bounds import hessian_radius
 from refspec.kronecker import ekfac, kfac
 from refspec.models.operations import EVALUATION
@@ -157,7 +158,7 @@ def _sizes(
     p, s = snapshot.probabilities, snapshot.sample_weights
     for name in question.layers:
         x = snapshot.layer(name)
-        h, d = np.linalg.norm(x.features, axis=2), np.linalg.norm(x.errors, axis=3)
+        h, d = lengths(x.features, 2), lengths(x.errors, 3)
         out.append(
             _Sizes(h, along * h, d, along * d + 4 * u * d.max(axis=1, keepdims=True))
         )

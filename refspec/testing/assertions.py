@@ -16,6 +16,7 @@ import numpy as np
 from refspec import rounding
 from refspec.backend import Array
 from refspec.classes import Snapshot
+from refspec.factors import lengths
 from refspec.spectra import Spectrum
 from refspec.testing import diagnosis, inputs, messages
 from refspec.testing.accuracy import Accuracy, accuracy, format_roundoff
@@ -145,7 +146,7 @@ def assert_operator(
     if exact:
         distance = norm(residual)
     else:
-        distance = float(np.max(_lengths(residual) / _lengths(Z)))
+        distance = float(np.max(lengths(residual, 0) / lengths(Z, 0)))
     if not distance <= allowed.radius:
         if exact:
             Z = inputs.probes(P, PROBES, u, seed)
@@ -271,11 +272,6 @@ def _format(found: Any, like: Array | None) -> float:
 def _spectral(x: np.ndarray) -> float:
     """Return the 2-norm."""
     return float(np.linalg.norm(x, 2))
-
-
-def _lengths(x: np.ndarray) -> np.ndarray:
-    """Norms of columns."""
-    return np.asarray(np.sqrt(np.sum(x * x, axis=0)))
 
 
 def _agreement(distance: float, allowed: Accuracy, failure: float) -> Agreement:

@@ -13,6 +13,7 @@ from refspec import curvature, structure
 from refspec.backend import Array
 from refspec.classes import Snapshot
 from refspec.curvature import SecondMoment
+from refspec.factors import lengths
 from refspec.testing import inputs, messages
 from refspec.testing.accuracy import Accuracy, format_roundoff, level_radius
 from refspec.testing.diagnosis import Fit
@@ -115,8 +116,8 @@ def assert_levels(
             continue
         products, format_ = inputs.products(level, Z, places, like)
         allowed = level_radius(question, of, max(u, format_))
-        gaps = np.linalg.norm(products - true[convention][name], axis=0)
-        distance = float(np.max(gaps / np.linalg.norm(Z, axis=0)))
+        gaps = lengths(products - true[convention][name], 0)
+        distance = float(np.max(gaps / lengths(Z, 0)))
         if not distance <= allowed.radius:
             size = allowed.radius * inputs.frobenius(Z)
             fits = _explain(question, name, products, true, (convention, other), size)

@@ -17,6 +17,7 @@ from refspec.theorems.quantities import (
     cell_rows,
     gradient_norms,
     level_roundings,
+    norm,
     score_norms,
     sizes_of_rows,
 )
@@ -99,7 +100,7 @@ def _khatri_rao(study: Study) -> Iterator[Comparison]:
     names = [*(x.name for x in snapshot.layers), "all layers"]
     for name, (layers, x) in zip(names, parts, strict=True):
         K = backend.to_host(factors.gram_rows(layers, there))[:, pivots]
-        norms = np.linalg.norm(x, axis=1)
+        norms = factors.lengths(x, 1)
         size = float(norms @ norms)
         g = 2 * rounding.second_moment_radius(x.shape[1] + 64, size, study.u)
         yield float(np.abs(K - x @ x.T).max()), g + study.tiny, f"Gram of {name}"
@@ -232,18 +233,12 @@ def _conditional(study: Study) -> Iterator[Comparison]:
                 covariance = a.T @ b
                 found = part[c, k].reshape(e.shape[3], -1) / mass**0.5
                 gap = found - error.T @ mean - covariance
-                size = np.sqrt(np.sum((root * E) ** 2)) * np.sqrt(
-                    np.sum((root * H) ** 2)
-                )
+                size = norm(root * E) * norm(root * H)
                 where = f"cell ({c}, {k}) of {x.name}"
-                yield float(np.linalg.norm(gap)), 8 * g * size + study.tiny**0.5, where
-                over = np.linalg.norm(found - error.T @ mean)
-                over -= np.linalg.norm(a) * np.linalg.norm(b)
-                yield (
-                    float(over),
-                    8 * g * size + study.tiny**0.5,
-                    f"Cauchy-Schwarz, {where}",
-                )
+                bound = 8 * g * size + study.tiny**0.5
+                yield norm(gap), bound, where
+                over = norm(found - error.T @ mean) - norm(a) * norm(b)
+                yield over, bound, f"Cauchy-Schwarz, {where}"
 
 
 _PAGE, _TEST = "curvature.md", "tests/test_theorems_curvature.py::test_"

@@ -18,6 +18,7 @@ from refspec.kronecker import (
     class_factors,
     kfac,
 )
+from refspec.theorems.quantities import norm
 from refspec.theorems.study import Study
 
 __all__ = [
@@ -28,7 +29,6 @@ __all__ = [
     "host",
     "layer_probes",
     "narrow",
-    "norm",
     "reach",
     "smaller_than",
     "without_positions",
@@ -145,11 +145,6 @@ def _slack(s: Snapshot, layer: Layer, u: float) -> tuple[float, float]:
     tiny = float(np.finfo(layer.errors.dtype).tiny) * layer.parameters
     lost = tiny * (1 + float(np.sum(errors) + np.sum(features)))
     return rounding.gamma(8 * N * C * T + 64, u) * size + lost, size + lost
-
-
-def norm(x: np.ndarray) -> float:
-    """Return the Frobenius norm."""
-    return float(np.linalg.norm(x))
 
 
 def layer_probes(study: Study, x: Factored) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from refspec import backend, curvature, hessian, rounding
+from refspec.factors import lengths
 from refspec.hessian.bounds import hessian_radius
 from refspec.models import Network
 from refspec.models.recompute import computed_again, recompute
@@ -63,9 +64,9 @@ def _storage(study: Study) -> float:
     moved: np.ndarray | float = 0.0
     for x, y in ((s.layer(name), again.layer(name)) for name in p.layers):
         h, g = (backend.to_host(z) for z in (y.features, y.errors))
-        e = _lengths(h - backend.to_host(x.features))[:, None, :]
-        d = _lengths(g - backend.to_host(x.errors))
-        h, g = _lengths(h)[:, None, :], _lengths(g)
+        e = lengths(h - backend.to_host(x.features), -1)[:, None, :]
+        d = lengths(g - backend.to_host(x.errors), -1)
+        h, g = lengths(h, -1)[:, None, :], lengths(g, -1)
         size = size + np.sum(g * h, axis=2) ** 2
         moved = moved + np.sum(d * h + g * e + d * e, axis=2) ** 2
     size, moved = np.sqrt(size), np.sqrt(moved)
@@ -78,14 +79,9 @@ def _storage(study: Study) -> float:
     return p.radius + 2 * (float(off) + forming)  # twice: this bound's own rounding
 
 
-def _lengths(x: np.ndarray) -> np.ndarray:
-    """Norms along the last axis."""
-    return np.asarray(np.linalg.norm(x, axis=-1))
-
-
 def _columns(A: np.ndarray) -> float:
     """Return the largest norm of a column: at most the 2-norm."""
-    return float(np.max(np.linalg.norm(A, axis=0), initial=0.0))
+    return float(np.max(lengths(A, 0), initial=0.0))
 
 
 def _sum(study: Study) -> Verdict:

@@ -13,6 +13,7 @@ import numpy as np
 
 from refspec import rounding
 from refspec.classes import Layer, Snapshot
+from refspec.factors import lengths
 from refspec.kronecker import Kronecker, KroneckerSum, certified_spectrum, kfac
 from refspec.kronecker.conventions import CONVENTIONS, placement
 from refspec.kronecker.kfac import class_factors, kfac_error
@@ -28,13 +29,13 @@ from refspec.theorems.factored import (
     host,
     layer_probes,
     narrow,
-    norm,
     reach,
     smaller_than,
     without_positions,
 )
 from refspec.theorems.origins import parts
 from refspec.theorems.preconditioning import average, closest, damped, solved
+from refspec.theorems.quantities import norm
 from refspec.theorems.registry import Comparison, Theorem, compared
 from refspec.theorems.study import Study
 
@@ -55,9 +56,9 @@ def _order(study: Study) -> Iterator[Comparison]:
         yield float(np.max(np.abs(away))), 0.0, f"column order of {x.layer.name}"
         L, R = x.kfac.left, x.kfac.right
         images = ((d @ L)[:, :, None] * (h @ R)[:, None, :]).reshape(len(h), -1).T
-        size = float(np.max(np.linalg.norm(rows, axis=0)))
+        size = float(np.max(lengths(rows, 0)))
         bound = size * (rounding.gamma(4 * (x.a + x.b), study.u) * x.scale + x.slack)
-        away = np.linalg.norm(x.kfac.matvec(rows) - images, axis=0)
+        away = lengths(x.kfac.matvec(rows) - images, 0)
         yield float(np.max(away)), bound, f"KFAC of a gradient of {x.layer.name}"
         norm = np.sqrt(np.sum(np.outer(np.sum(L * L, axis=0), np.sum(R * R, axis=0))))
         bound = rounding.gamma(2 * (x.a + x.b) ** 2, study.u) * x.scale + x.slack

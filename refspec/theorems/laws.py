@@ -14,7 +14,7 @@ from refspec.classes import Layer, Snapshot
 from refspec.kronecker import certified_spectrum
 from refspec.synthetic import covariances, geometry
 from refspec.synthetic.hierarchy import Hierarchy, draw
-from refspec.theorems.factored import norm
+from refspec.theorems.quantities import norm
 from refspec.theorems.registry import Comparison, Theorem, compared
 from refspec.theorems.study import Study
 

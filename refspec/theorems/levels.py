@@ -12,6 +12,7 @@ import numpy as np
 
 from refspec import backend, rounding, structure
 from refspec.curvature import classes_of
+from refspec.factors import lengths
 from refspec.theorems.quantities import (
     cell_rows,
     error_norms,
@@ -159,7 +160,7 @@ def _score(study: Study) -> Iterator[Comparison]:
     for x in study.snapshot.layers:
         errors = backend.to_host(x.errors).reshape(*p.shape, -1)
         size = error_norms(study, x.name).max(1)
-        off = np.linalg.norm((p[:, None, :] @ errors)[:, 0], axis=1)
+        off = lengths((p[:, None, :] @ errors)[:, 0], 1)
         i = int(np.argmax(off / np.where(size > 0, size, 1)))
         yield off[i], bound * size[i], f"sample {i} of {x.name}"
 
@@ -179,7 +180,7 @@ def _collinear(study: Study) -> Iterator[Comparison]:
             score = s[i:j, None, None] * study.once(scores)[x.name][i:j]
             h = backend.to_host(x.features[i:j, ...]).reshape(-1, x.features.shape[2])
             parts.append((score.reshape(-1, score.shape[2]).T @ h).reshape(-1))
-        size = float(norms[c] @ np.linalg.norm(M[c], axis=1))
+        size = float(norms[c] @ lengths(M[c], 1))
         size += float(np.sum(s[i:j, None] * p_sizes(study)[i:j]))
         gap = np.linalg.norm(own + others - np.concatenate(parts))
         yield float(gap), 8 * g * size + study.tiny**0.5, f"class {c}, with its scores"

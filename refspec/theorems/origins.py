@@ -8,7 +8,8 @@ import numpy as np
 
 from refspec import structure
 from refspec.kronecker import origins
-from refspec.theorems.factored import factored, host, layer_probes, norm, reach
+from refspec.theorems.factored import factored, host, layer_probes, reach
+from refspec.theorems.quantities import norm
 from refspec.theorems.registry import Comparison
 from refspec.theorems.study import Study
 

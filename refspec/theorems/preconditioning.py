@@ -18,9 +18,9 @@ from refspec.theorems.factored import (
     factored,
     host,
     layer_probes,
-    norm,
     reach,
 )
+from refspec.theorems.quantities import norm
 from refspec.theorems.registry import Comparison
 from refspec.theorems.study import Study
 

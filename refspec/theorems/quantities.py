@@ -16,6 +16,7 @@ __all__ = [
     "largest_norms",
     "level_roundings",
     "level_rows",
+    "norm",
     "of_scores",
     "score_accuracy",
     "score_norms",
@@ -46,10 +47,15 @@ def score_accuracy(study: Study) -> float:
     return rounding.gamma(score_roundings(study), study.stored)
 
 
+def norm(x: np.ndarray) -> float:
+    """Return the Frobenius norm, of entries whose squares may underflow too."""
+    return float(lengths(x, tuple(range(x.ndim))))
+
+
 def error_norms(study: Study, name: str) -> np.ndarray:
     """Return ||delta_{i,c'}|| over positions and outputs, shape (N, C)."""
     x = backend.to_host(study.snapshot.layer(name).errors)
-    return np.asarray(np.linalg.norm(x.reshape(*x.shape[:2], -1), axis=2))
+    return np.asarray(lengths(x, (2, 3)))
 
 
 def gradient_norms(study: Study) -> dict[str, np.ndarray]:
@@ -57,7 +63,7 @@ def gradient_norms(study: Study) -> dict[str, np.ndarray]:
     found = {}
     for x in study.snapshot.layers:
         h = backend.to_host(x.features)
-        size = np.linalg.norm(h.reshape(len(h), -1), axis=1)
+        size = lengths(h, (1, 2))
         found[x.name] = error_norms(study, x.name) * size[:, None]
     return found
 
@@ -100,9 +106,8 @@ def score_norms(study: Study) -> np.ndarray:
     """Bound ||sum_c' p_{i,c'} g_{i,c'}|| of all layers together, shape (N,)."""
     total = np.zeros(study.snapshot.probabilities.shape[0])
     for x in study.snapshot.layers:
-        h = backend.to_host(x.features).reshape(len(total), -1)
-        score = study.once(scores)[x.name].reshape(len(total), -1)
-        total = np.hypot(total, lengths(h, 1) * lengths(score, 1))
+        h, score = backend.to_host(x.features), study.once(scores)[x.name]
+        total = np.hypot(total, lengths(h, (1, 2)) * lengths(score, (1, 2)))
     return np.asarray(total)
 
 

@@ -23,7 +23,7 @@ from refspec.theorems.canonical import (
     few_classes,
     spread_out,
 )
-from refspec.theorems.factored import norm
+from refspec.theorems.quantities import norm
 from refspec.theorems.registry import Comparison, Theorem, compared
 from refspec.theorems.study import Study
 

@@ -74,15 +74,19 @@ class Study:
         dtype = str(self.snapshot.provenance.get("dtype", ""))
         return max(self.u, 2.0**-24) if "32" in dtype else self.u
 
-    @property
+    @cached_property
     def tiny(self) -> float:
-        """What underflow can take from a sum of squares over all rows and columns."""
-        xp, p = (
-            backend.namespace(self.snapshot.probabilities),
-            self.snapshot.probabilities,
-        )
-        n, P = self.fisher.shape
-        return float(xp.finfo(p.dtype).smallest_normal) * 64 * (n + 1) * (P + 1)
+        """What underflow can take from a sum of squares over all rows and columns.
+
+        A product of two errors that underflows is still to be multiplied by two
+        features, and the other way round.
+        """
+        p, (n, P) = self.snapshot.probabilities, self.fisher.shape
+        arrays = [y for x in self.snapshot.layers for y in (x.features, x.errors)]
+        largest = max(float(np.max(np.abs(backend.to_host(y)))) for y in arrays)
+        smallest = float(backend.namespace(p).finfo(p.dtype).smallest_normal)
+        largest = max(1.0, largest)
+        return smallest * 64 * (n + 1) * (P + 1) * largest * largest
 
     @cached_property
     def fisher(self) -> SecondMoment:

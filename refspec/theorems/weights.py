@@ -10,6 +10,7 @@ import numpy as np
 from refspec import backend, rounding
 from refspec.classes import Layer
 from refspec.curvature import classes_of
+from refspec.factors import lengths
 from refspec.theorems.quantities import error_norms, score_accuracy
 from refspec.theorems.registry import Comparison, Theorem, compared
 from refspec.theorems.study import Study
@@ -36,7 +37,7 @@ def _size(study: Study, layer: Layer) -> float:
         backend.to_host(layer.features),
     )
     own = _own_errors(study, layer)
-    norms = [np.linalg.norm(x.reshape(len(s), -1), axis=1) for x in (own, h)]
+    norms = [lengths(x, (1, 2)) for x in (own, h)]
     return float(np.sum(s * norms[0] * norms[1]))
 
 
@@ -79,7 +80,7 @@ def _decay(study: Study) -> Iterator[Comparison]:
         own = _own_errors(study, x)
         gap = W + _product(s[:, None, None] * own, h) / eta
         largest = s * error_norms(study, x.name).max(axis=1)
-        norms = np.linalg.norm(h.reshape(len(s), -1), axis=1)
+        norms = lengths(h, (1, 2))
         stored = 2 * score_accuracy(study) * float(np.sum(largest * norms)) / eta
         stored += study.stored * float(np.linalg.norm(W))
         k = 2 * len(s) * h.shape[1] + 32

@@ -20,8 +20,8 @@ from refspec.synthetic import expectations, geometry, groups, planted
 from refspec.synthetic.hierarchy import Hierarchy, Plan
 from refspec.theorems import laws, regressions
 from refspec.theorems.canonical import few_classes, spread_out
-from refspec.theorems.factored import norm
 from refspec.theorems.laws import Few, few_samples, softened
+from refspec.theorems.quantities import norm
 from refspec.theorems.registry import Comparison, Theorem, compared
 from refspec.theorems.study import Study
 
