@@ -9,6 +9,7 @@ and every knock-out then comes from L'L and Q'L.
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass, replace
 
@@ -86,8 +87,8 @@ def coordinates(moment: SecondMoment) -> Coordinates:
     Notes
     -----
     Theory: S1, S2. Dual: the factorisation stops when what is left of the diagonal is
-    below the rounding error of the Gram matrix; the whole residual is then measured,
-    block by block. Cost O(N K r^2 + (N K)^2 r), memory O(N K r).
+    below the rounding error of the Gram matrix; the whole residual is measured, block
+    by block. Cost O(N K r^2 + (N K)^2 r), memory O(N K r).
 
     Examples
     --------
@@ -175,7 +176,8 @@ def _dual(moment: SecondMoment) -> Coordinates:
     rows = replace(rows, factors=explicit(rows.factors, _EXPLICIT))
     n, K = rows.shape[0], rows.weights.shape[1]
     # ||R||_F is about the norm of its diagonal: stop below the bound on forming XX'
-    L = _pivoted_rows(rows, n * u * trace / 4)
+    made = _pivoted_rows(rows, n * u * trace / 2)
+    radius, L = _residual(rows, made, trace, u) + left_out, made.L
     second = L @ xp.matrix_transpose(L)
     second = (second + xp.matrix_transpose(second)) / 2
     means = [
@@ -183,7 +185,6 @@ def _dual(moment: SecondMoment) -> Coordinates:
         for c, i, j in classes_of(moment)
         for part in (L[:, i * K : j * K],)
     ]
-    radius = _residual(rows, L, trace, u) + left_out
     radius += rounding.second_moment_radius(n + 4, trace, u)
     # the scores left out are second order in X'X, first order in what a level sees
     level = radius + 2 * math.sqrt(left_out * trace)
@@ -194,17 +195,30 @@ def _dual(moment: SecondMoment) -> Coordinates:
     )
 
 
-def _pivoted_rows(moment: SecondMoment, tolerance: float) -> Array:
-    """Return L', shape (r, n), of a blocked pivoted Cholesky factorisation of XX'.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pivoted:
+    """XX' = L L' + R by pivoted rows: L' (r, n), other rows, ||R||_F^2 but for theirs.
 
-    Nothing here need be backward stable: the residual is measured afterwards.
+    That is computed, not assumed: rounding in the factorisation is part of it.
+    """
+
+    L: Array
+    others: Array
+    squares: float
+
+
+def _pivoted_rows(moment: SecondMoment, tolerance: float) -> _Pivoted:
+    """Factorise XX' by blocks of pivots until the diagonal of R is below `tolerance`.
+
+    Nothing here need be backward stable: the residual is measured. In the rows of a
+    block's pivots it is known at once, since later rows of L' are set to 0 there.
     """
     xp, (n, P) = backend.namespace(moment.weights), moment.shape
     left = xp.reshape(moment.diagonal(), (n,))
-    most = min(n, P) + _BLOCK
-    L = xp.empty((most, n), dtype=left.dtype, device=backend.device(left))
-    r = 0
-    while r < min(n, P) and backend.scalar(xp.sum(left * left)) > tolerance**2:
+    rank, r, squares = min(n, P), 0, 0.0
+    L = xp.empty((rank, n), dtype=left.dtype, device=backend.device(left))
+    free = np.ones(n, dtype=bool)
+    while r < rank and backend.scalar(xp.sum(left * left)) > tolerance**2:
         pivots = xp.argsort(left, descending=True)[: min(_BLOCK, n)]
         K = gram_rows(moment.factors, pivots)
         if r:
@@ -212,34 +226,60 @@ def _pivoted_rows(moment: SecondMoment, tolerance: float) -> Array:
         # pivots that the others of the block explain wait for a later block, or never
         floor = max(tolerance / n**0.5, backend.scalar(left[pivots[-1]]) / 8)
         chosen, lower = backend.pivoted_cholesky(xp.take(K, pivots, axis=1), floor)
-        m = lower.shape[0]
+        K = xp.take(K, chosen, axis=0)
+        K *= xp.astype(backend.from_host(free, left), left.dtype)
+        new = xp.linalg.inv(lower) @ K
+        m = min(_enough(left, new, tolerance), rank - r)  # XX' has no more eigenvalues
         if m == 0:
             break
-        new = xp.linalg.inv(lower) @ xp.take(K, chosen, axis=0)
+        K, new, pivots = K[:m, :], new[:m, :], xp.take(pivots, chosen[:m])
         L[r : r + m, :] = new
+        left = _without(left, new)
+        K -= xp.matrix_transpose(xp.take(new, pivots, axis=1)) @ new
+        squares += 2 * backend.scalar(xp.linalg.vector_norm(K)) ** 2
         r += m
-        left = left - xp.sum(new * new, axis=0)
-        keep = np.ones(n, dtype=bool)
-        keep[backend.to_host(xp.take(pivots, chosen))] = False
-        alive = (left > 0) & backend.from_host(keep, left)
-        left = xp.where(alive, left, xp.zeros_like(left))
-    return L[:r, :] if r else xp.zeros_like(L[:1, :])
+        free[backend.to_host(pivots)] = False
+        left = xp.where(backend.from_host(free, left), left, xp.zeros_like(left))
+    others = backend.from_host(np.flatnonzero(free), left)
+    return _Pivoted(L[:r, :] if r else xp.zeros_like(L[:1, :]), others, squares)
 
 
-def _residual(moment: SecondMoment, L: Array, trace: float, u: float) -> float:
-    """Bound ||XX' - LL'||_F, a few samples at a time; truncation included."""
-    xp, (N, K) = backend.namespace(L), moment.weights.shape
-    device, squares, step = backend.device(L), 0.0, max(1, 2 * _BLOCK // K)
-    for first in range(0, N, step):
-        i, j = first * K, min(first + step, N) * K
-        gap = gram_rows(moment.factors, xp.arange(i, j, device=device), first)
-        gap -= xp.matrix_transpose(L[:, i:j]) @ L[:, i:]
+def _without(left: Array, new: Array) -> Array:
+    """Return the diagonal without new rows of L'."""
+    xp = backend.namespace(left)
+    return xp.clip(left - xp.sum(new * new, axis=0), min=0.0)
+
+
+def _enough(left: Array, new: Array, tolerance: float) -> int:
+    """Return how many of the new rows bring the diagonal below `tolerance`, or all."""
+    xp, m = backend.namespace(left), new.shape[0]
+
+    def above(k: int) -> bool:
+        size = xp.linalg.vector_norm(_without(left, new[:k, :]))
+        return bool(backend.scalar(size) > tolerance)
+
+    if above(m):
+        return int(m)
+    return int(bisect.bisect_left(range(m), True, key=lambda k: not above(k)))
+
+
+def _residual(moment: SecondMoment, made: _Pivoted, trace: float, u: float) -> float:
+    """Bound ||XX' - LL'||_F; of the rows that are no pivots, some at a time."""
+    xp, K, squares = backend.namespace(made.L), moment.weights.shape[1], made.squares
+    host, rest = backend.to_host(made.others), xp.take(made.L, made.others, axis=1)
+    for k in range(0, len(host), 2 * _BLOCK):
+        first, end = int(host[k]) // K, min(k + 2 * _BLOCK, len(host))
+        gap = gram_rows(moment.factors, made.others[k:end], first)
+        gap = xp.take(gap, made.others[k:] - first * K, axis=1)
+        gap -= xp.matrix_transpose(rest[:, k:end]) @ rest[:, k:]
         # the matrix is symmetric: what is right of the diagonal block counts twice
-        own = gap[:, : j - i]
+        own = gap[:, : end - k]
         squares += backend.scalar(2 * xp.sum(gap * gap) - xp.sum(own * own))
     terms = max(inner_length(f) for f in moment.factors) + len(moment.factors)
-    rounding_error = 2 * rounding.second_moment_radius(terms + L.shape[0] + 4, trace, u)
-    return math.sqrt(squares) * (1 + rounding.gamma(N * K, u)) + rounding_error
+    terms += made.L.shape[0] + 4
+    rounding_error = 2 * rounding.second_moment_radius(terms, trace, u)
+    forming = 1 + rounding.gamma(moment.shape[0], u)
+    return math.sqrt(squares) * forming + rounding_error
 
 
 def _reduced_cell_rows(moment: SecondMoment, norms: Array, c: int) -> Array:

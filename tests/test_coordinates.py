@@ -140,3 +140,21 @@ def test_float32_has_a_wider_radius_and_keeps_it():
     assert found.values.dtype == np.float32
     exact = refspec.spectrum(coordinates.dual(curvature.fisher(snapshot)))
     assert found.radius > 2.0**20 * exact.radius  # u is 2^29 times larger
+
+
+@pytest.mark.parametrize("power", [-60, -30, -10, -3])
+def test_what_pivoted_rows_leave_out_is_what_was_measured(monkeypatch, asarray, power):
+    """The rows of pivots known block by block, the others' computed: nothing else."""
+    monkeypatch.setattr(coordinates, "_BLOCK", 4)
+    snapshot = net(asarray, sizes=(5, 3, 4))
+    moment, X = curvature.fisher(snapshot), rows_of(snapshot)
+    n, trace, u = len(X), float((X * X).sum()), 2.0**-53
+    made = coordinates._pivoted_rows(moment, trace * 2.0**power)
+    L = backend.to_host(made.L)
+    assert len(L) <= min(X.shape)
+    assert len(backend.to_host(made.others)) >= n - len(L)
+    true = np.linalg.norm(X @ X.T - L.T @ L)
+    found = coordinates._residual(moment, made, trace, u)
+    slack = 4 * rounding.second_moment_radius(sum(X.shape) + 64, trace, u)
+    # both triangles of a block of pivots are counted twice
+    assert true - slack <= found <= 2**0.5 * true + slack

@@ -198,7 +198,7 @@ def factored_tikhonov(operator: Kronecker, damping: float) -> KroneckerBasis:
     Notes
     -----
     Theory: K10. The split minimises the bound on the cross terms that factored
-    damping adds. A zero factor has no scale: then varpi = 1.
+    damping adds. A zero factor, or one that has underflowed, has no scale: varpi = 1.
 
     References
     ----------
@@ -218,7 +218,8 @@ def factored_tikhonov(operator: Kronecker, damping: float) -> KroneckerBasis:
     nu, R = xp.linalg.eigh(right)
     mu, nu = xp.clip(mu, min=0.0), xp.clip(nu, min=0.0)
     scales = backend.scalar(xp.mean(nu)), backend.scalar(xp.mean(mu))
-    split = (scales[0] / scales[1]) ** 0.5 if min(scales) > 0 else 1.0
+    smallest = xp.finfo(left.dtype).smallest_normal
+    split = scales[0] ** 0.5 / scales[1] ** 0.5 if min(scales) >= smallest else 1.0
     root = damping**0.5
     values = (mu + root / split)[:, None] * (nu + root * split)[None, :]
     return KroneckerBasis(Q, R, 1 / values)

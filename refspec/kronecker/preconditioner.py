@@ -230,7 +230,10 @@ def _conjugate_gradients(
         rho, old = _dot(r, z), rho
         p = z + (rho / old) * p
         q = operator.matvec(p) + damping * p
-        step = rho / _dot(p, q)
+        curved = _dot(p, q)
+        if not curved > 0:  # underflow, or no number any more
+            break
+        step = rho / curved
         x, r, used = x + step * p, r - step * q, used + 1
     return x, used
 

@@ -155,12 +155,10 @@ def _ranks(study: Study) -> Iterator[Comparison]:
 
 def _score(study: Study) -> Iterator[Comparison]:
     """Average over all c', sample by sample."""
-    p = backend.to_host(study.snapshot.probabilities)
     bound = score_accuracy(study)
     for x in study.snapshot.layers:
-        errors = backend.to_host(x.errors).reshape(*p.shape, -1)
         size = error_norms(study, x.name).max(1)
-        off = lengths((p[:, None, :] @ errors)[:, 0], 1)
+        off = lengths(study.once(scores)[x.name], (1, 2))
         i = int(np.argmax(off / np.where(size > 0, size, 1)))
         yield off[i], bound * size[i], f"sample {i} of {x.name}"
 

@@ -45,4 +45,5 @@ def parts(study: Study) -> Iterator[Comparison]:
         own = np.sum((features @ h) ** 2, axis=0)
         rows = origins.Means(errors.outlier @ delta, errors.bump @ delta).squares()
         over = sum(rows.values()) * own - values
-        yield float(np.max(over)), reach(x, v, study.u) * norm(v), f"KFAC of {name}"
+        bound = reach(x, v, study.u) * norm(v) + study.tiny
+        yield float(np.max(over)), bound, f"KFAC of {name}"

@@ -61,8 +61,9 @@ def damped(study: Study) -> Iterator[Comparison]:
     for x in study.once(factored):
         L, R, z = x.kfac.left, x.kfac.right, layer_probes(study, x)
         left, right = float(np.trace(L)), float(np.trace(R))
-        damping, scaled = _damping(x), min(left, right) > 0
-        split = ((right / x.a) / (left / x.b)) ** 0.5 if scaled else 1.0
+        scale = min(left / x.b, right / x.a)
+        damping, scaled = _damping(x), scale >= np.finfo(L.dtype).tiny
+        split = (right / x.a) ** 0.5 / (left / x.b) ** 0.5 if scaled else 1.0
         root = damping**0.5
         A = L + root / split * np.eye(x.b, dtype=L.dtype)
         B = R + split * root * np.eye(x.a, dtype=R.dtype)
