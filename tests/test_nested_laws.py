@@ -9,7 +9,7 @@ from test_isotropic_designs import designs
 
 from refspec import rounding
 from refspec.populations import Population
-from refspec.random_matrix import nested_designs, nested_laws
+from refspec.random_matrix import definite, nested_designs, nested_laws
 
 U = 2.0**-53
 
@@ -172,3 +172,20 @@ def test_zero_covariance_is_no_effect():
     assert len(design.covariances) == 2
     with pytest.raises(ValueError, match="got none"):
         nested_designs.nested_design(Population((3,), 2, np.ones((3, 1)), 0.0))
+
+
+def test_an_inverse_by_halves_that_is_off_is_not_used(monkeypatch):
+    """A trace that is known shows it; the pivots are then the whole matrix."""
+    rng, d = np.random.default_rng(3), 6
+    root = rng.standard_normal((2, d, d))
+    S = root @ root.transpose(0, 2, 1)
+    population = Population((4, 4), d, np.ones((8, 1)), S[0], class_covariance=S[1])
+    design = nested_designs.nested_design(population)
+    z, a = 5 + 1j, np.full(2, 0.5 + 0.5j)
+    right = nested_laws.linearised(design, z, a)
+    monkeypatch.setattr(definite, "by_halves", lambda B: (1.01 * np.linalg.inv(B), ()))
+    found = nested_laws.linearised(design, z, a)
+    assert len(found.pivots) == 1
+    bound = rounding.gamma(64 * d, U) * np.linalg.cond(found.pivots[0])
+    away = np.linalg.norm(found.resolvent - right.resolvent)
+    assert away <= bound * np.linalg.norm(right.resolvent)

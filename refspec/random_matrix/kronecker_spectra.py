@@ -12,9 +12,8 @@ the argument of one determinant. Host arithmetic (LAPACK).
 from __future__ import annotations
 
 import numpy as np
-import scipy.linalg
 
-from refspec.random_matrix import kronecker_laws, law_tables
+from refspec.random_matrix import definite, kronecker_laws, law_tables
 from refspec.random_matrix.kronecker_designs import KroneckerDesign
 from refspec.random_matrix.kronecker_laws import Solution
 from refspec.random_matrix.law_tables import Band, LawTable, Point
@@ -161,16 +160,16 @@ def _atom(design: KroneckerDesign, above: Point) -> float:
 
 def _point(design: KroneckerDesign, x: float, made: Solution) -> Point:
     """Read F, the density and what the means add from a solution."""
-    P, first = design.dimension, _angles(made.blocks[0], made.z)
+    P, first = design.dimension, _argument(made.blocks[0], made.z)
     turned = first
     for n, H in zip(design.multiplicities[1:], made.blocks[1:], strict=True):
-        turned += n * _angles(H, made.z) if n else 0.0
+        turned += n * _argument(H, made.z) if n else 0.0
     half = np.sqrt(design.samples.weights)
     inner = np.eye(half.shape[1]) + half[:, :, None] * made.A * half[:, None, :]
     angles = np.sum(np.angle(np.linalg.eigvals(inner)), axis=1)
     forms = np.sum(made.A * made.B, axis=(1, 2)).imag
     turned += float(design.samples.counts @ (angles - forms))
-    added = -(_angles(made.blocks[0] + made.signal, made.z) - first) / np.pi
+    added = -(_argument(made.blocks[0] + made.signal, made.z) - first) / np.pi
     state = made.unknowns
     density = _density(design, made)
     return Point(x, -turned / np.pi / P, density, state, np.zeros_like(state), added)
@@ -182,17 +181,9 @@ def _density(design: KroneckerDesign, made: Solution) -> float:
     return float(np.dot(design.multiplicities, traces) / np.pi / design.dimension)
 
 
-def _angles(H: np.ndarray, z: complex) -> float:
-    """Return Im log det(H - z), Im H <= 0, each eigenvalue in (-pi, 0).
-
-    With X = Re (H - z), Y = -Im (H - z) and X x = l Y x, the determinant is det Y
-    prod (l - i).
-    """
-    if not len(H):
-        return 0.0
-    B = H - z * np.eye(len(H))
-    values = scipy.linalg.eigh(B.real, -B.imag, eigvals_only=True, check_finite=False)
-    return float(np.sum(np.angle(values - 1j)))
+def _argument(H: np.ndarray, z: complex) -> float:
+    """Return Im log det(H - z), Im H <= 0."""
+    return definite.argument([H - z * np.eye(len(H))])
 
 
 def _outside(design: KroneckerDesign, point: Point) -> bool:

@@ -136,10 +136,11 @@ def _on_branch(
     design: NestedDesign, start: float, x: float, a: np.ndarray, r: int
 ) -> tuple[float, Solution] | None:
     """Solve for x and the other a's with a_r given, as well as the step is large."""
+    gain = None
     for _ in range(nested_laws.STEPS):
         if x <= 0:
             return None
-        made = nested_laws.linearised(design, x, a)
+        made = nested_laws.linearised(design, x, a, gain)
         border = -made.defect
         border[:, r] = made.drift
         if not np.all(np.isfinite(border)):
@@ -152,6 +153,9 @@ def _on_branch(
         if abs(change[r]) <= max(EDGE / 4 * abs(x), CLOSE * abs(x - start)):
             return x, made
         change[r] = 0
+        # near enough, T is that of the first guess
+        small = np.max(np.abs(change / a)) <= nested_laws.KEEP * abs(x - start) / x
+        gain = made.gain if small else None
         a = a + change
     return None
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.linalg
 
+from refspec.random_matrix import definite
 from refspec.random_matrix.nested_designs import NestedDesign, traces
 
 __all__ = [
@@ -52,6 +52,8 @@ class Solution:
         The fixed point.
     resolvent : array, shape (d,) or (d, d)
         Q, its diagonal if all covariances are diagonal.
+    pivots : tuple of array
+        Block pivots of sum_r b_r S_r - z, or all of it; the diagonal if it is one.
     traces : array, shape (k,)
         tr S_r Q.
     hessian : array, shape (k, k)
@@ -65,6 +67,7 @@ class Solution:
     a: np.ndarray
     b: np.ndarray
     resolvent: np.ndarray
+    pivots: tuple[np.ndarray, ...]
     traces: np.ndarray
     hessian: np.ndarray
     gain: np.ndarray
@@ -214,14 +217,14 @@ def linearised(
     b, S = sweep(design, a)[0], design.covariances
     if design.diagonal:
         stacked = np.asarray(S)
-        Q = 1 / (b @ stacked - z)
+        pivots: tuple[np.ndarray, ...] = (b @ stacked - z,)
+        Q = 1 / pivots[0]
         t, gain = stacked @ Q, -(stacked * Q**2) @ stacked.T
     else:
-        Q = _inverse(combined(design, b, z))
-        t = np.asarray([np.diag(Q) @ s if s.ndim == 1 else np.vdot(s, Q) for s in S])
+        Q, t, pivots = _resolvent(design, b, z)
         if gain is None:
             gain = -_pairs(design, Q, b, t, z)
-    return Solution(a, b, Q, t, _hessian(design, a), gain, -(gain @ b + t) / z)
+    return Solution(a, b, Q, pivots, t, _hessian(design, a), gain, -(gain @ b + t) / z)
 
 
 def solve(
@@ -307,16 +310,28 @@ def combined(design: NestedDesign, b: np.ndarray, z: complex) -> np.ndarray:
     return B
 
 
-def _inverse(B: np.ndarray) -> np.ndarray:
-    """Invert a symmetric matrix, nan if it is singular."""
-    getrf, getri, getri_lwork = scipy.linalg.get_lapack_funcs(
-        ("getrf", "getri", "getri_lwork"), (B,)
-    )
-    lu, pivots, singular = getrf(B.T, overwrite_a=True)
-    if singular:
-        return np.full_like(B, np.nan)
-    size = int(np.real(getri_lwork(len(B))[0]))
-    return np.asarray(getri(lu, pivots, lwork=size, overwrite_lu=True)[0])
+def _resolvent(
+    design: NestedDesign, b: np.ndarray, z: complex
+) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+    """Return Q, tr S_r Q and block pivots of sum b S - z.
+
+    Above the real axis the matrix is inverted by halves. That this was accurate is seen
+    in a trace that is known, sum b tr S Q - z tr Q = d.
+    """
+    B, d = combined(design, b, z), design.dimension
+    if np.iscomplexobj(B):
+        Q, pivots = definite.by_halves(B)
+        t = _traces(design, Q)
+        if abs(b @ t - z * np.trace(Q) - d) <= STEP * d:
+            return Q, t, pivots
+    Q = definite.inverse(B)
+    return Q, _traces(design, Q), (B,)
+
+
+def _traces(design: NestedDesign, Q: np.ndarray) -> np.ndarray:
+    """Return tr S_r Q."""
+    S = design.covariances
+    return np.asarray([np.diag(Q) @ s if s.ndim == 1 else np.vdot(s, Q) for s in S])
 
 
 def _pairs(
@@ -339,9 +354,9 @@ def _pairs(
     G[np.ix_(flat, flat)] = D @ (Q * Q) @ D.T
     products: list[np.ndarray] = []
     for r in full:
-        product = _times_real(Q, S[r])
+        product = _times(S[r], Q)
         products.append(product)
-        G[flat, r] = G[r, flat] = D @ np.sum(product * Q, axis=1)
+        G[flat, r] = G[r, flat] = D @ np.einsum("ij,ij->j", product, Q)
         flipped = np.ravel(product.T)
         for s, other in zip(full, products, strict=False):
             G[r, s] = G[s, r] = np.ravel(other) @ flipped
@@ -352,10 +367,9 @@ def _pairs(
     return G[:k, :k]
 
 
-def _times_real(Q: np.ndarray, S: np.ndarray) -> np.ndarray:
-    """Return Q S of symmetric matrices; a complex Q is a real matrix twice as wide."""
-    wide = np.ascontiguousarray(Q.T).view(np.float64)
-    return np.asarray((S @ wide).view(Q.dtype).T)
+def _times(S: np.ndarray, Q: np.ndarray) -> np.ndarray:
+    """Return S Q; a complex Q is a real matrix twice as wide."""
+    return np.asarray((S @ Q.view(np.float64)).view(Q.dtype))
 
 
 def _hessian(design: NestedDesign, a: np.ndarray) -> np.ndarray:

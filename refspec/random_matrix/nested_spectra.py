@@ -17,9 +17,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import scipy.linalg
 
 from refspec.random_matrix import (
+    definite,
     law_tables,
     nested_designs,
     nested_edges,
@@ -165,7 +165,8 @@ def _point(design: NestedDesign, x: float, guess: np.ndarray, step: float) -> Po
         made = _descend(design, high, x, x, z.imag, step, 40)
     Q = made.resolvent
     flat = Q.ndim == 1
-    angles = float(np.sum(np.angle(1 / Q))) if flat else _angles(design, made.b, z)
+    pivots = made.pivots
+    angles = np.sum(np.angle(pivots[0])) if flat else definite.argument(pivots)
     value = nested_laws.sweep(design, made.a)[1] - np.sum(made.a * made.b)
     scale = np.pi * design.dimension
     density = float(np.imag(np.sum(Q) if flat else np.trace(Q))) / scale
@@ -173,7 +174,7 @@ def _point(design: NestedDesign, x: float, guess: np.ndarray, step: float) -> Po
     if len(design.means):
         turns = np.angle(np.linalg.eigvals(secular(design, made)))
         added = -float(np.sum(turns)) / np.pi
-    F = -(angles + value.imag) / scale
+    F = -(float(angles) + value.imag) / scale
     return Point(x, F, density, made.a, made.slope, added)
 
 
@@ -188,12 +189,8 @@ def _outside(design: NestedDesign, x: float, guess: np.ndarray) -> Point | None:
     made = nested_laws.solve(design, x, guess.real, steps=nested_laws.STEPS // 2)
     if made is None or not np.all(made.slope > 0):
         return None
-    Q = made.resolvent
-    if Q.ndim == 1:
-        below = np.sum(Q < 0)
-    else:
-        B = nested_laws.combined(design, made.b, x)
-        below = np.sum(scipy.linalg.eigvalsh(B, overwrite_a=True) < 0)
+    (B,) = made.pivots
+    below = np.sum((B if B.ndim == 1 else np.linalg.eigvalsh(B)) < 0)
     state = made.a + 1j * x * HEIGHT * made.slope
     turns = nested_laws.sweep(design, state)[1].imag / np.pi
     F = round(float(below) - turns) / design.dimension
@@ -241,17 +238,6 @@ def _descend(
     middle = max(high / 8, float(np.sqrt(high * low)))
     half = _descend(design, made, x, high, middle, step, depth - 1)
     return _descend(design, half, x, middle, low, step, depth - 1)
-
-
-def _angles(design: NestedDesign, b: np.ndarray, z: complex) -> float:
-    """Return Im log det B, B = sum b S - z with Im B < 0, each eigenvalue in (-pi, 0).
-
-    With X = Re B, Y = -Im B and X x = l Y x, det B = det Y prod (l - i).
-    """
-    X = nested_laws.combined(design, b.real, z.real)
-    Y = nested_laws.combined(design, -b.imag, -z.imag)
-    values = scipy.linalg.eigh(X, Y, eigvals_only=True, check_finite=False)
-    return float(np.sum(np.angle(values - 1j)))
 
 
 def _far(design: NestedDesign, z: complex) -> np.ndarray:
