@@ -24,7 +24,7 @@ from refspec.curvature import (
     unit_weights,
     without,
 )
-from refspec.factors import explicit, gram_rows, inner_length
+from refspec.factors import Factor, explicit, gram_rows, inner_length
 from refspec.structure import cell_norms, cell_rows, unit_rows
 
 __all__ = ["Coordinates", "coordinates", "dual", "primal"]
@@ -150,7 +150,7 @@ def dual(moment: SecondMoment) -> Coordinates:
     if not 0 < trace < math.inf:
         return _dual(moment)
     e = round(math.log2(trace) / 2)
-    factors = tuple(replace(f, roots=f.roots * 2.0**-e) for f in moment.factors)
+    factors = tuple(_scaled(f, e) for f in moment.factors)
     at = _dual(replace(moment, factors=factors))
     up = 2.0**e
     return replace(
@@ -161,6 +161,19 @@ def dual(moment: SecondMoment) -> Coordinates:
         radius=at.radius * up * up,
         level_radius=at.level_radius * up * up,
     )
+
+
+def _scaled(f: Factor, e: int) -> Factor:
+    """Divide rows by 2^e, features first: of roots alone the squares could overflow."""
+    if f.features is None:
+        return replace(f, roots=f.roots * 2.0**-e)
+    xp = backend.namespace(f.features)
+    largest = backend.scalar(xp.max(xp.abs(f.features)))
+    if largest == 0:
+        return replace(f, roots=xp.zeros_like(f.roots))
+    k = math.frexp(largest)[1]
+    roots = f.roots * 2.0 ** (k - e)
+    return replace(f, roots=roots, features=f.features * 2.0**-k)
 
 
 def _dual(moment: SecondMoment) -> Coordinates:

@@ -36,7 +36,8 @@ def test_sums_of_products_stay_within_gamma(pairs):
     )
     for computed in (float(np.dot(x, y)), float(np.sum(x * y))):
         assert abs(Fraction(computed) - exact) <= bound
-    assert size == 0 or not abs(exact + size / 2**40 - exact) <= bound
+    if size > Fraction(2) ** -900:  # or underflow is all there is
+        assert not abs(exact + size / 2**40 - exact) <= bound
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 6))

@@ -14,6 +14,7 @@ import numpy as np
 
 from refspec import backend, rounding
 from refspec.backend import Array
+from refspec.factors import lengths
 from refspec.kronecker import operators
 
 __all__ = ["Kronecker", "KroneckerSum", "certified_spectrum"]
@@ -79,7 +80,8 @@ class Kronecker:
 
     def frobenius_norm(self) -> float:
         """Return ||left||_F ||right||_F."""
-        return math.sqrt(_inner(self.left, self.left) * _inner(self.right, self.right))
+        sides = (lengths(x, (0, 1)) for x in (self.left, self.right))
+        return math.prod(map(backend.scalar, sides))
 
     def eigenvalues(self) -> Array:
         """Return the ab products of eigenvalues, descending."""
@@ -208,11 +210,13 @@ class KroneckerSum:
     def frobenius_norm(self) -> float:
         """Return the norm from m^2 inner products: <A, B>_F factorises."""
         xp, c = backend.namespace(self.lefts), backend.to_host(self.coefficients)
-        grams = []
+        grams, size = [], 1.0
         for stack in (self.lefts, self.rights):
             flat = xp.reshape(stack, (stack.shape[0], -1))
+            largest = backend.scalar(xp.max(xp.abs(flat))) or 1.0
+            flat, size = flat / largest, size * largest
             grams.append(backend.to_host(flat @ xp.matrix_transpose(flat)))
-        return math.sqrt(max(float(c @ (grams[0] * grams[1]) @ c), 0.0))
+        return size * math.sqrt(max(float(c @ (grams[0] * grams[1]) @ c), 0.0))
 
     def eigenvalues(self) -> Array:
         """Return the ab eigenvalues, descending, from the smaller of Gram and dense."""
@@ -318,10 +322,6 @@ def _root_gram(coefficients: Array, roots: tuple[tuple[Array, Array], ...]) -> A
             row.append(xp.reshape(product, side))
         rows.append(xp.concat(row, axis=1))
     return xp.concat(rows)
-
-
-def _inner(x: Array, y: Array) -> float:
-    return backend.scalar(backend.namespace(x).sum(x * y))
 
 
 def _trace(x: Array) -> float:

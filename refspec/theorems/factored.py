@@ -130,7 +130,8 @@ def _slack(s: Snapshot, layer: Layer, u: float) -> tuple[float, float]:
     """Bound rounding and size of the Fisher, KFAC and CFAC, in Frobenius norm (K4).
 
     Every entry is a sum of N C T terms, each a product of few numbers; what underflows
-    is below the smallest normal number times the other factor.
+    is below the smallest normal number times the other factor, what a subnormal weight
+    loses below the smallest subnormal number times both.
     """
     N, C, T, _ = layer.errors.shape
     w = s.sample_weights[:, None] * s.probabilities
@@ -142,8 +143,11 @@ def _slack(s: Snapshot, layer: Layer, u: float) -> tuple[float, float]:
     within = np.sum(left * (right / np.where(pi > 0, pi, 1)))
     fisher = np.sum(w * errors * features[:, None])
     size = T * float(np.sum(left) * np.sum(right) + within + fisher)
-    tiny = float(np.finfo(layer.errors.dtype).tiny) * layer.parameters
-    lost = tiny * (1 + float(np.sum(errors) + np.sum(features)))
+    kind = np.finfo(layer.errors.dtype)
+    errors_, features_ = float(np.sum(errors)), float(np.sum(features))
+    lost = float(kind.tiny) * (1 + errors_ + features_)
+    lost += float(kind.smallest_subnormal) * errors_ * features_
+    lost *= layer.parameters
     return rounding.gamma(8 * N * C * T + 64, u) * size + lost, size + lost
 
 

@@ -60,9 +60,9 @@ def _order(study: Study) -> Iterator[Comparison]:
         bound = size * (rounding.gamma(4 * (x.a + x.b), study.u) * x.scale + x.slack)
         away = lengths(x.kfac.matvec(rows) - images, 0)
         yield float(np.max(away)), bound, f"KFAC of a gradient of {x.layer.name}"
-        norm = np.sqrt(np.sum(np.outer(np.sum(L * L, axis=0), np.sum(R * R, axis=0))))
+        product = norm(np.outer(lengths(L, 0), lengths(R, 0)))
         bound = rounding.gamma(2 * (x.a + x.b) ** 2, study.u) * x.scale + x.slack
-        yield abs(x.kfac.frobenius_norm() - float(norm)), bound, "norm of a product"
+        yield abs(x.kfac.frobenius_norm() - product), bound, "norm of a product"
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
@@ -131,7 +131,10 @@ def _factors(study: Study) -> Iterator[Comparison]:
             (sum(p[0] for p in pairs[1:-1:2]), x.kfac.left, f"Delta of {name}")
         )
         k = rounding.gamma(4 * int(np.prod(d.shape[:3])) + 64, study.u)
-        tiny = float(np.finfo(d.dtype).tiny) * (1 + norm(h) + norm(d)) * x.a * x.b
+        kind, sizes = np.finfo(d.dtype), norm(h) + norm(d)
+        tiny = float(kind.tiny) * (1 + sizes)
+        tiny += float(kind.smallest_subnormal) * sizes * sizes
+        tiny *= x.a * x.b
         for direct, computed, what in pairs:
             size = abs(float(np.trace(direct))) + abs(float(np.trace(computed)))
             yield norm(direct - computed), k * size + tiny, what
