@@ -164,16 +164,19 @@ def dual(moment: SecondMoment) -> Coordinates:
 
 
 def _scaled(f: Factor, e: int) -> Factor:
-    """Divide rows by 2^e, features first: of roots alone the squares could overflow."""
+    """Divide rows by 2^e, and take all but the direction from every sample's features.
+
+    Roots that are huge where features are 0 or tiny would overflow when squared alone.
+    """
     if f.features is None:
         return replace(f, roots=f.roots * 2.0**-e)
     xp = backend.namespace(f.features)
-    largest = backend.scalar(xp.max(xp.abs(f.features)))
-    if largest == 0:
-        return replace(f, roots=xp.zeros_like(f.roots))
-    k = math.frexp(largest)[1]
-    roots = f.roots * 2.0 ** (k - e)
-    return replace(f, roots=roots, features=f.features * 2.0**-k)
+    largest = backend.to_host(xp.max(xp.abs(f.features), axis=(1, 2)))
+    k, one = np.frexp(largest)[1], largest.dtype.type(1)
+    up = np.where(largest > 0, np.ldexp(one, k - e), 0 * one)
+    down = backend.from_host(np.ldexp(one, -k), f.features)
+    roots = f.roots * backend.from_host(up, f.roots)[:, None, None, None]
+    return replace(f, roots=roots, features=f.features * down[:, None, None])
 
 
 def _dual(moment: SecondMoment) -> Coordinates:

@@ -158,3 +158,25 @@ def test_what_pivoted_rows_leave_out_is_what_was_measured(monkeypatch, asarray, 
     slack = 4 * rounding.second_moment_radius(sum(X.shape) + 64, trace, u)
     # both triangles of a block of pivots are counted twice
     assert true - slack <= found <= 2**0.5 * true + slack
+
+
+def test_errors_beside_features_that_are_zero_do_not_overflow(asarray):
+    """Rows are small though a factor is huge; its square alone would be infinite."""
+    snapshot = net()
+    features, errors = (
+        np.array(getattr(snapshot.layers[0], n)) for n in ("features", "errors")
+    )
+    features[0], errors[0] = 0.0, 1e160
+    features[1], errors[1] = 1e-160 * features[1], 1e160 * errors[1]
+    first = refspec.Layer("l0", asarray(1e-60 * features), asarray(1e-60 * errors))
+    changed = refspec.snapshot(
+        [first], snapshot.labels, probabilities=asarray(snapshot.probabilities)
+    )
+    at = coordinates.dual(curvature.fisher(changed))
+    values = backend.to_host(refspec.spectrum(at).values)
+    X = rows_of(changed)
+    true = np.linalg.svd(X * 1e120, compute_uv=False) ** 2
+    n = max(len(values), len(true))
+    values, true = (np.pad(x, (0, n - len(x))) for x in (1e240 * values, true))
+    slack = rounding.gamma(4 * n, 2.0**-53) * true.sum()
+    assert np.abs(values - true).max() <= 2e240 * at.radius + slack
