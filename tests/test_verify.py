@@ -116,7 +116,7 @@ def test_wrong_use_exits_with_2(wrong):
 
 
 def test_the_embedded_export_in_a_few_statements():
-    code, found, output = failing("--only", "L3,L8,C3")
+    code, found, output = failing("--only", "L3,L8", "--only", "C3")
     assert (code, found) == (0, []), output
     assert "the embedded digits network" in output
 
