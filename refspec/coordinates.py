@@ -164,7 +164,7 @@ def dual(moment: SecondMoment) -> Coordinates:
 
 
 def _scaled(f: Factor, e: int) -> Factor:
-    """Divide rows by 2^e, and take all but the direction from every sample's features.
+    """Divide rows by 2^e, and move the size of every sample's features to its roots.
 
     Roots that are huge where features are 0 or tiny would overflow when squared alone.
     """
@@ -244,13 +244,13 @@ def _pivoted_rows(moment: SecondMoment, tolerance: float) -> _Pivoted:
         chosen, lower = backend.pivoted_cholesky(xp.take(K, pivots, axis=1), floor)
         K = xp.take(K, chosen, axis=0)
         K *= xp.astype(backend.from_host(free, left), left.dtype)
-        new = xp.linalg.inv(lower) @ K
-        m = min(_enough(left, new, tolerance), rank - r)  # XX' has no more eigenvalues
+        most = min(lower.shape[0], rank - r)  # XX' has no more eigenvalues
+        new = (xp.linalg.inv(lower) @ K)[:most, :]
+        m, left = _enough(left, new, tolerance)
         if m == 0:
             break
         K, new, pivots = K[:m, :], new[:m, :], xp.take(pivots, chosen[:m])
         L[r : r + m, :] = new
-        left = _without(left, new)
         K -= xp.matrix_transpose(xp.take(new, pivots, axis=1)) @ new
         squares += 2 * backend.scalar(xp.linalg.vector_norm(K)) ** 2
         r += m
@@ -266,17 +266,24 @@ def _without(left: Array, new: Array) -> Array:
     return xp.clip(left - xp.sum(new * new, axis=0), min=0.0)
 
 
-def _enough(left: Array, new: Array, tolerance: float) -> int:
-    """Return how many of the new rows bring the diagonal below `tolerance`, or all."""
+def _enough(left: Array, new: Array, tolerance: float) -> tuple[int, Array]:
+    """Count the new rows that bring the diagonal below `tolerance`, or all of them.
+
+    Returned with what these rows leave of the diagonal.
+    """
     xp, m = backend.namespace(left), new.shape[0]
 
-    def above(k: int) -> bool:
-        size = xp.linalg.vector_norm(_without(left, new[:k, :]))
-        return bool(backend.scalar(size) > tolerance)
+    def below(rest: Array) -> bool:
+        return bool(backend.scalar(xp.linalg.vector_norm(rest)) <= tolerance)
 
-    if above(m):
-        return int(m)
-    return int(bisect.bisect_left(range(m), True, key=lambda k: not above(k)))
+    rest = _without(left, new)
+    if below(rest):
+        few = range(m)
+        m = bisect.bisect_left(
+            few, True, key=lambda k: below(_without(left, new[:k, :]))
+        )
+        rest = _without(left, new[:m, :])
+    return int(m), rest
 
 
 def _residual(moment: SecondMoment, made: _Pivoted, trace: float, u: float) -> float:

@@ -144,9 +144,9 @@ def _slack(s: Snapshot, layer: Layer, u: float) -> tuple[float, float]:
     fisher = np.sum(w * errors * features[:, None])
     size = T * float(np.sum(left) * np.sum(right) + within + fisher)
     kind = np.finfo(layer.errors.dtype)
-    errors_, features_ = float(np.sum(errors)), float(np.sum(features))
-    lost = float(kind.tiny) * (1 + errors_ + features_)
-    lost += float(kind.smallest_subnormal) * errors_ * features_
+    one, other = float(np.sum(errors)), float(np.sum(features))
+    lost = float(kind.tiny) * (1 + one + other)
+    lost += float(kind.smallest_subnormal) * one * other
     lost *= layer.parameters
     return rounding.gamma(8 * N * C * T + 64, u) * size + lost, size + lost
 
