@@ -143,7 +143,8 @@ def features(snapshot: Snapshot, layer: str) -> SecondMoment:
 
     Notes
     -----
-    Theory: C1. Papyan (2020), section 4: features are indexed (i, c).
+    Theory: theory/curvature.md#C1. Papyan (2020), section 4: features are indexed (i,
+    c).
 
     Examples
     --------
@@ -174,7 +175,8 @@ def errors(snapshot: Snapshot, layer: str) -> SecondMoment:
 
     Notes
     -----
-    Theory: C1. Papyan (2020), section 5: errors are indexed (i, c, c').
+    Theory: theory/curvature.md#C1. Papyan (2020), section 5: errors are indexed (i, c,
+    c').
 
     Examples
     --------
@@ -206,7 +208,8 @@ def fisher(snapshot: Snapshot, layers: Sequence[str] | None = None) -> SecondMom
 
     Notes
     -----
-    Theory: C1, C2, C3. Papyan (2020), eq. (6.2) weights, (7.5) layer blocks.
+    Theory: theory/curvature.md#C1, #C2, #C3. Papyan (2020), eq. (6.2) weights, (7.5)
+    layer blocks.
 
     Examples
     --------
@@ -242,7 +245,8 @@ def empirical_fisher(
 
     Notes
     -----
-    Theory: C4: it is not the Fisher information, however well the network fits.
+    Theory: theory/curvature.md#C4. It is not the Fisher information, however well the
+    network fits.
 
     Examples
     --------
