@@ -262,6 +262,14 @@ def empirical_fisher(
     return SecondMoment(Factors(tuple(factors)), s[:, None], snapshot.offsets)
 
 
+def score_reduced(moment: SecondMoment) -> tuple[Rows, float]:
+    """Return C - 1 rows a sample in place of C, and the trace that this leaves out.
+
+    Theory: theory/curvature.md#C5; theory/levels.md#L3.
+    """
+    return moment.rows.reduced(unit_weights(moment), moment.offsets)
+
+
 def unit_weights(moment: SecondMoment) -> Array:
     """Return u_i = sqrt(w_i) / ||sqrt(w_i)||, shape (N, K), e_1 for a zero weight."""
     xp, w = moment.xp, moment.weights

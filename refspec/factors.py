@@ -164,13 +164,20 @@ class Factors(Rows):
         return Rows.second(self)
 
     def times(self, power: int) -> Factors:
-        """Return the rows times 2^power, the size of features moved to the roots.
+        """Return the rows times 2^power, exactly."""
+        scaled = (replace(f, roots=_ldexp(f.roots, np.asarray(power))) for f in self.layers)
+        return Factors(tuple(scaled))
 
-        Roots that are huge where features are 0 or tiny would overflow when squared
-        alone.
+    def balanced(self) -> tuple[Factors, int]:
+        """Return rows that can be squared without overflow, and the power they lost.
+
+        The size of a sample's features moves to its roots first: roots that are huge
+        where features are 0 or tiny would overflow when squared alone.
         """
-        xp = self.xp
-        return Factors(tuple(_scaled(f, power, xp) for f in self.layers))
+        moved = [_balanced(f, self.xp) for f in self.layers]
+        power = max(k for _, _, k in moved)
+        power = 0 if power <= _NEVER // 2 else power  # every row is 0
+        return Factors(tuple(_lifted(f, up - power) for f, up, _ in moved)), power
 
     def explicit(self, budget: float) -> Factors:
         """Multiply out layers with positions whose rows together fit in `budget` bytes."""
@@ -241,19 +248,30 @@ def _squares(f: Factor, xp: Namespace) -> Array:
     return xp.reshape(backend.concatenate(parts), f.roots.shape[:2])
 
 
-def _scaled(f: Factor, power: int, xp: Namespace) -> Factor:
-    """Scale one layer's rows, every sample's features to a largest entry in [.5, 1)."""
-    if f.features is None:
-        return replace(f, roots=_ldexp(f.roots, np.asarray(power)))
-    largest = backend.to_host(xp.max(xp.abs(f.features), axis=(1, 2)))
-    k = np.where(largest > 0, np.frexp(largest)[1], 0)
-    up = np.where(largest > 0, k + power, _NEVER)[:, None, None, None]
-    return Factor(_ldexp(f.roots, up), _ldexp(f.features, -k[:, None, None]))
+def _balanced(f: Factor, xp: Namespace) -> tuple[Factor, np.ndarray, int]:
+    """Scale every sample's features to a largest entry in [.5, 1).
+
+    Returned with the powers (N,) that its roots are owed, and that of the largest row.
+    """
+    N, zero = f.roots.shape[0], np.zeros(f.roots.shape[0], dtype=np.int64)
+    h, up = f.features, zero
+    if h is not None:
+        largest = backend.to_host(xp.max(xp.abs(h), axis=(1, 2)))
+        up = np.where(largest > 0, np.frexp(largest)[1], _NEVER)
+        h = _ldexp(h, np.where(largest > 0, -up, 0)[:, None, None])
+    roots = backend.to_host(xp.max(xp.abs(f.roots), axis=(1, 2, 3)))
+    sizes = np.where(roots > 0, np.frexp(roots)[1] + up, _NEVER)
+    return Factor(f.roots, h), up, int(sizes.max()) if N else 0
+
+
+def _lifted(f: Factor, up: np.ndarray) -> Factor:
+    """Multiply the roots of sample i by 2^up_i."""
+    return replace(f, roots=_ldexp(f.roots, up[:, None, None, None]))
 
 
 def _ldexp(x: Array, power: np.ndarray) -> Array:
     """Return x 2^power, in two steps: the power itself may be out of range."""
-    one = np.ones((), dtype=backend.to_host(x[:0]).dtype)
+    one = np.ones((), dtype=backend.to_host(x[:0, ...]).dtype)
     for k in (power // 2, power - power // 2):
         x = x * backend.from_host(np.asarray(np.ldexp(one, k)), x)
     return x

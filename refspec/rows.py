@@ -113,7 +113,11 @@ class Rows(ABC):
 
     def times(self, power: int) -> Rows:
         """Return the rows times 2^power, exactly."""
-        raise NotImplementedError(f"{type(self).__name__} cannot be scaled")
+        return Scaled(self, power)
+
+    def balanced(self) -> tuple[Rows, int]:
+        """Return rows that can be squared without overflow, and the power they lost."""
+        return self, 0
 
     def explicit(self, budget: float) -> Rows:  # noqa: ARG002 what factors can do
         """Return the same rows, multiplied out where that is cheaper in `budget`."""
@@ -205,9 +209,44 @@ class Reduced(Rows):
         """Bound the error made in forming the rows: reflections keep lengths."""
         return self.rows.forming()
 
-    def times(self, power: int) -> Rows:
-        """Return the rows times 2^power."""
-        return Reduced(self.rows.times(power), self.unit, self.offsets)
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scaled(Rows):
+    """The rows of another kind times 2^power."""
+
+    rows: Rows
+    power: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """N samples, K cross classes, P columns."""
+        return self.rows.shape
+
+    @property
+    def like(self) -> Array:
+        """An array of the namespace, dtype and device of every result."""
+        return self.rows.like
+
+    def dot(self, V: Array) -> Array:
+        """Return X V, shape (N, K, m)."""
+        return self.rows.dot(V) * 2.0**self.power
+
+    def cross(self, Z: Array) -> Array:
+        """Return X'Z, shape (P, m)."""
+        return self.rows.cross(Z) * 2.0**self.power
+
+    def part(self, i: int, j: int) -> Rows:
+        """Return the rows of samples i to j."""
+        return Scaled(self.rows.part(i, j), self.power)
+
+    @property
+    def roundings(self) -> int:
+        """How many roundings an entry of XX' suffers at most."""
+        return self.rows.roundings
+
+    def forming(self) -> float:
+        """Bound the error made in forming the rows."""
+        return self.rows.forming() * 2.0**self.power
 
 
 def reflected(x: Array, u: Array, c: int, xp: Namespace) -> Array:

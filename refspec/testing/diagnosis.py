@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from refspec.curvature import SecondMoment
-from refspec.factors import Factor
+from refspec.factors import Factor, Factors
 from refspec.kronecker import kfac
 from refspec.testing.accuracy import accuracy
 from refspec.testing.inputs import frobenius
@@ -168,9 +168,9 @@ def _drawn_labels(
     if N * C > _LABELS:
         return []
     chosen = [snapshot.layer(x) for x in question.layers]
-    factors = tuple(Factor(x.errors, x.features) for x in chosen)
+    rows = Factors(tuple(Factor(x.errors, x.features) for x in chosen))
     ones = np.ones((N, C))
-    plain = SecondMoment(factors, ones, snapshot.offsets)
+    plain = SecondMoment(rows, ones, snapshot.offsets)
     Y, R = (plain.dot(x).reshape(N * C, -1) for x in (Z, found))
     normal = plain.gram() * (Y @ Y.T)
     w = np.linalg.lstsq(normal, np.sum(Y * R, axis=1))[0].reshape(N, C)

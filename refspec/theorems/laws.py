@@ -10,7 +10,7 @@ import numpy as np
 import scipy.special
 
 from refspec import backend, curvature, rounding
-from refspec.classes import Layer, Snapshot
+from refspec.classes import Layer, Snapshot, class_slices
 from refspec.kronecker import certified_spectrum
 from refspec.synthetic import covariances, geometry
 from refspec.synthetic.hierarchy import Hierarchy, draw
@@ -113,7 +113,7 @@ def _gram(study: Study) -> Iterator[Comparison]:
     for x in study.snapshot.layers:
         h = backend.to_host(x.features)[:, 0].astype(np.float64)
         m = np.stack(
-            [h[i:j].mean(axis=0) for _, i, j in curvature.classes_of(study.snapshot)]
+            [h[i:j].mean(axis=0) for _, i, j in class_slices(study.snapshot.offsets)]
         )
         m = m / (np.max(np.abs(m)) or 1.0)
         grams[f"class means of {x.name}"] = (m @ m.T, m.shape[1])

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from refspec import backend, curvature, rounding
-from refspec.classes import Layer, Snapshot
+from refspec.classes import Layer, Snapshot, class_slices
 from refspec.kronecker import certified_spectrum
 from refspec.synthetic import geometry, groups, logistic, regression
 from refspec.theorems.canonical import (
@@ -117,7 +117,7 @@ def _eigenvectors(study: Study) -> Iterator[Comparison]:
     yield float(np.max(np.abs(V.T @ V - np.eye(C)))), g, "orthogonality"
     made = exact_samples(model)
     h, d = made.layers[0].features[:, 0], made.layers[0].errors[:, :, 0]
-    for c, i, j in curvature.classes_of(made):
+    for c, i, j in class_slices(made.offsets):
         away = float(np.max(np.abs(h[i:j].mean(axis=0) - t * np.eye(D)[c])))
         yield away, g * (t + D**0.5), f"inputs' mean of class {c}"
         own = np.delete(d[i:j], c, axis=1).mean(axis=(0, 1))
