@@ -4,40 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from types import ModuleType
+from importlib import import_module
 
-from refspec.theorems import (
-    attribution,
-    certificates,
-    curvature,
-    hessian,
-    kronecker,
-    kronecker_designs,
-    levels,
-    random_matrix,
-    rounding,
-    spectra,
-    weights,
-    worlds,
-)
 from refspec.theorems.registry import KINDS, Theorem
 
-__all__ = ["PAGES", "all_theorems", "find", "markdown"]
-
-#: One module a page of theory/, each with a tuple THEOREMS.
-PAGES: tuple[ModuleType, ...] = (
-    attribution,
-    certificates,
-    curvature,
-    hessian,
-    kronecker,
-    kronecker_designs,
-    levels,
-    random_matrix,
-    rounding,
-    spectra,
-    weights,
-    worlds,
+#: Pages of theory/: `refspec.theorems.<page>` holds the checks of theory/<page>.md.
+PAGES = (
+    "attribution",
+    "certificates",
+    "curvature",
+    "hessian",
+    "kronecker",
+    "kronecker_designs",
+    "levels",
+    "random_matrix",
+    "rounding",
+    "spectra",
+    "weights",
+    "worlds",
 )
 
 _HEAD = """# Theory
@@ -65,8 +49,9 @@ def all_theorems() -> tuple[Theorem, ...]:
     >>> len(ids) == len(set(ids))
     True
     """
-    found = [x for page in PAGES for x in page.THEOREMS]
-    return tuple(sorted(found, key=_order))
+    modules = [import_module(f"refspec.theorems.{page}") for page in PAGES]
+    found = [x for page in modules for x in vars(page).values()]
+    return tuple(sorted((x for x in found if isinstance(x, Theorem)), key=_order))
 
 
 def find(ids: Iterable[str]) -> tuple[Theorem, ...]:
