@@ -48,7 +48,7 @@ class Decomposition:
 
     Notes
     -----
-    Theory: L1, L2.
+    Theory: theory/levels.md#L1, #L2.
     """
 
     total: SecondMoment
@@ -70,8 +70,8 @@ def decompose(moment: SecondMoment) -> Decomposition:
 
     Notes
     -----
-    Theory: L1, L2. Papyan (2020), eq. (6.4); in errors and gradients class means leave
-    c' = c out, since over all c' they vanish (score identity).
+    Theory: theory/levels.md#L1, #L2. Papyan (2020), eq. (6.4); in errors and gradients
+    class means leave c' = c out, since over all c' they vanish (score identity).
 
     Examples
     --------
@@ -108,7 +108,7 @@ def plain_means(moment: SecondMoment) -> SecondMoment:
 
     Notes
     -----
-    Theory: L5. Papyan (2019), eq. (28).
+    Theory: theory/levels.md#L5. Papyan (2019), eq. (28).
     """
     xp, w = backend.namespace(moment.weights), moment.weights
     s = xp.sum(w, axis=1, keepdims=True)

@@ -63,7 +63,7 @@ def positions_apart(snapshot: Snapshot, layer: str, setting: str) -> Snapshot:
 
     Notes
     -----
-    Theory: K8.
+    Theory: theory/kronecker.md#K8.
 
     Examples
     --------

@@ -100,7 +100,7 @@ def markdown() -> str:
     lines += ["| id | title | statement | kind |", "|---|---|---|---|"]
     for x in theorems:
         statement = x.statement.replace("|", "\\|")
-        cells = (f"[{x.id}]({x.page})", x.title, f"`` {statement} ``", x.kind)
+        cells = (f"[{x.id}]({x.page}#{x.id})", x.title, f"`` {statement} ``", x.kind)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
