@@ -13,6 +13,7 @@ from refspec.classes import snapshot
 from refspec.hessian import assembly, blocks
 from refspec.models import network as network_module
 from refspec.theorems import Study, all_theorems
+from refspec.theorems import hessian as page
 
 TANH = {"kinds": ("tanh", "tanh"), "hidden": (3, 2)}
 

@@ -27,16 +27,16 @@ PAGES = (
 _HEAD = """# Theory
 
 Every formal statement of refspec: hypotheses, statement, full proof, source, what fails
-without the hypotheses, the code it is about and the test that would catch it. Start
-with [levels.md](levels.md): the one idea is that averaging is an orthogonal projection
-of the sample index space. Every statement that data can check is an object in
-`refspec.theorems`; `refspec verify` checks all of them on an export. Ids are never
-renumbered. This page is made by `python -m refspec.theorems`.
+without the hypotheses, the code it is about, its check, and the test with its mutants.
+Start with [levels.md](levels.md): the one idea is that averaging is an orthogonal
+projection of the sample index space. The check of `kronecker.md#K9` is
+`refspec.theorems.kronecker.K9`; `refspec verify` runs all of them on an export. Ids are
+never renumbered. This page is made by `python -m refspec.theorems`.
 
-*Identity*: equal but for rounding. *Inequality*: true but for rounding. *Statistical*:
-fails with probability at most 1e-9. *Asymptotic*: an error falls at a stated rate.
-*Observation*: seen, not proved. *Lemma*: about arithmetic or algebra, with nothing to
-check on data.
+*Identity*: both sides equal, apart from rounding. *Inequality*: true, apart from
+rounding. *Statistical*: fails with probability at most 1e-9. *Asymptotic*: an error
+falls at a stated rate. *Observation*: seen, not proved. *Lemma*: a fact of arithmetic
+or algebra, with nothing to check on data.
 """
 
 

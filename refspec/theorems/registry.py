@@ -15,10 +15,10 @@ from functools import partial
 
 from refspec.theorems.study import Study
 
-#: identity: equal but for rounding. inequality: one side above the other but for
+#: identity: both sides equal, apart from rounding. inequality: true, apart from
 #: rounding. statistical: fails with probability at most `rounding.FAILURE`.
-#: asymptotic: an error that falls at the stated rate. observation: reported, of real
-#: networks, not proved. lemma: about arithmetic or algebra, no snapshot to check it on.
+#: asymptotic: an error falls at the stated rate. observation: seen in real networks,
+#: not proved. lemma: a fact of arithmetic or algebra, with nothing to check on data.
 KINDS = (
     "identity",
     "inequality",
