@@ -175,8 +175,8 @@ def errors(snapshot: Snapshot, layer: str) -> SecondMoment:
 
     Notes
     -----
-    Theory: theory/curvature.md#C1. Papyan (2020), section 5: errors are indexed (i, c,
-    c').
+    Theory: theory/curvature.md#C1; theory/levels.md#L8. Papyan (2020), section 5:
+    errors are indexed (i, c, c').
 
     Examples
     --------
@@ -208,8 +208,8 @@ def fisher(snapshot: Snapshot, layers: Sequence[str] | None = None) -> SecondMom
 
     Notes
     -----
-    Theory: theory/curvature.md#C1, #C2, #C3. Papyan (2020), eq. (6.2) weights, (7.5)
-    layer blocks.
+    Theory: theory/curvature.md#C1, #C2, #C3, #C6. Papyan (2020), eq. (6.2) weights,
+    (7.5) layer blocks.
 
     Examples
     --------

@@ -115,8 +115,8 @@ def decompose(moment: SecondMoment | Snapshot) -> Decomposition:
 
     Notes
     -----
-    Theory: theory/levels.md#L1, #L2, #L4. Papyan (2020), eq. (6.4); in errors and
-    gradients class means leave c' = c out, since over all c' they vanish (score
+    Theory: theory/levels.md#L1, #L2, #L4, #L6, #L7. Papyan (2020), eq. (6.4); in errors
+    and gradients class means leave c' = c out, since over all c' they vanish (score
     identity).
 
     Examples
@@ -196,7 +196,10 @@ def cell_norms(moment: SecondMoment) -> Array:
 
 
 def cells(moment: SecondMoment, rows: Array, norms: Array) -> Array:
-    """Return Q'rows, shape (C, K, m): mean times sqrt(mass) of every cell."""
+    """Return Q'rows, shape (C, K, m): mean times sqrt(mass) of every cell.
+
+    Theory: theory/curvature.md#C7.
+    """
     return _gathered(_unit(moment, norms), moment.offsets, rows, moment.xp)
 
 

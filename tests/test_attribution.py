@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from test_curvature import net
 
 import refspec
-from refspec import attribution, backend, curvature, factors, structure
+from refspec import attribution, backend, coordinates, curvature, factors, structure
 
 LEVELS = ("diagonal", "between_class", "between_cross_class", "within_cross_class")
 

@@ -71,9 +71,9 @@ def gamma(k: float, u: float) -> float:
 
     Notes
     -----
-    Theory: theory/rounding.md#B1. ``fl(sum of k products)`` differs from the exact sum
-    by at most ``gamma(k, u)`` times the sum of absolute products, in any order of
-    summation.
+    Theory: theory/rounding.md#B1; theory/certificates.md#Q0.
+    ``fl(sum of k products)`` differs from the exact sum by at most ``gamma(k, u)``
+    times the sum of absolute products, in any order of summation.
 
     Examples
     --------

@@ -14,10 +14,8 @@ import numpy as np
 from refspec import backend, rounding, structure
 from refspec.attribution import knockout
 from refspec.theorems.quantities import level_roundings, level_rows
-from refspec.theorems.registry import Comparison, Theorem, compared
+from refspec.theorems.registry import Comparison, identity, inequality
 from refspec.theorems.study import Study
-
-__all__ = ["THEOREMS", "level_values", "rests"]
 
 _CLASS = ("diagonal", "between_class")
 _MEANS = (*_CLASS, "between_cross_class")
@@ -57,6 +55,11 @@ def rests(study: Study) -> _Solved:
     return found
 
 
+def _top(values: np.ndarray) -> float:
+    """Return the largest value, or 0: what is left out is 0."""
+    return float(np.max(values, initial=0.0))
+
+
 def _ranks(study: Study) -> dict[tuple[str, ...], int]:
     """Return how many eigenvalues of B the knock-out by projection can tell from 0."""
     edge = study.basis.radius / 2
@@ -64,27 +67,35 @@ def _ranks(study: Study) -> dict[tuple[str, ...], int]:
     return {names: int(np.sum(edge < B)) for names, (B, _) in found.items()}
 
 
-def _sandwich(study: Study) -> Iterator[Comparison]:
+@inequality(
+    "Sandwich and subtraction",
+    "lambda_k(B) <= lambda_k(A) <= lambda_k(B) + lambda_1(M), M = A - B >= 0",
+)
+def A1(study: Study) -> Iterator[Comparison]:
     """Compare eigenvalues of A with those of B and of M."""
     values, radius = _values(study)
     for names, (B, known) in study.once(level_values).items():
         rest, solved = study.once(rests)[names]
         B = np.pad(B, (0, max(0, len(values) - len(B))))[: len(values)]
-        edge, label = max(rest[0], 0.0), " + ".join(names)
-        yield float(np.max(B - values)), radius + known, f"{label} below the whole"
-        over = float(np.max(values - B)) - edge
+        edge, label = _top(rest), " + ".join(names)
+        yield float(np.max(B - values, initial=0.0)), radius + known, f"{label} below the whole"
+        over = float(np.max(values - B, initial=0.0)) - edge
         yield over, radius + known + solved, f"whole below {label} + edge"
-        yield -float(rest[-1]), solved, f"the whole without {label} is a second moment"
+        yield -float(np.min(rest, initial=0.0)), solved, f"the whole without {label} is a second moment"
 
 
-def _counting(study: Study) -> Iterator[Comparison]:
+@inequality(
+    "Counting",
+    "lambda_{r+1}(A) <= lambda_1(M), r = rank B: at most r lie above the edge of M",
+)
+def A6(study: Study) -> Iterator[Comparison]:
     """Compare the first eigenvalue past the rank of B with the edge of M."""
     values, radius = _values(study)
     for names, rank in _ranks(study).items():
         rest, solved = study.once(rests)[names]
         solved += study.basis.radius  # what counts as zero of B
         if rank < len(values):
-            over = float(values[rank]) - max(rest[0], 0.0)
+            over = float(values[rank]) - _top(rest)
             yield (
                 over,
                 radius + solved,
@@ -93,10 +104,14 @@ def _counting(study: Study) -> Iterator[Comparison]:
     largest = float(values[0]) - float(study.once(level_values)[_MEANS][0][0])
     edge, solved = study.once(rests)[_MEANS]
     bound = radius + solved + study.once(level_values)[_MEANS][1]
-    yield largest - max(edge[0], 0.0), bound, "the first eigenvalue"
+    yield largest - _top(edge), bound, "the first eigenvalue"
 
 
-def _projection(study: Study) -> Iterator[Comparison]:
+@inequality(
+    "Projection",
+    "lambda_{k+r}(A) <= lambda_k(PAP) <= lambda_k(A), lambda_1(PAP) <= lambda_1(M)",
+)
+def A2(study: Study) -> Iterator[Comparison]:
     """Compare PAP with A (Cauchy) and with M, P the complement of range B."""
     values, radius = _values(study)
     for names, rank in _ranks(study).items():
@@ -105,11 +120,11 @@ def _projection(study: Study) -> Iterator[Comparison]:
         rest, other = study.once(rests)[names]
         # directions of B below its radius stay: they move M's edge by that much
         slack, label = radius + solved + other + study.basis.radius, " + ".join(names)
-        yield float(np.max(cut - values[: len(cut)])), slack, f"{label}: PAP below A"
+        yield float(np.max(cut - values[: len(cut)], initial=0.0)), slack, f"{label}: PAP below A"
         later = values[rank : rank + len(cut)]
         over = float(np.max(later - cut[: len(later)], initial=-np.inf))
         yield over, slack, f"{label}: A, {rank} later, below PAP"
-        yield float(cut[0]) - max(rest[0], 0.0), slack, f"{label}: PAP below the edge"
+        yield _top(cut) - _top(rest), slack, f"{label}: PAP below the edge"
 
 
 def _separated(study: Study) -> str:
@@ -119,7 +134,12 @@ def _separated(study: Study) -> str:
     return "" if bound < 1 else text
 
 
-def _angle(study: Study) -> Iterator[Comparison]:
+@inequality(
+    "Outliers point along the means",
+    "sin angle(top-r eigenspace of A, range B) <= lambda_1(M) / lambda_r(A)",
+    _separated,
+)
+def A3(study: Study) -> Iterator[Comparison]:
     """Compare the largest sine with Davis-Kahan's bound."""
     found = study.attribution
     # sines come from an orthonormal basis of the span, computed by an SVD
@@ -129,10 +149,15 @@ def _angle(study: Study) -> Iterator[Comparison]:
 
 def _something(study: Study) -> str:
     """Say that there is nothing to attribute."""
-    return "" if study.fisher.trace() > 0 else "the Fisher information is zero"
+    return "" if study.attribution.kinds else "no eigenvalue is resolved from zero"
 
 
-def _shares(study: Study) -> Iterator[Comparison]:
+@identity(
+    "Shares",
+    "v'X'P_level X v / lambda sum to 1 over levels, to the traces over eigenvalues",
+    _something,
+)
+def A4(study: Study) -> Iterator[Comparison]:
     """Compare sum_k share_k lambda_k with the trace of the level from the rows."""
     found, moment = study.attribution, study.fisher
     r = len(found.kinds)
@@ -154,7 +179,11 @@ def _shares(study: Study) -> Iterator[Comparison]:
     yield float(np.max(np.abs(total - 1))), bound, "sum of the shares"
 
 
-def _cut(study: Study) -> Iterator[Comparison]:
+@inequality(
+    "The cut at the numerical rank",
+    "no eigenvalue of a level or a knock-out falls by more than the first one cut",
+)
+def A5(study: Study) -> Iterator[Comparison]:
     """Compare what the eigenbasis keeps with the whole, and levels with their rows."""
     basis, moment = study.basis, study.fisher
     whole = backend.to_host(basis.spectrum.values)
@@ -167,71 +196,9 @@ def _cut(study: Study) -> Iterator[Comparison]:
         own = np.linalg.svd(x, compute_uv=False) ** 2
         found = study.attribution.levels[name]
         n = min(len(own), len(found))
-        off = float(np.max(np.abs(own[:n] - found[:n])))
+        off = float(np.max(np.abs(own[:n] - found[:n]), initial=0.0))
         yield off, study.attribution.radius + g, f"{name} in the eigenbasis"
     split = structure.decompose(moment).levels[basis.within].trace()
     trace = study.attribution.traces[basis.within]
     bound = (kept + 1) * study.attribution.radius + g
     yield abs(split - trace), bound, f"trace of {basis.within} in the eigenbasis"
-
-
-_PAGE, _TEST = "attribution.md", "tests/test_theorems_attribution.py::test_"
-
-THEOREMS = (
-    Theorem(
-        "A1",
-        "Sandwich and subtraction",
-        "inequality",
-        "lambda_k(B) <= lambda_k(A) <= lambda_k(B) + lambda_1(M), M = A - B >= 0",
-        _PAGE,
-        _TEST + "eigenvalues_lie_in_the_sandwich",
-        compared(_sandwich),
-    ),
-    Theorem(
-        "A2",
-        "Projection",
-        "inequality",
-        "lambda_{k+r}(A) <= lambda_k(PAP) <= lambda_k(A), lambda_1(PAP) <= lambda_1(M)",
-        _PAGE,
-        _TEST + "projected_eigenvalues_interlace",
-        compared(_projection),
-    ),
-    Theorem(
-        "A3",
-        "Outliers point along the means",
-        "inequality",
-        "sin angle(top-r eigenspace of A, range B) <= lambda_1(M) / lambda_r(A)",
-        _PAGE,
-        _TEST + "outliers_point_along_the_means",
-        compared(_angle),
-        _separated,
-    ),
-    Theorem(
-        "A4",
-        "Shares",
-        "identity",
-        "v'X'P_level X v / lambda sum to 1 over levels, to the traces over eigenvalues",
-        _PAGE,
-        _TEST + "shares_add_up_both_ways",
-        compared(_shares),
-        _something,
-    ),
-    Theorem(
-        "A5",
-        "The cut at the numerical rank",
-        "inequality",
-        "no eigenvalue of a level or a knock-out falls by more than the first one cut",
-        _PAGE,
-        _TEST + "the_cut_moves_nothing_beyond_its_radius",
-        compared(_cut),
-    ),
-    Theorem(
-        "A6",
-        "Counting",
-        "inequality",
-        "lambda_{r+1}(A) <= lambda_1(M), r = rank B: at most r lie above the edge of M",
-        _PAGE,
-        _TEST + "no_more_outliers_than_the_rank",
-        compared(_counting),
-    ),
-)
