@@ -130,7 +130,10 @@ class Factors(Rows):
         return sum(parts[1:], parts[0])
 
     def gram(self, index: Array, first: int = 0) -> Array:
-        """Return chosen rows of XX', (m, (N - first) K), from sample `first` on."""
+        """Return chosen rows of XX', (m, (N - first) K), from sample `first` on.
+
+        Theory: theory/curvature.md#C2.
+        """
         xp = self.xp
         total = _gram(self.layers[0], index, first, xp)
         for f in self.layers[1:]:

@@ -155,10 +155,10 @@ def _solve(
     if A.shape[0] == 0:
         return xp.sum(A, axis=1), xp.zeros_like(A), 0.0, "a priori"
     if vectors:
-        values, Q = xp.linalg.eigh(A)
+        values, Q = backend.eigh(A, xp)
         Q = xp.flip(Q, axis=1)
     else:
-        values = xp.linalg.eigvalsh(A)
+        values = backend.eigvalsh(A, xp)
     values = xp.flip(values)
     norm = backend.scalar(xp.max(xp.abs(values)))
     radius = rounding.eigensolver_radius(A.shape[0], norm, rounding.unit_roundoff(A))
