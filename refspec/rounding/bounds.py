@@ -106,7 +106,7 @@ def gamma(k: float, u: float) -> float:
 
     Notes
     -----
-    Theory: theory/rounding.md#B1.
+    Theory: theory/rounding.md#B1; theory/certificates.md#Q0.
 
     Examples
     --------
