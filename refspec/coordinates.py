@@ -248,14 +248,24 @@ def _dual(moment: SecondMoment) -> Coordinates:
         trace = backend.scalar(xp.sum(L * L))
     kind = "a priori, with the measured residual of the factorisation"
     return Coordinates(
-        second, at_cells, moment, norms, trace, radius, level, kind, moment.shape, "dual"
+        second,
+        at_cells,
+        moment,
+        norms,
+        trace,
+        radius,
+        level,
+        kind,
+        moment.shape,
+        "dual",
     )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pivoted:
-    """XX' = L L' + R by pivoted rows: L' (r, n), the rows that are no pivots (others),
-    and the squared Frobenius norm of R without them.
+    """XX' = L L' + R by pivoted rows: L' (r, n), the rows that are no pivots (others).
+
+    And the squared Frobenius norm of R without these rows.
     """
 
     L: Array

@@ -54,7 +54,9 @@ class SecondMoment:
         N, K, P = self.rows.shape
         seen = "" if self.projection is None else ", projected"
         C = len(self.offsets) - 1
-        return f"SecondMoment(N={N}, C={C}, K={K}, P={P}, trace={self.trace():.6g}{seen})"
+        return (
+            f"SecondMoment(N={N}, C={C}, K={K}, P={P}, trace={self.trace():.6g}{seen})"
+        )
 
     @property
     def xp(self) -> Namespace:
@@ -185,7 +187,9 @@ def errors(snapshot: Snapshot, layer: str) -> SecondMoment:
     True
     """
     weights, (root,) = _weighted(snapshot, [snapshot.layer(layer).errors])
-    return SecondMoment(Factors((Factor(root, None),)), weights, snapshot.offsets, scored=True)
+    return SecondMoment(
+        Factors((Factor(root, None),)), weights, snapshot.offsets, scored=True
+    )
 
 
 def fisher(snapshot: Snapshot, layers: Sequence[str] | None = None) -> SecondMoment:
@@ -257,7 +261,9 @@ def empirical_fisher(
     xp, s = backend.namespace(snapshot.probabilities), snapshot.sample_weights
     root, factors = xp.sqrt(s)[:, None, None, None], []
     for x in _layers(snapshot, layers):
-        own = [x.errors[i:j, c : c + 1, ...] for c, i, j in class_slices(snapshot.offsets)]
+        own = [
+            x.errors[i:j, c : c + 1, ...] for c, i, j in class_slices(snapshot.offsets)
+        ]
         factors.append(Factor(backend.concatenate(own) * root, x.features))
     return SecondMoment(Factors(tuple(factors)), s[:, None], snapshot.offsets)
 

@@ -20,7 +20,6 @@ from refspec.backend import Array, Namespace
 from refspec.classes import class_slices
 from refspec.rows import CHUNK, Rows, reflected
 
-
 _NEVER = -(2**20)  # a power of two that is 0 in every format
 
 
@@ -93,7 +92,10 @@ class Factors(Rows):
         xp, start, total = self.xp, 0, None
         for f in self.layers:
             image = _dot(f, V[start : start + f.dimension, :], xp)
-            start, total = start + f.dimension, image if total is None else total + image
+            start, total = (
+                start + f.dimension,
+                image if total is None else total + image,
+            )
         return total
 
     def cross(self, Z: Array) -> Array:
@@ -143,7 +145,9 @@ class Factors(Rows):
     def take(self, index: Array) -> Array:
         """Return chosen rows explicitly, shape (m, P)."""
         xp, K = self.xp, self.shape[1]
-        return backend.concatenate((_take(f, index, K, xp) for f in self.layers), axis=1)
+        return backend.concatenate(
+            (_take(f, index, K, xp) for f in self.layers), axis=1
+        )
 
     def chunks(self) -> Iterator[Array]:
         """Yield all rows explicitly, some samples at a time, shape (m K, P)."""
@@ -168,7 +172,9 @@ class Factors(Rows):
 
     def times(self, power: int) -> Factors:
         """Return the rows times 2^power, exactly."""
-        scaled = (replace(f, roots=_ldexp(f.roots, np.asarray(power))) for f in self.layers)
+        scaled = (
+            replace(f, roots=_ldexp(f.roots, np.asarray(power))) for f in self.layers
+        )
         return Factors(tuple(scaled))
 
     def balanced(self) -> tuple[Factors, int]:
@@ -183,7 +189,7 @@ class Factors(Rows):
         return Factors(tuple(_lifted(f, up - power) for f, up, _ in moved)), power
 
     def explicit(self, budget: float) -> Factors:
-        """Multiply out layers with positions whose rows together fit in `budget` bytes."""
+        """Multiply out layers with positions whose rows together fit in `budget`."""
         out, (N, K, _) = [], self.shape
         for f in self.layers:
             size = N * K * f.dimension * 8
@@ -195,10 +201,10 @@ class Factors(Rows):
         return Factors(tuple(out))
 
     def reduced(self, unit: Array, offsets: tuple[int, ...]) -> tuple[Factors, float]:
-        """Return C - 1 rows a sample, from C - 1 errors a sample, and the trace left out.
+        """Return C - 1 rows a sample, by C - 1 errors a sample, and the trace left out.
 
-        In data with rounding errors the scores vanish a little less than exactly; what
-        is left out is their second moment. Theory: theory/curvature.md#C5.
+        Scores vanish up to rounding; their second moment is left out.
+        Theory: theory/curvature.md#C5.
         """
         xp, layers, left_out = self.xp, [], 0.0
         for f in self.layers:
@@ -381,7 +387,7 @@ def _packed_matrix(layers: Sequence[Factor], xp: Namespace) -> Array:
 def _packed_block(left: Factor, right: Factor, diagonal: bool, xp: Namespace) -> Array:
     """Return one block of X'X, shape (b_l a_l, b_m a_m).
 
-    In a diagonal block both factors are symmetric: their triangles alone are multiplied.
+    In a diagonal block both factors are symmetric: triangles alone are multiplied.
     """
     e, f = left.roots[:, :, 0, :], right.roots[:, :, 0, :]
     g, h = left.features[:, 0, :], right.features[:, 0, :]  # type: ignore[index]

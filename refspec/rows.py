@@ -192,7 +192,9 @@ class Reduced(Rows):
                 along = xp.sum(without(u, c, xp) * z, axis=1, keepdims=True)
                 own = along / (1 + u[:, c : c + 1, :])
                 full = z - without(u, c, xp) * own
-                parts.append(xp.concat([full[:, :c, :], -along, full[:, c:, :]], axis=1))
+                parts.append(
+                    xp.concat([full[:, :c, :], -along, full[:, c:, :]], axis=1)
+                )
         return self.rows.cross(backend.concatenate(parts))
 
     def part(self, i: int, j: int) -> Rows:
@@ -246,7 +248,7 @@ class Scaled(Rows):
 
     def forming(self) -> float:
         """Bound the error made in forming the rows."""
-        return self.rows.forming() * 2.0**self.power
+        return float(self.rows.forming() * 2.0**self.power)
 
 
 def reflected(x: Array, u: Array, c: int, xp: Namespace) -> Array:

@@ -46,8 +46,10 @@ class Decomposition:
     levels : dict of str to SecondMoment
         `diagonal`, `between_class`, `between_cross_class`, `within_cross_class` for
         errors and gradients (K = C); `global_mean`, `between_class`, `within_class` for
-        features (K = 1). Their matrices add up to the total's. The `projection` of each
-        is a `Level`.
+        features (K = 1). Their matrices add up to the total's.
+    of_cells : dict of str to callable
+        The levels of the means as projections of the cell space, (C, K, m) to
+        (C, K, m); what they leave is the level that is not among them.
 
     Notes
     -----
@@ -56,6 +58,7 @@ class Decomposition:
 
     total: SecondMoment
     levels: dict[str, SecondMoment]
+    of_cells: dict[str, Callable[[Array], Array]]
 
     def __repr__(self) -> str:
         """Name the levels."""
@@ -129,17 +132,15 @@ def decompose(moment: SecondMoment | Snapshot) -> Decomposition:
     moment = moment_of(moment)
     norms = cell_norms(moment)
     unit, offsets, first = _unit(moment, norms), moment.offsets, moment.projection
-    of_cells: dict[str, Callable[[Array], Array] | None] = {
-        **cell_projections(norms),
-        within_name(norms.shape[1]): None,
-    }
+    of_cells = cell_projections(norms)
     levels = {n: Level(unit, offsets, pi, first) for n, pi in of_cells.items()}
+    within = within_name(norms.shape[1])
+    levels[within] = Level(unit, offsets, None, first)
     if first is not None:
         for name, level in levels.items():
             _expect_commuting(moment, name, level, first)
-    return Decomposition(
-        moment, {n: replace(moment, projection=x) for n, x in levels.items()}
-    )
+    moments = {n: replace(moment, projection=x) for n, x in levels.items()}
+    return Decomposition(moment, moments, of_cells)
 
 
 def plain_means(moment: SecondMoment) -> SecondMoment:
@@ -281,9 +282,7 @@ def _gathered(
 
 def _spread(unit: Array, offsets: tuple[int, ...], means: Array) -> Array:
     """Return Q means, shape (N, K, m)."""
-    parts = [
-        unit[i:j, :, None] * means[c, ...] for c, i, j in class_slices(offsets)
-    ]
+    parts = [unit[i:j, :, None] * means[c, ...] for c, i, j in class_slices(offsets)]
     return backend.concatenate(parts)
 
 
@@ -300,7 +299,7 @@ def _expect_commuting(
     size = backend.scalar(xp.linalg.vector_norm(z))
     if gap > rounding.gamma(k, rounding.unit_roundoff(w)) * size:
         raise ValueError(
-            f"moment must have a projection that commutes with its levels, got one that "
+            "moment must have a projection that commutes with its levels, got one that "
             f"moves {name} by {gap / size:.2g} of its length; decompose the moment "
             "without its projection"
         )

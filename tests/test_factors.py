@@ -44,17 +44,13 @@ def test_every_product_is_that_of_the_rows(pair, asarray):
     limit = bound(X, size)
     whole = factors.Factors((f,))
     assert whole.shape == (5, 3, X.shape[1])
-    assert (
-        np.abs(host(whole.dot(asarray(V))).reshape(15, 2) - X @ V).max() <= limit
-    )
+    assert np.abs(host(whole.dot(asarray(V))).reshape(15, 2) - X @ V).max() <= limit
     back = host(whole.cross(asarray(Z)))
     assert np.abs(back - X.T @ Z.reshape(15, 2)).max() <= limit
     assert np.abs(host(whole.squares()).ravel() - (X * X).sum(1)).max() <= limit
     explicit = np.concatenate([host(x) for x in whole.chunks()])
     assert np.abs(explicit - X).max() <= limit
-    columns = np.concatenate(
-        [host(x).reshape(15, -1) for x in whole.columns()], axis=1
-    )
+    columns = np.concatenate([host(x).reshape(15, -1) for x in whole.columns()], axis=1)
     assert np.abs(columns - X).max() <= limit
     pivots = asarray(np.array([14, 0, 7]))
     gram = host(factors.Factors((f, f)).gram(pivots, 1))
@@ -82,9 +78,9 @@ def test_chunks_do_not_change_a_result(asarray, monkeypatch):
     assert len(many) == 5
     assert np.array_equal(np.concatenate(many), one[0])
     g, Y = make(asarray, 1, 4)
-    assert np.abs(backend.to_host(factors.Factors((g,)).second()) - Y.T @ Y).max() <= bound(
-        Y
-    )
+    assert np.abs(
+        backend.to_host(factors.Factors((g,)).second()) - Y.T @ Y
+    ).max() <= bound(Y)
 
 
 def test_positions_are_multiplied_out_within_a_budget(asarray):

@@ -68,7 +68,8 @@ def test_shares_stack_to_one(result):
     ax = drawn(plots.shares(result, top=5))
     n = min(5, len(result.kinds))
     top = max((b.get_y() + b.get_height() for b in ax.patches), default=0)
-    total = max(sum(x[k] for x in result.shares.values()) for k in range(n))
+    sums = [sum(x[k] for x in result.shares.values()) for k in range(n)]
+    total = max(sums, default=0)
     assert abs(top - total) <= 8 * np.finfo(np.float32).eps
 
 

@@ -121,8 +121,8 @@ def attribute_hessian(
         )
     at = primal(moment)
     C, K, _ = at.means.shape
-    values, Q = (xp.flip(x, axis=-1) for x in xp.linalg.eigh(hessian))
-    fisher, F = (xp.flip(x, axis=-1) for x in xp.linalg.eigh(at.second))
+    values, Q = (xp.flip(x, axis=-1) for x in backend.eigh(hessian, xp))
+    fisher, F = (xp.flip(x, axis=-1) for x in backend.eigh(at.second, xp))
     E = hessian - at.second
     residual, solver = eigenvalues(E, xp)
     u = rounding.unit_roundoff(hessian)
@@ -131,9 +131,8 @@ def attribute_hessian(
     radius = forming + at.radius + solver
     means = xp.reshape(xp.reshape(at.means, (C * K, P)) @ Q, (C, K, P))
     parts = {
-        name: backend.to_host(xp.sum(level.projection.of_cells(means) ** 2, axis=(0, 1)))
-        for name, level in decompose(moment).levels.items()
-        if name != within_name(K)
+        name: backend.to_host(xp.sum(project(means) ** 2, axis=(0, 1)))
+        for name, project in decompose(moment).of_cells.items()
     }
     whole = backend.to_host(xp.sum(Q * (at.second @ Q), axis=0))
     host = backend.to_host(values)

@@ -26,6 +26,7 @@ from refspec.spectra import (
 )
 from refspec.structure import KINDS, decompose, kinds
 
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Eigenbasis:
     """A second moment in its eigenbasis, cut off at the numerical rank r.
@@ -159,13 +160,12 @@ def eigenbasis(
     rank = int(np.sum(tail > whole.radius))
     means = xp.reshape(at.means, (C * K, r)) @ whole.vectors[:, :rank]  # type: ignore[index]
     means = xp.reshape(means, (C, K, rank))
-    levels = {n: x.projection for n, x in decompose(at.moment).levels.items()}
+    split = decompose(at.moment)
     rows = {
-        name: xp.reshape(level.of_cells(means), (C * K, rank))
-        for name, level in levels.items()
-        if level.of_cells is not None
+        name: xp.reshape(project(means), (C * K, rank))
+        for name, project in split.of_cells.items()
     }
-    (within,) = set(levels) - set(rows)
+    (within,) = set(split.levels) - set(rows)
     u = rounding.unit_roundoff(at.second)
     solver = 2 * rounding.eigensolver_radius(r, at.trace, u)
     radius = 2 * whole.radius + solver + (at.level_radius - at.radius)
@@ -357,7 +357,7 @@ def _span(basis: Eigenbasis, levels: Collection[str], xp: Namespace) -> Array:
 def _angles(
     basis: Eigenbasis, means: list[str], edge: float, radius: float, xp: Namespace
 ) -> tuple[np.ndarray, float]:
-    """Return the principal angles of the span of B to the top eigenspace, and a bound."""
+    """Return the angles of the span of B to the top eigenspace, and their bound."""
     if not basis.values.shape[0]:
         return np.zeros(0), np.inf
     U = backend.to_host(_span(basis, means, xp))

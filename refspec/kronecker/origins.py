@@ -173,9 +173,8 @@ def error_and_feature_means(flat: Snapshot) -> tuple[Means, np.ndarray]:
     """
     name, found = flat.layers[0].name, []
     for moment in (curvature.errors(flat, name), curvature.features(flat, name)):
-        roots = moment.rows.layers[0].roots  # (N, K, 1, d)
         norms = structure.cell_norms(moment)
-        rows = backend.namespace(roots).reshape(roots, (*roots.shape[:2], -1))
+        rows = backend.concatenate(moment.rows.columns(), axis=2)
         found.append((norms, structure.cells(moment, rows, norms)))
     (norms, errors), (_, features) = found
     return Means.of_cells(norms, errors), backend.to_host(features)[:, 0, :]

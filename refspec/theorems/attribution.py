@@ -78,10 +78,18 @@ def A1(study: Study) -> Iterator[Comparison]:
         rest, solved = study.once(rests)[names]
         B = np.pad(B, (0, max(0, len(values) - len(B))))[: len(values)]
         edge, label = _top(rest), " + ".join(names)
-        yield float(np.max(B - values, initial=0.0)), radius + known, f"{label} below the whole"
+        yield (
+            float(np.max(B - values, initial=0.0)),
+            radius + known,
+            f"{label} below the whole",
+        )
         over = float(np.max(values - B, initial=0.0)) - edge
         yield over, radius + known + solved, f"whole below {label} + edge"
-        yield -float(np.min(rest, initial=0.0)), solved, f"the whole without {label} is a second moment"
+        yield (
+            -float(np.min(rest, initial=0.0)),
+            solved,
+            f"the whole without {label} is a second moment",
+        )
 
 
 @inequality(
@@ -120,7 +128,11 @@ def A2(study: Study) -> Iterator[Comparison]:
         rest, other = study.once(rests)[names]
         # directions of B below its radius stay: they move M's edge by that much
         slack, label = radius + solved + other + study.basis.radius, " + ".join(names)
-        yield float(np.max(cut - values[: len(cut)], initial=0.0)), slack, f"{label}: PAP below A"
+        yield (
+            float(np.max(cut - values[: len(cut)], initial=0.0)),
+            slack,
+            f"{label}: PAP below A",
+        )
         later = values[rank : rank + len(cut)]
         over = float(np.max(later - cut[: len(later)], initial=-np.inf))
         yield over, slack, f"{label}: A, {rank} later, below PAP"
@@ -149,7 +161,7 @@ def A3(study: Study) -> Iterator[Comparison]:
 
 def _something(study: Study) -> str:
     """Say that there is nothing to attribute."""
-    return "" if study.attribution.kinds else "no eigenvalue is resolved from zero"
+    return "" if study.fisher.trace() > 0 else "the Fisher information is zero"
 
 
 @identity(
@@ -176,7 +188,7 @@ def A4(study: Study) -> Iterator[Comparison]:
     yield off, bound, f"shares of {study.basis.within}"
     total = np.sum(list(found.shares.values()), axis=0)
     bound = rounding.gamma(2 * len(found.shares), study.u)
-    yield float(np.max(np.abs(total - 1))), bound, "sum of the shares"
+    yield float(np.max(np.abs(total - 1), initial=0.0)), bound, "sum of the shares"
 
 
 @inequality(
