@@ -193,7 +193,7 @@ def _member(path: Path, root: int, key: str, document: dict[str, Any]) -> Member
     decode = {"zstd": _zstd, "gzip": _gzip}.get(names[-1], _raw)
 
     def read() -> np.ndarray:
-        x = np.empty(shape, dtype=np.dtype(kind))
+        x: Any = np.empty(shape, dtype=np.dtype(kind))
         counts = [-(-n // c) for n, c in zip(shape, chunks, strict=True)]
         # an empty chunk is written too: one that is not there is a loss
         for at in itertools.product(*map(range, counts)):
@@ -208,7 +208,7 @@ def _member(path: Path, root: int, key: str, document: dict[str, Any]) -> Member
             spans = [slice(k * c, k * c + c) for k, c in zip(at, chunks, strict=True)]
             part = x[(*spans, ...)]
             part[...] = block[tuple(map(slice, part.shape))]
-        return x
+        return np.asarray(x)
 
     return Member(tuple(shape), np.dtype(kind), read, _long(nbytes) + nbytes)
 
