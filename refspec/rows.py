@@ -10,6 +10,7 @@ identity makes one row a sample superfluous.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -273,4 +274,4 @@ def forming_radius(rows: Rows, trace: float, u: float) -> float:
     Theory: theory/rounding.md#B2.
     """
     e = rows.forming()
-    return (2 * trace**0.5 * e + e * e) * (1 + rounding.gamma(8, u))
+    return float((2 * math.sqrt(trace) * e + e * e) * (1 + rounding.gamma(8, u)))

@@ -9,7 +9,7 @@ import pytest
 from test_means import random_snapshot
 
 import refspec
-from refspec import attribution, curvature, hessian, models, plots
+from refspec import attribution, curvature, hessian, models, plots, structure
 from refspec.kronecker.comparison import compare
 from refspec.theorems import Verdict
 
@@ -155,7 +155,7 @@ def test_pictures_are_written_whole_or_not_at_all(tmp_path):
 
 
 def test_kinds_and_their_levels_share_colours():
-    for level, kind in attribution.KINDS.items():
+    for level, kind in structure.KINDS.items():
         if level.startswith(("between", "within")):
             assert plots.COLOURS[level] == plots.COLOURS[kind]
 

@@ -16,7 +16,7 @@ from refspec.backend import Array
 from refspec.coordinates import primal
 from refspec.curvature import SecondMoment
 from refspec.spectra import cluster_means, eigenvalues, principal_angles
-from refspec.structure import decompose, kinds, within_name
+from refspec.structure import decompose, kinds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
