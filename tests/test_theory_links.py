@@ -1,7 +1,9 @@
-"""theory/ <-> registry <-> tests <-> docstrings: every link, both ways."""
+"""theory/ <-> registry <-> checks <-> code <-> tests: every link, both ways."""
 
 import ast
+import functools
 import importlib
+import inspect
 import re
 from collections import Counter
 from pathlib import Path
@@ -19,6 +21,7 @@ PARTS = (
     "Source",
     "What fails without the hypotheses",
     "Code",
+    "Check",
     "Test",
 )
 THEOREMS = {x.id: x for x in all_theorems()}
@@ -123,26 +126,47 @@ def test_no_docstring_names_an_id_without_its_page():
 def test_the_code_and_the_tests_that_a_page_names_exist(id):
     page, text = ENTRIES[id]
     for name in re.findall(r"`(refspec(?:\.\w+)+)", text):
-        assert resolves(name), f"{page}, {id}: no {name}"
+        assert found(name) is not None, f"{page}, {id}: no {name}"
     for file, function in re.findall(r"(tests/\w+\.py)::(\w+)", text):
         source = (ROOT / file).read_text()
         assert f"def {function}(" in source, f"{page}, {id}: no {file}::{function}"
 
 
-def resolves(name):
-    """Whether a dotted name can be imported, attribute by attribute."""
+def part(id, name):
+    """A part of an entry, from its name to the next part."""
+    _, text = ENTRIES[id]
+    later = PARTS[PARTS.index(name) + 1 :]
+    return text.split(f"**{name}", 1)[1].split(f"**{later[0]}" if later else "<a id")[0]
+
+
+@pytest.mark.parametrize("id", ENTRIES)
+def test_the_check_has_the_name_of_its_place(id):
+    theorem, page = THEOREMS[id], ENTRIES[id][0]
+    name = f"refspec.theorems.{page.removesuffix('.md')}.{id}"
+    lemma = ", a lemma: nothing to check on data" if theorem.kind == "lemma" else ""
+    assert part(id, "Check").startswith(f".** `{name}`{lemma}.")
+    assert found(name) is theorem
+    assert (theorem.comparisons is None) == bool(lemma)
+
+
+@pytest.mark.parametrize("id", ENTRIES)
+def test_the_code_that_an_entry_names_cites_it(id):
+    names = re.findall(r"`(refspec(?:\.\w+)+)", part(id, "Code"))
+    texts = [inspect.getdoc(found(name)) or "" for name in names]
+    place = ENTRIES[id][0], id
+    assert any(place in citations(text) for text in texts), f"{names} must cite {place}"
+
+
+def found(name):
+    """What a dotted name names, None if it cannot be imported."""
     parts = name.split(".")
     for k in range(len(parts), 0, -1):
         try:
             at = importlib.import_module(".".join(parts[:k]))
         except ModuleNotFoundError:
             continue
-        for part in parts[k:]:
-            if not hasattr(at, part):
-                return False
-            at = getattr(at, part)
-        return True
-    return False
+        return functools.reduce(lambda x, y: getattr(x, y, None), parts[k:], at)
+    return None
 
 
 def test_the_table_of_all_theorems_is_current():

@@ -16,9 +16,9 @@ from typing import Annotated, Any
 
 import typer
 
-import refspec
 from refspec import export
-from refspec.cli.common import Json, console, expect_writable, say, write_json
+from refspec.cli.outputs import Json, expect_outputs, write_json
+from refspec.cli.terminal import say, working
 from refspec.synthetic import Recipe, levels
 
 
@@ -45,19 +45,22 @@ def synth(
 
     The recipe goes into the manifest, so that `refspec predict` finds it.
     """
-    expect_writable(output, json_file)
     if output.suffix not in (".npz", ".zarr"):
         raise typer.BadParameter(f"--output must end in .npz or .zarr, got {output}")
+    mark = "zarr.json" if output.suffix == ".zarr" else None
+    expect_outputs([], folder_mark=mark, output=output, json=json_file)
     try:
         recipe = Recipe(**{k: _value(k, x) for k, x in fields.items()})
-        with console.status("planting"):
+        with working("planting"):
             world = recipe.plant(dtype=dtype.value)
     except (ValueError, TypeError) as error:
         raise typer.BadParameter(str(error)) from error
-    with console.status("writing"):
+    with working("writing"):
         export.save(world.snapshot, output)
     N, C = world.probabilities.shape
-    say(f"{output}: N = {N} samples, C = {C} classes, {len(world.populations)} layer(s)")
+    say(
+        f"{output}: N = {N} samples, C = {C} classes, {len(world.populations)} layer(s)"
+    )
     record = {}
     for name in world.populations:
         expected = {n: float(x.trace()) for n, x in levels(world, name)[1].items()}
@@ -67,13 +70,11 @@ def synth(
         record[name] = expected
     if json_file is not None:
         made = {
-            "schema": "refspec.synth/1",
-            "version": refspec.__version__,
             "file": str(output),
             "recipe": recipe.record(),
             "expected_traces": record,
         }
-        write_json(json_file, made)
+        write_json(json_file, "refspec.synth/1", made)
 
 
 _TYPES = typing.get_type_hints(Recipe)

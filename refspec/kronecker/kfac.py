@@ -122,11 +122,12 @@ def kfac(
 
     Notes
     -----
-    Theory: theory/kronecker.md#K4, #K8. ``expand``: :math:`H = \sum_i s_i \frac1T\sum_t
-    h_{it} h_{it}'`, :math:`\Delta = \sum_{i,c'} w_{ic'} \sum_t \delta_{ic't}
-    \delta_{ic't}'`; ``reduce``: :math:`\bar h = \frac1T\sum_t h_t`, :math:`\bar\delta =
-    \sum_t\delta_t` in their place. Error at most :math:`\gamma_{NCT+4}` of the absolute
-    moments. Cost N T a^2 + R T b^2, R = N C rows (exact) or at most N M.
+    Theory: theory/kronecker.md#K4, #K8, #K13, #K14. ``expand``: :math:`H = \sum_i s_i
+    \frac1T\sum_t h_{it} h_{it}'`, :math:`\Delta = \sum_{i,c'} w_{ic'} \sum_t
+    \delta_{ic't} \delta_{ic't}'`; ``reduce``: :math:`\bar h = \frac1T\sum_t h_t`,
+    :math:`\bar\delta = \sum_t\delta_t` in their place. Error at most
+    :math:`\gamma_{NCT+4}` of the absolute moments. Cost N T a^2 + R T b^2, R = N C rows
+    (exact) or at most N M.
 
     References
     ----------

@@ -127,6 +127,8 @@ def fisher_shares(
 ) -> Shares:
     """Return the shares in values v'Fv, shape (k,), of vectors (P, k).
 
+    Theory: theory/kronecker.md#K16.
+
     Parameters
     ----------
     moment : SecondMoment

@@ -54,7 +54,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
-    """The kinds of samples, sorted by class.
+    """The kinds of samples, sorted by class: theory/kronecker_designs.md#G3.
 
     Parameters
     ----------

@@ -15,8 +15,8 @@ from refspec.strategies.samples import sample_weights as sample_weights
 from refspec.strategies.snapshots import class_arrays as class_arrays
 from refspec.strategies.snapshots import layers as layers
 from refspec.strategies.snapshots import snapshots as snapshots
-from refspec.strategies.sources import labelled_networks as labelled_networks
 from refspec.strategies.sources import LabelledNetwork as LabelledNetwork
+from refspec.strategies.sources import labelled_networks as labelled_networks
 from refspec.strategies.sources import networks as networks
 from refspec.strategies.sources import worlds as worlds
 

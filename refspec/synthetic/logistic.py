@@ -18,11 +18,17 @@ import scipy.special
 
 from refspec import checks, rounding
 from refspec.backend import Namespace
-from refspec.populations import KroneckerPopulation, Population, expect_count, expect_length
+from refspec.populations import (
+    KroneckerPopulation,
+    Population,
+    expect_count,
+    expect_length,
+)
 from refspec.rounding import Bounded
 from refspec.synthetic import geometry
 from refspec.synthetic.groups import canonical_groups, expect_canonical
 from refspec.synthetic.worlds import World, planted
+
 
 def softmax_hessian(probabilities: np.ndarray) -> np.ndarray:
     """Return U = diag(p) - p p', (C, C), the Hessian of the loss in the logits.

@@ -143,9 +143,7 @@ class Recipe:
         "isotropic", "Of random cross-class means, likewise.", ERRORS
     )
     law: str = _field("gaussian", "Of the noise.", ERRORS, NOISES)
-    dof: float | None = _field(
-        None, "Degrees of freedom, above 2, of student.", ERRORS
-    )
+    dof: float | None = _field(None, "Degrees of freedom, above 2, of student.", ERRORS)
     misclassification: float | None = _field(
         None,
         "Of the probabilities; chance if not given, 1 drops c' = c.",
@@ -160,9 +158,7 @@ class Recipe:
     score_consistent: bool = _field(
         False, "Make sum_c' p delta = 0 for every sample.", PROBABILITIES
     )
-    feature_dim: int = _field(
-        0, "Dimension of shared features; 0 for none.", FEATURES
-    )
+    feature_dim: int = _field(0, "Dimension of shared features; 0 for none.", FEATURES)
     feature_strength: float = _field(
         3.0, "Length of their orthogonal class means.", FEATURES
     )
@@ -181,7 +177,12 @@ class Recipe:
                 checks.expect_choice(x.name, value, among)
             plain = _plain(x.name, value, hints[x.name])
             object.__setattr__(self, x.name, plain)
-        for name, least in (("classes", 2), ("dim", 1), ("feature_dim", 0), ("seed", 0)):
+        for name, least in (
+            ("classes", 2),
+            ("dim", 1),
+            ("feature_dim", 0),
+            ("seed", 0),
+        ):
             checks.expect_size(name, getattr(self, name), least=least)
         for name in ("per_class", "noise"):
             value = getattr(self, name)

@@ -8,7 +8,7 @@ namespace.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -305,7 +305,12 @@ def draw(
     and cost are O(N K d), and O(N K d^2) for a full covariance. Theory:
     theory/worlds.md#W5.
     """
-    C, K, d, labels = population.C, population.K, population.dimension, population.labels
+    C, K, d, labels = (
+        population.C,
+        population.K,
+        population.dimension,
+        population.labels,
+    )
     means = population.fixed_means()
     levels = ((population.class_covariance, 1), (population.cross_covariance, K))
     for covariance, effects in levels:
