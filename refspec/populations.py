@@ -1,13 +1,13 @@
 r"""The distribution behind planted data: means, covariances and weights.
 
-Worlds are drawn from a `Population` (`refspec.synthetic`) and spectra are predicted from
+Worlds are drawn from a `Population` (`refspec.synthetic`), spectra are predicted from
 one (`refspec.random_matrix`); neither sees the other. Vectors are indexed by sample i,
 class c and cross class c', and are nested sums
 
 .. math:: x_{icc'} = \mu_0 + \mu_c + \nu_{cc'} + \epsilon_{icc'}
 
-of a fixed global mean, class means and cross-class means that are fixed, random or both,
-and independent noise. Everything here is float64 on the host.
+of a fixed global mean, class means and cross-class means that are fixed, random or
+both, and independent noise. Everything here is float64 on the host.
 """
 
 from __future__ import annotations
@@ -77,9 +77,8 @@ class Population:
 
     Examples
     --------
-    >>> population = Population((2, 3), 4, np.ones((5, 2)), 1.0, class_means=np.eye(2, 4))
-    >>> population
-    Population(C=2, K=2, N=5, d=4, class means fixed, cross-class means absent, gaussian)
+    >>> Population((2, 3), 4, np.ones((5, 2)), 1.0, class_means=np.eye(2, 4))
+    Population(C=2, K=2, N=5, d=4, class means fixed, cross means absent, gaussian)
     """
 
     sizes: tuple[int, ...]
@@ -128,7 +127,7 @@ class Population:
     def __repr__(self) -> str:
         return (
             f"Population(C={self.C}, K={self.K}, N={self.N}, d={self.dimension}, class "
-            f"means {self.class_kind}, cross-class means {self.cross_kind}, "
+            f"means {self.class_kind}, cross means {self.cross_kind}, "
             f"{self.noise}{', score-consistent' * self.score_consistent})"
         )
 
@@ -259,9 +258,11 @@ def as_kronecker(population: Population | KroneckerPopulation) -> KroneckerPopul
 
 def as_matrix(covariance: Covariance | None, d: int) -> np.ndarray:
     """Return a covariance as a (d, d) matrix, 0 for an absent level."""
+    if covariance is None:
+        return np.zeros((d, d))
     if np.ndim(covariance) == 2:
         return np.asarray(covariance)
-    return np.diag(np.broadcast_to(0.0 if covariance is None else covariance, (d,)))
+    return np.diag(np.broadcast_to(covariance, (d,)))
 
 
 def expect_predictable(population: Population | KroneckerPopulation) -> None:
@@ -269,9 +270,12 @@ def expect_predictable(population: Population | KroneckerPopulation) -> None:
 
     Vectors must be independent given their means, and a level fixed or random.
     """
-    both = isinstance(population, KroneckerPopulation)
-    coupling = population.coupling if both else 0.0
-    sides = (population.errors, population.features) if both else (population,)
+    sides: tuple[Population, ...]
+    if isinstance(population, KroneckerPopulation):
+        sides = (population.errors, population.features)
+        coupling = population.coupling
+    else:
+        sides, coupling = (population,), 0.0
     if coupling or any(x.score_consistent for x in sides):
         raise ValueError(
             "a prediction needs vectors independent given their means, got coupling = "

@@ -78,6 +78,7 @@ def synth(
 
 
 _TYPES = typing.get_type_hints(Recipe)
+_words: Any = StrEnum  # made by a call, from the words that a field can be
 
 
 def _several(name: str) -> type | None:
@@ -114,7 +115,7 @@ def _options() -> Iterator[inspect.Parameter]:
             default = default if isinstance(default, tuple) else (default,)
             kind, default = str, ",".join(f"{n:g}" for n in default)
         elif among:
-            kind = StrEnum(x.name.title(), {n: n for n in among})  # type: ignore[misc]
+            kind = _words(x.name.title(), {n: n for n in among})
             default = kind(default)
         about, group = x.metadata["about"], x.metadata["group"]
         option = typer.Option(help=about, rich_help_panel=group)

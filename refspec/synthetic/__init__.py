@@ -13,7 +13,7 @@ World builders
 
 - `Recipe`, `from_record`: a world in numbers and words, which a file can record.
 - `planted`: a world from a `refspec.populations.Population` of errors, or a
-  `KroneckerPopulation` of gradients, for every layer; `deepened` repeats one over layers.
+  `KroneckerPopulation` of gradients, for every layer; `deepened` repeats one.
 - `orthogonal`: independent errors and features around orthogonal class means.
 - `canonical`: the classification model of the paper's Theorem 8.1; `bayes_error`,
   `outlier_ratio`, `bump_ratio` and `outlier_eigenvectors` are its closed forms.

@@ -41,7 +41,7 @@ def softmax_hessian(probabilities: np.ndarray) -> np.ndarray:
 def mixture_fisher(
     priors: np.ndarray, moments: np.ndarray, probabilities: np.ndarray
 ) -> np.ndarray:
-    """Return the expected Fisher (CD, CD) of logistic regression, p constant in a class.
+    """Return the expected Fisher (CD, CD) of logistic regression, p constant by class.
 
     From class frequencies (C,), second moments (C, D, D) of each class's inputs and a
     confusion matrix (C, C). Theory: theory/worlds.md#W11.

@@ -101,7 +101,7 @@ def fit_logistic(
     left = float(np.max(np.abs(slope)))
     if left > goal:
         raise ValueError(
-            f"fit_logistic must reach max |gradient| <= {goal:.3g} (2^-26 of that at 0), got "
+            f"a fit must reach max |gradient| <= {goal:.3g} (2^-26 of that at 0), got "
             f"{left:.3g} after {found.nit} steps; raise max_steps or decay"
         )
     return best.reshape(C, -1)

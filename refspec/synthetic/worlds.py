@@ -136,7 +136,7 @@ def planted(
 
     Notes
     -----
-    Theory: theory/worlds.md#W5, #W8. The errors of a score-consistent population satisfy
+    Theory: theory/worlds.md#W5, #W8. Score-consistent errors satisfy
     :math:`\sum_{c'} p_{i,c,c'} \delta_{i,c,c'} = 0` within
     :math:`\gamma_{C+4} \sum_{c'} p |\delta|` entrywise.
 
@@ -278,8 +278,9 @@ def deepened(
 
     Examples
     --------
-    >>> population = Population((1, 1), 1, np.ones((2, 2)), 1.0, class_means=np.ones((2, 1)))
-    >>> layers = deepened(population, [0.5, 1, 2])
+    >>> m = np.ones((2, 1))
+    >>> layers = deepened(
+    ...     Population((1, 1), 1, np.ones((2, 2)), 1.0, class_means=m), [0.5, 1, 2])
     >>> [x.class_means[0, 0].item() for x in layers.values()]
     [0.5, 1.0, 2.0]
     """
@@ -290,7 +291,7 @@ def deepened(
     expect_length("gains", max(map(abs, factors), default=0.0))
     if not factors:
         raise ValueError("gains must be one a layer, got []; give at least one")
-    return {f"{name}{k}": _scaled(population, g) for k, g in enumerate(factors, 1)}
+    return {f"{name}{k}": _deeper(population, g) for k, g in enumerate(factors, 1)}
 
 
 def draw(
@@ -367,8 +368,8 @@ def _shares(weights: np.ndarray) -> np.ndarray:
     mass = np.sum(weights, axis=1, keepdims=True)
     if np.any(mass == 0):
         raise ValueError(
-            f"weights must not vanish for a whole sample, got {np.sum(mass == 0)} such; "
-            "give probabilities"
+            f"weights must not vanish for a whole sample, got {np.sum(mass == 0)} "
+            "that do; give probabilities"
         )
     return np.asarray(weights / mass)
 
@@ -383,12 +384,17 @@ def _reweighted(population: AnyPopulation, p: np.ndarray) -> AnyPopulation:
     return replace(population, errors=errors, features=features)
 
 
-def _scaled(population: AnyPopulation, gain: float) -> AnyPopulation:
+def _deeper(population: AnyPopulation, gain: float) -> AnyPopulation:
+    """Multiply the means of errors and features by a gain."""
+    if isinstance(population, Population):
+        return _scaled(population, gain)
+    errors = _scaled(population.errors, gain)
+    features = _scaled(population.features, gain)
+    return replace(population, errors=errors, features=features)
+
+
+def _scaled(population: Population, gain: float) -> Population:
     """Multiply class and cross-class means, fixed or random, by a gain."""
-    if isinstance(population, KroneckerPopulation):
-        sides = population.errors, population.features
-        errors, features = (_scaled(x, gain) for x in sides)
-        return replace(population, errors=errors, features=features)
 
     def times(x: Any, factor: float) -> Any:
         return None if x is None or not factor else factor * x
