@@ -93,7 +93,7 @@ def test_covariances_have_the_variance_asked_for(spec):
 @pytest.mark.parametrize(("kind", "cosine"), [("simplex", -0.5), ("orthogonal", 0.0)])
 def test_means_have_their_length_and_angles(kind, cosine):
     recipe = Recipe(classes=3, dim=8, means=kind, strength=2.0)
-    m = recipe.plant().plans[0].errors.class_means
+    m = recipe.plant().populations["layer1"].class_means
     gram = m @ m.T
     bound = rounding.gamma(200, U) * 4 * 3
     assert np.max(np.abs(np.diag(gram) - 4)) <= bound
@@ -138,9 +138,8 @@ def test_means_of_a_consistent_world():
     """sum_c' p_{c,c'} v_{c,c'} = 0 for class means as for every sample."""
     world = RECIPES[3].plant()
     features, errors = synthetic.means(world, "layer1")
-    mass = np.stack(
-        [world.weights[world.snapshot.labels == c].sum(0) for c in range(3)]
-    )
+    weights, labels = world.populations["layer1"].weights, world.snapshot.labels
+    mass = np.stack([weights[labels == c].sum(0) for c in range(3)])
     score = np.sum(mass[:, :, None] * errors, axis=1)
     scale = np.sum(mass[:, :, None] * np.abs(errors), axis=1)
     assert np.all(np.abs(score) <= rounding.gamma(80, U) * scale)
@@ -155,7 +154,7 @@ def test_fisher_groups_are_those_known_and_add_up():
     )
     assert synthetic.fisher_groups(known) == known.groups
     computed = synthetic.fisher_groups(
-        synthetic.World(known.snapshot, known.plans, known.probabilities)
+        synthetic.World(known.snapshot, known.populations, known.probabilities)
     )
     want = sorted((g for g in known.groups), key=lambda g: -g.value)
     assert [g.multiplicity for g in computed] == [
@@ -172,7 +171,7 @@ def test_fisher_groups_are_those_known_and_add_up():
         ({"classes": 1}, "got 1"),
         ({"means": "cubic"}, "got 'cubic'"),
         ({"per_class": (1, 2, 3)}, "got 3"),
-        ({"strength": -1.0}, "got -1.0"),
+        ({"strength": -1.0}, "got -1"),
         ({"strength": math.nan}, "got nan"),
         ({"confidence": 1.0, "misclassification": 0.5}, "0.5 and 1.0"),
         ({"seed": -1}, "got -1"),
@@ -185,8 +184,8 @@ def test_fisher_groups_are_those_known_and_add_up():
         ({"covariance": "diagonal:0.5"}, "got 'diagonal:0.5'"),
         ({"noise": -1.0}, "got a variance of -1"),
         ({"law": "cauchy"}, "got 'cauchy'"),
-        ({"misclassification": 2.0}, "got 2.0"),
-        ({"per_class": 0}, "got counts"),
+        ({"misclassification": 2.0}, "got 2"),
+        ({"per_class": 0}, "got 0"),
         ({"means": "orthogonal", "dim": 5}, "got rank 10"),
         ({"misclassification": 1.0, "score_consistent": True}, "got 0"),
         ({"gains": ()}, r"got \[\]"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import refspec
 from refspec import backend, models, rounding
 from refspec import strategies as rst
-from refspec.strategies import laws
+from refspec.strategies import samples
 
 NAMESPACES = st.sampled_from([None, array_api_strict])
 DTYPES = st.sampled_from(["float64", "float32"])
@@ -170,5 +170,5 @@ def test_refspec_does_not_import_hypothesis():
 
 @given(st.data())
 def test_choices_are_of_the_table(data):
-    found = laws.choices(data.draw, [7, 8], data.draw(st.integers(0, 40)))
+    found = samples.choices(data.draw, [7, 8], data.draw(st.integers(0, 40)))
     assert set(found) <= {7, 8}
