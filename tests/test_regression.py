@@ -77,7 +77,7 @@ def test_observe_in_a_namespace(data, dtype):
         ),
         (
             lambda: regression.fit_logistic(np.ones((2, 1)), np.zeros(2, int), decay=0),
-            "and 0;",
+            "got 0;",
         ),
         (
             lambda: regression.fit_logistic(
@@ -89,7 +89,7 @@ def test_observe_in_a_namespace(data, dtype):
             lambda: regression.observe_logistic(
                 np.ones((2, 3)), np.arange(2), np.ones((2, 2))
             ),
-            r"got \(2, 3\) and \(2, 2\)",
+            r"D = 3, got \(2, 2\)",
         ),
     ],
 )

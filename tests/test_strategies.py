@@ -95,7 +95,7 @@ def test_networks_are_as_asked(network):
         (lambda: rst.class_sizes(min_classes=1), "classes C must have a range"),
         (lambda: rst.class_sizes(max_per_class=0), "samples a class"),
         (lambda: rst.labels((3,)), "sizes must hold C >= 2"),
-        (lambda: rst.labels((3, 0)), "leave empty classes out"),
+        (lambda: rst.labels((3, 0)), "must be an integer >= 1"),
         (lambda: rst.sample_weights(0), "samples N"),
         (lambda: rst.probabilities(2, 1), "classes C"),
         (lambda: rst.class_arrays(max_dimension=0), "dimension d"),
@@ -106,7 +106,7 @@ def test_networks_are_as_asked(network):
         (lambda: rst.networks(max_width=0), "width"),
         (lambda: rst.labelled_networks(max_layers=0), "number of layers"),
         (lambda: rst.worlds(max_layers=0), "number of layers"),
-        (lambda: rst.symmetric_matrices(kinds=("round",)), "kinds must be some of"),
+        (lambda: rst.symmetric_matrices(kinds=("round",)), "each of kinds must be one of"),
         (lambda: rst.symmetric_matrices(min_side=9), "side n"),
     ],
 )

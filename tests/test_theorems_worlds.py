@@ -265,18 +265,18 @@ def two_classes(monkeypatch):
 
 def other_decay(monkeypatch):
     """A fit with another penalty."""
-    true = worlds.regression.fit
+    true = worlds.regression.fit_logistic
 
     def wrong(x, labels, *, decay):
         return true(x, labels, decay=16 * decay)
 
-    monkeypatch.setattr(worlds.regression, "fit", wrong)
+    monkeypatch.setattr(worlds.regression, "fit_logistic", wrong)
 
 
 MUTANTS = {
     "W1": scaled(worlds.covariances, "root", 1.01),
     "W2": raw_laws,
-    "W3": scaled(worlds.geometry, "means", 1.01),
+    "W3": scaled(worlds.geometry, "means_of_gram", 1.01),
     "W4": shifted_labels,
     "W5": shared_effects,
     "W6": infinite_classes,

@@ -46,7 +46,9 @@ def mixture_fisher(
     From class frequencies (C,), second moments (C, D, D) of each class's inputs and a
     confusion matrix (C, C). Theory: theory/worlds.md#W11.
     """
-    C, D = len(priors), moments.shape[-1]
+    C, D = len(priors), np.shape(moments)[-1]
+    checks.host_array("moments", moments, "(C, D, D)", sizes={"C": C})
+    geometry.per_sample(probabilities, np.arange(C))
     out = np.zeros((C * D, C * D))
     for prior, moment, p in zip(priors, moments, probabilities, strict=True):
         out += prior * np.kron(softmax_hessian(p), moment)

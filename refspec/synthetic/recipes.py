@@ -343,14 +343,11 @@ def from_record(record: Mapping[str, Any]) -> Recipe:
             f"a recipe must have the fields of refspec.synthetic.Recipe, got {unknown} "
             "besides; it was made by another version"
         )
-    plain: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in record.items()
-    }
     try:
-        return Recipe(**plain)
+        return Recipe(**record)
     except TypeError as error:
         raise ValueError(
-            f"a recipe must hold numbers and words where they belong, got {plain}; "
+            f"a recipe must hold numbers and words where they belong, got {record}; "
             f"{error}"
         ) from error
 
@@ -362,10 +359,10 @@ def _plain(name: str, value: Any, hint: Any) -> Any:
         if value is None and type(None) in kinds:
             return None
         several = [k for k in kinds if typing.get_origin(k) is tuple]
-        many = bool(several) and isinstance(value, tuple)
+        many = bool(several) and isinstance(value, (tuple, list))
         return _plain(name, value, several[0] if many else kinds[0])
     if typing.get_origin(hint) is tuple:
-        checks.expect_type(name, value, tuple, "give numbers in a tuple")
+        checks.expect_type(name, value, (tuple, list), "give numbers in a tuple")
         kind = typing.get_args(hint)[0]
         return tuple(_plain(f"{name}[{k}]", x, kind) for k, x in enumerate(value))
     if hint is int:
