@@ -106,7 +106,10 @@ def test_networks_are_as_asked(network):
         (lambda: rst.networks(max_width=0), "width"),
         (lambda: rst.labelled_networks(max_layers=0), "number of layers"),
         (lambda: rst.worlds(max_layers=0), "number of layers"),
-        (lambda: rst.symmetric_matrices(kinds=("round",)), "each of kinds must be one of"),
+        (
+            lambda: rst.symmetric_matrices(kinds=("round",)),
+            "each of kinds must be one of",
+        ),
         (lambda: rst.symmetric_matrices(min_side=9), "side n"),
     ],
 )
