@@ -125,7 +125,7 @@ def class_factors(
     [0.5, 0.0, 0.5]
     """
     checks.expect_type("layer", layer, Layer, "make one with refspec.Layer")
-    N, C, T, b = layer.errors.shape
+    N, C, _, b = layer.errors.shape
     labels = _expect_labels(labels, N, C)
     sizes = {"N": N, "C": C}
     options = {"sizes": sizes, "nonnegative": True}
@@ -212,7 +212,7 @@ def running_average(
 
 
 def _expect_labels(labels: np.ndarray, N: int, C: int) -> np.ndarray:
-    """Refuse all but N >= 1 sorted classes, some of which may be absent; on the host."""
+    """Refuse all but N >= 1 sorted classes; some may be absent. On the host."""
     host = np.asarray(backend.to_host(labels) if hasattr(labels, "dtype") else labels)
     if host.shape != (N,) or N < 1 or host.dtype.kind not in "iu":
         raise ValueError(

@@ -103,7 +103,8 @@ class KroneckerBasis:
 
     def matrix(self) -> Array:
         """Return the dense matrix, shape (ab, ab)."""
-        xp, (Q, R), n = backend.namespace(self.values), (self.left, self.right), self.dimension
+        xp, n = backend.namespace(self.values), self.dimension
+        Q, R = self.left, self.right
         Q = xp.reshape(Q[:, None, :, None] * R[None, :, None, :], (n, n))
         return (Q * xp.reshape(self.values, (1, -1))) @ xp.matrix_transpose(Q)
 

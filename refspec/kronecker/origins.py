@@ -34,7 +34,7 @@ _CLASS_LEVELS = ("diagonal", "between_class")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FactorMeans:
-    """Means of a layer's errors and features, times square roots of masses; on the host.
+    """Means of a layer's errors and features times square roots of masses.
 
     Parameters
     ----------

@@ -71,7 +71,7 @@ def compare(
 
     Notes
     -----
-    Theory: R14.
+    Theory: theory/random_matrix.md#R14.
 
     Examples
     --------
@@ -124,7 +124,8 @@ def kolmogorov(prediction: Prediction, values: np.ndarray) -> float:
 
     Notes
     -----
-    Theory: R14. Both functions have steps, so both limits are taken at every step.
+    Theory: theory/random_matrix.md#R14. Both functions have steps, so both limits are
+    taken at every step.
 
     Examples
     --------

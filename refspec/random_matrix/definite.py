@@ -35,7 +35,7 @@ def inverse(B: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Theory: R10.
+    Theory: theory/random_matrix.md#R10.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def by_halves(B: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
 
     Notes
     -----
-    Theory: R11. Cost as a product of two complex matrices.
+    Theory: theory/random_matrix.md#R11. Cost as a product of two complex matrices.
 
     Examples
     --------
@@ -105,7 +105,8 @@ def argument(pivots: Sequence[np.ndarray]) -> float:
 
     Notes
     -----
-    Theory: R11. With X = Re B, Y = -Im B and X x = l Y x, det B = det Y prod (l - i).
+    Theory: theory/random_matrix.md#R11. With X = Re B, Y = -Im B and X x = l Y x, det B
+    = det Y prod (l - i).
 
     Examples
     --------

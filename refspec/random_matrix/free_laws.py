@@ -104,7 +104,8 @@ def location(law: FreeLaw, v: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Theory: R2. Outside the support, psi of a spike's v is where its eigenvalue lies.
+    Theory: theory/random_matrix.md#R2. Outside the support, psi of a spike's v is where
+    its eigenvalue lies.
 
     References
     ----------
@@ -136,7 +137,7 @@ def derivative(law: FreeLaw, v: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Theory: R2.
+    Theory: theory/random_matrix.md#R2.
 
     Examples
     --------
@@ -162,7 +163,7 @@ def curvature(law: FreeLaw, v: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Theory: R2.
+    Theory: theory/random_matrix.md#R2.
 
     Examples
     --------
@@ -187,10 +188,10 @@ def support(law: FreeLaw) -> np.ndarray:
 
     Notes
     -----
-    Theory: R3. Between two poles h is convex, so h < 1 holds on one interval or none:
-    the zero of h' is bracketed, and both ends by it and the poles. The outermost ends
-    lie within :math:`\sqrt{d \sum_j N_j t_j^2}` of the outermost poles.
-    For N = d the lowest end is v = 0, not a band of finite density.
+    Theory: theory/random_matrix.md#R3. Between two poles h is convex, so h < 1 holds on
+    one interval or none: the zero of h' is bracketed, and both ends by it and the
+    poles. The outermost ends lie within :math:`\sqrt{d \sum_j N_j t_j^2}` of the
+    outermost poles. For N = d the lowest end is v = 0, not a band of finite density.
 
     References
     ----------
@@ -250,9 +251,10 @@ def curve(law: FreeLaw, u: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Theory: R4. With s = y^2, g(s) = sum_j N_j t_j d t_j / ((u - d t_j)^2 + s) = 1.
-    1/g is concave and increasing, so Newton's method on 1/g = 1 from a lower bound of s
-    increases to the root without safeguard. Cost O(n J) a step, few steps.
+    Theory: theory/random_matrix.md#R4. With s = y^2, g(s) = sum_j N_j t_j d t_j / ((u -
+    d t_j)^2 + s) = 1. 1/g is concave and increasing, so Newton's method on 1/g = 1 from
+    a lower bound of s increases to the root without safeguard. Cost O(n J) a step, few
+    steps.
 
     Examples
     --------
@@ -292,7 +294,7 @@ def cumulative(law: FreeLaw, v: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Theory: R5. With n_j = N_j / d and all arguments in [0, pi],
+    Theory: theory/random_matrix.md#R5. With n_j = N_j / d and all arguments in [0, pi],
 
     .. math:: F = 1 - \frac1\pi \Im\Big[\log v + \sum_j n_j (\log(v - d t_j) - \log v)
               + \sum_j \frac{N_j t_j}{v - d t_j}\Big]
@@ -331,7 +333,8 @@ def edge_scale(law: FreeLaw, v: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Theory: R7. :math:`s = d^{-2/3} (|\psi''(v)| / 2)^{1/3} |v|^{4/3}`.
+    Theory: theory/random_matrix.md#R7. :math:`s = d^{-2/3} (|\psi''(v)| / 2)^{1/3}
+    |v|^{4/3}`.
 
     References
     ----------

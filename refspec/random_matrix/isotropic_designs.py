@@ -89,7 +89,7 @@ def is_isotropic(population: Population) -> bool:
 
     Notes
     -----
-    Theory: R1.
+    Theory: theory/random_matrix.md#R1.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def fixed_level(population: Population) -> str:
 
     Notes
     -----
-    Theory: R8. The rows of this level are split off as signals.
+    Theory: theory/random_matrix.md#R8. The rows of this level are split off as signals.
 
     Examples
     --------
@@ -148,9 +148,9 @@ def reduction(population: Population) -> Reduction:
 
     Notes
     -----
-    Theory: R1, R8. Rows of equal weight in a cell are summed up in one row and
-    contrasts :math:`w s_3`, so a balanced design costs C problems of size K; weights
-    all different cost C problems of size :math:`n_c K`.
+    Theory: theory/random_matrix.md#R1, #R8. Rows of equal weight in a cell are summed
+    up in one row and contrasts :math:`w s_3`, so a balanced design costs C problems of
+    size K; weights all different cost C problems of size :math:`n_c K`.
 
     References
     ----------

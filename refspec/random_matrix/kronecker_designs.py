@@ -54,7 +54,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
-    """The kinds of samples, sorted by class.
+    """The kinds of samples, sorted by class: theory/kronecker_designs.md#G3.
 
     Parameters
     ----------
@@ -143,9 +143,9 @@ def kronecker_design(
 
     Notes
     -----
-    Theory: G1, G3. Squared lengths are those of chi-square variables of
-    :math:`(tr S)^2 / tr S^2` degrees of freedom at the points of a Sobol sequence:
-    deterministic, a quadrature.
+    Theory: theory/kronecker_designs.md#G1, #G3. Squared lengths are those of chi-square
+    variables of :math:`(tr S)^2 / tr S^2` degrees of freedom at the points of a Sobol
+    sequence: deterministic, a quadrature.
 
     Examples
     --------

@@ -83,7 +83,7 @@ def expected(design: KroneckerDesign) -> Solution:
 
     Notes
     -----
-    Theory: G1.
+    Theory: theory/kronecker_designs.md#G1.
 
     Examples
     --------
@@ -112,8 +112,8 @@ def reach(design: KroneckerDesign) -> float:
 
     Notes
     -----
-    Theory: G2. One Wishart matrix ends at t (N^1/2 + P^1/2)^2 <= 2 t (N + P); this is
-    2.5 t (N + P).
+    Theory: theory/kronecker_designs.md#G2. One Wishart matrix ends at t (N^1/2 +
+    P^1/2)^2 <= 2 t (N + P); this is 2.5 t (N + P).
 
     Examples
     --------
@@ -160,9 +160,10 @@ def solve(
 
     Notes
     -----
-    Theory: G2. The map takes forms of positive imaginary part to such, where its fixed
-    point is unique, so Anderson's extrapolation is free to jump as long as it stays
-    there. Cost of a step O(r^3 + C r^2 + C m K^3), r the product of the frames' ranks.
+    Theory: theory/kronecker_designs.md#G2. The map takes forms of positive imaginary
+    part to such, where its fixed point is unique, so Anderson's extrapolation is free
+    to jump as long as it stays there. Cost of a step O(r^3 + C r^2 + C m K^3), r the
+    product of the frames' ranks.
 
     Examples
     --------

@@ -76,9 +76,9 @@ def kronecker_outliers(
 
     Notes
     -----
-    Theory: G4. The expected sum is resolved to a few parts in a thousand; deviations
-    are those of first order in the noise, too small near the edge. Cost some 10
-    solutions an outlier.
+    Theory: theory/kronecker_designs.md#G4. The expected sum is resolved to a few parts
+    in a thousand; deviations are those of first order in the noise, too small near the
+    edge. Cost some 10 solutions an outlier.
 
     Examples
     --------
@@ -155,8 +155,8 @@ def kfac_eigenvalues(design: KroneckerDesign) -> np.ndarray:
 
     Notes
     -----
-    Theory: G5. For C orthogonal means of equal length KFAC has C^2 equal eigenvalues
-    where there are C, each too small by the factor C.
+    Theory: theory/kronecker_designs.md#G5. For C orthogonal means of equal length KFAC
+    has C^2 equal eigenvalues where there are C, each too small by the factor C.
 
     Examples
     --------

@@ -47,7 +47,10 @@ class KroneckerPrediction(Prediction):
 def _(
     population: KroneckerPopulation, *, resolution: float = 0.25, seed: int = 0
 ) -> KroneckerPrediction:
-    """Predict the spectrum of gradients; all means fixed. Theory: G1 to G5."""
+    """Predict the spectrum of gradients; all means fixed.
+
+    Theory: theory/kronecker_designs.md#G1, #G2, #G3, #G4, #G5.
+    """
     if not 0 < resolution < 1:
         raise ValueError(
             f"resolution must be in (0, 1), got {resolution}; it is the error of a "
@@ -83,7 +86,7 @@ def mean_span(population: KroneckerPopulation) -> np.ndarray:
 
     Notes
     -----
-    Theory: G4.
+    Theory: theory/kronecker_designs.md#G4.
 
     Examples
     --------

@@ -46,7 +46,7 @@ def at(design: KroneckerDesign, x: float, guess: np.ndarray | None = None) -> So
 
     Notes
     -----
-    Theory: G2.
+    Theory: theory/kronecker_designs.md#G2.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def stieltjes(design: KroneckerDesign, made: Solution) -> complex:
 
     Notes
     -----
-    Theory: G2.
+    Theory: theory/kronecker_designs.md#G2.
 
     Examples
     --------
@@ -116,8 +116,9 @@ def tabulate(design: KroneckerDesign, *, resolution: float) -> LawTable:
 
     Notes
     -----
-    Theory: G2, G3. The points go down from a bound of the support by halves, and are
-    then refined where F is not a cubic. Some 50 to 100 solutions.
+    Theory: theory/kronecker_designs.md#G2, #G3. The points go down from a bound of the
+    support by halves, and are then refined where F is not a cubic. Some 50 to 100
+    solutions.
 
     Examples
     --------

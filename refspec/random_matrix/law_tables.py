@@ -121,9 +121,9 @@ def of_free_law(law: FreeLaw, signals: Sequence[float] = ()) -> LawTable:
 
     Notes
     -----
-    Theory: R3, R4, R5. Points are u = middle - half cos(theta) in each band, which
-    takes both square-root edges away. A signal adds
-    :math:`-(\arg(v - v_k) - \arg v) / \pi` eigenvalues below (R8). Cost O(NODES J) a
+    Theory: theory/random_matrix.md#R3, #R4, #R5, #R8. Points are u = middle - half
+    cos(theta) in each band, which takes both square-root edges away. A signal adds
+    :math:`-(\arg(v - v_k) - \arg v) / \pi` eigenvalues below (#R8). Cost O(NODES J) a
     band.
 
     Examples
@@ -177,7 +177,8 @@ def quantiles(table: LawTable, p: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Theory: R5. The k-th smallest of d eigenvalues is expected near p = (k - 1/2) / d.
+    Theory: theory/random_matrix.md#R5. The k-th smallest of d eigenvalues is expected
+    near p = (k - 1/2) / d.
 
     Examples
     --------
@@ -213,8 +214,9 @@ def adaptive(
 
     Notes
     -----
-    Theory: R10. Both F (from the density) and the state (from its slope) are
-    interpolated by Hermite's cubic, the state as the guess of the next solution.
+    Theory: theory/random_matrix.md#R10. Both F (from the density) and the state (from
+    its slope) are interpolated by Hermite's cubic, the state as the guess of the next
+    solution.
 
     Examples
     --------
@@ -266,8 +268,9 @@ def interpolated(
 
     Notes
     -----
-    Theory: R10. Between an edge and the next point, F - F(edge) is a multiple of
-    t^(3/2) (1 + c t), the two constants from F and the density at the point.
+    Theory: theory/random_matrix.md#R10. Between an edge and the next point, F - F(edge)
+    is a multiple of t^(3/2) (1 + c t), the two constants from F and the density at the
+    point.
 
     Examples
     --------

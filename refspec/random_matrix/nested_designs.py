@@ -101,7 +101,7 @@ def nested_design(population: Population, *, project: bool = True) -> NestedDesi
 
     Notes
     -----
-    Theory: R9. A balanced design has one leaf a cell.
+    Theory: theory/random_matrix.md#R9. A balanced design has one leaf a cell.
 
     Examples
     --------
@@ -172,7 +172,7 @@ def rows(design: NestedDesign) -> int:
 
     Notes
     -----
-    Theory: R9.
+    Theory: theory/random_matrix.md#R9.
 
     Examples
     --------
@@ -197,7 +197,7 @@ def traces(design: NestedDesign) -> np.ndarray:
 
     Notes
     -----
-    Theory: R9.
+    Theory: theory/random_matrix.md#R9.
 
     Examples
     --------

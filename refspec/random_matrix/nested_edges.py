@@ -55,9 +55,9 @@ def fold(
 
     Notes
     -----
-    Theory: R7, R12. Along the branch s = a_r, any r, is a smooth parameter and x(s) has
-    an extremum at the edge, found by secants of dx/ds; with m as the parameter its
-    second derivative is :math:`z''(m)`, and the scale
+    Theory: theory/random_matrix.md#R7, #R12. Along the branch s = a_r, any r, is a
+    smooth parameter and x(s) has an extremum at the edge, found by secants of dx/ds;
+    with m as the parameter its second derivative is :math:`z''(m)`, and the scale
     :math:`d^{-2/3} (|z''| / 2)^{1/3}`.
 
     Examples

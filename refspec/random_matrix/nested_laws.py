@@ -98,7 +98,7 @@ def reach(design: NestedDesign) -> float:
 
     Notes
     -----
-    Theory: R12. The norm of each effect's part is below
+    Theory: theory/random_matrix.md#R12. The norm of each effect's part is below
     :math:`2 (b_r \|S_r\| + w_r tr S_r)`, w_r the largest weight of a node.
 
     Examples
@@ -144,8 +144,8 @@ def sweep(
 
     Notes
     -----
-    Theory: R9. Like resistors: a node passes 1 / (1 / W + a) up. A projected node is
-    the limit of an infinite a: nothing passes. Cost O(nodes).
+    Theory: theory/random_matrix.md#R9. Like resistors: a node passes 1 / (1 / W + a)
+    up. A projected node is the limit of an infinite a: nothing passes. Cost O(nodes).
 
     Examples
     --------
@@ -202,8 +202,9 @@ def linearised(
 
     Notes
     -----
-    Theory: R10. One inverse and a product for each covariance that is not diagonal but
-    one; the rest, and tr S Q^2, come for free as Q (sum b S - z) Q = Q.
+    Theory: theory/random_matrix.md#R10. One inverse and a product for each covariance
+    that is not diagonal but one; the rest, and tr S Q^2, come for free as Q (sum b S -
+    z) Q = Q.
 
     Examples
     --------
@@ -258,7 +259,7 @@ def solve(
 
     Notes
     -----
-    Theory: R10. Cost per step: see `linearised`.
+    Theory: theory/random_matrix.md#R10. Cost per step: see `linearised`.
 
     References
     ----------

@@ -61,10 +61,10 @@ def nested_outliers(
 
     Notes
     -----
-    Theory: R13. With c the null vector of S, y = c'M, :math:`u_r = y Q S_r Q y'`,
-    :math:`\rho_r = \sum_k c_k^2 \partial (1 / W_k) / \partial a_r` and
-    :math:`G = (I - H T)^{-1}`, the overlap is :math:`|P Q y'|^2 / c' S' c` and the
-    variance
+    Theory: theory/random_matrix.md#R13. With c the null vector of S, y = c'M,
+    :math:`u_r = y Q S_r Q y'`, :math:`\rho_r = \sum_k c_k^2 \partial (1 / W_k) /
+    \partial a_r` and :math:`G = (I - H T)^{-1}`, the overlap is :math:`|P Q y'|^2 / c'
+    S' c` and the variance
 
     .. math:: 2 (-u' G H u + 2 u' G \rho - \rho' T G \rho) / (c' S' c)^2
 

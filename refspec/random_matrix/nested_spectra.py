@@ -61,9 +61,9 @@ def tabulate(design: NestedDesign, *, resolution: float) -> LawTable:
 
     Notes
     -----
-    Theory: R10, R11, R12. The points go down from a bound of the support by halves, or
-    where a law of diagonal covariances has them, and are refined where F is not a
-    cubic.
+    Theory: theory/random_matrix.md#R10, #R11, #R12. The points go down from a bound of
+    the support by halves, or where a law of diagonal covariances has them, and are
+    refined where F is not a cubic.
 
     Examples
     --------
@@ -126,8 +126,8 @@ def secular(design: NestedDesign, made: Solution) -> np.ndarray:
 
     Notes
     -----
-    Theory: R13. The means change the number of eigenvalues below x by
-    :math:`-\arg\det S / \pi`; Im S is positive definite above the real axis.
+    Theory: theory/random_matrix.md#R13. The means change the number of eigenvalues
+    below x by :math:`-\arg\det S / \pi`; Im S is positive definite above the real axis.
 
     Examples
     --------

@@ -73,7 +73,7 @@ def split_threshold(d: int, bulk: float, bump: float, scale: float) -> float:
 
     Notes
     -----
-    Theory: R6. The root t_2 > t_3 of
+    Theory: theory/random_matrix.md#R6. The root t_2 > t_3 of
     ``sqrt(d) (t_2 - t_3) = [(N_3 t_3^2)^(1/3) + (N_2 t_2^2)^(1/3)]^(3/2)``; N_2 = 0
     gives the threshold of Baik, Ben Arous and Peche.
 
@@ -112,7 +112,7 @@ def strength_threshold(law: FreeLaw, row: float) -> float:
 
     Notes
     -----
-    Theory: R8. v at the right edge less d t.
+    Theory: theory/random_matrix.md#R8. v at the right edge less d t.
 
     References
     ----------
@@ -142,7 +142,7 @@ def overlaps(law: FreeLaw, v: np.ndarray, strength: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Theory: R8. :math:`\psi'(v) \theta^2 / v`.
+    Theory: theory/random_matrix.md#R8. :math:`\psi'(v) \theta^2 / v`.
 
     References
     ----------
@@ -175,7 +175,8 @@ def deviations(law: FreeLaw, v: np.ndarray, strength: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Theory: R8. :math:`\sqrt{2 \psi' (v^2 - \psi' \theta^4) / d}`, real Gaussian data.
+    Theory: theory/random_matrix.md#R8. :math:`\sqrt{2 \psi' (v^2 - \psi' \theta^4) /
+    d}`, real Gaussian data.
 
     Examples
     --------
@@ -203,7 +204,7 @@ def random_deviation(law: FreeLaw, scale: float) -> float:
 
     Notes
     -----
-    Theory: R8. :math:`\sqrt{2 d \psi'(d t)}\, t`.
+    Theory: theory/random_matrix.md#R8. :math:`\sqrt{2 d \psi'(d t)}\, t`.
 
     References
     ----------
@@ -237,7 +238,7 @@ def mean_shifts(law: FreeLaw, v: np.ndarray, strength: np.ndarray) -> np.ndarray
 
     Notes
     -----
-    Theory: R8.
+    Theory: theory/random_matrix.md#R8.
 
     .. math:: \sum_{l \ne k} \frac{v_k v_l - \psi'(v_k) \theta_k^2 \theta_l^2}
               {d (v_k - v_l)} - \frac{\psi''(v_k) \theta_k^4}{d}
@@ -279,9 +280,10 @@ def fixed_outliers(
 
     Notes
     -----
-    Theory: R8. The outliers are the eigenvalues of a q x q matrix with
-    :math:`\psi(v_k) - \psi'' \theta_k^4 / d` on the diagonal and Gaussian noise, whose
-    second-order perturbation is `mean_shifts`. Means of equal length need all of it.
+    Theory: theory/random_matrix.md#R8. The outliers are the eigenvalues of a q x q
+    matrix with :math:`\psi(v_k) - \psi'' \theta_k^4 / d` on the diagonal and Gaussian
+    noise, whose second-order perturbation is `mean_shifts`. Means of equal length need
+    all of it.
 
     Examples
     --------
@@ -323,7 +325,7 @@ def mixed(
 
     Notes
     -----
-    Theory: R8.
+    Theory: theory/random_matrix.md#R8.
 
     Examples
     --------

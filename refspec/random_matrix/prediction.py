@@ -139,10 +139,10 @@ def predict(
 
     Notes
     -----
-    Theory: R1 to R13. Asymptotic: d and the sample sizes grow together, the number of
-    fixed means does not; Gaussian noise (bands hold for any with a fourth moment),
-    weights independent of the vectors. Isotropic covariances cost O(d) after one
-    eigenproblem a class; others, some dozens of inverses of size d.
+    Theory: theory/random_matrix.md. Asymptotic: d and the sample sizes grow
+    together, the number of fixed means does not; Gaussian noise (bands hold for any
+    with a fourth moment), weights independent of the vectors. Isotropic covariances
+    cost O(d) after one eigenproblem a class; others, some dozens of inverses of size d.
 
     Examples
     --------

@@ -72,8 +72,8 @@ def record(
 
     Notes
     -----
-    Theory: A1. Cost: an eigenproblem of size r for half of the subsets; the others are
-    of low rank.
+    Theory: theory/attribution.md#A1. Cost: an eigenproblem of size r for half of the
+    subsets; the others are of low rank.
 
     Examples
     --------

@@ -71,8 +71,9 @@ def gamma(k: float, u: float) -> float:
 
     Notes
     -----
-    Theory: B1. ``fl(sum of k products)`` differs from the exact sum by at most
-    ``gamma(k, u)`` times the sum of absolute products, in any order of summation.
+    Theory: theory/rounding.md#B1; theory/certificates.md#Q0.
+    ``fl(sum of k products)`` differs from the exact sum by at most ``gamma(k, u)``
+    times the sum of absolute products, in any order of summation.
 
     Examples
     --------
@@ -87,7 +88,7 @@ def second_moment_radius(k: float, trace: float, u: float) -> float:
 
     Notes
     -----
-    Theory: B2. :math:`|fl(X'X) - X'X| \le \gamma_k |X|'|X|` and
+    Theory: theory/rounding.md#B2. :math:`|fl(X'X) - X'X| \le \gamma_k |X|'|X|` and
     :math:`\||X|'|X|\|_2 \le \|X\|_F^2 = tr X'X`. The computed trace is itself
     low by at most the factor :math:`1 + \gamma_k`, which is included.
     """
@@ -100,7 +101,7 @@ def eigensolver_radius(n: int, norm: float, u: float) -> float:
 
     Notes
     -----
-    Theory: B3. The computed eigenvalues are those of A + F with
+    Theory: theory/rounding.md#B3. The computed eigenvalues are those of A + F with
     ``||F|| <= p(n) u ||A||``; p is "a modestly growing function" (LAPACK Users'
     Guide, section 4.7.1), taken here as n + 32: tiny matrices reach 12. It is the
     accepted form, not a proof: ask for a certificate where a proof is wanted.
@@ -113,7 +114,7 @@ def probed_norm(squares: float, probes: int) -> float:
 
     Notes
     -----
-    Theory: B4. For the top right singular vector v,
+    Theory: theory/rounding.md#B4. For the top right singular vector v,
     :math:`\sum_j \|R z_j\|^2 \ge \|R\|^2 \sum_j (v'z_j)^2` and the last sum is
     chi-squared with ``probes`` degrees of freedom; divide by its quantile at
     `FAILURE`. No assumption on R. Fails with probability at most `FAILURE`.
@@ -147,7 +148,7 @@ def residual_radius(A: backend.Array, Q: backend.Array, values: backend.Array) -
 
     Notes
     -----
-    Theory: B5 (Kahan; constant sharpened by Cao, Xie and Li 1996).
+    Theory: theory/rounding.md#B5 (Kahan; constant sharpened by Cao, Xie and Li 1996).
     :math:`|\lambda_i - \hat\lambda_i| \le \|AQ - Q\Lambda\|_2 / \sigma_{min}(Q)`.
     Both norms are bounded by Frobenius norms of the computed matrices plus the
     rounding of the products. Cost: two products of A's size.

@@ -86,7 +86,8 @@ def certified_eigenvalues(
 
     Notes
     -----
-    Theory: Q4, Q5, Q6. First all at once (Kahan; Cao, Xie and Li),
+    Theory: theory/certificates.md#Q4, #Q5, #Q6. First all at once (Kahan; Cao, Xie and
+    Li),
 
     .. math:: |\lambda_i - \hat\lambda_i| \le \|AX - X\Lambda\|_2 / \sigma_{min}(X),
 
@@ -151,10 +152,10 @@ def spectral_norm_bound(M: np.ndarray, squarings: int = 3) -> float:
 
     Notes
     -----
-    Theory: Q3. :math:`\|M\|_2^2 = \|MM'\|_2 \le \|fl(MM')\|_2 + \gamma_{n+3}
-    \|M\|_F^2`, repeated, and at last the Frobenius norm. The products are float32,
-    twice as fast: their rounding is in the bound. Cost: one symmetric product for
-    each squaring.
+    Theory: theory/certificates.md#Q3. :math:`\|M\|_2^2 = \|MM'\|_2 \le \|fl(MM')\|_2 +
+    \gamma_{n+3} \|M\|_F^2`, repeated, and at last the Frobenius norm. The products are
+    float32, twice as fast: their rounding is in the bound. Cost: one symmetric product
+    for each squaring.
 
     Examples
     --------

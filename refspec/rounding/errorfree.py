@@ -4,8 +4,8 @@ A matrix is cut into a high part of few bits and a low part. The product of two
 high parts is a sum of integers below :math:`2^{53}` on one grid, so BLAS computes
 it exactly in any order; the low parts are :math:`2^{-20}` times smaller and so is
 the rounding error of what they contribute (Ozaki, Ogita, Oishi and Rump 2012).
-Host NumPy float64 only. The assumptions on the arithmetic are Q0 of
-theory/certificates.md.
+Host NumPy float64 only. The assumptions on the arithmetic are
+theory/certificates.md#Q0.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def two_sum(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Notes
     -----
-    Theory: Q1 (Knuth).
+    Theory: theory/certificates.md#Q1 (Knuth).
 
     Examples
     --------
@@ -102,7 +102,8 @@ def two_product(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Notes
     -----
-    Theory: Q1 (Dekker, with Veltkamp's splitting). Needs ``|a|, |b| < 2**990``.
+    Theory: theory/certificates.md#Q1 (Dekker, with Veltkamp's splitting). Needs ``|a|,
+    |b| < 2**990``.
 
     Examples
     --------
@@ -189,9 +190,9 @@ def inflation(k: int) -> float:
 
     Notes
     -----
-    Theory: Q3. A number computed from non-negative numbers by sums, products,
-    quotients and square roots, at most k of them on any path, times ``inflation(k)``
-    is at least the exact one.
+    Theory: theory/certificates.md#Q3. A number computed from non-negative numbers by
+    sums, products, quotients and square roots, at most k of them on any path, times
+    ``inflation(k)`` is at least the exact one.
     """
     return 1 + rounding.gamma(k + 3, _U)
 
@@ -201,7 +202,8 @@ def row_norms(x: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Theory: Q3. Each is at least the true norm times ``1 - gamma(k + 3)``.
+    Theory: theory/certificates.md#Q3. Each is at least the true norm times ``1 -
+    gamma(k + 3)``.
     """
     return np.asarray(np.sqrt(np.vecdot(x, x)) + FLOOR)
 
@@ -224,8 +226,8 @@ def split_rows(x: np.ndarray, bits: int | None = None) -> Split:
 
     Notes
     -----
-    Theory: Q2. Adding and subtracting ``1.5 * 2**(e + 52 - bits)`` rounds each
-    entry to a multiple of ``2**(e - bits)``.
+    Theory: theory/certificates.md#Q2. Adding and subtracting ``1.5 * 2**(e + 52 -
+    bits)`` rounds each entry to a multiple of ``2**(e - bits)``.
 
     Examples
     --------
@@ -256,13 +258,13 @@ def row_product(a: Split, b: Split) -> RowProduct:
     Returns
     -------
     RowProduct
-        Its bound has room for four more rounded products in the tail (Q3).
+        Its bound has room for four more rounded products in the tail.
 
     Notes
     -----
-    Theory: Q2, Q3. :math:`AB' = A_1B_1' + (A_1B_2' + A_2B')`, the first product
-    exact, :math:`|E| \le \gamma_{k+10}(|A_1||B_2|' + |A_2||B|')`, bounded by
-    Cauchy-Schwarz row by row. Cost: three products.
+    Theory: theory/certificates.md#Q2, #Q3. :math:`AB' = A_1B_1' + (A_1B_2' + A_2B')`,
+    the first product exact, :math:`|E| \le \gamma_{k+10}(|A_1||B_2|' + |A_2||B|')`,
+    bounded by Cauchy-Schwarz row by row. Cost: three products.
 
     Examples
     --------

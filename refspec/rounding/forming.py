@@ -50,8 +50,8 @@ def gram_error_bound(
 
     Notes
     -----
-    Theory: Q7. :math:`|fl(K) - K| \le \gamma_k P` with P the same sum of absolute
-    values and k the largest a + b plus the number of layers, and
+    Theory: theory/certificates.md#Q7. :math:`|fl(K) - K| \le \gamma_k P` with P the
+    same sum of absolute values and k the largest a + b plus the number of layers, and
     :math:`\|P\|_2 \le \max_i (Pv)_i / v_i`. Cost: that of K.
 
     Examples
@@ -102,8 +102,9 @@ def certified_gram(
 
     Notes
     -----
-    Theory: Q8. Products from `errorfree.row_product`, accumulated in two words;
-    :math:`|fl(K) - K| \le u|K| + E` entrywise. Cost: six products for each layer.
+    Theory: theory/certificates.md#Q8. Products from `errorfree.row_product`,
+    accumulated in two words; :math:`|fl(K) - K| \le u|K| + E` entrywise. Cost: six
+    products for each layer.
 
     Examples
     --------
@@ -175,10 +176,11 @@ def certified_residual_norm(
 
     Notes
     -----
-    Theory: Q9. The residual of each block uses `errorfree.row_product`, so the
-    bound comes down to about ``r u 2**-20 ||L||_F**2`` where L L' is K. With Weyl,
-    the eigenvalues of L'L and N - r zeros are those of K within the bound. Cost:
-    three products of K's size with L; one block is in memory at a time.
+    Theory: theory/certificates.md#Q9. The residual of each block uses
+    `errorfree.row_product`, so the bound comes down to about ``r u 2**-20 ||L||_F**2``
+    where L L' is K. With Weyl, the eigenvalues of L'L and N - r zeros are those of K
+    within the bound. Cost: three products of K's size with L; one block is in memory at
+    a time.
 
     Examples
     --------
@@ -241,7 +243,10 @@ def _lower(M: np.ndarray) -> np.ndarray:
 
 
 def _perron_bound(P: np.ndarray) -> float:
-    """max_i (P v)_i / v_i >= ||P||_2 for symmetric P >= 0 and any v > 0 (Q7)."""
+    """max_i (P v)_i / v_i >= ||P||_2 for symmetric P >= 0 and any v > 0.
+
+    Theory: theory/certificates.md#Q7.
+    """
     n = len(P)
     if n == 0 or not np.any(P):
         return 0.0
