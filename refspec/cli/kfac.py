@@ -24,7 +24,7 @@ from refspec.cli.common import (
     say,
     write_json,
 )
-from refspec.kronecker.comparison import LARGEST, Comparison, compare
+from refspec.kronecker.comparison import LARGEST, LayerComparison, compare_layer
 
 __all__ = ["Few", "Setting", "kfac"]
 
@@ -64,7 +64,7 @@ def kfac(
     found = {}
     for name in small:
         with console.status(f"comparing {name}, {sizes[name]} parameters"):
-            found[name] = compare(snapshot, name, setting=setting)
+            found[name] = compare_layer(snapshot, name, setting=setting)
         _print_eigenvalues(name, found[name], top)
     _print_summary(found)
     for name in set(names) - set(small):
@@ -85,7 +85,7 @@ def kfac(
         write_json(json_file, {**head, "setting": setting, "layers": layers})
 
 
-def _print_eigenvalues(name: str, result: Comparison, top: int) -> None:
+def _print_eigenvalues(name: str, result: LayerComparison, top: int) -> None:
     """Print the top eigenvalues, each with its origin."""
     table = new_table(f"layer {name}", ["k", *_NAMES.values()])
     columns = {"fisher": result.fisher, **result.eigenvalues}
@@ -96,7 +96,7 @@ def _print_eigenvalues(name: str, result: Comparison, top: int) -> None:
     say(f"radius {result.radius:.1e} ({result.how})")
 
 
-def _print_summary(found: dict[str, Comparison]) -> None:
+def _print_summary(found: dict[str, LayerComparison]) -> None:
     """Print errors, angles and origins, one row a layer and method."""
     heads = ("layer", "of", "log10", "norm", "angle", "median", "o", "b", ".", "rank")
     table = new_table("against the Fisher's top C(C-1) eigenvalues", list(heads))
@@ -120,7 +120,7 @@ def _print_summary(found: dict[str, Comparison]) -> None:
     say("rest; rank: of the part made of class means (C, but C^2 in KFAC)")
 
 
-def _record(x: Comparison) -> dict[str, Any]:
+def _record(x: LayerComparison) -> dict[str, Any]:
     """Return a comparison as plain data."""
     return {
         "fisher": x.fisher.tolist(),
@@ -135,7 +135,7 @@ def _record(x: Comparison) -> dict[str, Any]:
     }
 
 
-def _draw(found: dict[str, Comparison], path: Path) -> None:
+def _draw(found: dict[str, LayerComparison], path: Path) -> None:
     """Draw every layer's spectra on one axis each."""
     from refspec import plots
 

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy.linalg
 
-from refspec import backend, checks, curvature, rounding, spectra, structure
+from refspec import backend, checks, curvature, rounding
 from refspec.classes import Layer, Snapshot
 from refspec.curvature import SecondMoment
 from refspec.kronecker import origins
@@ -286,10 +287,7 @@ def _log10_errors(found: Mapping[str, np.ndarray], radius: float) -> dict[str, f
 
 def _angles(one: Leading, other: Leading, C: int) -> np.ndarray:
     """Return the principal angles between the top C vectors of two, descending."""
-    V, W = np.linalg.qr(one.vectors[:, :C])[0], np.linalg.qr(other.vectors[:, :C])[0]
-    inside = V.T @ W  # coordinates of W: along V, then in a basis of what is beyond
-    beyond = np.linalg.qr(W - V @ inside, mode="r")
-    return spectra.principal_angles(np.concatenate([inside, beyond]), C)[::-1]
+    return scipy.linalg.subspace_angles(one.vectors[:, :C], other.vectors[:, :C])
 
 
 def _frobenius_errors(
@@ -336,4 +334,4 @@ def _origins(
         "kfac": rank(rows, roundings) * rank(means.features, roundings),
         "cfac": rank(own, roundings),
     }
-    return {n: structure.kinds(x) for n, x in found.items()}, ranks
+    return {n: origins.kinds(x) for n, x in found.items()}, ranks

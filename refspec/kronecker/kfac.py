@@ -28,15 +28,6 @@ from refspec.kronecker.eigenbasis import KroneckerBasis, diagonalised
 from refspec.kronecker.products import Kronecker, KroneckerSum
 
 
-def kfac(self) -> Kronecker:
-        """Return (sum_c pi_c Delta_c) (x) (sum_c pi_c H_c)."""
-        xp = backend.namespace(self.frequencies)
-        pi = self.frequencies[:, None, None]
-        return Kronecker(
-            xp.sum(pi * self.errors, axis=0), xp.sum(pi * self.features, axis=0)
-        )
-
-
 def kfac(
     snapshot: Snapshot,
     layer: str,
@@ -81,7 +72,8 @@ def kfac(
 
     Notes
     -----
-    Theory: theory/kronecker.md#K4, #K8. ``expand``: :math:`H = \sum_i s_i \frac1T\sum_t h_{it} h_{it}'`,
+    Theory: theory/kronecker.md#K4, #K8, #K13. ``expand``:
+    :math:`H = \sum_i s_i \frac1T\sum_t h_{it} h_{it}'`,
     :math:`\Delta = \sum_{i,c'} w_{ic'} \sum_t \delta_{ic't} \delta_{ic't}'`;
     ``reduce``: :math:`\bar h = \frac1T\sum_t h_t`, :math:`\bar\delta = \sum_t\delta_t`
     in their place. Error at most :math:`\gamma_{NCT+4}` of the absolute moments.
@@ -146,9 +138,10 @@ def ekfac(
 
     Notes
     -----
-    Theory: theory/kronecker.md#K9. The closest operator to the Fisher, in Frobenius norm, among those
-    diagonal in KFAC's eigenbasis; its trace is the Fisher's. Cost, on top of KFAC and
-    two eigenproblems, R T (a^2 + b^2) + N a b for T = 1, R T a b for T > 1.
+    Theory: theory/kronecker.md#K9. The closest operator to the Fisher, in Frobenius
+    norm, among those diagonal in KFAC's eigenbasis; its trace is the Fisher's. Cost, on
+    top of KFAC and two eigenproblems, R T (a^2 + b^2) + N a b for T = 1, R T a b for
+    T > 1.
 
     References
     ----------
@@ -208,8 +201,8 @@ def cfac(
 
     Notes
     -----
-    Theory: theory/kronecker.md#K4, #K5, #K6. Exact where errors are constant within a class. Same operation
-    count as KFAC, memory C (a^2 + b^2).
+    Theory: theory/kronecker.md#K4, #K5, #K6, #K13, #K14. Exact where errors are
+    constant within a class. Same operation count as KFAC, memory C (a^2 + b^2).
 
     References
     ----------

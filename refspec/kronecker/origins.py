@@ -29,6 +29,8 @@ from refspec.kronecker.eigenbasis import KroneckerBasis
 
 Shares = Mapping[str, np.ndarray]  # of outlier, bump, bulk in each eigenvalue
 
+_KINDS = {"diagonal": "outlier", "between_class": "outlier"}
+_KINDS |= {"between_cross_class": "bump"}
 _CLASS_LEVELS = ("diagonal", "between_class")
 
 
@@ -143,7 +145,7 @@ def mean_forms(norms: Array, cells: Array) -> dict[str, np.ndarray]:
     xp, forms = backend.namespace(norms), {}
     for name, project in structure.cell_projections(norms).items():
         square = backend.to_host(xp.sum(project(cells) ** 2, axis=(0, 1)))
-        kind = structure.KINDS[name]
+        kind = _KINDS[name]
         forms[kind] = forms.get(kind, 0) + square
     return forms
 
@@ -174,6 +176,12 @@ def numerical_rank(rows: np.ndarray, roundings: int) -> int:
     u, k = rounding.unit_roundoff(rows), 2 * roundings + sum(rows.shape)
     floor = rounding.second_moment_radius(k, float(np.trace(small)), u)
     return int(np.sum(values > floor))
+
+
+def kinds(found: Shares) -> list[str]:
+    """Name the part with the largest share of each eigenvalue."""
+    names = list(found)
+    return [names[k] for k in np.argmax(np.stack(list(found.values())), axis=0)]
 
 
 def _shares(forms: Mapping[str, np.ndarray], values: np.ndarray) -> Shares:

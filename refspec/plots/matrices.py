@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refspec.attribution import HessianAttribution
-from refspec.kronecker.comparison import Comparison
+from refspec.kronecker import LayerComparison
 from refspec.plots.style import (
     COLOURS,
     MARKERS,
@@ -30,13 +30,13 @@ _SIGNS: dict[str, dict[str, Any]] = {
 }
 
 
-def approximations(result: Comparison, ax: Axes | None = None) -> Axes:
+def approximations(result: LayerComparison, ax: Axes | None = None) -> Axes:
     """Draw the top eigenvalues of a layer's Fisher, KFAC, EKFAC and CFAC by rank.
 
     Parameters
     ----------
-    result : Comparison
-        From `refspec.kronecker.compare`.
+    result : LayerComparison
+        From `refspec.kronecker.compare_layer`.
     ax : Axes, optional
         A new figure's by default.
 
@@ -49,8 +49,8 @@ def approximations(result: Comparison, ax: Axes | None = None) -> Axes:
     Examples
     --------
     >>> import refspec
-    >>> from refspec.kronecker.comparison import compare
-    >>> found = compare(refspec.datasets.digits_mlp(), "fc3")
+    >>> from refspec.kronecker import compare_layer
+    >>> found = compare_layer(refspec.datasets.digits_mlp(), "fc3")
     >>> approximations(found).get_yscale()
     'log'
     """
