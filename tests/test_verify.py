@@ -12,7 +12,7 @@ from theorem_cases import altered, typical
 from typer.testing import CliRunner
 
 from refspec import export, models, verify
-from refspec.cli import app
+from refspec.cli.app import app
 from refspec.models import training
 from refspec.theorems import Study, Theorem, Verdict, find, worst
 

@@ -14,8 +14,6 @@ import numpy as np
 from refspec import backend
 from refspec.attribution import Attribution, Eigenbasis, knockout
 
-__all__ = ["BINS", "record", "rounded", "subsets"]
-
 #: Bins of a histogram, equal on a logarithmic axis.
 BINS = 48
 
