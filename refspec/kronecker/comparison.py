@@ -287,7 +287,8 @@ def _log10_errors(found: Mapping[str, np.ndarray], radius: float) -> dict[str, f
 
 def _angles(one: Leading, other: Leading, C: int) -> np.ndarray:
     """Return the principal angles between the top C vectors of two, descending."""
-    return scipy.linalg.subspace_angles(one.vectors[:, :C], other.vectors[:, :C])
+    spans = one.vectors[:, :C], other.vectors[:, :C]
+    return np.asarray(scipy.linalg.subspace_angles(*spans))
 
 
 def _frobenius_errors(

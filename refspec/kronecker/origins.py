@@ -142,7 +142,7 @@ def mean_forms(norms: Array, cells: Array) -> dict[str, np.ndarray]:
 
     The cells are those of X v, m vectors v. Theory: theory/levels.md#L2.
     """
-    xp, forms = backend.namespace(norms), {}
+    xp, forms = backend.namespace(norms), dict[str, np.ndarray]()
     for name, project in structure.cell_projections(norms).items():
         square = backend.to_host(xp.sum(project(cells) ** 2, axis=(0, 1)))
         kind = _KINDS[name]

@@ -267,8 +267,9 @@ class KroneckerSum:
         roots = self.roots and tuple(
             (times_power(L, -e // 2), times_power(R, -f // 2)) for L, R in self.roots
         )
-        scaled = (times_power(x, -k) for x, k in zip(arrays, (c, e, f), strict=True))
-        return KroneckerSum(*scaled, roots), c + e + f
+        coefficients = times_power(self.coefficients, -c)
+        lefts, rights = times_power(self.lefts, -e), times_power(self.rights, -f)
+        return KroneckerSum(coefficients, lefts, rights, roots), c + e + f
 
     def _has_small_roots(self) -> bool:
         side = sum(L.shape[0] * R.shape[0] for L, R in self.roots or ())

@@ -70,12 +70,12 @@ def approximations(result: LayerComparison, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def comparisons(results: Mapping[str, Comparison]) -> list[Axes]:
+def comparisons(results: Mapping[str, LayerComparison]) -> list[Axes]:
     """Draw `approximations` of several layers, two in a row.
 
     Parameters
     ----------
-    results : mapping of str to Comparison
+    results : mapping of str to LayerComparison
         By the name of the layer.
 
     Returns
@@ -86,8 +86,8 @@ def comparisons(results: Mapping[str, Comparison]) -> list[Axes]:
     Examples
     --------
     >>> import refspec
-    >>> from refspec.kronecker.comparison import compare
-    >>> found = compare(refspec.datasets.digits_mlp(), "fc3")
+    >>> from refspec.kronecker import compare_layer
+    >>> found = compare_layer(refspec.datasets.digits_mlp(), "fc3")
     >>> [ax.get_title() for ax in comparisons({"fc3": found})]
     ['fc3']
     """
