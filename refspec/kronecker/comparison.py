@@ -151,8 +151,8 @@ def compare_layer(
     -----
     Theory: theory/kronecker.md#K6, #K15, #K16. Approximations' eigenvalues below the
     radius count as the radius: a logarithm of rounding would mean nothing. Cost 2 N P^2
-    + 2 C P^2 (a + b) operations for the Frobenius errors, and the products of K15;
-    memory O(N C k + P k).
+    + 2 C P^2 (a + b) operations for the Frobenius errors, and the products that the top
+    takes; memory O(N C k + P k).
 
     References
     ----------
