@@ -16,7 +16,7 @@ import scipy.sparse.linalg
 from refspec import backend, checks, rounding
 from refspec.backend import Array
 from refspec.kronecker.eigenbasis import KroneckerBasis
-from refspec.kronecker.eigensystems import eigh, times_power, unit_scaled
+from refspec.kronecker.eigensystems import times_power, unit_scaled
 from refspec.kronecker.operators import linear_operator
 from refspec.kronecker.products import Kronecker, KroneckerSum
 
@@ -104,7 +104,7 @@ def factored_tikhonov(operator: Kronecker, damping: float) -> KroneckerBasis:
     checks.expect_type("operator", operator, Kronecker, "e.g. from kfac")
     damping = checks.expect_positive("damping", damping)
     xp = backend.namespace(operator.left)
-    (mu, Q), (nu, R) = eigh(operator.left, xp), eigh(operator.right, xp)
+    (mu, Q), (nu, R) = backend.eigh(operator.left, xp), backend.eigh(operator.right, xp)
     mu, nu = xp.clip(mu, min=0.0), xp.clip(nu, min=0.0)
     scales = backend.scalar(xp.mean(nu)), backend.scalar(xp.mean(mu))
     smallest = xp.finfo(mu.dtype).smallest_normal

@@ -12,7 +12,6 @@ from refspec import backend, checks
 from refspec.backend import Array
 from refspec.factors import lengths
 from refspec.kronecker import operators
-from refspec.kronecker.eigensystems import eigh
 from refspec.kronecker.products import Kronecker
 
 
@@ -115,5 +114,5 @@ def diagonalised(operator: Kronecker) -> KroneckerBasis:
     Theory: theory/kronecker.md#K2.
     """
     xp = backend.namespace(operator.left)
-    (mu, Q), (nu, R) = eigh(operator.left, xp), eigh(operator.right, xp)
+    (mu, Q), (nu, R) = backend.eigh(operator.left, xp), backend.eigh(operator.right, xp)
     return KroneckerBasis(Q, R, mu[:, None] * nu[None, :])

@@ -64,28 +64,10 @@ def certified_eigensystem(A: Array, xp: Namespace) -> tuple[Array, Array, float]
     """
     A, e = unit_scaled(A, xp)
     A = xp.tril(A) + xp.matrix_transpose(xp.tril(A, k=-1))
-    values, Q = eigh(A, xp)
+    values, Q = backend.eigh(A, xp)
     radius = rounding.residual_radius(A, Q, values)
     values, radius = rescaled(xp.flip(values), radius, e, xp)
     return values, xp.flip(Q, axis=1), radius
-
-
-def eigh(A: Array, xp: Namespace) -> tuple[Array, Array]:
-    """Return ascending eigenvalues and their vectors.
-
-    Where the namespace's solver fails, the host's solves in float64: an explicit
-    transfer.
-    """
-    try:
-        values, Q = xp.linalg.eigh(A)
-    except (np.linalg.LinAlgError, RuntimeError):  # torch's is a RuntimeError
-        pass
-    else:
-        if bool(xp.all(xp.isfinite(values))):
-            return values, Q
-    found = np.linalg.eigh(backend.to_host(A).astype(np.float64))
-    values, Q = (backend.from_host(x, A) for x in found)
-    return xp.astype(values, A.dtype), xp.astype(Q, A.dtype)
 
 
 def unit_scaled(x: Array, xp: Namespace) -> tuple[Array, int]:

@@ -140,7 +140,8 @@ def _norm_beyond(
 ) -> float:
     """Bound the norm of B = (I - VV')A(I - VV') from B^q z, until it is small enough.
 
-    ||B||^q = ||B^q||, and B4 fails for all q together: it is about the top eigenvector.
+    ||B||^q = ||B^q||, and the probes fail for all q together: they are about the top
+    eigenvector. Theory: theory/rounding.md#B4.
     """
     factor, logs, bound = rounding.probed_norm(1.0, z.shape[1]), 0.0, np.inf
     for q in range(1, _POWERS + 1):
