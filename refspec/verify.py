@@ -119,7 +119,7 @@ def _run(theorem: Theorem, study: Study, source: str, deep: bool) -> Record:
     if theorem.deep and not deep:
         return record("skipped", nothing, "slow, asked for by --deep")
     try:
-        reason = theorem.unmet(study)
+        reason = theorem.unmet(theorem.subject(study))
         if reason:
             return record("unmet", nothing, reason)
         verdict = theorem.check(study)

@@ -159,7 +159,9 @@ def test_verdicts():
     assert not Verdict(0.0, inf).holds
     assert Verdict(nan, 1.0).margin == Verdict(1.0, 0.0).margin == inf
     assert Verdict(-1.0, 0.0).margin == 0.0
-    assert worst([(1, 2, "a"), (nan, 1, "b"), (0, 1, "c")]).detail == "b"
+    lost = worst([(1, 2, "a"), (nan, 1, "b"), (0, 1, "c")])
+    assert lost.detail == "b: nan against 1 decides nothing"
+    assert not Verdict(-inf, 1.0).holds
     assert not worst([]).holds
     with pytest.raises(ValueError, match="kind among"):
         Theorem("X1", "t", "guess", "s", "p.md", "t")
