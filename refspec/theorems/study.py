@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from refspec import backend, curvature, rounding
+from refspec import backend, checks, curvature, rounding
 from refspec.attribution import Attribution, Eigenbasis, attribute, eigenbasis
 from refspec.classes import Layer, Snapshot
 from refspec.curvature import SecondMoment
@@ -32,7 +32,12 @@ class Study:
     world : World, optional
         The law that it was drawn from, if it was planted.
     seed : int
-        For the probes of randomised checks.
+        For the probes of randomised checks, at least 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of its type, or the seed is negative.
 
     Examples
     --------
@@ -45,9 +50,14 @@ class Study:
     def __init__(
         self, snapshot: Snapshot, *, world: World | None = None, seed: int = 0
     ) -> None:
+        checks.expect_type(
+            "snapshot", snapshot, Snapshot, "use refspec.snapshot"
+        )
+        if world is not None:
+            checks.expect_type("world", world, World, "make it by refspec.synthetic")
         self.snapshot = snapshot
         self.world = world
-        self.seed = seed
+        self.seed = checks.expect_size("seed", seed)
         self._kept: dict[Callable[[Study], Any], Any] = {}
 
     @cached_property
