@@ -2,7 +2,7 @@
 
 Papyan (2019), Figures 3 to 5: the error means (c, c') of the second to last layer, in
 the plane of classical scaling. First they lie by would-be class c', then by class c.
-Theory: L1, L4.
+Theory: theory/levels.md#L1, #L4.
 """
 
 # %% Train, and look at the cross-class means of the gradients along the way

@@ -6,7 +6,7 @@ errors coming back; and the separation of the extreme eigenvalues, lambda_2 / la
 and the mean cosine of the class means. Without batch normalisation, as here, the means
 of the features span fewer directions in the middle of the network: the traces grow from
 layer to layer, lambda_C does not.
-Theory: L1, L2, A1.
+Theory: theory/levels.md#L1, #L2; theory/attribution.md#A1.
 """
 
 # %% Eight layers, trained far past zero error

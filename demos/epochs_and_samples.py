@@ -3,7 +3,7 @@
 Papyan (2020), Figure 6: the same network at several numbers of training steps and
 samples; the trace of the between-cross-class level of its Fisher information over that
 of what is within.
-Theory: L1, L2.
+Theory: theory/levels.md#L1, #L2.
 """
 
 # %% Train on n samples a class, look at the levels along the way

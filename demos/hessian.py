@@ -3,7 +3,7 @@
 Papyan (2018), Figures 2 to 4: Hessian = Fisher + E, exact, side by side, for the
 network that is embedded in refspec. The top eigenvalues of the Hessian come from the
 Fisher's class means and move by no more than the norm of E (Weyl).
-Theory: H1, H9.
+Theory: theory/hessian.md#H1, #H9.
 """
 
 # %% The embedded network, its exact Hessian and Fisher information

@@ -3,7 +3,7 @@
 Papyan (2020), Figure 5: the Fisher's log-spectrum of a trained network, whole and with
 each level subtracted. Without the class means the top eigenvalues fall; without the
 diagonal c' = c nothing moves; without what is within, the small ones vanish.
-Theory: A1, A2, A5.
+Theory: theory/attribution.md#A1, #A2, #A5.
 """
 
 # %% A trained network, its Fisher information in the eigenbasis, every knock-out

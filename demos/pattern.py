@@ -3,7 +3,7 @@
 Papyan (2020), Figure 1. In a planted world every level has its own scale, and the three
 groups have exactly the sizes of their ranks. A trained network shows the same three in
 the same order; its levels interleave, so every eigenvalue carries shares.
-Theory: L3, A1, A2.
+Theory: theory/levels.md#L3; theory/attribution.md#A1, #A2.
 """
 
 # %% A world: class means, random cross-class means, noise within

@@ -3,7 +3,7 @@
 Baik, Ben Arous and Peche; Silverstein and Choi: bands, density and outliers of the
 limiting law of a nested design, with the mean shift and standard deviation of a finite
 size. One draw lies on the predicted curve.
-Theory: R1, R5, R7.
+Theory: theory/random_matrix.md#R1, #R5, #R7.
 """
 
 # %% A world with fixed class means, its prediction, one draw

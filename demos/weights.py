@@ -4,7 +4,7 @@ Papyan (2020), Figure 13. At a stationary point of loss + decay |W|^2 / 2 every 
 is W = -1/decay sum_i s_i delta_i h_i'. Its class part, made of the class means of
 errors and features, has rank at most C; the top C singular values of W stand on its
 span.
-Theory: D1, D2.
+Theory: theory/weights.md#D1, #D2.
 """
 
 # %% A network trained to a stationary point with weight decay

@@ -86,9 +86,9 @@ def coordinates(moment: SecondMoment) -> Coordinates:
 
     Notes
     -----
-    Theory: S1, S2. Dual: the factorisation stops when what is left of the diagonal is
-    below the rounding error of the Gram matrix; the whole residual is measured, block
-    by block. Cost O(N K r^2 + (N K)^2 r), memory O(N K r).
+    Theory: theory/spectra.md#S1, #S2. Dual: the factorisation stops when what is left
+    of the diagonal is below the rounding error of the Gram matrix; the whole residual
+    is measured, block by block. Cost O(N K r^2 + (N K)^2 r), memory O(N K r).
 
     Examples
     --------
@@ -107,7 +107,7 @@ def primal(moment: SecondMoment) -> Coordinates:
 
     Notes
     -----
-    Theory: S1. Cost O(N P^2), memory O(P^2).
+    Theory: theory/spectra.md#S1. Cost O(N P^2), memory O(P^2).
     """
     xp, w = backend.namespace(moment.weights), moment.weights
     n, u, norms = moment.shape[0], rounding.unit_roundoff(w), cell_norms(moment)
@@ -143,8 +143,9 @@ def dual(moment: SecondMoment) -> Coordinates:
 
     Notes
     -----
-    Theory: S1, S2. Rows are scaled by a power of two to a trace near 1, so that squares
-    of eigenvalues neither over- nor underflow. Cost O((N K)^2 r), memory O(N K r).
+    Theory: theory/spectra.md#S1, #S2. Rows are scaled by a power of two to a trace near
+    1, so that squares of eigenvalues neither over- nor underflow. Cost O((N K)^2 r),
+    memory O(N K r).
     """
     trace = moment.trace()
     if not 0 < trace < math.inf:

@@ -61,7 +61,7 @@ class SecondMoment:
 
     Notes
     -----
-    Theory: C1, C2.
+    Theory: theory/curvature.md#C1, #C2.
     """
 
     factors: tuple[Factor, ...]
@@ -157,7 +157,8 @@ def features(snapshot: Snapshot, layer: str) -> SecondMoment:
 
     Notes
     -----
-    Theory: C1. Papyan (2020), section 4: features are indexed (i, c).
+    Theory: theory/curvature.md#C1. Papyan (2020), section 4: features are indexed (i,
+    c).
 
     Examples
     --------
@@ -188,7 +189,8 @@ def errors(snapshot: Snapshot, layer: str) -> SecondMoment:
 
     Notes
     -----
-    Theory: C1. Papyan (2020), section 5: errors are indexed (i, c, c').
+    Theory: theory/curvature.md#C1; theory/levels.md#L8. Papyan (2020), section 5:
+    errors are indexed (i, c, c').
 
     Examples
     --------
@@ -220,7 +222,8 @@ def fisher(snapshot: Snapshot, layers: Sequence[str] | None = None) -> SecondMom
 
     Notes
     -----
-    Theory: C1, C2, C3. Papyan (2020), eq. (6.2) weights, (7.5) layer blocks.
+    Theory: theory/curvature.md#C1, #C2, #C3, #C6. Papyan (2020), eq. (6.2) weights,
+    (7.5) layer blocks.
 
     Examples
     --------
@@ -256,7 +259,8 @@ def empirical_fisher(
 
     Notes
     -----
-    Theory: C4: it is not the Fisher information, however well the network fits.
+    Theory: theory/curvature.md#C4. It is not the Fisher information, however well the
+    network fits.
 
     Examples
     --------
@@ -282,12 +286,12 @@ def score_reduced(moment: SecondMoment) -> tuple[tuple[Factor, ...], float]:
 
     Notes
     -----
-    Theory: C5. With u_i = sqrt(p_i), a unit vector, every sample's rows X_i satisfy
-    u_i'X_i = 0. The Householder reflection that takes u_i to -e_c (c the true class)
-    then acts on them as :math:`Y_{c'} = X_{c'} - u_{c'} (1 + u_c)^{-1} X_c`, c' != c:
-    no cancellation, C - 1 rows, the same second moment. In data with rounding errors
-    the identity fails a little; what is left out is the second moment of u_i'X_i,
-    positive semidefinite, of the returned trace.
+    Theory: theory/curvature.md#C5; theory/levels.md#L3. With u_i = sqrt(p_i), a unit
+    vector, every sample's rows X_i satisfy u_i'X_i = 0. The Householder reflection that
+    takes u_i to -e_c (c the true class) then acts on them as :math:`Y_{c'} = X_{c'} -
+    u_{c'} (1 + u_c)^{-1} X_c`, c' != c: no cancellation, C - 1 rows, the same second
+    moment. In data with rounding errors the identity fails a little; what is left out
+    is the second moment of u_i'X_i, positive semidefinite, of the returned trace.
     """
     xp, unit = backend.namespace(moment.weights), unit_weights(moment)
     reduced, dropped = [], []

@@ -61,7 +61,10 @@ class Factor:
 
 
 def gram_rows(factors: Sequence[Factor], pivots: Array, first: int = 0) -> Array:
-    """Return rows `pivots` of X X', (m, (N - first) K), from sample `first` on."""
+    """Return rows `pivots` of X X', (m, (N - first) K), from sample `first` on.
+
+    Theory: theory/curvature.md#C2.
+    """
     total = _gram_rows(factors[0], pivots, first)
     for f in factors[1:]:
         total += _gram_rows(f, pivots, first)  # ours alone: no other array shares it

@@ -65,7 +65,7 @@ def spectrum(
 
     Notes
     -----
-    Theory: S1, S2, B3, Q4.
+    Theory: theory/spectra.md#S1, #S2; theory/rounding.md#B3; theory/certificates.md#Q4.
 
     Examples
     --------

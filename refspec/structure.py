@@ -48,7 +48,7 @@ class Decomposition:
 
     Notes
     -----
-    Theory: L1, L2.
+    Theory: theory/levels.md#L1, #L2.
     """
 
     total: SecondMoment
@@ -70,8 +70,9 @@ def decompose(moment: SecondMoment) -> Decomposition:
 
     Notes
     -----
-    Theory: L1, L2. Papyan (2020), eq. (6.4); in errors and gradients class means leave
-    c' = c out, since over all c' they vanish (score identity).
+    Theory: theory/levels.md#L1, #L2, #L4, #L6, #L7. Papyan (2020), eq. (6.4); in errors
+    and gradients class means leave c' = c out, since over all c' they vanish (score
+    identity).
 
     Examples
     --------
@@ -108,7 +109,7 @@ def plain_means(moment: SecondMoment) -> SecondMoment:
 
     Notes
     -----
-    Theory: L5. Papyan (2019), eq. (28).
+    Theory: theory/levels.md#L5. Papyan (2019), eq. (28).
     """
     xp, w = backend.namespace(moment.weights), moment.weights
     s = xp.sum(w, axis=1, keepdims=True)
@@ -123,7 +124,10 @@ def cell_norms(moment: SecondMoment) -> Array:
 
 
 def cells(moment: SecondMoment, rows: Array, norms: Array) -> Array:
-    """Return Q'rows, shape (C, K, m): mean times sqrt(mass) of every cell."""
+    """Return Q'rows, shape (C, K, m): mean times sqrt(mass) of every cell.
+
+    Theory: theory/curvature.md#C7.
+    """
     xp, root = backend.namespace(rows), _unit(moment, norms)
     sums = [
         xp.sum(root[i:j, :, None] * rows[i:j, ...], axis=0)[None, ...]

@@ -114,7 +114,7 @@ def _run(theorem: Theorem, study: Study, source: str, deep: bool) -> Record:
         return Record(t.id, t.title, t.kind, source, status, *sides, detail, seconds)
 
     nothing = (missing, missing, missing)
-    if theorem.check is None:
+    if theorem.comparisons is None:
         return record("lemma", nothing, "proved and tested; nothing to check on data")
     if theorem.deep and not deep:
         return record("skipped", nothing, "slow, asked for by --deep")

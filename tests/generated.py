@@ -5,7 +5,6 @@ labels of weight 0, fitted networks whose probabilities underflow.
 """
 
 import numpy as np
-from hypothesis import assume, currently_in_test_context
 from hypothesis import strategies as st
 
 from refspec import Layer, models, snapshot
@@ -123,26 +122,3 @@ def networks(draw, kinds=ACTIVATIONS, hidden=2):
             empty=draw(st.booleans(), label="a sample of weight 0"),
         )
     )
-
-
-def verdict(theorems, id_, study):
-    """Run the check of a theorem where its hypotheses are met."""
-    theorem = next(x for x in theorems if x.id == id_)
-    unmet = theorem.unmet(study)
-    if currently_in_test_context():
-        assume(not unmet)
-    assert not unmet, (id_, unmet)
-    return theorem.check(study)
-
-
-def holds(theorems, id_, study):
-    """Assert that a theorem holds."""
-    found = verdict(theorems, id_, study)
-    assert found.holds, (id_, found.residual, found.bound, found.detail)
-
-
-def rejected(theorems, id_, study):
-    """Assert that the check of a theorem fails, its hypotheses unmet or not."""
-    theorem = next(x for x in theorems if x.id == id_)
-    found = theorem.check(study)
-    assert not found.holds, (id_, found.residual, found.bound, found.detail)

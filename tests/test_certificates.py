@@ -162,10 +162,13 @@ def test_mixed_scales_lose_only_what_underflows():
     assert found.radii[0] <= 4 * EPS * 1e300
 
 
-def test_eigenvalue_that_overflows_is_not_certified():
-    found = certificates.certified_eigenvalues(np.full((2, 2), 1.7e308))
-    assert found.radii[0] == np.inf
-    assert abs(found.values[1]) <= found.radii[1] < np.inf
+@pytest.mark.parametrize("n", [2, 4])
+def test_eigenvalue_that_overflows_is_refused(n):
+    A = np.full((n, n), 1.7e308)
+    with pytest.raises(ValueError, match=r"got max \|A\| = 1.7e\+308 .*scale A"):
+        certificates.certified_eigenvalues(A)
+    found = certificates.certified_eigenvalues(A / 2**10)
+    assert abs(found.values[0] - n * (1.7e308 / 2**10)) <= found.radii[0]
 
 
 @pytest.mark.parametrize("n", [0, 1, 3])
@@ -208,11 +211,24 @@ def test_given_vectors_of_any_quality():
 
 
 @pytest.mark.parametrize("size", [0.0, 0.5, 1e-200, 1e200])
-def test_useless_vectors_give_inf(size):
-    A = wishart(4)
-    found = certificates.certified_eigenvalues(A, vectors=size * np.ones((4, 4)))
-    assert np.all(found.radii == np.inf)
-    assert np.all(np.isfinite(found.values))
+def test_useless_vectors_are_refused(size):
+    with pytest.raises(ValueError, match="leave them out"):
+        certificates.certified_eigenvalues(wishart(4), vectors=size * np.ones((4, 4)))
+
+
+def test_symmetric_matrices_of_any_two_scales_are_enclosed():
+    """Entries from subnormal to huge in one matrix, of sizes 0 to 3."""
+    rng = np.random.default_rng(0)
+    for k in range(300):
+        n = k % 4
+        top = rng.integers(-1074, 1020)
+        bits = rng.integers(-40, 1, (n, n)) * (k % 3) * 25 + top
+        A = symmetric(np.ldexp(rng.integers(-9, 10, (n, n)) / 16, bits))
+        found = certificates.certified_eigenvalues(A)
+        assert np.all(np.isfinite(found.radii))
+        assert (
+            all(contained(found, enclosures(A))) if A.any() else not found.radii.any()
+        )
 
 
 def test_no_convergence_is_certified_from_the_diagonal(monkeypatch):
@@ -279,3 +295,6 @@ def test_certified_is_validated():
         certificates.Certified(np.ones(2), np.ones(1), np.eye(2))
     with pytest.raises(ValueError, match="radii >= 0"):
         certificates.Certified(np.ones(1), -np.ones(1), np.eye(1))
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="finite radii"):
+            certificates.Certified(np.ones(1), np.array([bad]), np.eye(1))

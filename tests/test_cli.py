@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 import refspec
 from refspec import __version__
-from refspec.cli import app
+from refspec.cli.app import app
 
 
 @pytest.fixture

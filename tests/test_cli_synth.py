@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 import refspec
-from refspec.cli import app
+from refspec.cli.app import app
 from refspec.synthetic import from_record
 
 

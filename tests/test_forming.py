@@ -197,7 +197,7 @@ def test_bad_blocks_are_rejected(blocks, message):
         ([], [], "got 0 and 0"),
         ([np.ones((2, 1))], [], "got 1 and 0"),
         ([np.ones((2, 1))], [np.ones((3, 1))], r"got \[2, 3\]"),
-        ([np.ones(2)], [np.ones((2, 1))], "features must be a float64"),
+        ([np.ones(2)], [np.ones((2, 1))], "features must have shape"),
     ],
 )
 def test_bad_layers_are_rejected(features, errors, message):

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-from generated import holds, rejected
 from hypothesis import given
 from hypothesis import strategies as st
 from kronecker_worlds import world
+from verdicts import holds, rejected
 
 from refspec import rounding
 from refspec.populations import KroneckerPopulation, Population
@@ -15,7 +15,6 @@ from refspec.random_matrix.kronecker_designs import kronecker_design
 from refspec.synthetic import Recipe
 from refspec.theorems import Study
 from refspec.theorems import kronecker_designs as theorems
-from refspec.theorems.kronecker_designs import THEOREMS
 
 U = 2.0**-53
 
@@ -63,8 +62,8 @@ def study(C, b, a, counts, seed):
 )
 def test_expectation_in_the_frame(C, b, a, counts, seed):
     drawn = study(C, b, a, counts, seed)
-    holds(THEOREMS, "G1", drawn)
-    holds(THEOREMS, "G5", drawn)
+    holds("G1", drawn)
+    holds("G5", drawn)
 
 
 def test_features_of_one_class_for_all_are_rejected(monkeypatch):
@@ -78,7 +77,7 @@ def test_features_of_one_class_for_all_are_rejected(monkeypatch):
 
     monkeypatch.setattr(theorems, "kronecker_design", mixed)
     for id_ in ("G1", "G5"):
-        rejected(THEOREMS, id_, study(3, 6, 4, (1, 4, 2), 0))
+        rejected(id_, study(3, 6, 4, (1, 4, 2), 0))
 
 
 @pytest.mark.parametrize("lengths", [False, True])

@@ -143,8 +143,8 @@ def test_verdicts_beyond_the_line_do_not_hold():
 
 def test_pictures_are_written_whole_or_not_at_all(tmp_path):
     result = CASES["gradients"]
-    plots.save_spectrum(result, tmp_path / "a.png", "title")
-    made = plots.shares(result).get_figure(root=True)
+    plots.save(plots.attribution(result, "title")[0], tmp_path / "a.png")
+    made = plots.shares(result)
     assert plots.save(made, tmp_path / "a.svg").stat().st_size > 0
     with pytest.raises(ValueError, match="must end in one of"):
         plots.save(made, tmp_path / "a.nope")

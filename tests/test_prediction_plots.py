@@ -67,8 +67,9 @@ def test_both_axes_in_one_file(tmp_path):
     made = predict(CASES["fixed"])
     measured = Spectrum(made.eigenvalues, None, 0.0, "", 20)
     for name in ("p.png", "p.svg"):
-        plots.save_prediction(made, measured, tmp_path / name, "a title")
+        axes = plots.predictions(made, measured, "a title")
+        plots.save(axes[0], tmp_path / name)
         assert (tmp_path / name).stat().st_size > 1000
     with pytest.raises(ValueError, match="must end in one of"):
-        plots.save_prediction(made, measured, tmp_path / "p.abc")
+        plots.save(axes[0], tmp_path / "p.abc")
     assert sorted(x.name for x in tmp_path.iterdir()) == ["p.png", "p.svg"]

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import refspec
 from refspec import attribution, curvature, report
-from refspec.cli import app
+from refspec.cli.app import app
 from refspec.report import knockouts
 from refspec.theorems import find
 

@@ -6,77 +6,77 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from generated import holds, rejected, sampled, samples
+from generated import sampled, samples
 from hypothesis import given
 from hypothesis import strategies as st
+from verdicts import holds, rejected
 
 from refspec import rounding
 from refspec.rounding import errorfree
 from refspec.theorems import Study
 from refspec.theorems import certificates as page
 
-THEOREMS = page.THEOREMS
 NUMBERS = samples(layers=1)
 
 
 @pytest.mark.theorem("Q0")
 @given(samples(largest=8))
 def test_Q0(study):
-    holds(THEOREMS, "Q0", study)
+    holds("Q0", study)
 
 
 @pytest.mark.theorem("Q1")
 @given(samples(largest=8))
 def test_Q1(study):
-    holds(THEOREMS, "Q1", study)
+    holds("Q1", study)
 
 
 @pytest.mark.theorem("Q2")
 @given(samples(largest=8))
 def test_Q2(study):
-    holds(THEOREMS, "Q2", study)
+    holds("Q2", study)
 
 
 @pytest.mark.theorem("Q3")
 @given(samples(largest=8))
 def test_Q3(study):
-    holds(THEOREMS, "Q3", study)
+    holds("Q3", study)
 
 
 @pytest.mark.theorem("Q4")
 @given(NUMBERS)
 def test_Q4(study):
-    holds(THEOREMS, "Q4", study)
+    holds("Q4", study)
 
 
 @pytest.mark.theorem("Q5")
 @given(NUMBERS)
 def test_Q5(study):
-    holds(THEOREMS, "Q5", study)
+    holds("Q5", study)
 
 
 @pytest.mark.theorem("Q6")
 @given(samples(largest=8))
 def test_Q6(study):
-    holds(THEOREMS, "Q6", study)
+    holds("Q6", study)
 
 
 @pytest.mark.theorem("Q7")
 @given(samples(layers=3))
 def test_Q7(study):
-    holds(THEOREMS, "Q7", study)
+    holds("Q7", study)
 
 
 @pytest.mark.theorem("Q8")
 @given(samples(layers=3))
 def test_Q8(study):
-    holds(THEOREMS, "Q8", study)
+    holds("Q8", study)
 
 
 @pytest.mark.theorem("Q9")
 @given(NUMBERS)
 def test_Q9(study):
-    holds(THEOREMS, "Q9", study)
+    holds("Q9", study)
 
 
 @given(st.lists(st.integers(-3, 3), min_size=6, max_size=6), st.integers(-4, 4))
@@ -190,6 +190,6 @@ MUTANTS = {
 @pytest.mark.parametrize("name", MUTANTS)
 def test_mutants_are_rejected(name, monkeypatch):
     world = {"counts": (6, 4, 8), "sides": ((40, 30),)}
-    holds(THEOREMS, name, Study(sampled(1, **world)))
+    holds(name, Study(sampled(1, **world)))
     MUTANTS[name](monkeypatch)
-    rejected(THEOREMS, name, Study(sampled(1, **world)))
+    rejected(name, Study(sampled(1, **world)))

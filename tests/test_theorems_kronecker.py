@@ -4,106 +4,105 @@ import dataclasses
 
 import numpy as np
 import pytest
-from generated import holds, rejected, sampled, samples
+from generated import sampled, samples
 from hypothesis import given
+from verdicts import holds, rejected
 
 from refspec import structure
 from refspec.kronecker import Kronecker, KroneckerSum, moments, origins
 from refspec.kronecker.eigenbasis import KroneckerBasis
-from refspec.theorems import Study, factored, outliers, preconditioning
+from refspec.theorems import Study, all_theorems, factored
 from refspec.theorems import kronecker as page
-
-THEOREMS = page.THEOREMS
 
 
 @pytest.mark.theorem("K1")
 @given(samples(positions=2))
 def test_K1(study):
-    holds(THEOREMS, "K1", study)
+    holds("K1", study)
 
 
 @pytest.mark.theorem("K2")
 @given(samples(positions=2))
 def test_K2(study):
-    holds(THEOREMS, "K2", study)
+    holds("K2", study)
 
 
 @pytest.mark.theorem("K3")
 @given(samples(positions=2))
 def test_K3(study):
-    holds(THEOREMS, "K3", study)
+    holds("K3", study)
 
 
 @pytest.mark.theorem("K4")
 @given(samples(positions=2))
 def test_K4(study):
-    holds(THEOREMS, "K4", study)
+    holds("K4", study)
 
 
 @pytest.mark.theorem("K5")
 @given(samples(positions=2))
 def test_K5(study):
-    holds(THEOREMS, "K5", study)
+    holds("K5", study)
 
 
 @pytest.mark.theorem("K6")
 @given(samples())
 def test_K6(study):
-    holds(THEOREMS, "K6", study)
+    holds("K6", study)
 
 
 @pytest.mark.theorem("K7")
 @given(samples(positions=2))
 def test_K7(study):
-    holds(THEOREMS, "K7", study)
+    holds("K7", study)
 
 
 @pytest.mark.theorem("K8")
 @given(samples(positions=3))
 def test_K8(study):
-    holds(THEOREMS, "K8", study)
+    holds("K8", study)
 
 
 @pytest.mark.theorem("K9")
 @given(samples(positions=2))
 def test_K9(study):
-    holds(THEOREMS, "K9", study)
+    holds("K9", study)
 
 
 @pytest.mark.theorem("K10")
 @given(samples(positions=2))
 def test_K10(study):
-    holds(THEOREMS, "K10", study)
+    holds("K10", study)
 
 
 @pytest.mark.theorem("K11")
 @given(samples(positions=2))
 def test_K11(study):
-    holds(THEOREMS, "K11", study)
+    holds("K11", study)
 
 
 @pytest.mark.theorem("K12")
 @given(samples(positions=2))
 def test_K12(study):
-    holds(THEOREMS, "K12", study)
+    holds("K12", study)
 
 
 @pytest.mark.theorem("K13")
 @given(samples())
 def test_K13(study):
-    holds(THEOREMS, "K13", study)
+    holds("K13", study)
 
 
 @pytest.mark.theorem("K14")
 @given(samples(layers=1))
 def test_K14(study):
-    holds(THEOREMS, "K14", study)
+    holds("K14", study)
 
 
 @pytest.mark.theorem("K16")
 @given(samples(positions=2))
 def test_K16(study):
-    holds(THEOREMS, "K16", study)
+    holds("K16", study)
 
 
 def column_major(monkeypatch):
@@ -218,7 +217,7 @@ def single_positions(monkeypatch):
 
 def inverted_split(monkeypatch):
     """The damping split against the scales."""
-    true = preconditioning.factored_tikhonov
+    true = page.factored_tikhonov
 
     def wrong(operator, damping):
         n, m = len(operator.left), len(operator.right)
@@ -229,7 +228,7 @@ def inverted_split(monkeypatch):
         values = np.outer(mu + root / split, nu + root * split)
         return KroneckerBasis(found.left, found.right, 1 / values)
 
-    monkeypatch.setattr(preconditioning, "factored_tikhonov", wrong)
+    monkeypatch.setattr(page, "factored_tikhonov", wrong)
 
 
 def averaged_factors(monkeypatch):
@@ -240,39 +239,39 @@ def averaged_factors(monkeypatch):
         plain = decay * old.errors + (1 - decay) * new.errors
         return dataclasses.replace(true, errors=plain)
 
-    preconditioning_average = preconditioning.running_average
-    monkeypatch.setattr(preconditioning, "running_average", wrong)
+    preconditioning_average = page.running_average
+    monkeypatch.setattr(page, "running_average", wrong)
 
 
 def half_damped(monkeypatch):
     """A solution for half the damping, its residual taken at its word."""
-    true = preconditioning.solve
+    true = page.solve
 
     def wrong(operator, V, damping, preconditioner, **options):
         return true(operator, V, damping / 2, preconditioner, **options)
 
-    monkeypatch.setattr(preconditioning, "solve", wrong)
+    monkeypatch.setattr(page, "solve", wrong)
 
 
 def whole_moments(monkeypatch):
     """The whole second moment in place of the class term."""
-    true = outliers.structure.decompose
+    true = page.structure.decompose
 
     def wrong(moment):
         levels = dict(true(moment).levels) | {"between_class": moment}
         return structure.Decomposition(moment, levels)
 
-    monkeypatch.setattr(outliers.structure, "decompose", wrong)
+    monkeypatch.setattr(page.structure, "decompose", wrong)
 
 
 def off_chance(monkeypatch):
     """Groups of another misclassification."""
-    true = outliers.canonical_groups
+    true = page.canonical_groups
 
     def wrong(C, D, *, signal, alpha):
         return true(C, D, signal=signal, alpha=alpha / 2)
 
-    monkeypatch.setattr(outliers, "canonical_groups", wrong)
+    monkeypatch.setattr(page, "canonical_groups", wrong)
 
 
 def all_cross_classes(monkeypatch):
@@ -306,13 +305,13 @@ MUTANTS = {
 @pytest.mark.parametrize("name", MUTANTS)
 def test_mutants_are_rejected(name, monkeypatch):
     mutant, world = MUTANTS[name]
-    holds(THEOREMS, name, Study(sampled(1, **world)))
+    holds(name, Study(sampled(1, **world)))
     mutant(monkeypatch)
-    rejected(THEOREMS, name, Study(sampled(1, **world)))
+    rejected(name, Study(sampled(1, **world)))
 
 
 def test_what_a_statement_needs_is_said():
-    unmet = {x.id: x.unmet for x in THEOREMS}
+    unmet = {x.id: x.unmet for x in all_theorems()}
     shared = Study(sampled(0, T=2))
     assert "T = 1" in unmet["K6"](shared)
     wide = Study(sampled(0, sides=((100, 9),)))

@@ -4,13 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-from generated import holds, rejected, sampled, samples
+from generated import sampled, samples
 from hypothesis import given
+from verdicts import holds, rejected
 
 from refspec.random_matrix import free_laws, outliers
 from refspec.theorems import Study, random_matrix
 
-THEOREMS = random_matrix.THEOREMS
 #: The full ladder is climbed by `refspec verify --deep` and by tests/benchmarks.
 SHORT = ((100, 24), (200, 5))
 
@@ -27,23 +27,23 @@ def study(monkeypatch):
 @pytest.mark.theorem("R1")
 @given(samples(layers=1))
 def test_R1(study):
-    holds(THEOREMS, "R1", study)
+    holds("R1", study)
 
 
 @pytest.mark.theorem("R5")
 @given(samples(layers=1, classes=3))
 def test_R5(study):
-    holds(THEOREMS, "R5", study)
+    holds("R5", study)
 
 
 @pytest.mark.theorem("R8")
 def test_R8(study):
-    holds(THEOREMS, "R8", study)
+    holds("R8", study)
 
 
 @pytest.mark.theorem("R14")
 def test_R14(study):
-    holds(THEOREMS, "R14", study)
+    holds("R14", study)
 
 
 def plain_lawley(monkeypatch):
@@ -106,4 +106,4 @@ def shares_of_the_rows(monkeypatch):
 )
 def test_mutants_are_rejected(id, mutant, study, monkeypatch):
     mutant(monkeypatch)
-    rejected(THEOREMS, id, study)
+    rejected(id, study)

@@ -1,6 +1,9 @@
-"""theory/ <-> registry <-> tests <-> docstrings: every link, both ways."""
+"""theory/ <-> registry <-> checks <-> code <-> tests: every link, both ways."""
 
+import ast
+import functools
 import importlib
+import inspect
 import re
 from collections import Counter
 from pathlib import Path
@@ -18,6 +21,7 @@ PARTS = (
     "Source",
     "What fails without the hypotheses",
     "Code",
+    "Check",
     "Test",
 )
 THEOREMS = {x.id: x for x in all_theorems()}
@@ -75,39 +79,94 @@ def test_every_mark_is_of_a_theorem():
             assert id in THEOREMS, f"{file.name} marks {id}"
 
 
-def test_every_id_in_a_docstring_is_on_a_page():
-    for file in (ROOT / "refspec").rglob("*.py"):
-        for ids in re.findall(
-            r"Theory: ((?:[A-Z]\d+(?:, | to |\b))+)", file.read_text()
-        ):
-            for id in re.findall(r"[A-Z]\d+", ids):
-                assert id in ENTRIES, f"{file.relative_to(ROOT)} cites {id}"
+@pytest.mark.parametrize("id", ENTRIES)
+def test_every_entry_has_the_anchor_that_docstrings_name(id):
+    page, _ = ENTRIES[id]
+    anchored = f'<a id="{id}"></a>\n\n## {id}. '
+    assert anchored in (ROOT / "theory" / page).read_text()
+
+
+def docstrings(*folders):
+    """Every docstring: the file's name, the text."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    for file in (f for x in folders for f in (ROOT / x).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            text = isinstance(node, kinds) and ast.get_docstring(node)
+            if text:
+                yield str(file.relative_to(ROOT)), text
+
+
+def citations(text):
+    """The (page, id) that a docstring names: `theory/levels.md#L1, #L2`."""
+    page, found = None, []
+    for name, id in re.findall(r"theory/(\w+\.md)|#([A-Z]\d+)\b", text):
+        page = name or page
+        found += [(page, id)] if id else []
+    return found
+
+
+def test_every_place_that_a_docstring_names_is_on_its_page():
+    places = {(page, id) for id, (page, _) in ENTRIES.items()}
+    cited = 0
+    for file, text in docstrings("refspec", "demos"):
+        for place in citations(text):
+            assert place in places, f"{file} cites {place}"
+            cited += 1
+    assert cited > len(places)
+
+
+def test_no_docstring_names_an_id_without_its_page():
+    for file, text in docstrings("refspec", "demos"):
+        for id in re.findall(r"(?<![#\w`'\"])[A-Z]\d+\b", text):
+            known = id in ENTRIES and "theorems" not in file
+            assert not known, f"{file} cites {id}: name theory/{ENTRIES[id][0]}#{id}"
 
 
 @pytest.mark.parametrize("id", ENTRIES)
 def test_the_code_and_the_tests_that_a_page_names_exist(id):
     page, text = ENTRIES[id]
     for name in re.findall(r"`(refspec(?:\.\w+)+)", text):
-        assert resolves(name), f"{page}, {id}: no {name}"
+        assert found(name) is not None, f"{page}, {id}: no {name}"
     for file, function in re.findall(r"(tests/\w+\.py)::(\w+)", text):
         source = (ROOT / file).read_text()
         assert f"def {function}(" in source, f"{page}, {id}: no {file}::{function}"
 
 
-def resolves(name):
-    """Whether a dotted name can be imported, attribute by attribute."""
+def part(id, name):
+    """A part of an entry, from its name to the next part."""
+    _, text = ENTRIES[id]
+    later = PARTS[PARTS.index(name) + 1 :]
+    return text.split(f"**{name}", 1)[1].split(f"**{later[0]}" if later else "<a id")[0]
+
+
+@pytest.mark.parametrize("id", ENTRIES)
+def test_the_check_has_the_name_of_its_place(id):
+    theorem, page = THEOREMS[id], ENTRIES[id][0]
+    name = f"refspec.theorems.{page.removesuffix('.md')}.{id}"
+    lemma = ", a lemma: nothing to check on data" if theorem.kind == "lemma" else ""
+    assert part(id, "Check").startswith(f".** `{name}`{lemma}.")
+    assert found(name) is theorem
+    assert (theorem.comparisons is None) == bool(lemma)
+
+
+@pytest.mark.parametrize("id", ENTRIES)
+def test_the_code_that_an_entry_names_cites_it(id):
+    names = re.findall(r"`(refspec(?:\.\w+)+)", part(id, "Code"))
+    texts = [inspect.getdoc(found(name)) or "" for name in names]
+    place = ENTRIES[id][0], id
+    assert any(place in citations(text) for text in texts), f"{names} must cite {place}"
+
+
+def found(name):
+    """What a dotted name names, None if it cannot be imported."""
     parts = name.split(".")
     for k in range(len(parts), 0, -1):
         try:
             at = importlib.import_module(".".join(parts[:k]))
         except ModuleNotFoundError:
             continue
-        for part in parts[k:]:
-            if not hasattr(at, part):
-                return False
-            at = getattr(at, part)
-        return True
-    return False
+        return functools.reduce(lambda x, y: getattr(x, y, None), parts[k:], at)
+    return None
 
 
 def test_the_table_of_all_theorems_is_current():

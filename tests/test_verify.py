@@ -12,7 +12,7 @@ from theorem_cases import altered, typical
 from typer.testing import CliRunner
 
 from refspec import export, models, verify
-from refspec.cli import app
+from refspec.cli.app import app
 from refspec.models import training
 from refspec.theorems import Study, Theorem, Verdict, find, worst
 
@@ -135,7 +135,7 @@ def test_slow_statements_wait_for_deep_and_crashes_fail():
         raise ValueError("shapes differ")
 
     def slow(_):
-        return Verdict(0.0, 1.0)
+        return [(0.0, 1.0, "")]
 
     words = ("X1", "t", "identity", "s", "p.md", "t")
     snapshot = typical()

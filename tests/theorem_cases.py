@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import refspec
-from refspec.theorems import Study, find
+from refspec.theorems import Study
 
 SCALES = (1e-60, 1e-30, 1.0, 1e30, 1e60)
 
@@ -79,22 +79,6 @@ def typical(seed=0, sizes=(4, 3, 5), **shape):
     two = refspec.Layer("l1", rng.standard_normal((N, 1, 3)), seeds[:, :, None, :])
     labels = np.repeat(np.arange(C), sizes)
     return refspec.snapshot([one, two], labels, probabilities=p)
-
-
-def verdict(id, subject):
-    """Check one theorem; its hypotheses must be met."""
-    study = subject if isinstance(subject, Study) else Study(subject)
-    (theorem,) = find([id])
-    reason = theorem.unmet(study)
-    assert not reason, reason
-    return theorem.check(study)
-
-
-def holds(id, subject):
-    """Assert a theorem, with both sides in the message."""
-    found = verdict(id, subject)
-    assert found.holds, f"{id}: {found.residual} > {found.bound}, {found.detail}"
-    return True
 
 
 def altered(snapshot, name, factor=1.5, index=(0, 0, 0, 0), layer=0):

@@ -49,7 +49,7 @@ class HessianAttribution:
 
     Notes
     -----
-    Theory: H9, A3.
+    Theory: theory/hessian.md#H9; theory/attribution.md#A3.
     """
 
     values: np.ndarray
@@ -89,8 +89,9 @@ def attribute_hessian(
 
     Notes
     -----
-    Theory: H9, A3. Papyan (2018), section 3: the outliers come from G, the bulk
-    largely from E. Cost: two eigenproblems with vectors and one without, of size P.
+    Theory: theory/hessian.md#H9; theory/attribution.md#A3. Papyan (2018), section 3:
+    the outliers come from G, the bulk largely from E. Cost: two eigenproblems with
+    vectors and one without, of size P.
 
     Examples
     --------

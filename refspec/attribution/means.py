@@ -35,7 +35,7 @@ class Means:
 
     Notes
     -----
-    Theory: L1.
+    Theory: theory/levels.md#L1.
     """
 
     classes: np.ndarray
@@ -59,7 +59,7 @@ def class_means(moment: SecondMoment | Coordinates) -> Means:
 
     Notes
     -----
-    Theory: L1. In errors and gradients class means leave c' = c out.
+    Theory: theory/levels.md#L1. In errors and gradients class means leave c' = c out.
 
     Examples
     --------

@@ -93,7 +93,7 @@ class Attribution:
 
     Notes
     -----
-    Theory: A1, A2, A3, A4.
+    Theory: theory/attribution.md#A1, #A2, #A3, #A4.
     """
 
     spectrum: Spectrum
@@ -129,9 +129,9 @@ def eigenbasis(
 
     Notes
     -----
-    Theory: A5. Eigenvalues whose sum is below the radius are cut; a knock-out then
-    loses no more than their sum. The eigenvectors' own error is Q'Q - I and the
-    residual, of the order of the eigensolver's, counted twice.
+    Theory: theory/attribution.md#A5. Eigenvalues whose sum is below the radius are cut;
+    a knock-out then loses no more than their sum. The eigenvectors' own error is Q'Q -
+    I and the residual, of the order of the eigensolver's, counted twice.
 
     Examples
     --------
@@ -188,7 +188,7 @@ def knockout(
 
     Notes
     -----
-    Theory: A1, A2. Papyan (2020), definitions 3.1 and 3.2.
+    Theory: theory/attribution.md#A1, #A2. Papyan (2020), definitions 3.1 and 3.2.
 
     Examples
     --------
@@ -242,8 +242,9 @@ def attribute(
 
     Notes
     -----
-    Theory: A1, A2, A3, A4. The share of a level in an eigenvalue with eigenvector v of
-    X'X is v'X'PXv / lambda = u'Pu, u the eigenvector of the Gram matrix.
+    Theory: theory/attribution.md#A1, #A2, #A3, #A4, #A6. The share of a level in an
+    eigenvalue with eigenvector v of X'X is v'X'PXv / lambda = u'Pu, u the eigenvector
+    of the Gram matrix.
 
     Examples
     --------

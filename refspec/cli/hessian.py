@@ -7,71 +7,71 @@ from pathlib import Path
 import numpy as np
 import typer
 
-import refspec
-from refspec import attribution, backend, curvature, hessian, models
+from refspec import attribution, backend, curvature, hessian, models, plots
 from refspec.attribution import HessianAttribution
-from refspec.classes import Snapshot
-from refspec.cli.common import console, guard, new_table, say, write_json
-
-__all__ = ["attribute_hessian"]
+from refspec.cli.inputs import Backend, expect_layer, expect_one_choice, load_snapshot
+from refspec.cli.outputs import finite, write_json, write_picture
+from refspec.cli.terminal import console, new_table, say, working
+from refspec.plots.style import label
 
 
 def attribute_hessian(
-    snapshot: Snapshot,
+    file: Path | None,
     layer: str | None,
+    every: bool,
     top: int,
     json_file: Path | None,
     plot: Path | None,
+    on: Backend,
 ) -> None:
     """Print the Hessian's eigenvalues with what levels and residual contribute."""
+    expect_one_choice(layer, every)
+    snapshot = load_snapshot(file, on)
+    expect_layer(snapshot, layer)
     if snapshot.model is None:
         raise typer.BadParameter("--of hessian needs an export with a model section")
-    network = models.from_section(snapshot.model)
-    X = backend.namespace(snapshot.probabilities).astype(
-        snapshot.model.inputs, snapshot.probabilities.dtype
-    )
-    names = None if layer is None else [snapshot.layer(layer).name]
-    with console.status("assembling the Hessian and attributing"):
-        s, labels = snapshot.sample_weights, snapshot.labels
-        H = hessian.hessian(network, X, labels, layers=names, sample_weights=s)
+    names = None if layer is None else [layer]
+    p, s = snapshot.probabilities, snapshot.sample_weights
+    X = backend.namespace(p).astype(snapshot.model.inputs, p.dtype)
+    with working("assembling the Hessian and attributing"):
+        network = models.from_section(snapshot.model)
+        H = hessian.hessian(network, X, snapshot.labels, layers=names, sample_weights=s)
         result = attribution.attribute_hessian(H, curvature.fisher(snapshot, names))
     title = "Hessian, " + ("all layers" if layer is None else f"layer {layer}")
-    table = new_table(title, ["k", "Hessian", "Fisher", *result.parts, "kind"])
+    _print(result, title, top)
+    if plot is not None:
+        write_picture(plot, plots.hessian_attribution(result, title))
+    if json_file is not None:
+        _write(result, title, json_file)
+
+
+def _print(result: HessianAttribution, title: str, top: int) -> None:
+    """Print the top eigenvalues beside the Fisher's, and how far apart the two are."""
+    parts = [label(n) for n in result.parts]
+    table = new_table(title, ["k", "Hessian", "Fisher", *parts, "kind"])
     for k in range(min(top, len(result.values))):
-        parts = [f"{x[k]:.1e}" for x in result.parts.values()]
+        made = [f"{x[k]:.1e}" for x in result.parts.values()]
         pair = f"{result.values[k]:.2e}", f"{result.fisher[k]:.2e}"
-        table.add_row(str(k + 1), *pair, *parts, result.kinds[k])
+        table.add_row(str(k + 1), *pair, *made, result.kinds[k])
     console.print(table)
     say(f"residual E: norm {result.weyl:.3e}, the Weyl radius between the two columns")
-    angle, bound = np.sin(result.angles.max()), result.angle_bound
-    say(f"largest sine between their top eigenspaces {angle:.3g} <= {bound:.3g}")
+    angle = np.sin(result.angles.max(initial=0.0))
+    told = f"<= {result.angle_bound:.3g}" if np.isfinite(result.angle_bound) else ""
+    say(f"largest sine between their top eigenspaces {angle:.3g} {told}".rstrip())
     say(f"radius of the eigenvalues of the computed Hessian: {result.radius:.2e}")
-    if plot is not None:
-        guard(_draw, result, plot, title)
-        say(f"picture: {plot}")
-    if json_file is not None:
-        arrays = {n: getattr(result, n) for n in ("values", "fisher", "residual")}
-        record = {
-            "schema": "refspec.hessian/1",
-            "version": refspec.__version__,
-            "of": title,
-            **{n: x.tolist() for n, x in arrays.items()},
-            "parts": {n: x.tolist() for n, x in result.parts.items()},
-            "kinds": result.kinds,
-            "weyl": result.weyl,
-            "angles": result.angles.tolist(),
-            "angle_bound": bound,
-            "radius": result.radius,
-        }
-        write_json(json_file, record)
 
 
-def _draw(result: HessianAttribution, path: Path, title: str) -> None:
-    """Draw the spectra side by side and what makes up the top eigenvalues."""
-    from refspec import plots
-
-    made, axes = plots.figure(1, 2, size=(11, 4))
-    plots.hessian(result, axes[0])
-    plots.hessian_parts(result, axes[1])
-    made.suptitle(title)
-    plots.save(made, path)
+def _write(result: HessianAttribution, title: str, path: Path) -> None:
+    """Write an attribution as plain data."""
+    arrays = {n: getattr(result, n) for n in ("values", "fisher", "residual")}
+    record = {
+        "of": title,
+        **{n: x.tolist() for n, x in arrays.items()},
+        "parts": {n: x.tolist() for n, x in result.parts.items()},
+        "kinds": result.kinds,
+        "weyl": result.weyl,
+        "angles": result.angles.tolist(),
+        "angle_bound": finite(result.angle_bound),
+        "radius": result.radius,
+    }
+    write_json(path, "refspec.hessian/1", record)

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-import refspec
-from refspec.cli.common import (
+from refspec import plots
+from refspec.cli.inputs import (
     Backend,
     File,
-    Json,
     LayerName,
     On,
-    Plot,
-    console,
-    expect_writable,
-    guard,
+    expect_layer,
     load_snapshot,
-    new_table,
-    say,
-    write_json,
 )
+from refspec.cli.outputs import (
+    Json,
+    Plot,
+    expect_outputs,
+    write_json,
+    write_picture,
+)
+from refspec.cli.terminal import console, new_table, say, working
 from refspec.kronecker.comparison import LARGEST, Comparison, compare
+from refspec.plots.style import label
+from refspec.text import listed, visible
 
-__all__ = ["Few", "Setting", "kfac"]
-
-_NAMES = {"fisher": "Fisher", "kfac": "KFAC", "ekfac": "EKFAC", "cfac": "CFAC"}
+_METHODS = ("fisher", "kfac", "ekfac", "cfac")
 _SIGNS = {"outlier": "o", "bump": "b", "bulk": "."}
 
 Setting = Annotated[
@@ -47,53 +47,62 @@ def kfac(
     on: On = Backend.numpy,
 ) -> None:
     """Compare each layer's Fisher with KFAC, EKFAC and class-corrected CFAC."""
-    expect_writable(json_file, plot)
+    expect_outputs([file], json=json_file, plot=plot)
     if setting not in ("expand", "reduce"):
-        raise typer.BadParameter(f"--setting must be expand or reduce, got {setting!r}")
+        raise typer.BadParameter(
+            f"--setting must be expand or reduce, got {visible(setting)!r}"
+        )
     snapshot = load_snapshot(file, on)
+    expect_layer(snapshot, layer)
     sizes = {x.name: x.parameters for x in snapshot.layers}
-    if layer is not None and layer not in sizes:
-        raise typer.BadParameter(f"--layer must be one of {[*sizes]}, got {layer!r}")
     names = [layer] if layer is not None else [*sizes]
     small = [name for name in names if sizes[name] <= LARGEST]
     if not small:
+        wide = listed([f"{n}: {sizes[n]}" for n in names])
         raise typer.BadParameter(
             f"a comparison takes P x P numbers and layers of P <= {LARGEST} "
-            f"parameters, got {', '.join(f'{n}: {sizes[n]}' for n in names)}"
+            f"parameters, got {wide}"
         )
     found = {}
     for name in small:
-        with console.status(f"comparing {name}, {sizes[name]} parameters"):
+        with working(f"comparing {visible(name)}, {sizes[name]} parameters"):
             found[name] = compare(snapshot, name, setting=setting)
         _print_eigenvalues(name, found[name], top)
     _print_summary(found)
-    for name in set(names) - set(small):
-        say(f"left out: {name}, P = {sizes[name]} > {LARGEST} parameters")
-    worse = [
-        n for n, x in found.items() if x.log10_error["cfac"] >= x.log10_error["kfac"]
-    ]
-    if worse:
-        say(f"CFAC is no closer than KFAC in log10 eigenvalues at: {', '.join(worse)}")
-    else:
-        say("CFAC is closer than KFAC in log10 eigenvalues at every layer")
+    for name in names:
+        if name not in found:
+            wide = f"P = {sizes[name]} > {LARGEST} parameters"
+            say(f"left out: {visible(name)}, {wide}")
+    _print_verdict(found)
     if plot is not None:
-        guard(_draw, found, plot)
-        say(f"picture: {plot}")
+        write_picture(plot, plots.comparisons(found))
     if json_file is not None:
         layers = {name: _record(x) for name, x in found.items()}
-        head = {"schema": "refspec.kfac/1", "version": refspec.__version__}
-        write_json(json_file, {**head, "setting": setting, "layers": layers})
+        write_json(json_file, "refspec.kfac/1", {"setting": setting, "layers": layers})
 
 
 def _print_eigenvalues(name: str, result: Comparison, top: int) -> None:
     """Print the top eigenvalues, each with its origin."""
-    table = new_table(f"layer {name}", ["k", *_NAMES.values()])
+    table = new_table(f"layer {visible(name)}", ["k", *map(label, _METHODS)])
     columns = {"fisher": result.fisher, **result.eigenvalues}
     for k in range(min(top, len(result.fisher))):
-        cells = [f"{columns[n][k]:.4e} {_SIGNS[result.kinds[n][k]]}" for n in _NAMES]
+        cells = [f"{columns[n][k]:.4e} {_SIGNS[result.kinds[n][k]]}" for n in _METHODS]
         table.add_row(str(k + 1), *cells)
     console.print(table)
     say(f"radius {result.radius:.1e} ({result.how})")
+
+
+def _print_verdict(found: dict[str, Comparison]) -> None:
+    """Say where CFAC's eigenvalues are closer than KFAC's, of layers that have some."""
+    errors = {n: x.log10_error for n, x in found.items() if len(x.fisher)}
+    worse = [n for n, x in errors.items() if x["cfac"] >= x["kfac"]]
+    if worse:
+        say(f"CFAC is no closer than KFAC in log10 eigenvalues at: {listed(worse)}")
+    elif errors:
+        say("CFAC is closer than KFAC in log10 eigenvalues at every layer")
+    for name in found:
+        if name not in errors:
+            say(f"the Fisher of {visible(name)} is zero: there is nothing to compare")
 
 
 def _print_summary(found: dict[str, Comparison]) -> None:
@@ -102,7 +111,7 @@ def _print_summary(found: dict[str, Comparison]) -> None:
     table = new_table("against the Fisher's top C(C-1) eigenvalues", list(heads))
     for name, x in found.items():
         for method, kinds in x.kinds.items():
-            row = [name if method == "fisher" else "", _NAMES[method]]
+            row = [visible(name, 24) if method == "fisher" else "", label(method)]
             if method == "fisher":
                 row += [""] * 4
             else:
@@ -133,18 +142,3 @@ def _record(x: Comparison) -> dict[str, Any]:
         "radius": x.radius,
         "how": x.how,
     }
-
-
-def _draw(found: dict[str, Comparison], path: Path) -> None:
-    """Draw every layer's spectra on one axis each."""
-    from refspec import plots
-
-    columns = min(2, len(found))
-    rows = -(-len(found) // columns)
-    made, axes = plots.figure(rows, columns, size=(6.4 * columns, 4.4 * rows))
-    for ax, (name, x) in zip(axes, found.items(), strict=False):
-        plots.approximations(x, ax)
-        ax.set_title(name, pad=42)
-    for ax in axes[len(found) :]:
-        ax.remove()
-    plots.save(made, path)

@@ -8,31 +8,24 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 
-import refspec
-from refspec import backend, curvature, random_matrix, rounding
+from refspec import backend, curvature, plots, random_matrix, rounding
 from refspec.classes import Snapshot
-from refspec.cli.common import (
-    Backend,
+from refspec.cli.inputs import LayerName, Top, expect_layer, load_snapshot
+from refspec.cli.outputs import (
     Json,
-    LayerName,
     Plot,
-    Top,
-    console,
-    expect_writable,
-    guard,
-    load_snapshot,
-    new_table,
-    say,
+    expect_outputs,
+    finite,
     write_json,
+    write_picture,
 )
+from refspec.cli.terminal import console, new_table, say, working
 from refspec.coordinates import coordinates, primal
 from refspec.random_matrix import Comparison, KroneckerPrediction, Prediction
 from refspec.spectra import Spectrum, spectrum
 from refspec.synthetic import World, from_record
-
-__all__ = ["predict"]
+from refspec.text import listed, visible
 
 #: Above this dimension eigenvectors are not computed in the coordinates of the law.
 _VECTORS = 4000
@@ -65,36 +58,33 @@ def predict(
     The law is read off the recipe in the file's manifest; no draw is made for the
     prediction.
     """
-    expect_writable(json_file, plot)
-    snapshot = load_snapshot(file, Backend.numpy)
+    expect_outputs([file], json=json_file, plot=plot)
+    snapshot = load_snapshot(file)
     world = _planted(snapshot, file)
+    expect_layer(snapshot, layer)
     names = [x.name for x in snapshot.layers]
     if layer is None and len(names) > 1:
         raise typer.BadParameter(
-            f"the world has several layers: --layer, one of {names}"
+            f"the world has several layers: give --layer, one of {listed(names)}"
         )
-    if layer is not None and layer not in names:
-        raise typer.BadParameter(f"--layer must be one of {names}, got {layer!r}")
     name = layer or names[0]
     try:
         law = world.population(name, "gradients" if of is _Kind.fisher else of.value)
-        with console.status("predicting"):
+        with working("predicting"):
             made = random_matrix.predict(law)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    with console.status("factorising"):
+    with working("factorising"):
         measured = _measured(snapshot, name, of, made)
         found = _compared(made, measured)
     what = "Fisher information" if of is _Kind.fisher else of.value
-    title = f"{what} of {name}: {snapshot.probabilities.shape[0]} samples, predicted"
-    _print(title, made, measured, found, top)
+    title = f"{what} of {name}: {snapshot.probabilities.shape[0]} samples"
+    _print(f"{title}, predicted", made, measured, found, top)
     if plot is not None:
-        from refspec.plots import save_prediction
-
-        guard(save_prediction, made, measured, plot, title.removesuffix(", predicted"))
-        say(f"picture: {plot}")
+        write_picture(plot, plots.predictions(made, measured, title))
     if json_file is not None:
-        write_json(json_file, _record(title, made, measured, found))
+        record = _record(f"{title}, predicted", made, measured, found)
+        write_json(json_file, "refspec.prediction/1", record)
 
 
 def _planted(snapshot: Snapshot, file: Path) -> World:
@@ -115,20 +105,16 @@ def _planted(snapshot: Snapshot, file: Path) -> World:
             for key in ("features", "errors")
         )
     except ValueError as error:
-        _fail(f"{file} does not hold the world of its recipe: {error}")
+        raise ValueError(
+            f"{file} does not hold the world of its recipe: {error}"
+        ) from error
     if not same or off > 1:
-        _fail(
+        then = visible(snapshot.provenance.get("numpy"))
+        raise ValueError(
             f"{file} does not hold the world of its recipe, planted again here: it was "
-            f"changed, or another NumPy drew it ({snapshot.provenance.get('numpy')} "
-            f"then, {np.__version__} now)"
+            f"changed, or another NumPy drew it ({then} then, {np.__version__} now)"
         )
     return world
-
-
-def _fail(text: str) -> None:
-    """Say what is wrong with the data."""
-    Console(stderr=True).print(f"error: {text}", style="red", markup=False)
-    raise typer.Exit(1)
 
 
 def _distance(x: backend.Array, y: backend.Array) -> float:
@@ -221,8 +207,6 @@ def _record(
 ) -> dict[str, Any]:
     """Return everything as plain data."""
     record = {
-        "schema": "refspec.prediction/1",
-        "version": refspec.__version__,
         "of": title,
         "method": made.method,
         "dimension": made.dimension,
@@ -236,9 +220,9 @@ def _record(
         "outliers": {
             "values": made.outliers.values.tolist(),
             "deviations": made.outliers.deviations.tolist(),
-            "overlaps": _finite(made.outliers.overlaps),
+            "overlaps": finite(made.outliers.overlaps),
             "scores": found.scores.tolist(),
-            "overlap_errors": _finite(found.overlap_errors),
+            "overlap_errors": finite(found.overlap_errors),
         },
         "eigenvalues": made.eigenvalues.tolist(),
         "measured": np.asarray(backend.to_host(measured.values)).tolist(),
@@ -251,8 +235,3 @@ def _record(
             "kfac": made.kfac.tolist(),
         }
     return record
-
-
-def _finite(x: np.ndarray) -> list[float | None]:
-    """Return numbers as JSON has them."""
-    return [float(v) if np.isfinite(v) else None for v in x]

@@ -7,19 +7,16 @@ from typing import Annotated
 
 import typer
 
-from refspec.cli.common import (
-    Backend,
-    File,
-    console,
-    expect_writable,
-    guard,
-    load_snapshot,
-    say,
-)
+from refspec import report as pages
+from refspec.cli.inputs import File, load_snapshot
+from refspec.cli.outcomes import DATA
+from refspec.cli.outputs import expect_outputs, opened
+from refspec.cli.terminal import say, working
 
-__all__ = ["Dense", "Output", "PerLayer", "Verify", "report"]
-
-Output = Annotated[Path, typer.Option("--output", "-o", help="Write the page here.")]
+Output = Annotated[
+    Path,
+    typer.Option("--output", "-o", help="Write the page here; - is standard output."),
+]
 Dense = Annotated[
     int,
     typer.Option(min=0, help="Most parameters of a matrix formed: KFAC, Hessian."),
@@ -40,26 +37,23 @@ def report(
     verify: Verify = True,
 ) -> None:
     """Write one self-contained HTML page about an export."""
-    expect_writable(output)
-    if output.is_dir():
-        raise typer.BadParameter(f"cannot write {output}: it is a folder")
-    from refspec import report as pages
-
-    guard(pages.expect_libraries)
-    snapshot = load_snapshot(file, Backend.numpy)
-    theorems = None if verify else ()
-    with console.status("reading") as status:
+    expect_outputs([file], output=output)
+    pages.expect_libraries()
+    snapshot = load_snapshot(file)
+    with working("reading") as progress:
         contents = pages.collect(
             snapshot,
             per_layer=per_layer,
             dense=dense,
-            theorems=theorems,
-            progress=status.update,
+            theorems=None if verify else (),
+            progress=progress,
         )
-        status.update("drawing")
-        guard(pages.write, contents, output)
-    say(f"report: {output} ({output.stat().st_size / 1e6:.1f} MB)")
+        progress("drawing")
+        page = pages.render(contents)
+    with opened(output) as out:
+        size = out.write(pages.encoded(page))
+    say(f"report: {output} ({size / 1e6:.1f} MB)")
     failed = [x.id for x in contents.verdicts if x.status == "fails"]
     if failed:
         say(f"theorems that do not hold: {', '.join(failed)}")
-        raise typer.Exit(1)
+        raise typer.Exit(DATA)

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
+import textwrap
+from pathlib import Path
+
 import typer
 
-from refspec import backend
-from refspec.attribution import attribute as attribute_moment
-from refspec.cli.common import (
+from refspec import attribution, backend, plots, spectra
+from refspec.attribution import Attribution
+from refspec.cli.hessian import attribute_hessian
+from refspec.cli.inputs import (
     All,
     Backend,
     Certify,
     File,
-    Json,
     LayerName,
     Of,
     OfWhat,
     On,
-    Plot,
     Top,
     choose_moment,
-    console,
-    expect_writable,
-    guard,
-    load_snapshot,
-    new_table,
-    say,
-    short_name,
+)
+from refspec.cli.outputs import (
+    Json,
+    Plot,
+    expect_outputs,
+    finite,
     spectrum_record,
     write_json,
+    write_picture,
 )
-from refspec.cli.hessian import attribute_hessian
-from refspec.spectra import spectrum as spectrum_of
-
-__all__ = ["attribute", "spectrum"]
+from refspec.cli.terminal import console, new_table, say, working
+from refspec.plots.style import label
 
 
 def attribute(
@@ -47,46 +47,58 @@ def attribute(
     certify: Certify = False,
 ) -> None:
     """Print the top eigenvalues with the level of the class structure behind each."""
-    expect_writable(json_file, plot)
+    expect_outputs([file], json=json_file, plot=plot)
     if of is Of.hessian:
-        attribute_hessian(load_snapshot(file, on), layer, top, json_file, plot)
+        attribute_hessian(file, layer, every, top, json_file, plot, on)
         return
     moment, title = choose_moment(file, layer, every, of, on)
-    with console.status("factorising and attributing"):
-        result = attribute_moment(moment, certify=certify)
+    with working("factorising and attributing"):
+        result = attribution.attribute(moment, certify=certify)
+    _print(result, title, top)
+    if plot is not None:
+        write_picture(plot, plots.attribution(result, title))
+    if json_file is not None:
+        _write(result, title, json_file)
+
+
+def _print(result: Attribution, title: str, top: int) -> None:
+    """Print the top eigenvalues, each with its shares, and what the levels make up."""
     values = backend.to_host(result.spectrum.values)
-    table = new_table(title, ["k", "eigenvalue", *result.shares, "kind", "proved"])
+    levels = [label(n) for n in result.shares]
+    table = new_table(title, ["k", "eigenvalue", *levels, "kind", "proved"])
     for k in range(min(top, len(result.kinds))):
         shares = [f"{x[k]:.3f}" for x in result.shares.values()]
         proof = "yes" if result.proved[k] else ""
         table.add_row(str(k + 1), f"{values[k]:.6g}", *shares, result.kinds[k], proof)
     console.print(table)
     total = sum(result.traces.values())
-    traces = result.traces.items()
-    parts = ", ".join(f"{short_name(n)} {t / total:.3f}" for n, t in traces)
-    say(f"share of the trace: {parts}")
+    if total > 0:
+        traces = result.traces.items()
+        parts = ", ".join(f"{label(n)} {t / total:.3f}" for n, t in traces)
+        for line in textwrap.wrap(f"share of the trace: {parts}", 80):
+            say(line)
+    else:
+        say("the matrix is zero: no level has a share of its trace")
     say(f"radius of every eigenvalue: {result.spectrum.radius:.2e}")
     say(f"  ({result.spectrum.kind})")
-    if plot is not None:
-        from refspec.plots import save_spectrum
 
-        guard(save_spectrum, result, plot, title)
-        say(f"picture: {plot}")
-    if json_file is not None:
-        record = {
-            **spectrum_record(result.spectrum, title),
-            "traces": result.traces,
-            "shares": {n: x.tolist() for n, x in result.shares.items()},
-            "kinds": result.kinds,
-            "proved": result.proved.tolist(),
-            "lower": result.lower.tolist(),
-            "upper": result.upper.tolist(),
-            "knockouts": {n: x.tolist() for n, x in result.knockouts.items()},
-            "levels": {n: x.tolist() for n, x in result.levels.items()},
-            "angles": result.angles.tolist(),
-            "angle_bound": result.angle_bound,
-        }
-        write_json(json_file, record)
+
+def _write(result: Attribution, title: str, path: Path) -> None:
+    """Write an attribution as plain data."""
+    record = {
+        **spectrum_record(result.spectrum, title),
+        "traces": result.traces,
+        "shares": {n: x.tolist() for n, x in result.shares.items()},
+        "kinds": result.kinds,
+        "proved": result.proved.tolist(),
+        "lower": result.lower.tolist(),
+        "upper": result.upper.tolist(),
+        "knockouts": {n: x.tolist() for n, x in result.knockouts.items()},
+        "levels": {n: x.tolist() for n, x in result.levels.items()},
+        "angles": result.angles.tolist(),
+        "angle_bound": finite(result.angle_bound),
+    }
+    write_json(path, "refspec.spectrum/1", record)
 
 
 def spectrum(
@@ -100,15 +112,15 @@ def spectrum(
     certify: Certify = False,
 ) -> None:
     """Print the exact eigenvalues with their radius."""
-    expect_writable(json_file)
+    expect_outputs([file], json=json_file)
     if of is Of.hessian:
         raise typer.BadParameter("refspec attribute --of hessian prints that spectrum")
     moment, title = choose_moment(file, layer, every, of, on)
-    with console.status("factorising"):
-        result = spectrum_of(moment, certify=certify)
+    with working("factorising"):
+        result = spectra.spectrum(moment, certify=certify)
     say(title)
     for value in backend.to_host(result.values)[:top]:
         say(f"{value:.15e}")
     say(f"radius {result.radius:.2e} ({result.kind}); {result.n_zero} more are zero")
     if json_file is not None:
-        write_json(json_file, spectrum_record(result, title))
+        write_json(json_file, "refspec.spectrum/1", spectrum_record(result, title))

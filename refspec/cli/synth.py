@@ -8,14 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-import refspec
 from refspec import export
-from refspec.cli.common import Json, console, expect_writable, say, write_json
+from refspec.cli.outputs import Json, expect_outputs, write_json
+from refspec.cli.terminal import say, working
 from refspec.synthetic import Recipe, levels
 from refspec.synthetic.covariances import LAWS
 from refspec.synthetic.recipes import KINDS, MEANS
-
-__all__ = ["Law", "Means", "Output", "Precision", "synth"]
 
 Means = StrEnum("Means", {x: x for x in MEANS})  # type: ignore[misc]
 Law = StrEnum("Law", {x: x for x in LAWS})  # type: ignore[misc]
@@ -112,9 +110,10 @@ def synth(
 
     The recipe goes into the manifest, so that `refspec predict` finds it.
     """
-    expect_writable(output, json_file)
     if output.suffix not in (".npz", ".zarr"):
         raise typer.BadParameter(f"--output must end in .npz or .zarr, got {output}")
+    mark = "zarr.json" if output.suffix == ".zarr" else None
+    expect_outputs([], folder_mark=mark, output=output, json=json_file)
     try:
         counts = _numbers("--per-class", per_class, int)
         variances = _numbers("--noise", noise)
@@ -144,11 +143,11 @@ def synth(
             gains=_numbers("--gains", gains),
             seed=seed,
         )
-        with console.status("planting"):
+        with working("planting"):
             world = recipe.plant(dtype=dtype.value)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    with console.status("writing"):
+    with working("writing"):
         export.save(world.snapshot, output)
     N, C = world.probabilities.shape
     say(f"{output}: N = {N} samples, C = {C} classes, {len(world.plans)} layer(s)")
@@ -161,13 +160,11 @@ def synth(
         record[plan.name] = expected
     if json_file is not None:
         made = {
-            "schema": "refspec.synth/1",
-            "version": refspec.__version__,
             "file": str(output),
             "recipe": recipe.record(),
             "expected_traces": record,
         }
-        write_json(json_file, made)
+        write_json(json_file, "refspec.synth/1", made)
 
 
 def _numbers(name: str, text: str, kind: type = float) -> tuple[Any, ...]:

@@ -12,21 +12,17 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-import refspec
-from refspec.cli.common import (
-    Backend,
-    Json,
-    console,
-    expect_writable,
-    load_snapshot,
-    say,
-    write_json,
-)
+from refspec.cli.inputs import expect_file, load_snapshot
+from refspec.cli.outcomes import DATA
+from refspec.cli.outputs import Json, expect_outputs, write_json
+from refspec.cli.terminal import console, say
+from refspec.text import visible
 from refspec.theorems import Theorem, all_theorems, find
 from refspec.verify import Record, worlds
 from refspec.verify import verify as verify_snapshot
 
-__all__ = ["Deep", "Files", "Only", "verify"]
+#: Characters of what was compared, in the live table.
+_DETAIL = 400
 
 _COLOURS = {"holds": "green", "fails": "bold red"}
 
@@ -50,11 +46,10 @@ def verify(
     deep: Deep = False,
 ) -> None:
     """Check every theorem of theory/ on exports; exit 1 if one fails."""
-    expect_writable(json_file)
+    expect_outputs(files or [], json=json_file)
     theorems = _chosen(only)
     for path in files or []:
-        if not path.exists():
-            raise typer.BadParameter(f"no such file: {path}")
+        expect_file(path)
     records: list[Record] = []
     for source, found in _sources(files, theorems, deep):
         records += _show(source, found, len(theorems))
@@ -65,14 +60,10 @@ def verify(
         if r.status == "fails":
             say(f"FAILS: {r.id} ({r.title}) on {r.source}: {r.detail}")
     if json_file is not None:
-        record = {
-            "schema": "refspec.verify/1",
-            "version": refspec.__version__,
-            "records": [x.plain() for x in records],
-        }
-        write_json(json_file, record)
+        plain = {"records": [x.plain() for x in records]}
+        write_json(json_file, "refspec.verify/1", plain)
     if counts["fails"]:
-        raise typer.Exit(1)
+        raise typer.Exit(DATA)
 
 
 def _chosen(only: list[str] | None) -> tuple[Theorem, ...]:
@@ -92,7 +83,7 @@ def _sources(
     paths: list[Path | None] = [*files] if files else [None]
     for path in paths:
         name = "the embedded digits network" if path is None else str(path)
-        snapshot = load_snapshot(path, Backend.numpy)
+        snapshot = load_snapshot(path)
         yield name, verify_snapshot(snapshot, theorems=theorems, source=name, deep=deep)
     for name, world in (worlds() if deep else {}).items():
         yield name, verify_snapshot(world, theorems=theorems, source=name, deep=True)
@@ -119,7 +110,7 @@ def _show(source: str, found: Iterator[Record], total: int) -> list[Record]:
 def _table(source: str, records: list[Record], total: int) -> Table:
     """Draw what is known so far."""
     done = "" if len(records) == total else f", {len(records)} of {total}"
-    table = Table(title=source + done)
+    table = Table(title=visible(source, 60) + done)
     for name in ("id", "title", "verdict", "residual", "bound", "margin", "time"):
         right = name in ("residual", "bound", "margin", "time")
         table.add_column(name, justify="right" if right else "left", no_wrap=right)
@@ -127,7 +118,9 @@ def _table(source: str, records: list[Record], total: int) -> Table:
         colour = _COLOURS.get(r.status, "dim")
         cells = _cells(r)
         verdict = cells[2] if r.status == "holds" else f"{cells[2]}: {r.detail}"
-        table.add_row(r.id, r.title, Text(verdict, style=colour), *cells[3:7])
+        table.add_row(
+            r.id, r.title, Text(visible(verdict, _DETAIL), style=colour), *cells[3:7]
+        )
     return table
 
 

@@ -69,10 +69,10 @@ def hessian(
 
     Notes
     -----
-    Theory: H1, H2, H3, H4, H5, H8, H9. Where an input of a relu is exactly 0 the
-    Hessian does not exist; relu has slope 0 and bend 0 there, so this is the Hessian
-    almost everywhere. Cost O(N P^2) operations in matrix products and, beside the
-    result, temporaries of O(`blocks.BUDGET`) numbers or an eighth of it.
+    Theory: theory/hessian.md#H1, #H2, #H3, #H4, #H5, #H8, #H9. Where an input of a relu
+    is exactly 0 the Hessian does not exist; relu has slope 0 and bend 0 there, so this
+    is the Hessian almost everywhere. Cost O(N P^2) operations in matrix products and,
+    beside the result, temporaries of O(`blocks.BUDGET`) numbers or an eighth of it.
     Rounding: `hessian_rounding.hessian_radius`.
 
     References
@@ -143,8 +143,9 @@ def hessian_vector_product(
 
     Notes
     -----
-    Theory: H6. Exact, by forward-over-reverse differentiation: the tangent of every
-    activation forward, then errors and their tangents back. Cost O(K) gradients.
+    Theory: theory/hessian.md#H6. Exact, by forward-over-reverse differentiation: the
+    tangent of every activation forward, then errors and their tangents back. Cost O(K)
+    gradients.
 
     References
     ----------

@@ -78,9 +78,9 @@ def add_blocks(
 
     Notes
     -----
-    Theory: H2, H3, H4. Cost 2 n P_l P_m operations a block, twice that if errors
-    reach past an adjacent layer, a quarter on the diagonal; memory O(`BUDGET`) and
-    n b^2 for each layer.
+    Theory: theory/hessian.md#H2, #H3, #H4. Cost 2 n P_l P_m operations a block, twice
+    that if errors reach past an adjacent layer, a quarter on the diagonal; memory
+    O(`BUDGET`) and n b^2 for each layer.
     """
     xp = backend.namespace(H)
     layers = _dense(steps)

@@ -47,11 +47,11 @@ def hessian_radius(
 
     Notes
     -----
-    Theory: H7. The bound is :math:`2 \gamma_K R M(R)`: M is the majorant with every
-    factor f enlarged to :math:`|f| + r/R`, :math:`\gamma_K r` the error of the factor,
-    and R the best power of two. It holds for every algorithm that sums the same
-    products in any order, automatic differentiation too, barring underflow. Cost: two
-    forward passes.
+    Theory: theory/hessian.md#H7. The bound is :math:`2 \gamma_K R M(R)`: M is the
+    majorant with every factor f enlarged to :math:`|f| + r/R`, :math:`\gamma_K r` the
+    error of the factor, and R the best power of two. It holds for every algorithm that
+    sums the same products in any order, automatic differentiation too, barring
+    underflow. Cost: two forward passes.
 
     Examples
     --------

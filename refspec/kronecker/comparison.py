@@ -87,7 +87,7 @@ def layer_fisher(snapshot: Snapshot, layer: str) -> np.ndarray:
 
     Notes
     -----
-    Theory: K6. Cost N C (ab)^2 operations, (ab)^2 memory.
+    Theory: theory/kronecker.md#K6. Cost N C (ab)^2 operations, (ab)^2 memory.
 
     Examples
     --------
@@ -151,9 +151,10 @@ def compare(
 
     Notes
     -----
-    Theory: K6, K15, K16. Approximations' eigenvalues below the radius count as the
-    radius: a logarithm of rounding would mean nothing. Cost 2 N P^2 + 2 C P^2 (a + b)
-    operations for the Frobenius errors, and the products of K15; memory O(N C k + P k).
+    Theory: theory/kronecker.md#K6, #K15, #K16. Approximations' eigenvalues below the
+    radius count as the radius: a logarithm of rounding would mean nothing. Cost 2 N P^2
+    + 2 C P^2 (a + b) operations for the Frobenius errors, and the products of
+    theory/kronecker.md#K15; memory O(N C k + P k).
 
     References
     ----------

@@ -99,7 +99,7 @@ def placement(
 
     Notes
     -----
-    Theory: K8.
+    Theory: theory/kronecker.md#K8.
 
     Examples
     --------

@@ -86,7 +86,7 @@ def observe(
 
     Notes
     -----
-    Theory: K9, K11.
+    Theory: theory/kronecker.md#K9, #K11.
 
     Examples
     --------
@@ -145,7 +145,7 @@ def inverse(
 
     Notes
     -----
-    Theory: K10, K12.
+    Theory: theory/kronecker.md#K10, #K12.
 
     Examples
     --------

@@ -35,7 +35,7 @@ class KroneckerBasis:
 
     Notes
     -----
-    Theory: K1, K9.
+    Theory: theory/kronecker.md#K1, #K9.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def eigenbasis(operator: Kronecker) -> KroneckerBasis:
 
     Notes
     -----
-    Theory: K2.
+    Theory: theory/kronecker.md#K2.
 
     Examples
     --------
@@ -158,7 +158,7 @@ def damped_inverse(operator: KroneckerBasis, damping: float) -> KroneckerBasis:
 
     Notes
     -----
-    Theory: K10.
+    Theory: theory/kronecker.md#K10.
 
     Examples
     --------
@@ -196,8 +196,9 @@ def factored_tikhonov(operator: Kronecker, damping: float) -> KroneckerBasis:
 
     Notes
     -----
-    Theory: K10. The split minimises the bound on the cross terms that factored
-    damping adds. A zero factor, or one that has underflowed, has no scale: varpi = 1.
+    Theory: theory/kronecker.md#K10. The split minimises the bound on the cross terms
+    that factored damping adds. A zero factor, or one that has underflowed, has no
+    scale: varpi = 1.
 
     References
     ----------

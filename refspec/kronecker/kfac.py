@@ -56,7 +56,7 @@ class ClassFactors:
 
     Notes
     -----
-    Theory: K4.
+    Theory: theory/kronecker.md#K4.
     """
 
     frequencies: Array
@@ -122,11 +122,12 @@ def kfac(
 
     Notes
     -----
-    Theory: K4, K8. ``expand``: :math:`H = \sum_i s_i \frac1T\sum_t h_{it} h_{it}'`,
-    :math:`\Delta = \sum_{i,c'} w_{ic'} \sum_t \delta_{ic't} \delta_{ic't}'`;
-    ``reduce``: :math:`\bar h = \frac1T\sum_t h_t`, :math:`\bar\delta = \sum_t\delta_t`
-    in their place. Error at most :math:`\gamma_{NCT+4}` of the absolute moments.
-    Cost N T a^2 + R T b^2, R = N C rows (exact) or at most N M.
+    Theory: theory/kronecker.md#K4, #K8, #K13, #K14. ``expand``: :math:`H = \sum_i s_i
+    \frac1T\sum_t h_{it} h_{it}'`, :math:`\Delta = \sum_{i,c'} w_{ic'} \sum_t
+    \delta_{ic't} \delta_{ic't}'`; ``reduce``: :math:`\bar h = \frac1T\sum_t h_t`,
+    :math:`\bar\delta = \sum_t\delta_t` in their place. Error at most
+    :math:`\gamma_{NCT+4}` of the absolute moments. Cost N T a^2 + R T b^2, R = N C rows
+    (exact) or at most N M.
 
     References
     ----------
@@ -185,9 +186,10 @@ def ekfac(
 
     Notes
     -----
-    Theory: K9. The closest operator to the Fisher, in Frobenius norm, among those
-    diagonal in KFAC's eigenbasis; its trace is the Fisher's. Cost, on top of KFAC and
-    two eigenproblems, R T (a^2 + b^2) + N a b for T = 1, R T a b for T > 1.
+    Theory: theory/kronecker.md#K9. The closest operator to the Fisher, in Frobenius
+    norm, among those diagonal in KFAC's eigenbasis; its trace is the Fisher's. Cost, on
+    top of KFAC and two eigenproblems, R T (a^2 + b^2) + N a b for T = 1, R T a b for T
+    > 1.
 
     References
     ----------
@@ -240,8 +242,8 @@ def cfac(
 
     Notes
     -----
-    Theory: K4, K5, K6. Exact where errors are constant within a class. Same operation
-    count as KFAC, memory C (a^2 + b^2).
+    Theory: theory/kronecker.md#K4, #K5, #K6. Exact where errors are constant within a
+    class. Same operation count as KFAC, memory C (a^2 + b^2).
 
     References
     ----------
@@ -306,7 +308,7 @@ def class_factors(
 
     Notes
     -----
-    Theory: K4.
+    Theory: theory/kronecker.md#K4.
 
     Examples
     --------
@@ -367,7 +369,7 @@ def kfac_error(factors: ClassFactors) -> KroneckerSum:
 
     Notes
     -----
-    Theory: K5.
+    Theory: theory/kronecker.md#K5.
 
     Examples
     --------

@@ -116,10 +116,10 @@ def leading(at: OnHost, k: int, *, dense: int = _DENSE) -> Leading:
 
     Notes
     -----
-    Theory: K15. With 2k + 8 Ritz vectors V, residual R = AV - V Theta and
-    :math:`B = (I - VV')A(I - VV')`, an eigenvalue is off by at most
+    Theory: theory/kronecker.md#K15. With 2k + 8 Ritz vectors V, residual R = AV - V
+    Theta and :math:`B = (I - VV')A(I - VV')`, an eigenvalue is off by at most
     :math:`\|R\| + \max(0, \|B\| - \theta_k)`; :math:`\|B\|` is bounded by powers of B
-    on Gaussian probes (B4). Cost some 10 k products and P k^2.
+    on Gaussian probes (theory/rounding.md#B4). Cost some 10 k products and P k^2.
 
     Examples
     --------
@@ -169,7 +169,8 @@ def _norm_beyond(
 ) -> float:
     """Bound the norm of B = (I - VV')A(I - VV') from B^q z, until it is small enough.
 
-    ||B||^q = ||B^q||, and B4 fails for all q together: it is about the top eigenvector.
+    ||B||^q = ||B^q||, and the bound of theory/rounding.md#B4 fails for all q
+    together: it is about the top eigenvector.
     """
     factor, logs, bound = rounding.probed_norm(1.0, z.shape[1]), 0.0, np.inf
     for q in range(1, _POWERS + 1):

@@ -65,7 +65,7 @@ def labelled_errors(
 
     Notes
     -----
-    Theory: K4, K7.
+    Theory: theory/kronecker.md#K4, #K7.
 
     Examples
     --------
@@ -140,7 +140,8 @@ def second_moment(x: Array, weights: Array) -> Array:
 
     Notes
     -----
-    Theory: K4. Error at most gamma_{n + 4} sum w |x||x|', n the number of rows.
+    Theory: theory/kronecker.md#K4. Error at most gamma_{n + 4} sum w |x||x|', n the
+    number of rows.
 
     Examples
     --------
@@ -200,7 +201,7 @@ def variances(errors: Array, features: Array, weights: Array) -> Array:
 
     Notes
     -----
-    Theory: K9.
+    Theory: theory/kronecker.md#K9.
 
     Examples
     --------

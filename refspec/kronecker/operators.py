@@ -51,7 +51,8 @@ class BlockDiagonal:
 
     Notes
     -----
-    Theory: K1. Curvature between layers is dropped, not approximated.
+    Theory: theory/kronecker.md#K1. Curvature between layers is dropped, not
+    approximated.
 
     Examples
     --------
@@ -179,7 +180,7 @@ def column_stacked(v: Array, b: int, a: int) -> Array:
 
     Notes
     -----
-    Theory: K1.
+    Theory: theory/kronecker.md#K1.
 
     Examples
     --------

@@ -63,7 +63,7 @@ def positions_apart(snapshot: Snapshot, layer: str, setting: str) -> Snapshot:
 
     Notes
     -----
-    Theory: K8.
+    Theory: theory/kronecker.md#K8.
 
     Examples
     --------
@@ -126,6 +126,8 @@ def fisher_shares(
     moment: SecondMoment, values: np.ndarray, vectors: np.ndarray
 ) -> Shares:
     """Return the shares in values v'Fv, shape (k,), of vectors (P, k).
+
+    Theory: theory/kronecker.md#K16.
 
     Parameters
     ----------

@@ -65,8 +65,8 @@ def running_average(
 
     Notes
     -----
-    Theory: K11. A convex combination class by class, so factors stay positive
-    semidefinite and samples of a rare class are not overweighted.
+    Theory: theory/kronecker.md#K11. A convex combination class by class, so factors
+    stay positive semidefinite and samples of a rare class are not overweighted.
 
     Examples
     --------
@@ -112,8 +112,8 @@ def default_residual(operator: KroneckerSum, damping: float) -> float:
 
     Notes
     -----
-    Theory: K12. One product errs by at most gamma times that norm times ||X||, and
-    ||X|| <= ||V|| / lambda.
+    Theory: theory/kronecker.md#K12. One product errs by at most gamma times that norm
+    times ||X||, and ||X|| <= ||V|| / lambda.
 
     Examples
     --------
@@ -171,11 +171,12 @@ def solve(
 
     Notes
     -----
-    Theory: K12. The recurrence's residual drifts from the true one, so on its
-    convergence, or after the a b steps that finish it in exact arithmetic, the true
-    residual is computed and the iteration restarts from it. It ends when the residual
-    is reached or when a restart fails to halve it: rounding is the limit. A step costs
-    a product with G, 2 C a b (a + b), and one with the preconditioner, 4 a b (a + b).
+    Theory: theory/kronecker.md#K12. The recurrence's residual drifts from the true one,
+    so on its convergence, or after the a b steps that finish it in exact arithmetic,
+    the true residual is computed and the iteration restarts from it. It ends when the
+    residual is reached or when a restart fails to halve it: rounding is the limit. A
+    step costs a product with G, 2 C a b (a + b), and one with the preconditioner, 4 a b
+    (a + b).
 
     References
     ----------

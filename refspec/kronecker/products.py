@@ -40,7 +40,7 @@ class Kronecker:
 
     Notes
     -----
-    Theory: K1, K2.
+    Theory: theory/kronecker.md#K1, #K2.
 
     Examples
     --------
@@ -90,7 +90,10 @@ class Kronecker:
         return xp.sort(xp.reshape(mu[:, None] * nu[None, :], (-1,)), descending=True)
 
     def certified_eigenvalues(self) -> tuple[Array, float]:
-        """Return the eigenvalues and a radius that holds the exact ones (K2)."""
+        """Return the eigenvalues and a radius that holds the exact ones.
+
+        Theory: theory/kronecker.md#K2.
+        """
         xp, u = backend.namespace(self.left), rounding.unit_roundoff(self.left)
         mu, left = certified_spectrum(self.left)
         nu, right = certified_spectrum(self.right)
@@ -137,7 +140,7 @@ class KroneckerSum:
 
     Notes
     -----
-    Theory: K1, K3. One product costs 2 m a b (a + b) operations.
+    Theory: theory/kronecker.md#K1, #K3. One product costs 2 m a b (a + b) operations.
 
     Examples
     --------
@@ -224,7 +227,10 @@ class KroneckerSum:
         return self._padded(xp.flip(xp.linalg.eigvalsh(self._smaller())))
 
     def certified_eigenvalues(self) -> tuple[Array, float]:
-        """Return the eigenvalues and a radius that holds the exact ones (K3)."""
+        """Return the eigenvalues and a radius that holds the exact ones.
+
+        Theory: theory/kronecker.md#K3.
+        """
         values, radius = certified_spectrum(self._smaller())
         c = np.abs(backend.to_host(self.coefficients))
         if self._has_small_roots():
@@ -287,7 +293,7 @@ def certified_spectrum(A: Array) -> tuple[Array, float]:
 
     Notes
     -----
-    Theory: K2.
+    Theory: theory/kronecker.md#K2.
 
     Examples
     --------

@@ -94,6 +94,10 @@ def loss(
 ) -> float:
     """Return the weighted mean cross-entropy at the labels.
 
+    Notes
+    -----
+    Theory: theory/weights.md#D3.
+
     Examples
     --------
     >>> from refspec.models import softmax_regression
@@ -110,6 +114,10 @@ def loss_and_gradient(
     network: Network, X: Array, labels: Array, *, sample_weights: Array | None = None
 ) -> tuple[float, Array]:
     """Return the weighted mean cross-entropy and its gradient, shape (P,).
+
+    Notes
+    -----
+    Theory: theory/weights.md#D1, #D2.
 
     Examples
     --------

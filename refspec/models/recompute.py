@@ -57,10 +57,10 @@ def recompute(snapshot: Snapshot) -> list[Difference]:
 
     Notes
     -----
-    Theory: H10. The bound is a running error analysis: a map W takes an error e to
-    |W| e + gamma_k |W||x|, an activation to 2 e + gamma_64 (|x| + 1); going back, a
-    slope whose argument is off by e is off by 2 e, a relu's by 1 where e covers 0. u is
-    that of the narrowest dtype in the file.
+    Theory: theory/hessian.md#H10. The bound is a running error analysis: a map W takes
+    an error e to |W| e + gamma_k |W||x|, an activation to 2 e + gamma_64 (|x| + 1);
+    going back, a slope whose argument is off by e is off by 2 e, a relu's by 1 where e
+    covers 0. u is that of the narrowest dtype in the file.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def computed_again(snapshot: Snapshot) -> tuple[Snapshot, dict[str, Array]]:
 
     Notes
     -----
-    Theory: H10.
+    Theory: theory/hessian.md#H10.
 
     Examples
     --------

@@ -6,12 +6,14 @@ Axes: draw several into your own figure, change what you like, `save` the rest.
 
 from refspec.plots.margins import verdicts as verdicts
 from refspec.plots.matrices import approximations as approximations
+from refspec.plots.matrices import comparisons as comparisons
 from refspec.plots.matrices import hessian as hessian
+from refspec.plots.matrices import hessian_attribution as hessian_attribution
 from refspec.plots.matrices import hessian_parts as hessian_parts
 from refspec.plots.means import distance_matrix as distance_matrix
 from refspec.plots.means import means_map as means_map
 from refspec.plots.prediction import prediction as prediction
-from refspec.plots.prediction import save_prediction as save_prediction
+from refspec.plots.prediction import predictions as predictions
 from refspec.plots.profiles import depth as depth
 from refspec.plots.ranks import sandwich as sandwich
 from refspec.plots.ranks import scree as scree
@@ -19,7 +21,6 @@ from refspec.plots.ranks import shares as shares
 from refspec.plots.spectra import attribution as attribution
 from refspec.plots.spectra import knockout as knockout
 from refspec.plots.spectra import knockouts as knockouts
-from refspec.plots.spectra import save_spectrum as save_spectrum
 from refspec.plots.spectra import spectrum as spectrum
 from refspec.plots.style import COLOURS as COLOURS
 from refspec.plots.style import figure as figure
@@ -30,20 +31,21 @@ __all__ = [
     "COLOURS",
     "approximations",
     "attribution",
+    "comparisons",
     "depth",
     "distance_matrix",
     "figure",
     "hessian",
+    "hessian_attribution",
     "hessian_parts",
     "inline_svg",
     "knockout",
     "knockouts",
     "means_map",
     "prediction",
+    "predictions",
     "sandwich",
     "save",
-    "save_prediction",
-    "save_spectrum",
     "scree",
     "shares",
     "spectrum",

@@ -13,8 +13,6 @@ from refspec.theorems import Verdict
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["verdicts"]
-
 
 def verdicts(results: Mapping[str, Verdict], ax: Axes | None = None) -> Axes:
     """Draw the margin, residual over bound, of every verdict.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,17 +12,17 @@ from refspec.kronecker.comparison import Comparison
 from refspec.plots.style import (
     COLOURS,
     MARKERS,
-    NAMES,
     axes_or_new,
     count_axis,
+    figure,
+    label,
     legend,
+    plain,
     whole_ranks,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-__all__ = ["approximations", "hessian", "hessian_parts"]
 
 _SIGNS: dict[str, dict[str, Any]] = {
     "kfac": {"marker": "v", "ls": ":"},
@@ -61,12 +62,44 @@ def approximations(result: Comparison, ax: Axes | None = None) -> Axes:
     )
     for name, values in result.eigenvalues.items():
         seen = values > result.radius
-        label = f"{NAMES[name]}, {result.log10_error[name]:.2g} decades"
+        told = f"{label(name)}, {result.log10_error[name]:.2g} decades"
         style = {"color": COLOURS[name], "ms": 3.5, "lw": 1, "alpha": 0.9}
-        ax.plot(rank[seen], values[seen], label=label, **{**style, **_SIGNS[name]})
+        ax.plot(rank[seen], values[seen], label=told, **{**style, **_SIGNS[name]})
     ax.set(xscale="log", yscale="log", xlabel="rank k", ylabel="eigenvalue")
     legend(ax)
     return ax
+
+
+def comparisons(results: Mapping[str, Comparison]) -> list[Axes]:
+    """Draw `approximations` of several layers, two in a row.
+
+    Parameters
+    ----------
+    results : mapping of str to Comparison
+        By the name of the layer.
+
+    Returns
+    -------
+    list of Axes
+        Of a new figure.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> from refspec.kronecker.comparison import compare
+    >>> found = compare(refspec.datasets.digits_mlp(), "fc3")
+    >>> [ax.get_title() for ax in comparisons({"fc3": found})]
+    ['fc3']
+    """
+    columns = min(2, len(results))
+    rows = -(-len(results) // columns)
+    _, axes = figure(rows, columns, size=(6.4 * columns, 4.4 * rows))
+    for ax, (name, result) in zip(axes, results.items(), strict=False):
+        approximations(result, ax)
+        ax.set_title(plain(name, 40), pad=42)
+    for ax in axes[len(results) :]:
+        ax.remove()
+    return axes[: len(results)]
 
 
 def hessian(
@@ -110,14 +143,14 @@ def hessian(
         ("Fisher", result.fisher, {"color": COLOURS["outlier"], "ls": "-"}),
         ("residual E", result.residual, {"color": COLOURS["residual"], "ls": "--"}),
     )
-    for label, values, style in kinds:
+    for told, values, style in kinds:
         chosen: dict[str, Any] = {
             "histtype": "step",
             "lw": 1.4,
-            "label": label,
+            "label": told,
             **style,
         }
-        chosen["alpha"] = 0.5 if label == "Hessian" else 1
+        chosen["alpha"] = 0.5 if told == "Hessian" else 1
         ax.hist(np.asarray(values, np.float64), edges, **chosen)
     count_axis(ax)
     ax.set_xscale("symlog", linthresh=linear, linscale=0.6)
@@ -168,7 +201,7 @@ def hessian_parts(
     for name in (n for n in COLOURS if n in result.parts):
         part = result.parts[name][:top]
         bottom = np.where(part >= 0, up, down)
-        ax.bar(rank, part, 0.9, bottom, color=COLOURS[name], label=NAMES[name])
+        ax.bar(rank, part, 0.9, bottom, color=COLOURS[name], label=label(name))
         up, down = up + np.maximum(part, 0), down + np.minimum(part, 0)
     for kind, marker in MARKERS.items():
         mine = np.asarray(result.kinds)[:top] == kind
@@ -181,6 +214,39 @@ def hessian_parts(
     ax.yaxis.set_major_formatter("{x:.2g}")  # a factor on top would meet the legend
     legend(ax)
     return ax
+
+
+def hessian_attribution(result: HessianAttribution, title: str = "") -> list[Axes]:
+    """Draw `hessian` and `hessian_parts` side by side.
+
+    Parameters
+    ----------
+    result : HessianAttribution
+        From `refspec.attribution.attribute_hessian`.
+    title : str
+        What the matrix is.
+
+    Returns
+    -------
+    list of Axes
+        Of a new figure.
+
+    Examples
+    --------
+    >>> import refspec.hessian
+    >>> from refspec import models
+    >>> s = refspec.datasets.digits_mlp()
+    >>> net = models.from_section(s.model)
+    >>> H = refspec.hessian.hessian(net, s.model.inputs, s.labels, layers=["fc3"])
+    >>> G = refspec.curvature.fisher(s, ["fc3"])
+    >>> len(hessian_attribution(refspec.attribution.attribute_hessian(H, G)))
+    2
+    """
+    drawn, axes = figure(1, 2, size=(11, 4))
+    hessian(result, axes[0])
+    hessian_parts(result, axes[1])
+    drawn.suptitle(plain(title))
+    return axes
 
 
 def _signed_edges(low: float, high: float, linear: float, bins: int) -> list[float]:

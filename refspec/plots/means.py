@@ -12,8 +12,6 @@ from refspec.plots.style import axes_or_new, legend, whole_ranks
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["distance_matrix", "means_map"]
-
 #: Classes beyond this many share no hue: the map then names class means only.
 _HUES = 10
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,20 +10,18 @@ from refspec import backend
 from refspec.plots.style import (
     COLOURS,
     MARKERS,
-    NAMES,
     axes_or_new,
     count_axis,
     figure,
+    label,
     legend,
-    save,
+    plain,
 )
 from refspec.random_matrix import KroneckerPrediction, Prediction
 from refspec.spectra import Spectrum
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-__all__ = ["prediction", "save_prediction"]
 
 #: Half the bar of an outlier, in standard deviations.
 _BAR = 2
@@ -89,7 +86,7 @@ def prediction(
             kfac,
             list(edges),
             histtype="step",
-            label=f"{NAMES['kfac']}, expected factors",
+            label=f"{label('kfac')}, expected factors",
             **style,
         )
     x, heights = _curve(made, edges, log)
@@ -105,10 +102,8 @@ def prediction(
     return ax
 
 
-def save_prediction(
-    made: Prediction, measured: Spectrum, path: str | Path, title: str = ""
-) -> None:
-    """Write both pictures, linear and logarithmic, side by side.
+def predictions(made: Prediction, measured: Spectrum, title: str = "") -> list[Axes]:
+    """Draw both pictures of a prediction, linear and logarithmic, side by side.
 
     Parameters
     ----------
@@ -116,23 +111,27 @@ def save_prediction(
         Of any population.
     measured : Spectrum
         Of the same dimension.
-    path : path
-        Its ending chooses the format.
     title : str
         What the matrix is.
 
-    Raises
-    ------
-    ImportError
-        If matplotlib is missing.
-    ValueError
-        If matplotlib does not know the ending.
+    Returns
+    -------
+    list of Axes
+        Of a new figure.
+
+    Examples
+    --------
+    >>> from refspec.populations import Population
+    >>> from refspec.random_matrix import predict
+    >>> made = predict(Population((40,), 20, np.ones((40, 1)), 1.0))
+    >>> len(predictions(made, Spectrum(made.eigenvalues, None, 0.0, "", 20)))
+    2
     """
-    fig, axes = figure(1, 2, size=(11, 4.4))
+    drawn, axes = figure(1, 2, size=(11, 4.4))
     for ax, log in zip(axes, (False, True), strict=True):
         prediction(made, measured, ax, log=log)
-    fig.suptitle(title)
-    save(fig, path)
+    drawn.suptitle(plain(title))
+    return axes
 
 
 def _rows(ax: Axes, made: Prediction, values: np.ndarray) -> None:

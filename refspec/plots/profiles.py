@@ -13,8 +13,6 @@ from refspec.plots.style import axes_or_new, legend, plain
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["depth"]
-
 _LABELS = {
     "separation": "separation  $\\lambda_m$(class) / $\\lambda_1$(within)",
     "orthogonality": "$\\lambda_2$ / $\\lambda_m$ of the class means",

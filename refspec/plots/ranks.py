@@ -10,17 +10,15 @@ from refspec.attribution import Attribution
 from refspec.plots.style import (
     COLOURS,
     MARKERS,
-    NAMES,
     attributed_values,
     axes_or_new,
+    label,
     legend,
     whole_ranks,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-__all__ = ["sandwich", "scree", "shares"]
 
 
 def scree(
@@ -158,7 +156,7 @@ def shares(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> Axe
         style: dict[str, Any] = {
             "width": 1.0,
             "color": COLOURS[name],
-            "label": NAMES[name],
+            "label": label(name),
         }
         ax.bar(rank, part, bottom=height, **style)
         height = height + part

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,20 +10,17 @@ from refspec.attribution import Attribution
 from refspec.plots.ranks import sandwich, scree, shares
 from refspec.plots.style import (
     COLOURS,
-    NAMES,
     attributed_values,
     axes_or_new,
     count_axis,
     figure,
+    label,
     legend,
     plain,
-    save,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-__all__ = ["attribution", "knockout", "knockouts", "save_spectrum", "spectrum"]
 
 _STAYS = "#BBBBBB"
 
@@ -73,7 +69,7 @@ def spectrum(
         bottom, height = count * below**2, count * (above**2 - below**2)
         style: dict[str, Any] = {
             "color": COLOURS[name],
-            "label": NAMES[name],
+            "label": label(name),
             "align": "edge",
         }
         ax.bar(edges[:-1], height, np.diff(edges), bottom, **style)
@@ -116,7 +112,7 @@ def knockout(
     >>> s = refspec.datasets.digits_mlp()
     >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
     >>> knockout(found, "between_class").get_title()
-    'minus between-class'
+    'minus between class'
     """
     if level not in result.knockouts:
         raise ValueError(
@@ -130,7 +126,7 @@ def knockout(
     style: dict[str, Any] = {"histtype": "step", "color": COLOURS[level], "lw": 1.3}
     ax.hist(values[values > result.radius], edges, label="the whole", **style)
     count_axis(ax)
-    ax.set(xscale="log", xlabel="eigenvalue", title=f"minus {NAMES[level]}")
+    ax.set(xscale="log", xlabel="eigenvalue", title=f"minus {label(level)}")
     return ax
 
 
@@ -199,28 +195,6 @@ def attribution(result: Attribution, title: str = "") -> list[Axes]:
     sandwich(result, axes[3])
     made.suptitle(plain(title))
     return axes
-
-
-def save_spectrum(result: Attribution, path: str | Path, title: str = "") -> None:
-    """Write the four pictures of a spectrum to a file.
-
-    Parameters
-    ----------
-    result : Attribution
-        Of any second moment.
-    path : path
-        Its ending chooses the format.
-    title : str
-        What the matrix is.
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is missing.
-    ValueError
-        If the ending is of no known format.
-    """
-    save(attribution(result, title)[0].get_figure(root=True), path)  # type: ignore[arg-type]
 
 
 def _edges(values: np.ndarray, log: bool, bins: int) -> np.ndarray:

@@ -8,34 +8,19 @@ no display: they work on a machine without a screen.
 from __future__ import annotations
 
 import io
-import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from refspec import backend
+from refspec import backend, files
 from refspec.attribution import Attribution
+from refspec.text import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-__all__ = [
-    "COLOURS",
-    "MARKERS",
-    "NAMES",
-    "attributed_values",
-    "axes_or_new",
-    "count_axis",
-    "figure",
-    "inline_svg",
-    "legend",
-    "plain",
-    "save",
-    "whole_ranks",
-]
 
 #: Kinds of eigenvalue, levels in the order of stacks, matrices that stand beside them.
 COLOURS = {
@@ -58,15 +43,9 @@ COLOURS = {
 #: Colour is never the only sign of a kind.
 MARKERS = {"outlier": "^", "bump": "D", "bulk": "o", "residual": "s"}
 
-#: What levels and matrices are called in a legend.
-NAMES = {
-    "between_class": "between-class",
-    "between_cross_class": "between-cross-class",
-    "within_cross_class": "within-cross-class",
-    "within_class": "within-class",
-    "global_mean": "global mean",
-    "diagonal": "diagonal c' = c",
+_LABELS = {
     "residual": "residual E",
+    "fisher": "Fisher",
     "kfac": "KFAC",
     "ekfac": "EKFAC",
     "cfac": "CFAC",
@@ -128,6 +107,15 @@ def figure(
     return made, list(axes.ravel())
 
 
+def label(name: str) -> str:
+    """Return what a level or matrix is called in legends and tables.
+
+    >>> label("within_cross_class"), label("kfac")
+    ('within cross class', 'KFAC')
+    """
+    return _LABELS.get(name, name.replace("_", " "))
+
+
 def axes_or_new(ax: Axes | None) -> Axes:
     """Return the given axes, or those of a new figure."""
     return figure()[1][0] if ax is None else ax
@@ -173,18 +161,17 @@ def count_axis(ax: Axes) -> None:
 
 
 def plain(text: str, longest: int = 80) -> str:
-    """Return a text that matplotlib draws as it is, a long one by its end."""
-    short = text if len(text) <= longest else "..." + text[3 - longest :]
-    return short.replace("$", r"\$")
+    """Return a text that matplotlib draws as it is, a long one cut in its middle."""
+    return visible(text, longest).replace("$", r"\$")
 
 
-def inline_svg(made: Figure, prefix: str) -> str:
+def inline_svg(drawn: Figure | Axes, prefix: str) -> str:
     """Return a figure as an SVG element to stand inside a page.
 
     Parameters
     ----------
-    made : Figure
-        From `figure`, or an Axes' ``figure``.
+    drawn : Figure or Axes
+        From `figure`; with an Axes, the figure that it is in.
     prefix : str
         Of every id in it, so that figures on one page do not share ids.
 
@@ -203,7 +190,9 @@ def inline_svg(made: Figure, prefix: str) -> str:
 
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
-        made.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        root_of(drawn).savefig(
+            buffer, format="svg", transparent=True, metadata={"Date": None}
+        )
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     head, body = text[text.index("<svg") :].split(">", 1)
@@ -213,13 +202,13 @@ def inline_svg(made: Figure, prefix: str) -> str:
     return head + ">" + re.sub(r"\n\s*", "\n", body)
 
 
-def save(made: Figure, path: str | Path) -> Path:
-    """Write a figure whole or not at all.
+def save(drawn: Figure | Axes, path: str | Path) -> Path:
+    """Write a figure to a file that appears whole or not at all.
 
     Parameters
     ----------
-    made : Figure
-        From `figure`, or an Axes' ``figure``.
+    drawn : Figure or Axes
+        From `figure`; with an Axes, the figure that it is in.
     path : path
         Its ending chooses the format.
 
@@ -234,22 +223,44 @@ def save(made: Figure, path: str | Path) -> Path:
         If matplotlib does not know the ending.
     OSError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(figure()[0], f"{folder}/a.png").name
+    'a.png'
     """
     path = Path(path)
-    known = made.canvas.get_supported_filetypes()
-    ending = path.suffix.removeprefix(".").lower()
-    if ending not in known:
-        raise ValueError(
-            f"a picture must end in one of {', '.join(sorted(known))}, got "
-            f"{path.name!r}; change its ending"
-        )
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        made.savefig(part, dpi=150, format=ending)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    expect_format(path.suffix)
+    with files.atomic(path) as file:
+        write(drawn, file, path.suffix)
     return path
+
+
+def expect_format(ending: str) -> str:
+    """Return matplotlib's name of the format of an ending, or refuse the ending."""
+    known = figure()[0].canvas.get_supported_filetypes()
+    name = ending.removeprefix(".").lower()
+    if name not in known:
+        raise ValueError(
+            f"a picture must end in one of {', '.join(sorted(known))}, got {ending!r}; "
+            "change its ending"
+        )
+    return name
+
+
+def write(drawn: Figure | Axes, file: BinaryIO, ending: str) -> None:
+    """Write a figure, or that of an Axes, to an open file."""
+    root_of(drawn).savefig(file, dpi=150, format=expect_format(ending))
+
+
+def root_of(drawn: Figure | Axes) -> Figure:
+    """Return the figure that something is in."""
+    found = drawn.get_figure(root=True)
+    if found is None:
+        raise ValueError("expected axes in a figure, got some without; draw on another")
+    return found
 
 
 def _root(x: np.ndarray) -> np.ndarray:

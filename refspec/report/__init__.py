@@ -2,8 +2,9 @@
 
 from refspec.report.contents import Contents as Contents
 from refspec.report.contents import collect as collect
+from refspec.report.page import encoded as encoded
 from refspec.report.page import expect_libraries as expect_libraries
 from refspec.report.page import render as render
 from refspec.report.page import write as write
 
-__all__ = ["Contents", "collect", "expect_libraries", "render", "write"]
+__all__ = ["Contents", "collect", "encoded", "expect_libraries", "render", "write"]

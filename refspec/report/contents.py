@@ -26,8 +26,6 @@ from refspec.report.knockouts import record
 from refspec.theorems import Study, Theorem, all_theorems
 from refspec.verify import Record, verify
 
-__all__ = ["Contents", "collect"]
-
 #: Numbers of one page's spectra: some nine characters each, a megabyte in all.
 _NUMBERS = 120_000
 

@@ -11,8 +11,6 @@ from refspec.theorems import Verdict
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw"]
-
 #: Inches: legible when a phone shrinks it by a fifth.
 _SIZE = (4.6, 3.7)
 
@@ -42,7 +40,7 @@ def draw(contents: Contents) -> dict[str, str]:
         return plots.figure(size=_SIZE)[1][0]
 
     def keep(name: str, ax: Axes) -> None:
-        made[name] = plots.inline_svg(ax.get_figure(root=True), name)  # type: ignore[arg-type]
+        made[name] = plots.inline_svg(ax, name)
 
     keep("spectrum", plots.spectrum(contents.whole, axes()))
     keep("scree", plots.scree(contents.whole, axes()))

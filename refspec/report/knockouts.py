@@ -14,8 +14,6 @@ import numpy as np
 from refspec import backend
 from refspec.attribution import Attribution, Eigenbasis, knockout
 
-__all__ = ["BINS", "record", "rounded", "subsets"]
-
 #: Bins of a histogram, equal on a logarithmic axis.
 BINS = 48
 
@@ -72,8 +70,8 @@ def record(
 
     Notes
     -----
-    Theory: A1. Cost: an eigenproblem of size r for half of the subsets; the others are
-    of low rank.
+    Theory: theory/attribution.md#A1. Cost: an eigenproblem of size r for half of the
+    subsets; the others are of low rank.
 
     Examples
     --------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 from collections.abc import Mapping
 from importlib import resources
@@ -14,12 +13,10 @@ import numpy as np
 import scipy
 
 import refspec
-from refspec import backend, plots
+from refspec import backend, files, plots
 from refspec.report.contents import Contents
 from refspec.report.figures import draw
 from refspec.theorems import all_theorems
-
-__all__ = ["LEVELS", "expect_libraries", "render", "write"]
 
 _TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -148,15 +145,14 @@ def write(contents: Contents, path: str | Path) -> Path:
     OSError
         If the file cannot be written.
     """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.touch()  # refuse before the work
-        part.write_text(render(contents), "utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    with files.atomic(path) as file:
+        file.write(encoded(render(contents)))
+    return Path(path)
+
+
+def encoded(page: str) -> bytes:
+    """Return a page's bytes; what a name holds that is no character is spelled out."""
+    return page.encode("utf-8", "backslashreplace")
 
 
 def _facts(contents: Contents) -> dict[str, Any]:

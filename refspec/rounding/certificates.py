@@ -2,9 +2,8 @@ r"""Eigenvalues with a proof: certified radii in float64.
 
 Everything is a posteriori: whatever LAPACK returned, the residual of its answer is
 computed almost without rounding (`errorfree`) and bounded, and the residual bounds
-the error. Host NumPy float64 only; a certificate that cannot be given is a radius
-of inf, never an exception. Proofs and the assumptions on the arithmetic are in
-theory/certificates.md.
+the error. Host NumPy float64 only; what cannot be certified is refused. Proofs and the
+assumptions on the arithmetic are in theory/certificates.md.
 """
 
 from __future__ import annotations
@@ -15,14 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
-from refspec import backend, rounding
+from refspec import backend
 from refspec.rounding import errorfree
-
-__all__ = [
-    "Certified",
-    "certified_eigenvalues",
-    "spectral_norm_bound",
-]
+from refspec.rounding.bounds import gamma
 
 _U = 2.0**-53
 _SMALLEST = 2.0**-1074
@@ -37,10 +31,14 @@ class Certified:
     values : ndarray, shape (n,)
         Computed eigenvalues, descending.
     radii : ndarray, shape (n,)
-        The i-th largest true eigenvalue is within ``radii[i]`` of ``values[i]``;
-        inf where nothing could be certified.
+        The i-th largest true eigenvalue is within ``radii[i]`` of ``values[i]``.
     vectors : ndarray, shape (n, n)
         Computed eigenvectors as columns, in the order of `values`.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or a radius is negative or not finite.
     """
 
     values: np.ndarray
@@ -54,10 +52,10 @@ class Certified:
                 f"expected radii ({n},) and vectors ({n}, {n}) for {n} values, got "
                 f"{self.radii.shape} and {self.vectors.shape}; pass one of each"
             )
-        if not np.all(self.radii >= 0):
+        if not (np.all(self.radii >= 0) and np.all(np.isfinite(self.radii))):
             raise ValueError(
-                f"expected radii >= 0, got {np.min(self.radii)}; "
-                "a bound that cannot be computed is inf"
+                f"expected finite radii >= 0, got {np.min(self.radii)} to "
+                f"{np.max(self.radii)}; what cannot be certified is no answer"
             )
 
 
@@ -72,7 +70,7 @@ def certified_eigenvalues(
         Finite, exactly symmetric, float64 or float32; taken as the exact matrix.
     vectors : Array, shape (n, n), optional
         Nearly orthonormal eigenvectors as columns; computed by LAPACK (driver
-        `evd`) if not given. Any matrix is allowed, a poor one costs radius only.
+        `evd`) if not given. Poor ones cost radius only.
 
     Returns
     -------
@@ -86,7 +84,8 @@ def certified_eigenvalues(
 
     Notes
     -----
-    Theory: Q4, Q5, Q6. First all at once (Kahan; Cao, Xie and Li),
+    Theory: theory/certificates.md#Q4, #Q5, #Q6. First all at once (Kahan; Cao, Xie and
+    Li),
 
     .. math:: |\lambda_i - \hat\lambda_i| \le \|AX - X\Lambda\|_2 / \sigma_{min}(X),
 
@@ -110,56 +109,39 @@ def certified_eigenvalues(
     >>> bool(np.all(found.radii < 4 * 2.0**-52))
     True
     """
-    A = _symmetric(errorfree.host_matrix(A, "A"))
+    A = errorfree.host_matrix(A, "A", "(n, n)", symmetric=True)
     n = len(A)
-    given = None if vectors is None else errorfree.host_matrix(vectors, "vectors")
-    if given is not None and given.shape != (n, n):
-        raise ValueError(
-            f"vectors must have shape (n, n) = ({n}, {n}), got {given.shape}; "
-            "pass all eigenvectors, as columns"
-        )
+    given = None
+    if vectors is not None:
+        given = errorfree.host_matrix(vectors, "vectors", "(n, n)", sizes={"n": n})
+    if not A.any():
+        return Certified(np.zeros(n), np.zeros(n), np.eye(n))
     exponent = errorfree.unit_exponent(A)
     with np.errstate(all="ignore"):  # what over- or underflows becomes inf or FLOOR
         unit = errorfree.scaled(A, -exponent)
         start, rows = _eigensystem(unit, given)
-        if A.any():
-            values, radii = _enclose(unit, start, rows)
-        else:
-            values, radii = np.zeros(n), np.zeros(n)
+        values, radii = _enclose(unit, start, rows)
+        if not np.all(np.isfinite(radii)):
+            raise ValueError(
+                "vectors must be nearly orthonormal eigenvectors, got such that prove "
+                "nothing; leave them out, or orthonormalise them by numpy.linalg.qr"
+            )
         values = np.ldexp(values, exponent)
-        radii = np.ldexp(radii, exponent) + (_SMALLEST if A.any() else 0.0)
-    known = np.isfinite(values) & ~np.isnan(radii)
-    radii = np.where(known, radii, np.inf)
+        radii = np.ldexp(radii, exponent) + _SMALLEST
+    if not np.all(np.isfinite(values) & np.isfinite(radii)):
+        raise ValueError(
+            f"A must have eigenvalues below the largest float64, got max |A| = "
+            f"{np.max(np.abs(A)):.3g} for n = {n}; scale A by a power of two, e.g. "
+            "A * 2.0**-100"
+        )
     return Certified(values[::-1], radii[::-1], rows[::-1].T)
 
 
 def spectral_norm_bound(M: np.ndarray, squarings: int = 3) -> float:
-    r"""Bound the 2-norm of a float64 matrix from above, rigorously.
+    """Bound the 2-norm of M (m, n), at most rank**(1 / 2**(squarings + 1)) too large.
 
-    Parameters
-    ----------
-    M : ndarray, shape (m, n)
-        Any; not symmetric in general.
-    squarings : int
-        The bound is above the norm by a factor of at most
-        ``rank**(1 / 2**(squarings + 1))``, rounding aside.
-
-    Returns
-    -------
-    float
-        The bound; inf if M is not finite.
-
-    Notes
-    -----
-    Theory: Q3. :math:`\|M\|_2^2 = \|MM'\|_2 \le \|fl(MM')\|_2 + \gamma_{n+3}
-    \|M\|_F^2`, repeated, and at last the Frobenius norm. The products are float32,
-    twice as fast: their rounding is in the bound. Cost: one symmetric product for
-    each squaring.
-
-    Examples
-    --------
-    >>> 1 <= spectral_norm_bound(np.eye(100)) < 1.34  # ||eye||_F = 10
-    True
+    Products are float32, twice as fast; their rounding is in the bound, which is inf if
+    M is not finite. Theory: theory/certificates.md#Q3.
     """
     if M.size == 0 or not np.any(M):
         return 0.0
@@ -175,28 +157,14 @@ def _single_bound(M: np.ndarray, squarings: int) -> float:
     """Bound the 2-norm of every matrix that rounds to the float32 M; max |M| ~ 1."""
     u = 2.0**-24
     square = float(np.sum(np.vecdot(M, M), dtype=np.float64))
-    square *= 1 + rounding.gamma(M.shape[1] + 8, u)
+    square *= 1 + gamma(M.shape[1] + 8, u)
     if squarings > 0:
         product = M @ M.T
         exponent = errorfree.unit_exponent(product)
         product *= np.float32(2.0**-exponent)
-        rest = rounding.gamma(M.shape[1] + 4, u) * square
+        rest = gamma(M.shape[1] + 4, u) * square
         square = math.ldexp(_single_bound(product, squarings - 1), exponent) + rest
     return math.sqrt(square) * errorfree.inflation(len(M) + 8)
-
-
-def _symmetric(A: np.ndarray) -> np.ndarray:
-    """Return A if A = A' exactly."""
-    if A.shape[0] != A.shape[1]:
-        raise ValueError(f"A must be square (n, n), got {A.shape}; pass a square one")
-    if not np.array_equal(A, A.T):
-        with np.errstate(over="ignore"):
-            away, size = np.max(np.abs(A - A.T)), np.max(np.abs(A))
-        raise ValueError(
-            f"A must equal A' exactly, got max |A - A'| = {away:.3g} with max |A| = "
-            f"{size:.3g}; symmetrize it, e.g. (A + A.T) / 2, and count the change"
-        )
-    return A
 
 
 def _eigensystem(
@@ -223,7 +191,7 @@ def _enclose(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Values and radii from ascending values and rows Y; max |A| is in [1/2, 1)."""
     n = len(A)
-    above, g = errorfree.inflation(4 * n * n + 100), rounding.gamma(n + 3, _U)
+    above, g = errorfree.inflation(4 * n * n + 100), gamma(n + 3, _U)
     R, slack = _residual(A, start, Y)
     norms = errorfree.row_norms(R)
     defect = Y @ Y.T
@@ -262,7 +230,7 @@ def _residual(
     head -= parts.high * y.high
     slack = product.left @ errorfree.row_norms(product.right.T)
     high, low = errorfree.row_norms(y.high), errorfree.row_norms(y.low)
-    g = rounding.gamma(len(A) + 10, _U)
+    g = gamma(len(A) + 10, _U)
     slack += g * (np.abs(parts.low[:, 0]) * high + np.abs(values) * low)
     R = head + tail
     slack += _U * (errorfree.row_norms(head) + errorfree.row_norms(R))

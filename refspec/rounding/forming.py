@@ -13,14 +13,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from refspec import backend, rounding
+from refspec import backend
 from refspec.rounding import errorfree
-
-__all__ = [
-    "certified_gram",
-    "certified_residual_norm",
-    "gram_error_bound",
-]
+from refspec.rounding.bounds import gamma
 
 _U = 2.0**-53
 _SMALLEST = 2.0**-1074
@@ -29,36 +24,10 @@ _SMALLEST = 2.0**-1074
 def gram_error_bound(
     features: Sequence[backend.Array], errors: Sequence[backend.Array]
 ) -> float:
-    r"""Bound ``||fl(K) - K||_2`` for any conventional float64 evaluation of K.
+    """Bound ``||fl(K) - K||_2``, K = sum_l (H_l H_l') o (D_l D_l'), in float64.
 
-    Parameters
-    ----------
-    features : sequence of ndarray, shapes (N, a)
-        One H for each layer.
-    errors : sequence of ndarray, shapes (N, b)
-        One D for each layer.
-
-    Returns
-    -------
-    float
-        A priori bound for :math:`K = \sum_l (H_l H_l') \circ (D_l D_l')`.
-
-    Raises
-    ------
-    ValueError
-        If the layers do not pair up.
-
-    Notes
-    -----
-    Theory: Q7. :math:`|fl(K) - K| \le \gamma_k P` with P the same sum of absolute
-    values and k the largest a + b plus the number of layers, and
-    :math:`\|P\|_2 \le \max_i (Pv)_i / v_i`. Cost: that of K.
-
-    Examples
-    --------
-    >>> H, D = [np.ones((3, 2))], [np.ones((3, 1))]
-    >>> 0 < gram_error_bound(H, D) < 1e-14
-    True
+    Features H_l (N, a), errors D_l (N, b); a priori, for any conventional evaluation.
+    Theory: theory/certificates.md#Q7. Cost: that of K.
     """
     layers = _layers(features, errors)
     n, k = len(layers[0][0]), 0
@@ -71,7 +40,7 @@ def gram_error_bound(
             k = max(k, a + b)
             most = a * np.max(F, initial=0.0) + b * np.max(G, initial=0.0)
             lost += n * _SMALLEST * (most + 1)
-        bound = rounding.gamma(k + len(layers), _U) * _perron_bound(P) + lost
+        bound = gamma(k + len(layers), _U) * _perron_bound(P) + lost
         bound *= errorfree.inflation(2 * k + 2 * len(layers) + n + 20)
     return float(bound) if math.isfinite(bound) else math.inf
 
@@ -79,38 +48,10 @@ def gram_error_bound(
 def certified_gram(
     features: Sequence[backend.Array], errors: Sequence[backend.Array]
 ) -> tuple[np.ndarray, float]:
-    r"""Form K almost correctly rounded, with a bound on ``||fl(K) - K||_2``.
+    """Form K = sum_l (H_l H_l') o (D_l D_l') almost correctly rounded, in two words.
 
-    Parameters
-    ----------
-    features : sequence of ndarray, shapes (N, a)
-        One H for each layer.
-    errors : sequence of ndarray, shapes (N, b)
-        One D for each layer.
-
-    Returns
-    -------
-    K : ndarray, shape (N, N)
-        :math:`\sum_l (H_l H_l') \circ (D_l D_l')`, exactly symmetric.
-    radius : float
-        Bound of its error in the 2-norm, about u || |K| ||.
-
-    Raises
-    ------
-    ValueError
-        If the layers do not pair up.
-
-    Notes
-    -----
-    Theory: Q8. Products from `errorfree.row_product`, accumulated in two words;
-    :math:`|fl(K) - K| \le u|K| + E` entrywise. Cost: six products for each layer.
-
-    Examples
-    --------
-    >>> H, D = [np.ones((3, 2))], [np.ones((3, 1))]
-    >>> K, radius = certified_gram(H, D)
-    >>> bool(np.all(K == 2)), radius < 2.0**-49
-    (True, True)
+    Returned exactly symmetric, with a bound on ``||fl(K) - K||_2``: about u || |K| ||.
+    Theory: theory/certificates.md#Q8. Cost: six products for each layer.
     """
     layers = _layers(features, errors)
     n = len(layers[0][0])
@@ -132,10 +73,10 @@ def certified_gram(
             size_two = np.abs(two.head) + np.abs(two.tail)
             E, F = one.left @ one.right.T, two.left @ two.right.T
             P += size_one * F + E * size_two + E * F
-            P += rounding.gamma(8, _U) * (
+            P += gamma(8, _U) * (
                 size_one * np.abs(two.tail) + np.abs(one.tail) * size_two
             )
-            P += rounding.gamma(len(layers) + 8, _U) * (np.abs(carried) + np.abs(lost))
+            P += gamma(len(layers) + 8, _U) * (np.abs(carried) + np.abs(lost))
         K = total + low
         P = (
             P * errorfree.inflation(8 * len(layers) + 60)
@@ -154,43 +95,16 @@ def certified_gram(
 def certified_residual_norm(
     blocks: Iterable[backend.Array], factor: backend.Array
 ) -> float:
-    r"""Bound ``||K - L L'||_F`` for K given in blocks of rows.
+    """Bound ``||K - L L'||_F`` for K (N, N) in consecutive blocks of rows, L (N, r).
 
-    Parameters
-    ----------
-    blocks : iterable of ndarray, shapes (m, N)
-        Consecutive rows of K, N in all.
-    factor : ndarray, shape (N, r)
-        L, for instance a pivoted Cholesky factor or scaled eigenvectors.
-
-    Returns
-    -------
-    float
-        Upper bound, rounding included; inf if it overflows.
-
-    Raises
-    ------
-    ValueError
-        If the blocks do not make up an N x N matrix, or are not finite.
-
-    Notes
-    -----
-    Theory: Q9. The residual of each block uses `errorfree.row_product`, so the
-    bound comes down to about ``r u 2**-20 ||L||_F**2`` where L L' is K. With Weyl,
-    the eigenvalues of L'L and N - r zeros are those of K within the bound. Cost:
-    three products of K's size with L; one block is in memory at a time.
-
-    Examples
-    --------
-    >>> L = np.array([[1.0], [2.0]])
-    >>> certified_residual_norm([L @ L.T], L) < 2.0**-70
-    True
+    Holds one block at a time; inf if it overflows. The bound is about
+    ``r u 2**-20 ||L||_F**2`` where L L' is K. Theory: theory/certificates.md#Q9.
     """
-    L = errorfree.host_matrix(factor, "factor")
+    L = errorfree.host_matrix(factor, "factor", "(N, r)")
     n, start, total = len(L), 0, 0.0
     with np.errstate(all="ignore"):
         for block in blocks:
-            block = errorfree.host_matrix(block, "block")
+            block = errorfree.host_matrix(block, "block", "(m, N)")
             stop = start + len(block)
             if block.shape[1:] != (n,) or stop > n:
                 raise ValueError(
@@ -216,7 +130,10 @@ def _layers(
             f"{len(features)} and {len(errors)}; pair them up"
         )
     layers = [
-        (errorfree.host_matrix(H, "features"), errorfree.host_matrix(D, "errors"))
+        (
+            errorfree.host_matrix(H, "features", "(N, a)"),
+            errorfree.host_matrix(D, "errors", "(N, b)"),
+        )
         for H, D in zip(features, errors, strict=True)
     ]
     rows = {len(x) for pair in layers for x in pair}
@@ -241,7 +158,10 @@ def _lower(M: np.ndarray) -> np.ndarray:
 
 
 def _perron_bound(P: np.ndarray) -> float:
-    """max_i (P v)_i / v_i >= ||P||_2 for symmetric P >= 0 and any v > 0 (Q7)."""
+    """max_i (P v)_i / v_i >= ||P||_2 for symmetric P >= 0 and any v > 0.
+
+    Theory: theory/certificates.md#Q7.
+    """
     n = len(P)
     if n == 0 or not np.any(P):
         return 0.0

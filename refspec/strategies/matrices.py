@@ -78,8 +78,9 @@ def symmetric_matrices(
 
     Notes
     -----
-    Theory: B5. The radius is that of an approximate eigensystem (Q, values) of the
-    stored matrix, rounding included, whatever the errors made in forming it.
+    Theory: theory/rounding.md#B5. The radius is that of an approximate eigensystem (Q,
+    values) of the stored matrix, rounding included, whatever the errors made in forming
+    it.
 
     Examples
     --------

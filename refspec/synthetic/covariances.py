@@ -56,7 +56,7 @@ def power_law(d: int, exponent: float, scale: float = 1.0) -> np.ndarray:
 
     Notes
     -----
-    Theory: W1.
+    Theory: theory/worlds.md#W1.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def low_rank_plus_noise(factor: np.ndarray, noise: float) -> np.ndarray:
 
     Notes
     -----
-    Theory: W1.
+    Theory: theory/worlds.md#W1.
 
     Examples
     --------
@@ -133,7 +133,7 @@ def toeplitz(d: int, correlation: float, variance: float = 1.0) -> np.ndarray:
 
     Notes
     -----
-    Theory: W1.
+    Theory: theory/worlds.md#W1.
 
     Examples
     --------
@@ -175,8 +175,9 @@ def root(covariance: Any, d: int, name: str = "covariance") -> np.ndarray | floa
 
     Notes
     -----
-    Theory: W1. An eigenvalue is rounding, and taken as 0, while its magnitude is at
-    most 2 gamma_{d+2} tr |A|, from forming A as a product, plus the solver's d u ||A||.
+    Theory: theory/worlds.md#W1. An eigenvalue is rounding, and taken as 0, while its
+    magnitude is at most 2 gamma_{d+2} tr |A|, from forming A as a product, plus the
+    solver's d u ||A||.
 
     Examples
     --------
@@ -235,7 +236,7 @@ def expect_law(law: str, dof: float | None) -> None:
 
     Notes
     -----
-    Theory: W2.
+    Theory: theory/worlds.md#W2.
 
     Examples
     --------
@@ -286,8 +287,8 @@ def standard(
 
     Notes
     -----
-    Theory: W2. Laplace of scale :math:`1/\sqrt 2`; Student's t divided by its standard
-    deviation :math:`\sqrt{\nu / (\nu - 2)}`.
+    Theory: theory/worlds.md#W2. Laplace of scale :math:`1/\sqrt 2`; Student's t divided
+    by its standard deviation :math:`\sqrt{\nu / (\nu - 2)}`.
 
     Examples
     --------
@@ -319,7 +320,7 @@ def times_root(z: np.ndarray, half: np.ndarray | float) -> np.ndarray:
 
     Notes
     -----
-    Theory: W1.
+    Theory: theory/worlds.md#W1.
 
     Examples
     --------

@@ -52,7 +52,7 @@ def feature_levels(
 
     Notes
     -----
-    Theory: W6. With :math:`s_c` the weight of class c and
+    Theory: theory/worlds.md#W6. With :math:`s_c` the weight of class c and
     :math:`q_c = \sum_{i \in c} s_i^2`: within
     :math:`\sum_c (s_c - q_c / s_c) S_c`, global :math:`\bar m \bar m' + \sum_c s_c^2
     S_1 + \sum_c q_c S_c`, between the rest.
@@ -100,7 +100,7 @@ def error_levels(
 
     Notes
     -----
-    Theory: W7 (coefficients of the covariances), W8 (score-consistent diagonal).
+    Theory: theory/worlds.md#W7, and #W8 for the score-consistent diagonal.
 
     Examples
     --------
@@ -160,7 +160,7 @@ def cross_moment(
 
     Notes
     -----
-    Theory: W7, W8.
+    Theory: theory/worlds.md#W7, #W8.
 
     Examples
     --------
@@ -202,8 +202,9 @@ def expected_fisher(
 
     Notes
     -----
-    Theory: W9. Diagonal blocks :math:`\sum_c A_c \otimes H_c + \kappa \sum_c \nu_c
-    S_{3,c} \otimes S^h_c`, off-diagonal ones from the means alone. Memory P^2.
+    Theory: theory/worlds.md#W9. Diagonal blocks :math:`\sum_c A_c \otimes H_c + \kappa
+    \sum_c \nu_c S_{3,c} \otimes S^h_c`, off-diagonal ones from the means alone. Memory
+    P^2.
 
     Examples
     --------
@@ -265,7 +266,7 @@ def fisher_coupling(
 
     Notes
     -----
-    Theory: W9.
+    Theory: theory/worlds.md#W9.
 
     Examples
     --------

@@ -50,7 +50,7 @@ def simplex_gram(C: int, norm: float = 1.0) -> np.ndarray:
 
     Notes
     -----
-    Theory: W3.
+    Theory: theory/worlds.md#W3.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def orthogonal_gram(norms: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Theory: W3.
+    Theory: theory/worlds.md#W3.
 
     Examples
     --------
@@ -106,7 +106,7 @@ def overlap_gram(overlaps: np.ndarray, norms: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Theory: W3.
+    Theory: theory/worlds.md#W3.
 
     Examples
     --------
@@ -157,7 +157,7 @@ def means(
 
     Notes
     -----
-    Theory: W3. :math:`M = U \Lambda^{1/2} Q'` with Q a (d, r) frame.
+    Theory: theory/worlds.md#W3. :math:`M = U \Lambda^{1/2} Q'` with Q a (d, r) frame.
 
     Examples
     --------
@@ -221,7 +221,7 @@ def confusion(C: int, alpha: float | None = None) -> np.ndarray:
 
     Notes
     -----
-    Theory: W4.
+    Theory: theory/worlds.md#W4.
 
     Examples
     --------
@@ -276,7 +276,7 @@ def softmax_outputs(
 
     Notes
     -----
-    Theory: W4.
+    Theory: theory/worlds.md#W4.
 
     Examples
     --------
@@ -317,7 +317,7 @@ def per_sample(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Theory: W4.
+    Theory: theory/worlds.md#W4.
 
     Examples
     --------
@@ -347,7 +347,7 @@ def expect_probabilities(p: np.ndarray, C: int, N: int) -> None:
 
     Notes
     -----
-    Theory: W4.
+    Theory: theory/worlds.md#W4.
 
     Examples
     --------

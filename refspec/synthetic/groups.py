@@ -63,8 +63,8 @@ def canonical_groups(
 
     Notes
     -----
-    Theory: W12. With :math:`k = \alpha / (C-1)` and :math:`a = k (2 - \alpha C/(C-1))`:
-    :math:`k s (1 - \alpha) + a`, :math:`k s / C + a`, a, 0.
+    Theory: theory/worlds.md#W12. With :math:`k = \alpha / (C-1)` and :math:`a = k (2 -
+    \alpha C/(C-1))`: :math:`k s (1 - \alpha) + a`, :math:`k s / C + a`, a, 0.
 
     References
     ----------
@@ -122,7 +122,8 @@ def independent_groups(
 
     Notes
     -----
-    Theory: W10. Balanced classes; errors with a class mean and no cross-class means.
+    Theory: theory/worlds.md#W10. Balanced classes; errors with a class mean and no
+    cross-class means.
 
     Examples
     --------
@@ -167,7 +168,7 @@ def expect_canonical(C: int, D: int, signal: float, alpha: float) -> None:
 
     Notes
     -----
-    Theory: W11.
+    Theory: theory/worlds.md#W11.
 
     Examples
     --------

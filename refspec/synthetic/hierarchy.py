@@ -176,7 +176,7 @@ def feature_law(plan: Plan) -> Hierarchy:
 
     Notes
     -----
-    Theory: W5.
+    Theory: theory/worlds.md#W5.
 
     Examples
     --------
@@ -202,7 +202,7 @@ def planted_means(law: Hierarchy, K: int) -> np.ndarray:
 
     Notes
     -----
-    Theory: W5.
+    Theory: theory/worlds.md#W5.
 
     Examples
     --------
@@ -234,7 +234,7 @@ def within(law: Hierarchy, c: int) -> Any:
 
     Notes
     -----
-    Theory: W5.
+    Theory: theory/worlds.md#W5.
 
     Examples
     --------
@@ -274,7 +274,7 @@ def population(
 
     Notes
     -----
-    Theory: W5.
+    Theory: theory/worlds.md#W5.
 
     Examples
     --------
@@ -329,7 +329,8 @@ def draw(
 
     Notes
     -----
-    Theory: W5. Memory and cost O(N K d) and O(N K d^2) for a full covariance.
+    Theory: theory/worlds.md#W5. Memory and cost O(N K d) and O(N K d^2) for a full
+    covariance.
 
     Examples
     --------

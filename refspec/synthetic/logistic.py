@@ -49,7 +49,7 @@ def softmax_hessian(probabilities: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Theory: W11.
+    Theory: theory/worlds.md#W11.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def mixture_fisher(
 
     Notes
     -----
-    Theory: W11; balanced, with the canonical moments, it is Lemma 8.1.
+    Theory: theory/worlds.md#W11. Balanced, with the canonical moments, it is Lemma 8.1.
 
     Examples
     --------
@@ -128,7 +128,7 @@ def outlier_eigenvectors(C: int, D: int) -> np.ndarray:
 
     Notes
     -----
-    Theory: W13.
+    Theory: theory/worlds.md#W13.
 
     Examples
     --------
@@ -165,7 +165,8 @@ def outlier_ratio(C: int, signal: float, alpha: float) -> float:
 
     Notes
     -----
-    Theory: W14. Increases with s; decreases with alpha if C >= 3, constant if C = 2.
+    Theory: theory/worlds.md#W14. Increases with s; decreases with alpha if C >= 3,
+    constant if C = 2.
 
     Examples
     --------
@@ -200,7 +201,7 @@ def bump_ratio(C: int, signal: float, alpha: float) -> float:
 
     Notes
     -----
-    Theory: W14. Increases with s and with alpha.
+    Theory: theory/worlds.md#W14. Increases with s and with alpha.
 
     Examples
     --------
@@ -233,10 +234,10 @@ def bayes_error(C: int, t: float) -> Bounded:
 
     Notes
     -----
-    Theory: W15. Trapezoidal rule of step h on a function analytic in the strip
-    :math:`|Im| \le 1`, of integral at most M there: error at most
-    :math:`2M/(e^{2\pi/h} - 1)` (Trefethen and Weideman 2014, Theorem 5.1). Cost
-    O(C) evaluations.
+    Theory: theory/worlds.md#W15. Trapezoidal rule of step h on a function analytic in
+    the strip :math:`|Im| \le 1`, of integral at most M there: error at most
+    :math:`2M/(e^{2\pi/h} - 1)` (Trefethen and Weideman 2014, Theorem 5.1). Cost O(C)
+    evaluations.
 
     Examples
     --------
@@ -298,7 +299,7 @@ def canonical(
 
     Notes
     -----
-    Theory: W11, W12.
+    Theory: theory/worlds.md#W11, #W12.
 
     Examples
     --------

@@ -42,7 +42,8 @@ def means(world: World, name: str) -> tuple[np.ndarray, np.ndarray]:
 
     Notes
     -----
-    Theory: W5, W8 (score-consistent: the mean at c' = c balances the others).
+    Theory: theory/worlds.md#W5, #W8. In a score-consistent plan the mean at c' = c
+    balances the others.
 
     Examples
     --------
@@ -88,7 +89,7 @@ def levels(
 
     Notes
     -----
-    Theory: W6, W7, W8.
+    Theory: theory/worlds.md#W6, #W7, #W8.
 
     Examples
     --------
@@ -118,7 +119,7 @@ def fisher(world: World) -> np.ndarray:
 
     Notes
     -----
-    Theory: W9.
+    Theory: theory/worlds.md#W9.
 
     Examples
     --------
@@ -148,7 +149,7 @@ def fisher_groups(world: World) -> tuple[Group, ...]:
 
     Notes
     -----
-    Theory: W9, W10, W12. Cost O(P^3) without closed form.
+    Theory: theory/worlds.md#W9, #W10, #W12. Cost O(P^3) without closed form.
 
     Examples
     --------

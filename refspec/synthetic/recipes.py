@@ -325,7 +325,7 @@ def covariance(
 
     Notes
     -----
-    Theory: W1.
+    Theory: theory/worlds.md#W1.
 
     Examples
     --------

@@ -55,7 +55,7 @@ def fit(
 
     Notes
     -----
-    Theory: W16.
+    Theory: theory/worlds.md#W16.
 
     Examples
     --------
@@ -146,7 +146,7 @@ def observe(
 
     Notes
     -----
-    Theory: W16.
+    Theory: theory/worlds.md#W16.
 
     Examples
     --------

@@ -115,7 +115,7 @@ def planted(
 
     Notes
     -----
-    Theory: W5, W8. The errors of a score-consistent plan satisfy
+    Theory: theory/worlds.md#W5, #W8. The errors of a score-consistent plan satisfy
     :math:`\sum_{c'} p_{i,c,c'} \delta_{i,c,c'} = 0` within
     :math:`\gamma_{C+4} \sum_{c'} p |\delta|` entrywise.
 
@@ -185,7 +185,7 @@ def orthogonal(
 
     Notes
     -----
-    Theory: W10.
+    Theory: theory/worlds.md#W10.
 
     Examples
     --------
@@ -238,7 +238,7 @@ def deepened(plan: Plan, gains: Sequence[float]) -> tuple[Plan, ...]:
 
     Notes
     -----
-    Theory: W5.
+    Theory: theory/worlds.md#W5.
 
     Examples
     --------

@@ -7,8 +7,9 @@ errors also by 4 u of the largest over the labels of their sample (p - e_y cance
 p_y is nearly 1). What is made of them is off by :math:`\gamma_n` more in summing over n
 rows, in any order. This is the usual backward-error model, not a proof: a network whose
 layers cancel to less than u k of their terms, or a relu whose input is 0 to rounding,
-can be right and outside. For the Hessian the radius is proved (H7) and bounds
-the 2-norm of the difference of two right answers; the others bound its Frobenius norm.
+can be right and outside. For the Hessian the radius is proved (theory/hessian.md#H7)
+and bounds the 2-norm of the difference of two right answers; the others bound its
+Frobenius norm.
 """
 
 from __future__ import annotations
@@ -95,8 +96,9 @@ def accuracy(question: Question, u: float) -> Accuracy:
 
     Notes
     -----
-    Theory: B1, B2, H7, K2. EKFAC is not a continuous function of its factors: where
-    eigenvalues of a factor nearly coincide the radius is as large as EKFAC itself.
+    Theory: theory/rounding.md#B1, #B2; theory/hessian.md#H7; theory/kronecker.md#K2.
+    EKFAC is not a continuous function of its factors: where eigenvalues of a factor
+    nearly coincide the radius is as large as EKFAC itself.
     """
     snapshot = question.snapshot
     N, C = snapshot.probabilities.shape
@@ -126,9 +128,10 @@ def level_radius(question: Question, of: str, u: float) -> Accuracy:
 
     Notes
     -----
-    Theory: B1, B2, L1. A projection of the rows X mixes them, so that the bound is
-    (|X| + |dX|)^2 - |X|^2 with whole norms, and the directions of the means are off by
-    the weights' relative error. The trace of X'PX obeys the same bound.
+    Theory: theory/rounding.md#B1, #B2; theory/levels.md#L1. A projection of the rows X
+    mixes them, so that the bound is (|X| + |dX|)^2 - |X|^2 with whole norms, and the
+    directions of the means are off by the weights' relative error. The trace of X'PX
+    obeys the same bound.
     """
     whole = accuracy(question, u)
     along = rounding.gamma(whole.operations, whole.u)

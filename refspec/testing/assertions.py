@@ -110,11 +110,11 @@ def assert_operator(
 
     Notes
     -----
-    Theory: B1, B4, H7, K2. A matrix with P <= 1000 is compared whole, in the Frobenius
-    norm (the Hessian in the 2-norm). Otherwise every one of 20 Gaussian vectors z must
-    have :math:`\|Rz\| \le r \|z\|`, R the difference and r the radius, and then
-    :math:`\|R\|_2` is at most `rounding.probed_norm`, but for a probability of
-    `rounding.FAILURE`.
+    Theory: theory/rounding.md#B1, #B4; theory/hessian.md#H7; theory/kronecker.md#K2. A
+    matrix with P <= 1000 is compared whole, in the Frobenius norm (the Hessian in the
+    2-norm). Otherwise every one of 20 Gaussian vectors z must have :math:`\|Rz\| \le r
+    \|z\|`, R the difference and r the radius, and then :math:`\|R\|_2` is at most
+    `rounding.probed_norm`, but for a probability of `rounding.FAILURE`.
 
     Examples
     --------
@@ -205,9 +205,10 @@ def assert_spectrum(
 
     Notes
     -----
-    Theory: B1, B3, H7, S1, S2. By Weyl's inequality sorted eigenvalues move by at most
-    the norm of the matrix's error; the eigensolver adds P u times the largest value. A
-    residual bounds the distance to the nearest eigenvalue.
+    Theory: theory/rounding.md#B1, #B3; theory/hessian.md#H7; theory/spectra.md#S1, #S2.
+    By Weyl's inequality sorted eigenvalues move by at most the norm of the matrix's
+    error; the eigensolver adds P u times the largest value. A residual bounds the
+    distance to the nearest eigenvalue.
 
     Examples
     --------

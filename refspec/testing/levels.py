@@ -64,7 +64,8 @@ def assert_levels(
 
     Notes
     -----
-    Theory: L1, L2, L5. All levels are compared on the same 20 Gaussian vectors.
+    Theory: theory/levels.md#L1, #L2, #L5. All levels are compared on the same 20
+    Gaussian vectors.
 
     Examples
     --------

@@ -14,10 +14,8 @@ import numpy as np
 from refspec import backend, rounding, structure
 from refspec.attribution import knockout
 from refspec.theorems.quantities import level_roundings, level_rows
-from refspec.theorems.registry import Comparison, Theorem, compared
+from refspec.theorems.registry import Comparison, identity, inequality
 from refspec.theorems.study import Study
-
-__all__ = ["THEOREMS", "level_values", "rests"]
 
 _CLASS = ("diagonal", "between_class")
 _MEANS = (*_CLASS, "between_cross_class")
@@ -64,7 +62,11 @@ def _ranks(study: Study) -> dict[tuple[str, ...], int]:
     return {names: int(np.sum(edge < B)) for names, (B, _) in found.items()}
 
 
-def _sandwich(study: Study) -> Iterator[Comparison]:
+@inequality(
+    "Sandwich and subtraction",
+    "lambda_k(B) <= lambda_k(A) <= lambda_k(B) + lambda_1(M), M = A - B >= 0",
+)
+def A1(study: Study) -> Iterator[Comparison]:
     """Compare eigenvalues of A with those of B and of M."""
     values, radius = _values(study)
     for names, (B, known) in study.once(level_values).items():
@@ -77,7 +79,11 @@ def _sandwich(study: Study) -> Iterator[Comparison]:
         yield -float(rest[-1]), solved, f"the whole without {label} is a second moment"
 
 
-def _counting(study: Study) -> Iterator[Comparison]:
+@inequality(
+    "Counting",
+    "lambda_{r+1}(A) <= lambda_1(M), r = rank B: at most r lie above the edge of M",
+)
+def A6(study: Study) -> Iterator[Comparison]:
     """Compare the first eigenvalue past the rank of B with the edge of M."""
     values, radius = _values(study)
     for names, rank in _ranks(study).items():
@@ -96,7 +102,11 @@ def _counting(study: Study) -> Iterator[Comparison]:
     yield largest - max(edge[0], 0.0), bound, "the first eigenvalue"
 
 
-def _projection(study: Study) -> Iterator[Comparison]:
+@inequality(
+    "Projection",
+    "lambda_{k+r}(A) <= lambda_k(PAP) <= lambda_k(A), lambda_1(PAP) <= lambda_1(M)",
+)
+def A2(study: Study) -> Iterator[Comparison]:
     """Compare PAP with A (Cauchy) and with M, P the complement of range B."""
     values, radius = _values(study)
     for names, rank in _ranks(study).items():
@@ -119,7 +129,12 @@ def _separated(study: Study) -> str:
     return "" if bound < 1 else text
 
 
-def _angle(study: Study) -> Iterator[Comparison]:
+@inequality(
+    "Outliers point along the means",
+    "sin angle(top-r eigenspace of A, range B) <= lambda_1(M) / lambda_r(A)",
+    _separated,
+)
+def A3(study: Study) -> Iterator[Comparison]:
     """Compare the largest sine with Davis-Kahan's bound."""
     found = study.attribution
     # sines come from an orthonormal basis of the span, computed by an SVD
@@ -132,7 +147,12 @@ def _something(study: Study) -> str:
     return "" if study.fisher.trace() > 0 else "the Fisher information is zero"
 
 
-def _shares(study: Study) -> Iterator[Comparison]:
+@identity(
+    "Shares",
+    "v'X'P_level X v / lambda sum to 1 over levels, to the traces over eigenvalues",
+    _something,
+)
+def A4(study: Study) -> Iterator[Comparison]:
     """Compare sum_k share_k lambda_k with the trace of the level from the rows."""
     found, moment = study.attribution, study.fisher
     r = len(found.kinds)
@@ -154,7 +174,11 @@ def _shares(study: Study) -> Iterator[Comparison]:
     yield float(np.max(np.abs(total - 1))), bound, "sum of the shares"
 
 
-def _cut(study: Study) -> Iterator[Comparison]:
+@inequality(
+    "The cut at the numerical rank",
+    "no eigenvalue of a level or a knock-out falls by more than the first one cut",
+)
+def A5(study: Study) -> Iterator[Comparison]:
     """Compare what the eigenbasis keeps with the whole, and levels with their rows."""
     basis, moment = study.basis, study.fisher
     whole = backend.to_host(basis.spectrum.values)
@@ -173,65 +197,3 @@ def _cut(study: Study) -> Iterator[Comparison]:
     trace = study.attribution.traces[basis.within]
     bound = (kept + 1) * study.attribution.radius + g
     yield abs(split - trace), bound, f"trace of {basis.within} in the eigenbasis"
-
-
-_PAGE, _TEST = "attribution.md", "tests/test_theorems_attribution.py::test_"
-
-THEOREMS = (
-    Theorem(
-        "A1",
-        "Sandwich and subtraction",
-        "inequality",
-        "lambda_k(B) <= lambda_k(A) <= lambda_k(B) + lambda_1(M), M = A - B >= 0",
-        _PAGE,
-        _TEST + "eigenvalues_lie_in_the_sandwich",
-        compared(_sandwich),
-    ),
-    Theorem(
-        "A2",
-        "Projection",
-        "inequality",
-        "lambda_{k+r}(A) <= lambda_k(PAP) <= lambda_k(A), lambda_1(PAP) <= lambda_1(M)",
-        _PAGE,
-        _TEST + "projected_eigenvalues_interlace",
-        compared(_projection),
-    ),
-    Theorem(
-        "A3",
-        "Outliers point along the means",
-        "inequality",
-        "sin angle(top-r eigenspace of A, range B) <= lambda_1(M) / lambda_r(A)",
-        _PAGE,
-        _TEST + "outliers_point_along_the_means",
-        compared(_angle),
-        _separated,
-    ),
-    Theorem(
-        "A4",
-        "Shares",
-        "identity",
-        "v'X'P_level X v / lambda sum to 1 over levels, to the traces over eigenvalues",
-        _PAGE,
-        _TEST + "shares_add_up_both_ways",
-        compared(_shares),
-        _something,
-    ),
-    Theorem(
-        "A5",
-        "The cut at the numerical rank",
-        "inequality",
-        "no eigenvalue of a level or a knock-out falls by more than the first one cut",
-        _PAGE,
-        _TEST + "the_cut_moves_nothing_beyond_its_radius",
-        compared(_cut),
-    ),
-    Theorem(
-        "A6",
-        "Counting",
-        "inequality",
-        "lambda_{r+1}(A) <= lambda_1(M), r = rank B: at most r lie above the edge of M",
-        _PAGE,
-        _TEST + "no_more_outliers_than_the_rank",
-        compared(_counting),
-    ),
-)

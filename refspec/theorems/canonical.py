@@ -17,8 +17,6 @@ from refspec.synthetic import geometry
 from refspec.synthetic.groups import Group
 from refspec.theorems.study import Study
 
-__all__ = ["Canonical", "canonical", "exact_samples", "few_classes", "spread_out"]
-
 _CLASSES = 24  # with D = C + 2 a matrix of side CD = 624
 
 

@@ -4,55 +4,39 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from types import ModuleType
+from importlib import import_module
 
-from refspec.theorems import (
-    attribution,
-    certificates,
-    curvature,
-    hessian,
-    kronecker,
-    kronecker_designs,
-    levels,
-    random_matrix,
-    rounding,
-    spectra,
-    weights,
-    worlds,
-)
 from refspec.theorems.registry import KINDS, Theorem
 
-__all__ = ["PAGES", "all_theorems", "find", "markdown"]
-
-#: One module a page of theory/, each with a tuple THEOREMS.
-PAGES: tuple[ModuleType, ...] = (
-    attribution,
-    certificates,
-    curvature,
-    hessian,
-    kronecker,
-    kronecker_designs,
-    levels,
-    random_matrix,
-    rounding,
-    spectra,
-    weights,
-    worlds,
+#: Pages of theory/: `refspec.theorems.<page>` holds the checks of theory/<page>.md.
+PAGES = (
+    "attribution",
+    "certificates",
+    "curvature",
+    "hessian",
+    "kronecker",
+    "kronecker_designs",
+    "levels",
+    "random_matrix",
+    "rounding",
+    "spectra",
+    "weights",
+    "worlds",
 )
 
 _HEAD = """# Theory
 
 Every formal statement of refspec: hypotheses, statement, full proof, source, what fails
-without the hypotheses, the code it is about and the test that would catch it. Start
-with [levels.md](levels.md): the one idea is that averaging is an orthogonal projection
-of the sample index space. Every statement that data can check is an object in
-`refspec.theorems`; `refspec verify` checks all of them on an export. Ids are never
-renumbered. This page is made by `python -m refspec.theorems`.
+without the hypotheses, the code it is about, its check, and the test with its mutants.
+Start with [levels.md](levels.md): the one idea is that averaging is an orthogonal
+projection of the sample index space. The check of `kronecker.md#K9` is
+`refspec.theorems.kronecker.K9`; `refspec verify` runs all of them on an export. Ids are
+never renumbered. This page is made by `python -m refspec.theorems`.
 
-*Identity*: equal but for rounding. *Inequality*: true but for rounding. *Statistical*:
-fails with probability at most 1e-9. *Asymptotic*: an error falls at a stated rate.
-*Observation*: seen, not proved. *Lemma*: about arithmetic or algebra, with nothing to
-check on data.
+*Identity*: both sides equal, apart from rounding. *Inequality*: true, apart from
+rounding. *Statistical*: fails with probability at most 1e-9. *Asymptotic*: an error
+falls at a stated rate. *Observation*: seen, not proved. *Lemma*: a fact of arithmetic
+or algebra, with nothing to check on data.
 """
 
 
@@ -65,8 +49,9 @@ def all_theorems() -> tuple[Theorem, ...]:
     >>> len(ids) == len(set(ids))
     True
     """
-    found = [x for page in PAGES for x in page.THEOREMS]
-    return tuple(sorted(found, key=_order))
+    modules = [import_module(f"refspec.theorems.{page}") for page in PAGES]
+    found = [x for page in modules for x in vars(page).values()]
+    return tuple(sorted((x for x in found if isinstance(x, Theorem)), key=_order))
 
 
 def find(ids: Iterable[str]) -> tuple[Theorem, ...]:
@@ -100,7 +85,7 @@ def markdown() -> str:
     lines += ["| id | title | statement | kind |", "|---|---|---|---|"]
     for x in theorems:
         statement = x.statement.replace("|", "\\|")
-        cells = (f"[{x.id}]({x.page})", x.title, f"`` {statement} ``", x.kind)
+        cells = (f"[{x.id}]({x.page}#{x.id})", x.title, f"`` {statement} ``", x.kind)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -17,10 +17,8 @@ import scipy.linalg
 
 from refspec import backend, rounding
 from refspec.rounding import certificates, errorfree, forming
-from refspec.theorems.registry import Comparison, Theorem, compared
+from refspec.theorems.registry import Comparison, identity, inequality
 from refspec.theorems.study import Study
-
-__all__ = ["THEOREMS", "inertia"]
 
 _U = 2.0**-53
 _ROWS = 10  # of a matrix that is looked at in exact arithmetic
@@ -80,8 +78,12 @@ def _ratios(away: np.ndarray, bound: np.ndarray, detail: str) -> Comparison:
     return float(gap.flat[k]), float(limit.flat[k]), detail
 
 
-def _inner(study: Study) -> Iterator[Comparison]:
-    """Q0: the machine's inner products, in whatever order it sums."""
+@inequality(
+    "The arithmetic that is assumed",
+    "|fl(x'y) - x'y| <= gamma_k |x|'|y| + k 2^-1074, in any order",
+)
+def Q0(study: Study) -> Iterator[Comparison]:
+    """Compare the machine's inner products, in whatever order it sums."""
     for name, x in _small(study):
         y = _exact(x)
         k, tiny = x.shape[1], x.shape[1] * 2.0**-1074
@@ -90,8 +92,12 @@ def _inner(study: Study) -> Iterator[Comparison]:
         yield _ratios(away, bound, f"inner products of {name}")
 
 
-def _two(study: Study) -> Iterator[Comparison]:
-    """Q1: a + b = s + e and a b = p + e."""
+@identity(
+    "Sums and products of two numbers without error",
+    "a + b = s + e; a b = p + e",
+)
+def Q1(study: Study) -> Iterator[Comparison]:
+    """Compare a + b with s + e, and a b with p + e."""
     for name, x in _small(study):
         a = x.reshape(-1)
         b = np.roll(a, 1) * (1 + 2.0**-30)
@@ -104,8 +110,12 @@ def _two(study: Study) -> Iterator[Comparison]:
         yield _ratios(away, np.where(normal, 0, 2.0**-1070), f"products of {name}")
 
 
-def _split(study: Study) -> Iterator[Comparison]:
-    """Q2: nothing is lost in the cut, nor in the product of high parts."""
+@identity(
+    "Splitting; the product of high parts is exact",
+    "X = X_1 + X_2; fl(X_1 Y_1') = X_1 Y_1'",
+)
+def Q2(study: Study) -> Iterator[Comparison]:
+    """Nothing is lost in the cut, nor in the product of high parts."""
     for name, x in _small(study):
         part = errorfree.split_rows(x)
         away = _exact(x) - _exact(part.high) - _exact(part.low)
@@ -118,8 +128,12 @@ def _split(study: Study) -> Iterator[Comparison]:
         yield _ratios(away, bound, f"head of {name}")
 
 
-def _products(study: Study) -> Iterator[Comparison]:
-    """Q3: head and tail within the bound of rank two; a norm bounded from above."""
+@inequality(
+    "Bounds that are computed in rounded arithmetic",
+    "|AB' - head - tail| <= gamma_{k+10}(|a_1||b_2| + |a_2||b|); ||M|| from above",
+)
+def Q3(study: Study) -> Iterator[Comparison]:
+    """Head and tail within the bound of rank two; a norm bounded from above."""
     for name, x in _small(study):
         part = errorfree.split_rows(x)
         made, y = errorfree.row_product(part, part), _exact(x)
@@ -166,8 +180,12 @@ def _misplaced(A: np.ndarray, found: certificates.Certified) -> int:
     return wrong
 
 
-def _residual(study: Study) -> Iterator[Comparison]:
-    """Q4: vectors that are eigenvectors to a few digits only."""
+@inequality(
+    "All eigenvalues from one residual",
+    "|lambda_i - l_i| <= ||AX - XL|| / sigma_min(X) for every i",
+)
+def Q4(study: Study) -> Iterator[Comparison]:
+    """Vectors that are eigenvectors to a few digits only."""
     rng = np.random.default_rng(study.seed)
     for name, A in _symmetric(study):
         Q = np.linalg.eigh(A)[1]
@@ -178,15 +196,23 @@ def _residual(study: Study) -> Iterator[Comparison]:
         yield float(_misplaced(A, found)), 0.0, f"eigenvalues misplaced, {name}"
 
 
-def _refined(study: Study) -> Iterator[Comparison]:
-    """Q5: Rayleigh quotients of separated eigenvalues, and clusters."""
+@inequality(
+    "One separated eigenvalue from its Rayleigh quotient",
+    "|lambda_i - rho| <= |Ax - rho x|^2 / g",
+)
+def Q5(study: Study) -> Iterator[Comparison]:
+    """Rayleigh quotients of separated eigenvalues, and clusters."""
     for name, A in _symmetric(study):
         found = certificates.certified_eigenvalues(A)
         yield float(_misplaced(A, found)), 0.0, f"eigenvalues misplaced, {name}"
 
 
-def _whole(study: Study) -> Iterator[Comparison]:
-    """Q6: second moments of features: trace and Frobenius norm of the spectrum."""
+@inequality(
+    "The computed certificate",
+    "|lambda_i - values_i| <= radii_i, whatever the eigenvectors were",
+)
+def Q6(study: Study) -> Iterator[Comparison]:
+    """Second moments of features: trace and Frobenius norm of the spectrum."""
     for x in study.snapshot.layers:
         h = _unit(backend.to_host(x.features)[:, 0, :_SIDE])
         A = h.T @ h
@@ -218,8 +244,12 @@ def _gram(study: Study) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]
     return H, D, exact
 
 
-def _formed(study: Study) -> Iterator[Comparison]:
-    """Q7: the a priori bound, of the products as the machine makes them."""
+@inequality(
+    "Forming a Gram matrix, a priori",
+    "||fl(K) - K|| <= gamma_k max (Pv)_i / v_i + tau",
+)
+def Q7(study: Study) -> Iterator[Comparison]:
+    """Compare the machine's products with the a priori bound."""
     H, D, exact = study.once(_gram)
     few = np.ix_(*[_spread(len(H[0]), _ROWS)] * 2)
     K = sum((h @ h.T) * (d @ d.T) for h, d in zip(H, D, strict=True))
@@ -230,8 +260,12 @@ def _formed(study: Study) -> Iterator[Comparison]:
     yield away, 2 * (float(bound.flat[0]) + radius), "against the certified one"
 
 
-def _certified(study: Study) -> Iterator[Comparison]:
-    """Q8: almost correctly rounded."""
+@inequality(
+    "Forming a Gram matrix, tight",
+    "|K^ - K| <= u |K^| + E, and a bound of its norm",
+)
+def Q8(study: Study) -> Iterator[Comparison]:
+    """Almost correctly rounded."""
     H, D, exact = study.once(_gram)
     few = np.ix_(*[_spread(len(H[0]), _ROWS)] * 2)
     K, radius = forming.certified_gram(H, D)
@@ -239,8 +273,12 @@ def _certified(study: Study) -> Iterator[Comparison]:
     yield _ratios(away, np.full(exact.shape, radius), "certified Gram matrix")
 
 
-def _factorized(study: Study) -> Iterator[Comparison]:
-    """Q9: of a Gram matrix and its leading eigenvectors, all and half of them."""
+@inequality(
+    "The residual of a factorization",
+    "||K - LL'||_F is at most the computed bound",
+)
+def Q9(study: Study) -> Iterator[Comparison]:
+    """Of a Gram matrix and its leading eigenvectors, all and half of them."""
     for name, A in _symmetric(study):
         values, Q = scipy.linalg.eigh(A)
         for r in sorted({len(A), max(1, len(A) // 2)}):
@@ -249,59 +287,3 @@ def _factorized(study: Study) -> Iterator[Comparison]:
             rest = _exact(A) - _exact(L) @ _exact(L).T
             least = np.sum(rest * rest)
             yield float(least - Fraction(bound) ** 2), 0.0, f"rank {r} of {name}"
-
-
-_PAGE, _TEST = "certificates.md", "tests/test_theorems_certificates.py::test_"
-
-THEOREMS = (
-    Theorem(
-        "Q0", "The arithmetic that is assumed", "inequality",
-        "|fl(x'y) - x'y| <= gamma_k |x|'|y| + k 2^-1074, in any order",
-        _PAGE, _TEST + "Q0", compared(_inner),
-    ),
-    Theorem(
-        "Q1", "Sums and products of two numbers without error", "identity",
-        "a + b = s + e; a b = p + e",
-        _PAGE, _TEST + "Q1", compared(_two),
-    ),
-    Theorem(
-        "Q2", "Splitting; the product of high parts is exact", "identity",
-        "X = X_1 + X_2; fl(X_1 Y_1') = X_1 Y_1'",
-        _PAGE, _TEST + "Q2", compared(_split),
-    ),
-    Theorem(
-        "Q3", "Bounds that are computed in rounded arithmetic", "inequality",
-        "|AB' - head - tail| <= gamma_{k+10}(|a_1||b_2| + |a_2||b|); ||M|| from above",
-        _PAGE, _TEST + "Q3", compared(_products),
-    ),
-    Theorem(
-        "Q4", "All eigenvalues from one residual", "inequality",
-        "|lambda_i - l_i| <= ||AX - XL|| / sigma_min(X) for every i",
-        _PAGE, _TEST + "Q4", compared(_residual),
-    ),
-    Theorem(
-        "Q5", "One separated eigenvalue from its Rayleigh quotient", "inequality",
-        "|lambda_i - rho| <= |Ax - rho x|^2 / g",
-        _PAGE, _TEST + "Q5", compared(_refined),
-    ),
-    Theorem(
-        "Q6", "The computed certificate", "inequality",
-        "|lambda_i - values_i| <= radii_i, whatever the eigenvectors were",
-        _PAGE, _TEST + "Q6", compared(_whole),
-    ),
-    Theorem(
-        "Q7", "Forming a Gram matrix, a priori", "inequality",
-        "||fl(K) - K|| <= gamma_k max (Pv)_i / v_i + tau",
-        _PAGE, _TEST + "Q7", compared(_formed),
-    ),
-    Theorem(
-        "Q8", "Forming a Gram matrix, tight", "inequality",
-        "|K^ - K| <= u |K^| + E, and a bound of its norm",
-        _PAGE, _TEST + "Q8", compared(_certified),
-    ),
-    Theorem(
-        "Q9", "The residual of a factorization", "inequality",
-        "||K - LL'||_F is at most the computed bound",
-        _PAGE, _TEST + "Q9", compared(_factorized),
-    ),
-)  # fmt: skip

@@ -21,10 +21,8 @@ from refspec.theorems.quantities import (
     score_norms,
     sizes_of_rows,
 )
-from refspec.theorems.registry import Comparison, Theorem, compared
+from refspec.theorems.registry import Comparison, identity, inequality
 from refspec.theorems.study import Study
-
-__all__ = ["THEOREMS", "derivatives", "directions", "gradients", "spectra_of_layers"]
 
 _FEW = 24  # rows of the Gram matrix that are compared entry by entry
 
@@ -61,7 +59,11 @@ def derivatives(study: Study) -> np.ndarray:
     return total
 
 
-def _outer_product(study: Study) -> Iterator[Comparison]:
+@identity(
+    "Second moments are expected outer products",
+    "X'X = sum_{i,c'} w g g' for rows sqrt(w) g, g = sum_t errors (x) features",
+)
+def C1(study: Study) -> Iterator[Comparison]:
     """Compare X'XV with the expected outer product, in three directions."""
     V, D, moment = study.once(directions), study.once(derivatives), study.fisher
     s = backend.to_host(study.snapshot.sample_weights)
@@ -80,7 +82,11 @@ def _outer_product(study: Study) -> Iterator[Comparison]:
         yield abs(direct - trace), bound + study.tiny, "trace by norms"
 
 
-def _khatri_rao(study: Study) -> Iterator[Comparison]:
+@identity(
+    "Khatri-Rao: Gram matrices multiply and add",
+    "XX' = sum over layers of (errors errors') o (features features')",
+)
+def C2(study: Study) -> Iterator[Comparison]:
     """Compare rows of the Gram matrix with products of explicit gradients."""
     snapshot, moment = study.snapshot, study.fisher
     N, C = snapshot.probabilities.shape
@@ -113,7 +119,11 @@ def _khatri_rao(study: Study) -> Iterator[Comparison]:
         yield float(np.abs(direct - through).max()), bound + study.tiny, "blocks of X'X"
 
 
-def _gauss_newton(study: Study) -> Iterator[Comparison]:
+@identity(
+    "Fisher = Gauss-Newton",
+    "sum_{i,c'} s_i p_{i,c'} g g' = sum_i s_i J'(diag p - pp')J (+ scores, 0)",
+)
+def C3(study: Study) -> Iterator[Comparison]:
     """Compare V'GV with V'J'(diag p - pp')JV and the scores, J from differences."""
     V, D, moment = study.once(directions), study.once(derivatives), study.fisher
     s = backend.to_host(study.snapshot.sample_weights)
@@ -134,7 +144,11 @@ def _gauss_newton(study: Study) -> Iterator[Comparison]:
     yield float(np.abs(found - form).max()), bound + study.tiny, "V'GV"
 
 
-def _empirical(study: Study) -> Iterator[Comparison]:
+@inequality(
+    "The empirical Fisher is another matrix",
+    "p_c g_c g_c' <= (1 - p_c) F_i, F_i = sum_c' p_c' g g': it vanishes in a fit",
+)
+def C4(study: Study) -> Iterator[Comparison]:
     """Bound the gradient at the label by the others, by Cauchy-Schwarz."""
     snapshot, own = study.snapshot, curvature.empirical_fisher(study.snapshot)
     p, labels = backend.to_host(snapshot.probabilities), snapshot.labels
@@ -152,7 +166,11 @@ def _empirical(study: Study) -> Iterator[Comparison]:
     yield mine[i] - limit[i], bound[i], f"sample {i}"
 
 
-def _reduced(study: Study) -> Iterator[Comparison]:
+@identity(
+    "C - 1 rows a sample",
+    "X'X = Y'Y + the scores' second moment, Y_c' = X_c' - u_c' X_c / (1 + u_c)",
+)
+def C5(study: Study) -> Iterator[Comparison]:
     """Compare reduced rows and the scores left out with all rows."""
     reduced, _ = curvature.score_reduced(study.fisher)
     moment, V = study.fisher, study.once(directions)
@@ -181,7 +199,17 @@ def spectra_of_layers(study: Study) -> list[Spectrum]:
     return [spectrum(study.moments[f"gradients of {n}"]) for n in names]
 
 
-def _interlaced(study: Study) -> Iterator[Comparison]:
+def _one_layer(study: Study) -> str:
+    """Say that there is no block inside the whole where there is one layer."""
+    return "" if len(study.snapshot.layers) > 1 else "needs two layers at least"
+
+
+@inequality(
+    "Layer blocks interlace",
+    "lambda_{k+P-P_l}(G) <= lambda_k(G_l) <= lambda_k(G)",
+    _one_layer,
+)
+def C6(study: Study) -> Iterator[Comparison]:
     """Compare the spectrum of every layer block with that of the whole."""
     whole = study.basis.spectrum
     above = np.zeros(whole.dimension)
@@ -204,12 +232,11 @@ def _interlaced(study: Study) -> Iterator[Comparison]:
         )
 
 
-def _one_layer(study: Study) -> str:
-    """Say that there is no block inside the whole where there is one layer."""
-    return "" if len(study.snapshot.layers) > 1 else "needs two layers at least"
-
-
-def _conditional(study: Study) -> Iterator[Comparison]:
+@identity(
+    "Gradient means are Kronecker products of means, plus a covariance",
+    "g_cc' = delta_cc' (x) h_cc' + Cov, ||Cov|| <= spread(h) spread(delta)",
+)
+def C7(study: Study) -> Iterator[Comparison]:
     """Compare gradient means with Kronecker products of means, cell by cell."""
     cells, moment, start = study.once(cell_rows)["gradients"], study.fisher, 0
     w = backend.to_host(moment.weights)
@@ -239,73 +266,3 @@ def _conditional(study: Study) -> Iterator[Comparison]:
                 yield norm(gap), bound, where
                 over = norm(found - error.T @ mean) - norm(a) * norm(b)
                 yield over, bound, f"Cauchy-Schwarz, {where}"
-
-
-_PAGE, _TEST = "curvature.md", "tests/test_theorems_curvature.py::test_"
-
-THEOREMS = (
-    Theorem(
-        "C1",
-        "Second moments are expected outer products",
-        "identity",
-        "X'X = sum_{i,c'} w g g' for rows sqrt(w) g, g = sum_t errors (x) features",
-        _PAGE,
-        _TEST + "the_fisher_is_an_expected_outer_product",
-        compared(_outer_product),
-    ),
-    Theorem(
-        "C2",
-        "Khatri-Rao: Gram matrices multiply and add",
-        "identity",
-        "XX' = sum over layers of (errors errors') o (features features')",
-        _PAGE,
-        _TEST + "gram_matrices_multiply_and_add",
-        compared(_khatri_rao),
-    ),
-    Theorem(
-        "C3",
-        "Fisher = Gauss-Newton",
-        "identity",
-        "sum_{i,c'} s_i p_{i,c'} g g' = sum_i s_i J'(diag p - pp')J (+ scores, 0)",
-        _PAGE,
-        _TEST + "the_fisher_is_the_gauss_newton_matrix",
-        compared(_gauss_newton),
-    ),
-    Theorem(
-        "C4",
-        "The empirical Fisher is another matrix",
-        "inequality",
-        "p_c g_c g_c' <= (1 - p_c) F_i, F_i = sum_c' p_c' g g': it vanishes in a fit",
-        _PAGE,
-        _TEST + "the_empirical_fisher_vanishes_in_a_fit",
-        compared(_empirical),
-    ),
-    Theorem(
-        "C5",
-        "C - 1 rows a sample",
-        "identity",
-        "X'X = Y'Y + the scores' second moment, Y_c' = X_c' - u_c' X_c / (1 + u_c)",
-        _PAGE,
-        _TEST + "reduced_rows_keep_the_second_moment",
-        compared(_reduced),
-    ),
-    Theorem(
-        "C6",
-        "Layer blocks interlace",
-        "inequality",
-        "lambda_{k+P-P_l}(G) <= lambda_k(G_l) <= lambda_k(G)",
-        _PAGE,
-        _TEST + "layer_blocks_interlace",
-        compared(_interlaced),
-        _one_layer,
-    ),
-    Theorem(
-        "C7",
-        "Gradient means are Kronecker products of means, plus a covariance",
-        "identity",
-        "g_cc' = delta_cc' (x) h_cc' + Cov, ||Cov|| <= spread(h) spread(delta)",
-        _PAGE,
-        _TEST + "gradient_means_are_products_and_a_covariance",
-        compared(_conditional),
-    ),
-)

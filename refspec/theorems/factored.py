@@ -21,19 +21,6 @@ from refspec.kronecker import (
 from refspec.theorems.quantities import norm
 from refspec.theorems.study import Study
 
-__all__ = [
-    "DENSE",
-    "Factored",
-    "dense_layers",
-    "factored",
-    "host",
-    "layer_probes",
-    "narrow",
-    "reach",
-    "smaller_than",
-    "without_positions",
-]
-
 #: Parameters of a layer whose matrices are formed and diagonalised.
 DENSE = 700
 _SIDE = 1024  # of a factor

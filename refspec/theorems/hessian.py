@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from refspec import backend, curvature, hessian, rounding
@@ -21,13 +23,8 @@ from refspec.theorems.networks import (
     tail,
     whole_network,
 )
-from refspec.theorems.registry import Theorem, Verdict, worst
+from refspec.theorems.registry import Comparison, identity, inequality
 from refspec.theorems.study import Study
-
-__all__ = ["THEOREMS"]
-
-_PAGE = "hessian.md"
-_TESTS = "tests/test_theorems_hessian.py"
 
 
 def _matrices(study: Study) -> dict[str, np.ndarray]:
@@ -84,17 +81,22 @@ def _columns(A: np.ndarray) -> float:
     return float(np.max(lengths(A, 0), initial=0.0))
 
 
-def _sum(study: Study) -> Verdict:
-    """H1: the network's Hessian is the samples' Fisher matrix plus E."""
+@identity(
+    "Hessian = Fisher + residual",
+    "grad^2 loss = G + E, G = sum w J'(diag p - pp')J the samples' Fisher matrix",
+    small_hessian,
+)
+def H1(study: Study) -> Iterator[Comparison]:
+    """Compare the network's Hessian with the samples' Fisher matrix plus E."""
     found, radius = study.once(_matrices), study.once(problem).radius
     G, storage = _stored_fisher(study)
     H, E = found["hessian"], found["residual"]
     sizes = sum(float(np.linalg.norm(x)) for x in (H, E, G))
     bound = 2 * radius + storage + rounding.gamma(3, study.u) * sizes
-    return Verdict(_columns(H - E - G), bound, "largest column of H - E - G")
+    yield _columns(H - E - G), bound, "largest column of H - E - G"
 
 
-def _product(study: Study, names: tuple[str, ...], block: np.ndarray) -> Verdict:
+def _product(study: Study, names: tuple[str, ...], block: np.ndarray) -> Comparison:
     """Multiply a block with a probe, and do so without forming it."""
     p = study.once(problem)
     z = study.probes(block.shape[0])
@@ -106,47 +108,67 @@ def _product(study: Study, names: tuple[str, ...], block: np.ndarray) -> Verdict
     gap = float(np.linalg.norm(block @ z - backend.to_host(got)))
     size, g = float(np.linalg.norm(z)), rounding.gamma(len(z) + 2, study.u)
     bound = size * (2 * p.radius + g * float(np.linalg.norm(block)))
-    return Verdict(gap, bound, f"H z by blocks and by products, {'+'.join(names)}")
+    return gap, bound, f"H z by blocks and by products, {'+'.join(names)}"
 
 
-def _diagonal(study: Study) -> Verdict:
-    """H2: the diagonal blocks, by S^{ll} and by differentiation."""
-    H, start, found = study.once(_matrices)["hessian"], 0, []
+@identity(
+    "Second derivatives at the pre-activations",
+    "S^ll = diag(s) S_h diag(s) + diag(q delta_h), S_h^(l-1) = W' S^ll W",
+    small_and_dense,
+)
+def H2(study: Study) -> Iterator[Comparison]:
+    """Compare the diagonal blocks by S^{ll} with those by differentiation."""
+    H, start = study.once(_matrices)["hessian"], 0
     for name in study.once(problem).layers:
         stop = start + study.snapshot.layer(name).parameters
-        v = _product(study, (name,), H[start:stop, start:stop])
-        found.append((v.residual, v.bound, v.detail))
+        yield _product(study, (name,), H[start:stop, start:stop])
         start = stop
-    return worst(found)
 
 
-def _all_blocks(study: Study) -> Verdict:
-    """H3: all blocks at once."""
+@identity(
+    "Blocks of the Hessian in the parameters",
+    "block (l, m) is sum_n S^lm (x) u^l u^m' + [l < m] R^lm delta^m u^l",
+    small_and_dense,
+)
+def H3(study: Study) -> Iterator[Comparison]:
+    """All blocks at once."""
     layers = study.once(problem).layers
-    return _product(study, layers, study.once(_matrices)["hessian"])
+    yield _product(study, layers, study.once(_matrices)["hessian"])
 
 
-def _symmetry(study: Study) -> Verdict:
-    """H4: to the bit."""
-    return worst(
-        (float(np.max(np.abs(A - A.T))), 0.0, f"|A - A'| of the {part}")
-        for part, A in study.once(_matrices).items()
-    )
+@identity(
+    "Symmetry to the bit",
+    "the computed Hessian, Fisher matrix and residual equal their transposes",
+    small_hessian,
+)
+def H4(study: Study) -> Iterator[Comparison]:
+    """To the bit."""
+    for part, A in study.once(_matrices).items():
+        yield float(np.max(np.abs(A - A.T))), 0.0, f"|A - A'| of the {part}"
 
 
-def _no_bend(study: Study) -> Verdict:
-    """H5: E has no diagonal blocks."""
-    E, start, found = study.once(_matrices)["residual"], 0, []
+@identity(
+    "relu: the Hessian almost everywhere",
+    "with piecewise linear activations E has zero diagonal blocks",
+    piecewise_linear,
+)
+def H5(study: Study) -> Iterator[Comparison]:
+    """E has no diagonal blocks."""
+    E, start = study.once(_matrices)["residual"], 0
     for name in study.once(problem).layers:
         stop = start + study.snapshot.layer(name).parameters
         block = E[start:stop, start:stop]
-        found.append((float(np.max(np.abs(block))), 0.0, f"E's block of {name}"))
+        yield float(np.max(np.abs(block))), 0.0, f"E's block of {name}"
         start = stop
-    return worst(found)
 
 
-def _fisher_product(study: Study) -> Verdict:
-    """H6: G z by forward-over-reverse and from the stored errors."""
+@identity(
+    "Hessian-vector products",
+    "forward-over-reverse gives Hz, Gz, Ez; Gz is the stored samples' X'(Xz)",
+    small_hessian,
+)
+def H6(study: Study) -> Iterator[Comparison]:
+    """G z by forward-over-reverse and from the stored errors."""
     p = study.once(problem)
     moment = curvature.fisher(study.snapshot, p.layers)
     z = study.probes(moment.shape[1])
@@ -157,11 +179,16 @@ def _fisher_product(study: Study) -> Verdict:
     )  # fmt: skip
     gap = backend.to_host(got) - backend.to_host(moment.matvec(like))
     bound = float(np.linalg.norm(z)) * (p.radius + study.once(_storage))
-    return Verdict(float(np.linalg.norm(gap)), bound, "G z, network and samples")
+    yield float(np.linalg.norm(gap)), bound, "G z, network and samples"
 
 
-def _precisions(study: Study) -> Verdict:
-    """H7: the last layer's Hessian by two algorithms, and in float32 if that says much.
+@inequality(
+    "How far a computed Hessian can be",
+    "||fl(H) - H|| <= gamma_K R sum_n M_n(R) in float32 and in float64",
+    dense_last_layer,
+)
+def H7(study: Study) -> Iterator[Comparison]:
+    """Compare two algorithms for the last layer, and float32 if that says much.
 
     The same numbers, those of float32, in both precisions.
     """
@@ -184,15 +211,19 @@ def _precisions(study: Study) -> Verdict:
             net, x, s.labels, each, sample_weights=w
         )
     away = _columns(made[1] - backend.to_host(products))
-    found = [(away, 2 * radii[1], "last layer's Hessian by blocks and by products")]
+    yield away, 2 * radii[1], "last layer's Hessian by blocks and by products"
     if sum(radii) < float(np.linalg.norm(made[1])):
         away = _columns(made[0] - made[1])
-        found.append((away, sum(radii), "last layer's Hessian in float32 and float64"))
-    return worst(found)
+        yield away, sum(radii), "last layer's Hessian in float32 and float64"
 
 
-def _regression(study: Study) -> Verdict:
-    """H8: the last layer is a softmax regression on its features."""
+@identity(
+    "Softmax regression has no residual",
+    "E = 0 bit for bit; every last layer is a softmax regression on its features",
+    linear_logits,
+)
+def H8(study: Study) -> Iterator[Comparison]:
+    """Compare the last layer with a softmax regression on its features."""
     network, X = tail(study)
     y, w = study.snapshot.labels, study.snapshot.sample_weights
     H, G, E = (
@@ -200,11 +231,16 @@ def _regression(study: Study) -> Verdict:
         for part in ("hessian", "fisher", "residual")
     )
     away = max(float(np.max(np.abs(E))), float(np.max(np.abs(H - G))))
-    return Verdict(away, 0.0, "E and H - G of the last layer")
+    yield away, 0.0, "E and H - G of the last layer"
 
 
-def _weyl(study: Study) -> Verdict:
-    """H9: Weyl's interval, and Davis-Kahan's angle wherever there is a gap."""
+@inequality(
+    "Outliers of the Hessian through those of the Fisher matrix",
+    "|l_k(H) - l_k(G)| <= ||E||; sin(top r) <= ||E|| / (l_r - l_(r+1) - ||E||)",
+    few_parameters,
+)
+def H9(study: Study) -> Iterator[Comparison]:
+    """Weyl's interval, and Davis-Kahan's angle wherever there is a gap."""
     p, s = study.once(problem), study.snapshot
     m = 0
     for name in reversed(p.layers):
@@ -220,72 +256,22 @@ def _weyl(study: Study) -> Verdict:
     solver = 2 * rounding.eigensolver_radius(m, size, study.u)
     slack = 2 * p.radius + study.once(_storage) + solver
     shift = float(np.max(np.abs(values - fisher)))
-    found = [(shift - norm, slack, f"|l_k(H) - l_k(G)| - ||E||, {m} parameters")]
+    yield shift - norm, slack, f"|l_k(H) - l_k(G)| - ||E||, {m} parameters"
     gaps = fisher[:-1] - fisher[1:]
     C = s.probabilities.shape[1]
     for r in np.flatnonzero(gaps[: C * C] > 2 * (norm + slack)) + 1:
         sine = float(np.linalg.norm(Q[:, r:].T @ U[:, :r], 2))
         limit = (norm + slack) / (float(gaps[r - 1]) - norm - slack)
         limit += rounding.gamma(m * m, study.u)  # Q'Q, U'U
-        found.append((sine, limit, f"sine of the top-{r} eigenspaces"))
-    return worst(found)
+        yield sine, limit, f"sine of the top-{r} eigenspaces"
 
 
-def _again(study: Study) -> Verdict:
-    """H10: every stored array is what the network gives."""
-    return worst((x.ratio, 1.0, x.name) for x in recompute(study.snapshot))
-
-
-THEOREMS = (
-    Theorem(
-        "H1", "Hessian = Fisher + residual", "identity",
-        "grad^2 loss = G + E, G = sum w J'(diag p - pp')J the samples' Fisher matrix",
-        _PAGE, f"{_TESTS}::test_H1", _sum, small_hessian,
-    ),
-    Theorem(
-        "H2", "Second derivatives at the pre-activations", "identity",
-        "S^ll = diag(s) S_h diag(s) + diag(q delta_h), S_h^(l-1) = W' S^ll W",
-        _PAGE, f"{_TESTS}::test_H2", _diagonal, small_and_dense,
-    ),
-    Theorem(
-        "H3", "Blocks of the Hessian in the parameters", "identity",
-        "block (l, m) is sum_n S^lm (x) u^l u^m' + [l < m] R^lm delta^m u^l",
-        _PAGE, f"{_TESTS}::test_H3", _all_blocks, small_and_dense,
-    ),
-    Theorem(
-        "H4", "Symmetry to the bit", "identity",
-        "the computed Hessian, Fisher matrix and residual equal their transposes",
-        _PAGE, f"{_TESTS}::test_H4", _symmetry, small_hessian,
-    ),
-    Theorem(
-        "H5", "relu: the Hessian almost everywhere", "identity",
-        "with piecewise linear activations E has zero diagonal blocks",
-        _PAGE, f"{_TESTS}::test_H5", _no_bend, piecewise_linear,
-    ),
-    Theorem(
-        "H6", "Hessian-vector products", "identity",
-        "forward-over-reverse gives Hz, Gz, Ez; Gz is the stored samples' X'(Xz)",
-        _PAGE, f"{_TESTS}::test_H6", _fisher_product, small_hessian,
-    ),
-    Theorem(
-        "H7", "How far a computed Hessian can be", "inequality",
-        "||fl(H) - H|| <= gamma_K R sum_n M_n(R) in float32 and in float64",
-        _PAGE, f"{_TESTS}::test_H7", _precisions, dense_last_layer,
-    ),
-    Theorem(
-        "H8", "Softmax regression has no residual", "identity",
-        "E = 0 bit for bit; every last layer is a softmax regression on its features",
-        _PAGE, f"{_TESTS}::test_H8", _regression, linear_logits,
-    ),
-    Theorem(
-        "H9", "Outliers of the Hessian through those of the Fisher matrix",
-        "inequality",
-        "|l_k(H) - l_k(G)| <= ||E||; sin(top r) <= ||E|| / (l_r - l_(r+1) - ||E||)",
-        _PAGE, f"{_TESTS}::test_H9", _weyl, few_parameters,
-    ),
-    Theorem(
-        "H10", "Recomputing an export", "inequality",
-        "stored features, errors and probabilities are the network's within rounding",
-        _PAGE, f"{_TESTS}::test_H10", _again, whole_network,
-    ),
-)  # fmt: skip
+@inequality(
+    "Recomputing an export",
+    "stored features, errors and probabilities are the network's within rounding",
+    whole_network,
+)
+def H10(study: Study) -> Iterator[Comparison]:
+    """Every stored array is what the network gives."""
+    for x in recompute(study.snapshot):
+        yield x.ratio, 1.0, x.name

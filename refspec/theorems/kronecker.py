@@ -11,19 +11,32 @@ from itertools import pairwise
 
 import numpy as np
 
-from refspec import rounding
+from refspec import curvature, rounding, structure
 from refspec.classes import Layer, Snapshot
 from refspec.factors import lengths
-from refspec.kronecker import Kronecker, KroneckerSum, certified_spectrum, kfac
+from refspec.kronecker import (
+    Kronecker,
+    KroneckerSum,
+    certified_spectrum,
+    ekfac,
+    kfac,
+    origins,
+)
 from refspec.kronecker.conventions import CONVENTIONS, placement
+from refspec.kronecker.eigenbasis import KroneckerBasis, factored_tikhonov
 from refspec.kronecker.kfac import class_factors, kfac_error
 from refspec.kronecker.operators import column_stacked
-from refspec.theorems import outliers
+from refspec.kronecker.preconditioner import running_average, solve
+from refspec.synthetic.groups import Group, canonical_groups
 from refspec.theorems.canonical import (
+    canonical,
+    exact_samples,
     few_classes,
+    spread_out,
 )
 from refspec.theorems.factored import (
     DENSE,
+    Factored,
     dense_layers,
     factored,
     host,
@@ -33,21 +46,31 @@ from refspec.theorems.factored import (
     smaller_than,
     without_positions,
 )
-from refspec.theorems.origins import parts
-from refspec.theorems.preconditioning import average, closest, damped, solved
 from refspec.theorems.quantities import norm
-from refspec.theorems.registry import Comparison, Theorem, compared
+from refspec.theorems.registry import (
+    Comparison,
+    identity,
+    inequality,
+    lemma,
+    statistical,
+)
 from refspec.theorems.study import Study
-
-__all__ = ["THEOREMS"]
 
 _OUTPUTS = 16  # of a layer, looked at entry by entry
 _LABELS = 4  # drawn per sample
 _PAIRS = 2**24  # numbers in the factors of all pairs of classes
+_SMALL = smaller_than(DENSE)
+_FAR = 2.0**-10  # where the first of two solutions stops
+_LEVELS = {"outlier": ("diagonal", "between_class"), "bump": ("between_cross_class",)}
 
 
-def _order(study: Study) -> Iterator[Comparison]:
-    """K1: (L (x) R)(delta (x) h) = L delta (x) R h; column order is the transpose."""
+@identity(
+    "Order of the factors",
+    "(L (x) R) row(V) = row(L V R'); delta h' is delta (x) h in row order",
+    narrow,
+)
+def K1(study: Study) -> Iterator[Comparison]:
+    """(L (x) R)(delta (x) h) = L delta (x) R h; column order is the transpose."""
     for x in study.once(factored):
         h, d = _unit(x.layer.features[:, 0]), _unit(x.layer.errors[:, 0, 0])
         rows = (d[:, :, None] * h[:, None, :]).reshape(len(h), -1).T
@@ -80,8 +103,13 @@ def _spectra(operator: Kronecker | KroneckerSum, u: float, slack: float) -> Comp
     return away, radius + other + formed + slack, type(operator).__name__
 
 
-def _product_spectrum(study: Study) -> Iterator[Comparison]:
-    """K2: products of eigenvalues; their sum and sum of squares for every layer."""
+@identity(
+    "Spectrum of one Kronecker product",
+    "the eigenvalues of L (x) R are the products mu_j nu_k",
+    narrow,
+)
+def K2(study: Study) -> Iterator[Comparison]:
+    """Products of eigenvalues; their sum and sum of squares for every layer."""
     for x in study.once(factored):
         values, radius = x.kfac.certified_eigenvalues()
         n, g = len(values), rounding.gamma(2 * len(values) + 8, study.u)
@@ -93,8 +121,13 @@ def _product_spectrum(study: Study) -> Iterator[Comparison]:
         yield away, bound, f"{kind} of {x.layer.name} and its matrix"
 
 
-def _sum_spectrum(study: Study) -> Iterator[Comparison]:
-    """K3: of CFAC, and of the CFAC of one sample a class: by its roots, if few."""
+@identity(
+    "Spectrum of a sum of Kronecker products",
+    "sum pi_c L_c (x) R_c has the non-zero eigenvalues of its roots' Gram matrix",
+    _SMALL,
+)
+def K3(study: Study) -> Iterator[Comparison]:
+    """Of CFAC, and of the CFAC of one sample a class: by its roots, if few."""
     few = Study(_taken(study.once(host), study.once(host).offsets[:-1]))
     for what, chosen in (("all samples", study), ("one sample a class", few)):
         for x in dense_layers(chosen):
@@ -110,8 +143,13 @@ def _taken(s: Snapshot, index: Sequence[int]) -> Snapshot:
     return Snapshot(layers, s.probabilities[i], s.labels[i], w, s.provenance)
 
 
-def _factors(study: Study) -> Iterator[Comparison]:
-    """K4: factors as sums over the samples; the traces."""
+@identity(
+    "The factors and their rounding",
+    "H_c, Delta_c are means over the class; tr F - tr CFAC is a covariance",
+    narrow,
+)
+def K4(study: Study) -> Iterator[Comparison]:
+    """Factors as sums over the samples; the traces."""
     s = study.once(host)
     for x in study.once(factored):
         h, d = x.layer.features, x.layer.errors
@@ -148,8 +186,13 @@ def _factors(study: Study) -> Iterator[Comparison]:
             yield away, 8 * x.slack, f"tr F - tr CFAC of {name}"
 
 
-def _between(study: Study) -> Iterator[Comparison]:
-    """K5: CFAC - KFAC is a covariance between classes; KFAC pairs all with all."""
+@identity(
+    "What KFAC leaves out: covariance between classes",
+    "CFAC - KFAC = sum pi_c (Delta_c - Delta) (x) (H_c - H)",
+    narrow,
+)
+def K5(study: Study) -> Iterator[Comparison]:
+    """CFAC - KFAC is a covariance between classes; KFAC pairs all with all."""
     for x in study.once(factored):
         z, pi = layer_probes(study, x), x.factors.frequencies
         gap = x.cfac.matvec(z) - x.kfac.matvec(z)
@@ -167,8 +210,13 @@ def _between(study: Study) -> Iterator[Comparison]:
         yield away, 4 * bound, f"KFAC of {x.layer.name} by pairs of classes"
 
 
-def _within(study: Study) -> Iterator[Comparison]:
-    """K6: F - CFAC is a covariance within classes."""
+@identity(
+    "What CFAC leaves out: covariance within classes",
+    "F - CFAC = sum s_i (D_i - Delta_c) (x) (h_i h_i' - H_c), T = 1",
+    without_positions,
+)
+def K6(study: Study) -> Iterator[Comparison]:
+    """F - CFAC is a covariance within classes."""
     s = study.once(host)
     for x in study.once(factored):
         if x.layer.features.shape[1] > 1:
@@ -188,8 +236,13 @@ def _within(study: Study) -> Iterator[Comparison]:
         yield norm(gap), 4 * reach(x, z, study.u), f"F - CFAC of {x.layer.name}"
 
 
-def _monte_carlo(study: Study) -> Iterator[Comparison]:
-    """K7: Hoeffding, for a few outputs of every layer, all entries at once."""
+@statistical(
+    "Kinds of Fisher",
+    "Monte-Carlo's Delta is within sqrt(log(2 b^2/eta) sum s^2 rho^2 / 2M)",
+    narrow,
+)
+def K7(study: Study) -> Iterator[Comparison]:
+    """Hoeffding, for a few outputs of every layer, all entries at once."""
     s, N = study.once(host), len(study.snapshot.labels)
     layers = study.once(factored)
     for x in layers:
@@ -210,8 +263,13 @@ def _monte_carlo(study: Study) -> Iterator[Comparison]:
         yield away.flat[k], bound.flat[k], f"entry of Delta of {x.layer.name}"
 
 
-def _settings(study: Study) -> Iterator[Comparison]:
-    """K8: expand is KFAC of all positions; conventions move scalars only."""
+@identity(
+    "Settings and conventions",
+    "expand is KFAC of NT samples; conventions move scalars between the factors",
+    narrow,
+)
+def K8(study: Study) -> Iterator[Comparison]:
+    """Expand is KFAC of all positions; conventions move scalars only."""
     s = study.once(host)
     for x in study.once(factored):
         z, (N, C, T, _) = layer_probes(study, x), x.layer.errors.shape
@@ -238,88 +296,297 @@ def _settings(study: Study) -> Iterator[Comparison]:
         yield norm(made.matvec(z) - want), bound, f"positions of {x.layer.name}"
 
 
-_PAGE, _TEST = "kronecker.md", "tests/test_theorems_kronecker.py::test_"
-_SMALL = smaller_than(DENSE)
+@identity(
+    "EKFAC is the best operator in its basis",
+    "S = diag in the basis, tr S = tr F; |F-K|^2 = |F-E|^2 + |E-K|^2",
+    narrow,
+)
+def K9(study: Study) -> Iterator[Comparison]:
+    """Compare the Fisher's diagonal in the basis, its trace, and Pythagoras' sides."""
+    for x in study.once(factored):
+        made = ekfac(study.once(host), x.layer.name)
+        n, T = x.layer.parameters, x.layer.features.shape[1]
+        few = np.random.default_rng(study.seed).permutation(n)[:64]
+        Q = made.left[:, few // x.a][:, None, :] * made.right[:, few % x.a][None, :, :]
+        Q = Q.reshape(n, -1)
+        diagonal = np.sum(Q * x.fisher.matvec(Q), axis=0)
+        bound = T * reach(x, np.ones(1), study.u)
+        away = np.max(np.abs(diagonal - made.values.reshape(-1)[few]))
+        yield float(away), bound, f"q'Fq of {x.layer.name}"
+        away = abs(made.trace() - x.fisher.trace())
+        orthogonal = rounding.gamma(4 * (x.a**2 + x.b**2), study.u) * x.scale
+        yield away, 4 * T * x.slack + orthogonal, f"trace of {x.layer.name}"
+    for x in dense_layers(study):
+        made = ekfac(study.once(host), x.layer.name)
+        F, E, K = x.fisher.matrix(), made.matrix(), x.kfac.matrix()
+        scale = max(norm(F), norm(E), norm(K))
+        if scale > 0:
+            F, E, K = F / scale, E / scale, K / scale
+            away = abs(norm(F - K) ** 2 - norm(F - E) ** 2 - norm(E - K) ** 2)
+            T = x.layer.features.shape[1]
+            u = 8 * T * x.slack + rounding.gamma(8 * len(F), study.u) * x.scale
+            yield away, 16 * u / scale, f"Pythagoras for {x.layer.name}"
 
-THEOREMS = (
-    Theorem(
-        "K1", "Order of the factors", "identity",
-        "(L (x) R) row(V) = row(L V R'); delta h' is delta (x) h in row order",
-        _PAGE, _TEST + "K1", compared(_order), narrow,
-    ),
-    Theorem(
-        "K2", "Spectrum of one Kronecker product", "identity",
-        "the eigenvalues of L (x) R are the products mu_j nu_k",
-        _PAGE, _TEST + "K2", compared(_product_spectrum), narrow,
-    ),
-    Theorem(
-        "K3", "Spectrum of a sum of Kronecker products", "identity",
-        "sum pi_c L_c (x) R_c has the non-zero eigenvalues of its roots' Gram matrix",
-        _PAGE, _TEST + "K3", compared(_sum_spectrum), _SMALL,
-    ),
-    Theorem(
-        "K4", "The factors and their rounding", "identity",
-        "H_c, Delta_c are means over the class; tr F - tr CFAC is a covariance",
-        _PAGE, _TEST + "K4", compared(_factors), narrow,
-    ),
-    Theorem(
-        "K5", "What KFAC leaves out: covariance between classes", "identity",
-        "CFAC - KFAC = sum pi_c (Delta_c - Delta) (x) (H_c - H)",
-        _PAGE, _TEST + "K5", compared(_between), narrow,
-    ),
-    Theorem(
-        "K6", "What CFAC leaves out: covariance within classes", "identity",
-        "F - CFAC = sum s_i (D_i - Delta_c) (x) (h_i h_i' - H_c), T = 1",
-        _PAGE, _TEST + "K6", compared(_within), without_positions,
-    ),
-    Theorem(
-        "K7", "Kinds of Fisher", "statistical",
-        "Monte-Carlo's Delta is within sqrt(log(2 b^2/eta) sum s^2 rho^2 / 2M)",
-        _PAGE, _TEST + "K7", compared(_monte_carlo), narrow,
-    ),
-    Theorem(
-        "K8", "Settings and conventions", "identity",
-        "expand is KFAC of NT samples; conventions move scalars between the factors",
-        _PAGE, _TEST + "K8", compared(_settings), narrow,
-    ),
-    Theorem(
-        "K9", "EKFAC is the best operator in its basis", "identity",
-        "S = diag in the basis, tr S = tr F; |F-K|^2 = |F-E|^2 + |E-K|^2",
-        _PAGE, _TEST + "K9", compared(closest), narrow,
-    ),
-    Theorem(
-        "K10", "Damped inverses", "identity",
-        "(Delta + sqrt(l)/w)(x)(H + w sqrt(l)) = KFAC + l I + cross terms, least at w",
-        _PAGE, _TEST + "K10", compared(damped), narrow,
-    ),
-    Theorem(
-        "K11", "Running averages of class factors", "identity",
-        "pi_c H_c is the exponential average of the moments; absent classes stay",
-        _PAGE, _TEST + "K11", compared(average), narrow,
-    ),
-    Theorem(
-        "K12", "The damped solve", "inequality",
-        "the error of a solution of (G + lambda) x = v is at most |r| / lambda",
-        _PAGE, _TEST + "K12", compared(solved), _SMALL,
-    ),
-    Theorem(
-        "K13", "KFAC's number of outliers", "identity",
-        "rank C of the Fisher's class means, C^2 of KFAC's; cross rho C, not C(C-2)",
-        _PAGE, _TEST + "K13", compared(outliers.counts), outliers.at_one_position,
-    ),
-    Theorem(
-        "K14", "KFAC in the canonical model", "identity",
-        "KFAC has kappa(1 + s/C) C(C-1) times where F = CFAC has outliers and bump",
-        _PAGE, _TEST + "K14", compared(outliers.merged_groups), few_classes,
-    ),
-    Theorem(
-        "K15", "The top of a spectrum from products", "lemma",
-        "|lambda_i(A) - theta_i| <= |AV - V Theta| + max(0, |B| - theta_k)",
-        _PAGE, "tests/test_leading.py::test_leading_of_a_large_operator",
-    ),
-    Theorem(
-        "K16", "Where the eigenvalues of KFAC and CFAC come from", "identity",
-        "class part + cross-class part + rest, all >= 0; C, C and C^2 outliers",
-        _PAGE, _TEST + "K16", compared(parts),
-    ),
-)  # fmt: skip
+
+@identity(
+    "Damped inverses",
+    "(Delta + sqrt(l)/w)(x)(H + w sqrt(l)) = KFAC + l I + cross terms, least at w",
+    narrow,
+)
+def K10(study: Study) -> Iterator[Comparison]:
+    """Multiply the split damping out; compare its best split and its inverse."""
+    for x in study.once(factored):
+        L, R, z = x.kfac.left, x.kfac.right, layer_probes(study, x)
+        left, right = float(np.trace(L)), float(np.trace(R))
+        scale = min(left / x.b, right / x.a)
+        damping, scaled = _damping(x), scale >= np.finfo(L.dtype).tiny
+        split = (right / x.a) ** 0.5 / (left / x.b) ** 0.5 if scaled else 1.0
+        root = damping**0.5
+        A = L + root / split * np.eye(x.b, dtype=L.dtype)
+        B = R + split * root * np.eye(x.a, dtype=R.dtype)
+        V = z.T.reshape(-1, x.b, x.a)
+        more = root * (split * (L @ V) + V @ R / split)
+        gap = A @ V @ B - L @ V @ R - damping * V - more
+        g = rounding.gamma(4 * (x.a + x.b) + 32, study.u)
+        yield norm(gap), g * norm(A) * norm(B) * norm(V), f"of {x.layer.name}"
+
+        least = _extra(split, x, left, right)
+        for other in (split / 2, 2 * split) if scaled else ():
+            away = least - _extra(other, x, left, right)
+            yield away, rounding.gamma(32, study.u) * least, "trace at the best split"
+        inverse = factored_tikhonov(x.kfac, damping)
+        bound = _inverse_defect(inverse, A, B, study.u) * norm(V)
+        image = inverse.matvec(z).T.reshape(V.shape)
+        yield norm(A @ image @ B - V), bound, f"inverse of {x.layer.name}"
+
+
+def _damping(x: Factored) -> float:
+    """Return KFAC's mean eigenvalue, or 1 where it all but underflows."""
+    mean = x.kfac.trace() / x.layer.parameters
+    return mean if mean**2 > np.finfo(x.layer.features.dtype).tiny else 1.0
+
+
+def _extra(split: float, x: Factored, left: float, right: float) -> float:
+    """Return the trace of the cross terms over sqrt(lambda)."""
+    return split * x.a * left + x.b * right / split
+
+
+def _inverse_defect(
+    inverse: KroneckerBasis, A: np.ndarray, B: np.ndarray, u: float
+) -> float:
+    """Bound ||I - (A (x) B) Z M^-1 Z'||, Z = Q (x) R, from residuals of Q and R.
+
+    With AQ = QM + E and BR = RN + F, (A (x) B) Z = Z (M (x) N) + QM (x) F + E (x) RN
+    + E (x) F: the defect is that of ZZ' plus the norm of the rest times max 1/mn.
+    """
+    Q, R = inverse.left, inverse.right
+    M, N = np.sum(Q * (A @ Q), axis=0), np.sum(R * (B @ R), axis=0)
+    n, m = len(A), len(B)
+    E = norm(A @ Q - Q * M) + rounding.gamma(4 * n, u) * norm(A) * n**0.5
+    F = norm(B @ R - R * N) + rounding.gamma(4 * m, u) * norm(B) * m**0.5
+    # the solver's eigenvalues, clipped at 0, are this near to the quotients M and N
+    one, other = (4 * rounding.eigensolver_radius(len(X), norm(X), u) for X in (A, B))
+    rest = norm(M) * (F + other) + (E + one) * norm(N) + (E + one) * (F + other)
+    defects = [norm(X.T @ X - np.eye(len(X))) for X in (Q, R)]
+    skew = sum(defects) + defects[0] * defects[1] + rounding.gamma(4 * (n + m), u) * n
+    largest = float(np.max(inverse.values))
+    whole = skew + (1 + skew) * rest * largest
+    size = norm(A) * norm(B) * largest
+    return float(2 * whole + rounding.gamma(8 * (n + m) + 32, u) * 4 * (1 + size))
+
+
+@identity(
+    "Running averages of class factors",
+    "pi_c H_c is the exponential average of the moments; absent classes stay",
+    narrow,
+)
+def K11(study: Study) -> Iterator[Comparison]:
+    """Of two batches, the even and the odd samples."""
+    s, decay = study.once(host), 0.75
+    for x in study.once(factored):
+        batches = []
+        for part in (slice(0, None, 2), slice(1, None, 2)):
+            w = s.sample_weights[part]
+            w = w / w.sum() if w.any() else w + 1 / max(1, len(w))
+            if len(w):
+                layer = Layer("batch", x.layer.features[part], x.layer.errors[part])
+                law = s.labels[part], s.probabilities[part], w
+                batches.append(class_factors(layer, *law))
+        old, new = batches
+        made = running_average(old, new, decay)
+        g = rounding.gamma(16, study.u)
+        away = abs(float(np.sum(made.frequencies)) - 1)
+        yield away, rounding.gamma(4 * len(s.labels), study.u), "sum of the frequencies"
+        for what in ("errors", "features"):
+            for c, pi in enumerate(made.frequencies):
+                mine, other = (
+                    share * y.frequencies[c] * getattr(y, what)[c]
+                    for share, y in ((decay, old), (1 - decay, new))
+                )
+                size = norm(mine) + norm(other)
+                away = norm(pi * getattr(made, what)[c] - mine - other)
+                tiny = float(np.finfo(mine.dtype).tiny) * mine.size
+                yield away, g * size + tiny, f"{what} of class {c}, {x.layer.name}"
+            absent = (new.frequencies == 0) & (old.frequencies > 0)
+            kept = getattr(made, what)[absent] - getattr(old, what)[absent]
+            yield float(np.max(np.abs(kept), initial=0)), 0.0, "an absent class"
+
+
+@inequality(
+    "The damped solve",
+    "the error of a solution of (G + lambda) x = v is at most |r| / lambda",
+    _SMALL,
+)
+def K12(study: Study) -> Iterator[Comparison]:
+    """Two solutions of the damped system differ by their residuals over lambda."""
+    for x in dense_layers(study):
+        P = x.layer.parameters
+        damping = _damping(x)
+        v = study.probes(P).astype(x.layer.features.dtype)
+        preconditioner = factored_tikhonov(x.kfac, damping)
+        found = solve(
+            x.cfac, v.reshape(x.b, x.a), damping, preconditioner, relative_residual=_FAR
+        )
+        one = found.value.reshape(-1)
+        two = np.linalg.solve(x.cfac.matrix() + damping * np.eye(P, dtype=v.dtype), v)
+        left = v - x.cfac.matvec(two) - damping * two
+        bound = found.residual * norm(v) + norm(left)
+        k = rounding.gamma(4 * (x.a + x.b + len(x.factors.frequencies)) + 32, study.u)
+        bound += k * (x.scale + damping) * (norm(one) + norm(two))
+        yield norm(one - two), bound / damping, f"(CFAC + lambda)^-1 v, {x.layer.name}"
+
+
+def at_one_position(study: Study) -> str:
+    """Say that no layer is at one position and small enough for dense matrices."""
+    layers = [x for x in study.snapshot.layers if x.features.shape[1] == 1]
+    if any(x.parameters <= DENSE for x in layers):
+        return ""
+    return f"needs a layer at one position, of {DENSE} parameters at most"
+
+
+@identity(
+    "KFAC's number of outliers",
+    "rank C of the Fisher's class means, C^2 of KFAC's; cross rho C, not C(C-2)",
+    at_one_position,
+)
+def K13(study: Study) -> Iterator[Comparison]:
+    """KFAC multiplies ranks, the Fisher's means do not."""
+    s = study.once(host)
+    C = s.probabilities.shape[1]
+    for x in dense_layers(study):
+        if x.layer.features.shape[1] > 1:
+            continue
+        name = x.layer.name
+        feature = structure.decompose(curvature.features(s, name)).levels
+        error = structure.decompose(curvature.errors(s, name)).levels
+        H = feature["global_mean"].matrix() + feature["between_class"].matrix()
+        D, cross = (error[y].matrix() for y in ("between_class", "between_cross_class"))
+        nu, right = certified_spectrum(H)
+        slack = 8 * x.slack + rounding.gamma(64 * len(s.labels) * C, study.u) * x.scale
+        for what, left, most in (("class", D, C), ("cross", cross, C * (C - 2))):
+            mu, radius = certified_spectrum(left)
+            r, t = min(most, x.b), min(C, x.a)
+            values, other = certified_spectrum(Kronecker(left, H).matrix())
+            bound = radius * float(nu[0]) + right * float(mu[0]) + other + slack
+            products = np.sort(np.ravel(mu[:r, None] * nu[:t]))[::-1]
+            away = np.max(np.abs(values[: r * t] - products), initial=0)
+            yield float(away), bound, f"{r} x {t} eigenvalues, {what} x class of {name}"
+            if r * t < len(values):
+                yield float(values[r * t]), bound, f"rank of {what} x class of {name}"
+        pi = np.bincount(s.labels, s.sample_weights, C)
+        h = np.stack(
+            [
+                s.sample_weights[i:j] @ x.layer.features[i:j, 0] / (pi[c] or 1)
+                for c, (i, j) in enumerate(pairwise(s.offsets))
+            ]
+        )
+        means = _class_means(s, x)
+        rows = (means[:, :, None] * h[:, None, :]).reshape(C, -1)
+        values, other = certified_spectrum(rows.T @ rows)
+        if len(values) > C:
+            yield float(values[C]), other + slack, f"rank of the means' part of {name}"
+
+
+def _class_means(s: Snapshot, x: Factored) -> np.ndarray:
+    """Return sqrt(p_c) delta_c, c' = c left out, shape (C, b)."""
+    C = s.probabilities.shape[1]
+    w = s.sample_weights[:, None] * s.probabilities
+    w = w * (1 - np.eye(C, dtype=w.dtype)[s.labels])
+    top = np.sum(w[:, :, None] * x.layer.errors[:, :, 0], axis=1)
+    sums = np.stack([top[i:j].sum(axis=0) for i, j in pairwise(s.offsets)])
+    mass = np.asarray([w[i:j].sum() for i, j in pairwise(s.offsets)])
+    return np.asarray(sums / np.sqrt(np.where(mass > 0, mass, 1))[:, None])
+
+
+@identity(
+    "KFAC in the canonical model",
+    "KFAC has kappa(1 + s/C) C(C-1) times where F = CFAC has outliers and bump",
+    few_classes,
+)
+def K14(study: Study) -> Iterator[Comparison]:
+    """KFAC merges outliers and mini-bulk where CFAC is exact."""
+    model = study.once(canonical)
+    (x,) = factored(Study(exact_samples(model)))
+    C, D, s, alpha = model.C, model.D, model.signal, model.alpha
+    groups = canonical_groups(C, D, signal=s, alpha=alpha)
+    bulk = groups[2].value
+    merged = (
+        Group("merged", bulk * (1 + s / C), C * (C - 1)),
+        *groups[2:],
+    )
+    closed = rounding.gamma(32, 2.0**-53) * groups[0].value  # the formulas' rounding
+    for what, matrix, expected in (
+        ("Fisher", x.fisher.matrix(), groups),
+        ("CFAC", x.cfac.matrix(), groups),
+        ("KFAC", x.kfac.matrix(), merged),
+    ):
+        values, radius = certified_spectrum(matrix)
+        away = float(np.max(np.abs(values - spread_out(expected))))
+        bound = radius + 4 * x.slack + closed
+        yield away, bound, f"{what} for C = {C}, D = {D}, alpha = {alpha:.3g}"
+    trace = rounding.gamma(4 * x.layer.parameters, 2.0**-53) * x.scale
+    yield abs(x.cfac.trace() - x.kfac.trace()), 4 * x.slack + trace, "same trace"
+
+
+@identity(
+    "Where the eigenvalues of KFAC and CFAC come from",
+    "class part + cross-class part + rest, all >= 0; C, C and C^2 outliers",
+)
+def K16(study: Study) -> Iterator[Comparison]:
+    """z'(part)z is that of the levels, and no part exceeds its matrix."""
+    s = study.once(host)
+    for x in study.once(factored):
+        name, z = x.layer.name, layer_probes(study, x)
+        bound = reach(x, z, study.u) * norm(z)
+        values = np.sum(z * x.fisher.matvec(z), axis=0)
+        found = origins.fisher_shares(x.fisher, values, z)
+        levels = structure.decompose(x.fisher).levels
+        for kind, names in _LEVELS.items():
+            exact = sum(np.sum(z * levels[n].matvec(z), axis=0) for n in names)
+            away = float(np.max(np.abs(found[kind] * values - exact)))
+            yield away, bound, f"{kind} of the Fisher of {name}"
+        flat = origins.positions_apart(s, name, "expand")
+        errors, features = origins.error_and_feature_means(flat)
+        values = np.sum(z * x.cfac.matvec(z), axis=0)
+        pi = x.factors.frequencies
+        found = origins.class_shares(errors, features, pi, values, z)
+        over = (found["outlier"] + found["bump"] - 1) * values
+        yield float(np.max(over)), bound, f"parts of CFAC of {name}"
+        v = (x.layer.errors[:3, 0, 0, :, None] * x.layer.features[:3, 0, None, :]).T
+        v = np.moveaxis(v, 0, 1).reshape(-1, v.shape[2])  # products: KFAC factorises
+        values = np.sum(v * x.kfac.matvec(v), axis=0)
+        delta, h = x.layer.errors[:3, 0, 0].T, x.layer.features[:3, 0].T
+        own = np.sum((features @ h) ** 2, axis=0)
+        rows = origins.Means(errors.outlier @ delta, errors.bump @ delta).squares()
+        over = sum(rows.values()) * own - values
+        bound = reach(x, v, study.u) * norm(v) + study.tiny
+        yield float(np.max(over)), bound, f"KFAC of {name}"
+
+
+K15 = lemma(
+    __name__,
+    "K15",
+    "The top of a spectrum from products",
+    "|lambda_i(A) - theta_i| <= |AV - V Theta| + max(0, |B| - theta_k)",
+    "tests/test_leading.py::test_leading_of_a_large_operator",
+)

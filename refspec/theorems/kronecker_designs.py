@@ -18,10 +18,8 @@ from refspec.random_matrix.kronecker_designs import kronecker_design
 from refspec.random_matrix.kronecker_outliers import kfac_eigenvalues
 from refspec.random_matrix.kronecker_predictions import KroneckerPrediction
 from refspec.synthetic import World, expectations, hierarchy, planted
-from refspec.theorems.registry import Comparison, Theorem, compared, of_a_world
+from refspec.theorems.registry import Comparison, asymptotic, identity, of_a_world
 from refspec.theorems.study import Study
-
-__all__ = ["THEOREMS"]
 
 _U = 2.0**-53  # laws are float64
 _DRAWS = 16
@@ -56,8 +54,14 @@ def _one_layer(study: Study, name: str) -> World:
     return World(w.snapshot, (w.plan(name),), w.probabilities)
 
 
-def _expected(study: Study) -> Iterable[Comparison]:
-    """G1: blocks of the frame against the expected Fisher matrix in closed form."""
+@identity(
+    "Gradients of one sample are correlated",
+    "Cov(g_k, g_k') = delta_k delta_k'' (x) S_h + [k = k'] S_d (x) (S_h + h h')",
+    _of_gradients,
+    test="tests/test_kronecker_designs.py::test_expectation_in_the_frame",
+)
+def G1(study: Study) -> Iterable[Comparison]:
+    """Blocks of the frame against the expected Fisher matrix in closed form."""
     for name, law in _laws(study):
         world, design = _one_layer(study, name), kronecker_design(law)
         average = np.full(len(world.probabilities), 1 / len(world.probabilities))
@@ -80,8 +84,14 @@ def _expected(study: Study) -> Iterable[Comparison]:
         yield float(np.max(np.abs(np.sort(found) - exact))), bound, name
 
 
-def _kfac(study: Study) -> Iterable[Comparison]:
-    """G5: products of the eigenvalues of both expected factors."""
+@identity(
+    "What KFAC predicts instead",
+    "all products of the eigenvalues of both expected factors: C^2 for C outliers",
+    _of_gradients,
+    test="tests/test_kronecker_outliers.py::test_kfac_has_the_products_of_both_factors",
+)
+def G5(study: Study) -> Iterable[Comparison]:
+    """Products of the eigenvalues of both expected factors."""
     for name, law in _laws(study):
         plan = _one_layer(study, name).plans[0]
         assert study.world is not None
@@ -123,8 +133,14 @@ def _spectra(study: Study) -> dict[str, np.ndarray]:
     return found
 
 
-def _stieltjes(study: Study) -> Iterable[Comparison]:
-    """G2: the Stieltjes transform above the spectrum, where lengths matter least."""
+@asymptotic(
+    "Deterministic equivalent with shared features",
+    "H = sum_c D'B_c D (x) S_h + tr(B_c) S_d (x) (S_h + hh'), B_c = (1/W + A_c)^-1",
+    _of_gradients,
+    test="tests/test_kronecker_laws.py::test_stieltjes_transform_within_5_over_P",
+)
+def G2(study: Study) -> Iterable[Comparison]:
+    """Compare Stieltjes transforms above the spectrum, where lengths matter least."""
     values = study.once(_spectra)
     for name, law in _laws(study):
         z = complex(2, 1) * float(np.mean(values[name]))
@@ -137,8 +153,15 @@ def _stieltjes(study: Study) -> Iterable[Comparison]:
         yield float(abs(made - centre)), float(bound), name
 
 
-def _distance(study: Study) -> Iterable[Comparison]:
-    """G3: the mean Kolmogorov-Smirnov distance."""
+@asymptotic(
+    "Lengths of the noise vectors broaden the bulk",
+    "given |epsilon|^2 and |eta|^2, S_d and S_h are scaled by them",
+    _of_gradients,
+    deep=True,
+    test="tests/test_kronecker_spectra.py::test_distance_with_and_without_lengths",
+)
+def G3(study: Study) -> Iterable[Comparison]:
+    """Bound the mean Kolmogorov-Smirnov distance."""
     for name, made in study.once(_predictions).items():
         drawn = study.once(_spectra)[name]
         b = _smaller(dict(_laws(study))[name])
@@ -151,50 +174,18 @@ def _smaller(law: KroneckerPopulation) -> int:
     return min(law.errors.dimension, law.features.dimension)
 
 
-def _total(study: Study) -> Iterable[Comparison]:
-    """G4: the sum of the outliers."""
+@asymptotic(
+    "Outliers of gradients",
+    "an eigenvalue of H(lambda) + sum_c D'B_c D (x) hh' equals lambda",
+    _of_gradients,
+    deep=True,
+    test="tests/test_kronecker_outliers.py::test_sum_of_the_top_C",
+)
+def G4(study: Study) -> Iterable[Comparison]:
+    """Compare the sum of the outliers with its mean over draws."""
     for name, made in study.once(_predictions).items():
         r = len(made.fixed.values)
         drawn = np.sum(study.once(_spectra)[name][:, :r], axis=1)
         spread = float(np.std(drawn)) / np.sqrt(_DRAWS)
         bound = made.total / (2 * made.dimension) + 6 * spread
         yield abs(float(np.mean(drawn)) - made.total), bound, f"{name}, {r} outliers"
-
-
-_PAGE = "kronecker_designs.md"
-
-THEOREMS = (
-    Theorem(
-        "G1", "Gradients of one sample are correlated", "identity",
-        "Cov(g_k, g_k') = delta_k delta_k'' (x) S_h + [k = k'] S_d (x) (S_h + h h')",
-        _PAGE, "tests/test_kronecker_designs.py::test_expectation_in_the_frame",
-        compared(_expected), _of_gradients,
-    ),
-    Theorem(
-        "G2", "Deterministic equivalent with shared features", "asymptotic",
-        "H = sum_c D'B_c D (x) S_h + tr(B_c) S_d (x) (S_h + hh'), B_c = (1/W + A_c)^-1",
-        _PAGE, "tests/test_kronecker_laws.py::test_stieltjes_transform_within_5_over_P",
-        compared(_stieltjes), _of_gradients,
-    ),
-    Theorem(
-        "G3", "Lengths of the noise vectors broaden the bulk", "asymptotic",
-        "given |epsilon|^2 and |eta|^2, S_d and S_h are scaled by them",
-        _PAGE,
-        "tests/test_kronecker_spectra.py::test_distance_with_and_without_lengths",
-        compared(_distance), _of_gradients, deep=True,
-    ),
-    Theorem(
-        "G4", "Outliers of gradients", "asymptotic",
-        "an eigenvalue of H(lambda) + sum_c D'B_c D (x) hh' equals lambda",
-        _PAGE, "tests/test_kronecker_outliers.py::test_sum_of_the_top_C",
-        compared(_total), _of_gradients, deep=True,
-    ),
-    Theorem(
-        "G5", "What KFAC predicts instead", "identity",
-        "all products of the eigenvalues of both expected factors: C^2 for C outliers",
-        _PAGE,
-        "tests/test_kronecker_outliers.py::"
-        "test_kfac_has_the_products_of_both_factors",
-        compared(_kfac), _of_gradients,
-    ),
-)  # fmt: skip

@@ -24,10 +24,8 @@ from refspec.theorems.quantities import (
     scores,
     sizes_of_rows,
 )
-from refspec.theorems.registry import Comparison, Theorem, compared
+from refspec.theorems.registry import Comparison, identity
 from refspec.theorems.study import Study
-
-__all__ = ["THEOREMS", "class_means", "formula", "means", "p_sizes", "ranks"]
 
 
 def means(study: Study) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -81,7 +79,11 @@ def formula(v: np.ndarray, p: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _identity(study: Study) -> Iterator[Comparison]:
+@identity(
+    "Levels are orthogonal projections",
+    "X'X = sum over levels of X'P_level X; P_a P_b = [a = b] P_a, sum P = I",
+)
+def L1(study: Study) -> Iterator[Comparison]:
     """Projections, orthogonal, adding up, and equal to the formulas."""
     for name, moment in study.moments.items():
         host = study.images[name]
@@ -116,8 +118,18 @@ def ranks(C: int, K: int, scored: bool) -> dict[tuple[str, ...], int]:
     }
 
 
+@identity(
+    "Traces add, ranks are known",
+    "tr = sum of traces; ranks C, C(C-2), C; with the score C(C-1) together",
+)
+def L2(study: Study) -> Iterator[Comparison]:
+    """Add traces and bound ranks."""
+    yield from _traces(study)
+    yield from _ranks(study)
+
+
 def _traces(study: Study) -> Iterator[Comparison]:
-    """Traces add: of the means by the cells, of the rest by the rows."""
+    """Add traces, of the means by the cells, of the rest by the rows."""
     several = len(study.snapshot.layers) > 1
     for name, moment in study.moments.items():
         if several and name == "gradients":
@@ -134,7 +146,7 @@ def _traces(study: Study) -> Iterator[Comparison]:
 
 
 def _ranks(study: Study) -> Iterator[Comparison]:
-    """Ranks, by the singular value that has to vanish."""
+    """Bound ranks, by the singular value that has to vanish."""
     s, scored = backend.to_host(study.snapshot.sample_weights), not of_scores(study)
     for name, moment in study.moments.items():
         C, K = len(moment.offsets) - 1, moment.weights.shape[1]
@@ -153,7 +165,12 @@ def _ranks(study: Study) -> Iterator[Comparison]:
                 yield float(values[rank]), bound, label
 
 
-def _score(study: Study) -> Iterator[Comparison]:
+@identity(
+    "The score identity",
+    "sum_c' p_{i,c'} x_{i,c'} = 0 for every sample, errors and gradients",
+    of_scores,
+)
+def L3(study: Study) -> Iterator[Comparison]:
     """Average over all c', sample by sample."""
     bound = score_accuracy(study)
     for x in study.snapshot.layers:
@@ -163,7 +180,12 @@ def _score(study: Study) -> Iterator[Comparison]:
         yield off[i], bound * size[i], f"sample {i} of {x.name}"
 
 
-def _collinear(study: Study) -> Iterator[Comparison]:
+@identity(
+    "Diagonal and class means are collinear",
+    "p_cc v_cc = -p_c v_c, so the diagonal term is p_c / p_cc times the class term",
+    of_scores,
+)
+def L4(study: Study) -> Iterator[Comparison]:
     """Compare p_cc v_cc + p_c v_c with the sum of scores, on all gradients; both 0."""
     M, moment = study.once(cell_rows)["gradients"], study.fisher
     norms = backend.to_host(structure.cell_norms(moment))
@@ -192,7 +214,11 @@ def p_sizes(study: Study) -> np.ndarray:
     return np.asarray(p * study.once(sizes_of_rows))
 
 
-def _plain(study: Study) -> Iterator[Comparison]:
+@identity(
+    "The 2019 convention is plain means",
+    "G = G0 + G1 + G2 + G3 with delta = sqrt(p) g and plain means",
+)
+def L5(study: Study) -> Iterator[Comparison]:
     """Build the four terms of the 2019 paper, with plain means of sqrt(p) g."""
     s = backend.to_host(study.snapshot.sample_weights)
     for name, moment in study.moments.items():
@@ -222,7 +248,11 @@ def _plain(study: Study) -> Iterator[Comparison]:
             yield float(gap), 8 * g * one, f"{n} of {name}, plain means"
 
 
-def _features(study: Study) -> Iterator[Comparison]:
+@identity(
+    "Features split off the global mean",
+    "H = h_G h_G' + sum_c pi_c (h_c - h_G)(.)' + within, ranks 1 and C - 1",
+)
+def L6(study: Study) -> Iterator[Comparison]:
     """Build global and class means from the features themselves."""
     s = backend.to_host(study.snapshot.sample_weights)
     for x in study.snapshot.layers:
@@ -250,7 +280,11 @@ def _features(study: Study) -> Iterator[Comparison]:
             )
 
 
-def _global(study: Study) -> Iterator[Comparison]:
+@identity(
+    "Global split of the class term",
+    "V_class = m v_G v_G' + sum_c p_c (v_c - v_G)(.)', ranks 1 and C - 1",
+)
+def L7(study: Study) -> Iterator[Comparison]:
     """Split the class term in the global mean of the class means and the rest."""
     for name, moment in study.moments.items():
         if not moment.scored:
@@ -300,7 +334,12 @@ def _seed_gaps(study: Study) -> tuple[np.ndarray, np.ndarray]:
     return np.abs(errors - (p[:, None, :] - np.eye(C))), bound
 
 
-def _last(study: Study) -> Iterator[Comparison]:
+@identity(
+    "Errors at the logits",
+    "delta = p - e_c' at the logits, so 1'delta = 0 and the rank is at most C - 1",
+    _logits_layer,
+)
+def L8(study: Study) -> Iterator[Comparison]:
     """Errors of the last layer are p - e_c'; they sum to 0, so the rank is C - 1."""
     off, most = study.once(_seed_gaps)
     i = np.unravel_index(int(np.argmax(off / most)), off.shape)
@@ -316,84 +355,3 @@ def _last(study: Study) -> Iterator[Comparison]:
     radius += rounding.eigensolver_radius(k, moment.trace(), study.u)
     bound = radius + float(np.sum(s * score**2)) + study.tiny
     yield float(values[0]), bound, f"rank C - 1, {name}"
-
-
-_PAGE, _TEST = "levels.md", "tests/test_theorems_levels.py::test_"
-
-THEOREMS = (
-    Theorem(
-        "L1",
-        "Levels are orthogonal projections",
-        "identity",
-        "X'X = sum over levels of X'P_level X; P_a P_b = [a = b] P_a, sum P = I",
-        _PAGE,
-        _TEST + "levels_are_projections_and_formulas",
-        compared(_identity),
-    ),
-    Theorem(
-        "L2",
-        "Traces add, ranks are known",
-        "identity",
-        "tr = sum of traces; ranks C, C(C-2), C; with the score C(C-1) together",
-        _PAGE,
-        _TEST + "traces_add_and_ranks_are_known",
-        compared(_traces, _ranks),
-    ),
-    Theorem(
-        "L3",
-        "The score identity",
-        "identity",
-        "sum_c' p_{i,c'} x_{i,c'} = 0 for every sample, errors and gradients",
-        _PAGE,
-        _TEST + "scores_vanish",
-        compared(_score),
-        of_scores,
-    ),
-    Theorem(
-        "L4",
-        "Diagonal and class means are collinear",
-        "identity",
-        "p_cc v_cc = -p_c v_c, so the diagonal term is p_c / p_cc times the class term",
-        _PAGE,
-        _TEST + "diagonal_and_class_means_are_collinear",
-        compared(_collinear),
-        of_scores,
-    ),
-    Theorem(
-        "L5",
-        "The 2019 convention is plain means",
-        "identity",
-        "G = G0 + G1 + G2 + G3 with delta = sqrt(p) g and plain means",
-        _PAGE,
-        _TEST + "plain_means_give_the_2019_terms",
-        compared(_plain),
-    ),
-    Theorem(
-        "L6",
-        "Features split off the global mean",
-        "identity",
-        "H = h_G h_G' + sum_c pi_c (h_c - h_G)(.)' + within, ranks 1 and C - 1",
-        _PAGE,
-        _TEST + "features_split_off_the_global_mean",
-        compared(_features),
-    ),
-    Theorem(
-        "L7",
-        "Global split of the class term",
-        "identity",
-        "V_class = m v_G v_G' + sum_c p_c (v_c - v_G)(.)', ranks 1 and C - 1",
-        _PAGE,
-        _TEST + "the_class_term_splits_off_its_global_mean",
-        compared(_global),
-    ),
-    Theorem(
-        "L8",
-        "Errors at the logits",
-        "identity",
-        "delta = p - e_c' at the logits, so 1'delta = 0 and the rank is at most C - 1",
-        _PAGE,
-        _TEST + "errors_at_the_logits_sum_to_zero",
-        compared(_last),
-        _logits_layer,
-    ),
-)

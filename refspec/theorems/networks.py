@@ -17,20 +17,6 @@ from refspec.models.operations import LAYERS
 from refspec.theorems.registry import of_a_network
 from refspec.theorems.study import Study
 
-__all__ = [
-    "EIGENPROBLEM",
-    "Problem",
-    "dense_last_layer",
-    "few_parameters",
-    "linear_logits",
-    "piecewise_linear",
-    "problem",
-    "small_and_dense",
-    "small_hessian",
-    "tail",
-    "whole_network",
-]
-
 #: Parameters of an eigenproblem with vectors.
 EIGENPROBLEM = 1024
 _PARAMETERS = 4096  # of a dense Hessian

@@ -9,22 +9,6 @@ from refspec.curvature import SecondMoment, classes_of
 from refspec.factors import lengths
 from refspec.theorems.study import Study
 
-__all__ = [
-    "cell_rows",
-    "error_norms",
-    "gradient_norms",
-    "largest_norms",
-    "level_roundings",
-    "level_rows",
-    "norm",
-    "of_scores",
-    "score_accuracy",
-    "score_norms",
-    "score_roundings",
-    "scores",
-    "sizes_of_rows",
-]
-
 
 def level_roundings(moment: SecondMoment) -> float:
     """Return k: a computed projection of Y is within gamma_k ||Y||_F of the exact."""

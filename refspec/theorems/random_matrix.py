@@ -21,11 +21,9 @@ from refspec.random_matrix.isotropic_designs import reduction
 from refspec.spectra import Spectrum
 from refspec.synthetic.hierarchy import Hierarchy, draw
 from refspec.theorems.canonical import few_classes
-from refspec.theorems.laws import few_samples
-from refspec.theorems.registry import Comparison, Theorem, compared
+from refspec.theorems.registry import Comparison, asymptotic, identity, lemma
+from refspec.theorems.samples import few_samples
 from refspec.theorems.study import Study
-
-__all__ = ["LADDER", "THEOREMS", "Rung", "bumpy", "climb", "rows", "signalled"]
 
 #: Dimensions of the full ladder, and how often each is drawn.
 LADDER = ((100, 100), (200, 40), (400, 16), (800, 8))
@@ -149,8 +147,13 @@ def _rung(population: Population, draws: int, seed: int) -> Rung:
     )
 
 
-def _reduction(study: Study) -> Iterator[Comparison]:
-    """R1: the eigenvalues of the rows' covariance, dense, in the snapshot's weights."""
+@identity(
+    "Exact reduction to Wisharts",
+    "M = sum_j t_j g_j g_j', t_j the eigenvalues of the rows' covariance",
+    few_classes,
+)
+def R1(study: Study) -> Iterator[Comparison]:
+    """Compare with eigenvalues of the rows' covariance in the snapshot's weights."""
     few = study.once(few_samples)
     s1, s2, s3 = np.random.default_rng(study.seed).uniform(0.5, 2, 3).tolist()
     sizes = tuple(np.unique(few.labels, return_counts=True)[1].tolist())
@@ -171,8 +174,13 @@ def _reduction(study: Study) -> Iterator[Comparison]:
     yield float(np.max(np.abs(padded - exact))), bound, f"{n} rows"
 
 
-def _mass(study: Study) -> Iterator[Comparison]:
-    """R5: mass 1 in all, and as many eigenvalues in a band as rows."""
+@identity(
+    "Distribution function without quadrature",
+    "F in closed form on the curve; mass 1, as many eigenvalues a band as rows",
+    few_classes,
+)
+def R5(study: Study) -> Iterator[Comparison]:
+    """Mass 1 in all, and as many eigenvalues in a band as rows."""
     few = study.once(few_samples)
     sizes = tuple(np.unique(few.labels, return_counts=True)[1].tolist())
     w = few.w / few.w.max()
@@ -190,8 +198,13 @@ def _mass(study: Study) -> Iterator[Comparison]:
         yield away, d * bound * len(table.bands), f"d = {d}: above a gap"
 
 
-def _outliers(study: Study) -> Iterator[Comparison]:
-    """R8: outliers of fixed means in growing dimensions."""
+@asymptotic(
+    "Outliers of fixed means",
+    "within 4 deviations of psi(v) and its shift; overlaps psi' theta^2 / v to .02",
+    deep=True,
+)
+def R8(study: Study) -> Iterator[Comparison]:
+    """Outliers of fixed means in growing dimensions."""
     for rung in climb("signalled", LADDER, study.seed):
         at = f"d = {rung.size}"
         yield rung.score, SCORE, f"{at}: an outlier of one draw, in deviations"
@@ -201,8 +214,13 @@ def _outliers(study: Study) -> Iterator[Comparison]:
         yield rung.miscounted, 0, f"{at}: draws with a wrong count of a band"
 
 
-def _distances(study: Study) -> Iterator[Comparison]:
-    """R14: distribution function and band counts in growing dimensions."""
+@asymptotic(
+    "The spectrum approaches its prediction",
+    "KS distance below 4/d and exact counts in all bands, C(C-2) in the bump",
+    deep=True,
+)
+def R14(study: Study) -> Iterator[Comparison]:
+    """Distribution function and band counts in growing dimensions."""
     for rung in climb("bumpy", LADDER, study.seed):
         at = f"d = {rung.size}"
         yield rung.distance, DISTANCE, f"{at}: d times the KS distance"
@@ -210,77 +228,91 @@ def _distances(study: Study) -> Iterator[Comparison]:
         yield rung.score, SCORE, f"{at}: an outlier of one draw, in deviations"
 
 
-_PAGE, _TESTS = "random_matrix.md", "tests/test_theorems_random_matrix.py::test_"
+R2 = lemma(
+    __name__,
+    "R2",
+    "The map psi",
+    "m(psi(v)) = -1/v, psi(v) = v + sum_j N_j t_j v / (v - d t_j)",
+    "tests/test_free_laws.py::test_density_against_high_precision",
+)
 
-THEOREMS = (
-    Theorem(
-        "R1", "Exact reduction to Wisharts", "identity",
-        "M = sum_j t_j g_j g_j', t_j the eigenvalues of the rows' covariance",
-        _PAGE, _TESTS + "R1", compared(_reduction), few_classes,
-    ),
-    Theorem(
-        "R2", "The map psi", "lemma",
-        "m(psi(v)) = -1/v, psi(v) = v + sum_j N_j t_j v / (v - d t_j)",
-        _PAGE, "tests/test_free_laws.py::test_density_against_high_precision",
-    ),
-    Theorem(
-        "R3", "Support", "lemma",
-        "the bands are psi of the intervals where psi' <= 0, one gap a pole at most",
-        _PAGE, "tests/test_free_laws.py::test_support_is_where_psi_falls",
-    ),
-    Theorem(
-        "R4", "The curve above the real axis", "lemma",
-        "one v = u + iy above each u, by Newton's method on a concave function",
-        _PAGE, "tests/test_free_laws.py::test_curve_is_real_and_monotone",
-    ),
-    Theorem(
-        "R5", "Distribution function without quadrature", "identity",
-        "F in closed form on the curve; mass 1, as many eigenvalues a band as rows",
-        _PAGE, _TESTS + "R5", compared(_mass), few_classes,
-    ),
-    Theorem(
-        "R6", "When the bump leaves the bulk", "lemma",
-        "sqrt(d) (t2 - t3) > [(N3 t3^2)^(1/3) + (N2 t2^2)^(1/3)]^(3/2)",
-        _PAGE, "tests/test_outliers.py::test_split_threshold_is_where_a_gap_opens",
-    ),
-    Theorem(
-        "R7", "Scale of the extreme eigenvalues", "lemma",
-        "edge + s TW1, s = d^(-2/3) (|z''(m)| / 2)^(1/3)",
-        _PAGE, "tests/test_prediction.py::test_bulk_maximum",
-    ),
-    Theorem(
-        "R8", "Outliers of fixed means", "asymptotic",
-        "within 4 deviations of psi(v) and its shift; overlaps psi' theta^2 / v to .02",
-        _PAGE, _TESTS + "R8", compared(_outliers), deep=True,
-    ),
-    Theorem(
-        "R9", "The tree of a nested design", "lemma",
-        "b = grad log det(I + W sum_r a_r Z_r Z_r') in one sweep up and one down",
-        _PAGE, "tests/test_nested_laws.py::test_sweep_is_the_gradient",
-    ),
-    Theorem(
-        "R10", "The fixed point of general covariances", "lemma",
-        "Q = (sum_r b_r S_r - z)^-1, a_r = tr S_r Q; unique with Im a > 0",
-        _PAGE, "tests/test_nested_laws.py::test_fixed_point_in_high_precision",
-    ),
-    Theorem(
-        "R11", "A stationary functional whose imaginary part is F", "lemma",
-        "F = -Im [log det(sum b S - x) + L(a) - a.b] / (pi d)",
-        _PAGE, "tests/test_nested_spectra.py::test_isotropic_designs_agree",
-    ),
-    Theorem(
-        "R12", "Edges are folds of the real branch", "lemma",
-        "I - T H singular; x(s) has an extremum; the support ends before `reach`",
-        _PAGE, "tests/test_nested_edges.py::test_right_edge_is_a_fold",
-    ),
-    Theorem(
-        "R13", "Outliers over general covariances", "lemma",
-        "zeros of det S(x), S = diag(1/W) + M Q M', with overlap and variance",
-        _PAGE, "tests/test_nested_spectra.py::test_fixed_means_agree",
-    ),
-    Theorem(
-        "R14", "The spectrum approaches its prediction", "asymptotic",
-        "KS distance below 4/d and exact counts in all bands, C(C-2) in the bump",
-        _PAGE, _TESTS + "R14", compared(_distances), deep=True,
-    ),
-)  # fmt: skip
+
+R3 = lemma(
+    __name__,
+    "R3",
+    "Support",
+    "the bands are psi of the intervals where psi' <= 0, one gap a pole at most",
+    "tests/test_free_laws.py::test_support_is_where_psi_falls",
+)
+
+
+R4 = lemma(
+    __name__,
+    "R4",
+    "The curve above the real axis",
+    "one v = u + iy above each u, by Newton's method on a concave function",
+    "tests/test_free_laws.py::test_curve_is_real_and_monotone",
+)
+
+
+R6 = lemma(
+    __name__,
+    "R6",
+    "When the bump leaves the bulk",
+    "sqrt(d) (t2 - t3) > [(N3 t3^2)^(1/3) + (N2 t2^2)^(1/3)]^(3/2)",
+    "tests/test_outliers.py::test_split_threshold_is_where_a_gap_opens",
+)
+
+
+R7 = lemma(
+    __name__,
+    "R7",
+    "Scale of the extreme eigenvalues",
+    "edge + s TW1, s = d^(-2/3) (|z''(m)| / 2)^(1/3)",
+    "tests/test_prediction.py::test_bulk_maximum",
+)
+
+
+R9 = lemma(
+    __name__,
+    "R9",
+    "The tree of a nested design",
+    "b = grad log det(I + W sum_r a_r Z_r Z_r') in one sweep up and one down",
+    "tests/test_nested_laws.py::test_sweep_is_the_gradient",
+)
+
+
+R10 = lemma(
+    __name__,
+    "R10",
+    "The fixed point of general covariances",
+    "Q = (sum_r b_r S_r - z)^-1, a_r = tr S_r Q; unique with Im a > 0",
+    "tests/test_nested_laws.py::test_fixed_point_in_high_precision",
+)
+
+
+R11 = lemma(
+    __name__,
+    "R11",
+    "A stationary functional whose imaginary part is F",
+    "F = -Im [log det(sum b S - x) + L(a) - a.b] / (pi d)",
+    "tests/test_nested_spectra.py::test_isotropic_designs_agree",
+)
+
+
+R12 = lemma(
+    __name__,
+    "R12",
+    "Edges are folds of the real branch",
+    "I - T H singular; x(s) has an extremum; the support ends before `reach`",
+    "tests/test_nested_edges.py::test_right_edge_is_a_fold",
+)
+
+
+R13 = lemma(
+    __name__,
+    "R13",
+    "Outliers over general covariances",
+    "zeros of det S(x), S = diag(1/W) + M Q M', with overlap and variance",
+    "tests/test_nested_spectra.py::test_fixed_means_agree",
+)

@@ -1,8 +1,9 @@
 """What a theorem and a verdict are: a residual against a bound computed from the data.
 
-A statement has an id, never renumbered, that its page in theory/, its code, its check
-and its property test share. A check never answers with a bare bool: it gives the two
-sides of its comparison.
+A statement has an id, never renumbered, that its page in theory/, the code it is about,
+its check and its property test share: theory/kronecker.md#K9 is checked by
+`refspec.theorems.kronecker.K9`, a generator of comparisons declared by its kind. A
+check never answers with a bare bool: it gives the two sides of what it compared.
 """
 
 from __future__ import annotations
@@ -10,27 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
 
 from refspec.theorems.study import Study
 
-__all__ = [
-    "KINDS",
-    "Check",
-    "Comparison",
-    "Theorem",
-    "Verdict",
-    "compared",
-    "everywhere",
-    "of_a_network",
-    "of_a_world",
-    "worst",
-]
-
-#: identity: equal but for rounding. inequality: one side above the other but for
+#: identity: both sides equal, apart from rounding. inequality: true, apart from
 #: rounding. statistical: fails with probability at most `rounding.FAILURE`.
-#: asymptotic: an error that falls at the stated rate. observation: reported, of real
-#: networks, not proved. lemma: about arithmetic or algebra, no snapshot to check it on.
+#: asymptotic: an error falls at the stated rate. observation: seen in real networks,
+#: not proved. lemma: a fact of arithmetic or algebra, with nothing to check on data.
 KINDS = (
     "identity",
     "inequality",
@@ -81,7 +69,9 @@ class Verdict:
 
 #: Residual, bound, and what was compared.
 Comparison = tuple[float, float, str]
-Check = Callable[[Study], Verdict]
+#: What a check compares, and the hypothesis that is not met, '' if all are.
+Check = Callable[[Study], Iterable[Comparison]]
+Unmet = Callable[[Study], str]
 
 
 def worst(comparisons: Iterable[Comparison]) -> Verdict:
@@ -95,11 +85,6 @@ def worst(comparisons: Iterable[Comparison]) -> Verdict:
     found = [Verdict(float(r), float(b), detail) for r, b, detail in comparisons]
     nothing = Verdict(math.nan, 0.0, "nothing was compared")
     return max(found, key=lambda x: x.margin, default=nothing)
-
-
-def compared(*parts: Callable[[Study], Iterable[Comparison]]) -> Check:
-    """Return the check that all comparisons of some generators hold."""
-    return lambda study: worst(chain.from_iterable(part(study) for part in parts))
 
 
 def everywhere(_: Study) -> str:
@@ -119,7 +104,7 @@ def of_a_world(study: Study) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Theorem:
-    """A formal statement with its check.
+    """A formal statement with its check, `refspec.theorems.<page>.<id>`.
 
     Parameters
     ----------
@@ -135,8 +120,8 @@ class Theorem:
         File of theory/ that holds hypotheses, proof and source.
     test : str
         The property test, ``tests/file.py::function``, with its mutant.
-    check : callable or None
-        Study to Verdict; None for a lemma.
+    comparisons : callable or None
+        Study to the comparisons that must hold; None for a lemma.
     unmet : callable
         Study to str: the hypothesis that the snapshot does not meet, '' if it meets
         all.
@@ -150,13 +135,50 @@ class Theorem:
     statement: str
     page: str
     test: str
-    check: Check | None = None
-    unmet: Callable[[Study], str] = everywhere
+    comparisons: Check | None = None
+    unmet: Unmet = everywhere
     deep: bool = False
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS or (self.check is None) != (self.kind == "lemma"):
+        lacks = (self.comparisons is None) != (self.kind == "lemma")
+        if self.kind not in KINDS or lacks:
             raise ValueError(
                 f"theorem {self.id} must have a kind among {KINDS} and, unless it is a "
                 f"lemma, a check, got {self.kind!r}; correct its entry"
             )
+
+    def check(self, study: Study) -> Verdict:
+        """Return the comparison that comes closest to failing."""
+        return worst(self.comparisons(study) if self.comparisons else ())
+
+
+def _declare(
+    kind: str,
+    title: str,
+    statement: str,
+    unmet: Unmet = everywhere,
+    *,
+    deep: bool = False,
+    test: str = "",
+) -> Callable[[Check], Theorem]:
+    """Make a theorem of the check that follows, by the check's name and module."""
+
+    def theorem(check: Check) -> Theorem:
+        id, page = check.__name__, check.__module__.rpartition(".")[2]
+        at = test or f"tests/test_theorems_{page}.py::test_{id}"
+        return Theorem(id, title, kind, statement, f"{page}.md", at, check, unmet, deep)
+
+    return theorem
+
+
+identity = partial(_declare, "identity")
+inequality = partial(_declare, "inequality")
+statistical = partial(_declare, "statistical")
+asymptotic = partial(_declare, "asymptotic")
+observation = partial(_declare, "observation")
+
+
+def lemma(module: str, id: str, title: str, statement: str, test: str) -> Theorem:
+    """Return a statement of a page's module that has nothing to check on data."""
+    page = f"{module.rpartition('.')[2]}.md"
+    return Theorem(id, title, "lemma", statement, page, test)

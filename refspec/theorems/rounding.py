@@ -13,10 +13,8 @@ import numpy as np
 from refspec import backend, rounding
 from refspec.rounding import errorfree
 from refspec.rounding.certificates import Certified, certified_eigenvalues
-from refspec.theorems.registry import Comparison, Theorem, compared
+from refspec.theorems.registry import Comparison, inequality, observation, statistical
 from refspec.theorems.study import Study
-
-__all__ = ["THEOREMS", "certified", "rows", "second"]
 
 _U = 2.0**-53  # the checks are in float64
 _SIZE = 256  # columns and rows that are used at most
@@ -43,7 +41,11 @@ def certified(study: Study) -> Certified:
     return certified_eigenvalues(study.once(second))
 
 
-def _inner_products(study: Study) -> Iterator[Comparison]:
+@inequality(
+    "Inner products",
+    "|fl(x'y) - x'y| <= gamma_k |x|'|y| in any order of summation",
+)
+def B1(study: Study) -> Iterator[Comparison]:
     """Compare inner products of rows with exact sums of error-free products."""
     x = study.once(rows)
     for i in range(min(len(x) - 1, 8)):
@@ -60,7 +62,11 @@ def _inner_products(study: Study) -> Iterator[Comparison]:
     yield abs(float(np.sum(x[0])) - own), bound, "sum of a row"
 
 
-def _second_moment(study: Study) -> Iterator[Comparison]:
+@inequality(
+    "Second moments",
+    "||fl(X'X) - X'X|| <= gamma_k (1 + gamma_k) tr",
+)
+def B2(study: Study) -> Iterator[Comparison]:
     """Compare X'X with its error-free product, in norm."""
     x, A = study.once(rows), study.once(second)
     parts = errorfree.split_rows(np.ascontiguousarray(x.T))
@@ -74,7 +80,11 @@ def _second_moment(study: Study) -> Iterator[Comparison]:
     yield found - float(left) - gap_error, bound, f"{x.shape[1]} columns"
 
 
-def _solver(study: Study) -> Iterator[Comparison]:
+@observation(
+    "LAPACK's eigenvalues, a priori",
+    "|computed - exact| <= (n + 32) u ||A||",
+)
+def B3(study: Study) -> Iterator[Comparison]:
     """Compare LAPACK's eigenvalues with the certified ones."""
     A, proof = study.once(second), study.once(certified)
     values = np.linalg.eigvalsh(A)[::-1]
@@ -83,7 +93,11 @@ def _solver(study: Study) -> Iterator[Comparison]:
     yield float(np.max(over)), radius, f"size {len(A)}"
 
 
-def _probed(study: Study) -> Iterator[Comparison]:
+@statistical(
+    "A norm from Gaussian probes",
+    "||R||^2 <= sum_j ||R z_j||^2 / chi2 quantile, but with probability 1e-9",
+)
+def B4(study: Study) -> Iterator[Comparison]:
     """Compare a norm with its probed bound."""
     x = study.once(rows)
     Z = study.probes(x.shape[1], _PROBES)
@@ -93,61 +107,14 @@ def _probed(study: Study) -> Iterator[Comparison]:
     yield norm, bound * (1 + g) + g * norm, f"norm of the features, {_PROBES} probes"
 
 
-def _a_posteriori(study: Study) -> Iterator[Comparison]:
+@inequality(
+    "Eigenvalues, a posteriori",
+    "|computed - exact| <= ||AQ - Q Lambda|| / sigma_min(Q)",
+)
+def B5(study: Study) -> Iterator[Comparison]:
     """Compare eigenvalues with the certified ones, within the residual radius."""
     A, proof = study.once(second), study.once(certified)
     values, Q = np.linalg.eigh(A)
     radius = rounding.residual_radius(A, Q, values)
     over = np.abs(values[::-1] - proof.values) - proof.radii
     yield float(np.max(over)), radius, f"size {len(A)}"
-
-
-_PAGE, _TEST = "rounding.md", "tests/test_theorems_rounding.py::test_"
-
-THEOREMS = (
-    Theorem(
-        "B1",
-        "Inner products",
-        "inequality",
-        "|fl(x'y) - x'y| <= gamma_k |x|'|y| in any order of summation",
-        _PAGE,
-        _TEST + "inner_products_are_within_gamma",
-        compared(_inner_products),
-    ),
-    Theorem(
-        "B2",
-        "Second moments",
-        "inequality",
-        "||fl(X'X) - X'X|| <= gamma_k (1 + gamma_k) tr",
-        _PAGE,
-        _TEST + "second_moments_are_within_their_radius",
-        compared(_second_moment),
-    ),
-    Theorem(
-        "B3",
-        "LAPACK's eigenvalues, a priori",
-        "observation",
-        "|computed - exact| <= (n + 32) u ||A||",
-        _PAGE,
-        _TEST + "lapack_keeps_its_usual_constant",
-        compared(_solver),
-    ),
-    Theorem(
-        "B4",
-        "A norm from Gaussian probes",
-        "statistical",
-        "||R||^2 <= sum_j ||R z_j||^2 / chi2 quantile, but with probability 1e-9",
-        _PAGE,
-        _TEST + "probes_bound_the_norm",
-        compared(_probed),
-    ),
-    Theorem(
-        "B5",
-        "Eigenvalues, a posteriori",
-        "inequality",
-        "|computed - exact| <= ||AQ - Q Lambda|| / sigma_min(Q)",
-        _PAGE,
-        _TEST + "residuals_bound_every_eigenvalue",
-        compared(_a_posteriori),
-    ),
-)

@@ -13,10 +13,8 @@ from refspec import backend, coordinates, rounding
 from refspec.coordinates import Coordinates
 from refspec.spectra import Spectrum, spectrum
 from refspec.structure import cell_projections
-from refspec.theorems.registry import Comparison, Theorem, compared
+from refspec.theorems.registry import Comparison, identity, inequality
 from refspec.theorems.study import Study
-
-__all__ = ["THEOREMS", "sides"]
 
 _COLUMNS, _ROWS = 300, 4096  # of the largest moments that are compared
 
@@ -46,7 +44,12 @@ def _padded(values: np.ndarray, n: int) -> np.ndarray:
     return np.pad(values, (0, max(0, n - len(values))))[:n]
 
 
-def _both_sides(study: Study) -> Iterator[Comparison]:
+@identity(
+    "One spectrum from either side",
+    "X'X and XX' share non-zero eigenvalues; so do their levels in coordinates",
+    _small,
+)
+def S1(study: Study) -> Iterator[Comparison]:
     """Compare the primal with the dual spectrum, of the whole and of every level."""
     for name, ((one, s), (two, t)) in study.once(sides).items():
         n = max(s.values.shape[0], t.values.shape[0])
@@ -70,7 +73,12 @@ def _both_sides(study: Study) -> Iterator[Comparison]:
             yield gap, bound, f"{level} of {name}"
 
 
-def _residual(study: Study) -> Iterator[Comparison]:
+@inequality(
+    "What pivoted rows leave out",
+    "|lambda_k(XX') - lambda_k(LL')| <= ||XX' - LL'||, measured; levels as well",
+    _small,
+)
+def S2(study: Study) -> Iterator[Comparison]:
     """Compare sums of eigenvalues and of their squares with the primal matrix."""
     for name, ((one, _), (at, found)) in study.once(sides).items():
         moment, values = study.moments[name], backend.to_host(found.values)
@@ -84,29 +92,3 @@ def _residual(study: Study) -> Iterator[Comparison]:
         off = abs(float(np.linalg.norm(values / trace)) - float(np.linalg.norm(whole)))
         bound = (n**0.5 * found.radius + one.radius + forming) / trace
         yield off, bound, f"sum of squared eigenvalues of {name}"
-
-
-_PAGE, _TEST = "spectra.md", "tests/test_theorems_spectra.py::test_"
-
-THEOREMS = (
-    Theorem(
-        "S1",
-        "One spectrum from either side",
-        "identity",
-        "X'X and XX' share non-zero eigenvalues; so do their levels in coordinates",
-        _PAGE,
-        _TEST + "both_sides_have_one_spectrum",
-        compared(_both_sides),
-        _small,
-    ),
-    Theorem(
-        "S2",
-        "What pivoted rows leave out",
-        "inequality",
-        "|lambda_k(XX') - lambda_k(LL')| <= ||XX' - LL'||, measured; levels as well",
-        _PAGE,
-        _TEST + "pivoted_rows_keep_the_spectrum",
-        compared(_residual),
-        _small,
-    ),
-)

@@ -19,8 +19,6 @@ from refspec.classes import Snapshot
 from refspec.curvature import SecondMoment
 from refspec.synthetic.worlds import World
 
-__all__ = ["Study"]
-
 _T = TypeVar("_T")
 
 

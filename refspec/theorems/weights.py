@@ -12,10 +12,8 @@ from refspec.classes import Layer
 from refspec.curvature import classes_of
 from refspec.factors import lengths
 from refspec.theorems.quantities import error_norms, score_accuracy
-from refspec.theorems.registry import Comparison, Theorem, compared
+from refspec.theorems.registry import Comparison, identity
 from refspec.theorems.study import Study
-
-__all__ = ["THEOREMS"]
 
 
 def _own_errors(study: Study, layer: Layer) -> np.ndarray:
@@ -70,7 +68,12 @@ def _stationary(study: Study) -> str:
     return ""
 
 
-def _decay(study: Study) -> Iterator[Comparison]:
+@identity(
+    "Weights under decay",
+    "W = -(1/eta) sum_i s_i delta_{i,c} h_i' at a stationary point",
+    _stationary,
+)
+def D1(study: Study) -> Iterator[Comparison]:
     """Compare every weight matrix with the mean of errors times features."""
     s, given = backend.to_host(study.snapshot.sample_weights), study.snapshot.provenance
     eta, slope = float(given["weight_decay"]), float(given["gradient_norm"])
@@ -108,7 +111,11 @@ def _class_part(study: Study, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
     return parts[0], parts[1]
 
 
-def _split(study: Study) -> Iterator[Comparison]:
+@identity(
+    "Class means and covariances in the gradient",
+    "sum_i s_i delta_{i,c} h_i' = sum_c pi_c delta_cc h_c' + sum_c pi_c Cov_c",
+)
+def D2(study: Study) -> Iterator[Comparison]:
     """Compare the gradient with its class part plus its part within classes."""
     s = backend.to_host(study.snapshot.sample_weights)
     C = len(study.snapshot.offsets) - 1
@@ -134,7 +141,12 @@ def _stated(study: Study) -> str:
     return "" if known else "needs mean_loss in the export's provenance"
 
 
-def _loss(study: Study) -> Iterator[Comparison]:
+@identity(
+    "The stated loss",
+    "mean_loss = -sum_i s_i log p_{i,c(i)}",
+    _stated,
+)
+def D3(study: Study) -> Iterator[Comparison]:
     """Compare the stated loss with the probabilities of the observed labels."""
     s, p = (
         backend.to_host(x)
@@ -148,38 +160,3 @@ def _loss(study: Study) -> Iterator[Comparison]:
     bound = rounding.gamma(2 * C + 16, study.stored) * float(s @ spread)
     bound += rounding.gamma(N + 4, study.stored) * (abs(given) + abs(found))
     yield abs(found - given), bound, f"mean loss, {given:.6g} stated"
-
-
-_PAGE, _TEST = "weights.md", "tests/test_theorems_weights.py::test_"
-
-THEOREMS = (
-    Theorem(
-        "D1",
-        "Weights under decay",
-        "identity",
-        "W = -(1/eta) sum_i s_i delta_{i,c} h_i' at a stationary point",
-        _PAGE,
-        _TEST + "weights_are_errors_times_features",
-        compared(_decay),
-        _stationary,
-    ),
-    Theorem(
-        "D2",
-        "Class means and covariances in the gradient",
-        "identity",
-        "sum_i s_i delta_{i,c} h_i' = sum_c pi_c delta_cc h_c' + sum_c pi_c Cov_c",
-        _PAGE,
-        _TEST + "the_gradient_splits_in_means_and_covariances",
-        compared(_split),
-    ),
-    Theorem(
-        "D3",
-        "The stated loss",
-        "identity",
-        "mean_loss = -sum_i s_i log p_{i,c(i)}",
-        _PAGE,
-        _TEST + "the_stated_loss_is_that_of_the_labels",
-        compared(_loss),
-        _stated,
-    ),
-)

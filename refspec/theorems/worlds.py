@@ -1,34 +1,171 @@
-"""Checks of theory/worlds.md, W6 to W10: laws planted in the place of a snapshot.
-
-The laws take the snapshot's classes, class sizes, weights and probabilities. An
-expectation of a quadratic form in independent unit noise is its sum over the unit
-vectors, so the expected levels are compared exactly: the levels of `refspec.structure`
-on one unit vector of noise after the other, against the closed form.
-"""
+"""Checks of theory/worlds.md, W1 to W5: the parts that planted laws are made of."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
 import numpy as np
+import scipy.special
 
-from refspec import curvature, rounding, structure
+from refspec import backend, curvature, rounding, structure
+from refspec.classes import Layer, Snapshot
 from refspec.curvature import SecondMoment
 from refspec.kronecker import certified_spectrum
-from refspec.synthetic import expectations, geometry, groups, planted
-from refspec.synthetic.hierarchy import Hierarchy, Plan
-from refspec.theorems import laws, regressions
-from refspec.theorems.canonical import few_classes, spread_out
-from refspec.theorems.laws import Few, few_samples, softened
+from refspec.synthetic import (
+    covariances,
+    expectations,
+    geometry,
+    groups,
+    logistic,
+    planted,
+    regression,
+)
+from refspec.synthetic.hierarchy import Hierarchy, Plan, draw
+from refspec.theorems.canonical import (
+    Canonical,
+    canonical,
+    exact_samples,
+    few_classes,
+    spread_out,
+)
 from refspec.theorems.quantities import norm
-from refspec.theorems.registry import Comparison, Theorem, compared
+from refspec.theorems.registry import Comparison, identity, inequality, statistical
+from refspec.theorems.samples import Few, few_samples, softened
 from refspec.theorems.study import Study
 
-__all__ = ["THEOREMS"]
-
 _U = 2.0**-53  # worlds are drawn and expected in float64
+_SIDE = 200  # of a covariance
+_DRAWS = 20000
 _COUPLING = 0.5
+_U = 2.0**-53
+_DECISIONS = 40000
+_PARAMETERS = 700
+_DECAY = 0.125
+
+
+@identity(
+    "Covariances and their roots",
+    "R R' = Sigma; F F' + tau I has eigenvalues tau + sigma_j(F)^2 and tau",
+)
+def W1(study: Study) -> Iterator[Comparison]:
+    """Square a second moment's root; compare eigenvalues of low rank plus noise."""
+    for x in study.snapshot.layers:
+        h = backend.to_host(x.features)[:, 0, :_SIDE].astype(np.float64)
+        h = h / (np.max(np.abs(h)) or 1.0)
+        A = h.T @ h
+        A = (A + A.T) / 2
+        d, trace = len(A), float(np.trace(A))
+        R = covariances.root(A, d)
+        bound = 8 * rounding.eigensolver_radius(d, trace, _U)
+        bound += 4 * rounding.gamma(d + 16, _U) * trace
+        yield norm(R @ np.transpose(R) - A), bound * d**0.5, f"root, {x.name}"
+        F = h[: min(3, len(h))].T
+        values, radius = certified_spectrum(covariances.low_rank_plus_noise(F, 0.5))
+        above = np.zeros(d)
+        above[: min(F.shape)] = np.linalg.svd(F, compute_uv=False) ** 2
+        size = float(np.sum(F * F)) + d
+        bound = radius + 8 * rounding.eigensolver_radius(d, size, _U)
+        away = float(np.max(np.abs(values - 0.5 - above)))
+        yield away, bound, f"low rank plus noise, {x.name}"
+
+
+@statistical(
+    "Heavy tails of unit variance",
+    "T sqrt((nu-2)/nu) and Laplace of scale 1/sqrt 2 have mean 0, variance 1",
+)
+def W2(study: Study) -> Iterator[Comparison]:
+    """Massart's form of the Dvoretzky-Kiefer-Wolfowitz inequality, four laws."""
+    root = math.sqrt(2)
+    cdfs = {
+        ("gaussian", None): scipy.special.ndtr,
+        ("laplace", None): lambda x: 0.5 - np.sign(x) * np.expm1(-abs(x) * root) / 2,
+        ("student", 3.0): lambda x: scipy.special.stdtr(3.0, x * 3**0.5),
+        ("student", 8.0): lambda x: scipy.special.stdtr(8.0, x * (8 / 6) ** 0.5),
+    }
+    bound = math.sqrt(math.log(2 * len(cdfs) / rounding.FAILURE) / (2 * _DRAWS))
+    rng = np.random.default_rng(study.seed)
+    for (law, dof), cdf in cdfs.items():
+        x = np.sort(covariances.standard((_DRAWS,), rng=rng, law=law, dof=dof))
+        steps, F = np.arange(_DRAWS + 1) / _DRAWS, cdf(x)
+        away = max(np.max(steps[1:] - F), np.max(F - steps[:-1]))
+        yield float(away), bound, f"distribution of {law} {dof or ''}".strip()
+
+
+@identity(
+    "Means with a given Gram matrix",
+    "m_c'm_c' = K iff K >= 0 of rank at most d; the simplex has rank C - 1",
+)
+def W3(study: Study) -> Iterator[Comparison]:
+    """Means with the Gram matrix of the class means of every layer; the simplex."""
+    few = study.once(few_samples)
+    C = few.p.shape[1]
+    rng = np.random.default_rng(study.seed)
+    grams = {f"simplex of {C}": (geometry.simplex_gram(C), C - 1)}
+    for x in study.snapshot.layers:
+        h = backend.to_host(x.features)[:, 0].astype(np.float64)
+        m = np.stack(
+            [h[i:j].mean(axis=0) for _, i, j in curvature.classes_of(study.snapshot)]
+        )
+        m = m / (np.max(np.abs(m)) or 1.0)
+        grams[f"class means of {x.name}"] = (m @ m.T, m.shape[1])
+    for name, (K, d) in grams.items():
+        size = float(np.trace(K))
+        bound = 8 * rounding.eigensolver_radius(C, size, _U)
+        bound += rounding.gamma(4 * C * C + 4 * d + 32, _U) * size
+        made = geometry.means((K + K.T) / 2, min(d, C), rng=rng)
+        yield float(np.max(np.abs(made @ made.T - K))), bound, name
+
+
+@identity(
+    "Probabilities",
+    "rows sum to 1: softmax within gamma_{2C+16}, the even confusion of alpha",
+)
+def W4(study: Study) -> Iterator[Comparison]:
+    """Sum the snapshot's softmax outputs, and an even confusion."""
+    p = backend.to_host(study.snapshot.probabilities)
+    C = p.shape[1]
+    away = float(np.max(np.abs(p.sum(axis=1) - 1)))
+    yield away, rounding.gamma(2 * C + 16, study.u), "sum of softmax outputs"
+    for alpha in (0.0, 0.25, (C - 1) / C, 1.0):
+        made = geometry.confusion(C, alpha)
+        away = float(np.max(np.abs(made.sum(axis=1) - 1)))
+        away = max(away, float(np.max(np.abs(1 - np.diag(made) - alpha))))
+        yield away, rounding.gamma(2 * C + 4, _U), f"confusion of {alpha:.3g}"
+
+
+def _squares(found: float, dof: int, tests: int) -> tuple[float, float]:
+    """Compare a chi-square with its mean by Laurent and Massart's inequality."""
+    x = math.log(2 * tests / rounding.FAILURE)
+    return abs(found - dof), 2 * math.sqrt(dof * x) + 2 * x
+
+
+@statistical(
+    "The planted hierarchy",
+    "Cov(F_icc', F_jcc'') = S_1 + [c'=c''] S_2 + [i=j][c'=c''] S_{3,c}",
+)
+def W5(study: Study) -> Iterator[Comparison]:
+    """Means of the classes and of the cross classes, whitened, are chi-square."""
+    few = study.once(few_samples)
+    labels, C, d = few.labels, few.p.shape[1], 16
+    n = np.bincount(labels, minlength=C)
+    rng = np.random.default_rng(study.seed)
+    spread = tuple(1.0 + np.arange(C))
+    m = rng.standard_normal((C, d))
+    law = Hierarchy(C, d, class_means=m, class_covariance=2.0, within=spread)
+    h = draw(law, labels, 1, rng=rng)[:, 0]
+    means = np.stack([h[labels == c].mean(axis=0) for c in range(C)])
+    scale = 2.0 + np.asarray(spread) / n
+    found = float(np.sum(np.sum((means - m) ** 2, axis=1) / scale))
+    yield *_squares(found, C * d, 2), "class means"
+    law = Hierarchy(C, d, class_covariance=2.0, cross_covariance=3.0, within=spread)
+    e = draw(law, labels, C, rng=rng)
+    cells = np.stack([e[labels == c].mean(axis=0) for c in range(C)])
+    gaps = cells - cells.mean(axis=1, keepdims=True)
+    scale = 3.0 + np.asarray(spread) / n
+    found = float(np.sum(np.sum(gaps**2, axis=(1, 2)) / scale))
+    yield *_squares(found, C * (C - 1) * d, 2), "cross-class means"
 
 
 def _each_vector(moment: SecondMoment) -> dict[str, np.ndarray]:
@@ -38,8 +175,13 @@ def _each_vector(moment: SecondMoment) -> dict[str, np.ndarray]:
     return {n: np.sum(x.project(rows) ** 2, axis=(0, 1)) for n, x in levels.items()}
 
 
-def _feature_levels(study: Study) -> Iterator[Comparison]:
-    """W6: coefficients of S_{3,c} and S_1, and the levels of planted means."""
+@identity(
+    "Expected levels of features",
+    "E H_within = sum_c (s_c - q_c/s_c) S_{3,c}; E H_global, E H_between likewise",
+    few_classes,
+)
+def W6(study: Study) -> Iterator[Comparison]:
+    """Coefficients of S_{3,c} and S_1, and the levels of planted means."""
     few = study.once(few_samples)
     N, C = few.p.shape
     of_class = np.eye(C)[few.labels]
@@ -126,13 +268,23 @@ def _error_levels(study: Study, consistent: bool) -> Iterator[Comparison]:
             yield away, g * float(np.sum(m * m)), f"means in {name}"
 
 
-def _independent_errors(study: Study) -> Iterator[Comparison]:
+@identity(
+    "Expected levels of errors",
+    "E V_1, E V_2, E V_=, E V_3 are known multiples of means, S_1, S_2, S_{3,c}",
+    few_classes,
+)
+def W7(study: Study) -> Iterator[Comparison]:
     """W7."""
     yield from _error_levels(study, False)
 
 
-def _consistent_errors(study: Study) -> Iterator[Comparison]:
-    """W8: scores of a planted world vanish; levels of score-consistent errors."""
+@identity(
+    "Score-consistent errors",
+    "sum_c' p delta = 0; V_1, V_2 as planted; the diagonal by the odds",
+    few_classes,
+)
+def W8(study: Study) -> Iterator[Comparison]:
+    """Scores of a planted world vanish; levels of score-consistent errors."""
     few = study.once(softened)
     C, n = few.p.shape[1], np.bincount(few.labels)
     rng = np.random.default_rng(study.seed)
@@ -151,8 +303,13 @@ def _second(few: Few, x: np.ndarray) -> np.ndarray:
     return np.asarray(np.sum(few.w * np.sum(x**2, axis=2), axis=1))
 
 
-def _coupled(study: Study) -> Iterator[Comparison]:
-    """W9: signs enumerated, noise by its unit vectors, in one dimension."""
+@identity(
+    "Expected Fisher: a Kronecker identity that fails",
+    "E G = sum_c A_c (x) H_c + kappa sum_c nu_c S_{3,c} (x) S^h_c",
+    few_classes,
+)
+def W9(study: Study) -> Iterator[Comparison]:
+    """Signs enumerated, noise by its unit vectors, in one dimension."""
     few = study.once(softened)
     C = few.p.shape[1]
     rng = np.random.default_rng(study.seed)
@@ -189,8 +346,13 @@ def _coupled(study: Study) -> Iterator[Comparison]:
             yield away, bound, f"E[G - CFAC], coupling {coupling}"
 
 
-def _orthogonal(study: Study) -> Iterator[Comparison]:
-    """W10: five eigenvalues, for the probabilities of one sample of each class."""
+@identity(
+    "Orthogonal class means: five eigenvalues",
+    "matched C, mismatched C(C-1), error C(d-C), feature C(b-C), noise the rest",
+    few_classes,
+)
+def W10(study: Study) -> Iterator[Comparison]:
+    """Five eigenvalues, for the probabilities of one sample of each class."""
     few = study.once(few_samples)
     C = few.p.shape[1]
     first = np.searchsorted(few.labels, np.arange(C))
@@ -221,34 +383,188 @@ def _orthogonal(study: Study) -> Iterator[Comparison]:
     yield away, radius + formed, f"C = {C}, b = a = {d}"
 
 
-_PAGE, _TEST = "worlds.md", "tests/test_theorems_worlds.py::test_"
+def _features(study: Study) -> np.ndarray:
+    """Return features of the last layer, few enough, (N, d), of size at most 1."""
+    s = study.snapshot
+    h = backend.to_host(s.layers[-1].features)[:, 0].astype(np.float64)
+    h = h[:, -(_PARAMETERS // s.probabilities.shape[1]) :]
+    return np.asarray(h / (np.max(np.linalg.norm(h, axis=1)) or 1.0))
 
-THEOREMS = (
-    *laws.THEOREMS,
-    Theorem(
-        "W6", "Expected levels of features", "identity",
-        "E H_within = sum_c (s_c - q_c/s_c) S_{3,c}; E H_global, E H_between likewise",
-        _PAGE, _TEST + "W6", compared(_feature_levels), few_classes,
-    ),
-    Theorem(
-        "W7", "Expected levels of errors", "identity",
-        "E V_1, E V_2, E V_=, E V_3 are known multiples of means, S_1, S_2, S_{3,c}",
-        _PAGE, _TEST + "W7", compared(_independent_errors), few_classes,
-    ),
-    Theorem(
-        "W8", "Score-consistent errors", "identity",
-        "sum_c' p delta = 0; V_1, V_2 as planted; the diagonal by the odds",
-        _PAGE, _TEST + "W8", compared(_consistent_errors), few_classes,
-    ),
-    Theorem(
-        "W9", "Expected Fisher: a Kronecker identity that fails", "identity",
-        "E G = sum_c A_c (x) H_c + kappa sum_c nu_c S_{3,c} (x) S^h_c",
-        _PAGE, _TEST + "W9", compared(_coupled), few_classes,
-    ),
-    Theorem(
-        "W10", "Orthogonal class means: five eigenvalues", "identity",
-        "matched C, mismatched C(C-1), error C(d-C), feature C(b-C), noise the rest",
-        _PAGE, _TEST + "W10", compared(_orthogonal), few_classes,
-    ),
-    *regressions.THEOREMS,
-)  # fmt: skip
+
+@identity(
+    "Lemma 8.1: the expected Fisher of logistic regression",
+    "E G = sum_c pi_c U^c (x) M_c, U^c = diag p_c - p_c p_c', p constant in class",
+    few_classes,
+)
+def W11(study: Study) -> Iterator[Comparison]:
+    """Compare the samples' Fisher with sum_c pi_c U^c (x) M_c, p constant in class."""
+    h, s = study.once(_features), study.snapshot
+    N, C = s.probabilities.shape
+    w = backend.to_host(s.sample_weights).astype(np.float64)
+    w = w / w.sum()
+    p = backend.to_host(s.probabilities).astype(np.float64)
+    bounds = list(zip(s.offsets, s.offsets[1:], strict=False))
+    mean = np.stack([p[i:j].mean(axis=0) for i, j in bounds])
+    mean = mean / mean.sum(axis=1, keepdims=True)
+    pi = np.asarray([w[i:j].sum() for i, j in bounds])
+    moments = [
+        (h[i:j].T * w[i:j]) @ h[i:j] / (pi[c] or 1) for c, (i, j) in enumerate(bounds)
+    ]
+    errors = mean[s.labels][:, None, :] - np.eye(C)
+    for c in range(C):  # p_c - 1 is minus the other p
+        errors[:, c, c] = -np.delete(mean, c, axis=1).sum(axis=1)[s.labels]
+    layer = Layer("softmax", h[:, None, :], errors[:, :, None, :])
+    made = Snapshot((layer,), mean[s.labels], s.labels, w)
+    moment = curvature.fisher(made)
+    expected = logistic.mixture_fisher(pi, np.stack(moments), mean)
+    k = 4 * N * C + 64
+    # U = diag p - pp' as a difference, and p that sums to 1 within rounding
+    bound = rounding.gamma(k, _U) * (moment.trace() + 4 * float(w @ np.sum(h**2, 1)))
+    away = float(np.max(np.abs(moment.matrix() - expected)))
+    yield away, bound, f"G and its {C} products, {moment.shape[1]} parameters"
+
+
+def _population(model: Canonical) -> np.ndarray:
+    """Return E G of the canonical model, errors (x) features."""
+    C, D = model.C, model.D
+    moments = np.stack([np.eye(D)] * C)
+    moments[np.arange(C), np.arange(C), np.arange(C)] += model.signal
+    p = geometry.confusion(C, model.alpha)
+    return logistic.mixture_fisher(np.full(C, 1 / C), moments, p)
+
+
+def _formed(model: Canonical, size: float) -> float:
+    """Bound the rounding of C summed products of p, 1 - p and moments.
+
+    1 - alpha - (1 - alpha)^2 cancels: its error is relative to 1, not to alpha.
+    """
+    return rounding.gamma(64, _U) * (size + 4 * model.C * model.D * (1 + model.signal))
+
+
+@identity(
+    "Theorem 8.1: four groups of eigenvalues",
+    "ks(1-a)+b C times, ks/C+b C(C-2), b (D-C)(C-1), 0 D; k = a/(C-1)",
+    few_classes,
+)
+def W12(study: Study) -> Iterator[Comparison]:
+    """Compare the four groups of eigenvalues, with their multiplicities."""
+    model = study.once(canonical)
+    for alpha in (model.alpha, (model.C - 1) / model.C):
+        at = Canonical(model.C, model.D, model.signal, alpha)
+        G = _population(at)
+        found = groups.canonical_groups(at.C, at.D, signal=at.signal, alpha=alpha)
+        values, radius = certified_spectrum(G)
+        away = float(np.max(np.abs(values - spread_out(found))))
+        bound = radius + _formed(at, norm(G))
+        yield (
+            away,
+            bound,
+            f"C = {at.C}, D = {at.D}, s = {at.signal:.3g}, a = {alpha:.3g}",
+        )
+
+
+@identity(
+    "Outlier eigenvectors: Kronecker products of means",
+    "(e_c - 1/C) (x) e_c, delta_c = (1-alpha) C/(C-1) (e_c - 1/C)",
+    few_classes,
+)
+def W13(study: Study) -> Iterator[Comparison]:
+    """Class means of errors (x) class means of features."""
+    model = study.once(canonical)
+    C, D, t = model.C, model.D, model.signal**0.5
+    G, V = _population(model), logistic.outlier_eigenvectors(C, D)
+    found = groups.canonical_groups(C, D, signal=model.signal, alpha=model.alpha)
+    bound = _formed(model, norm(G)) + rounding.gamma(4 * C * D, _U) * norm(G)
+    yield float(np.max(np.abs(G @ V - found[0].value * V))), bound, "G v = lambda v"
+    g = rounding.gamma(4 * C * D, _U)
+    yield float(np.max(np.abs(V.T @ V - np.eye(C)))), g, "orthogonality"
+    made = exact_samples(model)
+    h, d = made.layers[0].features[:, 0], made.layers[0].errors[:, :, 0]
+    for c, i, j in curvature.classes_of(made):
+        away = float(np.max(np.abs(h[i:j].mean(axis=0) - t * np.eye(D)[c])))
+        yield away, g * (t + D**0.5), f"inputs' mean of class {c}"
+        own = np.delete(d[i:j], c, axis=1).mean(axis=(0, 1))
+        want = (1 - model.alpha) * C / (C - 1) * (np.eye(C)[c] - 1 / C)
+        yield float(np.max(np.abs(own - want))), 4 * g, f"errors' mean of class {c}"
+
+
+@inequality(
+    "Outlier over bulk falls with misclassification",
+    "R = 1 + s(1-alpha)/(2 - alpha kappa) rises with s and falls with alpha",
+)
+def W14(study: Study) -> Iterator[Comparison]:
+    """values, differences and their signs on a grid of alpha and of s."""
+    model = study.once(canonical)
+    C, s = model.C, model.signal
+    chance, g = (C - 1) / C, rounding.gamma(64, _U)
+    kappa = C / (C - 1)
+    grid = [chance * k / 16 for k in range(1, 17)]
+    for low, high in itertools.pairwise(grid):
+        R = [logistic.outlier_ratio(C, s, x) for x in (low, high)]
+        M = [logistic.bump_ratio(C, s, x) for x in (low, high)]
+        bottom = (2 - low * kappa) * (2 - high * kappa)
+        want = s * (kappa - 2) * (high - low) / bottom
+        yield abs(R[1] - R[0] - want), g * max(R), "R(alpha') - R(alpha)"
+        yield R[1] - R[0], g * max(R), "R falls with alpha"
+        yield M[0] - M[1], g * max(M), "the bump's ratio rises with alpha"
+        more = logistic.outlier_ratio(C, 2 * s, low)
+        yield R[0] - more, g * more, "R rises with s"
+        of = groups.canonical_groups(C, C + 1, signal=s, alpha=low)
+        yield abs(R[0] * of[2].value - of[0].value), g * of[0].value, "R of the groups"
+        yield abs(M[0] * of[2].value - of[1].value), g * of[1].value, "bump's ratio"
+    last, bump = logistic.outlier_ratio(C, s, chance), logistic.bump_ratio(C, s, chance)
+    away = max(abs(last - 1 - s / C), abs(last - bump))
+    yield away, g * last, "at chance 1 + s/C"
+
+
+@statistical(
+    "The Bayes error falls with the signal",
+    "beta(t) = 1 - E Phi(t+Z)^(C-1), strictly decreasing from (C-1)/C",
+)
+def W15(study: Study) -> Iterator[Comparison]:
+    """Drawn decisions by Hoeffding, and beta falls with t."""
+    model = study.once(canonical)
+    C, rng = model.C, np.random.default_rng(study.seed)
+    ts = [0.0, 0.5, 1.0, min(model.signal**0.5, 8.0), 2.0]
+    bound = math.sqrt(math.log(2 * len(ts) / rounding.FAILURE) / (2 * _DECISIONS))
+    z = rng.standard_normal((_DECISIONS, C))
+    best = z[:, 1:].max(axis=1)
+    found = {t: logistic.bayes_error(C, t) for t in ts}
+    for t, x in found.items():
+        wrong = float(np.mean(z[:, 0] + t < best))
+        yield abs(wrong - x.value), bound + x.radius, f"errors drawn at t = {t:.3g}"
+    chance = found[0.0]
+    yield abs(chance.value - (C - 1) / C), chance.radius, "chance at t = 0"
+    rising = sorted(found)
+    for t, r in itertools.pairwise(rising):
+        both = found[t].radius + found[r].radius
+        yield found[r].value - found[t].value, both, "beta falls with t"
+
+
+def _gradient(x: np.ndarray, labels: np.ndarray, W: np.ndarray) -> np.ndarray:
+    """Return the gradient of the penalised loss, from the observed errors."""
+    seen = regression.observe(x, labels, W).layers[0].errors[:, :, 0]
+    own = seen[np.arange(len(labels)), labels]
+    return np.asarray(own.T @ x / len(labels) + _DECAY * W)
+
+
+@inequality(
+    "Fitted logistic regression",
+    "|W - W*| <= |grad L(W)| / eta; W* = -Ave delta x' / eta",
+    few_classes,
+)
+def W16(study: Study) -> Iterator[Comparison]:
+    """Compare the fit with one Newton step on: |gradients| / eta apart at most."""
+    x, labels = study.once(_features), study.snapshot.labels
+    one = regression.fit(x, labels, decay=_DECAY)
+    G = curvature.fisher(regression.observe(x, labels, one)).matrix()
+    first = _gradient(x, labels, one)
+    step = np.linalg.solve(G + _DECAY * np.eye(len(G)), first.reshape(-1))
+    two = one - step.reshape(one.shape)
+    second = _gradient(x, labels, two)
+    N, (C, D) = len(labels), one.shape
+    # softmax in 2C + 16 roundings, its logits in D, sums of N; |x| <= 1
+    slack = rounding.gamma(2 * (C + D + N) + 32, _U) * 8 * (C + D) * (1 + norm(two))
+    apart = (norm(first) + norm(second) + 2 * slack) / _DECAY
+    yield norm(one - two), apart, "two fits, |W - W*| <= |gradient| / eta"
+    yield norm(second), slack, "W* = -Ave delta x' / eta, one Newton step on"

@@ -1,0 +1,68 @@
+"""The commands under one name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+import refspec
+from refspec.cli.check import check
+from refspec.cli.kfac import kfac
+from refspec.cli.outcomes import USE, outcome
+from refspec.cli.predict import predict
+from refspec.cli.report import report
+from refspec.cli.spectra import attribute, spectrum
+from refspec.cli.synth import synth
+from refspec.cli.terminal import console
+from refspec.cli.verify import verify
+
+
+class _Commands(TyperGroup):
+    """Ends the process by `outcome`, not by what click makes of exceptions."""
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> NoReturn:
+        words, debug = list(sys.argv[1:] if args is None else args), [False]
+        console.stderr = False
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+
+        def work() -> None:
+            with self.make_context("refspec", words, obj=debug) as context:
+                self.invoke(context)
+
+        sys.exit(outcome(work, lambda: debug[0]))
+
+
+app = typer.Typer(cls=_Commands, add_completion=False)
+for command in (attribute, spectrum, kfac, check, synth, predict, verify, report):
+    app.command()(command)
+
+_Debug = Annotated[
+    bool,
+    typer.Option("--debug", envvar="REFSPEC_DEBUG", help="Show errors' tracebacks."),
+]
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print it.")] = False,
+    debug: _Debug = False,
+) -> None:
+    """Say what the spectrum of a trained classifier is made of.
+
+    Exit status: 0 good; 1 the data fail a check or are refused; 2 wrong use, or a place
+    that cannot be read or written; 3 a fault of refspec; 130 interrupted.
+    """
+    context.obj[0] = debug
+    if version:
+        typer.echo(refspec.__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(USE)

@@ -1,0 +1,65 @@
+"""What reaches the terminal: plain text, whatever the file that it came from holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from refspec.text import visible
+
+#: Characters of a title or table cell, and of a line that is no table.
+_TITLE, _LINE = 78, 2000
+
+
+class _Plain(Console):
+    """Prints text as it is, and leaves a broken pipe to who maps exceptions."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+class _PlainTable(Table):
+    """Makes every cell visible text."""
+
+    def add_row(self, *cells: object, **options: object) -> None:
+        shown = (x if isinstance(x, Text) else visible(x, _TITLE) for x in cells)
+        super().add_row(*shown, **options)  # type: ignore[arg-type]
+
+
+console = _Plain()
+errors = _Plain(stderr=True)
+
+
+def say(text: str) -> None:
+    """Print a line."""
+    console.print(visible(text, _LINE), soft_wrap=True)
+
+
+def complain(text: str) -> None:
+    """Print a line where errors go."""
+    errors.print(Text(visible(text, _LINE), style="red"), soft_wrap=True)
+
+
+@contextmanager
+def working(text: str) -> Iterator[Callable[[str], None]]:
+    """Show what is being done; yield what tells that something else began."""
+    with console.status(Text(visible(text, _TITLE))) as status:
+        yield lambda other: status.update(Text(visible(other, _TITLE)))
+
+
+def new_table(title: str, columns: list[str]) -> Table:
+    """Return an empty table for 80 columns: headings have a line for every word."""
+    table = _PlainTable(title=visible(title, _TITLE), box=SIMPLE_HEAD, pad_edge=False)
+    table.padding, table.collapse_padding = (0, 1) if len(columns) < 9 else 0, True
+    for name in columns:
+        heading = visible(name).replace(" ", "\n")
+        table.add_column(heading, justify="right", vertical="bottom", overflow="fold")
+    return table

@@ -1,0 +1,24 @@
+"""What the property tests of theorems say: a check holds, or rejects a mutant."""
+
+from refspec.theorems import Study, find
+
+
+def verdict(id, subject):
+    """Check one theorem on a snapshot or study; its hypotheses must be met."""
+    study = subject if isinstance(subject, Study) else Study(subject)
+    (theorem,) = find([id])
+    unmet = theorem.unmet(study)
+    assert not unmet, (id, unmet)
+    return theorem.check(study)
+
+
+def holds(id, subject):
+    """Assert a theorem, with both sides in the message."""
+    found = verdict(id, subject)
+    assert found.holds, f"{id}: {found.residual} > {found.bound}, {found.detail}"
+
+
+def rejected(id, subject):
+    """Assert that the check of a theorem fails."""
+    found = verdict(id, subject)
+    assert not found.holds, f"{id}: {found.residual} <= {found.bound}, {found.detail}"
