@@ -1,8 +1,9 @@
 """The spectrum predicted without simulation: limiting laws of planted worlds.
 
-`predict` takes a population to a `Prediction`, `discrepancy` compares it with a measured
-spectrum. The laws are in three folders, by what they allow: `free` (covariances that
-are numbers; exact), `nested` (any covariances), `kronecker` (gradients).
+`predict` takes a population to a `Prediction`, `discrepancy` compares it with a
+measured spectrum. The laws are in three folders, by what they allow: `free`
+(covariances that are numbers; exact), `nested` (any covariances), `kronecker`
+(gradients).
 """
 
 from refspec.random_matrix.comparison import Discrepancy as Discrepancy

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from refspec import backend
+from refspec import backend, checks
 from refspec.backend import Array
 from refspec.random_matrix.outliers import row_space
 from refspec.random_matrix.prediction import Prediction
@@ -88,12 +88,8 @@ def discrepancy(
     >>> discrepancy(made, measured).distance < 4 / 200
     True
     """
-    if not isinstance(prediction, Prediction) or not isinstance(spectrum, Spectrum):
-        raise TypeError(
-            "discrepancy takes a Prediction and a Spectrum, got "
-            f"{type(prediction).__name__} and {type(spectrum).__name__}; give what "
-            "predict and refspec.spectrum return"
-        )
+    checks.expect_type("prediction", prediction, Prediction, "predict returns one")
+    checks.expect_type("spectrum", spectrum, Spectrum, "refspec.spectrum returns one")
     d, expected = prediction.dimension, prediction.outliers
     if spectrum.dimension != d:
         raise ValueError(
@@ -102,13 +98,19 @@ def discrepancy(
         )
     r, fixed = len(expected.values), len(prediction.fixed.values)
     errors = np.zeros(0)
+    if means is not None:
+        means = checks.host_array("means", means, "(q, d)", sizes={"d": d})
     if vectors is not None:
-        seen = _expect_table("vectors", vectors, "(d, r)", (d, None), (d, r))
+        vectors = checks.host_array("vectors", vectors, "(d, r)", sizes={"d": d})
+        rows = prediction.means if means is None else means
+        if vectors.shape[1] < r or (r and not len(rows)):
+            raise ValueError(
+                f"vectors must be those of at least {r} outliers and means of at least "
+                f"one row, got {vectors.shape[1]} columns and {len(rows)} rows; give "
+                "the eigenvectors of the predicted outliers and the means drawn"
+            )
         if r:
-            rows = prediction.means
-            if means is not None:
-                rows = _expect_table("means", means, "(q, d)", (None, d), (1, d))
-            errors = _overlaps(rows, seen[:, :r]) - expected.overlaps
+            errors = _overlaps(rows, vectors[:, :r]) - expected.overlaps
     values = np.asarray(backend.to_host(spectrum.values), dtype=np.float64)
     values = np.where(np.abs(values) <= spectrum.radius, 0.0, values)
     values = np.sort(np.append(values, np.zeros(spectrum.n_zero)))[::-1]
@@ -134,34 +136,6 @@ def kolmogorov(prediction: Prediction, values: np.ndarray) -> float:
         gaps = np.abs(measured - prediction.count(at, side=side))
         worst = max(worst, float(np.max(gaps)))
     return worst / prediction.dimension
-
-
-def _expect_table(
-    name: str,
-    x: Array,
-    letters: str,
-    shape: tuple[int | None, int | None],
-    least: tuple[int, int],
-) -> np.ndarray:
-    """Return a real, finite matrix; `shape` is exact where known, `least` holds."""
-    table = np.asarray(backend.to_host(x) if hasattr(x, "dtype") else x)
-    fits = table.ndim == 2 and all(
-        n >= low and exact in (None, n)
-        for n, low, exact in zip(table.shape, least, shape, strict=True)
-    )
-    if not fits:
-        raise ValueError(
-            f"{name} must have shape {letters} of at least {least}, got {table.shape}; "
-            "give the eigenvectors of the predicted outliers as columns, and the class "
-            "means that were drawn as rows"
-        )
-    if table.dtype.kind not in "fiu" or not np.all(np.isfinite(table)):
-        raise ValueError(
-            f"{name} must be real and finite, got {table.dtype}, "
-            f"{np.sum(~np.isfinite(table)) if table.dtype.kind in 'fciu' else 'no'} "
-            "values that are not; eigenvectors of a symmetric matrix are real"
-        )
-    return np.asarray(table, dtype=np.float64)
 
 
 def _overlaps(rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:

@@ -10,12 +10,12 @@ feature is 1; otherwise it is a `KroneckerPopulation`, of the gradients, whose
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
+from refspec import checks
 from refspec.populations import KroneckerPopulation, Population
 from refspec.random_matrix.free import spectrum as free_spectrum
 from refspec.random_matrix.free.design import is_isotropic, reduction
@@ -174,39 +174,21 @@ def predict(
     >>> made.counts, len(made.outliers.values)
     ((90,), 10)
     """
-    if not isinstance(population, Population | KroneckerPopulation):
-        raise TypeError(
-            "predict takes a Population or a KroneckerPopulation, got "
-            f"{type(population).__name__}; give world.population(name)"
-        )
-    gradients = isinstance(population, KroneckerPopulation)
-    accuracy = (0.25 if gradients else 0.1) if resolution is None else resolution
-    if not _in_unit_interval(accuracy):
-        raise ValueError(
-            f"resolution must be in (0, 1), got {resolution!r}; it is the error of a "
-            "count of eigenvalues"
-        )
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-        raise TypeError(
-            f"seed must be an integer, got {type(seed).__name__}; the default is 0"
-        )
-    if seed < 0:
-        raise ValueError(f"seed must be >= 0, got {seed}; the default is 0")
+    kinds = (Population, KroneckerPopulation)
+    checks.expect_type("population", population, kinds, "give world.population(name)")
+    if resolution is None:
+        resolution = 0.25 if isinstance(population, KroneckerPopulation) else 0.1
+    accuracy = checks.expect_probability("resolution", resolution, ends=False)
+    seed = checks.expect_size("seed", seed)
     if isinstance(population, KroneckerPopulation):
-        return _kronecker(population, float(accuracy), int(seed))
+        return _kronecker(population, accuracy, seed)
     if is_isotropic(population):
-        return _isotropic(population, int(seed))
-    return _nested(population, float(accuracy), int(seed))
-
-
-def _in_unit_interval(x: Any) -> bool:
-    """Tell whether x is a real number in (0, 1)."""
-    real = isinstance(x, int | float | np.integer | np.floating)
-    return real and math.isfinite(x) and 0 < x < 1
+        return _isotropic(population, seed)
+    return _nested(population, accuracy, seed)
 
 
 def _isotropic(population: Population, seed: int) -> Prediction:
-    """Predict by the exact reduction. Theory: theory/random_matrix.md#R1, #R8"""
+    """Predict by the exact reduction (Theory: theory/random_matrix.md#R1, #R8)."""
     made = reduction(population)
     v, strength = made.signals.v, made.signals.strength
     table = free_spectrum.tabulate(made.law, v.tolist())
@@ -216,7 +198,7 @@ def _isotropic(population: Population, seed: int) -> Prediction:
 
 
 def _nested(population: Population, resolution: float, seed: int) -> Prediction:
-    """Predict by the tree. Theory: theory/random_matrix.md#R10, #R13"""
+    """Predict by the tree (Theory: theory/random_matrix.md#R10, #R13)."""
     design = nested_design(population)
     table = nested_spectrum.tabulate(design, resolution=resolution)
     fixed, span = no_outliers(), np.zeros((0, population.dimension))
@@ -232,16 +214,19 @@ def _nested(population: Population, resolution: float, seed: int) -> Prediction:
 def _kronecker(
     population: KroneckerPopulation, resolution: float, seed: int
 ) -> KroneckerPrediction:
-    """Predict gradients. Theory: theory/kronecker_designs.md#G3, #G4, #G5"""
-    # the bulk keeps the fluctuating lengths of the noise vectors, outliers need them not
+    """Predict gradients (Theory: theory/kronecker_designs.md#G3, #G4, #G5)."""
+    # the bulk keeps the fluctuating lengths of the noise vectors, outliers need none
     long = kronecker_design(population, lengths=True)
     table = kronecker_spectrum.tabulate(long, resolution=resolution)
     design = kronecker_design(population)
     found = kronecker_outliers(design, table.bands[-1].upper, seed)
     span = lifted(design, mean_span(design))
     made = assembled("Kronecker", table, found.each, no_outliers(), span)
+    base: dict[str, Any] = {
+        f.name: getattr(made, f.name) for f in dataclasses.fields(made)
+    }
     return KroneckerPrediction(
-        *(getattr(made, f.name) for f in dataclasses.fields(made)),
+        **base,
         total=found.total,
         total_deviation=found.total_deviation,
         kfac=kfac_eigenvalues(design),

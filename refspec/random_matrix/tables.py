@@ -190,8 +190,8 @@ def interpolated(
         start = stop
     x, F, density = (np.concatenate(column) for column in columns)
     F = np.clip(np.maximum.accumulate(F), atom, 1)
-    known = sorted([*points, *edges], key=lambda p: p.x)
-    added = np.interp(x, [p.x for p in known], [p.added for p in known])
+    known = sorted([(p.x, p.added) for p in points] + [(e.x, e.added) for e in edges])
+    added = np.interp(x, *np.asarray(known).T)
     return LawTable(bands, atom, x, F, density, added)
 
 

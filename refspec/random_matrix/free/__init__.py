@@ -1,4 +1,4 @@
-"""Isotropic designs: an exact reduction to a sum of Wisharts, its law in closed form."""
+"""Isotropic designs: exactly a sum of Wisharts, whose law has a closed form."""
 
 from refspec.random_matrix.free.edges import split_threshold as split_threshold
 from refspec.random_matrix.free.edges import strength_threshold as strength_threshold

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy.optimize
 
+from refspec import checks
 from refspec.random_matrix.free.law import FreeLaw, curvature, pole_sum
 
 _OPEN = 1 - 2.0**-10  # brackets are opened by it, so that rounding does not close them
@@ -79,6 +80,8 @@ def split_threshold(d: int, bulk: float, bump: float, scale: float) -> float:
 
     Raises
     ------
+    TypeError
+        If d is no integer, or another no number.
     ValueError
         If d, N_3 or t_3 is not positive and finite, or N_2 is negative.
 
@@ -93,11 +96,10 @@ def split_threshold(d: int, bulk: float, bump: float, scale: float) -> float:
     >>> round(split_threshold(100, 400.0, 0.0, 1.0), 12)
     3.0
     """
-    if not (0 < d < np.inf and 0 < bulk < np.inf and 0 < scale < np.inf and bump >= 0):
-        raise ValueError(
-            "d, bulk and scale must be positive and finite and bump >= 0, got "
-            f"{d}, {bulk}, {scale} and {bump}; they are d, N_3, t_3 and N_2"
-        )
+    checks.expect_size("d", d, least=1)
+    checks.expect_positive("bulk", bulk)
+    checks.expect_positive("bump", bump, zero=True)
+    checks.expect_positive("scale", scale)
     if bump >= d:
         return float("inf")
 
@@ -128,6 +130,8 @@ def strength_threshold(law: FreeLaw, row: float) -> float:
 
     Raises
     ------
+    TypeError
+        If the law is no FreeLaw, or t no number.
     ValueError
         If t is negative or not finite.
 
@@ -145,11 +149,8 @@ def strength_threshold(law: FreeLaw, row: float) -> float:
     >>> round(strength_threshold(FreeLaw([1.0], [45], 20), 1.0), 9)  # sqrt(20 45)
     30.0
     """
-    if not 0 <= row < np.inf:
-        raise ValueError(
-            f"row must be a variance t >= 0, got {row}; it is that of the noise in one "
-            "coordinate of the mean's row"
-        )
+    checks.expect_type("law", law, FreeLaw, "make one of scales and counts")
+    checks.expect_positive("row", row, zero=True)
     return float(support(law)[-1, 1] - law.dimension * row)
 
 

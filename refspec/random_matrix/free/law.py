@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from refspec import checks
+
 _NEWTON = 200  # steps; a few are always enough
 
 
@@ -37,8 +39,11 @@ class FreeLaw:
 
     Raises
     ------
+    TypeError
+        If they are not numbers, or d no integer.
     ValueError
-        If scales or counts are not positive, or scales not ascending, or d < 1.
+        If scales or counts are not positive and finite, or of different lengths, or
+        scales not ascending, or d < 1.
 
     Notes
     -----
@@ -55,24 +60,18 @@ class FreeLaw:
     dimension: int
 
     def __post_init__(self) -> None:
-        t = np.array(self.scales, dtype=np.float64)
-        N = np.array(self.counts, dtype=np.float64)
-        if t.ndim != 1 or t.shape != N.shape or not len(t):
+        t = checks.host_array("scales", self.scales, "(J,)")
+        N = checks.host_array("counts", self.counts, "(J,)", sizes={"J": len(t)})
+        checks.expect_size("dimension", self.dimension, least=1)
+        if not len(t):
             raise ValueError(
-                f"scales and counts must both have shape (J,), J >= 1, got {t.shape} "
-                f"and {N.shape}; give one count per scale"
+                "scales must have shape (J,) with J >= 1, got (0,); give one count per "
+                "scale"
             )
-        finite = np.all(np.isfinite(t) & np.isfinite(N))
-        if not (finite and np.all(t > 0) and np.all(N > 0) and np.all(np.diff(t) > 0)):
+        if not (np.all(t > 0) and np.all(N > 0) and np.all(np.diff(t) > 0)):
             raise ValueError(
-                "scales must be positive and ascending and counts positive, all of "
-                f"them finite, got scales from {t[0]} to {t[-1]}, smallest count "
-                f"{N.min()}; merge equal scales"
-            )
-        if self.dimension != int(self.dimension) or self.dimension < 1:
-            raise ValueError(
-                f"dimension must be an integer d >= 1, got {self.dimension}; give the "
-                "number of eigenvalues"
+                "scales must be positive and ascending and counts positive, got scales "
+                f"from {t[0]} to {t[-1]}, smallest count {N.min()}; merge equal scales"
             )
         object.__setattr__(self, "scales", t)
         object.__setattr__(self, "counts", N)
@@ -80,12 +79,12 @@ class FreeLaw:
     @property
     def poles(self) -> np.ndarray:
         """Poles d t_j of psi."""
-        return self.dimension * self.scales
+        return np.asarray(self.dimension * self.scales)
 
     @property
     def strengths(self) -> np.ndarray:
         """Coefficients N_j t_j d t_j of h."""
-        return self.counts * self.scales * self.poles
+        return np.asarray(self.counts * self.scales * self.poles)
 
     @property
     def atom(self) -> float:
@@ -105,12 +104,12 @@ def location(law: FreeLaw, v: np.ndarray) -> np.ndarray:
 
 
 def derivative(law: FreeLaw, v: np.ndarray) -> np.ndarray:
-    """Return psi'(v) = 1 - h(v). Theory: theory/random_matrix.md#R2"""
+    """Return psi'(v) = 1 - h(v) (Theory: theory/random_matrix.md#R2)."""
     return np.asarray(1 - pole_sum(law, np.asarray(v), 2))
 
 
 def curvature(law: FreeLaw, v: np.ndarray) -> np.ndarray:
-    """Return psi''(v). Theory: theory/random_matrix.md#R2"""
+    """Return psi''(v) (Theory: theory/random_matrix.md#R2)."""
     return np.asarray(2 * pole_sum(law, np.asarray(v), 3))
 
 

@@ -51,6 +51,7 @@ class Samples:
 
     features (m,) and errors (m, K) are squared lengths of the noise, relative to their
     mean; starts (C,) is the first kind of each class.
+    Theory: theory/kronecker_designs.md#G3
     """
 
     weights: np.ndarray
@@ -102,7 +103,7 @@ def kronecker_design(
     """Prepare a population of gradients, all means fixed.
 
     `lengths` keeps the fluctuating lengths of the noise vectors, which broaden the bulk
-    by O(1/b + 1/a) and hardly move outliers. Theory: theory/kronecker_designs.md#G1, #G3
+    by O(1/b + 1/a), not outliers. Theory: theory/kronecker_designs.md#G1, #G3
     """
     errors, features = population.errors, population.features
     for name, side in (("errors", errors), ("features", features)):

@@ -65,7 +65,7 @@ def expectation(design: KroneckerDesign) -> Equivalent:
 def reach(design: KroneckerDesign) -> float:
     """Return a point right of the support of the noise.
 
-    One Wishart matrix ends at t (N^1/2 + P^1/2)^2 <= 2 t (N + P); this is 2.5 t (N + P).
+    One Wishart matrix ends at t (N^1/2 + P^1/2)^2 <= 2 t (N + P); 2 is taken as 2.5.
     Theory: theory/kronecker_designs.md#G2
     """
     C, K = design.errors.means.shape[:2]

@@ -71,7 +71,7 @@ class NestedDesign:
 
     @property
     def traces(self) -> np.ndarray:
-        """tr S_r of every effect, shape (k,)."""
+        """Traces of S_r, of every effect, shape (k,)."""
         return np.asarray(
             [s.sum() if s.ndim == 1 else s.trace() for s in self.covariances]
         )

@@ -60,11 +60,12 @@ class FixedPoint:
 
 
 def reach(design: NestedDesign) -> float:
-    """Return a point to the right of the support. Theory: theory/random_matrix.md#R12
+    """Return a point to the right of the support.
 
-    The norm of an effect's part is below 2 (b_r |S_r| + w_r tr S_r), w_r the largest
-    weight of its nodes.
+    Theory: theory/random_matrix.md#R12
     """
+    # an effect's part has a norm below 2 (b_r |S_r| + w_r tr S_r), w_r the largest
+    # weight of its nodes
     k = len(design.covariances)
     b, _, weights = sweep(design, np.zeros(k))
     top = np.zeros(k)

@@ -49,10 +49,10 @@ def tabulate(design: NestedDesign, *, resolution: float) -> LawTable:
 
 
 def secular(design: NestedDesign, made: FixedPoint) -> np.ndarray:
-    """Return S = diag(1 / W) + M Q M' (q, q), whose zeros are the fixed means' outliers.
+    """Return S = diag(1 / W) + M Q M' (q, q), singular at the outliers of fixed means.
 
-    W are the effective weights of the nodes. -arg det S / pi is what the means add to
-    the eigenvalues below; Im S > 0 in the upper half plane.
+    W: effective weights of the nodes. The means add -arg det S / pi to the eigenvalues
+    below; Im S > 0 in the upper half plane.
     Theory: theory/random_matrix.md#R13
     """
     weights = sweep(design, made.a)[2][design.projected]
@@ -62,7 +62,7 @@ def secular(design: NestedDesign, made: FixedPoint) -> np.ndarray:
 
 
 def _points(design: NestedDesign, accuracy: float) -> tuple[list[Point], float]:
-    """Solve where F needs it, guided by the cheap law of the diagonals; and the atom."""
+    """Solve where F needs it, guided by the law of the diagonals; return the atom."""
     step = float(np.sqrt(accuracy) / 8)  # F errs by its square
     x = law.reach(design)
     guess = law.far_guess(design, complex(x, x * HEIGHT))
@@ -189,7 +189,7 @@ def _descend(
     step: float,
     depth: int,
 ) -> FixedPoint:
-    """Continue a solution from z = high down to Im z = low, in parts where it is lost."""
+    """Continue a solution from z = high to Im z = low, in parts where it is lost."""
     x = high.real
     guess = made.a + 1j * (low - high.imag) * made.slope
     guess = guess if np.all(guess.imag > 0) else made.a
