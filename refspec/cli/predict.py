@@ -98,7 +98,7 @@ def _planted(snapshot: Snapshot, file: Path) -> World:
     dtype = str(snapshot.provenance["dtype"])  # of the arrays as they were stored
     try:
         world = from_record(record).plant(dtype=dtype)
-        same = [x.name for x in world.plans] == [x.name for x in snapshot.layers]
+        same = [*world.populations] == [x.name for x in snapshot.layers]
         off = max(
             _distance(getattr(x, key), getattr(y, key))
             for x, y in zip(snapshot.layers, world.snapshot.layers, strict=True)

@@ -16,7 +16,11 @@ from typing import Any, Literal
 import numpy as np
 
 from refspec import checks
-from refspec.populations import KroneckerPopulation, Population
+from refspec.populations import (
+    KroneckerPopulation,
+    Population,
+    expect_predictable,
+)
 from refspec.random_matrix.free import spectrum as free_spectrum
 from refspec.random_matrix.free.design import is_isotropic, reduction
 from refspec.random_matrix.free.outliers import fixed_outliers
@@ -153,8 +157,9 @@ def predict(
     TypeError
         If the population or the seed is of another type.
     ValueError
-        If the resolution is not in (0, 1), the seed negative, there is no noise, or a
-        mean of gradients is random.
+        If the resolution is not in (0, 1), the seed negative, there is no noise, it
+        has no fourth moment, a level is fixed and random, vectors depend on each other
+        given their means, or a mean of gradients is random.
 
     Notes
     -----
@@ -176,6 +181,14 @@ def predict(
     """
     kinds = (Population, KroneckerPopulation)
     checks.expect_type("population", population, kinds, "give world.population(name)")
+    expect_predictable(population)
+    for side in _sides(population):
+        if side.noise == "student" and side.dof is not None and side.dof <= 4:
+            raise ValueError(
+                "noise must have a fourth moment, got Student's t of "
+                f"{side.dof:.3g} degrees of freedom; the largest eigenvalues are then "
+                "single samples, which no limiting law knows: take dof > 4"
+            )
     if resolution is None:
         resolution = 0.25 if isinstance(population, KroneckerPopulation) else 0.1
     accuracy = checks.expect_probability("resolution", resolution, ends=False)
@@ -185,6 +198,13 @@ def predict(
     if is_isotropic(population):
         return _isotropic(population, seed)
     return _nested(population, accuracy, seed)
+
+
+def _sides(population: Population | KroneckerPopulation) -> tuple[Population, ...]:
+    """Return the populations of vectors."""
+    if isinstance(population, KroneckerPopulation):
+        return population.errors, population.features
+    return (population,)
 
 
 def _isotropic(population: Population, seed: int) -> Prediction:
@@ -238,8 +258,10 @@ def assembled(
 ) -> Prediction:
     """Put outliers and quantiles of the law together; means are orthonormal rows."""
     d, seen = means.shape[1], len(fixed.values)
-    # a signal too close to the edge to be called an outlier takes nothing away
-    table = replace(table, added=np.maximum(table.added, -seen))
+    # a signal too close to the edge to be called an outlier takes nothing away there,
+    # though it may lift an eigenvalue from 0, which leaves one less below the bands
+    most = max(seen, -round(float(table.added[0])))
+    table = replace(table, added=np.maximum(table.added, -most))
     counts, ranks = _counts(table, d), np.arange(d - seen) + 0.5
     bulk = np.where(ranks < counts[0], 0.0, np.interp(ranks, counts, table.x))
     eigenvalues = np.sort(np.concatenate([fixed.values, bulk]))[::-1]

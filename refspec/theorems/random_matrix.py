@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from refspec.random_matrix import discrepancy, predict
 from refspec.random_matrix.free import spectrum as free_spectrum
 from refspec.random_matrix.free.design import reduction
 from refspec.spectra import Spectrum
-from refspec.synthetic.hierarchy import Hierarchy, draw
+from refspec.synthetic.worlds import draw
 from refspec.theorems.canonical import few_classes
 from refspec.theorems.registry import Comparison, asymptotic, identity, lemma
 from refspec.theorems.samples import few_samples
@@ -81,21 +80,7 @@ def signalled(d: int) -> Population:
 
 def rows(population: Population, rng: np.random.Generator) -> np.ndarray:
     """Draw the weighted rows of a population, shape (N K, d)."""
-
-    def given(covariance: Any) -> Any:
-        return 0.0 if covariance is None else covariance
-
-    law = Hierarchy(
-        population.C,
-        population.dimension,
-        global_mean=population.global_mean,
-        class_means=population.class_means,
-        class_covariance=given(population.class_covariance),
-        cross_means=population.cross_means,
-        cross_covariance=given(population.cross_covariance),
-        within=population.within_covariance,
-    )
-    x = draw(law, population.labels, population.K, rng=rng)
+    x = draw(population, rng=rng)
     x = x * np.sqrt(population.weights)[..., None]
     return np.asarray(x.reshape(-1, population.dimension))
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from refspec import backend
 from refspec.classes import Layer, Snapshot
+from refspec.populations import Population
 from refspec.theorems.study import Study
 
 _CELLS = 500  # (sample, cross class) pairs of a small world
@@ -22,9 +24,22 @@ class Few:
     p: np.ndarray
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """Samples of each class."""
+        return tuple(np.bincount(self.labels).tolist())
+
+    @property
     def w(self) -> np.ndarray:
         """Weights of the errors."""
         return np.asarray(self.s[:, None] * self.p)
+
+    def errors(self, d: int, within: Any, **given: Any) -> Population:
+        """Return a population of errors with the samples' weights."""
+        return Population(self.sizes, d, self.w, within, **given)
+
+    def features(self, d: int, within: Any, **given: Any) -> Population:
+        """Return a population of features with the samples' weights."""
+        return Population(self.sizes, d, self.s[:, None], within, **given)
 
     def snapshot(self, features: np.ndarray, errors: np.ndarray) -> Snapshot:
         """Give the samples features (n, a) and errors (n, C, b)."""

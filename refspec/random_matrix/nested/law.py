@@ -96,14 +96,16 @@ def linearise(
     if design.diagonal:
         stacked = np.asarray(S)
         pivots: tuple[np.ndarray, ...] = (b @ stacked - z,)
-        Q = 1 / pivots[0]
+        with np.errstate(divide="ignore"):  # not finite where Q does not exist
+            Q = 1 / pivots[0]
         t, gain = stacked @ Q, -(stacked * Q**2) @ stacked.T
     else:
         Q, t, pivots = _resolvent(design, b, z)
         if gain is None:
             gain = -_pairs(design, Q, b, t, z)
     # tr S Q^2 for free: trace S times Q (sum b S - z) Q = Q
-    drift = -(gain @ b + t) / z
+    with np.errstate(invalid="ignore"):
+        drift = -(gain @ b + t) / z
     return FixedPoint(a, b, Q, pivots, t, hessian(design, a), gain, drift)
 
 

@@ -28,7 +28,8 @@ from refspec.random_matrix.tables import LawTable, Point
 HEIGHT = 2.0**-26
 #: Relative imaginary part below which a solution may be outside of the support.
 NEAR = 2.0**-6
-_DOWN = 10  # powers of 16 from the bound of the support to where F is its atom
+_DOWN = 20  # powers of 4 from the bound of the support to where F is its atom
+_HARD = 2.0**-24  # below it, relative to that bound, no edge is sought
 _DEPTH = 40  # of the parts in which a solution is continued
 
 
@@ -40,10 +41,7 @@ def tabulate(design: NestedDesign, *, resolution: float) -> LawTable:
     """
     d = design.dimension
     points, atom = _points(design, resolution / d)
-    # outside, a solution continues to the real axis: Im a = HEIGHT x da/dx
-    outside = [
-        bool(np.all(p.state.imag <= 2 * HEIGHT * p.x * p.slope.real)) for p in points
-    ]
+    outside = [_is_outside(p) for p in points]
     ends = tables.find_edges(points, outside, lambda out, x: _edge(design, out, x), d)
     return tables.interpolated(points, ends, atom)
 
@@ -81,7 +79,12 @@ def _points(design: NestedDesign, accuracy: float) -> tuple[list[Point], float]:
                 state = state if np.all(state.imag > 0) else at.state
                 found.append(_point(design, at.x, state, step))
                 ratio = found[-1].state / at.state
-    while found[-1].cumulative - atom > accuracy:
+    # down to where the atom is all that is left, and into the gap above it if there is
+    # one: with a hard edge at 0 there is none
+    least = x * _HARD
+    while found[-1].cumulative - atom > accuracy or (
+        not _is_outside(found[-1]) and found[-1].x > least
+    ):
         x = found[-1].x / 2
         found.append(_point(design, x, found[-1].state, step))
     points = tables.refine(
@@ -102,9 +105,14 @@ def _atom(design: NestedDesign, above: Point, step: float) -> float:
         return 1 - rank / d
     # ranges of several covariances lie somehow, effects of few nodes fill them or not:
     # F itself counts, close to 0
-    point = above
+    point, ratio = above, np.ones(len(design.covariances))
     for _ in range(_DOWN):
-        point = _point(design, point.x / 16, point.state, step)
+        # where an effect has fewer rows than its range a grows like 1 / x: on it goes
+        # as it did in the last step
+        guess = point.state * ratio
+        guess = guess if np.all(guess.imag > 0) else point.state
+        below = _point(design, point.x / 4, guess, step)
+        point, ratio = below, below.state / point.state
     return round(point.cumulative * d) / d
 
 
@@ -174,6 +182,11 @@ def _solved(
     if made is not None and _nearly_real(made.a):
         return law.fixed_point(design, z, made.a)
     return made
+
+
+def _is_outside(point: Point) -> bool:
+    """Tell whether a solution continues to the real axis: Im a = HEIGHT x da/dx."""
+    return bool(np.all(point.state.imag <= 2 * HEIGHT * point.x * point.slope.real))
 
 
 def _nearly_real(a: np.ndarray) -> bool:
