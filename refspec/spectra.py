@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 
 from refspec import backend, rounding
 from refspec.backend import Array, Namespace
@@ -116,16 +117,14 @@ def eigenvalues(A: Array, xp: Namespace) -> tuple[Array, float]:
 
 
 def principal_angles(U: np.ndarray, k: int) -> np.ndarray:
-    """Return the principal angles between span U, (r, m), and the first k axes, (m,).
+    """Return the principal angles between span U, (r, m), and the first k axes.
 
-    Ascending, in radians. U has orthonormal columns, m <= k. Sines and cosines both
-    come from the coordinates: the smaller is accurate.
+    Ascending, in radians.
     """
-    m = U.shape[1]
-    cosines = np.linalg.svd(U[:k], compute_uv=False)[:m]
-    sines = np.linalg.svd(U[k:], compute_uv=False)[::-1]
-    sines = np.pad(sines, (max(0, m - len(sines)), 0))[-m:]
-    return np.arctan2(sines, cosines) if m else np.zeros(0)
+    if not U.shape[1]:
+        return np.zeros(0)
+    axes = np.eye(len(U), k, dtype=U.dtype)
+    return np.asarray(scipy.linalg.subspace_angles(U, axes)[::-1])
 
 
 def cluster_means(

@@ -134,8 +134,9 @@ def A2(study: Study) -> Iterator[Comparison]:
             f"{label}: PAP below A",
         )
         later = values[rank : rank + len(cut)]
-        over = float(np.max(later - cut[: len(later)], initial=-np.inf))
-        yield over, slack, f"{label}: A, {rank} later, below PAP"
+        if len(later):
+            over = float(np.max(later - cut[: len(later)]))
+            yield over, slack, f"{label}: A, {rank} later, below PAP"
         yield _top(cut) - _top(rest), slack, f"{label}: PAP below the edge"
 
 
