@@ -84,7 +84,7 @@ def placement(
         return Placement(setting, setting)
     if setting == "reduce" and T > 1:
         raise ValueError(
-            f"convention {convention} has no reduce setting, got setting 'reduce' with "
+            f"convention {convention} has no reduce setting: it must be expand, got setting 'reduce' with "
             f"T = {T} positions; use expand, or convention 'refspec'"
         )
     if convention == "nngeometry":

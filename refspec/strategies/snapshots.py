@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import strategies as st
 
-from refspec import classes, models
+from refspec import classes
 from refspec.backend import Namespace
 from refspec.classes import ClassArray, Layer, Snapshot
+from refspec.models import evaluation
 from refspec.strategies import laws
 
 __all__ = ["class_arrays", "layers", "snapshots"]
@@ -136,7 +137,7 @@ def layers(
         errors = laws.numbers(draw, (N, C, T, b), exact=exact)
     else:  # as back-propagation does: one linear map of p - e_c' for each sample
         p = np.asarray(probabilities, dtype=np.float64)
-        seeds = models.misses(p[:, None, :], np.eye(C)[None, ...])
+        seeds = evaluation.misses(p[:, None, :], np.eye(C)[None, ...])
         J = laws.numbers(draw, (N, C, T * b), exact=exact)
         errors = np.reshape(seeds @ J, (N, C, T, b))
     return Layer(name, *(laws.convert(x, dtype, xp) for x in (h, errors)))
