@@ -581,14 +581,15 @@ def test_a_dead_layer_is_compared(dead, side):
     s = dataclasses.replace(s, layers=(dataclasses.replace(x, **gone),))
     found = compare_layer(s, "fc")
     assert found.fisher.shape == (0,)
-    assert found.radius == 0
+    tiny = np.finfo(float).smallest_normal
+    assert found.radius <= 4 * tiny
     assert found.class_rank == {"fisher": 0, "kfac": 0, "cfac": 0}
     assert all(len(x) == 0 for x in found.kinds.values())
     assert not any(found.frobenius_error.values())
     for operator in (kfac(s, "fc"), cfac(s, "fc"), ekfac(s, "fc")):
         values, radius = operator.certified_eigenvalues()
         assert not np.any(values)
-        assert radius == 0
+        assert radius <= 4 * tiny
 
 
 @pytest.mark.parametrize("exponent", [-520, -300, 300, 600])

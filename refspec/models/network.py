@@ -370,8 +370,8 @@ def _expect_weights(
             continue
         if key is None or key not in parameters:
             raise ValueError(
-                f"operation {step} ({kind}) must name its {role}, got {key!r} and parameters "
-                f"{sorted(parameters)}; add the array or correct the name"
+                f"operation {step} ({kind}) must name its {role}, got {key!r} "
+                f"and parameters {sorted(parameters)}; add the array, or rename"
             )
         x, first = parameters[key], next(iter(parameters.values()))
         xp = backend.namespace(x, first)
