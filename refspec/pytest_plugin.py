@@ -18,14 +18,6 @@ if TYPE_CHECKING:
     from refspec.classes import Snapshot
     from refspec.synthetic import World
 
-__all__ = [
-    "DEEP",
-    "pytest_addoption",
-    "pytest_configure",
-    "refspec_networks",
-    "refspec_world",
-]
-
 #: Examples of a test under ``--refspec-deep``.
 DEEP = 5000
 

@@ -13,6 +13,7 @@ from refspec.populations import Population
 from refspec.theorems.study import Study
 
 _CELLS = 500  # (sample, cross class) pairs of a small world
+_LEAST = 2.0**-256  # of a weight beside the largest: squares must not underflow
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +57,7 @@ def few_samples(study: Study) -> Few:
     index = np.concatenate([np.arange(i, min(j, i + most)) for i, j in offsets])
     w = backend.to_host(s.sample_weights)[index].astype(np.float64)
     p = backend.to_host(s.probabilities)[index].astype(np.float64)
+    w = np.where(w < _LEAST * np.max(w), 0, w)
     w = w / w.sum() if w.any() else np.full(len(w), 1 / len(w))
     return Few(s.labels[index], w, p / p.sum(axis=1, keepdims=True))
 
