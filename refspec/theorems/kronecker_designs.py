@@ -12,11 +12,12 @@ import numpy as np
 
 from refspec import curvature, rounding, spectra
 from refspec.populations import KroneckerPopulation, expect_predictable
-from refspec.random_matrix import kronecker_laws, kronecker_spectra, prediction
+from refspec.random_matrix import KroneckerPrediction, predict
 from refspec.random_matrix.comparison import kolmogorov
-from refspec.random_matrix.kronecker_designs import kronecker_design
-from refspec.random_matrix.kronecker_outliers import kfac_eigenvalues
-from refspec.random_matrix.kronecker_predictions import KroneckerPrediction
+from refspec.random_matrix.kronecker.design import kronecker_design
+from refspec.random_matrix.kronecker.kfac import kfac_eigenvalues
+from refspec.random_matrix.kronecker.population import equivalent, expectation
+from refspec.random_matrix.kronecker.spectrum import stieltjes
 from refspec.synthetic import expectations, planted
 from refspec.theorems.registry import Comparison, asymptotic, identity, of_a_world
 from refspec.theorems.study import Study
@@ -62,7 +63,7 @@ def G1(study: Study) -> Iterable[Comparison]:
             kronecker_design(population),
             expectations.expected_fisher([population]),
         )
-        made = kronecker_laws.expected(design)
+        made = expectation(design)
         blocks = made.blocks[0] + made.signal, *made.blocks[1:]
         found = np.concatenate(
             [
@@ -100,9 +101,7 @@ def G5(study: Study) -> Iterable[Comparison]:
 
 def _predictions(study: Study) -> dict[str, KroneckerPrediction]:
     """Predict every layer."""
-    made = {
-        name: prediction.predict(population) for name, population in _populations(study)
-    }
+    made = {name: predict(population) for name, population in _populations(study)}
     return {k: x for k, x in made.items() if isinstance(x, KroneckerPrediction)}
 
 
@@ -136,7 +135,7 @@ def G2(study: Study) -> Iterable[Comparison]:
         centre = np.mean(drawn)
         spread = np.sqrt(np.mean(np.abs(drawn - centre) ** 2) / _DRAWS)
         design = kronecker_design(population)
-        made = kronecker_spectra.stieltjes(design, kronecker_laws.solve(design, z))
+        made = stieltjes(design, equivalent(design, z))
         bound = 5 / _smaller(population) ** 2 * abs(centre) + 6 * spread
         yield float(abs(made - centre)), float(bound), name
 
