@@ -16,7 +16,7 @@ from refspec.random_matrix import KroneckerPrediction, predict
 from refspec.random_matrix.comparison import kolmogorov
 from refspec.random_matrix.kronecker.design import kronecker_design
 from refspec.random_matrix.kronecker.kfac import kfac_eigenvalues
-from refspec.random_matrix.kronecker.population import equivalent, expectation
+from refspec.random_matrix.kronecker.law import equivalent, expectation
 from refspec.random_matrix.kronecker.spectrum import stieltjes
 from refspec.synthetic import expectations, planted
 from refspec.theorems.registry import Comparison, asymptotic, identity, of_a_world
