@@ -222,8 +222,9 @@ def class_shares(
     """
     h = own_means(features, frequencies)
     (C, a), k = h.shape, vectors.shape[1]
-    images = h @ np.moveaxis(vectors.reshape(-1, a, k), 1, 0).reshape(a, -1)
-    images = images.reshape(C, -1, k)  # V h_c, (b, k) for every class
+    b = len(vectors) // a
+    images = h @ np.moveaxis(vectors.reshape(b, a, k), 1, 0).reshape(a, b * k)
+    images = images.reshape(C, b, k)  # V h_c, (b, k) for every class
     found = Means(errors.outlier @ images, errors.bump @ images)
     return _completed(found.squares(), values)
 
