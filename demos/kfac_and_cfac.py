@@ -15,7 +15,7 @@ at = options(__doc__.splitlines()[0])
 X, y = digits(10 if at.quick else 30)
 network = trained([16, 12], X, y, steps=200 if at.quick else 600, activation="tanh")
 snapshot = models.snapshot(network, X, y)
-found = {x.name: kronecker.compare(snapshot, x.name) for x in snapshot.layers}
+found = {x.name: kronecker.compare_layer(snapshot, x.name) for x in snapshot.layers}
 
 # %% The numbers and the spectra
 figure, axes = plots.figure(1, len(found))

@@ -31,12 +31,12 @@ from concurrent.futures import ProcessPoolExecutor
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a core a run
 
 import numpy as np
+import second_order
 from setting import options, save
 from sklearn.datasets import load_digits
 
 from refspec import models, plots
 from refspec.classes import log_softmax
-from refspec.kronecker import descent
 
 METHODS = ("sgd", "kfac", "ekfac", "cfac")
 MOMENTUM, BATCH, REFRESH, DECAY, CG_STEPS = 0.9, 128, 5, 0.9, 5
@@ -90,7 +90,7 @@ def observe(network, X, y, method, old):
     layers, f = models.all_errors(network, X[order])
     p = np.exp(log_softmax(f))
     return [
-        descent.observe(x, y[order], p, method=method, old=before, decay=DECAY)
+        second_order.observe(x, y[order], p, method=method, old=before, decay=DECAY)
         for x, before in zip(layers, old or [None] * len(layers), strict=True)
     ]
 
@@ -115,7 +115,7 @@ def run(task, method, rate, damping, seed, steps, checks=1):
             if method != "sgd" and step % REFRESH == 0:
                 curvature = observe(network, X[rows], y[rows], method, curvature)
                 inverses = [
-                    descent.inverse(c, method, damping, iterations=CG_STEPS)
+                    second_order.inverse(c, method, damping, iterations=CG_STEPS)
                     for c in curvature
                 ]
             ways = gradient(network, X[rows], y[rows])

@@ -12,38 +12,16 @@ from typing import Any
 
 import array_api_compat
 import numpy as np
-import scipy.linalg.lapack
+import scipy.linalg
 
 Array = Any  # an array of any namespace: the standard has no common base class
 Namespace = Any
-
-__all__ = [
-    "Array",
-    "Namespace",
-    "concatenate",
-    "device",
-    "from_host",
-    "named",
-    "namespace",
-    "pivoted_cholesky",
-    "scalar",
-    "to_host",
-]
 
 
 def namespace(*arrays: Array) -> Namespace:
     """Return the one array namespace that all `arrays` belong to.
 
-    Raises
-    ------
-    TypeError
-        If an argument is not an array, or the arrays mix namespaces.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> namespace(np.ones(2)).__name__
-    'array_api_compat.numpy'
+    What is no array, or a mixture, is a TypeError.
     """
     for array in arrays:
         if not array_api_compat.is_array_api_obj(array):
@@ -64,12 +42,7 @@ def namespace(*arrays: Array) -> Namespace:
 def named(name: str) -> Namespace:
     """Return a namespace chosen by name: `numpy`, `cupy` or `torch`.
 
-    Raises
-    ------
-    ValueError
-        If the name is none of the three.
-    ImportError
-        If the library is missing or, for CuPy, no device answers.
+    An ImportError says if the library is missing or, for CuPy, no device answers.
     """
     xp: Namespace
     if name == "numpy":
@@ -134,12 +107,62 @@ def scalar(x: Array) -> float:
     return float(to_host(x).reshape(()))
 
 
-def pivoted_cholesky(block: Array, tolerance: float) -> tuple[Array, Array]:
-    """Choose the independent rows of a small Gram matrix (host LAPACK `pstrf`).
+def eigh(A: Array, xp: Namespace) -> tuple[Array, Array]:
+    """Return ascending eigenvalues and eigenvectors of A (n, n), lower triangle.
 
-    The array API has no pivoted Cholesky, so the block, a few hundred rows, goes
-    to the host and its pivots and factor come back. Returns the pivots (r,), in
-    order, and the lower triangular factor (r, r) of block[pivots][:, pivots].
+    By the namespace's own solver, and by the host's LAPACK, an explicit transfer, where
+    that does not converge (torch's float32 solver at times, where SciPy's does).
+    """
+    try:
+        values, Q = xp.linalg.eigh(A)
+    except (np.linalg.LinAlgError, RuntimeError) as error:
+        _expect_no_convergence(error)
+    else:
+        if bool(xp.all(xp.isfinite(values))):
+            return values, Q
+    host = _solved_on_host(A, values_only=False)
+    return from_host(host[0], A), from_host(host[1], A)
+
+
+def eigvalsh(A: Array, xp: Namespace) -> Array:
+    """Return ascending eigenvalues of A (n, n), as `eigh` does."""
+    try:
+        values = xp.linalg.eigvalsh(A)
+    except (np.linalg.LinAlgError, RuntimeError) as error:
+        _expect_no_convergence(error)
+    else:
+        if bool(xp.all(xp.isfinite(values))):
+            return values
+    return from_host(_solved_on_host(A, values_only=True), A)
+
+
+def _expect_no_convergence(error: Exception) -> None:
+    """Let pass what a solver says when it fails, and nothing else."""
+    if not type(error).__name__.endswith("LinAlgError"):  # torch's own is private
+        raise error
+
+
+def _solved_on_host(A: Array, *, values_only: bool) -> Any:
+    """Divide and conquer first; QR iteration, slower, converges where that does not."""
+    host = to_host(A)
+    if not np.all(np.isfinite(host)):
+        raise ValueError(
+            "a matrix must be finite to have eigenvalues, got "
+            f"{np.sum(~np.isfinite(host))} of {host.size} entries nan or infinite; "
+            "look for an overflow, and scale the data by a power of two"
+        )
+    how: dict[str, Any] = {"eigvals_only": values_only, "check_finite": False}
+    try:
+        return scipy.linalg.eigh(host, driver="evd", **how)
+    except np.linalg.LinAlgError:
+        return scipy.linalg.eigh(host, driver="ev", **how)
+
+
+def pivoted_cholesky(block: Array, tolerance: float) -> tuple[Array, Array]:
+    """Choose independent rows of a Gram matrix: pivots (r,), in order, factor (r, r).
+
+    The array API has none, so a block of a few hundred rows goes to the host (LAPACK's
+    pstrf); the factor is lower triangular, of block[pivots][:, pivots].
     """
     a = np.array(to_host(block))
     pstrf = scipy.linalg.lapack.get_lapack_funcs("pstrf", (a,))

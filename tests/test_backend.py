@@ -53,3 +53,65 @@ def test_one_array_is_not_copied():
     x = np.ones((2, 2))
     assert backend.concatenate([x]) is x
     assert backend.concatenate(iter([x, x]), axis=1).shape == (2, 4)
+
+
+class Failing:
+    """A namespace whose solver says that it does not converge, or answers nan."""
+
+    def __init__(self, xp, answer):
+        self.linalg, self.all, self.isfinite = self, xp.all, xp.isfinite
+        self.answer = answer
+
+    def eigh(self, A):
+        return self.eigvalsh(A), A
+
+    def eigvalsh(self, A):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return A[0, ...] * self.answer
+
+
+class _LinAlgError(RuntimeError):
+    """As torch names its own."""
+
+
+FAILURES = [np.linalg.LinAlgError("no"), _LinAlgError("no"), np.nan]
+
+
+@pytest.mark.parametrize("answer", FAILURES, ids=["numpy", "torch", "nan"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_solver_that_does_not_converge_is_helped_by_the_host(asarray, answer, dtype):
+    A = asarray(np.diag([3.0, 1.0, 2.0]).astype(dtype))
+    xp = Failing(backend.namespace(A), answer)
+    values, Q = backend.eigh(A, xp)
+    assert backend.namespace(values, Q) is backend.namespace(A)
+    assert values.dtype == A.dtype
+    assert backend.to_host(values).tolist() == [1, 2, 3]
+    assert np.abs(backend.to_host(Q)).tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
+    assert backend.to_host(backend.eigvalsh(A, xp)).tolist() == [1, 2, 3]
+
+
+def test_a_solver_that_converges_is_left_alone(asarray):
+    A = asarray(np.diag([3.0, 1.0]))
+    xp = backend.namespace(A)
+    assert backend.to_host(backend.eigh(A, xp)[0]).tolist() == [1, 3]
+    assert backend.to_host(backend.eigvalsh(A, xp)).tolist() == [1, 3]
+
+
+def test_what_the_host_cannot_help_is_told(monkeypatch):
+    for call in backend.eigh, backend.eigvalsh:
+        with pytest.raises(ValueError, match=r"got 1 of 4 entries nan"):
+            call(np.array([[np.nan, 0.0], [0.0, 1.0]]), Failing(np, np.nan))
+        with pytest.raises(RuntimeError, match="out of memory"):
+            call(np.eye(2), Failing(np, RuntimeError("out of memory")))
+    slow, drivers = backend.scipy.linalg.eigh, []
+
+    def eigh(A, driver, **how):
+        drivers.append(driver)
+        if driver == "evd":
+            raise np.linalg.LinAlgError("no")
+        return slow(A, driver=driver, **how)
+
+    monkeypatch.setattr(backend.scipy.linalg, "eigh", eigh)
+    assert backend.eigvalsh(np.diag([2.0, 1.0]), Failing(np, np.nan)).tolist() == [1, 2]
+    assert drivers == ["evd", "ev"]

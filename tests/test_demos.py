@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 DEMOS = Path(__file__).parents[1] / "demos"
-SHARED = {"setting", "gallery"}
+SHARED = {"setting", "gallery", "second_order"}
 SCRIPTS = sorted(
     x.stem
     for x in DEMOS.glob("*.py")

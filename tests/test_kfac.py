@@ -10,19 +10,22 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from refspec import Layer, backend, rounding, snapshot
-from refspec.kronecker import KroneckerSum, certified_spectrum
-from refspec.kronecker.comparison import compare, layer_fisher
-from refspec.kronecker.conventions import CONVENTIONS, placement
-from refspec.kronecker.eigenbasis import factored_tikhonov
-from refspec.kronecker.kfac import (
+from refspec.kronecker import (
     ClassFactors,
+    KroneckerSum,
+    certified_spectrum,
     cfac,
     class_factors,
+    compare_layer,
+    damped_solve,
     ekfac,
+    factored_tikhonov,
     kfac,
-    kfac_error,
 )
-from refspec.kronecker.preconditioner import default_residual, running_average, solve
+from refspec.kronecker.classwise import kfac_error, running_average
+from refspec.kronecker.comparison import layer_fisher
+from refspec.kronecker.conventions import CONVENTIONS, placement
+from refspec.kronecker.damping import default_residual
 
 U = 2.0**-53
 seeds = st.integers(0, 2**32 - 1)
@@ -244,7 +247,7 @@ def test_canonical_model(C, D):
     assert abs(eigen.trace() - many.trace()) <= bound
     if C > 2:
         assert np.max(np.abs(one.eigenvalues() - truth)) > bound
-        found = compare(s, "W")
+        found = compare_layer(s, "W")
         assert found.log10_error["cfac"] < found.log10_error["kfac"]
         assert found.frobenius_error["cfac"] * np.linalg.norm(truth) <= bound
         assert found.fisher.shape == (C * (C - 1),)
@@ -445,13 +448,13 @@ def test_namespaces(make, dtype, setting):
     assert backend.to_host(y.left).dtype == dtype
     y = ekfac(other, "fc", **options)
     assert abs(y.trace() - np.trace(layer_fisher(s, "fc"))) <= bound
-    found = compare(other, "fc", setting=setting)
+    found = compare_layer(other, "fc", setting=setting)
     assert found.radius > 0
     factors = class_factors(
         other.layers[0], other.labels, other.probabilities, other.sample_weights
     )
     V = convert(np.ones((2, 3)))
-    x = solve(factors.cfac(), V, 1.0, factored_tikhonov(factors.kfac(), 1.0))
+    x = damped_solve(factors.cfac(), V, 1.0, factored_tikhonov(factors.kfac(), 1.0))
     assert x.residual <= default_residual(factors.cfac(), 1.0)
     average = running_average(factors, factors, 0.5).cfac().matrix()
     size = np.linalg.norm(backend.to_host(average - factors.cfac().matrix()))
@@ -500,7 +503,7 @@ def test_solve(seed, C, exponent):
     P = factored_tikhonov(kfac(s, "fc"), damping)
     V = np.random.default_rng(seed).standard_normal((3, 4))
     floor = default_residual(G, damping)
-    found = solve(G, V, damping, P)
+    found = damped_solve(G, V, damping, P)
     assert found.residual <= floor
     A = G.matrix() + damping * np.eye(12)
     exact = np.linalg.solve(A, V.ravel())
@@ -511,7 +514,7 @@ def test_solve(seed, C, exponent):
     assert np.linalg.norm(found.value.ravel() - exact) <= error * np.linalg.norm(V)
     wrong = np.linalg.solve(A - damping * np.eye(12) / 2, V.ravel())
     assert np.linalg.norm(found.value.ravel() - wrong) > error * np.linalg.norm(V)
-    loose = solve(G, V, damping, P, relative_residual=0.5)
+    loose = damped_solve(G, V, damping, P, relative_residual=0.5)
     assert loose.residual <= 0.5
     assert loose.iterations <= found.iterations
 
@@ -519,10 +522,10 @@ def test_solve(seed, C, exponent):
 def test_solve_stops_where_it_is_told():
     s = network(0, counts=(5, 5), a=6, b=5)
     G, P = cfac(s, "fc"), factored_tikhonov(kfac(s, "fc"), 1e-3)
-    one = solve(G, np.ones((5, 6)), 1e-3, P, iterations=1)
-    more = solve(G, np.ones((5, 6)), 1e-3, P)
+    one = damped_solve(G, np.ones((5, 6)), 1e-3, P, iterations=1)
+    more = damped_solve(G, np.ones((5, 6)), 1e-3, P)
     assert more.residual < one.residual
-    zero = solve(G, np.zeros((5, 6)), 1e-3, P)
+    zero = damped_solve(G, np.zeros((5, 6)), 1e-3, P)
     assert zero.residual == 0
     assert zero.iterations == 0
 
@@ -531,7 +534,7 @@ def test_preconditioner_is_exact_for_one_class_of_kfac():
     """K10: with factors that are multiples of I the first step solves."""
     factors = ClassFactors(np.ones(1), 2 * np.eye(3)[None], 5 * np.eye(4)[None])
     P = factored_tikhonov(factors.kfac(), 0.7)
-    found = solve(factors.cfac(), np.ones((3, 4)), 0.7, P)
+    found = damped_solve(factors.cfac(), np.ones((3, 4)), 0.7, P)
     assert found.iterations == 1
 
 
@@ -560,7 +563,7 @@ def test_running_average(seed, decay):
 def test_compare_takes_a_fisher_and_ranks_the_approximations():
     s = network(11, counts=(30, 20, 25), a=5, b=4, weights=False)
     F = layer_fisher(s, "fc")
-    found, again = compare(s, "fc"), compare(s, "fc", F)
+    found, again = compare_layer(s, "fc"), compare_layer(s, "fc", F)
     both = found.radius + again.radius
     assert np.max(np.abs(found.fisher - again.fisher)) <= both
     assert (
@@ -581,7 +584,7 @@ LAYER = S.layers[0]
         (lambda: kfac(S, "fc", fisher="true"), "fisher must be"),
         (lambda: kfac(S, "fc", setting="average"), "setting must be one of"),
         (lambda: kfac(S, "fc", convention="asdl"), "convention must be one of"),
-        (lambda: kfac(S, "fc", fisher="monte_carlo"), "needs rng"),
+        (lambda: kfac(S, "fc", fisher="monte_carlo"), "rng must be a numpy.random"),
         (
             lambda: kfac(S, "fc", convention="nngeometry", setting="reduce"),
             "no reduce setting",
@@ -604,14 +607,14 @@ LAYER = S.layers[0]
             "decay must lie",
         ),
         (
-            lambda: solve(
+            lambda: damped_solve(
                 cfac(S, "fc"), np.ones((3, 2)), 1.0, factored_tikhonov(kfac(S, "fc"), 1)
             ),
             "V must have shape",
         ),
-        (lambda: compare(S, "fc", np.eye(2)), "fisher must have shape"),
+        (lambda: compare_layer(S, "fc", np.eye(2)), "fisher must have shape"),
     ],
 )
 def test_errors(call, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         call()

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from test_kfac import network, slack
 
 from refspec import backend, curvature, datasets, structure
-from refspec.kronecker import cfac, compare, kfac, origins
-from refspec.kronecker.eigenbasis import eigenbasis
+from refspec.kronecker import cfac, compare_layer, kfac, origins
+from refspec.kronecker.eigenbasis import diagonalised
 
 U = 2.0**-53
 seeds = st.integers(0, 2**32 - 1)
@@ -41,9 +41,9 @@ def test_shares_of_the_fisher(seed, C, T):
     parts = {"outlier": levels(moment, OUTLIER), "bump": levels(moment, BUMP)}
     bound = slack(s, 64 * len(values) ** 2)
     check(origins.fisher_shares(moment, values, vectors), parts, values, vectors, bound)
-    rows = origins.mean_rows(moment)
+    rows = origins.class_rows(moment)
     assert np.linalg.norm(rows.T @ rows - parts["outlier"]) <= bound
-    assert origins.rank(rows, 64) <= C
+    assert origins.numerical_rank(rows, 64) <= C
 
 
 @pytest.mark.parametrize("setting", ["expand", "reduce"])
@@ -54,25 +54,23 @@ def test_shares_of_kfac_and_cfac(setting, seed, C, T):
     flat = origins.positions_apart(s, "fc", setting)
     one = kfac(s, "fc", setting=setting)
     assert np.linalg.norm(kfac(flat, "fc").matrix() - one.matrix()) <= slack(s)
-    errors, features = origins.error_and_feature_means(flat)
+    means = origins.factor_means(flat)
     moment, h = curvature.errors(flat, "fc"), curvature.features(flat, "fc")
     H = levels(h, ("global_mean", "between_class"))
     parts = {
         "outlier": np.kron(levels(moment, OUTLIER), H),
         "bump": np.kron(levels(moment, BUMP), H),
     }
-    basis = eigenbasis(one)
+    basis = diagonalised(one)
     bound = slack(s, 64 * one.dimension**2)
-    found = {
-        n: x.ravel() for n, x in origins.product_shares(errors, features, basis).items()
-    }
+    found = {n: x.ravel() for n, x in origins.product_shares(means, basis).items()}
     Q = np.kron(basis.left, basis.right)
     check(found, parts, basis.values.ravel(), Q, bound)
 
     many = cfac(s, "fc", setting=setting)
     values, vectors = np.linalg.eigh(many.matrix())
     parts = dict.fromkeys(parts, 0.0)
-    pi, own = many.coefficients, origins.own_means(features, many.coefficients)
+    pi, own = many.coefficients, origins.own_means(means.features, many.coefficients)
     q = np.sqrt(flat.sample_weights[:, None] * flat.probabilities)
     rows = q[:, :, None] * flat.layers[0].errors[:, :, 0]
     for c in range(C):  # the levels of the class alone, by loops
@@ -88,13 +86,13 @@ def test_shares_of_kfac_and_cfac(setting, seed, C, T):
         outer["bump"] = sum(np.outer(x, x) for x in around)
         for kind, D in outer.items():
             parts[kind] = parts[kind] + np.kron(D, np.outer(own[c], own[c]))
-    args = (errors, features, pi, values, vectors)
+    args = (means, pi, values, vectors)
     check(origins.class_shares(*args), parts, values, vectors, bound)
 
 
 def test_kfac_counts_c_squared_where_the_fisher_counts_c():
     """K13, K16: a trained layer with its 10 classes."""
-    found = compare(datasets.digits_mlp(), "fc3")
+    found = compare_layer(datasets.digits_mlp(), "fc3")
     assert found.class_rank == {"fisher": 10, "kfac": 9 * 10, "cfac": 10}
     assert all(len(x) == len(found.fisher) for x in found.kinds.values())
     assert found.kinds["kfac"].count("outlier") > 10
@@ -112,7 +110,7 @@ def test_kinds_in_another_namespace(asarray):
         s.labels,
         asarray(s.sample_weights),
     )
-    here, there = compare(s, "fc"), compare(other, "fc")
+    here, there = compare_layer(s, "fc"), compare_layer(other, "fc")
     assert here.kinds == there.kinds
     assert here.class_rank == there.class_rank
     assert isinstance(backend.to_host(there.fisher), np.ndarray)

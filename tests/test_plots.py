@@ -10,7 +10,7 @@ from test_means import random_snapshot
 
 import refspec
 from refspec import attribution, curvature, hessian, models, plots
-from refspec.kronecker.comparison import compare
+from refspec.kronecker import compare_layer
 from refspec.theorems import Verdict
 
 
@@ -109,7 +109,7 @@ def test_depth_draws_what_is_resolved():
 
 def test_matrices_side_by_side():
     s = refspec.datasets.digits_mlp()
-    found = compare(s, "fc3")
+    found = compare_layer(s, "fc3")
     ax = drawn(plots.approximations(found))
     assert ax.lines[0].get_ydata().tolist() == found.fisher.tolist()
     network = models.from_section(s.model)

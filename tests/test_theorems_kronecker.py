@@ -9,8 +9,13 @@ from hypothesis import given
 from verdicts import holds, rejected
 
 from refspec import structure
-from refspec.kronecker import Kronecker, KroneckerSum, moments, origins
-from refspec.kronecker.eigenbasis import KroneckerBasis
+from refspec.kronecker import (
+    Kronecker,
+    KroneckerBasis,
+    KroneckerSum,
+    moments,
+    origins,
+)
 from refspec.theorems import Study, all_theorems, factored
 from refspec.theorems import kronecker as page
 
@@ -209,7 +214,7 @@ def forgotten_positions(monkeypatch):
 def single_positions(monkeypatch):
     """Squares of single positions as EKFAC's variances."""
 
-    def wrong(errors, features, weights):
+    def wrong(errors, features, weights, _):
         return np.einsum("nc,nctb,nta->ba", weights, errors**2, features**2)
 
     monkeypatch.setattr(moments, "variances", wrong)
@@ -245,12 +250,12 @@ def averaged_factors(monkeypatch):
 
 def half_damped(monkeypatch):
     """A solution for half the damping, its residual taken at its word."""
-    true = page.solve
+    true = page.damped_solve
 
     def wrong(operator, V, damping, preconditioner, **options):
         return true(operator, V, damping / 2, preconditioner, **options)
 
-    monkeypatch.setattr(page, "solve", wrong)
+    monkeypatch.setattr(page, "damped_solve", wrong)
 
 
 def whole_moments(monkeypatch):
@@ -276,11 +281,14 @@ def off_chance(monkeypatch):
 
 def all_cross_classes(monkeypatch):
     """Class means of errors over all labels, c' = c too."""
+    true = origins.mean_forms
 
-    def wrong(norms):
-        return norms / np.linalg.norm(norms, axis=1, keepdims=True)
+    def wrong(norms, cells):
+        unit = norms / np.linalg.norm(norms, axis=1, keepdims=True)
+        along = np.sum(unit[:, :, None] * cells, axis=1)
+        return {**true(norms, cells), "outlier": np.sum(along**2, axis=0)}
 
-    monkeypatch.setattr(origins, "_others", wrong)
+    monkeypatch.setattr(origins, "mean_forms", wrong)
 
 
 MUTANTS = {

@@ -24,7 +24,7 @@ from refspec.cli.outputs import (
     write_picture,
 )
 from refspec.cli.terminal import console, new_table, say, working
-from refspec.kronecker.comparison import LARGEST, Comparison, compare
+from refspec.kronecker.comparison import LARGEST, LayerComparison, compare_layer
 from refspec.plots.style import label
 from refspec.text import listed, visible
 
@@ -66,7 +66,7 @@ def kfac(
     found = {}
     for name in small:
         with working(f"comparing {visible(name)}, {sizes[name]} parameters"):
-            found[name] = compare(snapshot, name, setting=setting)
+            found[name] = compare_layer(snapshot, name, setting=setting)
         _print_eigenvalues(name, found[name], top)
     _print_summary(found)
     for name in names:
@@ -81,7 +81,7 @@ def kfac(
         write_json(json_file, "refspec.kfac/1", {"setting": setting, "layers": layers})
 
 
-def _print_eigenvalues(name: str, result: Comparison, top: int) -> None:
+def _print_eigenvalues(name: str, result: LayerComparison, top: int) -> None:
     """Print the top eigenvalues, each with its origin."""
     table = new_table(f"layer {visible(name)}", ["k", *map(label, _METHODS)])
     columns = {"fisher": result.fisher, **result.eigenvalues}
@@ -92,7 +92,7 @@ def _print_eigenvalues(name: str, result: Comparison, top: int) -> None:
     say(f"radius {result.radius:.1e} ({result.how})")
 
 
-def _print_verdict(found: dict[str, Comparison]) -> None:
+def _print_verdict(found: dict[str, LayerComparison]) -> None:
     """Say where CFAC's eigenvalues are closer than KFAC's, of layers that have some."""
     errors = {n: x.log10_error for n, x in found.items() if len(x.fisher)}
     worse = [n for n, x in errors.items() if x["cfac"] >= x["kfac"]]
@@ -105,7 +105,7 @@ def _print_verdict(found: dict[str, Comparison]) -> None:
             say(f"the Fisher of {visible(name)} is zero: there is nothing to compare")
 
 
-def _print_summary(found: dict[str, Comparison]) -> None:
+def _print_summary(found: dict[str, LayerComparison]) -> None:
     """Print errors, angles and origins, one row a layer and method."""
     heads = ("layer", "of", "log10", "norm", "angle", "median", "o", "b", ".", "rank")
     table = new_table("against the Fisher's top C(C-1) eigenvalues", list(heads))
@@ -129,7 +129,7 @@ def _print_summary(found: dict[str, Comparison]) -> None:
     say("rest; rank: of the part made of class means (C, but C^2 in KFAC)")
 
 
-def _record(x: Comparison) -> dict[str, Any]:
+def _record(x: LayerComparison) -> dict[str, Any]:
     """Return a comparison as plain data."""
     return {
         "fisher": x.fisher.tolist(),

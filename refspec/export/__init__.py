@@ -1,7 +1,7 @@
 """Snapshots in files: `save` and `load`, without pickles, all or nothing."""
 
-from refspec.export.containers import ExportError as ExportError
 from refspec.export.containers import digest as digest
+from refspec.export.errors import ExportError as ExportError
 from refspec.export.snapshots import assemble as assemble
 from refspec.export.snapshots import load as load
 from refspec.export.snapshots import save as save

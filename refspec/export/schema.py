@@ -21,11 +21,25 @@ key                         shape           holds
 
 Real arrays are float32 or float64, read as exact numbers. Samples may come in any
 order, the same for every key; they are sorted by class when read. The manifest holds
-``schema``, ``layers`` (their names, in order), ``digest`` (of every array, by
-`refspec.export.containers.fingerprint`) and, with a model, ``operations`` (see
-`ModelSection`); where known also ``framework``, ``versions``, ``architecture``,
-``class_names``, ``loss``. In an `.npz` it is a 0-d string array, in a Zarr group the
-attribute ``manifest``.
+``schema``, ``layers`` (their names, in order), ``digest`` and, with a model,
+``operations`` (see `ModelSection`); where known also ``framework``, ``versions``,
+``architecture``, ``class_names``, ``loss``. In an `.npz` it is a 0-d string array, in a
+Zarr group the attribute ``manifest``; it is strict JSON, at most 2^24 characters and 64
+levels.
+
+The digest is ``refspec.digest/2:`` and 64 hexadecimal digits, the SHA-256 of lines::
+
+    manifest <sha256>
+    labels <i8 250 <sha256>
+    layers/0/features <f4 250x1x17 <sha256>
+
+first the manifest without ``digest`` (as JSON in ASCII, keys sorted, no spaces), then
+every array in the order of the keys as UTF-8: key, NumPy's little-endian dtype, sizes,
+hash of the little-endian bytes in C order. A bare digest is of the time before it
+covered the manifest: such a file is refused, for its names could have been exchanged.
+
+A Zarr array has regular chunks, all of them stored (those of zeros too), of the codecs
+``bytes`` and then ``zstd``, ``gzip`` or none; links and pipes are refused.
 """
 
 from __future__ import annotations
@@ -36,9 +50,8 @@ from typing import Any
 import numpy as np
 
 from refspec import rounding
-from refspec.export.containers import ExportError, fingerprint
-
-__all__ = ["PARAMETERS", "SCHEMA", "check"]
+from refspec.export.digests import KIND, fingerprint
+from refspec.export.errors import ExportError, shown
 
 #: Name and version of the format; another version is refused.
 SCHEMA = "refspec.export/1"
@@ -48,44 +61,68 @@ PARAMETERS = "model/parameters/"
 _OPTIONAL = {"sample_weights": ("N",)}
 
 
-def check(path: Any, manifest: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-    """Check manifest and arrays in full; nothing of an export is used before.
-
-    Parameters
-    ----------
-    path : path
-        What errors call the source.
-    manifest : mapping
-        Its ``digest`` is compared if it is there.
-    arrays : mapping of str to ndarray
-        All of them.
-
-    Raises
-    ------
-    ExportError
-        At the first key that is missing, unknown, or not as the schema has it.
-
-    Notes
-    -----
-    Sums of k probabilities of unit roundoff u must be 1 within gamma_{2k+16}: rounded
-    softmax outputs are, in any order of summation.
-    """
+def expect_form(
+    path: Any, manifest: Mapping[str, Any], arrays: Mapping[str, Any]
+) -> None:
+    """Check the manifest, and shapes and dtypes of what may be announced only."""
     _expect_manifest(path, manifest)
     shapes = _expect_keys(path, manifest, arrays)
     sizes: dict[str, int] = {}
     for key in [*shapes, *sorted(set(arrays) - set(shapes))]:
         _expect_dtype(path, key, arrays[key])
         _expect_shape(path, key, arrays[key], shapes.get(key), sizes)
-    if "digest" in manifest and manifest["digest"] != (found := fingerprint(arrays)):
+    if sizes["C"] < 2 or sizes["N"] < sizes["C"]:
+        raise ExportError(
+            path,
+            "labels",
+            f"expected N >= C >= 2, got N = {sizes['N']}, C = {sizes['C']}; every "
+            "class must have a sample",
+        )
+    names = manifest.get("class_names")
+    if names is not None and not (_strings(names) and len(names) == sizes["C"]):
         raise ExportError(
             path,
             "manifest",
-            f"expected digest {found}, that of the arrays, got {manifest['digest']}; "
-            "the file was altered or damaged: export it again",
+            f"expected C = {sizes['C']} class_names, strings, got {shown(names)}; "
+            "correct the list",
         )
+
+
+def expect_contents(
+    path: Any, manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> None:
+    """Check the digest, if there is one, and every value; the form is checked before.
+
+    Sums of k probabilities of unit roundoff u must be 1 within gamma_{2k+16}: rounded
+    softmax outputs are, in any order of summation.
+    """
+    if "digest" in manifest:
+        _expect_digest(path, manifest, arrays)
     for key, x in arrays.items():
         _expect_values(path, key, x)
-    _expect_classes(path, manifest, arrays["labels"], sizes["C"])
+    output = "logits" if "logits" in arrays else "probabilities"
+    _expect_labels(path, arrays["labels"], arrays[output].shape[1])
+
+
+def _expect_digest(
+    path: Any, manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> None:
+    given = manifest["digest"]
+    if not isinstance(given, str) or not given.startswith(KIND):
+        raise ExportError(
+            path,
+            "manifest",
+            f"expected a digest that begins with {KIND}, got {shown(given)}; it is "
+            "altered, or older than digests that cover the manifest: export it again",
+        )
+    found = fingerprint(manifest, arrays)
+    if given != found:
+        raise ExportError(
+            path,
+            "manifest",
+            f"expected digest {found}, that of manifest and arrays, got "
+            f"{shown(given)}; the file was altered or damaged: export it again",
+        )
 
 
 def _expect_manifest(path: Any, manifest: Mapping[str, Any]) -> None:
@@ -94,22 +131,38 @@ def _expect_manifest(path: Any, manifest: Mapping[str, Any]) -> None:
         raise ExportError(
             path,
             "manifest",
-            f"expected schema {SCHEMA!r}, got {schema!r}; the file is foreign, or of "
-            "another version of refspec",
+            f"expected schema {SCHEMA!r}, got {shown(schema)}; the file is "
+            "foreign, or of another version of refspec",
         )
     layers, steps = manifest.get("layers"), manifest.get("operations", [])
-    if not layers or not _list_of(str, layers):
+    if not layers or not _strings(layers):
         raise ExportError(
-            path, "manifest", f"expected layers, a list of names, got {layers!r}"
+            path, "manifest", f"expected layers, a list of names, got {shown(layers)}"
         )
-    if not _list_of(dict, steps):
+    if len(set(layers)) < len(layers):
         raise ExportError(
-            path, "manifest", f"expected operations, a list of objects, got {steps!r}"
+            path,
+            "manifest",
+            f"layer names must be distinct, got {shown(layers)}; rename one",
+        )
+    if not isinstance(steps, list) or not all(_is_step(x) for x in steps):
+        raise ExportError(
+            path,
+            "manifest",
+            "expected operations, a list of objects with strings as op, name, weight "
+            f"and bias, got {shown(steps)}; correct them",
         )
 
 
-def _list_of(kind: type, items: Any) -> bool:
-    return isinstance(items, list) and all(isinstance(x, kind) for x in items)
+def _strings(items: Any) -> bool:
+    return isinstance(items, list) and all(isinstance(x, str) for x in items)
+
+
+def _is_step(item: Any) -> bool:
+    words = ("op", "name", "weight", "bias")
+    return isinstance(item, Mapping) and all(
+        isinstance(item.get(x), str | None) for x in words
+    )
 
 
 def _expect_keys(
@@ -122,7 +175,7 @@ def _expect_keys(
             path,
             "logits",
             f"expected exactly one of logits and probabilities, got {len(outputs)} of "
-            f"them among {sorted(arrays)}; export it again",
+            f"them among {shown(sorted(arrays))}; export it again",
         )
     shapes: dict[str, tuple[str, ...]] = {"labels": ("N",), outputs[0]: ("N", "C")}
     for k in range(len(manifest["layers"])):
@@ -133,25 +186,29 @@ def _expect_keys(
         named = [x.get(y) for x in manifest["operations"] for y in ("weight", "bias")]
         names = [str(x) for x in named if x is not None]
         bad = [x for x in names if "/" in x or x in ("", ".", "..")]
+        bad += [x for x in names if not x.isprintable()]
         if bad:
             raise ExportError(
                 path,
                 "manifest",
-                f"expected parameter names without '/', got {bad}; rename them",
+                f"expected printable parameter names without '/', got {shown(bad)}; "
+                "rename them",
             )
         needed += ["model/inputs", *(PARAMETERS + x for x in names)]
     for key in needed:
         if key not in arrays:
             raise ExportError(
-                path, key, f"expected this key, got {sorted(arrays)}; export it again"
+                path,
+                key,
+                f"expected this key, got {shown(sorted(arrays))}; export it again",
             )
     unknown = sorted(set(arrays) - {*needed, *_OPTIONAL})
     if unknown:
         raise ExportError(
             path,
             unknown[0],
-            f"expected no key but {sorted({*needed, *_OPTIONAL})}, got "
-            f"{unknown}; rename or remove it",
+            f"expected no key but {shown(sorted({*needed, *_OPTIONAL}))}, got "
+            f"{shown(unknown)}; rename or remove it",
         )
     return shapes | {key: x for key, x in _OPTIONAL.items() if key in arrays}
 
@@ -170,6 +227,10 @@ def _expect_shape(
     path: Any, key: str, x: Any, letters: tuple[str, ...] | None, sizes: dict[str, int]
 ) -> None:
     """Compare a shape with its letters and remember the sizes they stand for."""
+    if 0 in x.shape:
+        raise ExportError(
+            path, key, f"expected sizes >= 1, got shape {x.shape}; drop what is empty"
+        )
     if letters is None:  # the model's: parameters any, inputs (N, ...)
         if key == "model/inputs" and x.shape[:1] != (sizes["N"],):
             raise ExportError(
@@ -206,7 +267,8 @@ def _expect_values(path: Any, key: str, x: np.ndarray) -> None:
         return
     if x.min(initial=0) < 0:
         raise ExportError(path, key, f"expected values >= 0, got {x.min():.3g}")
-    off = np.max(np.abs(x.sum(axis=-1, dtype=np.float64) - 1), initial=0)
+    with np.errstate(over="ignore"):  # an infinite sum is off
+        off = np.max(np.abs(x.sum(axis=-1, dtype=np.float64) - 1), initial=0)
     bound = rounding.gamma(2 * x.shape[-1] + 16, rounding.unit_roundoff(x))
     if off > bound:
         raise ExportError(
@@ -217,13 +279,7 @@ def _expect_values(path: Any, key: str, x: np.ndarray) -> None:
         )
 
 
-def _expect_classes(
-    path: Any, manifest: Mapping[str, Any], labels: np.ndarray, C: int
-) -> None:
-    if C < 2 or labels.size == 0:
-        raise ExportError(
-            path, "labels", f"expected N >= 1, C >= 2, got N = {labels.size}, C = {C}"
-        )
+def _expect_labels(path: Any, labels: np.ndarray, C: int) -> None:
     if labels.min() < 0 or labels.max() >= C:
         raise ExportError(
             path,
@@ -237,12 +293,5 @@ def _expect_classes(
             path,
             "labels",
             f"expected a sample of every class 0..{C - 1}, got none of "
-            f"{empty.tolist()}; drop the class and its logit, or add samples",
-        )
-    names = manifest.get("class_names")
-    if names is not None and not (_list_of(str, names) and len(names) == C):
-        raise ExportError(
-            path,
-            "manifest",
-            f"expected C = {C} class_names, strings, got {names!r}; correct the list",
+            f"{shown(empty.tolist())}; drop the class and its logit, or add samples",
         )

@@ -16,10 +16,10 @@ import numpy as np
 from refspec import backend, classes, rounding
 from refspec._version import __version__
 from refspec.classes import Layer, ModelSection, Snapshot
-from refspec.export.containers import ExportError, read, write
-from refspec.export.schema import PARAMETERS, SCHEMA, check
-
-__all__ = ["assemble", "load", "save"]
+from refspec.export import memory
+from refspec.export.containers import read, write
+from refspec.export.errors import ExportError
+from refspec.export.schema import PARAMETERS, SCHEMA, expect_contents, expect_form
 
 _RESERVED = {"schema", "layers", "operations", "digest", "dtype"}
 
@@ -101,7 +101,8 @@ def save(
         batch["model/inputs"] = stored(snapshot.model.inputs)
         parameters = snapshot.model.parameters
         fixed = {PARAMETERS + name: stored(x) for name, x in parameters.items()}
-    check(path, manifest, batch | fixed)
+    expect_form(path, manifest, batch | fixed)
+    expect_contents(path, manifest, batch | fixed)
     return write(path, manifest, [batch], fixed, compress=compress)
 
 
@@ -110,6 +111,7 @@ def load(
     *,
     xp: backend.Namespace = None,
     dtype: Literal["float32", "float64"] = "float64",
+    max_bytes: int | None = None,
 ) -> Snapshot:
     """Read an export, every check made before any computation.
 
@@ -122,6 +124,9 @@ def load(
         default.
     dtype : {"float64", "float32"}
         Of the snapshot; stored numbers are taken as exact and converted.
+    max_bytes : int, optional
+        What reading may take in memory, by default what is free: the arrays as stored
+        and twice as read.
 
     Returns
     -------
@@ -133,7 +138,8 @@ def load(
     ------
     ExportError
         If the file is unreadable, truncated, foreign or pickled, of another schema,
-        altered since it was written, or inconsistent; file and key are named.
+        altered since it was written, or inconsistent, or if what its headers announce
+        does not fit; file and key are named. Data are read after all of the headers.
     ImportError
         If it is a Zarr group and zarr is not installed.
 
@@ -143,9 +149,13 @@ def load(
     sample weights) must have sum 1 within the rounding of their own dtype and, if that
     is float32, are divided by their sum in float64.
     """
-    manifest, arrays = read(path)
+    itemsize = _expect_dtype(dtype)
+    manifest, arrays = read(
+        path, max_bytes=max_bytes, itemsize=itemsize, expect=expect_form
+    )
     manifest.setdefault("digest", None)  # a file must have one, an assembly need not
-    return assemble(manifest, arrays, xp=xp, dtype=dtype, path=path)
+    with memory.telling(path, sum(memory.needed(arrays, itemsize).values())):
+        return assemble(manifest, arrays, xp=xp, dtype=dtype, path=path)
 
 
 def assemble(
@@ -179,17 +189,19 @@ def assemble(
     ExportError
         As `load`.
     """
-    if dtype not in ("float32", "float64"):
-        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}; use one")
+    _expect_dtype(dtype)
     xp = backend.named("numpy") if xp is None else xp
-    check(path, manifest, arrays)
+    expect_form(path, manifest, arrays)
+    expect_contents(path, manifest, arrays)
 
     def give(x: np.ndarray) -> backend.Array:
-        return xp.asarray(x.astype(dtype))
+        with np.errstate(over="ignore"):  # found by the types' own checks
+            return xp.asarray(x.astype(dtype))
 
     if "logits" in arrays:
         logits = arrays["logits"].astype(np.float64)
-        probabilities = np.exp(classes.log_softmax(logits))
+        with np.errstate(over="ignore", under="ignore"):  # exp(-inf) = 0 is meant
+            probabilities = np.exp(classes.log_softmax(logits))
     else:
         probabilities = _normalised(arrays["probabilities"])
     weights = None
@@ -216,6 +228,12 @@ def assemble(
         )
     except ValueError as error:
         raise ExportError(path, "", str(error)) from error
+
+
+def _expect_dtype(dtype: str) -> int:
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}; use one")
+    return np.dtype(dtype).itemsize
 
 
 def _model(

@@ -6,21 +6,23 @@ Fisher's and of CFAC's come from products, Frobenius errors from columns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.linalg
 
-from refspec import backend, curvature, rounding
+from refspec import backend, checks, curvature, rounding
 from refspec.classes import Layer, Snapshot
+from refspec.curvature import SecondMoment
 from refspec.kronecker import origins
-from refspec.kronecker.eigenbasis import KroneckerBasis, eigenbasis
+from refspec.kronecker.conventions import expect_setting
+from refspec.kronecker.eigenbasis import KroneckerBasis, diagonalised
+from refspec.kronecker.eigensystems import times_power, unit_scaled
 from refspec.kronecker.kfac import cfac, ekfac, kfac
 from refspec.kronecker.leading import Leading, OnHost, leading
 from refspec.kronecker.products import Kronecker, KroneckerSum
-
-__all__ = ["LARGEST", "Comparison", "compare", "layer_fisher"]
 
 #: Parameters of a layer beyond which a comparison is refused: it takes P^2 numbers.
 LARGEST = 20_000
@@ -29,7 +31,7 @@ _ENTRIES = 2**20  # of the columns of a matrix held at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Comparison:
+class LayerComparison:
     """The layer Fisher against its approximations, each a row of every mapping.
 
     Parameters
@@ -41,7 +43,8 @@ class Comparison:
     log10_error : mapping of str to float
         Root mean square over the k of the difference of log10 eigenvalues.
     frobenius_error : mapping of str to float
-        ``||approximation - Fisher||_F / ||Fisher||_F``.
+        ``||approximation - Fisher||_F / ||Fisher||_F``; inf where the Fisher is 0 and
+        the approximation is not.
     angles : mapping of str to array, shape (min(C, P),)
         Principal angles between the spans of the top C eigenvectors, descending, in
         radians; of no meaning where eigenvalues C and C + 1 are within twice radius.
@@ -68,44 +71,36 @@ class Comparison:
     class_rank: Mapping[str, int]
     how: str
 
+    def __repr__(self) -> str:
+        """Say how many eigenvalues were compared, and how far off each is."""
+        errors = ", ".join(f"{n} {x:.3g}" for n, x in self.log10_error.items())
+        return f"LayerComparison({len(self.fisher)} eigenvalues; log10 error: {errors})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Compared:
+    """A layer at unit scale with its Fisher and approximations."""
+
+    snapshot: Snapshot
+    layer: Layer
+    setting: str
+    moment: SecondMoment
+    kfac: Kronecker
+    basis: KroneckerBasis  # KFAC's
+    ekfac: KroneckerBasis
+    cfac: KroneckerSum
+
 
 def layer_fisher(snapshot: Snapshot, layer: str) -> np.ndarray:
-    r"""Return the dense Fisher of one layer, from its rows, on the host.
+    """Return the dense Fisher (ab, ab) of one layer, from its rows, on the host.
 
-    Parameters
-    ----------
-    snapshot : Snapshot
-        N samples, C classes.
-    layer : str
-        Its name.
-
-    Returns
-    -------
-    array, shape (ab, ab)
-        :math:`\sum_{i,c'} s_i p_{ic'} g_{ic'} g_{ic'}'`,
-        :math:`g = \sum_t \delta_t \otimes h_t`.
-
-    Notes
-    -----
-    Theory: theory/kronecker.md#K6. Cost N C (ab)^2 operations, (ab)^2 memory.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from refspec import Layer, snapshot
-    >>> errors = np.asarray([[[[-0.5, 0.5]], [[0.5, -0.5]]]] * 2)
-    >>> layer = Layer("fc", np.eye(2)[:, None, :], errors)
-    >>> s = snapshot([layer], np.asarray([0, 1]), logits=np.zeros((2, 2)))
-    >>> layer_fisher(s, "fc").shape
-    (4, 4)
+    A derivation apart from `refspec.curvature`: tests compare the two.
+    Theory: theory/kronecker.md#K6.
     """
     chosen = snapshot.layer(layer)
     h, errors = backend.to_host(chosen.features), backend.to_host(chosen.errors)
-    s, p = (
-        backend.to_host(snapshot.sample_weights),
-        backend.to_host(snapshot.probabilities),
-    )
-    root = np.sqrt(s[:, None] * p)
+    s = backend.to_host(snapshot.sample_weights)
+    root = np.sqrt(s[:, None] * backend.to_host(snapshot.probabilities))
     P = h.shape[2] * errors.shape[3]
     total = np.zeros((P, P), dtype=h.dtype)
     for lo, hi in zip(snapshot.offsets[:-1], snapshot.offsets[1:], strict=True):
@@ -115,14 +110,14 @@ def layer_fisher(snapshot: Snapshot, layer: str) -> np.ndarray:
     return total
 
 
-def compare(
+def compare_layer(
     snapshot: Snapshot,
     layer: str,
     fisher: np.ndarray | None = None,
     *,
     setting: str = "expand",
     top: int | None = None,
-) -> Comparison:
+) -> LayerComparison:
     r"""Compare KFAC, EKFAC and CFAC with the layer Fisher.
 
     Parameters
@@ -141,20 +136,23 @@ def compare(
 
     Returns
     -------
-    Comparison
+    LayerComparison
         Eigenvalues, log-spectral and Frobenius errors, principal angles, origins.
 
     Raises
     ------
     ValueError
-        If fisher has another shape, or the layer more than `LARGEST` parameters.
+        If fisher has another shape, an option is unknown, the layer has more than
+        20 000 parameters, or eigenvalues overflow.
+    TypeError
+        If an argument is of another kind.
 
     Notes
     -----
     Theory: theory/kronecker.md#K6, #K15, #K16. Approximations' eigenvalues below the
     radius count as the radius: a logarithm of rounding would mean nothing. Cost 2 N P^2
-    + 2 C P^2 (a + b) operations for the Frobenius errors, and the products of
-    theory/kronecker.md#K15; memory O(N C k + P k).
+    + 2 C P^2 (a + b) operations for the Frobenius errors, and the products that the top
+    takes; memory O(N C k + P k).
 
     References
     ----------
@@ -167,68 +165,90 @@ def compare(
     >>> errors = np.asarray([[[[-0.5, 0.5]], [[0.5, -0.5]]]] * 2)
     >>> layer = Layer("fc", np.eye(2)[:, None, :], errors)
     >>> s = snapshot([layer], np.asarray([0, 1]), logits=np.zeros((2, 2)))
-    >>> sorted(compare(s, "fc").eigenvalues)
+    >>> sorted(compare_layer(s, "fc").eigenvalues)
     ['cfac', 'ekfac', 'kfac']
     """
-    chosen, C = snapshot.layer(layer), snapshot.probabilities.shape[1]
-    P = chosen.parameters
-    if fisher is not None and tuple(fisher.shape) != (P, P):
-        raise ValueError(
-            f"fisher must have shape (ab, ab) = ({P}, {P}) for layer {layer!r}, got "
-            f"{tuple(fisher.shape)}; pass the block of this layer"
-        )
+    checks.expect_type(
+        "snapshot", snapshot, Snapshot, "make one with refspec.snapshot(...)"
+    )
+    P, C = snapshot.layer(layer).parameters, snapshot.probabilities.shape[1]
+    k = C * (C - 1) if top is None else checks.expect_size("top", top, least=1)
+    expect_setting(setting)
+    if fisher is not None:
+        checks.expect_array("fisher", fisher, "(P, P)", sizes={"P": P}, symmetric=True)
     if P > LARGEST:
         raise ValueError(
             f"a layer to compare must have P <= {LARGEST} parameters, got {P} in "
             f"{layer!r}; compare a narrower layer, or use kfac and cfac as operators"
         )
-    k = min(C * (C - 1) if top is None else max(top, 1), P)
-    n = max(k, min(C, P))  # the angles are between C vectors
-    moment = curvature.fisher(snapshot, [layer])
-    one = kfac(snapshot, layer, setting=setting)
-    eigen = ekfac(snapshot, layer, setting=setting)
-    many = cfac(snapshot, layer, setting=setting)
-    basis = eigenbasis(one)
-    approximations: dict[str, KroneckerBasis | KroneckerSum] = {
-        "kfac": basis,
-        "ekfac": eigen,
-        "cfac": many,
-    }
-    seen = {name: OnHost.of(x) for name, x in approximations.items()}
+    at, e = _unit_layer(snapshot, layer, setting)
     if fisher is None:
-        F = OnHost.of(moment, moment.weights, P)
+        F = OnHost.of(at.moment)
     else:
-        A = backend.to_host(fisher)
+        A = times_power(backend.to_host(fisher), -e)
         F = OnHost(lambda V: A @ V, A[0], lambda: A)
-    tops = {name: leading(x, n) for name, x in (("fisher", F), ("cfac", seen["cfac"]))}
-    tops["kfac"] = _basis_top(basis, n, one.certified_eigenvalues()[1])
-    tops["ekfac"] = _basis_top(eigen, n, 0.0)
-    radius = _forming(chosen, moment.trace(), one, many)
-    radius += max(x.radius for x in tops.values())
-    values, vectors = tops["fisher"].values, tops["fisher"].vectors[:, :C]
-    k = int(np.sum(values[:k] > radius))
-    spectra = {name: tops[name].values[:k] for name in approximations}
-    logs = {}
-    for name, found in spectra.items():
-        ratio = np.log10(np.maximum(found, radius) / values[:k])
-        logs[name] = float(np.sqrt(np.mean(ratio**2))) if k else 0.0
-    angles = {
-        name: scipy.linalg.subspace_angles(vectors, tops[name].vectors[:, :C])
-        for name in approximations
-    }
-    pi = backend.to_host(many.coefficients)
-    kinds, ranks = _origins(snapshot, layer, setting, basis, pi, tops, k)
-    return Comparison(
-        values[:k],
-        spectra,
-        logs,
+    k = min(k, P)
+    tops = _tops(at, F, max(k, min(C, P)))  # the angles are between C vectors
+    radius = _forming(at) + max(x.radius for x in tops.values())
+    k = int(np.sum(tops["fisher"].values[:k] > radius))
+    found = {name: x.values[:k] for name, x in tops.items()}
+    kinds, ranks = _origins(at, tops, k)
+    values, size = _rescaled(found, radius, e)
+    seen = {"kfac": OnHost.of(at.basis), "ekfac": OnHost.of(at.ekfac)}
+    seen["cfac"] = OnHost.of(at.cfac)
+    return LayerComparison(
+        values.pop("fisher"),
+        values,
+        _log10_errors(found, radius),
         _frobenius_errors(F, seen),
-        angles,
-        radius,
+        {n: _angles(tops["fisher"], tops[n], min(C, P)) for n in values},
+        size,
         kinds,
         ranks,
         tops["fisher"].kind,
     )
+
+
+def _unit_layer(snapshot: Snapshot, layer: str, setting: str) -> tuple[_Compared, int]:
+    """Return a layer with its Fisher times 2**-e and e: squares keep their digits.
+
+    Features and errors are scaled by powers of two, which is exact.
+    """
+    x = snapshot.layer(layer)
+    xp = backend.namespace(x.features)
+    (h, e), (d, f) = unit_scaled(x.features, xp), unit_scaled(x.errors, xp)
+    x = Layer(x.name, h, d)
+    s = replace(snapshot, layers=(x,), model=None)
+    one = kfac(s, layer, setting=setting)
+    two = ekfac(s, layer, setting=setting)
+    three = cfac(s, layer, setting=setting)
+    moment = curvature.fisher(s, [layer])
+    at = _Compared(s, x, setting, moment, one, diagonalised(one), two, three)
+    return at, 2 * (e + f)
+
+
+def _rescaled(
+    found: Mapping[str, np.ndarray], radius: float, e: int
+) -> tuple[dict[str, np.ndarray], float]:
+    """Undo `_unit_layer`; what overflows is refused, what underflows in the radius."""
+    back = {name: times_power(x, e) for name, x in found.items()}
+    if not all(np.all(np.isfinite(x)) for x in back.values()):
+        raise ValueError(
+            f"eigenvalues must be representable, got some of about 2**{e}; divide the "
+            "features or the errors by a power of two"
+        )
+    tiny = np.finfo(found["fisher"].dtype).smallest_normal
+    return back, float(times_power(np.float64(radius), e)) + (radius > 0) * float(tiny)
+
+
+def _tops(at: _Compared, F: OnHost, n: int) -> dict[str, Leading]:
+    """Return the n largest eigenvalues of the Fisher and of its approximations."""
+    return {
+        "fisher": leading(F, n),
+        "kfac": _basis_top(at.basis, n, at.kfac.certified_eigenvalues()[1]),
+        "ekfac": _basis_top(at.ekfac, n, 0.0),
+        "cfac": leading(OnHost.of(at.cfac), n),
+    }
 
 
 def _basis_top(operator: KroneckerBasis, n: int, radius: float) -> Leading:
@@ -241,12 +261,34 @@ def _basis_top(operator: KroneckerBasis, n: int, radius: float) -> Leading:
     return Leading(values[j, i], vectors, radius, "a posteriori")
 
 
-def _forming(layer: Layer, trace: float, one: Kronecker, many: KroneckerSum) -> float:
+def _descending(operator: KroneckerBasis) -> np.ndarray:
+    """Return the order of a basis's values, largest first."""
+    values = backend.to_host(operator.values)
+    return np.argsort(-values, axis=None, kind="stable")
+
+
+def _forming(at: _Compared) -> float:
     """Bound the rounding of the matrices themselves, twice in a product."""
-    rows = 2 * int(np.prod(layer.errors.shape[:3])) + layer.parameters + 8
-    size = max(trace, one.trace(), many.trace())
-    u = rounding.unit_roundoff(layer.errors)
+    rows = 2 * math.prod(at.layer.errors.shape[:3]) + at.layer.parameters + 8
+    size = max(at.moment.trace(), at.kfac.trace(), at.cfac.trace())
+    u = rounding.unit_roundoff(at.layer.errors)
     return rounding.second_moment_radius(rows, size, u)
+
+
+def _log10_errors(found: Mapping[str, np.ndarray], radius: float) -> dict[str, float]:
+    """Return the rms difference of log10 eigenvalues to the Fisher's; 0 of none."""
+    truth, errors = found["fisher"], {}
+    for name, values in found.items():
+        ratio = np.log10(np.maximum(values, radius) / truth)
+        errors[name] = float(np.sqrt(np.mean(ratio**2))) if len(truth) else 0.0
+    del errors["fisher"]
+    return errors
+
+
+def _angles(one: Leading, other: Leading, C: int) -> np.ndarray:
+    """Return the principal angles between the top C vectors of two, descending."""
+    spans = one.vectors[:, :C], other.vectors[:, :C]
+    return np.asarray(scipy.linalg.subspace_angles(*spans))
 
 
 def _frobenius_errors(
@@ -264,44 +306,33 @@ def _frobenius_errors(
         norm += float(np.sum(columns**2))
         for name, A in approximations.items():
             totals[name] += float(np.sum((A.product(E) - columns) ** 2))
-    return {m: (x / norm) ** 0.5 if norm else 0.0 for m, x in totals.items()}
+    none = {m: math.inf if x else 0.0 for m, x in totals.items()}
+    return {m: (x / norm) ** 0.5 for m, x in totals.items()} if norm else none
 
 
 def _origins(
-    snapshot: Snapshot,
-    layer: str,
-    setting: str,
-    basis: KroneckerBasis,
-    frequencies: np.ndarray,
-    tops: Mapping[str, Leading],
-    k: int,
+    at: _Compared, tops: Mapping[str, Leading], k: int
 ) -> tuple[dict[str, list[str]], dict[str, int]]:
     """Name the origin of the top k eigenvalues; count the class parts' dimensions."""
-    moment = curvature.fisher(snapshot, [layer])
-    flat = origins.positions_apart(snapshot, layer, setting)
-    errors, features = origins.error_and_feature_means(flat)
+    flat = origins.positions_apart(at.snapshot, at.layer.name, at.setting)
+    means, pi = origins.factor_means(flat), backend.to_host(at.cfac.coefficients)
     pairs = {m: (x.values[:k], x.vectors[:, :k]) for m, x in tops.items()}
-    every = origins.product_shares(errors, features, basis)
-    order = _descending(basis)[:k]
+    every = origins.product_shares(means, at.basis)
+    order = _descending(at.basis)[:k]
     found = {
-        "fisher": origins.fisher_shares(moment, *pairs["fisher"]),
+        "fisher": origins.fisher_shares(at.moment, *pairs["fisher"]),
         "kfac": {n: x.ravel()[order] for n, x in every.items()},
-        "ekfac": origins.fisher_shares(moment, *pairs["ekfac"]),
-        "cfac": origins.class_shares(errors, features, frequencies, *pairs["cfac"]),
+        "ekfac": origins.fisher_shares(at.moment, *pairs["ekfac"]),
+        "cfac": origins.class_shares(means, pi, *pairs["cfac"]),
     }
-    roundings = 2 * int(np.prod(flat.probabilities.shape)) + 8
-    means = errors.outlier.reshape(-1, errors.outlier.shape[2])
-    h = np.repeat(origins.own_means(features, frequencies), 2, axis=0)
-    own = (means[:, :, None] * h[:, None, :]).reshape(len(means), -1)
+    roundings = 2 * math.prod(flat.probabilities.shape) + 8
+    rows = origins.class_rows(curvature.errors(flat, at.layer.name))
+    h = np.tile(origins.own_means(means.features, pi), (2, 1))
+    own = (rows[:, :, None] * h[:, None, :]).reshape(len(rows), -1)
+    rank = origins.numerical_rank
     ranks = {
-        "fisher": origins.rank(origins.mean_rows(moment), roundings),
-        "kfac": origins.rank(means, roundings) * origins.rank(features, roundings),
-        "cfac": origins.rank(own, roundings),
+        "fisher": rank(origins.class_rows(at.moment), roundings),
+        "kfac": rank(rows, roundings) * rank(means.features, roundings),
+        "cfac": rank(own, roundings),
     }
     return {n: origins.kinds(x) for n, x in found.items()}, ranks
-
-
-def _descending(operator: KroneckerBasis) -> np.ndarray:
-    """Return the order of a basis's values, largest first."""
-    values = backend.to_host(operator.values)
-    return np.argsort(-values, axis=None, kind="stable")

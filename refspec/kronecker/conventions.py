@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CONVENTIONS", "Placement", "placement"]
+from refspec import checks
 
 #: The conventions by name.
 CONVENTIONS = (
@@ -46,6 +46,8 @@ CONVENTIONS = (
     "kfac_jax",
     "kfac_jax_seq",
 )
+#: How positions that share the weights are treated.
+SETTINGS = ("expand", "reduce")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,48 +74,12 @@ class Placement:
 def placement(
     convention: str, setting: str, fisher: str, *, N: int, T: int, columns: int
 ) -> Placement:
-    """Look up a convention.
+    """Look up a convention, for N samples, T positions and k = `columns`.
 
-    Parameters
-    ----------
-    convention : str
-        One of `CONVENTIONS`.
-    setting : {"expand", "reduce"}
-        Of the approximation; conventions that have no ``reduce`` accept it if T = 1.
-    fisher : {"exact", "monte_carlo", "empirical"}
-        Kind of Fisher.
-    N, T : int
-        Samples, and positions that share the weights.
-    columns : int
-        Back-propagated columns k.
-
-    Returns
-    -------
-    Placement
-        Settings and scalars of both factors.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown, or the library has no such setting.
-
-    Notes
-    -----
     Theory: theory/kronecker.md#K8.
-
-    Examples
-    --------
-    >>> placement("nngeometry", "expand", "exact", N=8, T=3, columns=4).right
-    6.0
     """
-    for name, value, known in (
-        ("convention", convention, CONVENTIONS),
-        ("setting", setting, ("expand", "reduce")),
-    ):
-        if value not in known:
-            raise ValueError(
-                f"{name} must be one of {known}, got {value!r}; choose one of these"
-            )
+    checks.expect_choice("convention", convention, CONVENTIONS)
+    expect_setting(setting)
     if convention in ("refspec", "curvlinops"):
         return Placement(setting, setting)
     if setting == "reduce" and T > 1:
@@ -130,3 +96,8 @@ def placement(
     if convention == "kfac_jax":
         return Placement("expand", "expand", extra / T, 1.0, T)
     return Placement("expand", "expand", extra, T, 1 / T)
+
+
+def expect_setting(setting: str) -> None:
+    """Refuse all but a treatment of positions."""
+    checks.expect_choice("setting", setting, SETTINGS)

@@ -16,68 +16,16 @@ positions share the weights, ``expand`` treats them as T independent samples and
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
-
 import numpy as np
 
-from refspec import backend
-from refspec.backend import Array
-from refspec.classes import Layer, Snapshot
+from refspec import backend, checks
+from refspec.backend import Array, Namespace
+from refspec.classes import Snapshot
 from refspec.kronecker import moments
+from refspec.kronecker.classwise import class_factors
 from refspec.kronecker.conventions import Placement, placement
-from refspec.kronecker.eigenbasis import KroneckerBasis, eigenbasis
+from refspec.kronecker.eigenbasis import KroneckerBasis, diagonalised
 from refspec.kronecker.products import Kronecker, KroneckerSum
-
-__all__ = ["ClassFactors", "cfac", "class_factors", "ekfac", "kfac", "kfac_error"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ClassFactors:
-    """Second moments of features and errors within every class: what CFAC is made of.
-
-    Parameters
-    ----------
-    frequencies : Array, shape (C,)
-        pi_c, non-negative; 0 for a class without samples, whose factors are zero.
-    errors : Array, shape (C, b, b)
-        Delta_c, uncentred, averaged over the samples of class c.
-    features : Array, shape (C, a, a)
-        H_c, likewise, without label weights.
-    roots : tuple of pairs of Arrays, optional
-        Square roots of the factors by class, as `KroneckerSum` takes them.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not fit together.
-    TypeError
-        If the arrays are of different namespaces.
-
-    Notes
-    -----
-    Theory: theory/kronecker.md#K4.
-    """
-
-    frequencies: Array
-    errors: Array
-    features: Array
-    roots: tuple[tuple[Array, Array], ...] | None = None
-
-    def __post_init__(self) -> None:
-        self.cfac()  # makes the checks
-
-    def cfac(self) -> KroneckerSum:
-        """Return sum_c pi_c Delta_c (x) H_c."""
-        return KroneckerSum(self.frequencies, self.errors, self.features, self.roots)
-
-    def kfac(self) -> Kronecker:
-        """Return (sum_c pi_c Delta_c) (x) (sum_c pi_c H_c)."""
-        xp = backend.namespace(self.frequencies)
-        pi = self.frequencies[:, None, None]
-        return Kronecker(
-            xp.sum(pi * self.errors, axis=0), xp.sum(pi * self.features, axis=0)
-        )
 
 
 def kfac(
@@ -118,16 +66,18 @@ def kfac(
     Raises
     ------
     ValueError
-        If an option is unknown, or rng is missing.
+        If the layer or an option is unknown, or a factor overflows.
+    TypeError
+        If an argument is of another kind, or rng is missing.
 
     Notes
     -----
-    Theory: theory/kronecker.md#K4, #K8, #K13, #K14. ``expand``: :math:`H = \sum_i s_i
-    \frac1T\sum_t h_{it} h_{it}'`, :math:`\Delta = \sum_{i,c'} w_{ic'} \sum_t
-    \delta_{ic't} \delta_{ic't}'`; ``reduce``: :math:`\bar h = \frac1T\sum_t h_t`,
-    :math:`\bar\delta = \sum_t\delta_t` in their place. Error at most
-    :math:`\gamma_{NCT+4}` of the absolute moments. Cost N T a^2 + R T b^2, R = N C rows
-    (exact) or at most N M.
+    Theory: theory/kronecker.md#K4, #K8, #K13. ``expand``:
+    :math:`H = \sum_i s_i \frac1T\sum_t h_{it} h_{it}'`,
+    :math:`\Delta = \sum_{i,c'} w_{ic'} \sum_t \delta_{ic't} \delta_{ic't}'`;
+    ``reduce``: :math:`\bar h = \frac1T\sum_t h_t`, :math:`\bar\delta = \sum_t\delta_t`
+    in their place. Error at most :math:`\gamma_{NCT+4}` of the absolute moments.
+    Cost N T a^2 + R T b^2, R = N C rows (exact) or at most N M.
 
     References
     ----------
@@ -143,12 +93,12 @@ def kfac(
     >>> kfac(s, "fc").left.tolist()
     [[0.25, -0.25], [-0.25, 0.25]]
     """
-    chosen, law = snapshot.layer(layer), _law(snapshot)
-    N, T, _ = chosen.features.shape
-    errors, weights = moments.labelled_errors(chosen, *law, fisher, rng, samples)
+    law, chosen = _law(snapshot), snapshot.layer(layer)
+    xp, (N, T, _) = backend.namespace(chosen.features), chosen.features.shape
+    errors, weights = moments.labelled_errors(chosen, law, fisher, rng, samples, xp)
     columns = errors.shape[1] - (fisher == "exact")
     how = placement(convention, setting, fisher, N=N, T=T, columns=columns)
-    return _factors(chosen.features, errors, weights, snapshot.sample_weights, how)
+    return _factors(chosen.features, errors, weights, snapshot.sample_weights, how, xp)
 
 
 def ekfac(
@@ -182,14 +132,16 @@ def ekfac(
     Raises
     ------
     ValueError
-        If an option is unknown, or rng is missing.
+        As `kfac`.
+    TypeError
+        As `kfac`.
 
     Notes
     -----
     Theory: theory/kronecker.md#K9. The closest operator to the Fisher, in Frobenius
     norm, among those diagonal in KFAC's eigenbasis; its trace is the Fisher's. Cost, on
-    top of KFAC and two eigenproblems, R T (a^2 + b^2) + N a b for T = 1, R T a b for T
-    > 1.
+    top of KFAC and two eigenproblems, R T (a^2 + b^2) + N a b for T = 1, R T a b for
+    T > 1.
 
     References
     ----------
@@ -205,14 +157,14 @@ def ekfac(
     >>> round(ekfac(s, "fc").trace(), 12)
     0.5
     """
-    chosen, law = snapshot.layer(layer), _law(snapshot)
-    N, T, _ = chosen.features.shape
-    errors, weights = moments.labelled_errors(chosen, *law, fisher, rng, samples)
+    law, chosen = _law(snapshot), snapshot.layer(layer)
+    xp, (N, T, _) = backend.namespace(chosen.features), chosen.features.shape
+    errors, weights = moments.labelled_errors(chosen, law, fisher, rng, samples, xp)
     how = placement("refspec", setting, fisher, N=N, T=T, columns=1)
     h, s = chosen.features, snapshot.sample_weights
-    basis = eigenbasis(_factors(h, errors, weights, s, how))
+    basis = diagonalised(_factors(h, errors, weights, s, how, xp))
     Q, R = basis.left, basis.right
-    return KroneckerBasis(Q, R, moments.variances(errors @ Q, h @ R, weights))
+    return KroneckerBasis(Q, R, moments.variances(errors @ Q, h @ R, weights, xp))
 
 
 def cfac(
@@ -240,10 +192,17 @@ def cfac(
     KroneckerSum
         :math:`\sum_c \pi_c \Delta_c \otimes H_c`, C terms.
 
+    Raises
+    ------
+    ValueError
+        As `kfac`.
+    TypeError
+        As `kfac`.
+
     Notes
     -----
-    Theory: theory/kronecker.md#K4, #K5, #K6. Exact where errors are constant within a
-    class. Same operation count as KFAC, memory C (a^2 + b^2).
+    Theory: theory/kronecker.md#K4, #K5, #K6, #K13, #K14. Exact where errors are
+    constant within a class. Same operation count as KFAC, memory C (a^2 + b^2).
 
     References
     ----------
@@ -259,9 +218,10 @@ def cfac(
     >>> cfac(s, "fc").rights[1, :, :].tolist()
     [[0.0, 0.0], [0.0, 1.0]]
     """
+    law = _law(snapshot)
     return class_factors(
         snapshot.layer(layer),
-        *_law(snapshot),
+        *law,
         fisher=fisher,
         setting=setting,
         rng=rng,
@@ -269,130 +229,19 @@ def cfac(
     ).cfac()
 
 
-def class_factors(
-    layer: Layer,
-    labels: np.ndarray,
-    probabilities: Array,
-    sample_weights: Array,
-    *,
-    fisher: str = "exact",
-    setting: str = "expand",
-    rng: np.random.Generator | None = None,
-    samples: int = 1,
-) -> ClassFactors:
-    """Return the factors of every class; classes may be absent, as in a batch.
-
-    Parameters
-    ----------
-    layer : Layer
-        Features (N, T, a) and errors (N, C, T, b), sorted by class.
-    labels : array of int, shape (N,)
-        Non-decreasing, in 0..C-1.
-    probabilities : Array, shape (N, C)
-        Softmax outputs.
-    sample_weights : Array, shape (N,)
-        Non-negative, sum 1.
-    fisher, setting, rng, samples
-        As in `kfac`.
-
-    Returns
-    -------
-    ClassFactors
-        Zero factors where no sample has positive weight. Roots, which make spectra
-        cheaper, are kept where the samples are few.
-
-    Raises
-    ------
-    ValueError
-        If labels do not fit, an option is unknown, or rng is missing.
-
-    Notes
-    -----
-    Theory: theory/kronecker.md#K4.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from refspec import Layer
-    >>> layer = Layer("fc", np.ones((2, 1, 1)), np.ones((2, 3, 1, 1)))
-    >>> p, s = np.full((2, 3), 1 / 3), np.full(2, 1 / 2)
-    >>> class_factors(layer, np.asarray([0, 2]), p, s).frequencies.tolist()
-    [0.5, 0.0, 0.5]
-    """
-    N, T, a = layer.features.shape
-    C, b = layer.errors.shape[1], layer.errors.shape[3]
-    if (
-        labels.shape != (N,)
-        or np.any(labels[1:] < labels[:-1])
-        or not (N and labels[0] >= 0 and labels[-1] < C)
-    ):
-        raise ValueError(
-            f"labels must be N = {N} >= 1 non-decreasing classes 0..{C - 1}, got shape "
-            f"{labels.shape}; sort the samples by class"
-        )
-    errors, weights = moments.labelled_errors(
-        layer, labels, probabilities, sample_weights, fisher, rng, samples
+def _law(snapshot: Snapshot) -> moments.Law:
+    """Return labels, probabilities and weights of a snapshot, once it is one."""
+    checks.expect_type(
+        "snapshot", snapshot, Snapshot, "make one with refspec.snapshot(...)"
     )
-    placement("refspec", setting, fisher, N=N, T=T, columns=1)  # checks the names
-    xp = backend.namespace(sample_weights, errors)
-    pi, lefts, rights, roots = [], [], [], []
-    for lo, hi in itertools.pairwise(np.searchsorted(labels, np.arange(C + 1))):
-        s = sample_weights[lo:hi]
-        pi.append(backend.scalar(xp.sum(s)))
-        scale = 1 / pi[-1] if pi[-1] > 0 else 0.0  # an absent class has zero factors
-        E = moments.error_rows(errors[lo:hi, ...], weights[lo:hi, :] * scale, setting)
-        H = moments.feature_rows(layer.features[lo:hi, ...], s * scale, setting)
-        lefts.append(moments.second_moment(*E))
-        rights.append(moments.second_moment(*H))
-        roots.append((E, H))
-    few = sum(moments.rank(*E) * moments.rank(*H) for E, H in roots) < a * b
-    return ClassFactors(
-        xp.asarray(pi, dtype=errors.dtype, device=backend.device(errors)),
-        xp.stack(lefts),
-        xp.stack(rights),
-        tuple((moments.root(*E), moments.root(*H)) for E, H in roots) if few else None,
-    )
-
-
-def kfac_error(factors: ClassFactors) -> KroneckerSum:
-    r"""Return CFAC - KFAC, the covariance between classes that KFAC drops.
-
-    Parameters
-    ----------
-    factors : ClassFactors
-        Of C classes, frequencies summing to 1.
-
-    Returns
-    -------
-    KroneckerSum
-        :math:`\sum_c \pi_c (\Delta_c - \Delta) \otimes (H_c - H)`; indefinite.
-
-    Notes
-    -----
-    Theory: theory/kronecker.md#K5.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> same = np.ones((2, 1, 1))
-    >>> kfac_error(ClassFactors(np.full(2, 0.5), same, same)).trace()
-    0.0
-    """
-    mean = factors.kfac()
-    return KroneckerSum(
-        factors.frequencies,
-        factors.errors - mean.left[None, :, :],
-        factors.features - mean.right[None, :, :],
-    )
-
-
-def _law(snapshot: Snapshot) -> tuple[np.ndarray, Array, Array]:
     return snapshot.labels, snapshot.probabilities, snapshot.sample_weights
 
 
 def _factors(
-    h: Array, errors: Array, weights: Array, s: Array, how: Placement
+    h: Array, errors: Array, weights: Array, s: Array, how: Placement, xp: Namespace
 ) -> Kronecker:
-    left = moments.second_moment(*moments.error_rows(errors, weights, how.errors))
-    right = moments.second_moment(*moments.feature_rows(h, s, how.features))
+    """Return KFAC of features h (N, T, a) and errors (N, K, T, b) in a placement."""
+    E = moments.error_rows(errors, weights, how.errors, xp)
+    H = moments.feature_rows(h, s, how.features, xp)
+    left, right = moments.second_moment(*E, xp), moments.second_moment(*H, xp)
     return Kronecker(left * how.left, right * how.right)

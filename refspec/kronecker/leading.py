@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.sparse.linalg
 
 from refspec import backend, rounding
-from refspec.backend import Array
-
-__all__ = ["Leading", "OnHost", "leading"]
+from refspec.curvature import SecondMoment
+from refspec.kronecker.eigensystems import certified_eigensystem
+from refspec.kronecker.operators import LayerOperator
 
 _DENSE = 1200  # side of a matrix that LAPACK solves in about a second
 _PROBES, _POWERS = 24, 64
@@ -64,25 +63,12 @@ class OnHost:
     matrix: Callable[[], np.ndarray]
 
     @staticmethod
-    def of(operator: Any, like: Array | None = None, P: int | None = None) -> OnHost:
-        """Look at an operator of any namespace with matvec and matrix.
-
-        Parameters
-        ----------
-        operator : Kronecker, KroneckerSum, KroneckerBasis, BlockDiagonal, SecondMoment
-            Anything with ``matvec`` and ``matrix``.
-        like : Array, optional
-            Of the namespace and dtype of its vectors; ``operator.like`` by default.
-        P : int, optional
-            Its side; ``operator.dimension`` by default.
-
-        Returns
-        -------
-        OnHost
-            Its products with host arrays.
-        """
-        like = operator.like if like is None else like
-        P = operator.dimension if P is None else P
+    def of(operator: LayerOperator | SecondMoment) -> OnHost:
+        """Look at an operator of any namespace."""
+        if isinstance(operator, SecondMoment):
+            like, P = operator.weights, operator.shape[1]
+        else:
+            like, P = operator.like, operator.dimension
         zero = np.zeros(P, dtype=backend.to_host(like).dtype)
 
         def product(V: np.ndarray) -> np.ndarray:
@@ -93,40 +79,10 @@ class OnHost:
 
 
 def leading(at: OnHost, k: int, *, dense: int = _DENSE) -> Leading:
-    r"""Return the k largest eigenvalues of a positive semidefinite operator A.
+    """Return the k largest eigenvalues of a positive semidefinite operator.
 
-    Parameters
-    ----------
-    at : OnHost
-        A; dense only where P is small or k is not.
-    k : int
-        At most P.
-    dense : int
-        The P that is small.
-
-    Returns
-    -------
-    Leading
-        The rounding of the products themselves is not in its radius.
-
-    Raises
-    ------
-    ValueError
-        If k is not in 1..P.
-
-    Notes
-    -----
-    Theory: theory/kronecker.md#K15. With 2k + 8 Ritz vectors V, residual R = AV - V
-    Theta and :math:`B = (I - VV')A(I - VV')`, an eigenvalue is off by at most
-    :math:`\|R\| + \max(0, \|B\| - \theta_k)`; :math:`\|B\|` is bounded by powers of B
-    on Gaussian probes (theory/rounding.md#B4). Cost some 10 k products and P k^2.
-
-    Examples
-    --------
-    >>> A = np.diag(np.arange(1.0, 5.0))
-    >>> found = leading(OnHost(lambda V: A @ V, A[0], lambda: A), 2)
-    >>> found.values.tolist()
-    [4.0, 3.0]
+    Solved whole where P <= dense; the rounding of the products is not in the radius.
+    Theory: theory/kronecker.md#K15. Cost some 10 k products and P k^2.
     """
     product, like, P = at.product, at.like, len(at.like)
     if not 1 <= k <= P:
@@ -134,18 +90,11 @@ def leading(at: OnHost, k: int, *, dense: int = _DENSE) -> Leading:
     m = 2 * k + 8
     if dense >= P or 3 * m >= P:
         A = at.matrix()
-        A = np.tril(A) + np.tril(A, -1).T  # exactly symmetric, as the bound needs
-        values, vectors = np.linalg.eigh(A)
-        radius = rounding.residual_radius(A, vectors, values)
-        chosen = slice(None, -k - 1, -1)
-        return Leading(values[chosen], vectors[:, chosen], radius, "a posteriori")
+        xp = backend.namespace(A)
+        values, vectors, radius = certified_eigensystem(A, xp)
+        return Leading(values[:k], vectors[:, :k], radius, "a posteriori")
     rng = np.random.default_rng(0)
-    operator = scipy.sparse.linalg.LinearOperator(
-        (P, P), matvec=product, matmat=product, dtype=like.dtype
-    )
-    start = np.asarray(rng.standard_normal(P), dtype=like.dtype)
-    _, V = scipy.sparse.linalg.eigsh(operator, m, which="LA", v0=start)
-    V, _ = np.linalg.qr(V)
+    V = _subspace(product, like, m, rng)
     image = product(V)
     small = V.T @ image
     theta, Q = np.linalg.eigh((small + small.T) / 2)
@@ -161,6 +110,28 @@ def leading(at: OnHost, k: int, *, dense: int = _DENSE) -> Leading:
     return Leading(theta[:k], V[:, :k], radius, "measured residual and probes")
 
 
+def _subspace(
+    product: Callable[[np.ndarray], np.ndarray],
+    like: np.ndarray,
+    m: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return orthonormal columns (P, m) near the top eigenvectors, by Lanczos.
+
+    Where it breaks down, as at the zero matrix, the range of A on random vectors.
+    """
+    P = len(like)
+    operator = scipy.sparse.linalg.LinearOperator(
+        (P, P), matvec=product, matmat=product, dtype=like.dtype
+    )
+    start = np.asarray(rng.standard_normal(P), dtype=like.dtype)
+    try:
+        _, V = scipy.sparse.linalg.eigsh(operator, m, which="LA", v0=start)
+    except scipy.sparse.linalg.ArpackError:
+        V = product(np.asarray(rng.standard_normal((P, m)), dtype=like.dtype))
+    return np.linalg.qr(V)[0]
+
+
 def _norm_beyond(
     product: Callable[[np.ndarray], np.ndarray],
     V: np.ndarray,
@@ -169,8 +140,8 @@ def _norm_beyond(
 ) -> float:
     """Bound the norm of B = (I - VV')A(I - VV') from B^q z, until it is small enough.
 
-    ||B||^q = ||B^q||, and the bound of theory/rounding.md#B4 fails for all q
-    together: it is about the top eigenvector.
+    ||B||^q = ||B^q||, and the probes fail for all q together: they are about the top
+    eigenvector. Theory: theory/rounding.md#B4.
     """
     factor, logs, bound = rounding.probed_norm(1.0, z.shape[1]), 0.0, np.inf
     for q in range(1, _POWERS + 1):

@@ -15,24 +15,44 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import scipy.sparse.linalg
 
-from refspec import backend
+from refspec import backend, checks
 from refspec.backend import Array, Namespace
 
-__all__ = [
-    "BlockDiagonal",
-    "column_stacked",
-    "expect_square",
-    "expect_vector",
-    "linear_operator",
-    "matrices",
-    "row_major",
-    "vectors",
-]
+
+@runtime_checkable
+class LayerOperator(Protocol):
+    """What every operator of this package can do: symmetric, on vectors of length P."""
+
+    @property
+    def like(self) -> Array:
+        """An array of the namespace, device and dtype its vectors must have."""
+
+    @property
+    def dimension(self) -> int:
+        """Length P of the vectors it acts on."""
+
+    def matvec(self, v: Array) -> Array:
+        """Return the product with a vector (P,) or columns (P, m)."""
+
+    def matrix(self) -> Array:
+        """Return the dense matrix, shape (P, P)."""
+
+    def trace(self) -> float:
+        """Return the sum of the eigenvalues."""
+
+    def frobenius_norm(self) -> float:
+        """Return the root of the sum of squared eigenvalues."""
+
+    def eigenvalues(self) -> Array:
+        """Return all eigenvalues, descending."""
+
+    def certified_eigenvalues(self) -> tuple[Array, float]:
+        """Return all eigenvalues and a radius that holds the exact ones."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,13 +61,16 @@ class BlockDiagonal:
 
     Parameters
     ----------
-    blocks : tuple
-        `Kronecker`, `KroneckerSum` or `KroneckerBasis`, in the order of the vector.
+    blocks : sequence
+        `Kronecker`, `KroneckerSum` or `KroneckerBasis`, in the order of the vector; of
+        one namespace and dtype.
 
     Raises
     ------
     ValueError
-        If there is no block.
+        If there is no block, or dtypes differ.
+    TypeError
+        If a block is no operator, or namespaces differ.
 
     Notes
     -----
@@ -63,13 +86,19 @@ class BlockDiagonal:
     4.0
     """
 
-    blocks: tuple[Any, ...]
+    blocks: tuple[LayerOperator, ...]
 
     def __post_init__(self) -> None:
+        checks.expect_type("blocks", self.blocks, (tuple, list), "put them in a tuple")
+        object.__setattr__(self, "blocks", tuple(self.blocks))
         if not self.blocks:
             raise ValueError(
                 "blocks must hold at least one operator, got none; add one"
             )
+        for k, block in enumerate(self.blocks):
+            expect_operator(f"block {k} of blocks", block)
+        alike = {f"block {k} of blocks": x.like for k, x in enumerate(self.blocks)}
+        checks.expect_alike(**alike)
 
     @property
     def like(self) -> Array:
@@ -83,6 +112,7 @@ class BlockDiagonal:
 
     def matvec(self, v: Array) -> Array:
         """Return the product with a vector (P,) or columns (P, m)."""
+        expect_vector(v, self.like, self.dimension)
         parts, start = [], 0
         for block in self.blocks:
             stop = start + block.dimension
@@ -125,8 +155,8 @@ class BlockDiagonal:
         return xp.sort(values, descending=True), max(radius for _, radius in found)
 
 
-def linear_operator(operator: Any) -> scipy.sparse.linalg.LinearOperator:
-    """View an operator of this module as a SciPy LinearOperator, on the host.
+def linear_operator(operator: LayerOperator) -> scipy.sparse.linalg.LinearOperator:
+    """View an operator as a SciPy LinearOperator, on the host.
 
     Parameters
     ----------
@@ -138,6 +168,15 @@ def linear_operator(operator: Any) -> scipy.sparse.linalg.LinearOperator:
     scipy.sparse.linalg.LinearOperator
         Shape (P, P), symmetric.
 
+    Raises
+    ------
+    TypeError
+        If it is no operator of this package.
+
+    Notes
+    -----
+    Theory: theory/kronecker.md#K1.
+
     Examples
     --------
     >>> import numpy as np
@@ -146,6 +185,7 @@ def linear_operator(operator: Any) -> scipy.sparse.linalg.LinearOperator:
     >>> A.shape, (A @ np.ones(6)).tolist()
     ((6, 6), [2.0, 2.0, 2.0, 2.0, 2.0, 2.0])
     """
+    expect_operator("operator", operator)
     like = operator.like
     dtype = backend.to_host(like).dtype
 
@@ -178,6 +218,13 @@ def column_stacked(v: Array, b: int, a: int) -> Array:
     Array
         ``ravel(V')``, the ``vec`` of the papers: features (x) errors.
 
+    Raises
+    ------
+    ValueError
+        If v does not have a b rows.
+    TypeError
+        If v is no array, or b and a are no integers.
+
     Notes
     -----
     Theory: theory/kronecker.md#K1.
@@ -188,13 +235,36 @@ def column_stacked(v: Array, b: int, a: int) -> Array:
     >>> column_stacked(np.arange(6), 2, 3).tolist()
     [0, 3, 1, 4, 2, 5]
     """
+    b, a = (checks.expect_size(k, n, least=1) for k, n in (("b", b), ("a", a)))
     xp = backend.namespace(v)
+    _expect_length(v, a * b, f"ab = {a * b}")
     V = xp.permute_dims(xp.reshape(v, (b, a, -1)), (1, 0, 2))
     return xp.reshape(V, v.shape)
 
 
 def row_major(v: Array, b: int, a: int) -> Array:
-    """Undo `column_stacked`: (ab,) or (ab, m) from features (x) errors order.
+    """Undo `column_stacked`.
+
+    Parameters
+    ----------
+    v : Array, shape (ab,) or (ab, m)
+        In the order features (x) errors.
+    b, a : int
+        Outputs and inputs of the layer.
+
+    Returns
+    -------
+    Array
+        In the order errors (x) features.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `column_stacked`.
+
+    Notes
+    -----
+    Theory: theory/kronecker.md#K1.
 
     Examples
     --------
@@ -219,23 +289,43 @@ def vectors(V: Array, shape: tuple[int, ...], xp: Namespace) -> Array:
     return xp.matrix_transpose(xp.reshape(V, (shape[1], shape[0])))
 
 
-def expect_vector(v: Array, left: Array, right: Array) -> tuple[Namespace, int, int]:
-    """Check a vector against the factors; return its namespace, b and a."""
-    xp, b, a = backend.namespace(v, left, right), left.shape[-1], right.shape[-1]
-    if len(v.shape) not in (1, 2) or v.shape[0] != a * b:
+def expect_vector(v: Array, like: Array, P: int) -> Namespace:
+    """Refuse all but finite vectors of an operator; return the namespace of both."""
+    xp = backend.namespace(v, like)
+    _expect_length(v, P, f"P = ab = {P}")
+    checks.expect_array("vector", v, "(P,)" if len(v.shape) == 1 else "(P, m)")
+    return xp
+
+
+def expect_factors(
+    left: Array, right: Array, *, symmetric: bool = True, names: str = "left right"
+) -> None:
+    """Refuse all but two finite square factors of one dtype, symmetric to the bit."""
+    one, other = names.split()
+    checks.expect_array(one, left, "(b, b)", symmetric=symmetric)
+    checks.expect_array(other, right, "(a, a)", symmetric=symmetric)
+    checks.expect_alike(**{one: left, other: right})
+    for name, x in ((one, left), (other, right)):
+        if x.shape[0] < 1:
+            raise ValueError(
+                f"{name} must have at least one row, got shape {tuple(x.shape)}; "
+                "left is the factor of the errors, right of the features"
+            )
+
+
+def expect_operator(name: str, x: object) -> None:
+    """Refuse what is no operator of this package."""
+    if isinstance(x, type) or not isinstance(x, LayerOperator):
+        raise TypeError(
+            f"{name} must be a Kronecker, KroneckerSum, KroneckerBasis or "
+            f"BlockDiagonal, got {type(x).__name__}; make one of its factors"
+        )
+
+
+def _expect_length(v: Array, P: int, letters: str) -> None:
+    """Refuse all but a vector or columns of length P."""
+    if len(v.shape) not in (1, 2) or v.shape[0] != P:
         raise ValueError(
-            f"vector must have shape (ab,) or (ab, m) with a = {a}, b = {b}, got "
+            f"vector must have shape (P,) or (P, m) with {letters}, got "
             f"{tuple(v.shape)}; ravel the (b, a) weight row by row"
         )
-    return xp, int(b), int(a)
-
-
-def expect_square(left: Array, right: Array) -> None:
-    """Check that the two factors of a product are square."""
-    backend.namespace(left, right)
-    for name, x, d in (("left", left, "b"), ("right", right, "a")):
-        if len(x.shape) != 2 or x.shape[0] != x.shape[1]:
-            raise ValueError(
-                f"{name} must have shape ({d}, {d}), got {tuple(x.shape)}; left is the "
-                "factor of the errors, right of the features"
-            )

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refspec import backend, rounding
-from refspec.backend import Array
+from refspec import backend, checks, rounding
+from refspec.backend import Array, Namespace
 from refspec.factors import lengths
 from refspec.kronecker import operators
-
-__all__ = ["Kronecker", "KroneckerSum", "certified_spectrum"]
+from refspec.kronecker.eigensystems import (
+    certified_eigensystem,
+    rescaled,
+    times_power,
+    unit_scaled,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,16 +31,16 @@ class Kronecker:
     Parameters
     ----------
     left : Array, shape (b, b)
-        Symmetric; the factor of the errors.
+        Symmetric to the bit; the factor of the errors.
     right : Array, shape (a, a)
-        Symmetric; the factor of the features.
+        Symmetric to the bit; the factor of the features.
 
     Raises
     ------
     ValueError
-        If a factor is not square.
+        If a factor is not square, symmetric, real and finite, or dtypes differ.
     TypeError
-        If the factors are of different namespaces.
+        If a factor is no array, or the factors are of different namespaces.
 
     Notes
     -----
@@ -54,7 +58,7 @@ class Kronecker:
     right: Array
 
     def __post_init__(self) -> None:
-        operators.expect_square(self.left, self.right)
+        operators.expect_factors(self.left, self.right)
 
     @property
     def like(self) -> Array:
@@ -68,15 +72,19 @@ class Kronecker:
 
     def matvec(self, v: Array) -> Array:
         """Return the product with a vector (ab,) or columns (ab, m)."""
-        xp, b, a = operators.expect_vector(v, self.left, self.right)
-        V = self._apply(operators.matrices(v, b, a, xp))
+        xp = operators.expect_vector(v, self.left, self.dimension)
+        b, a = self.left.shape[0], self.right.shape[0]
+        V = self.left @ operators.matrices(v, b, a, xp)
+        V = V @ xp.matrix_transpose(self.right)
         return operators.vectors(V, tuple(v.shape), xp)
 
     matmat = matvec
 
     def trace(self) -> float:
         """Return tr(left) tr(right)."""
-        return _trace(self.left) * _trace(self.right)
+        xp = backend.namespace(self.left)
+        traces = (backend.scalar(xp.linalg.trace(x)) for x in (self.left, self.right))
+        return math.prod(traces)
 
     def frobenius_norm(self) -> float:
         """Return ||left||_F ||right||_F."""
@@ -86,7 +94,7 @@ class Kronecker:
     def eigenvalues(self) -> Array:
         """Return the ab products of eigenvalues, descending."""
         xp = backend.namespace(self.left)
-        mu, nu = xp.linalg.eigvalsh(self.left), xp.linalg.eigvalsh(self.right)
+        mu, nu = backend.eigh(self.left, xp)[0], backend.eigh(self.right, xp)[0]
         return xp.sort(xp.reshape(mu[:, None] * nu[None, :], (-1,)), descending=True)
 
     def certified_eigenvalues(self) -> tuple[Array, float]:
@@ -95,12 +103,12 @@ class Kronecker:
         Theory: theory/kronecker.md#K2.
         """
         xp, u = backend.namespace(self.left), rounding.unit_roundoff(self.left)
-        mu, left = certified_spectrum(self.left)
-        nu, right = certified_spectrum(self.right)
+        (L, e), (R, f) = (unit_scaled(x, xp) for x in (self.left, self.right))
+        (mu, _, one), (nu, _, two) = (certified_eigensystem(x, xp) for x in (L, R))
         top, other = (backend.scalar(xp.max(xp.abs(x))) for x in (mu, nu))
-        radius = top * right + other * left + left * right + u * top * other
-        values = xp.reshape(mu[:, None] * nu[None, :], (-1,))
-        return xp.sort(values, descending=True), radius * (1 + rounding.gamma(8, u))
+        radius = top * two + other * one + one * two + u * top * other
+        values = xp.sort(xp.reshape(mu[:, None] * nu[None, :], (-1,)), descending=True)
+        return rescaled(values, radius * (1 + rounding.gamma(8, u)), e + f, xp)
 
     def column_stacked(self) -> Kronecker:
         """Return ``right (x) left``: the same operator on column-stacked vectors."""
@@ -108,10 +116,7 @@ class Kronecker:
 
     def matrix(self) -> Array:
         """Return the dense matrix, shape (ab, ab)."""
-        return _dense(self.left, self.right)
-
-    def _apply(self, V: Array) -> Array:
-        return self.left @ V @ backend.namespace(V).matrix_transpose(self.right)
+        return _dense(self.left, self.right, backend.namespace(self.left))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,9 +128,9 @@ class KroneckerSum:
     coefficients : Array, shape (m,)
         Any sign.
     lefts : Array, shape (m, b, b)
-        Symmetric; factors of the errors.
+        Symmetric to the bit; factors of the errors.
     rights : Array, shape (m, a, a)
-        Symmetric; factors of the features.
+        Symmetric to the bit; factors of the features.
     roots : tuple of pairs of Arrays, optional
         ``(L_c, R_c)`` with ``lefts[c] = L_c' L_c`` and ``rights[c] = R_c' R_c``, L_c
         (r_c, b), R_c (s_c, a). With coefficients >= 0 they give the spectrum from a
@@ -134,9 +139,10 @@ class KroneckerSum:
     Raises
     ------
     ValueError
-        If shapes do not fit together, or roots come with a negative coefficient.
+        If shapes or dtypes do not fit together, a number is not real and finite, a
+        factor is not symmetric, or roots come with a negative coefficient.
     TypeError
-        If the arrays are of different namespaces.
+        If one is no array, or the arrays are of different namespaces.
 
     Notes
     -----
@@ -157,25 +163,15 @@ class KroneckerSum:
     roots: tuple[tuple[Array, Array], ...] | None = None
 
     def __post_init__(self) -> None:
-        backend.namespace(self.coefficients, self.lefts, self.rights)
-        m = self.coefficients.shape[0]
-        for name, x, d in (("lefts", self.lefts, "b"), ("rights", self.rights, "a")):
-            shape = tuple(x.shape)
-            if len(shape) != 3 or shape[0] != m or shape[1] != shape[2]:
-                raise ValueError(
-                    f"{name} must have shape (m, {d}, {d}) with m = {m} to match "
-                    f"coefficients, got {shape}; stack the factors on axis 0"
-                )
-        if self.roots is None:
-            return
-        xp = backend.namespace(self.coefficients)
-        low = backend.scalar(xp.min(self.coefficients)) if m else 0.0
-        if len(self.roots) != m or low < 0:
-            raise ValueError(
-                f"roots must be m = {m} pairs with coefficients >= 0, got "
-                f"{len(self.roots)} pairs and a smallest coefficient {low:.3g}; "
-                "leave roots out"
-            )
+        xp = checks.expect_array("coefficients", self.coefficients, "(m,)")
+        parts = {"lefts": self.lefts, "rights": self.rights}
+        sizes = {"m": self.coefficients.shape[0]}
+        for name, letter in (("lefts", "b"), ("rights", "a")):
+            shape = f"(m, {letter}, {letter})"
+            checks.expect_array(name, parts[name], shape, sizes=sizes, symmetric=True)
+        checks.expect_alike(coefficients=self.coefficients, **parts)
+        if self.roots is not None:
+            _expect_roots(self.coefficients, self.lefts, self.rights, self.roots, xp)
 
     @property
     def like(self) -> Array:
@@ -189,12 +185,15 @@ class KroneckerSum:
 
     def matvec(self, v: Array) -> Array:
         """Return the product with a vector (ab,) or columns (ab, m)."""
-        xp, b, a = operators.expect_vector(v, self.lefts, self.rights)
+        xp = operators.expect_vector(v, self.lefts, self.dimension)
+        b, a = self.lefts.shape[1], self.rights.shape[1]
         m, C = math.prod(v.shape[1:]), self.coefficients.shape[0]
         if m == 0 or C == 0:
             return xp.zeros_like(v)
         V = xp.reshape(operators.matrices(v, b, a, xp), (m * b, a))
-        # two products for all terms: (V R')' = R V', then (L X)' = X' L, L symmetric
+        # Two GEMMs for all C terms, however many there are. With R and L symmetric,
+        # (V_k R_c)' = R_c V_k' for every k and c comes from the stacked R_c; laying the
+        # terms side by side, (C b) long, the second product is the sum over c as well.
         right = xp.reshape(self.rights, (C * a, a)) @ xp.matrix_transpose(V)
         right = xp.permute_dims(xp.reshape(right, (C, a, m, b)), (2, 1, 0, 3))
         left = self.coefficients[:, None, None] * self.lefts
@@ -206,9 +205,8 @@ class KroneckerSum:
 
     def trace(self) -> float:
         """Return sum_c coefficient_c tr(left_c) tr(right_c)."""
-        c = backend.to_host(self.coefficients)
-        left, right = _traces(self.lefts), _traces(self.rights)
-        return float(np.sum(c * left * right))
+        xp, c = backend.namespace(self.lefts), backend.to_host(self.coefficients)
+        return float(np.sum(c * _traces(self.lefts, xp) * _traces(self.rights, xp)))
 
     def frobenius_norm(self) -> float:
         """Return the norm from m^2 inner products: <A, B>_F factorises."""
@@ -216,7 +214,7 @@ class KroneckerSum:
         grams, size = [], 1.0
         for stack in (self.lefts, self.rights):
             flat = xp.reshape(stack, (stack.shape[0], -1))
-            largest = backend.scalar(xp.max(xp.abs(flat))) or 1.0
+            largest = backend.scalar(xp.max(xp.abs(flat))) or 1.0  # squares underflow
             flat, size = flat / largest, size * largest
             grams.append(backend.to_host(flat @ xp.matrix_transpose(flat)))
         return size * math.sqrt(max(float(c @ (grams[0] * grams[1]) @ c), 0.0))
@@ -224,26 +222,27 @@ class KroneckerSum:
     def eigenvalues(self) -> Array:
         """Return the ab eigenvalues, descending, from the smaller of Gram and dense."""
         xp = backend.namespace(self.lefts)
-        return self._padded(xp.flip(xp.linalg.eigvalsh(self._smaller())))
+        return self._padded(backend.eigh(self._smaller(xp), xp)[0], xp)
 
     def certified_eigenvalues(self) -> tuple[Array, float]:
         """Return the eigenvalues and a radius that holds the exact ones.
 
         Theory: theory/kronecker.md#K3.
         """
-        values, radius = certified_spectrum(self._smaller())
-        c = np.abs(backend.to_host(self.coefficients))
-        if self._has_small_roots():
-            k = sum(x.shape[1] for x in (self.lefts, self.rights)) + len(c) + 4
-            k += max(L.shape[0] + R.shape[0] for L, R in self.roots or ())
-            size = float(np.sum(c * _traces(self.lefts) * _traces(self.rights)))
-        else:
-            k, size = (
-                len(c) + 2,
-                float(np.sum(c * _norms(self.lefts) * _norms(self.rights))),
-            )
-        g = rounding.gamma(k, rounding.unit_roundoff(self.lefts))
-        return self._padded(values), radius + g * size * (1 + g)
+        xp = backend.namespace(self.lefts)
+        at, e = self._unit_scaled(xp)
+        values, _, radius = certified_eigensystem(at._smaller(xp), xp)
+        c = np.abs(backend.to_host(at.coefficients))
+        if at._has_small_roots():  # K3 (ii): the Gram matrix of the roots
+            k = sum(x.shape[1] for x in (at.lefts, at.rights)) + len(c) + 4
+            k += max(L.shape[0] + R.shape[0] for L, R in at.roots or ())
+            sizes = (_traces(x, xp) for x in (at.lefts, at.rights))
+        else:  # K3 (i): the dense sum
+            k = len(c) + 2
+            sizes = (_norms(x, xp) for x in (at.lefts, at.rights))
+        size = float(np.sum(c * math.prod(sizes)))
+        g = rounding.gamma(k, rounding.unit_roundoff(at.lefts))
+        return rescaled(at._padded(values, xp), radius + g * size * (1 + g), e, xp)
 
     def column_stacked(self) -> KroneckerSum:
         """Return the same operator on column-stacked vectors: factors swapped."""
@@ -256,67 +255,70 @@ class KroneckerSum:
         total = xp.zeros((n, n), dtype=like.dtype, device=backend.device(like))
         for c in range(self.coefficients.shape[0]):
             left = self.coefficients[c] * self.lefts[c, :, :]
-            total = total + _dense(left, self.rights[c, :, :])
+            total = total + _dense(left, self.rights[c, :, :], xp)
         return total
+
+    def _unit_scaled(self, xp: Namespace) -> tuple[KroneckerSum, int]:
+        """Return A 2**-e and e, every array near 1: exact, and its squares are too."""
+        arrays = (self.coefficients, self.lefts, self.rights)
+        powers = [unit_scaled(x, xp)[1] for x in arrays]
+        c, e, f = (k + k % 2 for k in powers)  # even: a root takes half of it
+        roots = self.roots and tuple(
+            (times_power(L, -e // 2), times_power(R, -f // 2)) for L, R in self.roots
+        )
+        coefficients = times_power(self.coefficients, -c)
+        lefts, rights = times_power(self.lefts, -e), times_power(self.rights, -f)
+        return KroneckerSum(coefficients, lefts, rights, roots), c + e + f
 
     def _has_small_roots(self) -> bool:
         side = sum(L.shape[0] * R.shape[0] for L, R in self.roots or ())
         return self.roots is not None and side < self.dimension
 
-    def _smaller(self) -> Array:
+    def _smaller(self, xp: Namespace) -> Array:
         """Form the matrix of the non-zero eigenvalues on the smaller side."""
         if self.roots is not None and self._has_small_roots():
-            return _root_gram(self.coefficients, self.roots)
+            return _root_gram(self.coefficients, self.roots, xp)
         return self.matrix()
 
-    def _padded(self, values: Array) -> Array:
+    def _padded(self, values: Array, xp: Namespace) -> Array:
         """All ab eigenvalues, descending: zeros beside those of a Gram matrix."""
-        xp, missing = backend.namespace(values), self.dimension - values.shape[0]
+        missing = self.dimension - values.shape[0]
         like = {"dtype": values.dtype, "device": backend.device(values)}
         return xp.sort(xp.concat([values, xp.zeros(missing, **like)]), descending=True)
 
 
-def certified_spectrum(A: Array) -> tuple[Array, float]:
-    """Return the eigenvalues of a symmetric matrix, descending, and their radius.
-
-    Parameters
-    ----------
-    A : Array, shape (n, n)
-        Its lower triangle is used.
-
-    Returns
-    -------
-    values : Array, shape (n,)
-        Descending.
-    radius : float
-        A posteriori, from the residual of the eigenvectors.
-
-    Notes
-    -----
-    Theory: theory/kronecker.md#K2.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> values, radius = certified_spectrum(np.diag([1.0, 3.0]))
-    >>> values.tolist(), radius < 1e-13
-    ([3.0, 1.0], True)
-    """
-    xp = backend.namespace(A)
-    symmetric = xp.tril(A) + xp.matrix_transpose(xp.tril(A, k=-1))
-    values, Q = xp.linalg.eigh(symmetric)
-    return xp.flip(values), rounding.residual_radius(symmetric, Q, values)
+def _expect_roots(
+    coefficients: Array,
+    lefts: Array,
+    rights: Array,
+    roots: tuple[tuple[Array, Array], ...],
+    xp: Namespace,
+) -> None:
+    """Refuse all but m pairs of roots of non-negative terms."""
+    m = coefficients.shape[0]
+    low = backend.scalar(xp.min(coefficients)) if m else 0.0
+    if len(roots) != m or low < 0:
+        raise ValueError(
+            f"roots must be m = {m} pairs with coefficients >= 0, got "
+            f"{len(roots)} pairs and a smallest coefficient {low:.3g}; "
+            "leave roots out"
+        )
+    for c, (L, R) in enumerate(roots):
+        sizes = {"b": lefts.shape[1], "a": rights.shape[1]}
+        checks.expect_array(f"left root {c} of roots", L, "(r, b)", sizes=sizes)
+        checks.expect_array(f"right root {c} of roots", R, "(s, a)", sizes=sizes)
 
 
-def _dense(left: Array, right: Array) -> Array:
-    xp, b, a = backend.namespace(left, right), left.shape[0], right.shape[0]
-    product = left[:, None, :, None] * right[None, :, None, :]
-    return xp.reshape(product, (b * a, b * a))
+def _dense(left: Array, right: Array, xp: Namespace) -> Array:
+    """Return left (x) right, shape (ba, ba)."""
+    side = left.shape[0] * right.shape[0]
+    return xp.reshape(left[:, None, :, None] * right[None, :, None, :], (side, side))
 
 
-def _root_gram(coefficients: Array, roots: tuple[tuple[Array, Array], ...]) -> Array:
+def _root_gram(
+    coefficients: Array, roots: tuple[tuple[Array, Array], ...], xp: Namespace
+) -> Array:
     """XX' of the rows X_c = sqrt(coefficient_c) L_c (x) R_c, block by block."""
-    xp = backend.namespace(coefficients)
     c, rows = xp.sqrt(coefficients), []
     for i, (L, R) in enumerate(roots):
         row = []
@@ -330,14 +332,11 @@ def _root_gram(coefficients: Array, roots: tuple[tuple[Array, Array], ...]) -> A
     return xp.concat(rows)
 
 
-def _trace(x: Array) -> float:
-    return backend.scalar(backend.namespace(x).linalg.trace(x))
+def _traces(stack: Array, xp: Namespace) -> np.ndarray:
+    """Return the trace of every matrix on the host."""
+    return backend.to_host(xp.linalg.trace(stack))
 
 
-def _traces(stack: Array) -> np.ndarray:
-    return backend.to_host(backend.namespace(stack).linalg.trace(stack))
-
-
-def _norms(stack: Array) -> np.ndarray:
-    xp = backend.namespace(stack)
+def _norms(stack: Array, xp: Namespace) -> np.ndarray:
+    """Return the Frobenius norm of every matrix on the host."""
     return backend.to_host(xp.linalg.matrix_norm(stack))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refspec.attribution import HessianAttribution
-from refspec.kronecker.comparison import Comparison
+from refspec.kronecker import LayerComparison
 from refspec.plots.style import (
     COLOURS,
     MARKERS,
@@ -31,13 +31,13 @@ _SIGNS: dict[str, dict[str, Any]] = {
 }
 
 
-def approximations(result: Comparison, ax: Axes | None = None) -> Axes:
+def approximations(result: LayerComparison, ax: Axes | None = None) -> Axes:
     """Draw the top eigenvalues of a layer's Fisher, KFAC, EKFAC and CFAC by rank.
 
     Parameters
     ----------
-    result : Comparison
-        From `refspec.kronecker.compare`.
+    result : LayerComparison
+        From `refspec.kronecker.compare_layer`.
     ax : Axes, optional
         A new figure's by default.
 
@@ -50,8 +50,8 @@ def approximations(result: Comparison, ax: Axes | None = None) -> Axes:
     Examples
     --------
     >>> import refspec
-    >>> from refspec.kronecker.comparison import compare
-    >>> found = compare(refspec.datasets.digits_mlp(), "fc3")
+    >>> from refspec.kronecker import compare_layer
+    >>> found = compare_layer(refspec.datasets.digits_mlp(), "fc3")
     >>> approximations(found).get_yscale()
     'log'
     """
@@ -76,12 +76,12 @@ def approximations(result: Comparison, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def comparisons(results: Mapping[str, Comparison]) -> list[Axes]:
+def comparisons(results: Mapping[str, LayerComparison]) -> list[Axes]:
     """Draw `approximations` of several layers, two in a row.
 
     Parameters
     ----------
-    results : mapping of str to Comparison
+    results : mapping of str to LayerComparison
         By the name of the layer.
 
     Returns
@@ -92,8 +92,8 @@ def comparisons(results: Mapping[str, Comparison]) -> list[Axes]:
     Examples
     --------
     >>> import refspec
-    >>> from refspec.kronecker.comparison import compare
-    >>> found = compare(refspec.datasets.digits_mlp(), "fc3")
+    >>> from refspec.kronecker import compare_layer
+    >>> found = compare_layer(refspec.datasets.digits_mlp(), "fc3")
     >>> [ax.get_title() for ax in comparisons({"fc3": found})]
     ['fc3']
     """

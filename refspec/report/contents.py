@@ -21,7 +21,7 @@ from refspec.attribution import (
     eigenbasis,
 )
 from refspec.classes import Snapshot
-from refspec.kronecker.comparison import Comparison, compare
+from refspec.kronecker import LayerComparison, compare_layer
 from refspec.report.knockouts import record
 from refspec.theorems import Study, Theorem, all_theorems
 from refspec.verify import Record, verify
@@ -56,7 +56,7 @@ class Contents:
         `features` and `errors`, by layer.
     means : mapping of str to tuple
         Distances and points of class means, of the last layer's features and errors.
-    comparisons : mapping of str to Comparison
+    comparisons : mapping of str to LayerComparison
         KFAC, EKFAC and CFAC of every layer that is small enough.
     hessian : HessianAttribution or None
         Of the last layers that together are small enough.
@@ -77,7 +77,7 @@ class Contents:
     spectra: list[dict[str, Any]]
     profiles: Mapping[str, Mapping[str, Clarity]]
     means: Mapping[str, tuple[np.ndarray, np.ndarray]]
-    comparisons: Mapping[str, Comparison]
+    comparisons: Mapping[str, LayerComparison]
     hessian: HessianAttribution | None
     hessian_layers: list[str]
     hessian_note: str
@@ -154,7 +154,7 @@ def collect(
     for x in snapshot.layers:
         if x.parameters <= dense:
             say(f"KFAC and CFAC of layer {x.name}")
-            comparisons[x.name] = compare(snapshot, x.name)
+            comparisons[x.name] = compare_layer(snapshot, x.name)
     chosen = _last_layers(snapshot, dense)
     if chosen:
         say(f"Hessian of {', '.join(chosen)}")

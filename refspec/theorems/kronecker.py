@@ -16,17 +16,19 @@ from refspec.classes import Layer, Snapshot
 from refspec.factors import lengths
 from refspec.kronecker import (
     Kronecker,
+    KroneckerBasis,
     KroneckerSum,
     certified_spectrum,
+    class_factors,
+    column_stacked,
+    damped_solve,
     ekfac,
+    factored_tikhonov,
     kfac,
     origins,
 )
+from refspec.kronecker.classwise import kfac_error, running_average
 from refspec.kronecker.conventions import CONVENTIONS, placement
-from refspec.kronecker.eigenbasis import KroneckerBasis, factored_tikhonov
-from refspec.kronecker.kfac import class_factors, kfac_error
-from refspec.kronecker.operators import column_stacked
-from refspec.kronecker.preconditioner import running_average, solve
 from refspec.synthetic.groups import Group, canonical_groups
 from refspec.theorems.canonical import (
     canonical,
@@ -444,7 +446,7 @@ def K12(study: Study) -> Iterator[Comparison]:
         damping = _damping(x)
         v = study.probes(P).astype(x.layer.features.dtype)
         preconditioner = factored_tikhonov(x.kfac, damping)
-        found = solve(
+        found = damped_solve(
             x.cfac, v.reshape(x.b, x.a), damping, preconditioner, relative_residual=_FAR
         )
         one = found.value.reshape(-1)
@@ -566,18 +568,18 @@ def K16(study: Study) -> Iterator[Comparison]:
             away = float(np.max(np.abs(found[kind] * values - exact)))
             yield away, bound, f"{kind} of the Fisher of {name}"
         flat = origins.positions_apart(s, name, "expand")
-        errors, features = origins.error_and_feature_means(flat)
+        means = origins.factor_means(flat)
         values = np.sum(z * x.cfac.matvec(z), axis=0)
         pi = x.factors.frequencies
-        found = origins.class_shares(errors, features, pi, values, z)
+        found = origins.class_shares(means, pi, values, z)
         over = (found["outlier"] + found["bump"] - 1) * values
         yield float(np.max(over)), bound, f"parts of CFAC of {name}"
         v = (x.layer.errors[:3, 0, 0, :, None] * x.layer.features[:3, 0, None, :]).T
         v = np.moveaxis(v, 0, 1).reshape(-1, v.shape[2])  # products: KFAC factorises
         values = np.sum(v * x.kfac.matvec(v), axis=0)
         delta, h = x.layer.errors[:3, 0, 0].T, x.layer.features[:3, 0].T
-        own = np.sum((features @ h) ** 2, axis=0)
-        rows = origins.Means(errors.outlier @ delta, errors.bump @ delta).squares()
+        own = np.sum((means.features @ h) ** 2, axis=0)
+        rows = origins.mean_forms(means.norms, means.errors @ delta)
         over = sum(rows.values()) * own - values
         bound = reach(x, v, study.u) * norm(v) + study.tiny
         yield float(np.max(over)), bound, f"KFAC of {name}"

@@ -62,7 +62,8 @@ def W1(study: Study) -> Iterator[Comparison]:
         bound += 4 * rounding.gamma(d + 16, _U) * trace
         yield norm(R @ np.transpose(R) - A), bound * d**0.5, f"root, {x.name}"
         F = h[: min(3, len(h))].T
-        values, radius = certified_spectrum(covariances.low_rank_plus_noise(F, 0.5))
+        made = covariances.low_rank_plus_noise(F, 0.5)
+        values, radius = certified_spectrum((made + made.T) / 2)
         above = np.zeros(d)
         above[: min(F.shape)] = np.linalg.svd(F, compute_uv=False) ** 2
         size = float(np.sum(F * F)) + d
@@ -377,7 +378,7 @@ def W10(study: Study) -> Iterator[Comparison]:
         feature_noise=more,
         coupling=_COUPLING,
     )
-    values, radius = certified_spectrum(matrix)
+    values, radius = certified_spectrum((matrix + matrix.T) / 2)
     formed = rounding.gamma(16 * C * C + 64, _U) * float(np.trace(matrix)) * C
     away = float(np.max(np.abs(values - spread_out(found))))
     yield away, radius + formed, f"C = {C}, b = a = {d}"
@@ -453,7 +454,7 @@ def W12(study: Study) -> Iterator[Comparison]:
         at = Canonical(model.C, model.D, model.signal, alpha)
         G = _population(at)
         found = groups.canonical_groups(at.C, at.D, signal=at.signal, alpha=alpha)
-        values, radius = certified_spectrum(G)
+        values, radius = certified_spectrum((G + G.T) / 2)
         away = float(np.max(np.abs(values - spread_out(found))))
         bound = radius + _formed(at, norm(G))
         yield (

@@ -1,4 +1,7 @@
-"""Second-order steps: each method's inverse against the dense one."""
+"""The demo's second-order steps: each method's inverse against the dense one."""
+
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +11,10 @@ from test_kfac import network, slack
 
 from refspec import Layer, rounding
 from refspec.kronecker import ekfac
-from refspec.kronecker.descent import METHODS, Curvature, inverse, observe
-from refspec.kronecker.preconditioner import default_residual
+from refspec.kronecker.damping import default_residual
+
+sys.path.append(str(Path(__file__).parents[1] / "demos"))
+from second_order import METHODS, Curvature, inverse, observe
 
 U = 2.0**-53
 seeds = st.integers(0, 2**32 - 1)

@@ -1,0 +1,37 @@
+"""The error of this package, and how it shows what a file holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class ExportError(ValueError):
+    """A file that cannot be read or written as an export; names the file and the key.
+
+    Examples
+    --------
+    >>> print(ExportError("run.npz", "labels", "expected shape (N,), got (3, 1)"))
+    run.npz: labels: expected shape (N,), got (3, 1)
+    """
+
+    def __init__(self, path: object, key: str, message: str) -> None:
+        super().__init__(f"{path}: {key}: {message}" if key else f"{path}: {message}")
+
+
+def shown(item: Any, most: int = 300) -> str:
+    """Return what a file holds as a message has it: escaped, and cut if it is long."""
+    text = ascii(item)
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+
+
+@contextmanager
+def naming(path: object) -> Iterator[None]:
+    """Turn the system's refusals into an ExportError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise ExportError(
+            path, "", f"cannot be written: {error}; nothing was left behind"
+        ) from error
