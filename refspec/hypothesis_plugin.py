@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["register"]
-
 
 def register() -> None:
     """Register each type of refspec with a strategy that is made when it is drawn.

@@ -250,14 +250,14 @@ def K7(study: Study) -> Iterator[Comparison]:
     for x in layers:
         m, rng = min(x.b, _OUTPUTS), np.random.default_rng(study.seed)
         drawn = kfac(s, x.layer.name, fisher="monte_carlo", rng=rng, samples=_LABELS)
-        spread = np.zeros((m, m))
+        ranges = np.zeros((N, m, m))
         for i in range(N):
             d = x.layer.errors[i, :, :, :m]
             each = np.swapaxes(d, 1, 2) @ d
-            ranges = each.max(axis=0) - each.min(axis=0)
-            spread += (s.sample_weights[i] * ranges) ** 2 / _LABELS
+            ranges[i] = s.sample_weights[i] * (each.max(axis=0) - each.min(axis=0))
+        spread = lengths(ranges, 0) / _LABELS**0.5  # squares may underflow
         log = np.log(2 * m * m * len(layers) / rounding.FAILURE)
-        bound = np.sqrt(log / 2 * spread) + 4 * rounding.gamma(
+        bound = np.sqrt(log / 2) * spread + 4 * rounding.gamma(
             4 * N * x.layer.errors.shape[1] * x.layer.errors.shape[2] + 64, study.u
         ) * (np.trace(x.kfac.left) + np.trace(drawn.left))
         away = np.abs(drawn.left - x.kfac.left)[:m, :m]

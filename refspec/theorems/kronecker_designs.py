@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from refspec import curvature, rounding, spectra
-from refspec.populations import KroneckerPopulation
-from refspec.random_matrix import kronecker_laws, kronecker_spectra, prediction
+from refspec.populations import KroneckerPopulation, expect_predictable
+from refspec.random_matrix import KroneckerPrediction, predict
 from refspec.random_matrix.comparison import kolmogorov
-from refspec.random_matrix.kronecker_designs import kronecker_design
-from refspec.random_matrix.kronecker_outliers import kfac_eigenvalues
-from refspec.random_matrix.kronecker_predictions import KroneckerPrediction
-from refspec.synthetic import World, expectations, hierarchy, planted
+from refspec.random_matrix.kronecker.design import kronecker_design
+from refspec.random_matrix.kronecker.kfac import kfac_eigenvalues
+from refspec.random_matrix.kronecker.law import equivalent, expectation
+from refspec.random_matrix.kronecker.spectrum import stieltjes
+from refspec.synthetic import expectations, planted
 from refspec.theorems.registry import Comparison, asymptotic, identity, of_a_world
 from refspec.theorems.study import Study
 
@@ -27,16 +28,16 @@ _DRAWS = 16
 
 def _laws(study: Study) -> Iterator[tuple[str, KroneckerPopulation]]:
     """Find the layers whose gradients are products with fixed means."""
-    world = study.world
-    for plan in world.plans if world else ():
+    populations = study.world.populations if study.world else {}
+    for name, law in populations.items():
         try:
-            law = world.population(plan.name) if world else None
+            expect_predictable(law)
         except ValueError:  # no population: dependent given the means
             continue
         if isinstance(law, KroneckerPopulation):
             kinds = (law.errors, law.features)
             if not any("random" in (x.class_kind, x.cross_kind) for x in kinds):
-                yield plan.name, law
+                yield name, law
 
 
 def _of_gradients(study: Study) -> str:
@@ -45,13 +46,6 @@ def _of_gradients(study: Study) -> str:
     return missing or (
         "" if any(_laws(study)) else "needs a layer with features and fixed means"
     )
-
-
-def _one_layer(study: Study, name: str) -> World:
-    """Return the world with one of its layers."""
-    assert study.world is not None
-    w = study.world
-    return World(w.snapshot, (w.plan(name),), w.probabilities)
 
 
 @identity(
@@ -63,13 +57,8 @@ def _one_layer(study: Study, name: str) -> World:
 def G1(study: Study) -> Iterable[Comparison]:
     """Blocks of the frame against the expected Fisher matrix in closed form."""
     for name, law in _laws(study):
-        world, design = _one_layer(study, name), kronecker_design(law)
-        average = np.full(len(world.probabilities), 1 / len(world.probabilities))
-        labels = world.snapshot.labels
-        dense = expectations.expected_fisher(
-            world.plans, labels, average, world.probabilities
-        )
-        made = kronecker_laws.expected(design)
+        design, dense = kronecker_design(law), expectations.expected_fisher([law])
+        made = expectation(design)
         blocks = made.blocks[0] + made.signal, *made.blocks[1:]
         found = np.concatenate(
             [
@@ -93,15 +82,9 @@ def G1(study: Study) -> Iterable[Comparison]:
 def G5(study: Study) -> Iterable[Comparison]:
     """Products of the eigenvalues of both expected factors."""
     for name, law in _laws(study):
-        plan = _one_layer(study, name).plans[0]
-        assert study.world is not None
-        w, labels = study.world.weights, study.world.snapshot.labels
-        C = law.errors.C
-        left = sum(expectations.cross_moment(plan, labels, w, c) for c in range(C))
-        average = np.full(len(w), 1 / len(w))
-        levels = expectations.feature_levels(
-            hierarchy.feature_law(plan), labels, average
-        )
+        C, w = law.errors.C, law.errors.weights
+        left = sum(expectations.cross_moment(law.errors, c) for c in range(C))
+        levels = expectations.feature_levels(law.features)
         sides = [np.linalg.eigvalsh(x) for x in (left, sum(levels.values()))]
         exact = np.sort(np.outer(*sides), axis=None)[::-1]
         trace = float(np.sum(np.abs(exact)))
@@ -113,20 +96,19 @@ def G5(study: Study) -> Iterable[Comparison]:
 
 def _predictions(study: Study) -> dict[str, KroneckerPrediction]:
     """Predict every layer."""
-    made = {name: prediction.predict(law) for name, law in _laws(study)}
+    made = {name: predict(law) for name, law in _laws(study)}
     return {k: x for k, x in made.items() if isinstance(x, KroneckerPrediction)}
 
 
 def _spectra(study: Study) -> dict[str, np.ndarray]:
     """Draw worlds of the same law again: eigenvalues (draws, P) of every layer."""
     found: dict[str, np.ndarray] = {}
-    for name, _ in _laws(study):
-        rng, world = np.random.default_rng([study.seed, 5]), _one_layer(study, name)
+    for name, law in _laws(study):
+        assert study.world is not None
+        rng, p = np.random.default_rng([study.seed, 5]), study.world.probabilities
         rows = []
         for _ in range(_DRAWS):
-            drawn = planted(
-                world.plans, world.sizes, rng=rng, probabilities=world.probabilities
-            )
+            drawn = planted({name: law}, rng=rng, probabilities=p)
             made = spectra.spectrum(curvature.fisher(drawn.snapshot))
             rows.append(np.append(made.values, np.zeros(made.n_zero)))
         found[name] = np.stack(rows)
@@ -148,7 +130,7 @@ def G2(study: Study) -> Iterable[Comparison]:
         centre = np.mean(drawn)
         spread = np.sqrt(np.mean(np.abs(drawn - centre) ** 2) / _DRAWS)
         design = kronecker_design(law)
-        made = kronecker_spectra.stieltjes(design, kronecker_laws.solve(design, z))
+        made = stieltjes(design, equivalent(design, z))
         bound = 5 / _smaller(law) ** 2 * abs(centre) + 6 * spread
         yield float(abs(made - centre)), float(bound), name
 
