@@ -24,6 +24,10 @@ test-frameworks: .venv-frameworks/done  ## the tests against real deep-learning 
 	$(THREADS) .venv-frameworks/bin/python -m pytest tests/frameworks refspec/exporters \
 		-o addopts="-ra --strict-markers --doctest-modules"
 
+fuzz: .venv-test/done       ## spoil 100,000 archives and 20,000 stores, 10 minutes each at most
+	$(THREADS) REFSPEC_FUZZ=$(FUZZ) .venv-test/bin/python -m pytest tests/fuzz -q -s \
+		--hypothesis-seed=$(SEED)
+
 gallery: .venv-test/done   ## run the demos and build a page of their pictures
 	.venv-test/bin/python demos/gallery.py out/gallery $(GALLERY)
 
@@ -73,4 +77,7 @@ lint: .venv-test/done       ## ruff, mypy and the import contracts
 	.venv-bench/bin/pip install --quiet -e ".[bench]"
 	touch $@
 
-.PHONY: help demo test coverage quick test-frameworks test-browser gallery conformance bench lint
+FUZZ ?= 100000
+SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+
+.PHONY: help fuzz demo test coverage quick test-frameworks test-browser gallery conformance bench lint

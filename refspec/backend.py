@@ -24,7 +24,7 @@ def namespace(*arrays: Array) -> Namespace:
     What is no array, or a mixture, is a TypeError.
     """
     for array in arrays:
-        if not array_api_compat.is_array_api_obj(array):
+        if not is_array(array):
             raise TypeError(
                 "expected arrays of one array-API namespace (numpy, cupy, torch, ...), "
                 f"got {type(array).__name__}; convert it first, e.g. numpy.asarray(x)"
@@ -37,6 +37,11 @@ def namespace(*arrays: Array) -> Namespace:
             f"expected arrays of one namespace, got a mixture of {kinds}; "
             "convert them to one namespace first"
         ) from error
+
+
+def is_array(x: Any) -> bool:
+    """Whether x is an array of some library, not the class of its arrays."""
+    return bool(array_api_compat.is_array_api_obj(x)) and not isinstance(x, type)
 
 
 def named(name: str) -> Namespace:

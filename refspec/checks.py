@@ -17,7 +17,6 @@ import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import array_api_compat
 import numpy as np
 
 from refspec import backend
@@ -41,7 +40,7 @@ def expect_array(
 
     A letter that comes twice, as in "(n, n)", or is in `sizes`, is one size.
     """
-    if not array_api_compat.is_array_api_obj(x):
+    if not backend.is_array(x):
         raise TypeError(
             f"{name} must be an array of shape {letters}, got {type(x).__name__}; "
             "convert it first, e.g. numpy.asarray(x, dtype=float)"
@@ -85,7 +84,7 @@ def host_array(
 
     The conditions are those of `expect_array`; float16 is converted as all else.
     """
-    if array_api_compat.is_array_api_obj(x):
+    if backend.is_array(x):
         x = backend.to_host(x)
     try:
         host = np.asarray(x)
@@ -299,7 +298,7 @@ def expect_finite(name: str, x: Array) -> None:
         bad = int(backend.scalar(xp.sum(xp.astype(~xp.isfinite(x), xp.int64))))
         raise ValueError(
             f"{name} must be finite, got {bad} of {math.prod(x.shape)} values "
-            "nan or infinite; look for a diverged network or an overflow"
+            "nan or infinite; look for an overflow, or a network that diverged"
         )
 
 

@@ -8,16 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["register"]
-
 
 def register() -> None:
-    """Register each type of refspec with a strategy that is made when it is drawn.
-
-    Examples
-    --------
-    >>> register()
-    """
+    """Register each type of refspec with a strategy that is made when it is drawn."""
     from hypothesis import strategies as st
 
     from refspec.classes import ClassArray, Layer, ModelSection, Snapshot

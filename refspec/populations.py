@@ -1,35 +1,38 @@
-r"""The law behind a planted world, in closed form: means, covariances and weights.
+r"""The distribution behind planted data: means, covariances and weights.
 
-A population is what a theory needs to predict a spectrum and a generator needs to
-draw one; neither sees the other. Vectors are indexed by sample i, class c and cross
-class c', and are nested sums
+Worlds are drawn from a `Population` (`refspec.synthetic`), spectra are predicted from
+one (`refspec.random_matrix`); neither sees the other. Vectors are indexed by sample i,
+class c and cross class c', and are nested sums
 
 .. math:: x_{icc'} = \mu_0 + \mu_c + \nu_{cc'} + \epsilon_{icc'}
 
-of a fixed global mean, class means and cross-class means that are either fixed or
-random, and independent noise. Everything here is float64 on the host.
+of a fixed global mean, class means and cross-class means that are fixed, random or
+both, and independent noise. Everything here is float64 on the host.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from refspec import rounding
-
-__all__ = ["Covariance", "KroneckerPopulation", "Noise", "Population", "as_matrix"]
+from refspec import checks, rounding
 
 #: Isotropic s I (a float), diagonal (a vector, length d) or any PSD matrix (d, d).
 Covariance = float | np.ndarray
 
-Noise = Literal["gaussian", "student", "laplace"]
+Noise = Literal["gaussian", "laplace", "student"]
+NOISES: tuple[str, ...] = get_args(Noise)
+
+#: No vector is longer than the first, no matrix has a side beyond the second: 8 TiB.
+LONGEST, WIDEST = 2**40, 2**20
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Population:
-    r"""The law of nested vectors :math:`\mu_0 + \mu_c + \nu_{cc'} + \epsilon_{icc'}`.
+    r"""Nested vectors :math:`\mu_0 + \mu_c + \nu_{cc'} + \epsilon_{icc'}`.
 
     A level with means is fixed, a level with a covariance is random, a level with
     neither is absent. Cells (c, c') and samples of weight 0 take no part: c' = c is
@@ -50,24 +53,32 @@ class Population:
     class_means : array, shape (C, d), optional
         Fixed class means, relative to the global mean.
     class_covariance : Covariance, optional
-        Of random class means, of mean 0. Not both.
+        Of random class means around the fixed ones.
     cross_means : array, shape (C, K, d), optional
         Fixed cross-class means, relative to the class means.
     cross_covariance : Covariance, optional
-        Of random cross-class means, of mean 0. Not both.
-    noise : {"gaussian", "student", "laplace"}
+        Of random cross-class means around the fixed ones.
+    noise : {"gaussian", "laplace", "student"}
         Shape of the noise, always with the covariance above.
+    dof : float, optional
+        Degrees of freedom of Student's noise, above 2.
+    score_consistent : bool
+        Replace the vector at c' = c by the one that makes
+        :math:`\sum_{c'} w_{icc'} x_{icc'} = 0` for every sample (K = C).
 
     Raises
     ------
-    ValueError
-        If a shape, a weight or a covariance is not as above.
+    ValueError, TypeError
+        If a shape, a weight, a mean, a covariance or the noise is not as above.
+
+    Notes
+    -----
+    Theory: theory/worlds.md#W5, #W8.
 
     Examples
     --------
-    >>> law = Population((2, 3), 4, np.ones((5, 2)), 1.0, class_means=np.ones((2, 4)))
-    >>> law.C, law.K, law.N, law.class_kind, law.cross_kind
-    (2, 2, 5, 'fixed', 'absent')
+    >>> Population((2, 3), 4, np.ones((5, 2)), 1.0, class_means=np.eye(2, 4))
+    Population(C=2, K=2, N=5, d=4, class means fixed, cross means absent, gaussian)
     """
 
     sizes: tuple[int, ...]
@@ -80,69 +91,47 @@ class Population:
     cross_means: np.ndarray | None = None
     cross_covariance: Covariance | None = None
     noise: Noise = "gaussian"
+    dof: float | None = None
+    score_consistent: bool = False
 
     def __post_init__(self) -> None:
-        sizes = tuple(int(n) for n in self.sizes)
-        if not sizes or min(sizes) < 1:
-            raise ValueError(
-                f"sizes must hold C >= 1 class sizes n_c >= 1, got {sizes}; "
-                "leave empty classes out"
-            )
-        d = int(self.dimension)
-        if d < 1:
-            raise ValueError(f"dimension must be d >= 1, got {d}; give the vectors' d")
-        if self.noise not in ("gaussian", "student", "laplace"):
-            raise ValueError(
-                "noise must be 'gaussian', 'student' or 'laplace', got "
-                f"{self.noise!r}; choose one of the three"
-            )
-        C, N = len(sizes), sum(sizes)
-        weights = np.array(self.weights, dtype=np.float64)
-        if weights.ndim != 2 or weights.shape[0] != N or weights.shape[1] < 1:
-            raise ValueError(
-                f"weights must have shape (N, K) with N = sum(sizes) = {N}, got "
-                f"{weights.shape}; axes are (sample, cross class)"
-            )
-        if not np.all(np.isfinite(weights) & (weights >= 0)) or not np.any(weights > 0):
-            raise ValueError(
-                "weights must be finite, >= 0 and not all 0, got values in "
-                f"[{weights.min()}, {weights.max()}]; drop a cell with weight 0"
-            )
+        sizes = expect_sizes("sizes", self.sizes)
+        d, C, N = expect_count("dimension", self.dimension), len(sizes), sum(sizes)
+        weights = _frozen("weights", self.weights, "(N, K)", {"N": N}, positive=True)
         K = weights.shape[1]
+        with np.errstate(over="ignore"):
+            total = float(np.sum(weights))
+        if not 0 < total < math.inf:
+            raise ValueError(
+                f"weights must have a sum that is finite and > 0, got {total}; drop "
+                "single cells with weight 0"
+            )
         keep = object.__setattr__
         keep(self, "sizes", sizes)
         keep(self, "dimension", d)
-        keep(self, "weights", _frozen(weights))
-        shapes = {
-            "global_mean": ("(d,)", (d,)),
-            "class_means": ("(C, d)", (C, d)),
-            "cross_means": ("(C, K, d)", (C, K, d)),
-        }
-        for name, (letters, shape) in shapes.items():
-            if getattr(self, name) is not None:
-                keep(self, name, _means(name, getattr(self, name), letters, shape))
-        for level in ("class", "cross"):
-            name = f"{level}_covariance"
-            if getattr(self, name) is None:
-                continue
-            if getattr(self, f"{level}_means") is not None:
-                raise ValueError(
-                    f"{level} means must be fixed or random, got both {level}_means "
-                    f"and {name}; give one of the two"
-                )
-            keep(self, name, _covariance(name, getattr(self, name), d))
-        within = self.within_covariance
-        if isinstance(within, tuple):
-            if len(within) != C:
-                raise ValueError(
-                    f"within_covariance must be one covariance or a tuple of C = {C}, "
-                    f"got {len(within)}; give one per class"
-                )
-            checked = (_covariance("within_covariance", w, d) for w in within)
-            keep(self, "within_covariance", tuple(checked))
-        else:
-            checked_one = _covariance("within_covariance", within, d)
-            keep(self, "within_covariance", checked_one)
+        keep(self, "weights", weights)
+        letters = {"C": C, "K": K, "d": d}
+        shapes = {"global_mean": "(d,)", "class_means": "(C, d)"}
+        for name, shape in {**shapes, "cross_means": "(C, K, d)"}.items():
+            given = getattr(self, name)
+            if given is not None:
+                keep(self, name, _frozen(name, given, shape, letters))
+        for name in ("class_covariance", "cross_covariance"):
+            given = getattr(self, name)
+            if given is not None:
+                keep(self, name, expect_covariance(name, given, d))
+        keep(self, "within_covariance", _within(self.within_covariance, C, d))
+        keep(self, "dof", expect_noise(self.noise, self.dof))
+        checks.expect_type("score_consistent", self.score_consistent, bool, "give one")
+        if self.score_consistent:
+            _expect_own_weight(weights, self.labels, C)
+
+    def __repr__(self) -> str:
+        return (
+            f"Population(C={self.C}, K={self.K}, N={self.N}, d={self.dimension}, class "
+            f"means {self.class_kind}, cross means {self.cross_kind}, "
+            f"{self.noise}{', score-consistent' * self.score_consistent})"
+        )
 
     @property
     def C(self) -> int:
@@ -166,12 +155,12 @@ class Population:
 
     @property
     def class_kind(self) -> str:
-        """Whether class means are `fixed`, `random` or `absent`."""
+        """Whether class means are `fixed`, `random`, `fixed and random`, `absent`."""
         return _kind(self.class_means, self.class_covariance)
 
     @property
     def cross_kind(self) -> str:
-        """Whether cross-class means are `fixed`, `random` or `absent`."""
+        """The same of cross-class means."""
         return _kind(self.cross_means, self.cross_covariance)
 
     @property
@@ -194,19 +183,26 @@ class Population:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KroneckerPopulation:
-    r"""The law of gradients :math:`g_{icc'} = \delta_{icc'} \otimes h_{ic}`.
+    r"""Gradients :math:`g_{icc'} = \delta_{icc'} \otimes h_{ic}`.
 
     Parameters
     ----------
     errors : Population
         Of delta, K = C; its weights are those of the gradients.
     features : Population
-        Of h, K = 1, independent of the errors and shared by every c' of a sample.
+        Of h, K = 1 and no cross-class part, shared by every c' of a sample.
+    coupling : float
+        In [-1, 1]: E[s t] - 1 for the random scales s and t (of mean 1) of the
+        variances of a sample's features and errors; 0 makes them independent.
 
     Raises
     ------
-    ValueError
-        If the features have a cross-class axis or other class sizes.
+    ValueError, TypeError
+        If the two do not fit together or the coupling is out of range.
+
+    Notes
+    -----
+    Theory: theory/worlds.md#W9.
 
     Examples
     --------
@@ -218,12 +214,15 @@ class KroneckerPopulation:
 
     errors: Population
     features: Population
+    coupling: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.features.K != 1:
+        for name in ("errors", "features"):
+            checks.expect_type(name, getattr(self, name), Population, "make one first")
+        if self.features.K != 1 or self.features.cross_kind != "absent":
             raise ValueError(
-                "features must have K = 1 (shared by every cross class), got "
-                f"K = {self.features.K}; give weights of shape (N, 1)"
+                "features must have K = 1 and no cross-class part (they are shared by "
+                f"every cross class), got {self.features}; give weights of shape (N, 1)"
             )
         if self.features.sizes != self.errors.sizes:
             raise ValueError(
@@ -231,6 +230,18 @@ class KroneckerPopulation:
                 f"{self.features.sizes} and {self.errors.sizes}; a gradient pairs "
                 "the two of one sample"
             )
+        if self.features.score_consistent:
+            raise ValueError(
+                "features must have no score identity (one cross class), got "
+                "score_consistent=True; it is a property of errors"
+            )
+        coupling = checks.expect_number("coupling", self.coupling)
+        if not abs(coupling) <= 1:
+            raise ValueError(
+                f"coupling must lie in [-1, 1], got {coupling}; it is a covariance of "
+                "scales of mean 1"
+            )
+        object.__setattr__(self, "coupling", coupling)
 
     @property
     def dimension(self) -> int:
@@ -238,82 +249,204 @@ class KroneckerPopulation:
         return self.errors.dimension * self.features.dimension
 
 
-def as_matrix(covariance: Covariance, d: int) -> np.ndarray:
-    """Return a covariance as a (d, d) matrix.
+def as_kronecker(population: Population | KroneckerPopulation) -> KroneckerPopulation:
+    """Give errors alone their one feature, the constant 1: gradients are the errors."""
+    if isinstance(population, KroneckerPopulation):
+        return population
+    samples = np.sum(population.weights, axis=1, keepdims=True)
+    one = Population(population.sizes, 1, samples, 0.0, global_mean=np.ones(1))
+    return KroneckerPopulation(population, one)
 
-    Examples
-    --------
-    >>> as_matrix(2.0, 2).tolist()
-    [[2.0, 0.0], [0.0, 2.0]]
-    """
+
+def as_matrix(covariance: Covariance | None, d: int) -> np.ndarray:
+    """Return a covariance as a (d, d) matrix, 0 for an absent level."""
+    if covariance is None:
+        return np.zeros((d, d))
     if np.ndim(covariance) == 2:
         return np.asarray(covariance)
     return np.diag(np.broadcast_to(covariance, (d,)))
 
 
-def _kind(means: np.ndarray | None, covariance: Covariance | None) -> str:
-    """Name what is known of a level."""
-    if means is not None:
-        return "fixed"
-    return "absent" if covariance is None else "random"
+def expect_predictable(population: Population | KroneckerPopulation) -> None:
+    """Refuse what no prediction covers.
 
-
-def _frozen(array: np.ndarray) -> np.ndarray:
-    """Make our own copy read-only."""
-    array.flags.writeable = False
-    return array
-
-
-def _means(
-    name: str, value: np.ndarray, letters: str, shape: tuple[int, ...]
-) -> np.ndarray:
-    """Check a table of means."""
-    means = np.array(value, dtype=np.float64)
-    if means.shape != shape:
-        raise ValueError(
-            f"{name} must have shape {letters} = {shape}, got {means.shape}; "
-            "axes are (class, cross class, dimension)"
-        )
-    if not np.all(np.isfinite(means)):
-        raise ValueError(
-            f"{name} must be finite, got {np.sum(~np.isfinite(means))} values that "
-            "are not; remove them"
-        )
-    return _frozen(means)
-
-
-def _covariance(name: str, value: Covariance, d: int) -> Covariance:
-    """Check one covariance: shape, finite, symmetric, positive semidefinite."""
-    covariance = np.array(value, dtype=np.float64)
-    if covariance.shape not in ((), (d,), (d, d)):
-        raise ValueError(
-            f"{name} must be a number, a vector (d,) or a matrix (d, d) with d = {d}, "
-            f"got shape {covariance.shape}; it is a covariance of d coordinates"
-        )
-    if not np.all(np.isfinite(covariance)):
-        raise ValueError(
-            f"{name} must be finite, got {np.sum(~np.isfinite(covariance))} values "
-            "that are not; remove them"
-        )
-    if covariance.ndim < 2:
-        lowest, radius = float(covariance.min()), 0.0
+    Vectors must be independent given their means, and a level fixed or random.
+    """
+    sides: tuple[Population, ...]
+    if isinstance(population, KroneckerPopulation):
+        sides = (population.errors, population.features)
+        coupling = population.coupling
     else:
-        # the matrix was itself computed, as a product of matrices of its size
-        u, trace = rounding.unit_roundoff(covariance), float(np.trace(abs(covariance)))
-        formed = 2 * rounding.gamma(d + 2, u) * trace
-        skew = float(np.max(np.abs(covariance - covariance.T)))
-        if skew > formed:
+        sides, coupling = (population,), 0.0
+    if coupling or any(x.score_consistent for x in sides):
+        raise ValueError(
+            "a prediction needs vectors independent given their means, got coupling = "
+            f"{coupling}, score_consistent = {any(x.score_consistent for x in sides)}; "
+            "give a population without, or use the expectations of refspec.synthetic"
+        )
+    for x in sides:
+        for level, kind in (("class", x.class_kind), ("cross-class", x.cross_kind)):
+            if kind == "fixed and random":
+                raise ValueError(
+                    f"{level} means must be fixed or random to be predicted, got both; "
+                    "give one of the two"
+                )
+
+
+def expect_count(name: str, n: Any, least: int = 1, most: int = LONGEST) -> int:
+    """Refuse all but an integer that can be the side of an array."""
+    count = checks.expect_size(name, n, least=least)
+    if count > most:
+        raise ValueError(
+            f"{name} must be at most {most} for an array to have this side, got about "
+            f"2^{count.bit_length() - 1}; give a smaller one"
+        )
+    return count
+
+
+def expect_length(name: str, x: Any) -> float:
+    """Refuse all but a number >= 0 whose square is finite."""
+    length = checks.expect_positive(name, x, zero=True)
+    if not math.isfinite(length * length):
+        raise ValueError(
+            f"{name} must have a finite square, got {length:.3g}; scale it down"
+        )
+    return length
+
+
+def expect_sizes(name: str, sizes: Any, *, classes: int = 1) -> tuple[int, ...]:
+    """Refuse all but class sizes n_c >= 1 of at least so many classes."""
+    if isinstance(sizes, str) or not hasattr(sizes, "__len__"):
+        raise TypeError(
+            f"{name} must hold class sizes n_c >= 1, got {sizes!r} of type "
+            f"{type(sizes).__name__}; give one integer per class"
+        )
+    counts = tuple(expect_count(f"{name}[{c}]", n) for c, n in enumerate(sizes))
+    if len(counts) < classes:
+        raise ValueError(
+            f"{name} must hold C >= {classes} class sizes n_c >= 1, got {counts}; "
+            "give one per class"
+        )
+    return counts
+
+
+def expect_noise(noise: Any, dof: Any) -> float | None:
+    """Check the shape of noise and its degrees of freedom, and return the latter."""
+    checks.expect_choice("noise", noise, NOISES)
+    if (noise == "student") != (dof is not None):
+        raise ValueError(
+            "dof must be given for student noise and for no other, got "
+            f"noise={noise!r}, dof={dof}; set or drop it"
+        )
+    if dof is None:
+        return None
+    value = checks.expect_number("dof", dof)
+    if not value > 2:
+        raise ValueError(
+            f"dof must be > 2 (a finite variance to normalise), got {value}; use "
+            "gaussian noise for the limit of many"
+        )
+    return value
+
+
+def expect_covariance(name: str, value: Any, d: int) -> Covariance:
+    """Refuse all but a covariance of d coordinates; return it symmetric to the bit."""
+    ndim = np.ndim(value) if np.isscalar(value) or hasattr(value, "ndim") else 1
+    letters = {0: "()", 1: "(d,)"}.get(ndim, "(d, d)")
+    covariance = checks.host_array(name, value, letters, sizes={"d": d})
+    if covariance.ndim < 2:
+        lowest = float(covariance.min())
+        if lowest < 0:
             raise ValueError(
-                f"{name} must be symmetric, got entries that differ by {skew} from "
-                "those of the transpose; symmetrise it"
+                f"{name} must be positive semidefinite, got a variance of "
+                f"{lowest:.3g}; variances are >= 0"
             )
-        covariance = (covariance + covariance.T) / 2
-        values = np.linalg.eigvalsh(covariance)
-        lowest, norm = float(values[0]), float(np.max(np.abs(values)))
-        radius = formed + rounding.eigensolver_radius(d, norm, u)
+        return float(covariance) if covariance.ndim == 0 else _read_only(covariance)
+    symmetric, formed = symmetric_part(name, covariance)
+    expect_semidefinite(name, np.linalg.eigvalsh(symmetric), formed)
+    return _read_only(symmetric)
+
+
+def symmetric_part(name: str, A: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return (A + A') / 2, and what A lost if it was computed as a product.
+
+    A product of d columns errs by gamma_{d+2} tr |A| at most, and so does its mirror.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        symmetric, trace = (A + A.T) / 2, float(np.trace(np.abs(A)))
+        skew = float(np.max(np.abs(A - A.T)))
+    if not (math.isfinite(trace) and np.all(np.isfinite(symmetric))):
+        raise ValueError(
+            f"{name} must have sums of entries that are finite, got entries up to "
+            f"{np.max(np.abs(A)):.3g}; scale it down"
+        )
+    formed = 2 * rounding.gamma(len(A) + 2, 2.0**-53) * trace
+    if skew > formed:
+        raise ValueError(
+            f"{name} must be symmetric, got entries that differ by {skew:.3g} from "
+            "their mirror; give (A + A') / 2"
+        )
+    return symmetric, formed
+
+
+def expect_semidefinite(name: str, values: np.ndarray, formed: float) -> float:
+    """Refuse a negative eigenvalue; return how large one can be that is rounding."""
+    size = float(np.max(np.abs(values)))
+    radius = formed + rounding.eigensolver_radius(len(values), size, 2.0**-53)
+    lowest = float(np.min(values))
     if lowest < -radius:
         raise ValueError(
-            f"{name} must be positive semidefinite, got an eigenvalue {lowest}; "
-            "project it on the PSD cone or correct its sign"
+            f"{name} must be positive semidefinite, got a smallest eigenvalue of "
+            f"{lowest:.3g}; shift it, e.g. A + {-lowest:.3g} I"
         )
-    return float(covariance) if covariance.ndim == 0 else _frozen(covariance)
+    return radius
+
+
+def _expect_own_weight(weights: np.ndarray, labels: np.ndarray, C: int) -> None:
+    """Refuse scores that no vector at c' = c could balance."""
+    if weights.shape[1] != C:
+        raise ValueError(
+            f"score_consistent needs weights of K = C = {C} cross classes, got "
+            f"K = {weights.shape[1]}; it is a property of errors"
+        )
+    own = weights[np.arange(len(labels)), labels]
+    if np.any((own == 0) & np.any(weights > 0, axis=1)):
+        raise ValueError(
+            "score_consistent needs weights w_{i,c,c} > 0 for every sample of some "
+            "weight, got 0; raise the probability of the true class"
+        )
+
+
+def _kind(means: np.ndarray | None, covariance: Covariance | None) -> str:
+    """Name what is known of a level."""
+    given = ["fixed"] * (means is not None) + ["random"] * (covariance is not None)
+    return " and ".join(given) or "absent"
+
+
+def _within(value: Any, C: int, d: int) -> Covariance | tuple[Covariance, ...]:
+    """Check the covariance of the noise, one or one per class."""
+    name = "within_covariance"
+    if not isinstance(value, tuple):
+        return expect_covariance(name, value, d)
+    if len(value) != C:
+        raise ValueError(
+            f"{name} must be one covariance or a tuple of C = {C}, got {len(value)}; "
+            "give one per class"
+        )
+    return tuple(expect_covariance(f"{name}[{c}]", x, d) for c, x in enumerate(value))
+
+
+def _frozen(
+    name: str, value: Any, letters: str, sizes: dict[str, int], positive: bool = False
+) -> np.ndarray:
+    """Check an array and return a copy of it that nobody can change."""
+    return _read_only(
+        checks.host_array(name, value, letters, sizes=sizes, nonnegative=positive)
+    )
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """Return our own copy, read-only."""
+    copy = np.array(array)
+    copy.flags.writeable = False
+    return copy

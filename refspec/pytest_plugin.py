@@ -18,14 +18,6 @@ if TYPE_CHECKING:
     from refspec.classes import Snapshot
     from refspec.synthetic import World
 
-__all__ = [
-    "DEEP",
-    "pytest_addoption",
-    "pytest_configure",
-    "refspec_networks",
-    "refspec_world",
-]
-
 #: Examples of a test under ``--refspec-deep``.
 DEEP = 5000
 
@@ -64,30 +56,31 @@ def refspec_networks() -> Mapping[str, Snapshot]:
 def refspec_world() -> World:
     """Return a planted world: 3 unequal classes, errors that obey the score identity.
 
-    One layer of 4 outputs and 5 inputs with class and cross-class means, drawn from
-    seed 0; `refspec.synthetic.levels` and `refspec.synthetic.fisher` give what to
-    expect of it.
+    One layer, 4 outputs and 5 inputs, with class and cross-class means, from seed 0;
+    `refspec.synthetic.levels` and `refspec.synthetic.fisher` give what to expect.
     """
     import numpy as np
 
-    from refspec.synthetic import planted
-    from refspec.synthetic.geometry import confusion, means, simplex_gram
-    from refspec.synthetic.hierarchy import Hierarchy, Plan
+    from refspec.populations import KroneckerPopulation, Population
+    from refspec.synthetic import confusion, means_of_gram, planted, simplex_gram
 
-    C, rng = 3, np.random.default_rng(0)
-    errors = Hierarchy(
-        C,
+    sizes, rng = (20, 30, 40), np.random.default_rng(0)
+    errors = Population(
+        sizes,
         4,
-        class_means=means(simplex_gram(C, 3.0), 4, rng=rng),
+        np.ones((90, 3)),
+        0.1,
+        class_means=means_of_gram(simplex_gram(3, 3.0), 4, rng=rng),
         cross_covariance=0.5,
-        within=0.1,
+        score_consistent=True,
     )
-    features = Hierarchy(
-        C,
+    features = Population(
+        sizes,
         5,
+        np.ones((90, 1)),
+        0.2,
         global_mean=np.ones(5),
-        class_means=means(simplex_gram(C, 2.0), 5, rng=rng),
-        within=0.2,
+        class_means=means_of_gram(simplex_gram(3, 2.0), 5, rng=rng),
     )
-    plan = Plan("layer", errors, features, score_consistent=True)
-    return planted([plan], [20, 30, 40], rng=rng, probabilities=confusion(C, 0.1))
+    population = {"layer": KroneckerPopulation(errors, features)}
+    return planted(population, rng=rng, probabilities=confusion(3, 0.1))

@@ -13,12 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from refspec import synthetic
+from refspec import checks, synthetic
 from refspec.classes import Snapshot
 from refspec.synthetic.worlds import World
 from refspec.theorems import Study, Theorem, all_theorems
-
-__all__ = ["STATUSES", "Record", "verify", "worlds"]
 
 #: holds, fails; unmet: a hypothesis that the data do not meet; skipped: asked for by
 #: deep only; lemma: proved and tested, with nothing to check on data.
@@ -32,7 +30,7 @@ class Record:
     Parameters
     ----------
     id, title, kind : str
-        Of the theorem.
+        The theorem's.
     source : str
         What the snapshot is called.
     status : str
@@ -42,7 +40,7 @@ class Record:
     detail : str
         What was compared, or why nothing was.
     seconds : float
-        What the check took, shared quantities that it was the first to need included.
+        Time of the check, with the shared quantities that it was the first to need.
     """
 
     id: str
@@ -85,10 +83,15 @@ def verify(
     deep : bool
         Also the slow ones.
 
-    Yields
-    ------
-    Record
+    Returns
+    -------
+    iterator of Record
         In the order of the theorems, each as soon as it is known.
+
+    Raises
+    ------
+    TypeError
+        If an argument has another type; `refspec.theorems.find` gives theorems by id.
 
     Examples
     --------
@@ -97,11 +100,17 @@ def verify(
     >>> [x.status for x in verify(datasets.digits_mlp(), theorems=find(["L3", "L8"]))]
     ['holds', 'holds']
     """
+    kinds = (Snapshot, World, Study)
+    checks.expect_type("subject", subject, kinds, "read one with refspec.export.load")
+    checks.expect_type("source", source, str, "give the file's name")
+    chosen = all_theorems() if theorems is None else tuple(theorems)
+    for x in chosen:
+        advice = "refspec.theorems.find gives theorems by their ids"
+        checks.expect_type("each of theorems", x, Theorem, advice)
     if isinstance(subject, World):
         subject = Study(subject.snapshot, world=subject)
     study = subject if isinstance(subject, Study) else Study(subject)
-    for theorem in all_theorems() if theorems is None else theorems:
-        yield _run(theorem, study, source, deep)
+    return (_run(theorem, study, source, deep) for theorem in chosen)
 
 
 def _run(theorem: Theorem, study: Study, source: str, deep: bool) -> Record:
@@ -119,7 +128,7 @@ def _run(theorem: Theorem, study: Study, source: str, deep: bool) -> Record:
     if theorem.deep and not deep:
         return record("skipped", nothing, "slow, asked for by --deep")
     try:
-        reason = theorem.unmet(study)
+        reason = theorem.unmet(theorem.subject(study))
         if reason:
             return record("unmet", nothing, reason)
         verdict = theorem.check(study)

@@ -6,14 +6,15 @@ vectors, and takes the expectation m'Am + tr(A Cov), everything in Fraction.
 """
 
 import itertools
+from dataclasses import replace
 from fractions import Fraction as F
 
 import numpy as np
 import pytest
 
 from refspec import rounding
+from refspec.populations import KroneckerPopulation, Population
 from refspec.synthetic import expectations
-from refspec.synthetic.hierarchy import Hierarchy, Plan
 
 U = 2.0**-53
 NAMES = ("diagonal", "between_class", "between_cross_class", "within_cross_class")
@@ -85,15 +86,17 @@ def error_world(seed, consistent):
         p[LABELS == 0, 2] = 0  # a cross class without weight
     w = p / 64
     m = rng.integers(-4, 5, (C, C)) / 2.0
-    law = Hierarchy(
-        C,
+    law = Population(
+        COUNTS,
         1,
+        w,
+        (1.0, 2.0, 0.25),
         cross_means=m[:, :, None],
         class_covariance=0.75,
         cross_covariance=0.5,
-        within=(1.0, 2.0, 0.25),
+        score_consistent=consistent,
     )
-    return Plan("x", law, score_consistent=consistent), w, m
+    return law, m
 
 
 def rows_and_covariance(w, m, consistent, absolute=False):
@@ -145,7 +148,8 @@ def within_bound(w, m, consistent):
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("consistent", [False, True])
 def test_error_levels_are_the_exact_expectations(seed, consistent):
-    plan, w, m = error_world(seed, consistent)
+    law, m = error_world(seed, consistent)
+    w = law.weights
     weights = [[F(v) for v in r] for r in w]
     mean, covariance = rows_and_covariance(w, m, consistent)
 
@@ -153,7 +157,7 @@ def test_error_levels_are_the_exact_expectations(seed, consistent):
         return error_forms([x[3 * i : 3 * i + 3] for i in range(8)], weights, LABELS)
 
     exact = expected(forms, 24, mean, covariance)
-    found = expectations.error_levels(plan, LABELS, w)
+    found = expectations.error_levels(law)
     bound = within_bound(w, m, consistent)
     for name in NAMES:
         assert abs(float(exact[name]) - found[name].item()) <= bound
@@ -163,19 +167,17 @@ def test_error_levels_are_the_exact_expectations(seed, consistent):
     merged = found["between_class"].item() + found["diagonal"].item()
     assert not abs(float(exact["between_class"]) - merged) <= bound
     if consistent:  # W8: the diagonal is the class term over the odds
-        off = abs(
-            float(exact["diagonal"])
-            - expectations.error_levels(Plan("x", plan.errors), LABELS, w)[
-                "diagonal"
-            ].item()
-        )
+        plain = expectations.error_levels(replace(law, score_consistent=False))
+        off = abs(float(exact["diagonal"]) - plain["diagonal"].item())
         assert not off <= bound
 
 
 def test_feature_levels_are_the_exact_expectations():
     s = np.asarray([1, 3, 2, 1, 1, 4, 2, 2]) / 16.0
     m = np.asarray([[1.0], [-0.5], [2.0]])
-    law = Hierarchy(3, 1, class_means=m, class_covariance=0.75, within=(1.0, 2.0, 0.25))
+    law = Population(
+        COUNTS, 1, s[:, None], (1.0, 2.0, 0.25), class_means=m, class_covariance=0.75
+    )
     s3 = (F(1), F(2), F(1, 4))
     covariance = [
         [
@@ -186,7 +188,7 @@ def test_feature_levels_are_the_exact_expectations():
     ]
     weights, mean = [F(v) for v in s], [F(m[c, 0]) for c in LABELS]
     exact = expected(lambda x: feature_forms(x, weights, LABELS), 8, mean, covariance)
-    found = expectations.feature_levels(law, LABELS, s)
+    found = expectations.feature_levels(law)
     total = sum(v * (mean[i] ** 2 + covariance[i][i]) for i, v in enumerate(weights))
     bound = rounding.gamma(200, U) * float(total)
     for name in exact:
@@ -198,20 +200,22 @@ def test_feature_levels_are_the_exact_expectations():
 def test_levels_add_to_the_total_in_every_direction():
     rng = np.random.default_rng(5)
     root = rng.standard_normal((2, 3, 3))
-    law = Hierarchy(
-        3,
-        3,
-        global_mean=np.ones(3),
-        cross_means=rng.standard_normal((3, 3, 3)),
-        class_covariance=root[0] @ root[0].T,
-        cross_covariance=np.asarray([1.0, 2.0, 0.0]),
-        within=root[1] @ root[1].T,
-    )
+    cross_means = rng.standard_normal((3, 3, 3))
     w = rng.dirichlet(np.ones(3), 8) / 8
     for consistent in (False, True):
-        plan = Plan("x", law, score_consistent=consistent)
-        levels = expectations.error_levels(plan, LABELS, w)
-        total = sum(expectations.cross_moment(plan, LABELS, w, c) for c in range(3))
+        law = Population(
+            COUNTS,
+            3,
+            w,
+            root[1] @ root[1].T,
+            global_mean=np.ones(3),
+            cross_means=cross_means,
+            class_covariance=root[0] @ root[0].T,
+            cross_covariance=np.asarray([1.0, 2.0, 0.0]),
+            score_consistent=consistent,
+        )
+        levels = expectations.error_levels(law)
+        total = sum(expectations.cross_moment(law, c) for c in range(3))
         bound = rounding.gamma(40 * w.size, U) * np.trace(total)
         if consistent:  # the odds can cancel: bound by absolute values of the parts
             odds = max(w[i].sum() / w[i, c] for i, c in enumerate(LABELS))
@@ -230,12 +234,14 @@ def test_fisher_by_enumeration(consistent, coupling):
     Given the sign z of a sample, E delta^2 = m^2 + (1 +- r z) S and E h^2 = h^2 +
     (1 + r z) S_h, r^2 = |coupling|, and they are independent.
     """
-    _, w, m = error_world(2, consistent)
-    law = Hierarchy(3, 1, cross_means=m[:, :, None], within=(1.0, 2.0, 0.25))
-    features = Hierarchy(
-        3, 1, class_means=np.asarray([[1.0], [-2.0], [0.5]]), within=(4.0, 1.0, 2.0)
+    drawn, m = error_world(2, consistent)
+    w = drawn.weights
+    law = replace(drawn, class_covariance=None, cross_covariance=None)
+    means = np.asarray([[1.0], [-2.0], [0.5]])
+    features = Population(
+        COUNTS, 1, np.ones((8, 1)), (4.0, 1.0, 2.0), class_means=means
     )
-    plan = Plan("x", law, features, coupling=coupling, score_consistent=consistent)
+    both = KroneckerPopulation(law, features, coupling)
     r, sign = F(1, 2) * (coupling != 0), (coupling > 0) - (coupling < 0)
 
     def second_error(i, z):
@@ -270,12 +276,11 @@ def test_fisher_by_enumeration(consistent, coupling):
             for j in mine:
                 conditional += average(i, j) * sum(F(v) for v in w[j]) / mass
     assert (fisher == factors) == (coupling == 0)
-    ones = w.sum(axis=1)
-    found = expectations.expected_fisher([plan], LABELS, ones, w / ones[:, None])
+    found = expectations.expected_fisher([both])
     bound = rounding.gamma(800, U) * 4 * float(fisher + factors)
     assert abs(found.item() - float(fisher)) <= bound
     for sampled, other in ((False, factors), (True, conditional)):
-        gap = expectations.fisher_coupling(plan, LABELS, w, sampled=sampled).item()
+        gap = expectations.fisher_coupling(both, sampled=sampled).item()
         assert abs(gap - float(fisher - other)) <= bound
         assert np.sign(gap) == np.sign(coupling)
         if coupling:  # each is told from the other, and from no coupling at all
@@ -288,20 +293,19 @@ def test_fisher_between_layers_is_that_of_the_means():
     rng = np.random.default_rng(7)
     w = rng.dirichlet(np.ones(3), 8) / 8
 
-    def plan(name, b, a):
-        return Plan(
-            name,
-            Hierarchy(3, b, cross_means=rng.standard_normal((3, 3, b))),
-            Hierarchy(3, a, class_means=rng.standard_normal((3, a))),
-            score_consistent=True,
+    def layer(b, a):
+        m, h = rng.standard_normal((3, 3, b)), rng.standard_normal((3, a))
+        return KroneckerPopulation(
+            Population(COUNTS, b, w, 1.0, cross_means=m, score_consistent=True),
+            Population(COUNTS, a, np.full((8, 1), 1 / 8), 1.0, class_means=h),
         )
 
-    plans = [plan("one", 2, 3), plan("two", 4, 1)]
-    G = expectations.expected_fisher(plans, LABELS, np.full(8, 1 / 8), 8 * w)
+    layers = [layer(2, 3), layer(4, 1)]
+    G = expectations.expected_fisher(layers)
     block, size = np.zeros((6, 4)), 0.0
     for i, c in enumerate(LABELS):
         g = []
-        for x in plans:
+        for x in layers:
             e = x.errors.cross_means[c].copy()
             e[c] = -sum(w[i, k] / w[i, c] * e[k] for k in range(3) if k != c)
             g.append([np.kron(row, x.features.class_means[c]) for row in e])
@@ -317,7 +321,6 @@ def test_fisher_between_layers_is_that_of_the_means():
 
 def test_no_weight_and_one_sample():
     """A class of one sample has no within level; no mass gives no level."""
-    plan = Plan("x", Hierarchy(2, 1))
     w = np.asarray([[0.5, 0.0], [0.0, 0.5]])
-    levels = expectations.error_levels(plan, np.asarray([0, 1]), w)
+    levels = expectations.error_levels(Population((1, 1), 1, w, 1.0))
     assert [levels[name].item() for name in NAMES] == [1.0, 0.0, 0.0, 0.0]

@@ -18,7 +18,7 @@ def data():
     world = logistic.canonical(4, 6, 30, signal=4.0, alpha=0.3, rng=rng)
     layer = world.snapshot.layers[0]
     x, labels = layer.features[:, 0], world.snapshot.labels
-    return x, labels, regression.fit(x, labels, decay=DECAY)
+    return x, labels, regression.fit_logistic(x, labels, decay=DECAY)
 
 
 def test_fit_is_the_mean_of_observed_errors(data):
@@ -26,7 +26,7 @@ def test_fit_is_the_mean_of_observed_errors(data):
     x, labels, W = data
 
     def gradient(weight):
-        seen = regression.observe(x, labels, weight)
+        seen = regression.observe_logistic(x, labels, weight)
         own = seen.layers[0].errors[np.arange(len(labels)), labels, 0, :]
         return own.T @ x / len(labels) + DECAY * weight
 
@@ -41,7 +41,7 @@ def test_fit_is_the_mean_of_observed_errors(data):
 def test_snapshot_agrees_with_the_network(data):
     """An independent program, back-propagation, sees the same errors."""
     x, labels, W = data
-    seen = regression.observe(x, labels, W)
+    seen = regression.observe_logistic(x, labels, W)
     other = models.snapshot(network.from_section(seen.model), x, labels)
     assert [a.name for a in seen.layers] == [b.name for b in other.layers]
     a, b = seen.layers[0], other.layers[0]
@@ -57,10 +57,10 @@ def test_snapshot_agrees_with_the_network(data):
 def test_observe_in_a_namespace(data, dtype):
     x, labels, W = data
     order = np.random.default_rng(1).permutation(len(labels))
-    seen = regression.observe(
+    seen = regression.observe_logistic(
         x[order], labels[order], W, dtype=dtype, xp=array_api_strict
     )
-    plain = regression.observe(x[order], labels[order], W)
+    plain = regression.observe_logistic(x[order], labels[order], W)
     u = rounding.unit_roundoff(seen.probabilities)
     errors = backend.to_host(seen.layers[0].errors).astype(np.float64)
     bound = rounding.gamma(2, u) * np.abs(plain.layers[0].errors)
@@ -71,17 +71,25 @@ def test_observe_in_a_namespace(data, dtype):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: regression.fit(np.ones((2, 1)), np.zeros(3, int), decay=1), r"\(3,\)"),
-        (lambda: regression.fit(np.ones((2, 1)), np.zeros(2, int), decay=0), "and 0;"),
         (
-            lambda: regression.fit(
+            lambda: regression.fit_logistic(np.ones((2, 1)), np.zeros(3, int), decay=1),
+            r"\(3,\)",
+        ),
+        (
+            lambda: regression.fit_logistic(np.ones((2, 1)), np.zeros(2, int), decay=0),
+            "got 0;",
+        ),
+        (
+            lambda: regression.fit_logistic(
                 np.asarray([[1.0], [-3.0]]), np.arange(2), decay=1e-9, max_steps=1
             ),
             "after 1 steps",
         ),
         (
-            lambda: regression.observe(np.ones((2, 3)), np.arange(2), np.ones((2, 2))),
-            r"got \(2, 3\) and \(2, 2\)",
+            lambda: regression.observe_logistic(
+                np.ones((2, 3)), np.arange(2), np.ones((2, 2))
+            ),
+            r"D = 3, got \(2, 2\)",
         ),
     ],
 )

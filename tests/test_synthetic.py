@@ -8,10 +8,17 @@ import pytest
 import scipy.special
 
 from refspec import backend, rounding, synthetic
+from refspec.populations import KroneckerPopulation, Population
 from refspec.synthetic import expectations, geometry, planted
-from refspec.synthetic.hierarchy import Hierarchy, Plan
 
 U = 2.0**-53
+
+
+def law(sizes, K, d, within=1.0, **given):
+    """A population whose weights a world replaces."""
+    return Population(tuple(sizes), d, np.ones((sum(sizes), K)), within, **given)
+
+
 NAMESPACES = [None, np, array_api_strict]
 
 
@@ -41,8 +48,8 @@ def traces(values, w, labels):
 def test_levels_of_a_balanced_world_are_chi_square(seed):
     """random_matrix (1): independent Wisharts; C(C-2) cross rows, not C(C-1)."""
     C, n, b, s1, s2, s3 = 6, 10, 400, 0.3, 0.2, 1.0
-    law = Hierarchy(C, b, class_covariance=s1, cross_covariance=s2, within=s3)
-    world = planted([Plan("x", law)], [n] * C, rng=np.random.default_rng(seed))
+    errors = law([n] * C, C, b, s3, class_covariance=s1, cross_covariance=s2)
+    world = planted({"x": errors}, rng=np.random.default_rng(seed))
     w, labels = world.probabilities / (n * C), world.snapshot.labels
     found = traces(world.snapshot.layers[0].errors[:, :, 0, :], w, labels) * n * C * C
     t3, t2 = s3, n * s2 + s3
@@ -64,9 +71,9 @@ def consistent_world(dtype, xp, rng):
     C, counts = 4, [3, 1, 5, 2]
     labels = np.repeat(range(C), counts)
     p = geometry.softmax_outputs(labels, C, confidence=2.0, spread=1.0, rng=rng)
-    means = geometry.means(geometry.simplex_gram(C, 3.0), 5, rng=rng)
-    plan = Plan("x", Hierarchy(C, 5, class_means=means), score_consistent=True)
-    return planted([plan], counts, probabilities=p, rng=rng, dtype=dtype, xp=xp)
+    means = geometry.means_of_gram(geometry.simplex_gram(C, 3.0), 5, rng=rng)
+    errors = law(counts, C, 5, class_means=means, score_consistent=True)
+    return planted({"x": errors}, probabilities=p, rng=rng, dtype=dtype, xp=xp)
 
 
 @pytest.mark.parametrize("xp", NAMESPACES)
@@ -103,9 +110,9 @@ def test_planted_means_by_chi_square():
     C, n, b = 3, 20, 200
     rng = np.random.default_rng(2)
     means = rng.standard_normal((C, C, b))
-    law = Hierarchy(C, b, cross_means=means, within=4.0)
-    features = Hierarchy(C, b, class_means=means[0], global_mean=np.ones(b))
-    world = planted([Plan("x", law, features)], [n] * C, rng=rng)
+    errors = law([n] * C, C, b, 4.0, cross_means=means)
+    features = law([n] * C, 1, b, class_means=means[0], global_mean=np.ones(b))
+    world = planted({"x": KroneckerPopulation(errors, features)}, rng=rng)
     layer = world.snapshot.layer("x")
     got = layer.errors[:, :, 0, :].reshape(C, n, C, b).mean(axis=1)
     assert inside(n * np.sum((got - means) ** 2) / 4, C * C * b)
@@ -119,8 +126,9 @@ def test_planted_means_by_chi_square():
 def test_coupling_by_hoeffding(coupling):
     """Scales s, t are visible in how often both noises are short: a known mean."""
     N, d = 40000, 3
-    plan = Plan("x", Hierarchy(2, d), Hierarchy(2, d), coupling=coupling)
-    world = planted([plan], [N // 2] * 2, rng=np.random.default_rng(3))
+    sizes = [N // 2] * 2
+    both = KroneckerPopulation(law(sizes, 2, d), law(sizes, 1, d), coupling)
+    world = planted({"x": both}, rng=np.random.default_rng(3))
     layer = world.snapshot.layer("x")
     # P(chi-square_d s <= d), both at once: a bounded statistic of known mean
     size = math.sqrt(abs(coupling))
@@ -165,47 +173,56 @@ def test_orthogonal_world_has_its_groups():
     # the frames are orthonormal up to Householder QR, the Gram matrices likewise
     bound = rounding.eigensolver_radius(20, size, U) + rounding.gamma(400, U) * 4 * size
     assert np.max(np.abs(np.linalg.eigvalsh(G) - exact)) <= bound
-    uncoupled = G - expectations.fisher_coupling(
-        world.plans[0], world.snapshot.labels, world.probabilities / 6
-    )
+    uncoupled = G - expectations.fisher_coupling(world.populations["orthogonal"])
     assert not np.max(np.abs(np.linalg.eigvalsh(uncoupled) - exact)) <= bound
 
 
 def test_several_layers_and_depth():
-    means = geometry.means(geometry.simplex_gram(3, 1.0), 4)
-    features = Hierarchy(3, 5, class_covariance=2.0, global_mean=np.ones(5))
-    plan = Plan("fc", Hierarchy(3, 4, class_means=means), features)
-    plans = synthetic.deepened(plan, [0.5, 1.0, 2.0])
-    world = planted(plans, [2, 3, 4], rng=np.random.default_rng(5))
+    means = geometry.means_of_gram(geometry.simplex_gram(3, 1.0), 4)
+    sizes = [2, 3, 4]
+    features = law(sizes, 1, 5, class_covariance=2.0, global_mean=np.ones(5))
+    both = KroneckerPopulation(law(sizes, 3, 4, class_means=means), features)
+    layers = synthetic.deepened(both, [0.5, 1.0, 2.0], "fc")
+    world = planted(layers, rng=np.random.default_rng(5))
     assert [x.name for x in world.snapshot.layers] == ["fc1", "fc2", "fc3"]
     assert synthetic.fisher(world).shape == (60, 60)
-    between = [
-        np.trace(synthetic.levels(world, x.name)[1]["between_class"]) for x in plans
-    ]
+    between = [np.trace(synthetic.levels(world, x)[1]["between_class"]) for x in layers]
     assert between[0] < between[1] < between[2]
-    assert [x.features.class_covariance.item() for x in plans] == [0.5, 2.0, 8.0]
-    assert all(np.array_equal(x.features.global_mean, np.ones(5)) for x in plans)
+    found = [x.features for x in layers.values()]
+    assert [x.class_covariance for x in found] == [0.5, 2.0, 8.0]
+    assert all(np.array_equal(x.global_mean, np.ones(5)) for x in found)
+    silent = synthetic.deepened(both, [0.0])["layer1"]
+    assert (silent.errors.class_kind, silent.features.class_kind) == ("absent",) * 2
 
 
 def test_features_are_shared_by_the_cross_classes():
-    plan = Plan("x", Hierarchy(3, 2), Hierarchy(3, 4))
-    layer = planted([plan], [2] * 3, rng=np.random.default_rng(6)).snapshot.layers[0]
+    errors = law([2] * 3, 3, 2)
+    both = KroneckerPopulation(errors, law([2] * 3, 1, 4))
+    layer = planted({"x": both}, rng=np.random.default_rng(6)).snapshot.layers[0]
     assert layer.features.shape == (6, 1, 4)
     assert layer.errors.shape == (6, 3, 1, 2)
-    bare = planted([Plan("x", Hierarchy(3, 2))], [2] * 3, rng=np.random.default_rng(6))
+    bare = planted({"x": errors}, rng=np.random.default_rng(6))
     assert np.all(bare.snapshot.layers[0].features == 1)
 
 
 def test_a_world_carries_its_populations():
-    errors, p = Hierarchy(2, 3, within=(1.0, 2.0)), geometry.confusion(2, 0.25)
-    plans = [Plan("full", errors, Hierarchy(2, 4)), Plan("bare", errors)]
-    world = planted(plans, [2, 3], rng=np.random.default_rng(7), probabilities=p)
+    errors, p = law([2, 3], 2, 3, (1.0, 2.0)), geometry.confusion(2, 0.25)
+    layers = {"full": KroneckerPopulation(errors, law([2, 3], 1, 4)), "bare": errors}
+    world = planted(layers, rng=np.random.default_rng(7), probabilities=p)
     full = world.population("full")
-    assert (full.dimension, full.errors.sizes, world.sizes) == (12, (2, 3), (2, 3))
+    assert (full.dimension, full.errors.sizes) == (12, (2, 3))
+    assert np.all(full.features.weights == 1 / 5)
     assert np.array_equal(full.errors.weights, p[world.snapshot.labels] / 5)
     assert world.population("bare").within == (1.0, 2.0)
     with pytest.raises(ValueError, match="got 'none'"):
         world.population("none")
+
+
+def test_weights_imply_the_probabilities():
+    w = np.asarray([[3.0, 1.0], [1.0, 1.0], [0.5, 1.5]])
+    made = planted({"x": Population((1, 2), 1, w, 1.0)}, rng=np.random.default_rng(8))
+    assert made.probabilities.tolist() == [[0.75, 0.25], [0.5, 0.5], [0.25, 0.75]]
+    assert np.array_equal(made.populations["x"].weights, made.probabilities / 3)
 
 
 def zero_diagonal():
@@ -215,25 +232,23 @@ def zero_diagonal():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda rng: planted([], [1, 1], rng=rng), r"got classes \[\]"),
-        (lambda rng: planted([Plan("x", Hierarchy(3, 1))], [1] * 2, rng=rng), r"\[3\]"),
-        (
-            lambda rng: planted([Plan("x", Hierarchy(2, 1))], [1, 0], rng=rng),
-            r"got counts \[1, 0\]",
-        ),
+        (lambda rng: planted({}, rng=rng), r"got .* of \[\]"),
         (
             lambda rng: planted(
-                [Plan("x", Hierarchy(2, 1))],
-                [1, 1],
-                rng=rng,
-                probabilities=np.full((2, 2), 0.4),
+                {"x": law([1, 1], 2, 1), "y": law([2, 1], 2, 1)}, rng=rng
+            ),
+            r"\(2, 1\)",
+        ),
+        (lambda rng: planted({"x": law([1, 1], 1, 1)}, rng=rng), r"\(\(1, 1\), 1\)"),
+        (
+            lambda rng: planted(
+                {"x": law([1, 1], 2, 1)}, rng=rng, probabilities=np.full((2, 2), 0.4)
             ),
             "off by 0.2",
         ),
         (
             lambda rng: planted(
-                [Plan("x", Hierarchy(2, 1), score_consistent=True)],
-                [1, 1],
+                {"x": law([1, 1], 2, 1, score_consistent=True)},
                 rng=rng,
                 probabilities=zero_diagonal(),
             ),
@@ -241,14 +256,15 @@ def zero_diagonal():
         ),
         (
             lambda rng: planted(
-                [Plan("x", Hierarchy(2, 1))], [1, 1], rng=rng, dtype="float16"
+                {"x": Population((1, 1), 1, np.diag([1.0, 0.0]), 1.0)}, rng=rng
             ),
-            "got 'float16'",
+            "got 1 that do",
         ),
         (
-            lambda _: synthetic.deepened(Plan("x", Hierarchy(2, 1)), []),
-            r"got \[\]",
+            lambda rng: planted({"x": law([1, 1], 2, 1)}, rng=rng, dtype="float16"),
+            "got 'float16'",
         ),
+        (lambda _: synthetic.deepened(law([1, 1], 2, 1), []), r"got \[\]"),
         (lambda rng: synthetic.orthogonal(3, 2, 3, 1, rng=rng), "b = 2, a = 3"),
     ],
 )

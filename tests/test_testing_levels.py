@@ -94,5 +94,5 @@ def test_wrong_arguments():
         assert_levels({"between": 1.0}, case.snapshot)
     with pytest.raises(ValueError, match="those of one layer"):
         assert_levels({"between_class": 1.0}, case.snapshot, of="errors")
-    with pytest.raises(ValueError, match="convention '2020' or"):
+    with pytest.raises(ValueError, match="convention must be one of '2020'"):
         assert_levels({"between_class": 1.0}, case.snapshot, convention="2018")

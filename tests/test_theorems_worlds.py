@@ -125,10 +125,10 @@ def scaled(module, name, factor):
 def raw_laws(monkeypatch):
     """Student's and Laplace's laws as they come, not of variance 1."""
 
-    def wrong(shape, *, rng, law="gaussian", dof=None):
-        if law == "laplace":
+    def wrong(shape, *, rng, noise="gaussian", dof=None):
+        if noise == "laplace":
             return rng.laplace(size=shape)
-        if law == "student":
+        if noise == "student":
             return rng.standard_t(dof, size=shape)
         return rng.standard_normal(shape)
 
@@ -149,9 +149,11 @@ def shared_effects(monkeypatch):
     """One class effect for all classes' means, no cross-class effects."""
     true = worlds.draw
 
-    def wrong(law, labels, K, *, rng):
-        changed = dataclasses.replace(law, class_covariance=200.0, cross_covariance=0.0)
-        return true(changed, labels, K, rng=rng)
+    def wrong(law, *, rng):
+        changed = dataclasses.replace(
+            law, class_covariance=200.0, cross_covariance=None
+        )
+        return true(changed, rng=rng)
 
     monkeypatch.setattr(worlds, "draw", wrong)
 
@@ -160,11 +162,10 @@ def infinite_classes(monkeypatch):
     """No correction for the finite class: within is sum_c s_c S_c."""
     true = worlds.expectations.feature_levels
 
-    def wrong(law, labels, s):
-        found = dict(true(law, labels, s))
-        mass = np.bincount(labels, s, law.classes)
-        S = law.within if isinstance(law.within, tuple) else (law.within,) * len(mass)
-        found["within_class"] = np.asarray([[float(mass @ np.asarray(S))]])
+    def wrong(law):
+        found = dict(true(law))
+        mass = np.bincount(law.labels, law.weights[:, 0])
+        found["within_class"] = np.asarray([[float(mass @ np.asarray(law.within))]])
         return found
 
     monkeypatch.setattr(worlds.expectations, "feature_levels", wrong)
@@ -174,8 +175,8 @@ def diagonal_kept(monkeypatch):
     """c' = c in the class means: the between-class level takes the diagonal's."""
     true = worlds.expectations.error_levels
 
-    def wrong(plan, labels, w):
-        found = dict(true(plan, labels, w))
+    def wrong(errors):
+        found = dict(true(errors))
         found["between_class"] = found["between_class"] + found["diagonal"]
         found["diagonal"] = 0 * found["diagonal"]
         return found
@@ -187,8 +188,8 @@ def uncoupled(monkeypatch):
     """Class-conditional independence where scales are shared."""
     true = worlds.expectations.expected_fisher
 
-    def wrong(plans, *law):
-        return true([dataclasses.replace(x, coupling=0.0) for x in plans], *law)
+    def wrong(populations):
+        return true([dataclasses.replace(x, coupling=0.0) for x in populations])
 
     monkeypatch.setattr(worlds.expectations, "expected_fisher", wrong)
 
@@ -264,18 +265,18 @@ def two_classes(monkeypatch):
 
 def other_decay(monkeypatch):
     """A fit with another penalty."""
-    true = worlds.regression.fit
+    true = worlds.regression.fit_logistic
 
     def wrong(x, labels, *, decay):
         return true(x, labels, decay=16 * decay)
 
-    monkeypatch.setattr(worlds.regression, "fit", wrong)
+    monkeypatch.setattr(worlds.regression, "fit_logistic", wrong)
 
 
 MUTANTS = {
     "W1": scaled(worlds.covariances, "root", 1.01),
     "W2": raw_laws,
-    "W3": scaled(worlds.geometry, "means", 1.01),
+    "W3": scaled(worlds.geometry, "means_of_gram", 1.01),
     "W4": shifted_labels,
     "W5": shared_effects,
     "W6": infinite_classes,

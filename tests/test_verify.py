@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from theorem_cases import altered, typical
 from typer.testing import CliRunner
 
-from refspec import export, models, verify
+from refspec import Layer, export, models, snapshot, verify
 from refspec.cli.app import app
 from refspec.models import training
 from refspec.theorems import Study, Theorem, Verdict, find, worst
@@ -159,12 +159,76 @@ def test_verdicts():
     assert not Verdict(0.0, inf).holds
     assert Verdict(nan, 1.0).margin == Verdict(1.0, 0.0).margin == inf
     assert Verdict(-1.0, 0.0).margin == 0.0
-    assert worst([(1, 2, "a"), (nan, 1, "b"), (0, 1, "c")]).detail == "b"
+    lost = worst([(1, 2, "a"), (nan, 1, "b"), (0, 1, "c")])
+    assert lost.detail == "b: nan against 1 decides nothing"
+    assert not Verdict(-inf, 1.0).holds
     assert not worst([]).holds
     with pytest.raises(ValueError, match="kind among"):
         Theorem("X1", "t", "guess", "s", "p.md", "t")
     with pytest.raises(ValueError, match="unless it is a lemma"):
         Theorem("X1", "t", "identity", "s", "p.md", "t")
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (lambda: find(["Z9"]), "got 'Z9'"),
+        (lambda: find(["L1", "L1"]), "'L1' twice"),
+        (lambda: find("L1"), "put it in a list"),
+        (lambda: find(7), "got 7"),
+        (lambda: find([1]), "got 1"),
+        (lambda: Study(typical(), seed=-1), "got -1"),
+        (lambda: Study(typical(), seed=1.5), "got 1.5"),
+        (lambda: Study(typical(), world=typical()), "got Snapshot"),
+        (lambda: Study("digits.npz"), "got str"),
+        (lambda: verify.verify("digits.npz"), "got str"),
+        (lambda: verify.verify(typical(), theorems=["L1"]), "got str"),
+        (lambda: verify.verify(typical(), theorems="L1"), "got str"),
+        (lambda: verify.verify(typical(), source=None), "got NoneType"),
+    ],
+)
+def test_wrong_use_is_said_before_any_work(bad, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        bad()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("part", [1.0, -1.0, 0.5, -0.5])
+@pytest.mark.parametrize("of", ["features", "errors", "both"])
+def test_scale_does_not_matter(dtype, part, of):
+    """Up to 1e145 in float64 and 1e15 in float32, by powers of two."""
+    shift = int(part * {"float64": 480, "float32": 50}[dtype])
+    plain = typical(T=2)
+
+    def cast(x, k=0):
+        return np.ldexp(x, k).astype(dtype)
+
+    layers = [
+        Layer(
+            x.name,
+            cast(x.features, shift * (of != "errors")),
+            cast(x.errors, shift * (of != "features")),
+        )
+        for x in plain.layers
+    ]
+    p, s = cast(plain.probabilities), cast(plain.sample_weights)
+    moved = snapshot(layers, plain.labels, probabilities=p, sample_weights=s)
+    found = list(verify.verify(moved))
+    assert not [(x.id, x.detail) for x in found if x.status == "fails"]
+    assert sum(x.status == "holds" for x in found) > 50
+
+
+def test_a_small_layer_beside_a_large_one_is_still_checked():
+    plain = typical()
+    one, two = plain.layers
+    layers = [one, Layer(two.name, two.features * 1e150, two.errors * 1e100)]
+    large = snapshot(layers, plain.labels, probabilities=plain.probabilities)
+    assert not [x.id for x in verify.verify(large) if x.status == "fails"]
+    wrong = altered(large, "errors", factor=1.1)  # of the small layer
+    (record,) = verify.verify(wrong, theorems=find(["L3"]))
+    assert record.status == "fails"
+    assert "l0" in record.detail
+    assert "scaled" in record.detail
 
 
 def test_a_study_computes_once():

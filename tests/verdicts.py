@@ -7,7 +7,7 @@ def verdict(id, subject):
     """Check one theorem on a snapshot or study; its hypotheses must be met."""
     study = subject if isinstance(subject, Study) else Study(subject)
     (theorem,) = find([id])
-    unmet = theorem.unmet(study)
+    unmet = theorem.unmet(theorem.subject(study))
     assert not unmet, (id, unmet)
     return theorem.check(study)
 

@@ -1,7 +1,15 @@
-"""`refspec synth`: plant a world and write it as an export."""
+"""`refspec synth`: plant a world and write it as an export.
+
+Its options are the fields of `refspec.synthetic.Recipe`: names, types, defaults, groups
+and help are read off the dataclass.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import typing
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,11 +20,6 @@ from refspec import export
 from refspec.cli.outputs import Json, expect_outputs, write_json
 from refspec.cli.terminal import say, working
 from refspec.synthetic import Recipe, levels
-from refspec.synthetic.covariances import LAWS
-from refspec.synthetic.recipes import KINDS, MEANS
-
-Means = StrEnum("Means", {x: x for x in MEANS})  # type: ignore[misc]
-Law = StrEnum("Law", {x: x for x in LAWS})  # type: ignore[misc]
 
 
 class Precision(StrEnum):
@@ -26,85 +29,17 @@ class Precision(StrEnum):
     float32 = "float32"
 
 
-_KINDS = ", ".join(k if p is None else f"{k}:X" for k, p in KINDS.items())
-_ERRORS, _WEIGHTS, _FEATURES = "Errors", "Probabilities", "Features and layers"
-
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="Where to: NAME.npz or NAME.zarr.")
 ]
-
-
-def _option(text: str, panel: str) -> typer.models.OptionInfo:
-    return typer.Option(help=text, rich_help_panel=panel)  # type: ignore[no-any-return]
+_Dtype = Annotated[Precision, typer.Option(help="Of the arrays.")]
 
 
 def synth(
     output: Output,
-    classes: Annotated[int, _option("C.", _ERRORS)] = 10,
-    dim: Annotated[int, _option("Dimension of the errors.", _ERRORS)] = 200,
-    per_class: Annotated[
-        str, _option("Samples of every class, or of each: 20 or 10,20,30.", _ERRORS)
-    ] = "20",
-    means: Annotated[
-        Means, _option("Class means: fixed, or a random level.", _ERRORS)
-    ] = Means.simplex,  # type: ignore[attr-defined]
-    strength: Annotated[float, _option("Length of a class mean.", _ERRORS)] = 3.0,
-    cross_strength: Annotated[
-        float, _option("Root mean square length of a cross-class mean.", _ERRORS)
-    ] = 0.0,
-    fixed_cross: Annotated[
-        bool, _option("Plant the cross-class means instead of a random level.", _ERRORS)
-    ] = False,
-    global_strength: Annotated[
-        float, _option("Length of the mean of all errors.", _ERRORS)
-    ] = 0.0,
-    noise: Annotated[
-        str, _option("Variance within, for all classes or each: 1 or 1,2,1.", _ERRORS)
-    ] = "1",
-    covariance: Annotated[
-        str, _option(f"Of the noise: {_KINDS}.", _ERRORS)
-    ] = "isotropic",
-    class_covariance: Annotated[
-        str, _option("Of random class means, likewise.", _ERRORS)
-    ] = "isotropic",
-    cross_covariance: Annotated[
-        str, _option("Of random cross-class means, likewise.", _ERRORS)
-    ] = "isotropic",
-    law: Annotated[Law, _option("Of the noise.", _ERRORS)] = Law.gaussian,  # type: ignore[attr-defined]
-    dof: Annotated[
-        float | None, _option("Degrees of freedom, above 2, of student.", _ERRORS)
-    ] = None,
-    misclassification: Annotated[
-        float | None,
-        _option("Of the probabilities; chance if not given, 1 drops c' = c.", _WEIGHTS),
-    ] = None,
-    confidence: Annotated[
-        float | None, _option("Softmax outputs: margin of the true logit.", _WEIGHTS)
-    ] = None,
-    spread: Annotated[
-        float, _option("Softmax outputs: deviation of every logit.", _WEIGHTS)
-    ] = 0.0,
-    score_consistent: Annotated[
-        bool, _option("Make sum_c' p delta = 0 for every sample.", _WEIGHTS)
-    ] = False,
-    feature_dim: Annotated[
-        int, _option("Dimension of shared features; 0 for none.", _FEATURES)
-    ] = 0,
-    feature_strength: Annotated[
-        float, _option("Length of their orthogonal class means.", _FEATURES)
-    ] = 3.0,
-    feature_noise: Annotated[float, _option("Their variance within.", _FEATURES)] = 1.0,
-    coupling: Annotated[
-        float, _option("Of features and errors, in [-1, 1].", _FEATURES)
-    ] = 0.0,
-    gains: Annotated[
-        str, _option("One layer each, means times the gain: 0.5,1,2.", _FEATURES)
-    ] = "1",
-    seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
-    dtype: Annotated[
-        Precision, typer.Option(help="Of the arrays.")
-    ] = Precision.float64,
+    dtype: _Dtype = Precision.float64,
     json_file: Json = None,
+    **fields: Any,
 ) -> None:
     """Plant a world whose law is known and write it as an export.
 
@@ -115,49 +50,24 @@ def synth(
     mark = "zarr.json" if output.suffix == ".zarr" else None
     expect_outputs([], folder_mark=mark, output=output, json=json_file)
     try:
-        counts = _numbers("--per-class", per_class, int)
-        variances = _numbers("--noise", noise)
-        recipe = Recipe(
-            classes=classes,
-            dim=dim,
-            per_class=counts if len(counts) > 1 else counts[0],
-            means=str(means),
-            strength=strength,
-            cross_strength=cross_strength,
-            fixed_cross=fixed_cross,
-            global_strength=global_strength,
-            noise=variances if len(variances) > 1 else variances[0],
-            covariance=covariance,
-            class_covariance=class_covariance,
-            cross_covariance=cross_covariance,
-            law=str(law),
-            dof=dof,
-            misclassification=misclassification,
-            confidence=confidence,
-            spread=spread,
-            score_consistent=score_consistent,
-            feature_dim=feature_dim,
-            feature_strength=feature_strength,
-            feature_noise=feature_noise,
-            coupling=coupling,
-            gains=_numbers("--gains", gains),
-            seed=seed,
-        )
+        recipe = Recipe(**{k: _value(k, x) for k, x in fields.items()})
         with working("planting"):
             world = recipe.plant(dtype=dtype.value)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise typer.BadParameter(str(error)) from error
     with working("writing"):
         export.save(world.snapshot, output)
     N, C = world.probabilities.shape
-    say(f"{output}: N = {N} samples, C = {C} classes, {len(world.plans)} layer(s)")
+    say(
+        f"{output}: N = {N} samples, C = {C} classes, {len(world.populations)} layer(s)"
+    )
     record = {}
-    for plan in world.plans:
-        expected = {n: float(x.trace()) for n, x in levels(world, plan.name)[1].items()}
+    for name in world.populations:
+        expected = {n: float(x.trace()) for n, x in levels(world, name)[1].items()}
         total = sum(expected.values())
         shares = ", ".join(f"{n} {x / total:.3f}" for n, x in expected.items())
-        say(f"  errors of {plan.name}: expected trace {total:.6g}; {shares}")
-        record[plan.name] = expected
+        say(f"  errors of {name}: expected trace {total:.6g}; {shares}")
+        record[name] = expected
     if json_file is not None:
         made = {
             "file": str(output),
@@ -167,12 +77,67 @@ def synth(
         write_json(json_file, "refspec.synth/1", made)
 
 
-def _numbers(name: str, text: str, kind: type = float) -> tuple[Any, ...]:
-    """Read numbers between commas."""
+_TYPES = typing.get_type_hints(Recipe)
+_words: Any = StrEnum  # made by a call, from the words that a field can be
+
+
+def _several(name: str) -> type | None:
+    """Return the type of the numbers of a field that can hold several."""
+    hint = _TYPES[name]
+    for kind in (hint, *typing.get_args(hint)):
+        if typing.get_origin(kind) is tuple:
+            return typing.get_args(kind)[0]  # type: ignore[no-any-return]
+    return None
+
+
+def _value(name: str, given: Any) -> Any:
+    """Read what an option was given as the value of its field."""
+    kind = _several(name)
+    if kind is None:
+        return str(given) if isinstance(given, StrEnum) else given
     try:
-        return tuple(kind(x) for x in text.split(","))
+        numbers = tuple(kind(x) for x in given.split(","))
     except ValueError:
         what = "whole numbers" if kind is int else "numbers"
+        option = f"--{name.replace('_', '-')}"
         raise typer.BadParameter(
-            f"{name} must be {what} between commas, got {text!r}"
+            f"{option} must be {what} between commas, got {given!r}"
         ) from None
+    single = len(numbers) == 1 and typing.get_origin(_TYPES[name]) is not tuple
+    return numbers[0] if single else numbers
+
+
+def _options() -> Iterator[inspect.Parameter]:
+    """Make a parameter of the command from every field of a recipe."""
+    for x in dataclasses.fields(Recipe):
+        kind, default, among = _TYPES[x.name], x.default, x.metadata["among"]
+        if _several(x.name):  # numbers between commas
+            default = default if isinstance(default, tuple) else (default,)
+            kind, default = str, ",".join(f"{n:g}" for n in default)
+        elif among:
+            kind = _words(x.name.title(), {n: n for n in among})
+            default = kind(default)
+        about, group = x.metadata["about"], x.metadata["group"]
+        option = typer.Option(help=about, rich_help_panel=group)
+        yield inspect.Parameter(
+            x.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=default,
+            annotation=Annotated[kind, option],
+        )
+
+
+def _signed() -> None:
+    """Give the command the signature that typer reads: output, recipe, the rest."""
+    hints = typing.get_type_hints(synth, include_extras=True)
+    given = list(inspect.signature(synth).parameters.values())[:-1]
+    own = [
+        x.replace(annotation=hints[x.name], kind=inspect.Parameter.KEYWORD_ONLY)
+        for x in given
+    ]
+    every = [own[0], *_options(), *own[1:]]
+    synth.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+    synth.__annotations__ = {x.name: x.annotation for x in every}
+
+
+_signed()

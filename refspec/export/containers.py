@@ -19,7 +19,7 @@ import numpy as np
 from refspec import files
 from refspec.export import archives, documents, groups, memory
 from refspec.export.digests import fingerprint
-from refspec.export.errors import ExportError, naming
+from refspec.export.errors import ExportError, naming, shown
 from refspec.export.memory import Member
 
 Manifest = dict[str, Any]
@@ -105,8 +105,8 @@ def _read(
         raise ExportError(
             path,
             key,
-            f"expected {what}, got {type(error).__name__} ({error}); it is incomplete, "
-            "damaged or foreign: export it again",
+            f"expected {what}, got {type(error).__name__} ({shown(str(error))}); it is "
+            "incomplete, damaged or foreign: export it again",
         ) from error
 
 

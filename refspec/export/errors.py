@@ -17,12 +17,16 @@ class ExportError(ValueError):
     """
 
     def __init__(self, path: object, key: str, message: str) -> None:
+        key, message = _cut(key, 200), _cut(message, 1500)
         super().__init__(f"{path}: {key}: {message}" if key else f"{path}: {message}")
 
 
 def shown(item: Any, most: int = 300) -> str:
     """Return what a file holds as a message has it: escaped, and cut if it is long."""
-    text = ascii(item)
+    return _cut(ascii(item), most)
+
+
+def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
 
 

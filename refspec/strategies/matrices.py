@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from refspec import rounding
+from refspec import checks, rounding
 from refspec.backend import Array, Namespace
-from refspec.strategies import laws
-
-__all__ = ["KINDS", "Prescribed", "symmetric_matrices"]
+from refspec.strategies import samples
+from refspec.synthetic.worlds import convert
 
 #: What a spectrum can look like.
 KINDS = ("plain", "clustered", "graded", "deficient")
@@ -73,7 +72,7 @@ def symmetric_matrices(
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         If a kind is unknown or the range of sides empty.
 
     Notes
@@ -89,17 +88,16 @@ def symmetric_matrices(
     >>> bool(found.values[0] > 0), found.matrix.shape == (len(found.values),) * 2
     (True, True)
     """
-    laws.expect_range("side n", min_side, max_side, 1)
-    unknown = sorted(set(kinds) - set(KINDS))
-    if unknown or not kinds:
-        raise ValueError(
-            f"kinds must be some of {KINDS}, got {list(kinds)}; choose from these"
-        )
+    samples.expect_range("side n", min_side, max_side, 1)
+    kinds = checks.expect_names("kinds", kinds, KINDS)
+    if not kinds:
+        raise ValueError(f"kinds must be some of {KINDS}, got none; choose from these")
+    samples.expect_flags(positive=positive)
     n = draw(st.integers(min_side, max_side))
     kind = draw(st.sampled_from([k for k in KINDS if k in kinds]))
     turned, Q = draw(st.booleans()), np.eye(n)
     if turned:
-        rng = np.random.default_rng(draw(laws.seeds))
+        rng = np.random.default_rng(draw(samples.seeds))
         Q = np.linalg.qr(rng.standard_normal((n, n)))[0]
     values = _values(draw, kind, n)
     if positive:
@@ -108,18 +106,18 @@ def symmetric_matrices(
     A = (Q * values) @ Q.T
     A = ((A + A.T) / 2).astype(dtype).astype(np.float64)
     radius = rounding.residual_radius(A, Q, values)
-    return Prescribed(laws.convert(A, dtype, xp), values, radius, kind)
+    return Prescribed(convert(A, dtype, xp), values, radius, kind)
 
 
 def _values(draw: st.DrawFn, kind: str, n: int) -> np.ndarray:
     """Draw the eigenvalues of a kind, in any order."""
     if kind == "graded":
-        sign = laws.choices(draw, [1, -1], n)
-        return np.asarray(sign * 2.0 ** -laws.choices(draw, range(81), n))
+        sign = samples.choices(draw, [1, -1], n)
+        return np.asarray(sign * 2.0 ** -samples.choices(draw, range(81), n))
     if kind == "clustered":  # few distinct values, off by a few units in the last place
-        cluster = laws.choices(draw, [1, 2], n)
-        return np.asarray(cluster * (1 + 2.0**-52 * laws.choices(draw, range(5), n)))
-    values = laws.choices(draw, laws.WHOLE, n)
+        cluster = samples.choices(draw, [1, 2], n)
+        return np.asarray(cluster * (1 + 2.0**-52 * samples.choices(draw, range(5), n)))
+    values = samples.choices(draw, samples.WHOLE, n)
     if kind == "deficient":
-        return np.asarray(values * laws.choices(draw, [0, 1], n))
+        return np.asarray(values * samples.choices(draw, [0, 1], n))
     return values

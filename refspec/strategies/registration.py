@@ -12,16 +12,14 @@ from hypothesis import strategies as st
 
 from refspec.classes import ClassArray, Layer, ModelSection, Snapshot
 from refspec.models import Network, to_section
-from refspec.strategies import laws, snapshots, sources
+from refspec.strategies import samples, snapshots, sources
 from refspec.strategies.matrices import Prescribed, symmetric_matrices
 from refspec.synthetic import World
-
-__all__ = ["register", "strategy"]
 
 
 @st.composite
 def _layers(draw: st.DrawFn) -> Layer:
-    sizes = draw(laws.class_sizes())
+    sizes = draw(samples.class_sizes())
     return draw(snapshots.layers(sum(sizes), len(sizes)))
 
 
@@ -42,13 +40,7 @@ _STRATEGIES: dict[type, Any] = {
 
 
 def strategy(kind: type) -> st.SearchStrategy[Any]:
-    """Return the strategy of one of refspec's types.
-
-    Examples
-    --------
-    >>> strategy(ClassArray)
-    class_arrays()
-    """
+    """Return the strategy of one of refspec's types."""
     return _STRATEGIES[kind]()  # type: ignore[no-any-return]
 
 

@@ -12,13 +12,12 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import strategies as st
 
-from refspec import classes
+from refspec import checks, classes
 from refspec.backend import Namespace
 from refspec.classes import ClassArray, Layer, Snapshot
 from refspec.models import evaluation
-from refspec.strategies import laws
-
-__all__ = ["class_arrays", "layers", "snapshots"]
+from refspec.strategies import samples
+from refspec.synthetic.worlds import convert
 
 
 @st.composite
@@ -56,6 +55,11 @@ def class_arrays(
     strategy of ClassArray
         Shrinks to one vector (0,) in each of two classes.
 
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument allows nothing, or is not of the type above.
+
     Examples
     --------
     >>> from hypothesis import Phase, find, settings
@@ -63,17 +67,18 @@ def class_arrays(
     >>> find(class_arrays(cross=True), lambda x: True, settings=simplest).values.shape
     (2, 2, 1)
     """
-    laws.expect_range("dimension d", 1, max_dimension, 1)
-    y = draw(laws.labels(sizes))
+    samples.expect_range("dimension d", 1, max_dimension, 1)
+    samples.expect_flags(cross=cross, exact=exact, allow_zero=allow_zero)
+    y = draw(samples.labels(sizes))
     N, C = len(y), int(y[-1]) + 1
     cross = draw(st.booleans()) if cross is None else cross
     K, d = C if cross else 1, draw(st.integers(1, max_dimension))
-    roots = laws.choices(draw, [1, 2, 3, 4, *[0] * allow_zero], N * K)
+    roots = samples.choices(draw, [1, 2, 3, 4, *[0] * allow_zero], N * K)
     weights = roots.reshape(N, K) ** 2
-    values = laws.numbers(draw, (N, K, d), exact=exact)
+    values = samples.numbers(draw, (N, K, d), exact=exact)
     if not exact and weights.any():
         weights = weights / weights.sum()
-    values, weights = (laws.convert(x, dtype, xp) for x in (values, weights))
+    values, weights = (convert(x, dtype, xp) for x in (values, weights))
     return ClassArray(values, weights, y)
 
 
@@ -118,29 +123,40 @@ def layers(
     strategy of Layer
         Shrinks to T = a = b = 1 and zeros.
 
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument allows nothing, or is not of the type above.
+
     Examples
     --------
     >>> from hypothesis import find
     >>> find(layers(2, 2), lambda x: x.features.any()).features.shape
     (2, 1, 1)
     """
+    samples.expect_range("samples N", 1, N, 1)
+    samples.expect_range("classes C", 2, C, 2)
+    samples.expect_flags(bias=bias, exact=exact)
+    checks.expect_type("name", name, str, "give the layer a name")
     for what, most in (("a", max_inputs), ("b", max_outputs), ("T", max_positions)):
-        laws.expect_range(f"size {what}", 1, most, 1)
+        samples.expect_range(f"size {what}", 1, most, 1)
     T, a, b = (
         draw(st.integers(1, x)) for x in (max_positions, max_inputs, max_outputs)
     )
     bias = draw(st.booleans()) if bias is None else bias
-    h = laws.numbers(draw, (N, T, a), exact=exact)
+    h = samples.numbers(draw, (N, T, a), exact=exact)
     if bias:
         h[:, :, -1] = 1
     if probabilities is None:
-        errors = laws.numbers(draw, (N, C, T, b), exact=exact)
+        errors = samples.numbers(draw, (N, C, T, b), exact=exact)
     else:  # as back-propagation does: one linear map of p - e_c' for each sample
-        p = np.asarray(probabilities, dtype=np.float64)
+        p = checks.host_array(
+            "probabilities", probabilities, "(N, C)", sizes={"N": N, "C": C}
+        )
         seeds = evaluation.misses(p[:, None, :], np.eye(C)[None, ...])
-        J = laws.numbers(draw, (N, C, T * b), exact=exact)
+        J = samples.numbers(draw, (N, C, T * b), exact=exact)
         errors = np.reshape(seeds @ J, (N, C, T, b))
-    return Layer(name, *(laws.convert(x, dtype, xp) for x in (h, errors)))
+    return Layer(name, *(convert(x, dtype, xp) for x in (h, errors)))
 
 
 @st.composite
@@ -187,6 +203,11 @@ def snapshots(
         No model section; for networks see `labelled_networks`. Shrinks to one layer of
         one parameter, two classes of one sample.
 
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument allows nothing, or is not of the type above.
+
     Notes
     -----
     The score identity holds within ``gamma_{2C+4}`` of the absolute sums.
@@ -198,21 +219,22 @@ def snapshots(
     >>> find(snapshots(), lambda s: True, settings=simplest).offsets
     (0, 1, 2)
     """
-    laws.expect_range("number of layers", 1, max_layers, 1)
+    samples.expect_range("number of layers", 1, max_layers, 1)
+    samples.expect_flags(scored=scored, weighted=weighted)
     scored = draw(st.booleans()) if scored is None else scored
     weighted = draw(st.booleans()) if weighted is None else weighted
     depth = draw(st.integers(1, max_layers))
-    y = draw(laws.labels(sizes))
+    y = draw(samples.labels(sizes))
     N, C = len(y), int(y[-1]) + 1
     p = draw(
-        laws.probabilities(
+        samples.probabilities(
             N, C, labels=y, allow_tiny=allow_tiny, allow_zero=allow_zero, dtype=dtype
         )
     )
     s = None
     if weighted:
         s = draw(
-            laws.sample_weights(N, allow_zero=allow_zero_weight, dtype=dtype, xp=xp)
+            samples.sample_weights(N, allow_zero=allow_zero_weight, dtype=dtype, xp=xp)
         )
     drawn = [
         draw(
@@ -232,5 +254,5 @@ def snapshots(
         )
         for k in range(1, depth + 1)
     ]
-    p = laws.convert(p, dtype, xp)
+    p = convert(p, dtype, xp)
     return classes.snapshot(drawn, y, probabilities=p, sample_weights=s)

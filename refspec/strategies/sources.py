@@ -13,12 +13,10 @@ from refspec.backend import Array, Namespace
 from refspec.classes import Snapshot
 from refspec.models import Network
 from refspec.models.operations import ACTIVATIONS
-from refspec.strategies import laws
+from refspec.populations import NOISES, KroneckerPopulation, Population
+from refspec.strategies import samples
 from refspec.synthetic import World, geometry
-from refspec.synthetic.covariances import LAWS
-from refspec.synthetic.hierarchy import Hierarchy, Plan
-
-__all__ = ["LabelledNetwork", "labelled_networks", "networks", "worlds"]
+from refspec.synthetic.worlds import AnyPopulation, convert
 
 
 class LabelledNetwork(NamedTuple):
@@ -70,6 +68,11 @@ def networks(
         Weights are Gaussian of a drawn scale, from nearly linear to saturated. Shrinks
         to softmax regression on one input.
 
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument allows nothing, or is not of the type above.
+
     Examples
     --------
     >>> from hypothesis import find
@@ -77,14 +80,15 @@ def networks(
     >>> [x["op"] for x in network.operations]
     ['linear', 'identity', 'linear']
     """
-    laws.expect_range("number of layers", 1, max_layers, 1)
-    laws.expect_range("width", 1, max_width, 1)
+    samples.expect_range("number of layers", 1, max_layers, 1)
+    samples.expect_range("width", 1, max_width, 1)
+    samples.expect_flags(convolutions=convolutions, smooth=smooth, bias=bias)
     C = draw(st.integers(2, 4)) if classes is None else classes
-    laws.expect_range("classes C", 2, C, 2)
+    samples.expect_range("classes C", 2, C, 2)
     wide = st.integers(1, max_width)
     kinds = sorted(set(ACTIVATIONS) - {"identity", "relu"})
     kind = draw(st.sampled_from(["identity", *["relu"] * (not smooth), *kinds]))
-    rng = np.random.default_rng(draw(laws.seeds))
+    rng = np.random.default_rng(draw(samples.seeds))
     gain = 2.0 ** draw(st.integers(-2, 2))
     image = draw(st.booleans()) if convolutions is None else convolutions
     hidden = draw(st.lists(wide, min_size=int(image), max_size=max_layers - 1 + image))
@@ -113,7 +117,7 @@ def networks(
             else:
                 operation = dict(operation) | {"bias": None}
         operations.append(operation)
-    made = {k: laws.convert(v, dtype, xp) for k, v in parameters.items()}
+    made = {k: convert(v, dtype, xp) for k, v in parameters.items()}
     return Network(operations, made)
 
 
@@ -144,6 +148,11 @@ def labelled_networks(
     strategy of LabelledNetwork
         Inputs are whole numbers or Gaussian of any scale, so logits may be large.
 
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument allows nothing, or is not of the type above.
+
     Examples
     --------
     >>> from hypothesis import Phase, find, settings
@@ -152,7 +161,7 @@ def labelled_networks(
     >>> found.snapshot().probabilities.tolist()
     [[0.5, 0.5], [0.5, 0.5]]
     """
-    y = draw(laws.labels(sizes))
+    y = draw(samples.labels(sizes))
     network = draw(
         networks(
             classes=int(y[-1]) + 1,
@@ -168,8 +177,8 @@ def labelled_networks(
     first = network.operations[0]
     width = int(network.parameters[first["weight"]].shape[1])
     shape = (width, 4, 4) if first["op"] == "conv2d" else (width,)
-    X = laws.numbers(draw, (len(y), *shape), exact=False)
-    return LabelledNetwork(network, laws.convert(X, dtype, xp), y)
+    X = samples.numbers(draw, (len(y), *shape), exact=False)
+    return LabelledNetwork(network, convert(X, dtype, xp), y)
 
 
 @st.composite
@@ -183,7 +192,7 @@ def worlds(
     dtype: str = "float64",
     xp: Namespace | None = None,
 ) -> World:
-    """Draw a planted world: a snapshot and the law it came from.
+    """Draw a planted world: a snapshot and the populations it came from.
 
     Parameters
     ----------
@@ -203,64 +212,74 @@ def worlds(
         zero, anisotropic, heavy-tailed or coupled between features and errors;
         probabilities run from chance to nearly certain, evenly confused or not.
 
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument allows nothing, or is not of the type above.
+
     Examples
     --------
     >>> from hypothesis import find
-    >>> find(worlds(), lambda w: w.plans[0].coupling != 0).plans[0].features.dimension
-    1
+    >>> find(worlds(), lambda w: len(w.populations) > 1)
+    World(N=2, C=2, layers=['layer1', 'layer2'])
     """
-    laws.expect_range("number of layers", 1, max_layers, 1)
-    laws.expect_range("dimension d", 1, max_dimension, 1)
-    y = draw(laws.labels(sizes))
-    C, counts = int(y[-1]) + 1, np.bincount(y).tolist()
-    plans = [
-        _plan(draw, f"layer{k}", C, max_dimension, score_consistent)
+    samples.expect_range("number of layers", 1, max_layers, 1)
+    samples.expect_range("dimension d", 1, max_dimension, 1)
+    samples.expect_flags(score_consistent=score_consistent)
+    y = draw(samples.labels(sizes))
+    C, counts = int(y[-1]) + 1, tuple(np.bincount(y).tolist())
+    populations = {
+        f"layer{k}": _layer(draw, counts, max_dimension, score_consistent)
         for k in range(1, draw(st.integers(1, max_layers)) + 1)
-    ]
+    }
     miss = draw(st.sampled_from([(C - 1) / C, 0.25, 2.0**-10, 2.0**-60]))
     p: np.ndarray = geometry.confusion(C, miss)
     if draw(st.booleans()):
         p = draw(
-            laws.probabilities(len(y), C, labels=y, allow_tiny=False, allow_zero=False)
+            samples.probabilities(
+                len(y), C, labels=y, allow_tiny=False, allow_zero=False
+            )
         )
-    rng = np.random.default_rng(draw(laws.seeds))
-    return synthetic.planted(
-        plans, counts, rng=rng, probabilities=p, dtype=dtype, xp=xp
-    )
+    rng = np.random.default_rng(draw(samples.seeds))
+    return synthetic.planted(populations, rng=rng, probabilities=p, dtype=dtype, xp=xp)
 
 
-def _plan(
-    draw: st.DrawFn, name: str, C: int, most: int, consistent: bool | None
-) -> Plan:
-    """Draw the law of one layer."""
-    features = _hierarchy(draw, C, most, 1) if draw(st.booleans()) else None
-    coupling = 0.0
-    if features is not None:
-        coupling = draw(st.sampled_from([0.0, 0.5, -0.5, 1.0, -1.0]))
+def _layer(
+    draw: st.DrawFn, sizes: tuple[int, ...], most: int, consistent: bool | None
+) -> AnyPopulation:
+    """Draw the population of one layer."""
+    shared = draw(st.booleans())
+    features = _population(draw, sizes, most, 1, False) if shared else None
+    coupling = draw(st.sampled_from([0.0, 0.5, -0.5, 1.0, -1.0])) if shared else 0.0
     score = draw(st.booleans()) if consistent is None else consistent
-    return Plan(name, _hierarchy(draw, C, most, C), features, coupling, score)
+    errors = _population(draw, sizes, most, len(sizes), score)
+    if features is None:
+        return errors
+    return KroneckerPopulation(errors, features, coupling)
 
 
-def _hierarchy(draw: st.DrawFn, C: int, most: int, K: int) -> Hierarchy:
-    """Draw the law of one family of vectors; K = 1 has no cross classes."""
-    d = draw(st.integers(1, most))
-    law = draw(st.sampled_from(LAWS))
-    given: dict[str, Any] = {"law": law, "dof": 5.0 if law == "student" else None}
+def _population(
+    draw: st.DrawFn, sizes: tuple[int, ...], most: int, K: int, score: bool
+) -> Population:
+    """Draw the population of one family of vectors; K = 1 has no cross classes."""
+    C, d = len(sizes), draw(st.integers(1, most))
+    noise = draw(st.sampled_from(NOISES))
+    given: dict[str, Any] = {"noise": noise, "score_consistent": score}
+    given["dof"] = 5.0 if noise == "student" else None
     for level, shape in (("class", (C, d)), ("cross", (C, C, d))):
         if level == "cross" and K == 1:
             continue
         kind = draw(st.sampled_from(["absent", "planted", "random"]))
         if kind == "planted":
-            given[f"{level}_means"] = laws.numbers(draw, shape, exact=True)
+            given[f"{level}_means"] = samples.numbers(draw, shape, exact=True)
         elif kind == "random":
             given[f"{level}_covariance"] = draw(_covariances(d))
     if draw(st.booleans()):
-        given["global_mean"] = laws.numbers(draw, (d,), exact=True)
+        given["global_mean"] = samples.numbers(draw, (d,), exact=True)
+    within = draw(_covariances(d))
     if draw(st.booleans()):
-        given["within"] = tuple(draw(_covariances(d)) for _ in range(C))
-    else:
-        given["within"] = draw(_covariances(d))
-    return Hierarchy(C, d, **given)
+        within = tuple(draw(_covariances(d)) for _ in range(C))
+    return Population(sizes, d, np.ones((sum(sizes), K)), within, **given)
 
 
 def _covariances(d: int) -> st.SearchStrategy[Any]:

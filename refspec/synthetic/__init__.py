@@ -1,4 +1,4 @@
-"""Planted worlds: a Snapshot drawn from a law whose population is known.
+"""Planted worlds: a Snapshot drawn from a population that is known.
 
 A world in three lines, with what its spectrum is made of in expectation:
 
@@ -12,13 +12,13 @@ A world in three lines, with what its spectrum is made of in expectation:
 World builders
 
 - `Recipe`, `from_record`: a world in numbers and words, which a file can record.
-- `planted`: a world from `Plan`, one a layer, each of two `Hierarchy`, the laws of
-  errors and features; `deepened` repeats a plan over layers.
+- `planted`: a world from a `refspec.populations.Population` of errors, or a
+  `KroneckerPopulation` of gradients, for every layer; `deepened` repeats one.
 - `orthogonal`: independent errors and features around orthogonal class means.
 - `canonical`: the classification model of the paper's Theorem 8.1; `bayes_error`,
   `outlier_ratio`, `bump_ratio` and `outlier_eigenvectors` are its closed forms.
-- `fit`, `observe`: multinomial logistic regression on any inputs, fitted and seen as a
-  Snapshot.
+- `fit_logistic`, `observe_logistic`: multinomial logistic regression on any inputs,
+  fitted and seen as a Snapshot.
 
 What to plant
 
@@ -31,34 +31,32 @@ What to plant
 What a world should show
 
 - `means`, `levels`, `fisher`, `fisher_groups`: expectations in closed form.
-- `World.population`: the law in the terms of `refspec.random_matrix`.
+- `World.population`: what `refspec.random_matrix` predicts spectra from.
 """
 
 from refspec.synthetic.covariances import low_rank_plus_noise as low_rank_plus_noise
 from refspec.synthetic.covariances import power_law as power_law
 from refspec.synthetic.covariances import toeplitz as toeplitz
+from refspec.synthetic.expectations import fisher as fisher
+from refspec.synthetic.expectations import fisher_groups as fisher_groups
+from refspec.synthetic.expectations import levels as levels
+from refspec.synthetic.expectations import means as means
 from refspec.synthetic.geometry import confusion as confusion
-from refspec.synthetic.geometry import means as means_of_gram
+from refspec.synthetic.geometry import means_of_gram as means_of_gram
 from refspec.synthetic.geometry import orthogonal_gram as orthogonal_gram
 from refspec.synthetic.geometry import overlap_gram as overlap_gram
 from refspec.synthetic.geometry import simplex_gram as simplex_gram
 from refspec.synthetic.geometry import softmax_outputs as softmax_outputs
 from refspec.synthetic.groups import Group as Group
-from refspec.synthetic.hierarchy import Hierarchy as Hierarchy
-from refspec.synthetic.hierarchy import Plan as Plan
 from refspec.synthetic.logistic import bayes_error as bayes_error
 from refspec.synthetic.logistic import bump_ratio as bump_ratio
 from refspec.synthetic.logistic import canonical as canonical
 from refspec.synthetic.logistic import outlier_eigenvectors as outlier_eigenvectors
 from refspec.synthetic.logistic import outlier_ratio as outlier_ratio
-from refspec.synthetic.quantities import fisher as fisher
-from refspec.synthetic.quantities import fisher_groups as fisher_groups
-from refspec.synthetic.quantities import levels as levels
-from refspec.synthetic.quantities import means as means
 from refspec.synthetic.recipes import Recipe as Recipe
 from refspec.synthetic.recipes import from_record as from_record
-from refspec.synthetic.regression import fit as fit
-from refspec.synthetic.regression import observe as observe
+from refspec.synthetic.regression import fit_logistic as fit_logistic
+from refspec.synthetic.regression import observe_logistic as observe_logistic
 from refspec.synthetic.worlds import World as World
 from refspec.synthetic.worlds import deepened as deepened
 from refspec.synthetic.worlds import orthogonal as orthogonal
@@ -66,8 +64,6 @@ from refspec.synthetic.worlds import planted as planted
 
 __all__ = [
     "Group",
-    "Hierarchy",
-    "Plan",
     "Recipe",
     "World",
     "bayes_error",
@@ -77,13 +73,13 @@ __all__ = [
     "deepened",
     "fisher",
     "fisher_groups",
-    "fit",
+    "fit_logistic",
     "from_record",
     "levels",
     "low_rank_plus_noise",
     "means",
     "means_of_gram",
-    "observe",
+    "observe_logistic",
     "orthogonal",
     "orthogonal_gram",
     "outlier_eigenvectors",

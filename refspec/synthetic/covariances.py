@@ -3,33 +3,35 @@
 A covariance is a number (isotropic), a vector (d,) of variances (diagonal) or a matrix
 (d, d); the cheapest of the three that says what is meant. Noise is Z R' with R R' the
 covariance and Z of independent entries of mean 0 and variance exactly 1, Gaussian or
-heavy-tailed, so that every second moment is known whatever the law. Host arithmetic:
+heavy-tailed, so that every second moment is known whatever the noise. Host arithmetic:
 worlds are drawn in NumPy and converted.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import scipy.linalg
 
-from refspec import rounding
+from refspec import checks
+from refspec.populations import (
+    WIDEST,
+    Covariance,
+    expect_count,
+    expect_noise,
+    expect_semidefinite,
+    symmetric_part,
+)
 
-__all__ = [
-    "LAWS",
-    "expect_law",
-    "low_rank_plus_noise",
-    "power_law",
-    "root",
-    "standard",
-    "times_root",
-    "toeplitz",
-]
-
-#: Laws of the entries of Z: all of mean 0 and variance 1.
-LAWS = ("gaussian", "laplace", "student")
+#: Covariances by name, with the parameter they take.
+KINDS = {
+    "isotropic": None,
+    "diagonal": "ratio of the largest to the smallest variance",
+    "power-law": "exponent",
+    "low-rank": "rank, which holds half of the variance",
+    "toeplitz": "correlation of neighbours",
+}
 
 
 def power_law(d: int, exponent: float, scale: float = 1.0) -> np.ndarray:
@@ -51,8 +53,8 @@ def power_law(d: int, exponent: float, scale: float = 1.0) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If the dimension is below 1, or the exponent or the scale negative.
+    ValueError, TypeError
+        If the dimension is no integer >= 1, or the exponent or the scale is negative.
 
     Notes
     -----
@@ -63,9 +65,9 @@ def power_law(d: int, exponent: float, scale: float = 1.0) -> np.ndarray:
     >>> power_law(3, 1.0).tolist() == [1.0, 1 / 2, 1 / 3]
     True
     """
-    _expect_dimension(d)
-    _expect_at_least_0("power-law exponent", exponent)
-    _expect_at_least_0("power-law scale", scale)
+    d = expect_count("d", d)
+    exponent = checks.expect_positive("exponent", exponent, zero=True)
+    scale = checks.expect_positive("scale", scale, zero=True)
     return scale * np.arange(1, d + 1, dtype=np.float64) ** -exponent
 
 
@@ -87,7 +89,7 @@ def low_rank_plus_noise(factor: np.ndarray, noise: float) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         If the factor is not a finite matrix or the noise negative.
 
     Notes
@@ -99,13 +101,8 @@ def low_rank_plus_noise(factor: np.ndarray, noise: float) -> np.ndarray:
     >>> low_rank_plus_noise(np.asarray([[2.0], [0.0]]), 1.0).tolist()
     [[5.0, 0.0], [0.0, 1.0]]
     """
-    factor = np.asarray(factor, dtype=np.float64)
-    if factor.ndim != 2 or not np.all(np.isfinite(factor)):
-        raise ValueError(
-            f"factor must be a finite matrix (d, r), got shape {factor.shape}; "
-            "give the strong directions as columns"
-        )
-    _expect_at_least_0("noise", noise)
+    factor = checks.host_array("factor", factor, "(d, r)")
+    noise = checks.expect_positive("noise", noise, zero=True)
     return np.asarray(factor @ factor.T + noise * np.eye(factor.shape[0]))
 
 
@@ -128,8 +125,9 @@ def toeplitz(d: int, correlation: float, variance: float = 1.0) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If the correlation lies outside [-1, 1] or the variance is negative.
+    ValueError, TypeError
+        If the dimension is no integer >= 1, the correlation lies outside [-1, 1] or the
+        variance is negative.
 
     Notes
     -----
@@ -140,202 +138,97 @@ def toeplitz(d: int, correlation: float, variance: float = 1.0) -> np.ndarray:
     >>> toeplitz(3, 0.5)[0].tolist()
     [1.0, 0.5, 0.25]
     """
-    _expect_dimension(d)
-    _expect_at_least_0("variance", variance)
+    d = expect_count("d", d, most=WIDEST)
+    correlation = checks.expect_number("correlation", correlation)
+    variance = checks.expect_positive("variance", variance, zero=True)
     if not abs(correlation) <= 1:
         raise ValueError(
             f"correlation must lie in [-1, 1] for a positive semidefinite Toeplitz "
             f"matrix, got {correlation}; give the correlation of neighbours"
         )
-    lags = np.arange(d)
-    return variance * np.asarray(scipy.linalg.toeplitz(float(correlation) ** lags))
+    return variance * np.asarray(scipy.linalg.toeplitz(correlation ** np.arange(d)))
 
 
-def root(covariance: Any, d: int, name: str = "covariance") -> np.ndarray | float:
-    r"""Return R with R R' = covariance, in the form of the covariance.
+def named(
+    spec: str, d: int, variance: float, rng: np.random.Generator
+) -> float | np.ndarray:
+    """Return the covariance ``kind`` or ``kind:parameter`` of trace d times variance.
 
-    Parameters
-    ----------
-    covariance : float, array (d,) or array (d, d)
-        Positive semidefinite within rounding.
-    d : int
-        Dimension.
-    name : str
-        For the error message.
-
-    Returns
-    -------
-    float, array (d,) or array (d, d)
-        Standard deviations, or the symmetric square root.
-
-    Raises
-    ------
-    ValueError
-        If it is not a covariance of dimension d: shape, symmetry, finiteness, sign.
-
-    Notes
-    -----
-    Theory: theory/worlds.md#W1. An eigenvalue is rounding, and taken as 0, while its
-    magnitude is at most 2 gamma_{d+2} tr |A|, from forming A as a product, plus the
-    solver's d u ||A||.
-
-    Examples
-    --------
-    >>> root(4.0, 3)
-    2.0
-    >>> root(np.asarray([[2.0, 0.0], [0.0, 0.0]]), 2).tolist()[1]
-    [0.0, 0.0]
+    Kinds are in `KINDS`; rng is for the directions of a low-rank part.
     """
-    a = np.asarray(covariance, dtype=np.float64)
-    if a.shape not in ((), (d,), (d, d)) or not np.all(np.isfinite(a)):
-        raise ValueError(
-            f"{name} must be a finite number, a vector (d,) or a matrix (d, d) with "
-            f"d = {d}, got shape {a.shape}; match it to the dimension of the layer"
-        )
-    if a.ndim < 2:
-        if a.min(initial=0.0) < 0:
-            raise ValueError(
-                f"{name} must be positive semidefinite, got a variance of "
-                f"{a.min():.3g}; variances are >= 0"
-            )
-        return math.sqrt(float(a)) if a.ndim == 0 else np.sqrt(a)
-    off = float(np.max(np.abs(a - a.T)))
-    slack = 2 * rounding.gamma(d + 2, 2.0**-53) * float(np.sum(np.abs(np.diag(a))))
-    if off > slack:
-        raise ValueError(
-            f"{name} must be symmetric, got entries that differ from their mirror by "
-            f"{off:.3g}; give (A + A') / 2"
-        )
-    values, vectors = scipy.linalg.eigh((a + a.T) / 2)
-    slack += rounding.eigensolver_radius(d, float(np.max(np.abs(values))), 2.0**-53)
-    if values[0] < -slack:
-        raise ValueError(
-            f"{name} must be positive semidefinite, got a smallest eigenvalue of "
-            f"{values[0]:.3g}; shift it, e.g. A + {-values[0]:.3g} I"
-        )
-    half: np.ndarray = (
-        vectors * np.sqrt(np.where(values > slack, values, 0))
-    ) @ vectors.T
-    return half
+    kind, parameter = _parsed(spec)
+    if parameter is None:
+        return float(variance)
+    if kind == "low-rank":
+        r = int(parameter)
+        if r != parameter or not 1 <= r <= d:
+            limits = f"1 <= r <= d = {d}"
+            raise ValueError(f"low-rank needs a whole {limits}, got {spec!r}; lower it")
+        frame = np.linalg.qr(rng.standard_normal((d, r)))[0]
+        shape = low_rank_plus_noise(math.sqrt(d / r) * frame, 1.0)
+    elif kind == "toeplitz":
+        shape = toeplitz(d, parameter)
+    elif kind == "power-law":
+        shape = power_law(d, parameter)
+    else:
+        if parameter < 1:
+            raise ValueError(f"diagonal needs a ratio >= 1, got {spec!r}; correct it")
+        shape = np.linspace(1.0, parameter, d)
+    trace = float(np.sum(shape) if shape.ndim == 1 else np.trace(shape))
+    return shape * (variance * d / trace)
 
 
-def expect_law(law: str, dof: float | None) -> None:
-    """Check the name of a law and its degrees of freedom.
+def root(covariance: Covariance) -> float | np.ndarray:
+    """Return R with R R' = covariance: standard deviations, or the symmetric root.
 
-    Parameters
-    ----------
-    law : {"gaussian", "laplace", "student"}
-        Law of the entries.
-    dof : float or None
-        Degrees of freedom, above 2; for Student's law and no other.
-
-    Raises
-    ------
-    ValueError
-        If the law is unknown, or its degrees of freedom missing, extra or too few.
-
-    Notes
-    -----
-    Theory: theory/worlds.md#W2.
-
-    Examples
-    --------
-    >>> expect_law("student", 3.0)
+    Theory: theory/worlds.md#W1.
     """
-    if law not in LAWS:
-        raise ValueError(f"law must be one of {LAWS}, got {law!r}; choose one of these")
-    if (law == "student") != (dof is not None):
-        raise ValueError(
-            "dof must be given for the student law and for no other, got "
-            f"law={law!r}, dof={dof}; set or drop it"
-        )
-    if dof is not None and not 2 < dof < math.inf:
-        raise ValueError(
-            f"dof must satisfy 2 < dof < inf (a finite variance to normalise), got "
-            f"{dof}; use law='gaussian' for the limit"
-        )
+    if np.ndim(covariance) < 2:
+        return np.sqrt(covariance)
+    A, formed = symmetric_part("covariance", np.asarray(covariance))
+    values, vectors = scipy.linalg.eigh(A)
+    # an eigenvalue that rounding explains is 0: its root would be far larger
+    rounding = expect_semidefinite("covariance", values, formed)
+    half = vectors * np.sqrt(np.where(values > rounding, values, 0))
+    return np.asarray(half @ vectors.T)
 
 
 def standard(
     shape: tuple[int, ...],
     *,
     rng: np.random.Generator,
-    law: str = "gaussian",
+    noise: str = "gaussian",
     dof: float | None = None,
 ) -> np.ndarray:
-    r"""Draw independent entries of mean 0 and variance exactly 1.
+    """Draw independent entries of mean 0 and variance exactly 1.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape of the draw.
-    rng : numpy.random.Generator
-        Source of randomness.
-    law : {"gaussian", "laplace", "student"}
-        Law of each entry.
-    dof : float, optional
-        Degrees of freedom of Student's law, above 2.
-
-    Returns
-    -------
-    array
-
-    Raises
-    ------
-    ValueError
-        As `expect_law`.
-
-    Notes
-    -----
-    Theory: theory/worlds.md#W2. Laplace of scale :math:`1/\sqrt 2`; Student's t divided
-    by its standard deviation :math:`\sqrt{\nu / (\nu - 2)}`.
-
-    Examples
-    --------
-    >>> standard((2, 3), rng=np.random.default_rng(0), law="laplace").shape
-    (2, 3)
+    Theory: theory/worlds.md#W2.
     """
-    expect_law(law, dof)
-    if law == "laplace":
+    expect_noise(noise, dof)
+    if noise == "laplace":
         return np.asarray(rng.laplace(scale=math.sqrt(0.5), size=shape))
-    if law == "student":
-        assert dof is not None
+    if dof is not None:
         return np.asarray(rng.standard_t(dof, size=shape)) * math.sqrt((dof - 2) / dof)
     return rng.standard_normal(shape)
 
 
-def times_root(z: np.ndarray, half: np.ndarray | float) -> np.ndarray:
-    """Give unit noise the covariance of which `half` is a root: Z R'.
-
-    Parameters
-    ----------
-    z : array, shape (..., d)
-        Independent entries of variance 1.
-    half : float, array (d,) or array (d, d)
-        From `root`.
-
-    Returns
-    -------
-    array, shape (..., d)
-
-    Notes
-    -----
-    Theory: theory/worlds.md#W1.
-
-    Examples
-    --------
-    >>> times_root(np.ones(2), np.asarray([1.0, 3.0])).tolist()
-    [1.0, 3.0]
-    """
+def times_root(z: np.ndarray, half: float | np.ndarray) -> np.ndarray:
+    """Give unit noise (..., d) the covariance of which `half` is a root: Z R'."""
     matrix = isinstance(half, np.ndarray) and half.ndim == 2
     return z @ half.T if matrix else z * half  # type: ignore[union-attr]
 
 
-def _expect_dimension(d: int) -> None:
-    if d < 1:
-        raise ValueError(f"dimension d must be >= 1, got {d}; give a positive integer")
-
-
-def _expect_at_least_0(name: str, value: float) -> None:
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be finite and >= 0, got {value}; correct it")
+def _parsed(spec: str) -> tuple[str, float | None]:
+    """Split ``kind:parameter``, refuse what `KINDS` does not know."""
+    kind, _, word = spec.partition(":") if isinstance(spec, str) else (spec, "", "")
+    checks.expect_choice("kind of covariance", kind, KINDS)
+    try:
+        parameter = float(word) if word else None
+    except ValueError:
+        parameter = math.nan
+    if (KINDS[kind] is None) != (parameter is None) or (
+        parameter is not None and not math.isfinite(parameter)
+    ):
+        wants = f"{KINDS[kind] or 'no parameter'} after a colon"
+        raise ValueError(f"{kind!r} takes {wants}, got {spec!r}; correct it")
+    return kind, parameter

@@ -1,9 +1,9 @@
-r"""What a planted world should show: expected second moments, level by level.
+r"""What a planted world should show: means, levels, Fisher matrix and its eigenvalues.
 
 Everything here is exact at finite N, given the probabilities: the level second moments
-of `refspec.structure` are quadratic in independent centred terms, so their
-expectations are a planted part plus a known multiple of each covariance. Nothing is
-estimated and nothing is a limit. Host arithmetic, float64.
+of `refspec.structure` are quadratic in independent centred terms, so their expectations
+are a planted part plus a known multiple of each covariance. Nothing is estimated and
+nothing is a limit. Host arithmetic, float64.
 """
 
 from __future__ import annotations
@@ -13,256 +13,118 @@ from typing import Any
 
 import numpy as np
 
-from refspec.populations import as_matrix
-from refspec.synthetic.hierarchy import (
-    Hierarchy,
-    Plan,
-    feature_law,
-    planted_means,
-    within,
+from refspec import checks, rounding
+from refspec.populations import (
+    KroneckerPopulation,
+    Population,
+    as_kronecker,
+    as_matrix,
 )
-
-__all__ = [
-    "cross_moment",
-    "error_levels",
-    "expected_fisher",
-    "feature_levels",
-    "fisher_coupling",
-]
+from refspec.synthetic.groups import Group
+from refspec.synthetic.worlds import AnyPopulation, World
 
 
-def feature_levels(
-    law: Hierarchy, labels: np.ndarray, sample_weights: np.ndarray
-) -> Mapping[str, np.ndarray]:
-    r"""Return the expected second moment of each level of the features.
+def means(world: World, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the expected means of a layer's features and errors.
 
     Parameters
     ----------
-    law : Hierarchy
-        Law of the features.
-    labels : array of int, shape (N,)
-    sample_weights : array, shape (N,)
-        Sum 1.
+    world : World
+    name : str
+        Of the layer.
 
     Returns
     -------
-    mapping of str to array (a, a)
-        ``global_mean``, ``between_class``, ``within_class``, which add to the
-        expected total.
+    features : array, shape (C, a)
+        Of each class.
+    errors : array, shape (C, C, b)
+        Of each class and cross class, weighted as in `refspec.structure`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If no layer has this name.
 
     Notes
     -----
-    Theory: theory/worlds.md#W6. With :math:`s_c` the weight of class c and
-    :math:`q_c = \sum_{i \in c} s_i^2`: within
-    :math:`\sum_c (s_c - q_c / s_c) S_c`, global :math:`\bar m \bar m' + \sum_c s_c^2
-    S_1 + \sum_c q_c S_c`, between the rest.
+    Theory: theory/worlds.md#W5, #W8 (score-consistent: the mean at c' = c balances the
+    others).
 
     Examples
     --------
-    >>> law = Hierarchy(2, 1, class_means=np.asarray([[1.0], [-1.0]]))
-    >>> levels = feature_levels(law, np.asarray([0, 0, 1, 1]), np.full(4, 0.25))
-    >>> [levels[k].item() for k in levels]
-    [0.25, 1.25, 0.5]
+    >>> from refspec.synthetic import planted
+    >>> errors = Population((5, 7), 1, np.ones((12, 2)), 1.0,
+    ...                     class_means=np.ones((2, 1)), score_consistent=True)
+    >>> world = planted({"fc": errors}, rng=np.random.default_rng(0))
+    >>> means(world, "fc")[1][:, :, 0].tolist()
+    [[-1.0, 1.0], [1.0, -1.0]]
     """
-    C, d = law.classes, law.dimension
-    s = np.bincount(labels, sample_weights, C)
-    q = np.bincount(labels, sample_weights**2, C)
-    m = planted_means(law, 1)[:, 0, :]
-    S1 = as_matrix(law.class_covariance, d)
-    average = s @ m
-    overall = np.outer(average, average) + np.sum(s**2) * S1 + _mix(q, law)
-    means = (m.T * s) @ m + np.sum(s) * S1 + _mix(_ratio(q, s), law)
-    return {
-        "global_mean": overall,
-        "between_class": means - overall,
-        "within_class": _mix(s - _ratio(q, s), law),
-    }
+    both = _layer(world, name)
+    errors, w = both.errors.fixed_means(), both.errors.weights
+    if both.errors.score_consistent:
+        for c in range(both.errors.C):
+            mass = np.sum(w[both.errors.labels == c], axis=0)
+            off = np.arange(both.errors.C) != c
+            errors[c, c] = -(mass[off] @ errors[c, off]) / mass[c]
+    return both.features.fixed_means()[:, 0], errors
 
 
-def error_levels(
-    plan: Plan, labels: np.ndarray, weights: np.ndarray
-) -> Mapping[str, np.ndarray]:
-    r"""Return the expected second moment of each level of the errors.
+def levels(
+    world: World, name: str
+) -> tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
+    """Return the expected level second moments of a layer's features and errors.
 
     Parameters
     ----------
-    plan : Plan
-        Law of the errors, and whether they are score-consistent.
-    labels : array of int, shape (N,)
-    weights : array, shape (N, C)
-        ``sample_weights[:, None] * probabilities``; independent of the errors.
+    world : World
+    name : str
+        Of the layer.
 
     Returns
     -------
-    mapping of str to array (b, b)
+    features : mapping of str to array (a, a)
+        ``global_mean``, ``between_class``, ``within_class``.
+    errors : mapping of str to array (b, b)
         ``diagonal``, ``between_class``, ``between_cross_class``,
-        ``within_cross_class``, which add to the expected total.
+        ``within_cross_class``. Each family adds to its expected total.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If no layer has this name.
 
     Notes
     -----
-    Theory: theory/worlds.md#W7, and #W8 for the score-consistent diagonal.
+    Theory: theory/worlds.md#W6, #W7, #W8.
 
     Examples
     --------
-    >>> plan = Plan("fc", Hierarchy(2, 1))  # noise only: 4 rows of each kind
-    >>> levels = error_levels(plan, np.repeat([0, 1], 2), np.full((4, 2), 1 / 8))
-    >>> [levels[k].item() for k in levels]
-    [0.25, 0.25, 0.0, 0.5]
+    >>> from refspec.synthetic import planted
+    >>> errors = Population((5, 7), 3, np.ones((12, 2)), 1.0)
+    >>> world = planted({"fc": errors}, rng=np.random.default_rng(0))
+    >>> sorted(levels(world, "fc")[0])
+    ['between_class', 'global_mean', 'within_class']
     """
-    law = plan.errors
-    C, d = law.classes, law.dimension
-    S1, S2 = as_matrix(law.class_covariance, d), as_matrix(law.cross_covariance, d)
-    planted = planted_means(law, C)
-    names = ("diagonal", "between_class", "between_cross_class", "within_cross_class")
-    out = {name: np.zeros((d, d)) for name in names}
-    for c in range(C):
-        w, off = weights[labels == c], np.arange(C) != c
-        S3 = as_matrix(within(law, c), d)
-        mass, square, m = w.sum(axis=0), (w**2).sum(axis=0), planted[c, off]
-        miss, noisy = mass[off].sum(), np.sum(_ratio(square[off], mass[off]))
-        share = _ratio(mass[off], miss)
-        center = share @ m
-        middle = miss * (np.outer(center, center) + S1 + np.sum(share**2) * S2)
-        middle = middle + _ratio(square[off].sum(), miss) * S3
-        spread = (m.T * mass[off]) @ m + miss * (S1 + S2) + noisy * S3
-        if plan.score_consistent:  # W8: v_{c,c} = -(miss / mass_c) v_c
-            diagonal = _ratio(miss, mass[c]) * middle
-        else:
-            diagonal = mass[c] * (np.outer(planted[c, c], planted[c, c]) + S1 + S2)
-            diagonal = diagonal + _ratio(square[c], mass[c]) * S3
-        out["diagonal"] += diagonal
-        out["between_class"] += middle
-        out["between_cross_class"] += spread - middle
-        total = cross_moment(plan, labels, weights, c)
-        out["within_cross_class"] += total - spread - diagonal
-    return out
+    both = _layer(world, name)
+    return feature_levels(both.features), error_levels(both.errors)
 
 
-def cross_moment(
-    plan: Plan, labels: np.ndarray, weights: np.ndarray, c: int
-) -> np.ndarray:
-    r"""Return the expected second moment of the errors of one class, all c'.
+def fisher(world: World) -> np.ndarray:
+    """Return the expected Fisher matrix of a world, all layers.
 
     Parameters
     ----------
-    plan : Plan
-    labels : array of int, shape (N,)
-    weights : array, shape (N, C)
-        As in `error_levels`.
-    c : int
-        The class.
-
-    Returns
-    -------
-    array, shape (b, b)
-        :math:`A_c = E \sum_{i \in c, c'} w_{i,c,c'} \delta \delta'`; the sum over c is
-        the expected second moment of all errors.
-
-    Notes
-    -----
-    Theory: theory/worlds.md#W7, #W8.
-
-    Examples
-    --------
-    >>> plan = Plan("fc", Hierarchy(2, 1, within=3.0))
-    >>> cross_moment(plan, np.asarray([0, 1]), np.full((2, 2), 0.25), 0).item()
-    1.5
-    """
-    law, d = plan.errors, plan.errors.dimension
-    w = weights[labels == c]
-    mean, ones, squares = _rows(plan, labels, weights, c)
-    flat = mean.reshape(-1, d)
-    noise = as_matrix(law.cross_covariance, d) + as_matrix(within(law, c), d)
-    fixed = (flat.T * w.reshape(-1)) @ flat
-    effects = np.sum(w * ones**2) * as_matrix(law.class_covariance, d)
-    return np.asarray(fixed + effects + np.sum(w * squares) * noise)
-
-
-def expected_fisher(
-    plans: Sequence[Plan],
-    labels: np.ndarray,
-    sample_weights: np.ndarray,
-    probabilities: np.ndarray,
-) -> np.ndarray:
-    r"""Return the expected Fisher matrix of all layers, blocks included.
-
-    Parameters
-    ----------
-    plans : sequence of Plan
-        Layers, drawn independently of each other.
-    labels : array of int, shape (N,)
-    sample_weights : array, shape (N,)
-    probabilities : array, shape (N, C)
-        Independent of features and errors.
+    world : World
 
     Returns
     -------
     array, shape (P, P)
-        In the order of the layers, each gradient errors (x) features.
+        Blocks in the order of the layers; within one, errors (x) features.
 
-    Notes
-    -----
-    Theory: theory/worlds.md#W9. Diagonal blocks :math:`\sum_c A_c \otimes H_c + \kappa
-    \sum_c \nu_c S_{3,c} \otimes S^h_c`, off-diagonal ones from the means alone. Memory
-    P^2.
-
-    Examples
-    --------
-    >>> plan = Plan("fc", Hierarchy(2, 1, within=3.0), Hierarchy(2, 2, within=2.0))
-    >>> labels, half = np.asarray([0, 1]), np.full(2, 0.5)
-    >>> expected_fisher([plan], labels, half, np.full((2, 2), 0.5))
-    array([[6., 0.],
-           [0., 6.]])
-    """
-    w = sample_weights[:, None] * probabilities
-    C = w.shape[1]
-    sizes = [x.errors.dimension * feature_law(x).dimension for x in plans]
-    ends = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
-    out = np.zeros((ends[-1], ends[-1]))
-    for a, left in enumerate(plans):
-        for b, right in enumerate(plans[: a + 1]):
-            block = np.zeros((sizes[a], sizes[b]))
-            for c in range(C):
-                if a == b:
-                    errors = cross_moment(left, labels, w, c)
-                    features = _feature_moment(left, c)
-                else:
-                    mine = w[labels == c].reshape(-1)
-                    x, y = (_rows(z, labels, w, c)[0] for z in (left, right))
-                    errors = (x.reshape(len(mine), -1).T * mine) @ y.reshape(
-                        len(mine), -1
-                    )
-                    means = [planted_means(feature_law(z), 1) for z in (left, right)]
-                    features = np.outer(means[0][c, 0], means[1][c, 0])
-                block += np.kron(errors, features)
-            if a == b:
-                block += fisher_coupling(left, labels, w)
-            out[ends[a] : ends[a + 1], ends[b] : ends[b + 1]] = block
-            out[ends[b] : ends[b + 1], ends[a] : ends[a + 1]] = block.T
-    return out
-
-
-def fisher_coupling(
-    plan: Plan, labels: np.ndarray, weights: np.ndarray, *, sampled: bool = False
-) -> np.ndarray:
-    r"""Return by how much the class-conditional Kronecker identity fails.
-
-    Parameters
-    ----------
-    plan : Plan
-    labels : array of int, shape (N,)
-    weights : array, shape (N, C)
-        As in `error_levels`.
-    sampled : bool
-        Against the factors estimated from the same samples, not those of the law: a
-        sample's features then meet its own errors in the factors too.
-
-    Returns
-    -------
-    array, shape (ab, ab)
-        :math:`E G - \sum_c A_c \otimes H_c = \kappa \sum_c \nu_c S_{3,c} \otimes
-        S^h_c`, or :math:`E[G - G_{CFAC}]` if sampled, where sample i counts
-        :math:`1 - s_i / s_c` times. Exactly 0 without coupling.
+    Raises
+    ------
+    TypeError
+        If `world` is no World.
 
     Notes
     -----
@@ -270,38 +132,203 @@ def fisher_coupling(
 
     Examples
     --------
-    >>> plan = Plan("fc", Hierarchy(2, 1), Hierarchy(2, 1), coupling=-0.25)
-    >>> labels, w = np.asarray([0, 0, 1, 1]), np.full((4, 2), 1 / 8)
-    >>> fisher_coupling(plan, labels, w).item()
-    -0.25
-    >>> fisher_coupling(plan, labels, w, sampled=True).item()  # 1 - 1/2 of it
-    -0.125
+    >>> from refspec.synthetic import planted
+    >>> errors = Population((5, 7), 3, np.ones((12, 2)), 1.0)
+    >>> features = Population((5, 7), 4, np.ones((12, 1)), 1.0)
+    >>> both = KroneckerPopulation(errors, features)
+    >>> fisher(planted({"fc": both}, rng=np.random.default_rng(0))).shape
+    (12, 12)
     """
-    h = feature_law(plan)
-    size = plan.errors.dimension * h.dimension
-    out = np.zeros((size, size))
-    if not plan.coupling:
-        return out
-    for c in range(plan.errors.classes):
-        w = weights[labels == c]
-        share = np.sum(w * _rows(plan, labels, weights, c)[2], axis=1)
-        if sampled:
-            share = share * (1 - _ratio(w.sum(axis=1), w.sum()))
-        noise = as_matrix(within(plan.errors, c), plan.errors.dimension)
-        features = as_matrix(within(h, c), h.dimension)
-        out += plan.coupling * np.sum(share) * np.kron(noise, features)
+    _expect_world(world)
+    return expected_fisher(list(world.populations.values()))
+
+
+def fisher_groups(world: World) -> tuple[Group, ...]:
+    """Return the eigenvalues of the expected Fisher with their multiplicities.
+
+    Parameters
+    ----------
+    world : World
+
+    Returns
+    -------
+    tuple of Group
+        Those of the world where they are known in closed form; otherwise the computed
+        eigenvalues, descending, one group where they differ by less than the bound on
+        the eigensolver's rounding. Multiplicities add to P.
+
+    Raises
+    ------
+    TypeError
+        If `world` is no World.
+
+    Notes
+    -----
+    Theory: theory/worlds.md#W9, #W10, #W12. Cost O(P^3) without closed form.
+
+    Examples
+    --------
+    >>> from refspec.synthetic import planted
+    >>> errors = Population((5, 7), 3, np.ones((12, 2)), 1.0)
+    >>> world = planted({"fc": errors}, rng=np.random.default_rng(0))
+    >>> [(round(g.value, 9), g.multiplicity) for g in fisher_groups(world)]
+    [(1.0, 3)]
+    """
+    _expect_world(world)
+    if world.groups is not None:
+        return world.groups
+    G = fisher(world)
+    values = np.linalg.eigvalsh(G)[::-1]
+    same = rounding.eigensolver_radius(len(G), float(np.linalg.norm(G)), 2.0**-53)
+    starts = np.flatnonzero(np.concatenate([[True], -np.diff(values) > 2 * same]))
+    parts = np.split(values, starts[1:])
+    return tuple(Group("", float(np.mean(x)), len(x)) for x in parts)
+
+
+def feature_levels(features: Population) -> Mapping[str, np.ndarray]:
+    """Return the expected second moment (a, a) of each level of the features.
+
+    They add to the expected total. Theory: theory/worlds.md#W6.
+    """
+    s, labels, d = features.weights[:, 0], features.labels, features.dimension
+    C, mass = features.C, np.bincount(labels, s)
+    q = np.bincount(labels, s**2, C)
+    m = features.fixed_means()[:, 0, :]
+    S1 = as_matrix(features.class_covariance, d)
+    average = mass @ m
+    overall = np.outer(average, average) + np.sum(mass**2) * S1 + _mix(q, features)
+    # a class mean of noise keeps q / s of it: sum_i (s_i / s)^2 times s
+    kept = _ratio(q, mass)
+    classes = (m.T * mass) @ m + np.sum(mass) * S1 + _mix(kept, features)
+    return {
+        "global_mean": overall,
+        "between_class": classes - overall,
+        "within_class": _mix(mass - kept, features),
+    }
+
+
+def error_levels(errors: Population) -> Mapping[str, np.ndarray]:
+    """Return the expected second moment (b, b) of each level of the errors.
+
+    They add to the expected total; weights must be independent of the errors. Theory:
+    theory/worlds.md#W7, #W8.
+    """
+    C, d, labels = errors.C, errors.dimension, errors.labels
+    S1, S2 = (
+        as_matrix(x, d) for x in (errors.class_covariance, errors.cross_covariance)
+    )
+    planted = errors.fixed_means()
+    names = ("diagonal", "between_class", "between_cross_class", "within_cross_class")
+    out = {name: np.zeros((d, d)) for name in names}
+    for c in range(C):
+        w, off = errors.weights[labels == c], np.arange(C) != c
+        S3 = as_matrix(errors.within[c], d)
+        mass, square, m = w.sum(axis=0), (w**2).sum(axis=0), planted[c, off]
+        miss, noisy = mass[off].sum(), np.sum(_ratio(square[off], mass[off]))
+        share = _ratio(mass[off], miss)
+        center = share @ m
+        # the class mean averages cross effects by share^2, noise by square / miss^2
+        middle = miss * (np.outer(center, center) + S1 + np.sum(share**2) * S2)
+        middle = middle + _ratio(square[off].sum(), miss) * S3
+        spread = (m.T * mass[off]) @ m + miss * (S1 + S2) + noisy * S3
+        if errors.score_consistent:  # W8: v_{c,c} = -(miss / mass_c) v_c
+            diagonal = _ratio(miss, mass[c]) * middle
+        else:
+            diagonal = mass[c] * (np.outer(planted[c, c], planted[c, c]) + S1 + S2)
+            diagonal = diagonal + _ratio(square[c], mass[c]) * S3
+        out["diagonal"] += diagonal
+        out["between_class"] += middle
+        out["between_cross_class"] += spread - middle
+        out["within_cross_class"] += cross_moment(errors, c) - spread - diagonal
     return out
 
 
-def _rows(
-    plan: Plan, labels: np.ndarray, weights: np.ndarray, c: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Write the errors of class c as rows of T_i F: T_i m, T_i 1 and sum (T_i)^2."""
-    w, C = weights[labels == c], weights.shape[1]
-    m = planted_means(plan.errors, C)[c]
+def cross_moment(errors: Population, c: int) -> np.ndarray:
+    """Return A_c = E sum_{i in c, c'} w delta delta', shape (b, b).
+
+    Its sum over c is the expected second moment of all errors. Theory:
+    theory/worlds.md#W7, #W8.
+    """
+    d, w = errors.dimension, errors.weights[errors.labels == c]
+    mean, ones, squares = _rows(errors, c)
+    flat = mean.reshape(-1, d)
+    noise = as_matrix(errors.cross_covariance, d) + as_matrix(errors.within[c], d)
+    fixed = (flat.T * w.reshape(-1)) @ flat
+    effects = np.sum(w * ones**2) * as_matrix(errors.class_covariance, d)
+    return np.asarray(fixed + effects + np.sum(w * squares) * noise)
+
+
+def expected_fisher(populations: Sequence[AnyPopulation]) -> np.ndarray:
+    """Return the expected Fisher matrix (P, P) of layers drawn independently.
+
+    Blocks are in the order of the layers, each gradient errors (x) features; those off
+    the diagonal come from the means alone. Theory: theory/worlds.md#W9.
+    """
+    layers = [as_kronecker(x) for x in populations]
+    ends = np.cumsum([0, *(x.dimension for x in layers)])
+    out = np.zeros((ends[-1], ends[-1]))
+    for a, left in enumerate(layers):
+        for b, right in enumerate(layers[: a + 1]):
+            block = np.zeros((left.dimension, right.dimension))
+            for c in range(left.errors.C):
+                if a == b:
+                    errors = cross_moment(left.errors, c)
+                    features = _feature_moment(left.features, c)
+                else:  # independent: products of means, every (i, c') by its own
+                    x, y = (_rows(z.errors, c)[0] for z in (left, right))
+                    w = left.errors.weights[left.errors.labels == c].reshape(-1)
+                    flat = y.reshape(len(w), -1)
+                    errors = (x.reshape(len(w), -1).T * w) @ flat
+                    h, k = (z.features.fixed_means()[c, 0] for z in (left, right))
+                    features = np.outer(h, k)
+                block += np.kron(errors, features)
+            if a == b:
+                block += fisher_coupling(left)
+            out[ends[a] : ends[a + 1], ends[b] : ends[b + 1]] = block
+            out[ends[b] : ends[b + 1], ends[a] : ends[a + 1]] = block.T
+    return out
+
+
+def fisher_coupling(
+    population: KroneckerPopulation, *, sampled: bool = False
+) -> np.ndarray:
+    """Return by how much the class-conditional Kronecker identity fails, (ab, ab).
+
+    `sampled`: against factors estimated from the same samples, whose features meet
+    their own errors there too. Exactly 0 without coupling. Theory: theory/worlds.md#W9.
+    """
+    errors, features = population.errors, population.features
+    out = np.zeros((population.dimension, population.dimension))
+    if not population.coupling:
+        return out
+    for c in range(errors.C):
+        w = errors.weights[errors.labels == c]
+        share = np.sum(w * _rows(errors, c)[2], axis=1)
+        if sampled:
+            share = share * (1 - _ratio(w.sum(axis=1), w.sum()))
+        noise = as_matrix(errors.within[c], errors.dimension)
+        other = as_matrix(features.within[c], features.dimension)
+        out += population.coupling * np.sum(share) * np.kron(noise, other)
+    return out
+
+
+def _expect_world(world: World) -> None:
+    """Refuse what is no world."""
+    checks.expect_type("world", world, World, "plant one, see refspec.synthetic")
+
+
+def _layer(world: World, name: str) -> KroneckerPopulation:
+    """Return the population of the gradients of a layer."""
+    _expect_world(world)
+    return as_kronecker(world.layer(name))
+
+
+def _rows(errors: Population, c: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Write the errors of class c as rows T_i F: return T_i m, T_i 1, sum (T_i)^2."""
+    w, m = errors.weights[errors.labels == c], errors.fixed_means()[c]
     mean = np.tile(m, (len(w), 1, 1))
     ones, squares = np.ones(w.shape), np.ones(w.shape)
-    if plan.score_consistent:
+    if errors.score_consistent:  # row c of T_i is minus the odds, all others those of I
         odds = _ratio(w, w[:, c : c + 1])
         odds[:, c] = 0
         mean[:, c] = -odds @ m
@@ -310,20 +337,18 @@ def _rows(
     return mean, ones, squares
 
 
-def _feature_moment(plan: Plan, c: int) -> np.ndarray:
+def _feature_moment(features: Population, c: int) -> np.ndarray:
     """Return H_c = m_c m_c' + S_1 + S_c, the same for every sample of class c."""
-    law = feature_law(plan)
-    mean, d = planted_means(law, 1)[c, 0], law.dimension
-    spread = as_matrix(law.class_covariance, d) + as_matrix(within(law, c), d)
+    mean, d = features.fixed_means()[c, 0], features.dimension
+    spread = as_matrix(features.class_covariance, d) + as_matrix(features.within[c], d)
     return np.asarray(np.outer(mean, mean) + spread)
 
 
-def _mix(shares: np.ndarray, law: Hierarchy) -> np.ndarray:
+def _mix(shares: np.ndarray, population: Population) -> np.ndarray:
     """Return sum_c shares_c S_{3,c}."""
-    out = np.zeros((law.dimension, law.dimension))
-    for c, share in enumerate(shares):
-        out += share * as_matrix(within(law, c), law.dimension)
-    return out
+    d = population.dimension
+    pairs = zip(shares, population.within, strict=True)
+    return np.asarray(sum(share * as_matrix(S, d) for share, S in pairs))
 
 
 def _ratio(top: Any, bottom: Any) -> Any:

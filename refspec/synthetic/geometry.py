@@ -1,31 +1,25 @@
 """Where to plant class means and probabilities: Gram matrices and confusion matrices.
 
 Means enter every spectrum through their Gram matrix alone, so that is how they are
-asked for; `means` turns a Gram matrix (C, C) into vectors (C, d). Probabilities are a
-confusion matrix (C, C), row c the softmax output of every sample of class c, or one
-row per sample.
+asked for; `means_of_gram` turns a Gram matrix (C, C) into vectors (C, d). Probabilities
+are a confusion matrix (C, C), row c the softmax output of every sample of class c, or
+one row per sample.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import scipy.linalg
 import scipy.special
 
-from refspec import rounding
-
-__all__ = [
-    "confusion",
-    "expect_probabilities",
-    "means",
-    "orthogonal_gram",
-    "overlap_gram",
-    "per_sample",
-    "simplex_gram",
-    "softmax_outputs",
-]
+from refspec import checks
+from refspec.populations import (
+    WIDEST,
+    expect_count,
+    expect_length,
+    expect_semidefinite,
+    symmetric_part,
+)
 
 
 def simplex_gram(C: int, norm: float = 1.0) -> np.ndarray:
@@ -45,8 +39,8 @@ def simplex_gram(C: int, norm: float = 1.0) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If C < 2.
+    ValueError, TypeError
+        If C is no integer >= 2, or the norm negative or not finite.
 
     Notes
     -----
@@ -57,7 +51,7 @@ def simplex_gram(C: int, norm: float = 1.0) -> np.ndarray:
     >>> simplex_gram(2).tolist()
     [[1.0, -1.0], [-1.0, 1.0]]
     """
-    _expect_classes(C)
+    C, norm = expect_count("C", C, 2, WIDEST), expect_length("norm", norm)
     gram = np.full((C, C), -1 / (C - 1))
     np.fill_diagonal(gram, 1.0)
     return gram * norm**2
@@ -74,6 +68,11 @@ def orthogonal_gram(norms: np.ndarray) -> np.ndarray:
     -------
     array, shape (C, C)
 
+    Raises
+    ------
+    ValueError, TypeError
+        If the norms are no vector of finite numbers >= 0.
+
     Notes
     -----
     Theory: theory/worlds.md#W3.
@@ -83,7 +82,7 @@ def orthogonal_gram(norms: np.ndarray) -> np.ndarray:
     >>> orthogonal_gram(np.asarray([1.0, 2.0])).tolist()
     [[1.0, 0.0], [0.0, 4.0]]
     """
-    return np.diag(np.asarray(norms, dtype=np.float64) ** 2)
+    return np.diag(_lengths(norms) ** 2)
 
 
 def overlap_gram(overlaps: np.ndarray, norms: np.ndarray) -> np.ndarray:
@@ -101,8 +100,8 @@ def overlap_gram(overlaps: np.ndarray, norms: np.ndarray) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If the diagonal is not 1 or the shapes do not fit.
+    ValueError, TypeError
+        If the overlaps are not symmetric with diagonal 1 or the shapes do not fit.
 
     Notes
     -----
@@ -114,14 +113,9 @@ def overlap_gram(overlaps: np.ndarray, norms: np.ndarray) -> np.ndarray:
     >>> overlap_gram(half, np.asarray([1.0, 2.0])).tolist()
     [[1.0, 1.0], [1.0, 4.0]]
     """
-    overlaps = np.asarray(overlaps, dtype=np.float64)
-    norms = np.asarray(norms, dtype=np.float64)
-    C = norms.size
-    if norms.shape != (C,) or overlaps.shape != (C, C):
-        raise ValueError(
-            "overlaps must have shape (C, C) and norms (C,), got "
-            f"{overlaps.shape} and {norms.shape}; one row and one norm per class"
-        )
+    norms = _lengths(norms)
+    given = checks.host_array("overlaps", overlaps, "(C, C)", sizes={"C": len(norms)})
+    overlaps = symmetric_part("overlaps", given)[0]
     if np.any(np.diag(overlaps) != 1):
         raise ValueError(
             "overlaps must be cosines with diagonal exactly 1, got a diagonal of "
@@ -130,7 +124,7 @@ def overlap_gram(overlaps: np.ndarray, norms: np.ndarray) -> np.ndarray:
     return np.asarray(overlaps * norms[:, None] * norms[None, :])
 
 
-def means(
+def means_of_gram(
     gram: np.ndarray, d: int, *, rng: np.random.Generator | None = None
 ) -> np.ndarray:
     r"""Return vectors with a given Gram matrix.
@@ -151,7 +145,7 @@ def means(
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         If no C vectors of dimension d have this Gram matrix: a negative eigenvalue,
         or more than d positive ones.
 
@@ -161,39 +155,25 @@ def means(
 
     Examples
     --------
-    >>> m = means(simplex_gram(3), 2)
+    >>> m = means_of_gram(simplex_gram(3), 2)
     >>> bool(np.max(np.abs(m @ m.T - simplex_gram(3))) < 20 * 2.0**-52)
     True
     """
-    gram = np.asarray(gram, dtype=np.float64)
-    C = gram.shape[0] if gram.ndim else 0
-    if gram.shape != (C, C) or not C or not np.all(np.isfinite(gram)):
-        raise ValueError(
-            f"Gram matrix must be finite of shape (C, C), got shape {gram.shape}; "
-            "entry (c, c') is the inner product of means c and c'"
-        )
-    slack = 2 * rounding.gamma(C + 2, 2.0**-53) * float(np.sum(np.abs(np.diag(gram))))
-    off = float(np.max(np.abs(gram - gram.T)))
-    if off > slack:
-        raise ValueError(
-            "Gram matrix must be symmetric, got entries that differ from their mirror "
-            f"by {off:.3g}; give (G + G') / 2"
-        )
-    values, vectors = scipy.linalg.eigh((gram + gram.T) / 2)
-    slack += rounding.eigensolver_radius(C, float(np.max(np.abs(values))), 2.0**-53)
-    if values[0] < -slack:
-        raise ValueError(
-            "Gram matrix must be positive semidefinite, got a smallest eigenvalue of "
-            f"{values[0]:.3g}; no vectors have these inner products"
-        )
+    gram, d = checks.host_array("gram", gram, "(C, C)"), expect_count("d", d)
+    if not len(gram):
+        raise ValueError("gram must have shape (C, C) with C >= 1, got 0; give means")
+    if rng is not None:
+        checks.expect_generator("rng", rng)
+    symmetric, formed = symmetric_part("gram", gram)
+    values, vectors = scipy.linalg.eigh(symmetric)
+    slack = expect_semidefinite("gram", values, formed)
     rank = int(np.sum(values > slack))
     if rank > d:
         raise ValueError(
-            f"Gram matrix must have rank <= d = {d}, got rank {rank}; raise the "
+            f"gram must have rank <= d = {d}, got rank {rank}; raise the "
             "dimension or lower the rank (a simplex of C means has rank C - 1)"
         )
-    kept = min(C, d)
-    out = np.zeros((C, d))
+    kept, out = min(len(gram), d), np.zeros((len(gram), d))
     top = values[::-1][:kept]
     out[:, :kept] = vectors[:, ::-1][:, :kept] * np.sqrt(np.where(top > slack, top, 0))
     return out if rng is None else out @ _rotation(d, rng)
@@ -216,8 +196,8 @@ def confusion(C: int, alpha: float | None = None) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If C < 2 or alpha lies outside [0, 1].
+    ValueError, TypeError
+        If C is no integer >= 2 or alpha lies outside [0, 1].
 
     Notes
     -----
@@ -228,14 +208,10 @@ def confusion(C: int, alpha: float | None = None) -> np.ndarray:
     >>> confusion(3, 0.5)[0].tolist()
     [0.5, 0.25, 0.25]
     """
-    _expect_classes(C)
+    C = expect_count("C", C, 2, WIDEST)
     if alpha is None:
         return np.full((C, C), 1 / C)
-    if not 0 <= alpha <= 1:
-        raise ValueError(
-            f"alpha must satisfy 0 <= alpha <= 1, got {alpha}; it is the predicted "
-            "probability of a wrong class"
-        )
+    alpha = checks.expect_probability("alpha", alpha)
     p = np.full((C, C), alpha / (C - 1))
     np.fill_diagonal(p, 1 - alpha)
     return p
@@ -271,8 +247,9 @@ def softmax_outputs(
 
     Raises
     ------
-    ValueError
-        If C < 2, or the confidence or the spread is not finite.
+    ValueError, TypeError
+        If C is no integer >= 2, a label is none of 0..C-1, or the confidence or the
+        spread is not finite.
 
     Notes
     -----
@@ -284,101 +261,58 @@ def softmax_outputs(
     >>> softmax_outputs(np.asarray([0]), 2, confidence=0.0, spread=0.0, rng=rng)
     array([[0.5, 0.5]])
     """
-    _expect_classes(C)
-    if not (math.isfinite(confidence) and 0 <= spread < math.inf):
+    C, y = expect_count("C", C, 2), as_labels(labels)
+    if y.ndim != 1 or y.dtype.kind not in "iu" or np.any((y < 0) | (y >= C)):
         raise ValueError(
-            "confidence must be finite and spread finite and >= 0, got "
-            f"{confidence} and {spread}; correct them"
+            f"labels must be integers in 0..C-1 = 0..{C - 1} of shape (N,), got "
+            f"{y.dtype} of shape {y.shape}; give one class index per sample"
         )
-    logits = spread * rng.standard_normal((len(labels), C))
-    logits[np.arange(len(labels)), labels] += confidence
+    confidence = checks.expect_number("confidence", confidence)
+    spread = checks.expect_positive("spread", spread, zero=True)
+    checks.expect_generator("rng", rng)
+    logits = spread * rng.standard_normal((len(y), C))
+    logits[np.arange(len(y)), y] += confidence
     return np.asarray(scipy.special.softmax(logits, axis=1))
 
 
 def per_sample(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return probabilities (N, C): row c of a confusion matrix for each of class c.
 
-    Parameters
-    ----------
-    probabilities : array, shape (C, C) or (N, C)
-        A confusion matrix, or one row per sample already; (C, C) where N = C and the
-        classes have one sample each is both.
-    labels : array of int, shape (N,)
-        Class of each sample.
-
-    Returns
-    -------
-    array, shape (N, C)
-
-    Raises
-    ------
-    ValueError
-        As `expect_probabilities`.
-
-    Notes
-    -----
-    Theory: theory/worlds.md#W4.
-
-    Examples
-    --------
-    >>> per_sample(confusion(2, 0.25), np.asarray([0, 1, 1])).tolist()
-    [[0.75, 0.25], [0.25, 0.75], [0.25, 0.75]]
+    One row a sample stays as it is; (C, C) where N = C is both. Theory:
+    theory/worlds.md#W4.
     """
-    p = np.asarray(probabilities, dtype=np.float64)
-    C = int(np.max(labels)) + 1
-    expect_probabilities(p, C, len(labels))
-    return p[labels] if p.shape == (C, C) else p
-
-
-def expect_probabilities(p: np.ndarray, C: int, N: int) -> None:
-    """Check a confusion matrix, or one row of probabilities per sample.
-
-    Parameters
-    ----------
-    p : array, shape (C, C) or (N, C)
-    C, N : int
-        Numbers of classes and samples.
-
-    Raises
-    ------
-    ValueError
-        If the shape is neither, an entry is negative or not finite, or a row does not
-        sum to 1 within rounding.
-
-    Notes
-    -----
-    Theory: theory/worlds.md#W4.
-
-    Examples
-    --------
-    >>> expect_probabilities(confusion(3), 3, 30)
-    """
-    if p.shape not in ((C, C), (N, C)):
+    C, N = int(np.max(labels)) + 1, len(labels)
+    p = checks.host_array("probabilities", probabilities, "(rows, C)", sizes={"C": C})
+    if len(p) not in (C, N):
         raise ValueError(
             f"probabilities must have shape (C, C) = {(C, C)}, one row a class, or "
             f"(N, C) = {(N, C)}, one a sample, got {p.shape}; see "
-            "refspec.synthetic.geometry"
+            "refspec.synthetic.confusion"
         )
-    if not np.all(np.isfinite(p)) or p.min() < 0:
+    checks.expect_nonnegative("probabilities", p)
+    checks.expect_sum_one("rows of probabilities", p, 1)
+    return p[labels] if len(p) == C else p
+
+
+def as_labels(labels: np.ndarray) -> np.ndarray:
+    """Return labels as one array, whatever it holds."""
+    try:
+        return np.asarray(labels)
+    except ValueError as error:
         raise ValueError(
-            "probabilities must be finite and >= 0, got entries from "
-            f"{p.min():.3g} to {p.max():.3g}; correct them"
-        )
-    off = float(np.max(np.abs(p.sum(axis=1) - 1)))
-    bound = rounding.gamma(2 * C + 16, 2.0**-53)
-    if off > bound:
-        raise ValueError(
-            f"rows of probabilities must sum to 1 within rounding ({bound:.1e}), got "
-            f"a sum off by {off:.3g}; divide each row by its sum"
-        )
+            "labels must be integers of shape (N,), got rows of several lengths; "
+            "give one class index per sample"
+        ) from error
+
+
+def _lengths(norms: np.ndarray) -> np.ndarray:
+    """Check lengths, shape (C,)."""
+    checked = checks.host_array("norms", norms, "(C,)", nonnegative=True)
+    expect_length("norms", float(np.max(checked, initial=0.0)))
+    return checked
 
 
 def _rotation(d: int, rng: np.random.Generator) -> np.ndarray:
     """Draw a Haar orthogonal matrix: QR of a Gaussian one, signs made those of R."""
     q, r = np.linalg.qr(rng.standard_normal((d, d)))
     return np.asarray(q * np.sign(np.diag(r)))
-
-
-def _expect_classes(C: int) -> None:
-    if C < 2:
-        raise ValueError(f"number of classes C must be >= 2, got {C}; add classes")

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-__all__ = ["Group", "canonical_groups", "expect_canonical", "independent_groups"]
+from refspec import checks
+from refspec.populations import WIDEST, expect_count, expect_length
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,41 +42,10 @@ def canonical_groups(
 ) -> tuple[Group, ...]:
     r"""Return the eigenvalues of E G in the canonical classification model.
 
-    Parameters
-    ----------
-    C, D : int
-        Classes and dimension of the inputs, D >= C.
-    signal : float
-        s = t^2, squared length of every class mean.
-    alpha : float
-        Predicted misclassification, in (0, (C-1)/C].
-
-    Returns
-    -------
-    tuple of Group
-        ``outlier`` (C times), ``bump`` (C(C-2)), ``bulk`` ((D-C)(C-1)) and ``null``
-        (D), in this order.
-
-    Raises
-    ------
-    ValueError
-        As `expect_canonical`.
-
-    Notes
-    -----
-    Theory: theory/worlds.md#W12. With :math:`k = \alpha / (C-1)` and :math:`a = k (2 -
-    \alpha C/(C-1))`: :math:`k s (1 - \alpha) + a`, :math:`k s / C + a`, a, 0.
-
-    References
-    ----------
-    Papyan (2020), Theorem 8.1.
-
-    Examples
-    --------
-    >>> [(g.name, g.multiplicity) for g in canonical_groups(3, 5, signal=4, alpha=0.5)]
-    [('outlier', 3), ('bump', 3), ('bulk', 4), ('null', 5)]
+    ``outlier`` (C times), ``bump`` (C(C-2)), ``bulk`` ((D-C)(C-1)) and ``null`` (D).
+    Theory: theory/worlds.md#W12.
     """
-    expect_canonical(C, D, signal, alpha)
+    C, D, signal, alpha = expect_canonical(C, D, signal, alpha)
     k = alpha / (C - 1)
     bulk = k * (2 - alpha * C / (C - 1))
     return (
@@ -97,49 +67,29 @@ def independent_groups(
     feature_noise: float,
     coupling: float = 0.0,
 ) -> tuple[Group, ...]:
-    r"""Return the expected Fisher's eigenvalues for orthogonal class means.
+    """Return the expected Fisher's eigenvalues for orthogonal class means, not sorted.
 
-    Parameters
-    ----------
-    C, b, a : int
-        Classes, and dimensions of errors and features, both at least C.
-    error_norm, feature_norm : float
-        Length of every class mean.
-    error_noise, feature_noise : float
-        Variances of isotropic noise.
-    coupling : float
-        As in `refspec.synthetic.hierarchy.Plan`.
-
-    Returns
-    -------
-    tuple of Group
-        Multiplicities add to ab; values are not sorted.
-
-    Raises
-    ------
-    ValueError
-        If a dimension is below C.
-
-    Notes
-    -----
-    Theory: theory/worlds.md#W10. Balanced classes; errors with a class mean and no
-    cross-class means.
-
-    Examples
-    --------
-    >>> groups = independent_groups(
-    ...     2, 2, 3, error_norm=2, feature_norm=1, error_noise=0, feature_noise=0)
-    >>> [(g.value, g.multiplicity) for g in groups]
-    [(2.0, 2), (0.0, 2), (0.0, 2), (0.0, 0), (0.0, 0)]
+    Balanced classes, isotropic noise, no cross-class means, b and a at least C;
+    multiplicities add to ab. Theory: theory/worlds.md#W10.
     """
+    C = expect_count("C", C, 2, WIDEST)
+    b, a = expect_count("b", b), expect_count("a", a)
     if min(a, b) < C:
         raise ValueError(
-            f"C = {C} orthogonal means need dimensions >= C, got b = {b}, a = {a}; "
+            f"b and a must be >= C = {C} for orthogonal means, got b = {b}, a = {a}; "
             "raise them"
         )
-    d, h = error_norm**2, feature_norm**2
-    floor = (1 + coupling) * error_noise * feature_noise
-    by_error, by_feature = d * feature_noise / C, error_noise * h / C
+    d = expect_length("error_norm", error_norm) ** 2
+    h = expect_length("feature_norm", feature_norm) ** 2
+    vd = checks.expect_positive("error_noise", error_noise, zero=True)
+    vh = checks.expect_positive("feature_noise", feature_noise, zero=True)
+    floor = (1 + checks.expect_number("coupling", coupling)) * vd * vh
+    by_error, by_feature = d * vh / C, vd * h / C
+    if not math.isfinite(d * h + by_error + by_feature + floor):
+        raise ValueError(
+            "error_norm, feature_norm and both noises must have finite products, got "
+            f"{error_norm}, {feature_norm}, {error_noise}, {feature_noise}; scale down"
+        )
     return (
         Group("matched", d * h / C + by_error + by_feature + floor, C),
         Group("mismatched", by_error + by_feature + floor, C * (C - 1)),
@@ -149,43 +99,25 @@ def independent_groups(
     )
 
 
-def expect_canonical(C: int, D: int, signal: float, alpha: float) -> None:
-    """Check the parameters of the canonical classification model.
+def expect_canonical(
+    C: int, D: int, signal: float, alpha: float
+) -> tuple[int, int, float, float]:
+    """Check the parameters of the canonical classification model and return them.
 
-    Parameters
-    ----------
-    C, D : int
-        Classes and dimension of the inputs.
-    signal : float
-        Squared length of the class means.
-    alpha : float
-        Predicted misclassification.
-
-    Raises
-    ------
-    ValueError
-        If C < 2, D < C, the signal is negative, or alpha is outside (0, (C-1)/C].
-
-    Notes
-    -----
-    Theory: theory/worlds.md#W11.
-
-    Examples
-    --------
-    >>> expect_canonical(2, 2, 1.0, 0.5)
+    D >= C >= 2, a squared length s >= 0 and a predicted misclassification in
+    (0, (C-1)/C]. Theory: theory/worlds.md#W11.
     """
-    if C < 2 or D < C:
+    C, D = expect_count("C", C, 2, WIDEST), expect_count("D", D)
+    if D < C:
         raise ValueError(
-            f"the canonical model needs D >= C >= 2 (one axis a class), got C = {C}, "
+            f"D must be >= C in the canonical model (one axis a class), got C = {C}, "
             f"D = {D}; raise D"
         )
-    if not 0 <= signal < math.inf:
-        raise ValueError(
-            f"signal s = t^2 must be finite and >= 0, got {signal}; give the squared "
-            "length of the class means"
-        )
+    signal = checks.expect_positive("signal", signal, zero=True)
+    alpha = checks.expect_number("alpha", alpha)
     if not 0 < alpha <= (C - 1) / C:
         raise ValueError(
             f"alpha must satisfy 0 < alpha <= (C-1)/C = {(C - 1) / C:.3g}, got "
             f"{alpha}; it is the predicted misclassification, at most that of chance"
         )
+    return C, D, signal, alpha

@@ -16,91 +16,40 @@ from dataclasses import replace
 import numpy as np
 import scipy.special
 
-from refspec import rounding
+from refspec import checks, rounding
 from refspec.backend import Namespace
+from refspec.populations import (
+    WIDEST,
+    KroneckerPopulation,
+    Population,
+    expect_count,
+    expect_length,
+)
 from refspec.rounding import Bounded
 from refspec.synthetic import geometry
 from refspec.synthetic.groups import canonical_groups, expect_canonical
-from refspec.synthetic.hierarchy import Hierarchy, Plan
 from refspec.synthetic.worlds import World, planted
-
-__all__ = [
-    "bayes_error",
-    "bump_ratio",
-    "canonical",
-    "mixture_fisher",
-    "outlier_eigenvectors",
-    "outlier_ratio",
-    "softmax_hessian",
-]
 
 
 def softmax_hessian(probabilities: np.ndarray) -> np.ndarray:
-    r"""Return :math:`U = diag(p) - p p'`, the Hessian of the loss in the logits.
+    """Return U = diag(p) - p p', (C, C), the Hessian of the loss in the logits.
 
-    Parameters
-    ----------
-    probabilities : array, shape (C,)
-
-    Returns
-    -------
-    array, shape (C, C)
-        Positive semidefinite, 1 in its kernel.
-
-    Notes
-    -----
-    Theory: theory/worlds.md#W11.
-
-    Examples
-    --------
-    >>> softmax_hessian(np.asarray([0.5, 0.5])).tolist()
-    [[0.25, -0.25], [-0.25, 0.25]]
+    Positive semidefinite, 1 in its kernel. Theory: theory/worlds.md#W11.
     """
-    p = np.asarray(probabilities, dtype=np.float64)
-    return np.diag(p) - np.outer(p, p)
+    return np.diag(probabilities) - np.outer(probabilities, probabilities)
 
 
 def mixture_fisher(
     priors: np.ndarray, moments: np.ndarray, probabilities: np.ndarray
 ) -> np.ndarray:
-    r"""Return the expected Fisher of logistic regression, p constant in each class.
+    """Return the expected Fisher (CD, CD) of logistic regression, p constant by class.
 
-    Parameters
-    ----------
-    priors : array, shape (C,)
-        Class frequencies :math:`\pi_c`.
-    moments : array, shape (C, D, D)
-        Second moments :math:`\mu_c \mu_c' + \Sigma_c` of the inputs of each class.
-    probabilities : array, shape (C, C)
-        Row c the softmax output on class c.
-
-    Returns
-    -------
-    array, shape (CD, CD)
-        :math:`\sum_c \pi_c U^c \otimes (\mu_c\mu_c' + \Sigma_c)`, errors (x) features.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not fit or a row of probabilities does not sum to 1.
-
-    Notes
-    -----
-    Theory: theory/worlds.md#W11. Balanced, with the canonical moments, it is Lemma 8.1.
-
-    Examples
-    --------
-    >>> p = geometry.confusion(2)
-    >>> mixture_fisher(np.full(2, 0.5), np.ones((2, 1, 1)), p).tolist()
-    [[0.25, -0.25], [-0.25, 0.25]]
+    From class frequencies (C,), second moments (C, D, D) of each class's inputs and a
+    confusion matrix (C, C). Theory: theory/worlds.md#W11.
     """
     C, D = len(priors), np.shape(moments)[-1]
-    if np.shape(moments) != (C, D, D):
-        raise ValueError(
-            f"moments must have shape (C, D, D) with C = {C}, got {np.shape(moments)}; "
-            "one second moment per class"
-        )
-    geometry.expect_probabilities(np.asarray(probabilities), C, C)
+    checks.host_array("moments", moments, "(C, D, D)", sizes={"C": C})
+    geometry.per_sample(probabilities, np.arange(C))
     out = np.zeros((C * D, C * D))
     for prior, moment, p in zip(priors, moments, probabilities, strict=True):
         out += prior * np.kron(softmax_hessian(p), moment)
@@ -123,8 +72,8 @@ def outlier_eigenvectors(C: int, D: int) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If D < C.
+    ValueError, TypeError
+        If C and D are no integers with D >= C >= 2.
 
     Notes
     -----
@@ -135,7 +84,7 @@ def outlier_eigenvectors(C: int, D: int) -> np.ndarray:
     >>> outlier_eigenvectors(2, 2)[:, 0].round(3).tolist()
     [0.707, 0.0, -0.707, -0.0]
     """
-    expect_canonical(C, D, 0.0, (C - 1) / C)
+    C, D, _, _ = expect_canonical(C, D, 0.0, 0.5)
     centred = (np.eye(C) - 1 / C) / math.sqrt(1 - 1 / C)
     inputs = np.eye(C, D)
     return np.stack([np.kron(centred[c], inputs[c]) for c in range(C)], axis=1)
@@ -160,8 +109,8 @@ def outlier_ratio(C: int, signal: float, alpha: float) -> float:
 
     Raises
     ------
-    ValueError
-        As `refspec.synthetic.groups.expect_canonical`.
+    ValueError, TypeError
+        If C is no integer >= 2, s negative, or alpha outside its interval.
 
     Notes
     -----
@@ -173,7 +122,7 @@ def outlier_ratio(C: int, signal: float, alpha: float) -> float:
     >>> outlier_ratio(2, 4.0, 0.25), outlier_ratio(4, 4.0, 0.75)
     (3.0, 2.0)
     """
-    expect_canonical(C, C, signal, alpha)
+    C, _, signal, alpha = expect_canonical(C, C, signal, alpha)
     return 1 + signal * (1 - alpha) / (2 - alpha * C / (C - 1))
 
 
@@ -196,8 +145,8 @@ def bump_ratio(C: int, signal: float, alpha: float) -> float:
 
     Raises
     ------
-    ValueError
-        As `refspec.synthetic.groups.expect_canonical`.
+    ValueError, TypeError
+        If C is no integer >= 2, s negative, or alpha outside its interval.
 
     Notes
     -----
@@ -208,7 +157,7 @@ def bump_ratio(C: int, signal: float, alpha: float) -> float:
     >>> bump_ratio(4, 8.0, 0.75)
     3.0
     """
-    expect_canonical(C, C, signal, alpha)
+    C, _, signal, alpha = expect_canonical(C, C, signal, alpha)
     return 1 + signal / C / (2 - alpha * C / (C - 1))
 
 
@@ -229,8 +178,8 @@ def bayes_error(C: int, t: float) -> Bounded:
 
     Raises
     ------
-    ValueError
-        If C < 2, or t is negative or not finite.
+    ValueError, TypeError
+        If C is no integer >= 2, or t negative or not finite.
 
     Notes
     -----
@@ -245,8 +194,9 @@ def bayes_error(C: int, t: float) -> Bounded:
     >>> abs(chance.value - 3 / 4) <= chance.radius
     True
     """
-    expect_canonical(C, C, t * t if t >= 0 else -1.0, (C - 1) / C)
-    log_strip = 0.5 + math.log(2) + (C - 1) * math.log(1.66)  # M <= exp of this
+    C, t = expect_count("C", C, 2, WIDEST), expect_length("t", t)
+    # in the strip |Im z| <= 1 the integrand is at most M, M <= exp of this
+    log_strip = 0.5 + math.log(2) + (C - 1) * math.log(1.66)
     step = 2 * math.pi / (40 + log_strip)
     limit = 9.0
     z = step * np.arange(-math.ceil(limit / step), math.ceil(limit / step) + 1)
@@ -294,8 +244,9 @@ def canonical(
 
     Raises
     ------
-    ValueError
-        As `refspec.synthetic.groups.expect_canonical`, or if per_class < 1.
+    ValueError, TypeError
+        If C, D and per_class are no integers with D >= C >= 2 and per_class >= 1, or
+        the signal or alpha is out of range.
 
     Notes
     -----
@@ -309,14 +260,25 @@ def canonical(
     [('outlier', 3), ('bump', 3)]
     """
     groups = canonical_groups(C, D, signal=signal, alpha=alpha)
-    p = geometry.confusion(C, alpha)
-    errors = Hierarchy(
-        C, C, cross_means=p[:, None, :] - np.eye(C)[None, :, :], within=0.0
+    n = expect_count("per_class", per_class)
+    checks.expect_generator("rng", rng)
+    p, sizes = geometry.confusion(C, alpha), (n,) * C
+    errors = Population(
+        sizes,
+        C,
+        np.ones((n * C, C)),
+        0.0,
+        cross_means=p[:, None, :] - np.eye(C)[None, :, :],
     )
-    inputs = Hierarchy(C, D, class_means=math.sqrt(signal) * np.eye(C, D))
+    inputs = Population(
+        sizes,
+        D,
+        np.ones((n * C, 1)),
+        1.0,
+        class_means=math.sqrt(signal) * np.eye(C, D),
+    )
     world = planted(
-        [Plan("softmax", errors, inputs)],
-        [per_class] * C,
+        {"softmax": KroneckerPopulation(errors, inputs)},
         rng=rng,
         probabilities=p,
         dtype=dtype,

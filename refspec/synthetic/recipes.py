@@ -3,38 +3,48 @@ r"""A world as plain data: what a file can record, and plant again.
 A `Recipe` holds numbers and words only. The same recipe gives the same world, so that
 an export that carries one can be compared with its population. What a recipe cannot
 say (given Gram matrices, given probabilities, several kinds of layers) is planted from
-`refspec.synthetic.Plan` directly.
+`refspec.populations.Population` directly.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
+import types
+import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from refspec import checks
 from refspec.backend import Namespace
+from refspec.populations import (
+    LONGEST,
+    NOISES,
+    KroneckerPopulation,
+    Population,
+    expect_count,
+    expect_length,
+)
 from refspec.synthetic import covariances, geometry
-from refspec.synthetic.hierarchy import Hierarchy, Plan
-from refspec.synthetic.worlds import World, deepened, planted
-
-__all__ = ["KINDS", "MEANS", "Recipe", "covariance", "from_record"]
+from refspec.synthetic.covariances import KINDS
+from refspec.synthetic.worlds import AnyPopulation, World, deepened, planted
 
 #: How class means are planted: fixed (regular simplex, orthogonal, independent
 #: directions) or a random level of covariance s^2 / d on average.
 MEANS = ("simplex", "orthogonal", "directions", "random", "none")
 
-#: Covariances by name, with the parameter they take.
-KINDS = {
-    "isotropic": None,
-    "diagonal": "ratio of the largest to the smallest variance",
-    "power-law": "exponent",
-    "low-rank": "rank, which holds half of the variance",
-    "toeplitz": "correlation of neighbours",
-}
+ERRORS, PROBABILITIES, FEATURES = "Errors", "Probabilities", "Features and layers"
+_NAMES = ", ".join(k if p is None else f"{k}:X" for k, p in KINDS.items())
+
+
+def _field(
+    default: Any, about: str, group: str | None = None, among: tuple[str, ...] = ()
+) -> Any:
+    """Declare a field with what `refspec synth` says of it."""
+    metadata = {"about": about, "group": group, "among": among}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,26 +72,26 @@ class Recipe:
     noise : float or tuple of C float
         Variance within, average over coordinates; for all classes or each.
     covariance : str
-        Of the noise, ``kind`` or ``kind:parameter``, see `KINDS`.
+        Of the noise, ``kind`` or ``kind:parameter``, see `covariances.KINDS`.
     class_covariance, cross_covariance : str
         The same for random means.
     law : {"gaussian", "laplace", "student"}
-        Of the noise.
+        Shape of the noise.
     dof : float, optional
-        Of Student's law.
+        Degrees of freedom of Student's noise.
     misclassification : float, optional
         Probability of all wrong classes together; chance if not given, 1 drops c' = c.
     confidence, spread : float, optional
         Softmax outputs instead: margin of the true class's logit, deviation of all.
     score_consistent : bool
-        See `refspec.synthetic.Plan`.
+        See `refspec.populations.Population`.
     feature_dim : int
         a, dimension of features shared by the cross classes; 0 for none, gradients
         are then the errors.
     feature_strength, feature_noise : float
         Length of every class mean of the features, and their variance within.
     coupling : float
-        Of features and errors, see `refspec.synthetic.Plan`.
+        Of features and errors, see `refspec.populations.KroneckerPopulation`.
     gains : tuple of float
         One layer each, class and cross-class means times the gain.
     seed : int
@@ -89,7 +99,7 @@ class Recipe:
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         If a word is unknown or a number out of range; what depends on several fields
         is checked by `plant`.
 
@@ -106,41 +116,74 @@ class Recipe:
     (15, 3, 1, 20)
     """
 
-    classes: int = 10
-    dim: int = 200
-    per_class: int | tuple[int, ...] = 20
-    means: str = "simplex"
-    strength: float = 3.0
-    cross_strength: float = 0.0
-    fixed_cross: bool = False
-    global_strength: float = 0.0
-    noise: float | tuple[float, ...] = 1.0
-    covariance: str = "isotropic"
-    class_covariance: str = "isotropic"
-    cross_covariance: str = "isotropic"
-    law: str = "gaussian"
-    dof: float | None = None
-    misclassification: float | None = None
-    confidence: float | None = None
-    spread: float = 0.0
-    score_consistent: bool = False
-    feature_dim: int = 0
-    feature_strength: float = 3.0
-    feature_noise: float = 1.0
-    coupling: float = 0.0
-    gains: tuple[float, ...] = field(default=(1.0,))
-    seed: int = 0
+    classes: int = _field(10, "C.", ERRORS)
+    dim: int = _field(200, "Dimension of the errors.", ERRORS)
+    per_class: int | tuple[int, ...] = _field(
+        20, "Samples of every class, or of each: 20 or 10,20,30.", ERRORS
+    )
+    means: str = _field(
+        "simplex", "Class means: fixed, or a random level.", ERRORS, MEANS
+    )
+    strength: float = _field(3.0, "Length of a class mean.", ERRORS)
+    cross_strength: float = _field(
+        0.0, "Root mean square length of a cross-class mean.", ERRORS
+    )
+    fixed_cross: bool = _field(
+        False, "Plant the cross-class means instead of a random level.", ERRORS
+    )
+    global_strength: float = _field(0.0, "Length of the mean of all errors.", ERRORS)
+    noise: float | tuple[float, ...] = _field(
+        1.0, "Variance within, for all classes or each: 1 or 1,2,1.", ERRORS
+    )
+    covariance: str = _field("isotropic", f"Of the noise: {_NAMES}.", ERRORS)
+    class_covariance: str = _field(
+        "isotropic", "Of random class means, likewise.", ERRORS
+    )
+    cross_covariance: str = _field(
+        "isotropic", "Of random cross-class means, likewise.", ERRORS
+    )
+    law: str = _field("gaussian", "Of the noise.", ERRORS, NOISES)
+    dof: float | None = _field(None, "Degrees of freedom, above 2, of student.", ERRORS)
+    misclassification: float | None = _field(
+        None,
+        "Of the probabilities; chance if not given, 1 drops c' = c.",
+        PROBABILITIES,
+    )
+    confidence: float | None = _field(
+        None, "Softmax outputs: margin of the true logit.", PROBABILITIES
+    )
+    spread: float = _field(
+        0.0, "Softmax outputs: deviation of every logit.", PROBABILITIES
+    )
+    score_consistent: bool = _field(
+        False, "Make sum_c' p delta = 0 for every sample.", PROBABILITIES
+    )
+    feature_dim: int = _field(0, "Dimension of shared features; 0 for none.", FEATURES)
+    feature_strength: float = _field(
+        3.0, "Length of their orthogonal class means.", FEATURES
+    )
+    feature_noise: float = _field(1.0, "Their variance within.", FEATURES)
+    coupling: float = _field(0.0, "Of features and errors, in [-1, 1].", FEATURES)
+    gains: tuple[float, ...] = _field(
+        (1.0,), "One layer each, means times the gain: 0.5,1,2.", FEATURES
+    )
+    seed: int = _field(0, "Of every draw.")
 
     def __post_init__(self) -> None:
-        if self.classes < 2 or self.dim < 1 or self.feature_dim < 0:
-            raise ValueError(
-                "a recipe needs classes C >= 2, dim >= 1 and feature_dim >= 0, got "
-                f"{self.classes}, {self.dim} and {self.feature_dim}; correct them"
-            )
-        if self.means not in MEANS:
-            raise ValueError(
-                f"means must be one of {MEANS}, got {self.means!r}; choose one"
-            )
+        hints = typing.get_type_hints(Recipe)
+        for x in dataclasses.fields(self):
+            value, among = getattr(self, x.name), x.metadata["among"]
+            if among:
+                checks.expect_choice(x.name, value, among)
+            plain = _plain(x.name, value, hints[x.name])
+            object.__setattr__(self, x.name, plain)
+        for name, least in (
+            ("classes", 2),
+            ("dim", 1),
+            ("feature_dim", 0),
+            ("seed", 0),
+        ):
+            checks.expect_size(name, getattr(self, name), least=least)
         for name in ("per_class", "noise"):
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) not in (1, self.classes):
@@ -149,18 +192,13 @@ class Recipe:
                     f"{len(value)}; give one for all classes or one for each"
                 )
         for name in ("strength", "cross_strength", "global_strength"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"{name} must be finite and >= 0, got {getattr(self, name)}; it is "
-                    "a length"
-                )
+            expect_length(name, getattr(self, name))
+        expect_length("feature_strength", self.feature_strength)
         if self.confidence is not None and self.misclassification is not None:
             raise ValueError(
                 "probabilities must come from misclassification or confidence, got "
                 f"{self.misclassification} and {self.confidence}; give one of the two"
             )
-        if self.seed < 0:
-            raise ValueError(f"seed must be >= 0, got {self.seed}; give another")
 
     def plant(self, *, dtype: str = "float64", xp: Namespace | None = None) -> World:
         """Draw the world of this recipe.
@@ -177,31 +215,32 @@ class Recipe:
 
         Raises
         ------
-        ValueError
+        ValueError, TypeError
             If parts do not fit together, see `refspec.synthetic.planted`.
         """
-        rng = np.random.default_rng(self.seed)
-        counts = _each(self.per_class, self.classes)
-        plan = Plan(
-            "layer",
-            self._errors(rng),
-            self._features(rng),
-            coupling=self.coupling,
-            score_consistent=self.score_consistent,
-        )
+        rng, C = np.random.default_rng(self.seed), self.classes
+        counts = _each(self.per_class, C)
+        for n in counts:
+            expect_count("per_class", n)
+        size = sum(counts) * C * max(self.dim, self.feature_dim)
+        if size > LONGEST:
+            raise ValueError(
+                "a recipe must have N C dim <= 2^40 numbers, got about "
+                f"2^{size.bit_length() - 1}; lower one of the three"
+            )
+        population = self._population(counts, rng)
         if self.confidence is not None:
             p = geometry.softmax_outputs(
-                np.repeat(np.arange(self.classes), counts),
-                self.classes,
+                np.repeat(np.arange(C), counts),
+                C,
                 confidence=self.confidence,
                 spread=self.spread,
                 rng=rng,
             )
         else:
-            p = geometry.confusion(self.classes, self.misclassification)
+            p = geometry.confusion(C, self.misclassification)
         return planted(
-            deepened(plan, self.gains),
-            counts,
+            deepened(population, self.gains),
             rng=rng,
             probabilities=p,
             dtype=dtype,
@@ -214,46 +253,63 @@ class Recipe:
         plain = dataclasses.asdict(self)
         return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
 
-    def _errors(self, rng: np.random.Generator) -> Hierarchy:
-        """Return the law of the errors, its fixed means drawn."""
+    def _population(
+        self, counts: tuple[int, ...], rng: np.random.Generator
+    ) -> AnyPopulation:
+        """Return the population of the layer of gain 1, its fixed means drawn."""
+        errors = self._errors(counts, rng)
+        if not self.feature_dim:
+            if self.coupling:
+                raise ValueError(
+                    f"coupling must be 0 without features, got {self.coupling}; give "
+                    "a feature_dim or drop it"
+                )
+            return errors
+        C, a = self.classes, self.feature_dim
+        features = Population(
+            counts,
+            a,
+            np.ones((sum(counts), 1)),
+            self.feature_noise,
+            class_means=_fixed("orthogonal", C, a, self.feature_strength, rng),
+        )
+        return KroneckerPopulation(errors, features, self.coupling)
+
+    def _errors(self, counts: tuple[int, ...], rng: np.random.Generator) -> Population:
+        """Return the population of the errors, its fixed means drawn."""
         C, b = self.classes, self.dim
         overall = self.global_strength * _direction(b, rng)
-        between = covariance(self.class_covariance, b, self.strength**2 / b, rng)
-        across = covariance(self.cross_covariance, b, self.cross_strength**2 / b, rng)
-        within = covariance(self.covariance, b, 1.0, rng)
-        fixed = None
+        between, across, within = (
+            covariances.named(spec, b, variance, rng)
+            for spec, variance in (
+                (self.class_covariance, self.strength**2 / b),
+                (self.cross_covariance, self.cross_strength**2 / b),
+                (self.covariance, 1.0),
+            )
+        )
+        fixed, cross = None, None
         if self.means == "random" and self.feature_dim:
             fixed = _drawn((C, b), between, rng)
         elif self.means not in ("random", "none"):
             fixed = _fixed(self.means, C, b, self.strength, rng)
-        cross = None
         if self.cross_strength and (self.fixed_cross or self.feature_dim):
             cross = _drawn((C, C, b), across, rng)
+        random = self.means == "random" and fixed is None and self.strength
         noise = self.noise if isinstance(self.noise, tuple) else (self.noise,)
-        return Hierarchy(
-            C,
+        return Population(
+            counts,
             b,
+            np.ones((sum(counts), C)),  # a world weighs samples by its probabilities
+            tuple(s * within for s in noise) if len(noise) > 1 else noise[0] * within,
             global_mean=overall if self.global_strength else None,
             class_means=fixed,
+            class_covariance=between if random else None,
             cross_means=cross,
-            class_covariance=between
-            if self.means == "random" and fixed is None
-            else 0.0,
-            cross_covariance=0.0 if cross is not None else across,
-            within=tuple(s * within for s in noise)
-            if len(noise) > 1
-            else noise[0] * within,
-            law=self.law,
+            cross_covariance=across if self.cross_strength and cross is None else None,
+            noise=self.law,  # type: ignore[arg-type]
             dof=self.dof,
+            score_consistent=self.score_consistent,
         )
-
-    def _features(self, rng: np.random.Generator) -> Hierarchy | None:
-        """Return the law of the features, around orthogonal class means."""
-        if not self.feature_dim:
-            return None
-        C, a = self.classes, self.feature_dim
-        means = _fixed("orthogonal", C, a, self.feature_strength, rng)
-        return Hierarchy(C, a, class_means=means, within=self.feature_noise)
 
 
 def from_record(record: Mapping[str, Any]) -> Recipe:
@@ -270,7 +326,7 @@ def from_record(record: Mapping[str, Any]) -> Recipe:
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         If a field is unknown, or its value not one that a recipe can have.
 
     Examples
@@ -279,99 +335,48 @@ def from_record(record: Mapping[str, Any]) -> Recipe:
     >>> from_record(recipe.record()) == recipe
     True
     """
+    checks.expect_type("record", record, Mapping, "give what Recipe.record makes")
     known = {f.name for f in dataclasses.fields(Recipe)}
-    unknown = sorted(set(record) - known)
+    unknown = sorted(set(map(str, record)) - known)
     if unknown:
         raise ValueError(
             f"a recipe must have the fields of refspec.synthetic.Recipe, got {unknown} "
             "besides; it was made by another version"
         )
-    plain: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in record.items()
-    }
     try:
-        return Recipe(**plain)
+        return Recipe(**record)
     except TypeError as error:
         raise ValueError(
-            f"a recipe must hold numbers and words where they belong, got {plain}; "
+            f"a recipe must hold numbers and words where they belong, got {record}; "
             f"{error}"
         ) from error
 
 
-def covariance(
-    spec: str, d: int, variance: float, rng: np.random.Generator
-) -> float | np.ndarray:
-    """Return a covariance by name, of a given average variance.
-
-    Parameters
-    ----------
-    spec : str
-        ``kind`` or ``kind:parameter``, see `KINDS`.
-    d : int
-        Dimension.
-    variance : float
-        Trace over d.
-    rng : numpy.random.Generator
-        For the directions of a low-rank part.
-
-    Returns
-    -------
-    float, array (d,) or array (d, d)
-
-    Raises
-    ------
-    ValueError
-        If the kind is unknown, or its parameter missing, extra or out of range.
-
-    Notes
-    -----
-    Theory: theory/worlds.md#W1.
-
-    Examples
-    --------
-    >>> covariance("diagonal:3", 3, 1.0, np.random.default_rng(0)).tolist()
-    [0.5, 1.0, 1.5]
-    """
-    kind, _, word = spec.partition(":")
-    if kind not in KINDS:
-        raise ValueError(
-            f"covariance must be one of {tuple(KINDS)}, got {spec!r}; write e.g. "
-            "'toeplitz:0.5'"
-        )
-    try:
-        parameter = float(word) if word else None
-    except ValueError:
-        parameter = math.nan
-    if (KINDS[kind] is None) != (parameter is None) or (
-        parameter is not None and not math.isfinite(parameter)
-    ):
-        wants = f"{KINDS[kind] or 'no parameter'} after a colon"
-        raise ValueError(f"{kind!r} takes {wants}, got {spec!r}; correct it")
-    if parameter is None:
-        return float(variance)
-    if kind == "low-rank":
-        r = int(parameter)
-        if r != parameter or not 1 <= r <= d:
-            limits = f"1 <= r <= d = {d}"
-            raise ValueError(f"low-rank needs a whole {limits}, got {spec!r}; lower it")
-        frame = np.linalg.qr(rng.standard_normal((d, r)))[0]
-        shape = covariances.low_rank_plus_noise(math.sqrt(d / r) * frame, 1.0)
-    elif kind == "toeplitz":
-        shape = covariances.toeplitz(d, parameter)
-    elif kind == "power-law":
-        shape = covariances.power_law(d, parameter)
-    else:
-        if parameter < 1:
-            raise ValueError(f"diagonal needs a ratio >= 1, got {spec!r}; correct it")
-        shape = np.linspace(1.0, parameter, d)
-    trace = float(np.sum(shape) if shape.ndim == 1 else np.trace(shape))
-    return shape * (variance * d / trace)
+def _plain(name: str, value: Any, hint: Any) -> Any:
+    """Return a value as the plain type that its field has, or refuse it."""
+    if isinstance(hint, types.UnionType):  # a number or none, a number or several
+        kinds = typing.get_args(hint)
+        if value is None and type(None) in kinds:
+            return None
+        several = [k for k in kinds if typing.get_origin(k) is tuple]
+        many = bool(several) and isinstance(value, (tuple, list))
+        return _plain(name, value, several[0] if many else kinds[0])
+    if typing.get_origin(hint) is tuple:
+        checks.expect_type(name, value, (tuple, list), "give numbers in a tuple")
+        kind = typing.get_args(hint)[0]
+        return tuple(_plain(f"{name}[{k}]", x, kind) for k, x in enumerate(value))
+    if hint is int:
+        return checks.expect_size(name, value)
+    if hint is float:
+        return checks.expect_number(name, value)
+    checks.expect_type(name, value, hint, "see refspec.synthetic.Recipe")
+    return value
 
 
-def _each(value: int | tuple[int, ...], C: int) -> list[int]:
+def _each(value: int | tuple[int, ...], C: int) -> tuple[int, ...]:
     """Return one number per class."""
     counts = value if isinstance(value, tuple) else (value,)
-    return list(counts) * (C if len(counts) == 1 else 1)
+    return counts * (C if len(counts) == 1 else 1)
 
 
 def _fixed(
@@ -380,9 +385,11 @@ def _fixed(
     """Return fixed class means in a random frame."""
     if kind == "directions":
         return norm * np.stack([_direction(d, rng) for _ in range(C)])
-    flat = geometry.orthogonal_gram(np.full(C, norm))
-    gram = geometry.simplex_gram(C, norm) if kind == "simplex" else flat
-    return geometry.means(gram, d, rng=rng)
+    if kind == "simplex":
+        gram = geometry.simplex_gram(C, norm)
+    else:
+        gram = geometry.orthogonal_gram(np.full(C, norm))
+    return geometry.means_of_gram(gram, d, rng=rng)
 
 
 def _direction(d: int, rng: np.random.Generator) -> np.ndarray:
@@ -395,5 +402,5 @@ def _drawn(
     shape: tuple[int, ...], S: float | np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Draw means of a covariance once, to plant them."""
-    half = covariances.root(S, shape[-1])
+    half = covariances.root(S)
     return np.asarray(covariances.times_root(rng.standard_normal(shape), half))

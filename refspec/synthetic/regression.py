@@ -7,7 +7,6 @@ probabilities vary within a class. A bias is an appended input equal to 1.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,16 +14,17 @@ import numpy as np
 import scipy.optimize
 import scipy.sparse.linalg
 
-from refspec import classes, rounding
-from refspec.backend import Namespace
+from refspec import checks, classes, rounding
+from refspec.backend import Array, Namespace
 from refspec.classes import Layer, ModelSection, Snapshot
-
-__all__ = ["fit", "observe"]
+from refspec.populations import expect_length
+from refspec.synthetic.geometry import as_labels
+from refspec.synthetic.worlds import convert
 
 _NEWTON = 8  # steps at the end, if L-BFGS stops short
 
 
-def fit(
+def fit_logistic(
     inputs: np.ndarray, labels: np.ndarray, *, decay: float, max_steps: int = 1000
 ) -> np.ndarray:
     r"""Fit multinomial logistic regression, f = W x, on the host.
@@ -50,7 +50,7 @@ def fit(
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         If shapes do not fit, the decay is not positive, or the steps did not suffice.
 
     Notes
@@ -59,16 +59,13 @@ def fit(
 
     Examples
     --------
-    >>> W = fit(np.asarray([[-1.0], [1.0]]), np.asarray([0, 1]), decay=1.0)
+    >>> W = fit_logistic(np.asarray([[-1.0], [1.0]]), np.asarray([0, 1]), decay=1.0)
     >>> bool(W[1, 0] > 0 > W[0, 0])
     True
     """
-    x, y = np.asarray(inputs, dtype=np.float64), np.asarray(labels)
-    if x.ndim != 2 or y.shape != x.shape[:1] or not 0 < decay < math.inf:
-        raise ValueError(
-            "fit needs inputs (N, D), labels (N,) and decay > 0, got "
-            f"{x.shape}, {y.shape} and {decay}; separable classes have no fit at 0"
-        )
+    x, y = _samples(inputs, labels)
+    decay = checks.expect_positive("decay", decay)
+    max_steps = checks.expect_size("max_steps", max_steps, least=1)
     C, N = int(y.max()) + 1, len(y)
     hot = np.eye(C)[y]
 
@@ -105,13 +102,13 @@ def fit(
     left = float(np.max(np.abs(slope)))
     if left > goal:
         raise ValueError(
-            f"fit must reach max |gradient| <= {goal:.3g} (2^-26 of that at 0), got "
+            f"a fit must reach max |gradient| <= {goal:.3g} (2^-26 of that at 0), got "
             f"{left:.3g} after {found.nit} steps; raise max_steps or decay"
         )
     return best.reshape(C, -1)
 
 
-def observe(
+def observe_logistic(
     inputs: np.ndarray,
     labels: np.ndarray,
     weight: np.ndarray,
@@ -128,7 +125,7 @@ def observe(
     labels : array of int, shape (N,)
         In any order; every class present.
     weight : array, shape (C, D)
-        As `fit` returns.
+        As `fit_logistic` returns.
     dtype, xp
         As in `refspec.synthetic.planted`.
     provenance : mapping, optional
@@ -141,8 +138,8 @@ def observe(
 
     Raises
     ------
-    ValueError
-        If shapes do not fit.
+    ValueError, TypeError
+        If shapes do not fit, or a value is no finite number.
 
     Notes
     -----
@@ -150,19 +147,14 @@ def observe(
 
     Examples
     --------
-    >>> observe(np.ones((2, 3)), np.asarray([0, 1]), np.zeros((2, 3))).offsets
+    >>> observe_logistic(np.ones((2, 3)), np.asarray([0, 1]), np.zeros((2, 3))).offsets
     (0, 1, 2)
     """
-    x, W = np.asarray(inputs, dtype=np.float64), np.asarray(weight, dtype=np.float64)
-    if x.ndim != 2 or W.ndim != 2 or W.shape[1] != x.shape[1]:
-        raise ValueError(
-            "inputs (N, D) and weight (C, D) must share D, got "
-            f"{x.shape} and {W.shape}; append the bias's 1 to the inputs"
-        )
+    x, y = _samples(inputs, labels)
+    W = checks.host_array("weight", weight, "(C, D)", sizes={"D": x.shape[1]})
 
-    def give(array: np.ndarray) -> Any:
-        host = array.astype(dtype)
-        return host if xp is None else xp.asarray(host)
+    def give(array: np.ndarray) -> Array:
+        return convert(array, dtype, xp)
 
     logits = x @ W.T
     p = np.exp(classes.log_softmax(logits))
@@ -171,7 +163,7 @@ def observe(
         errors[:, c, c] = -np.delete(p, c, axis=1).sum(axis=1)
     return classes.snapshot(
         [Layer("linear1", give(x[:, None, :]), give(errors[:, :, None, :]))],
-        labels,
+        y,
         logits=give(logits),
         provenance={"framework": "refspec.synthetic.logistic"} | dict(provenance or {}),
         model=ModelSection(
@@ -187,3 +179,16 @@ def observe(
             {"linear1.weight": give(W)},
         ),
     )
+
+
+def _samples(inputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Check inputs (N, D) and labels (N,), every class present in any order."""
+    x, y = checks.host_array("inputs", inputs, "(N, D)"), as_labels(labels)
+    if not x.size:
+        raise ValueError(
+            f"inputs must have shape (N, D) with N and D >= 1, got {x.shape}; append "
+            "a bias's 1 where there is none"
+        )
+    expect_length("inputs", float(np.max(np.abs(x))))
+    checks.sorted_labels(np.sort(y) if y.ndim == 1 else y, len(x), None)
+    return x, y

@@ -1,9 +1,9 @@
-"""Planted worlds: a Snapshot drawn from a law whose population is known.
+"""Planted worlds: a Snapshot drawn from populations, one a layer.
 
-A world is a list of `refspec.synthetic.hierarchy.Plan`, one a layer, and probabilities;
-`planted` draws it. What it should show at any size is computed by
-`refspec.synthetic.quantities`, exact and given the probabilities. Draws are made on the
-host in float64 and then converted, so that one seed gives one world in every namespace.
+`planted` draws it. What a world should show at any size is computed by
+`refspec.synthetic.expectations`, exact and given the probabilities. Draws are made on
+the host in float64 and then converted, so that one seed gives one world in every
+namespace.
 """
 
 from __future__ import annotations
@@ -14,32 +14,34 @@ from typing import Any
 
 import numpy as np
 
-from refspec import backend, classes
-from refspec.backend import Namespace
+from refspec import checks, classes
+from refspec.backend import Array, Namespace
 from refspec.classes import Layer, Snapshot
-from refspec.populations import KroneckerPopulation, Population
-from refspec.synthetic import geometry, hierarchy
+from refspec.populations import (
+    KroneckerPopulation,
+    Population,
+    as_kronecker,
+    expect_count,
+    expect_length,
+    expect_predictable,
+)
+from refspec.synthetic import covariances, geometry
 from refspec.synthetic.groups import Group, independent_groups
-from refspec.synthetic.hierarchy import Hierarchy, Plan
 
-__all__ = [
-    "World",
-    "deepened",
-    "orthogonal",
-    "planted",
-]
+AnyPopulation = Population | KroneckerPopulation
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class World:
-    """A drawn snapshot and the law it was drawn from.
+    """A drawn snapshot and the populations it was drawn from.
 
     Parameters
     ----------
     snapshot : Snapshot
         What was drawn.
-    plans : tuple of Plan
-        The law of each layer.
+    populations : mapping of str to Population or KroneckerPopulation
+        By the layer's name: of the errors where the one feature is 1, otherwise of the
+        gradients. Their weights are those of the world, p / N.
     probabilities : array, shape (N, C)
         Those of the snapshot, on the host in float64.
     groups : tuple of Group or None
@@ -48,35 +50,53 @@ class World:
     """
 
     snapshot: Snapshot
-    plans: tuple[Plan, ...]
+    populations: Mapping[str, AnyPopulation]
     probabilities: np.ndarray
     groups: tuple[Group, ...] | None = None
 
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Samples of each class, length C."""
-        return tuple(np.diff(self.snapshot.offsets).tolist())
+    def __repr__(self) -> str:
+        N, C = self.probabilities.shape
+        return f"World(N={N}, C={C}, layers={list(self.populations)})"
 
-    @property
-    def weights(self) -> np.ndarray:
-        """Weights w_{i,c,c'} = p_{i,c,c'} / N of the errors, shape (N, C)."""
-        return self.probabilities / len(self.probabilities)
+    def population(self, name: str, of: str = "gradients") -> AnyPopulation:
+        """Return what predictions need of a layer.
 
-    def plan(self, name: str) -> Plan:
-        """Return the plan of the layer called `name`."""
-        self.snapshot.layer(name)  # its error, if there is none
-        return next(x for x in self.plans if x.name == name)
+        Parameters
+        ----------
+        name : str
+            Of the layer.
+        of : {"gradients", "errors", "features"}
+            Of which vectors.
 
-    def population(
-        self, name: str, of: str = "gradients"
-    ) -> Population | KroneckerPopulation:
-        """Return what predictions need of a layer, see `hierarchy.population`."""
-        return hierarchy.population(self.plan(name), self.sizes, self.weights, of=of)
+        Returns
+        -------
+        Population or KroneckerPopulation
+            The gradients' is the errors' where the one feature is 1.
+
+        Raises
+        ------
+        ValueError
+            If no layer has this name, or its vectors are not independent given their
+            means (coupled, or score-consistent errors).
+        """
+        checks.expect_choice("of", of, ("gradients", "errors", "features"))
+        both = as_kronecker(self.layer(name))
+        if both.coupling or of == "gradients":
+            expect_predictable(self.populations[name])
+        if of == "gradients":
+            return self.populations[name]
+        found = both.errors if of == "errors" else both.features
+        expect_predictable(found)
+        return found
+
+    def layer(self, name: str) -> AnyPopulation:
+        """Return the population of a layer, predictable or not."""
+        checks.expect_choice("layer", name, self.populations)
+        return self.populations[name]
 
 
 def planted(
-    plans: Sequence[Plan],
-    counts: Sequence[int],
+    populations: Mapping[str, AnyPopulation],
     *,
     rng: np.random.Generator,
     probabilities: np.ndarray | None = None,
@@ -88,14 +108,14 @@ def planted(
 
     Parameters
     ----------
-    plans : sequence of Plan
-        One per layer, of C classes; layers are independent.
-    counts : sequence of int
-        Samples of each class, all at least 1.
+    populations : mapping of str to Population or KroneckerPopulation
+        By the layer's name, of the same C >= 2 class sizes; layers are independent. A
+        Population alone is that of the errors, the one feature is then 1.
     rng : numpy.random.Generator
         Source of randomness.
     probabilities : array (C, C) or (N, C), optional
-        A confusion matrix, or one row a sample (sorted by class); uniform if not given.
+        A confusion matrix, or one row a sample (sorted by class). If not given, the
+        weights of the first population, each sample's divided by their sum.
     dtype : {"float64", "float32"}
         Of the snapshot.
     xp : namespace, optional
@@ -106,39 +126,49 @@ def planted(
     Returns
     -------
     World
+        The weights of its populations are p / N, whatever they were before.
 
     Raises
     ------
-    ValueError
-        If the plans, counts and probabilities do not fit together, or a plan is
+    ValueError, TypeError
+        If the populations and probabilities do not fit together, or one is
         score-consistent where the probability of the true class is 0.
 
     Notes
     -----
-    Theory: theory/worlds.md#W5, #W8. The errors of a score-consistent plan satisfy
+    Theory: theory/worlds.md#W5, #W8. Score-consistent errors satisfy
     :math:`\sum_{c'} p_{i,c,c'} \delta_{i,c,c'} = 0` within
     :math:`\gamma_{C+4} \sum_{c'} p |\delta|` entrywise.
 
     Examples
     --------
-    >>> plan = Plan("fc", Hierarchy(2, 3), Hierarchy(2, 4))
-    >>> world = planted([plan], [5, 7], rng=np.random.default_rng(0))
-    >>> world.snapshot.offsets
-    (0, 5, 12)
+    >>> population = Population((5, 7), 3, np.ones((12, 2)), 1.0)
+    >>> world = planted({"fc": population}, rng=np.random.default_rng(0))
+    >>> world, world.snapshot.offsets
+    (World(N=12, C=2, layers=['fc']), (0, 5, 12))
     """
-    plans, labels, p = _expect_world(plans, counts, probabilities)
-    if dtype not in ("float32", "float64"):
-        raise ValueError(
-            f"dtype must be 'float64' or 'float32', got {dtype!r}; choose one of these"
-        )
-    layers = [_draw(plan, labels, p, rng, dtype, xp) for plan in plans]
+    first = _expect_populations(populations)
+    checks.expect_generator("rng", rng)
+    labels = first.labels
+    if provenance is not None:
+        checks.expect_type("provenance", provenance, Mapping, "give a dict")
+    if probabilities is None:
+        probabilities = _shares(first.weights)
+    p = geometry.per_sample(probabilities, labels)
+    given = convert(p, dtype, xp)
+    weighted = {name: _reweighted(x, p) for name, x in populations.items()}
+    layers = []
+    for name, population in weighted.items():
+        features, errors = _draw_layer(as_kronecker(population), p, rng)
+        both = (features, errors[:, :, None, :])
+        layers.append(Layer(name, *(convert(x, dtype, xp) for x in both)))
     made = classes.snapshot(
         layers,
         labels,
-        probabilities=_convert(p, dtype, xp),
+        probabilities=given,
         provenance={"framework": "refspec.synthetic"} | dict(provenance or {}),
     )
-    return World(made, plans, p)
+    return World(made, weighted, p)
 
 
 def orthogonal(
@@ -169,7 +199,7 @@ def orthogonal(
     error_noise, feature_noise : float
         Variances of isotropic noise.
     coupling : float
-        As in `refspec.synthetic.hierarchy.Plan`.
+        As in `refspec.populations.KroneckerPopulation`.
     dtype, xp
         As in `planted`.
 
@@ -180,7 +210,7 @@ def orthogonal(
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         If a dimension is below C, or as in `planted`.
 
     Notes
@@ -193,6 +223,8 @@ def orthogonal(
     >>> [g.name for g in world.groups]
     ['matched', 'mismatched', 'error mean', 'feature mean', 'noise']
     """
+    n = expect_count("per_class", per_class)
+    checks.expect_generator("rng", rng)
     groups = independent_groups(
         C,
         b,
@@ -204,36 +236,40 @@ def orthogonal(
         coupling=coupling,
     )
 
-    def law(d: int, norm: float, noise: float) -> Hierarchy:
-        means = geometry.means(norm**2 * np.eye(C), d, rng=rng)
-        return Hierarchy(C, d, class_means=means, within=noise)
+    def side(d: int, K: int, norm: float, noise: float) -> Population:
+        means = geometry.means_of_gram(norm**2 * np.eye(C), d, rng=rng)
+        return Population((n,) * C, d, np.ones((C * n, K)), noise, class_means=means)
 
-    errors = law(b, error_norm, error_noise)
-    features = law(a, feature_norm, feature_noise)
-    plan = Plan("orthogonal", errors, features, coupling=coupling)
-    world = planted([plan], [per_class] * C, rng=rng, dtype=dtype, xp=xp)
+    errors = side(b, C, error_norm, error_noise)
+    features = side(a, 1, feature_norm, feature_noise)
+    population = KroneckerPopulation(errors, features, coupling)
+    world = planted({"orthogonal": population}, rng=rng, dtype=dtype, xp=xp)
     return replace(world, groups=groups)
 
 
-def deepened(plan: Plan, gains: Sequence[float]) -> tuple[Plan, ...]:
-    """Repeat a plan over layers whose signal changes with depth.
+def deepened(
+    population: AnyPopulation, gains: Sequence[float], name: str = "layer"
+) -> dict[str, AnyPopulation]:
+    """Repeat a population over layers whose signal changes with depth.
 
     Parameters
     ----------
-    plan : Plan
+    population : Population or KroneckerPopulation
         Of the layer of gain 1.
     gains : sequence of float
-        Factor of all class and cross-class means of each layer, planted or random,
-        first layer first; global means and noise stay.
+        Factor of all class and cross-class means of each layer, fixed or random, first
+        layer first; global means and noise stay.
+    name : str
+        What the layers are called before their number, from 1.
 
     Returns
     -------
-    tuple of Plan
-        Named after the plan, numbered from 1.
+    dict of str to Population or KroneckerPopulation
+        What `planted` draws.
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         If there is no gain or one is not finite.
 
     Notes
@@ -242,93 +278,151 @@ def deepened(plan: Plan, gains: Sequence[float]) -> tuple[Plan, ...]:
 
     Examples
     --------
-    >>> plan = Plan("fc", Hierarchy(2, 1, class_means=np.ones((2, 1))))
-    >>> [x.errors.class_means[0, 0].item() for x in deepened(plan, [0.5, 1, 2])]
+    >>> m = np.ones((2, 1))
+    >>> layers = deepened(
+    ...     Population((1, 1), 1, np.ones((2, 2)), 1.0, class_means=m), [0.5, 1, 2])
+    >>> [x.class_means[0, 0].item() for x in layers.values()]
     [0.5, 1.0, 2.0]
     """
-    if not len(gains) or not np.all(np.isfinite(gains)):
+    kinds = (Population, KroneckerPopulation)
+    checks.expect_type("population", population, kinds, "make one first")
+    checks.expect_type("name", name, str, "give the layers a name")
+    factors = checks.host_array("gains", gains, "(layers,)").tolist()
+    expect_length("gains", max(map(abs, factors), default=0.0))
+    if not factors:
+        raise ValueError("gains must be one a layer, got []; give at least one")
+    return {f"{name}{k}": _deeper(population, g) for k, g in enumerate(factors, 1)}
+
+
+def draw(
+    population: Population,
+    *,
+    rng: np.random.Generator,
+    scales: np.ndarray | float = 1.0,
+) -> np.ndarray:
+    """Draw one vector per sample and cross class, shape (N, K, d).
+
+    `scales` are factors (N,) of the noise's standard deviation, one per sample. Memory
+    and cost are O(N K d), and O(N K d^2) for a full covariance. Theory:
+    theory/worlds.md#W5.
+    """
+    C, K, d, labels = (
+        population.C,
+        population.K,
+        population.dimension,
+        population.labels,
+    )
+    means = population.fixed_means()
+    levels = ((population.class_covariance, 1), (population.cross_covariance, K))
+    for covariance, effects in levels:
+        if covariance is not None and np.any(covariance):
+            half = covariances.root(covariance)
+            means += covariances.times_root(rng.standard_normal((C, effects, d)), half)
+    noise = covariances.standard(
+        (population.N, K, d), rng=rng, noise=population.noise, dof=population.dof
+    )
+    if isinstance(population.within_covariance, tuple):
+        for c, covariance in enumerate(population.within_covariance):
+            mine, half = labels == c, covariances.root(covariance)
+            noise[mine] = covariances.times_root(noise[mine], half)
+    else:
+        half = covariances.root(population.within_covariance)
+        noise = covariances.times_root(noise, half)
+    return np.asarray(means[labels] + noise * np.reshape(scales, (-1, 1, 1)))
+
+
+def convert(x: np.ndarray, dtype: str, xp: Namespace | None) -> Array:
+    """Move a float64 host array to a namespace and dtype."""
+    checks.expect_choice("dtype", dtype, ("float64", "float32"))
+    if xp is not None and not hasattr(xp, "asarray"):
+        raise TypeError(
+            f"xp must be an array namespace, got {xp!r} of type {type(xp).__name__}; "
+            "give a module such as numpy or torch"
+        )
+    with np.errstate(over="ignore"):  # what becomes infinite is refused as such
+        host = x.astype(dtype)
+    return host if xp is None else xp.asarray(host)
+
+
+def _expect_populations(populations: Mapping[str, AnyPopulation]) -> Population:
+    """Check that layers are named and fit together; return the first one's errors."""
+    advice = "give a dict of populations by layer"
+    checks.expect_type("populations", populations, Mapping, advice)
+    for name, x in populations.items():
+        checks.expect_type("the name of a layer", name, str, advice)
+        kinds = (Population, KroneckerPopulation)
+        checks.expect_type(f"populations[{name!r}]", x, kinds, "make one first")
+    errors = [as_kronecker(x).errors for x in populations.values()]
+    sizes = {x.sizes for x in errors}
+    if len(sizes) != 1 or any(x.K != x.C or x.C < 2 for x in errors):
+        got = [(x.sizes, x.K) for x in errors]
         raise ValueError(
-            f"gains must be finite, one a layer, got {list(gains)}; give at least one"
+            "populations must be at least one, all of the same C >= 2 class sizes and "
+            f"with K = C cross classes, got (sizes, K) of {got}; make them alike"
         )
+    return errors[0]
 
-    def scaled(law: Hierarchy, gain: float) -> Hierarchy:
-        def times(x: Any, factor: float) -> Any:
-            return None if x is None else factor * np.asarray(x)
 
-        return replace(
-            law,
-            class_means=times(law.class_means, gain),
-            cross_means=times(law.cross_means, gain),
-            class_covariance=times(law.class_covariance, gain**2),
-            cross_covariance=times(law.cross_covariance, gain**2),
+def _shares(weights: np.ndarray) -> np.ndarray:
+    """Return the probabilities that weights (N, C) imply."""
+    largest = np.max(weights, axis=1, keepdims=True)
+    if np.any(largest == 0):
+        raise ValueError(
+            f"weights must not vanish for a whole sample, got {np.sum(largest == 0)} "
+            "that do; give probabilities"
         )
+    p = weights / largest  # first, for weights whose sum overflows or underflows
+    return np.asarray(p / np.sum(p, axis=1, keepdims=True))
 
-    return tuple(
-        replace(
-            plan,
-            name=f"{plan.name}{depth}",
-            errors=scaled(plan.errors, gain),
-            features=None if plan.features is None else scaled(plan.features, gain),
-        )
-        for depth, gain in enumerate(gains, 1)
+
+def _reweighted(population: AnyPopulation, p: np.ndarray) -> AnyPopulation:
+    """Give a population the weights of a world, p / N."""
+    if isinstance(population, Population):
+        return replace(population, weights=p / len(p))
+    samples = np.full((len(p), 1), 1 / len(p))
+    errors = replace(population.errors, weights=p / len(p))
+    features = replace(population.features, weights=samples)
+    return replace(population, errors=errors, features=features)
+
+
+def _deeper(population: AnyPopulation, gain: float) -> AnyPopulation:
+    """Multiply the means of errors and features by a gain."""
+    if isinstance(population, Population):
+        return _scaled(population, gain)
+    errors = _scaled(population.errors, gain)
+    features = _scaled(population.features, gain)
+    return replace(population, errors=errors, features=features)
+
+
+def _scaled(population: Population, gain: float) -> Population:
+    """Multiply class and cross-class means, fixed or random, by a gain."""
+
+    def times(x: Any, factor: float) -> Any:
+        with np.errstate(over="ignore"):  # what becomes infinite is refused as such
+            return None if x is None or not factor else factor * x
+
+    return replace(
+        population,
+        class_means=times(population.class_means, gain),
+        cross_means=times(population.cross_means, gain),
+        class_covariance=times(population.class_covariance, gain**2),
+        cross_covariance=times(population.cross_covariance, gain**2),
     )
 
 
-def _expect_world(
-    plans: Sequence[Plan], counts: Sequence[int], probabilities: np.ndarray | None
-) -> tuple[tuple[Plan, ...], np.ndarray, np.ndarray]:
-    """Check that plans, counts and probabilities fit; return labels and (N, C)."""
-    plans, C = tuple(plans), len(counts)
-    if not plans or any(x.errors.classes != C for x in plans):
-        got = [x.errors.classes for x in plans]
-        raise ValueError(
-            f"plans must be at least one, of C = {C} classes to match counts, got "
-            f"classes {got}; give one count per class"
-        )
-    if min(counts) < 1:
-        raise ValueError(
-            f"every class must have at least 1 sample, got counts {list(counts)}; "
-            "drop the empty class or add samples"
-        )
-    labels = np.repeat(np.arange(C), counts)
-    if probabilities is None:
-        probabilities = geometry.confusion(C)
-    p = geometry.per_sample(probabilities, labels)
-    lowest = float(p[np.arange(len(p)), labels].min())
-    if lowest == 0 and any(x.score_consistent for x in plans):
-        raise ValueError(
-            "a score-consistent plan needs p_{i,c,c} > 0 for every sample, got 0; "
-            "raise the probability of the true class"
-        )
-    return plans, labels, p
-
-
-def _draw(
-    plan: Plan,
-    labels: np.ndarray,
-    p: np.ndarray,
-    rng: np.random.Generator,
-    dtype: str,
-    xp: Namespace | None,
-) -> Layer:
-    """Draw one layer: scales, features, errors, and the diagonal if consistent."""
-    N, C = p.shape
-    sign = 2.0 * rng.integers(0, 2, N) - 1
-    size = np.sqrt(abs(plan.coupling))
-    scales = [np.sqrt(1 + size * f * sign) for f in (1, np.sign(plan.coupling))]
-    law = hierarchy.feature_law(plan)
-    features = hierarchy.draw(law, labels, 1, rng=rng, scales=scales[0])
-    errors = hierarchy.draw(plan.errors, labels, C, rng=rng, scales=scales[1])
-    if plan.score_consistent:
-        every = np.arange(N)
-        errors[every, labels] = 0
-        score = np.sum(p[:, :, None] * errors, axis=1)
-        errors[every, labels] = -score / p[every, labels][:, None]
-    h, delta = (_convert(x, dtype, xp) for x in (features, errors[:, :, None, :]))
-    return Layer(plan.name, h, delta)
-
-
-def _convert(x: np.ndarray, dtype: str, xp: Namespace | None) -> backend.Array:
-    """Move a float64 host array to the namespace and dtype of a world."""
-    host = x.astype(dtype)
-    return host if xp is None else xp.asarray(host)
+def _draw_layer(
+    population: KroneckerPopulation, p: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw features (N, 1, a) and errors (N, C, b) with shared random scales."""
+    errors, kappa, N = population.errors, population.coupling, len(p)
+    # z = +-1 of each sample: E[(1 + r z)(1 + sign r z)] - 1 = kappa with r^2 = |kappa|
+    z = 2.0 * rng.integers(0, 2, N) - 1
+    r = np.sqrt(abs(kappa))
+    features = draw(population.features, rng=rng, scales=np.sqrt(1 + r * z))
+    delta = draw(errors, rng=rng, scales=np.sqrt(1 + r * np.sign(kappa) * z))
+    if errors.score_consistent:
+        every, labels = np.arange(N), errors.labels
+        delta[every, labels] = 0
+        score = np.sum(p[:, :, None] * delta, axis=1)
+        delta[every, labels] = -score / p[every, labels][:, None]
+    return features, delta

@@ -27,33 +27,18 @@ from refspec.kronecker import ekfac, kfac
 from refspec.models.operations import EVALUATION
 from refspec.testing.questions import Question
 
-__all__ = ["Accuracy", "accuracy", "format_roundoff", "level_radius"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Accuracy:
-    """A radius and the numbers it was made of.
+    """A radius and the numbers it was made of."""
 
-    Parameters
-    ----------
-    radius : float
-        Bound on the norm of the difference of two right answers: the 2-norm for the
-        Hessian, else the Frobenius norm.
-    u : float
-        Unit roundoff of the coarser of the two.
-    operations : int
-        Roundings on a path through the layers.
-    rows : int
-        Terms that are summed.
-    trace : float
-        Bound on the difference of two traces, where it was asked for.
-    """
-
-    radius: float
-    u: float
-    operations: int
-    rows: int
-    trace: float = math.inf
+    radius: (
+        float  # of two right answers' difference: 2-norm for the Hessian, else |.|_F
+    )
+    u: float  # unit roundoff of the coarser of the two
+    operations: int  # roundings on a path through the layers
+    rows: int  # terms that are summed
+    trace: float = math.inf  # of two right traces' difference, if asked for
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,38 +52,26 @@ class _Sizes:
 
 
 def format_roundoff(name: str) -> float:
-    """Return the unit roundoff of a format by name, bfloat16 included.
-
-    Raises
-    ------
-    ValueError
-        If the name is none of a format.
-
-    Examples
-    --------
-    >>> format_roundoff("float32") == 2.0**-24
-    True
-    """
+    """Return the unit roundoff of a format by name, bfloat16 and tf32 included."""
     known = {"bfloat16": 2.0**-8, "tf32": 2.0**-11}
-    if name in known:
+    if isinstance(name, str) and name in known:
         return known[name]
     try:
-        return float(np.finfo(name).eps) / 2
-    except (TypeError, ValueError):
+        kind = np.dtype(name)
+    except (TypeError, ValueError, SyntaxError):
+        kind = np.dtype(object)
+    if name is None or kind.kind != "f":
         raise ValueError(
             "dtype must name a floating format (float64, float32, float16, bfloat16, "
             f"tf32), got {name!r}; name the format your numbers were computed in"
-        ) from None
+        )
+    return float(np.finfo(kind).eps) / 2
 
 
 def accuracy(question: Question, u: float) -> Accuracy:
     """Bound the distance of a right answer in a format of unit roundoff u.
 
-    Notes
-    -----
     Theory: theory/rounding.md#B1, #B2; theory/hessian.md#H7; theory/kronecker.md#K2.
-    EKFAC is not a continuous function of its factors: where eigenvalues of a factor
-    nearly coincide the radius is as large as EKFAC itself.
     """
     snapshot = question.snapshot
     N, C = snapshot.probabilities.shape
@@ -126,12 +99,7 @@ def accuracy(question: Question, u: float) -> Accuracy:
 def level_radius(question: Question, of: str, u: float) -> Accuracy:
     """Bound the distance of a right level of the fisher, errors or features.
 
-    Notes
-    -----
-    Theory: theory/rounding.md#B1, #B2; theory/levels.md#L1. A projection of the rows X
-    mixes them, so that the bound is (|X| + |dX|)^2 - |X|^2 with whole norms, and the
-    directions of the means are off by the weights' relative error. The trace of X'PX
-    obeys the same bound.
+    Theory: theory/rounding.md#B1, #B2; theory/levels.md#L1.
     """
     whole = accuracy(question, u)
     along = rounding.gamma(whole.operations, whole.u)
@@ -143,11 +111,9 @@ def level_radius(question: Question, of: str, u: float) -> Accuracy:
     elif of == "errors":
         g, dg = (np.sum(x**2, axis=2) for x in (sizes[0].d, sizes[0].dd))
     else:
-        g, dg = np.zeros_like(w), np.zeros_like(w)
-        for x in sizes:
-            h, dh = x.h[:, None, :], x.dh[:, None, :]
-            g += np.sum(x.d * h, axis=2) ** 2
-            dg += np.sum(x.d * dh + x.dd * (h + dh), axis=2) ** 2
+        g, dg = _gradients(sizes)
+    # a projection of the rows X mixes them: the bound is (|X| + |dX|)^2 - |X|^2 with
+    # whole norms; the means' directions are off by the weights' relative error
     X, dX = (math.sqrt(float(np.sum(w * y))) for y in (g, dg))
     radius = 2 * (dX * (2 * X + dX) + slack * (X + dX) ** 2)
     return replace(whole, radius=radius, trace=radius)
@@ -171,16 +137,22 @@ def _sizes(
     return out, w, along * w
 
 
+def _gradients(sizes: list[_Sizes]) -> tuple[np.ndarray, np.ndarray]:
+    """Bound squared norms (N, C) of gradients and of what rounding adds to them."""
+    g: Any = 0.0
+    dg: Any = 0.0
+    for x in sizes:
+        h, dh = x.h[:, None, :], x.dh[:, None, :]
+        g = g + np.sum(x.d * h, axis=2) ** 2
+        dg = dg + np.sum(x.d * dh + x.dd * (h + dh), axis=2) ** 2
+    return g, dg
+
+
 def _moment_radius(
     sizes: list[_Sizes], w: np.ndarray, dw: np.ndarray, slack: float
 ) -> float:
     """Sum over rows: (w + dw)(|g| + |dg|)^2 - w |g|^2, and the rounding of sums."""
-    g, dg = np.zeros_like(w), np.zeros_like(w)
-    for x in sizes:
-        h, dh = x.h[:, None, :], x.dh[:, None, :]
-        g += np.sum(x.d * h, axis=2) ** 2
-        dg += np.sum(x.d * dh + x.dd * (h + dh), axis=2) ** 2
-    g, dg = np.sqrt(g), np.sqrt(dg)
+    g, dg = (np.sqrt(x) for x in _gradients(sizes))
     # (g + dg)^2 - g^2 without cancellation
     off = (w + dw) * dg * (2 * g + dg) + dw * g**2
     return float(np.sum(off + slack * (w + dw) * (g + dg) ** 2))
@@ -199,7 +171,8 @@ def _kronecker_radius(
     T = x.h.shape[1]
     more = T if question.setting == "reduce" else 1  # |sum_t|^2 <= T sum |.|^2
 
-    def moment(w: np.ndarray, dw: np.ndarray, v: np.ndarray, dv: np.ndarray):  # type: ignore[no-untyped-def]
+    def moment(*sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        w, dw, v, dv = sizes
         off = (w + dw) * dv * (2 * v + dv) + dw * v**2
         size = (w + dw) * (v + dv) ** 2
         axes = tuple(range(1, size.ndim))
@@ -223,10 +196,10 @@ def _kronecker_radius(
 
 
 def _turned(question: Question, name: str, dL: float, dR: float) -> float:
-    """Bound what turning EKFAC's eigenvectors does: Davis-Kahan, eigenvalue by one.
+    """Bound what turning EKFAC's eigenvectors does: Davis-Kahan, one by one.
 
-    Eigenvectors of eigenvalue 0 of a factor meet no gradient: their S is 0 in any
-    basis.
+    EKFAC is not continuous in its factors: where eigenvalues nearly coincide the bound
+    is EKFAC's size. Vectors of eigenvalue 0 meet no gradient: S is 0 in any basis.
     """
     how: dict[str, Any] = {"setting": question.setting, "fisher": question.fisher}
     factors = kfac(question.snapshot, name, **how)

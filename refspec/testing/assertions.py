@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from refspec import rounding
+from refspec import backend, checks, rounding
 from refspec.backend import Array
 from refspec.classes import Snapshot
 from refspec.factors import lengths
@@ -21,8 +21,6 @@ from refspec.spectra import Spectrum
 from refspec.testing import diagnosis, inputs, messages
 from refspec.testing.accuracy import Accuracy, accuracy, format_roundoff
 from refspec.testing.questions import Question, ask, operator
-
-__all__ = ["EXACT", "PROBES", "Agreement", "assert_operator", "assert_spectrum"]
 
 #: Side up to which a matrix is compared whole; operators are always probed.
 EXACT = 1000
@@ -73,7 +71,7 @@ def assert_operator(
         An array (P, P) of any array library, a SciPy LinearOperator, anything with
         ``matvec`` or ``@``, or a function of a vector (P,).
     snapshot : Snapshot
-        Of the same network and samples.
+        Made from the same network and samples.
     of : str
         ``fisher`` or ``gauss_newton`` (the same for the cross-entropy),
         ``empirical_fisher``, ``hessian`` (needs a model section), ``kfac``, ``ekfac``,
@@ -91,7 +89,7 @@ def assert_operator(
         An array of the library, device and dtype that the operator's vectors must have;
         float64 NumPy, or the operator's own, if not given.
     seed : int
-        Of the probes.
+        Seeds the probes.
 
     Returns
     -------
@@ -103,10 +101,10 @@ def assert_operator(
     AssertionError
         If they differ by more than right answers can.
     ValueError
-        If an argument is not as above, or the format is so coarse that a wrong operator
-        would pass.
+        If an argument is not as above, the operator is not finite or not real, or the
+        format is so coarse that a wrong operator would pass.
     TypeError
-        If the operator cannot be multiplied with.
+        If the operator cannot be multiplied with, or an argument has another type.
 
     Notes
     -----
@@ -114,7 +112,7 @@ def assert_operator(
     matrix with P <= 1000 is compared whole, in the Frobenius norm (the Hessian in the
     2-norm). Otherwise every one of 20 Gaussian vectors z must have :math:`\|Rz\| \le r
     \|z\|`, R the difference and r the radius, and then :math:`\|R\|_2` is at most
-    `rounding.probed_norm`, but for a probability of `rounding.FAILURE`.
+    `rounding.probed_norm`, except with probability `rounding.FAILURE`.
 
     Examples
     --------
@@ -132,8 +130,10 @@ def assert_operator(
     question = ask(snapshot, of, layer, setting)
     places = inputs.order_places(question, order)
     named = 0.0 if dtype is None else format_roundoff(dtype)
+    checks.expect_size("seed", seed)
+    inputs.expect_like(like)
     _expect_side(found, question)
-    dense = inputs.is_array(found)
+    dense = backend.is_array(found)
     u = max(named, _format(found, like))
     P = question.parameters
     exact = dense and P <= EXACT
@@ -202,6 +202,8 @@ def assert_spectrum(
     ValueError
         If an argument is not as above, or the format is so coarse that a wrong spectrum
         would pass.
+    TypeError
+        If an argument has another type.
 
     Notes
     -----
@@ -219,17 +221,22 @@ def assert_spectrum(
     >>> agreement.distance <= agreement.radius
     True
     """
-    values = np.sort(inputs.host(found).reshape(-1))[::-1]
+    values = inputs.host("eigenvalues", found)
+    checks.expect_array("eigenvalues", values, "(r,)")
+    checks.expect_size("the number r of eigenvalues", len(values), least=1)
+    values = np.sort(values)[::-1]
     u = max(inputs.roundoff(found), 0.0 if dtype is None else format_roundoff(dtype))
-    if not np.all(np.isfinite(values)) or not len(values):
-        raise ValueError(
-            f"eigenvalues must be finite, at least one, got {len(values)} of which "
-            f"{int(np.sum(~np.isfinite(values)))} are not; look for an overflow"
+    inputs.expect_expected(expected)
+    norms = np.zeros(len(values))
+    if residuals is not None:
+        norms = inputs.host("residuals", residuals)
+        checks.expect_array(
+            "residuals", norms, "(r,)", sizes={"r": len(values)}, nonnegative=True
         )
     question = None
     if isinstance(expected, Spectrum):
         P = expected.dimension
-        known = inputs.host(expected.values)
+        known = inputs.host("expected.values", expected.values)
         true = np.sort(np.pad(known, (0, max(0, P - len(known)))))[::-1]
         allowed = Accuracy(expected.radius, u, 0, 0)
     else:
@@ -242,14 +249,7 @@ def assert_spectrum(
     true = true[: len(values)]
     top = float(np.max(np.abs(true)))
     radius = allowed.radius + 2 * rounding.eigensolver_radius(P, top, allowed.u)
-    if residuals is not None:
-        norms = inputs.host(residuals).reshape(-1)
-        if norms.shape != values.shape or not np.all(norms >= 0):
-            raise ValueError(
-                f"residuals must be r = {len(values)} norms >= 0, got shape "
-                f"{norms.shape}; give ||A v - value v|| of each"
-            )
-        radius += float(np.max(norms))
+    radius += float(np.max(norms))
     allowed = replace(allowed, radius=radius)
     distance = float(np.max(np.abs(values - true)))
     if not distance <= radius:
@@ -262,7 +262,7 @@ def assert_spectrum(
 
 def _format(found: Any, like: Array | None) -> float:
     """Return the roundoff of the format in which probes reach an operator."""
-    if inputs.is_array(found):
+    if backend.is_array(found):
         return inputs.roundoff(found)
     if like is not None:
         return inputs.roundoff(like)
@@ -276,7 +276,7 @@ def _spectral(x: np.ndarray) -> float:
 
 
 def _agreement(distance: float, allowed: Accuracy, failure: float) -> Agreement:
-    doubt = f", but for a probability of {failure:.0e}" if failure else ""
+    doubt = f", except with probability {failure:.0e}" if failure else ""
     text = (
         f"within {distance:.3g} of refspec{doubt}; two right answers may differ by "
         f"{allowed.radius:.3g} ({messages.accuracy_line(allowed)})"
@@ -358,7 +358,8 @@ def _expect_side(found: Any, question: Question) -> None:
     if side is None or side == P:
         return
     lines = [("side", f"found {side} x {side}, expected P x P with P = {P}")]
-    without = sum(b * (a - x) for (b, a), x in _shapes(question))
+    layers = zip(question.shapes, question.biased, strict=True)
+    without = sum(b * (a - biased) for (b, a), biased in layers)
     if side == without and without < P:
         lines.append(
             (
@@ -378,7 +379,3 @@ def _expect_side(found: Any, question: Question) -> None:
             messages.heading(question, "the operator's side is off"), lines
         )
     )
-
-
-def _shapes(question: Question) -> list[tuple[tuple[int, int], bool]]:
-    return list(zip(question.shapes, question.biased, strict=True))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.special
 
-from refspec import rounding
+from refspec import checks, rounding
 from refspec.backend import Array
 from refspec.classes import Snapshot
 from refspec.spectra import Spectrum
@@ -25,8 +25,6 @@ from refspec.testing import inputs, messages
 from refspec.testing.accuracy import accuracy, format_roundoff
 from refspec.testing.mistakes import scales, structures
 from refspec.testing.questions import Question, ask, operator
-
-__all__ = ["assert_density"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +71,7 @@ def assert_density(
     dtype : str, optional
         Format that the numbers were computed in, if coarser than that of `nodes`.
     law : {"gaussian", "rademacher"}
-        Of the probes; Gaussian ones may be normalised.
+        How the probes were drawn; Gaussian ones may be normalised.
     width : float, optional
         Standard deviation of the Gaussian that smooths the density on a grid.
     steps, probes : int
@@ -82,7 +80,7 @@ def assert_density(
         The probes that gave the nodes: moments are then compared probe by probe, with
         no statistics in them. Needs a Snapshot.
     order : str or array of int
-        Of the parameters in `vectors`, as in `refspec.testing.assert_operator`.
+        Order of the parameters in `vectors`, as in `refspec.testing.assert_operator`.
 
     Returns
     -------
@@ -97,6 +95,8 @@ def assert_density(
     ValueError
         If an argument is not as above, or there are so few probes that a wrong density
         would pass.
+    TypeError
+        If an argument has another type.
 
     Notes
     -----
@@ -119,12 +119,13 @@ def assert_density(
     >>> found["mass"][0] <= found["mass"][1]
     True
     """
-    x, y = inputs.host(nodes), inputs.host(weights)
+    x, y = inputs.host("nodes", nodes), inputs.host("weights", weights)
     u = max(inputs.roundoff(nodes), 0.0 if dtype is None else format_roundoff(dtype))
+    inputs.expect_expected(expected)
     _expect(x, y, law, width, steps, probes)
     question = None
     if isinstance(expected, Spectrum):
-        known = inputs.host(expected.values)
+        known = inputs.host("expected.values", expected.values)
         values, radius = np.pad(known, (0, expected.n_zero)), expected.radius
     else:
         question = ask(expected, of, layer, setting)
@@ -136,7 +137,7 @@ def assert_density(
 
         moments = None
         if vectors is not None:
-            moments = _moments(question, inputs.host(vectors), order, len(x))
+            moments = _moments(question, inputs.host("vectors", vectors), order, len(x))
 
         def compare(values: np.ndarray, s: float = 1.0) -> list[_Check]:
             found = None if moments is None else [s * moments[0], s * s * moments[1]]
@@ -374,27 +375,26 @@ def _expect(
     probes: int,
 ) -> None:
     """Check shapes and names."""
-    if law not in ("gaussian", "rademacher"):
-        raise ValueError(
-            f"law must be 'gaussian' or 'rademacher', got {law!r}; say how the probes "
-            "were drawn"
-        )
+    checks.expect_choice("law", law, ("gaussian", "rademacher"))
+    checks.expect_size("probes", probes, least=1)
     if x.shape != y.shape or x.ndim not in (1, 2) or not x.size:
         raise ValueError(
             "nodes and weights must have one shape, (k,) or (n, k), got "
             f"{x.shape} and {y.shape}; one row a probe"
         )
-    if not (np.all(np.isfinite(x)) and np.all(np.isfinite(y)) and np.all(y >= 0)):
+    checks.expect_finite("nodes", x)
+    checks.expect_finite("weights", y)
+    if np.min(y) < 0:
         raise ValueError(
-            "nodes must be finite and weights finite and >= 0, got others; look for an "
-            "overflow, or weights that are not squared"
+            f"weights must be >= 0, got a smallest one of {np.min(y):.3g}; look for "
+            "weights that are not squared"
         )
     if width is None:
         return
-    if x.ndim != 1 or not np.all(np.diff(x) > 0) or not width > 0 or not steps:
+    checks.expect_positive("width", width)
+    if steps is None or x.ndim != 1 or not np.all(np.diff(x) > 0):
         raise ValueError(
             "a density needs an ascending grid (g,), width > 0 and the steps k behind "
             f"it, got shape {x.shape}, width {width}, steps {steps}; give all three"
         )
-    if probes < 1:
-        raise ValueError(f"probes must be n >= 1, got {probes}; say how many were used")
+    checks.expect_size("steps", steps, least=1)

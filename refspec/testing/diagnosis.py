@@ -15,23 +15,13 @@ from refspec.testing.inputs import frobenius
 from refspec.testing.mistakes import Mistake, scales, structures
 from refspec.testing.questions import Operator, Question, operator
 
-__all__ = ["Fit", "best_scale", "of_operator", "of_spectrum"]
-
 _LABELS = 600  # samples times classes up to which drawn labels are solved for
 _DRAWS = 8  # labels drawn a sample that are tried
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
-    """A mistake that explains the answer within its bound.
-
-    Parameters
-    ----------
-    name, sentence : str
-        As in `Mistake`; scale and structure joined.
-    ratio : float
-        Distance over bound, at most 1.
-    """
+    """A mistake that explains the answer: `ratio` is distance over bound, at most 1."""
 
     name: str
     sentence: str
@@ -52,23 +42,9 @@ def of_operator(
     found: np.ndarray,
     u: float,
 ) -> list[Fit]:
-    """Explain products with probes Z (P, m).
+    """Explain products (P, m) with probes Z, both in refspec's order of parameters.
 
-    Parameters
-    ----------
-    question : Question
-        That was asked.
-    order : str or array of int
-        As the caller said.
-    Z, found : array, shape (P, m)
-        Probes and their products, in refspec's order.
-    u : float
-        Unit roundoff of what was found.
-
-    Returns
-    -------
-    list of Fit
-        Single mistakes; a factor on top of another mistake only where none fits.
+    Single mistakes; a factor on top of another mistake only where none fits.
     """
     size = frobenius(Z)
 
@@ -157,12 +133,7 @@ def _scaled(
 def _drawn_labels(
     question: Question, Z: np.ndarray, found: np.ndarray, u: float
 ) -> list[Fit]:
-    """Solve for the weight of every label; Monte Carlo if they are counts over draws.
-
-    A Z = sum w g (g'Z) is linear in the weights w (N C); its normal matrix is the
-    Hadamard product of two Gram matrices. Weights rounded to counts give a candidate
-    whose own bound decides.
-    """
+    """Solve for every label's weight; Monte Carlo if they are counts over draws."""
     snapshot = question.snapshot
     N, C = snapshot.probabilities.shape
     if N * C > _LABELS:
@@ -172,6 +143,9 @@ def _drawn_labels(
     ones = np.ones((N, C))
     plain = SecondMoment(factors, ones, snapshot.offsets)
     Y, R = (plain.dot(x).reshape(N * C, -1) for x in (Z, found))
+    # A Z = sum w g (g'Z) is linear in the weights w (N C), and its normal matrix the
+    # Hadamard product of two Gram matrices; weights rounded to counts give a candidate
+    # whose own bound decides
     normal = plain.gram() * (Y @ Y.T)
     w = np.linalg.lstsq(normal, np.sum(Y * R, axis=1))[0].reshape(N, C)
     s = snapshot.sample_weights[:, None]

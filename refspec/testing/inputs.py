@@ -10,24 +10,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import array_api_compat
 import numpy as np
 
-from refspec import backend, rounding
+from refspec import backend, checks, rounding
 from refspec.backend import Array
+from refspec.classes import Snapshot
+from refspec.spectra import Spectrum
 from refspec.testing.questions import Question
-
-__all__ = [
-    "ORDERS",
-    "dimension",
-    "frobenius",
-    "host",
-    "is_array",
-    "order_places",
-    "probes",
-    "products",
-    "roundoff",
-]
 
 #: Orders of a parameter vector, layer by layer, W the (b, a) weight without its bias:
 #: ``row_major``: refspec's, [W bias] raveled by rows, errors (x) features;
@@ -40,31 +29,22 @@ ORDERS = ("row_major", "column_stacked", "torch", "jax")
 def order_places(question: Question, order: str | np.ndarray) -> np.ndarray:
     """Return where each of refspec's P parameters is in the other order.
 
-    Parameters
-    ----------
-    question : Question
-        Its layers give the shapes.
-    order : str or array of int, shape (P,)
-        One of `ORDERS`, or the places themselves.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown or the array no permutation of 0..P-1.
+    That is one of `ORDERS`, or a permutation of 0..P-1: the places themselves.
     """
     P = question.parameters
     if not isinstance(order, str):
-        places = np.asarray(order)
-        if places.shape != (P,) or not np.array_equal(np.sort(places), np.arange(P)):
+        places = np.asarray(
+            backend.to_host(order) if backend.is_array(order) else order
+        )
+        whole = places.dtype.kind in "iu" and places.shape == (P,)
+        if not whole or not np.array_equal(np.sort(places), np.arange(P)):
             raise ValueError(
                 f"order must be one of {ORDERS} or a permutation of 0..P-1 with "
-                f"P = {P}, got shape {places.shape}; give the place of each parameter"
+                f"P = {P}, got {places.dtype} of shape {places.shape}; give the place "
+                "of each parameter"
             )
         return places
-    if order not in ORDERS:
-        raise ValueError(
-            f"order must be one of {ORDERS} or a permutation, got {order!r}; choose one"
-        )
+    checks.expect_choice("order", order, ORDERS)
     parts, start = [], 0
     for (b, a), bias in zip(question.shapes, question.biased, strict=True):
         j, k = np.arange(b)[:, None], np.arange(a)[None, :]
@@ -85,72 +65,111 @@ def order_places(question: Question, order: str | np.ndarray) -> np.ndarray:
 def products(
     operator: Any, Z: np.ndarray, places: np.ndarray, like: Array | None
 ) -> tuple[np.ndarray, float]:
-    """Return A Z in refspec's order, float64, and the roundoff of A's format.
-
-    Raises
-    ------
-    TypeError
-        If the operator is nothing that can be multiplied with.
-    ValueError
-        If a product has another shape than the vector, or is not finite.
-    """
+    """Return A Z in refspec's order, float64, and the roundoff of A's format."""
     there = np.empty_like(Z)
     there[places] = Z
-    if is_array(operator):
-        out, u = host(operator) @ there, roundoff(operator)
+    if backend.is_array(operator):
+        out, u = matrix(operator, len(Z)) @ there, roundoff(operator)
     else:
+        side = dimension(operator)
+        if side not in (None, len(Z)):
+            raise ValueError(
+                f"the operator must be of side P = {len(Z)}, got {side}; flatten "
+                "parameters and concatenate layers"
+            )
         out, u = _applied(operator, there, like)
-    if out.shape != Z.shape:
-        raise ValueError(
-            f"the operator must map vectors (P,) to (P,) with P = {Z.shape[0]}, got "
-            f"{out.shape[:1]}; flatten what it returns"
-        )
     if not np.all(np.isfinite(out)):
         raise ValueError(
-            "products must be finite, got nan or infinite ones; look for an overflow"
+            "products of the operator must be finite, got "
+            f"{np.sum(~np.isfinite(out))} of {out.size} nan or infinite; look for an "
+            "overflow"
         )
     return out[places], u
 
 
-def is_array(x: Any) -> bool:
-    """Whether x is an array of some library."""
-    return bool(array_api_compat.is_array_api_obj(x))
+def matrix(operator: Array, P: int) -> np.ndarray:
+    """Return a finite real matrix (P, P) on the host."""
+    A = host("the operator", operator)
+    if A.shape != (P, P):
+        raise ValueError(
+            f"the operator must be square (P, P) with P = {P}, got shape {A.shape}; "
+            "flatten parameters and concatenate layers"
+        )
+    checks.expect_finite("the operator", A)
+    return A
 
 
-def host(x: Array) -> np.ndarray:
-    """Return any array, half precisions of every library too, as host float64."""
+def host(name: str, x: Array) -> np.ndarray:
+    """Return a real array of any library, half precisions too, as host float64.
+
+    Complex numbers pass whose imaginary part is 0; nan and infinity are the caller's.
+    """
+    if not backend.is_array(x):
+        raise TypeError(
+            f"{name} must be an array of numbers, got {type(x).__name__}; convert it, "
+            "e.g. numpy.asarray(x)"
+        )
     xp = backend.namespace(x)
     if str(x.dtype).rsplit(".")[-1] == "bfloat16":
         x = xp.astype(x, xp.float32)
-    return np.asarray(backend.to_host(x), dtype=np.float64)
+    out = backend.to_host(x)
+    if out.dtype.kind == "c":
+        most = float(np.max(np.abs(out.imag), initial=0.0))
+        if not most == 0:
+            raise ValueError(
+                f"{name} must be real, got imaginary parts up to {most:.3g}; curvature "
+                "has none: look at the transform that made them"
+            )
+        out = out.real
+    if out.dtype.kind not in "iuf":
+        raise TypeError(
+            f"{name} must be numbers, got an array of {out.dtype}; convert it to floats"
+        )
+    return np.asarray(out, dtype=np.float64)
 
 
 def roundoff(x: Array) -> float:
     """Return the unit roundoff of an array's format, 2**-53 for integers."""
     xp = backend.namespace(x)
-    if not xp.isdtype(x.dtype, "real floating"):
+    if not xp.isdtype(x.dtype, ("real floating", "complex floating")):
         return rounding.unit_roundoff(np.zeros(0))
-    return rounding.unit_roundoff(x)
+    return float(xp.finfo(x.dtype).eps) / 2
 
 
 def dimension(operator: Any) -> int | None:
-    """Return the side of an operator that knows it.
-
-    Raises
-    ------
-    ValueError
-        If it is not square.
-    """
+    """Return the side of an operator that knows it; it must be square."""
     shape = getattr(operator, "shape", None)
-    if shape is None or callable(shape) or len(shape) != 2:
+    if shape is None or callable(shape):
         found = getattr(operator, "dimension", None)
-        return None if found is None else int(found)
-    if shape[0] != shape[1]:
+        return int(found) if isinstance(found, int | np.integer) else None
+    if len(shape) != 2 or shape[0] != shape[1]:
         raise ValueError(
             f"the operator must be square (P, P), got {tuple(shape)}; curvature "
             "matrices are symmetric"
         )
     return int(shape[0])
+
+
+def expect_expected(expected: Any) -> None:
+    """Refuse what says nothing of a spectrum."""
+    advice = "give the snapshot, or refspec.spectrum(...) of what you compare with"
+    checks.expect_type("expected", expected, (Snapshot, Spectrum), advice)
+
+
+def expect_like(like: Array | None) -> None:
+    """Refuse what is no array whose format vectors can have."""
+    if like is None:
+        return
+    if not backend.is_array(like):
+        raise TypeError(
+            f"like must be an array or None, got {type(like).__name__}; give one of "
+            "the library, device and dtype that vectors must have"
+        )
+    if not backend.namespace(like).isdtype(like.dtype, "real floating"):
+        raise ValueError(
+            f"like must be of a floating dtype, got {like.dtype}; vectors are not "
+            "whole numbers"
+        )
 
 
 def _applied(
@@ -168,12 +187,17 @@ def _applied(
     for z in Z.T:
         vector = xp.astype(backend.from_host(np.ascontiguousarray(z), like), like.dtype)
         out = apply(vector)
-        if not is_array(out):
+        if not backend.is_array(out):
             raise TypeError(
                 f"the operator must return an array, got {type(out).__name__}; "
                 "flatten and concatenate its blocks"
             )
-        columns.append(host(out))
+        if tuple(out.shape) != z.shape:
+            raise ValueError(
+                f"the operator must map vectors (P,) to (P,) with P = {len(z)}, got "
+                f"{tuple(out.shape)}; flatten what it returns"
+            )
+        columns.append(host("products of the operator", out))
         u = max(u, roundoff(out))
     return np.stack(columns, axis=1), u
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import numbers
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from refspec import curvature, structure
+from refspec import backend, checks, curvature, structure
 from refspec.backend import Array
 from refspec.classes import Snapshot
 from refspec.curvature import SecondMoment
@@ -19,8 +20,6 @@ from refspec.testing.accuracy import Accuracy, format_roundoff, level_radius
 from refspec.testing.diagnosis import Fit
 from refspec.testing.mistakes import scales
 from refspec.testing.questions import Question, ask
-
-__all__ = ["assert_levels"]
 
 
 def assert_levels(
@@ -60,7 +59,9 @@ def assert_levels(
     AssertionError
         If a level differs by more than a right one can.
     ValueError
-        If a name or an argument is unknown.
+        If a name or an argument is unknown, or a level is not finite or not real.
+    TypeError
+        If a level cannot be multiplied with, or an argument has another type.
 
     Notes
     -----
@@ -79,27 +80,27 @@ def assert_levels(
     ...     layer="fc2",
     ... )
     """
-    if of not in ("fisher", "errors", "features") or convention not in ("2020", "2019"):
+    checks.expect_type("found", found, Mapping, "give a dict of levels by name")
+    checks.expect_choice("of", of, ("fisher", "errors", "features"))
+    checks.expect_choice("convention", convention, ("2020", "2019"))
+    checks.expect_size("seed", seed)
+    inputs.expect_like(like)
+    question = ask(snapshot, "fisher", layer, "expand")
+    if of != "fisher" and (layer is None or len(question.layers) != 1):
         raise ValueError(
-            "of must be 'fisher', 'errors' or 'features' and convention '2020' or "
-            f"'2019', got {of!r} and {convention!r}; choose from these"
-        )
-    if of != "fisher" and layer is None:
-        raise ValueError(
-            f"{of} are those of one layer, got layer None; name one of "
+            f"{of} must be those of one layer, got layer {layer!r}; name one of "
             f"{[x.name for x in snapshot.layers]}"
         )
-    question = ask(snapshot, "fisher", layer, "expand")
     moment = _moment(question, of)
     levels = {
         name: structure.decompose(x).levels
         for name, x in (("2020", moment), ("2019", structure.plain_means(moment)))
     }
-    unknown = sorted(set(found) - set(levels[convention]))
+    unknown = sorted(str(x) for x in set(found) - set(levels[convention]))
     if unknown or not found:
         raise ValueError(
             f"levels of {of} must be some of {sorted(levels[convention])}, got "
-            f"{sorted(found)}; rename {unknown}"
+            f"{unknown or 'none'}; rename or add them"
         )
     P = moment.shape[1]
     places = np.arange(P) if of != "fisher" else inputs.order_places(question, order)
@@ -112,8 +113,9 @@ def assert_levels(
     }
     other = "2019" if convention == "2020" else "2020"
     for name, level in found.items():
-        if isinstance(level, int | float | np.floating):
-            _check_trace(question, of, name, float(level), levels[convention], u)
+        if _is_number(level):
+            trace = checks.expect_number(f"the trace of {name}", _number(level))
+            _check_trace(question, of, name, trace, levels[convention], u)
             continue
         products, format_ = inputs.products(level, Z, places, like)
         allowed = level_radius(question, of, max(u, format_))
@@ -136,10 +138,22 @@ def _moment(question: Question, of: str) -> SecondMoment:
     return build(snapshot, question.layers[0])
 
 
+def _is_number(level: Any) -> bool:
+    """Whether a level is a trace, an array without axes included."""
+    if backend.is_array(level):
+        return tuple(level.shape) == ()
+    return isinstance(level, numbers.Number)
+
+
+def _number(level: Any) -> Any:
+    """Return a trace as Python's number; what is none is refused later."""
+    return backend.to_host(level)[()] if backend.is_array(level) else level
+
+
 def _roundoff(level: Any, like: Array | None) -> float:
     if like is not None:
         return inputs.roundoff(like)
-    return inputs.roundoff(level) if inputs.is_array(level) else 0.0
+    return inputs.roundoff(level) if backend.is_array(level) else 0.0
 
 
 def _check_trace(

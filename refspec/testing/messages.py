@@ -12,8 +12,6 @@ from refspec.testing.diagnosis import Fit, best_scale
 from refspec.testing.inputs import frobenius
 from refspec.testing.questions import Question
 
-__all__ = ["accuracy_line", "blocks", "diagnosis", "heading", "message", "radii"]
-
 
 def heading(question: Question, what: str) -> str:
     """Return the first line: which curvature of which layers is off."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,25 +22,13 @@ from refspec.models import evaluation
 from refspec.testing.inputs import ORDERS, order_places
 from refspec.testing.questions import Operator, Question, operator, with_errors
 
-__all__ = ["Mistake", "scales", "structures"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mistake:
-    """One way to be wrong.
+    """One way to be wrong: the sentence says what was done, and what to do.
 
-    Parameters
-    ----------
-    name : str
-        A short identifier.
-    sentence : str
-        What was done, and what to do.
-    question : Question
-        Whose accuracy bounds it.
-    build : callable
-        Returns its Operator.
-    same_spectrum : bool
-        Whether eigenvalues cannot show it.
+    The accuracy of `question` bounds it, `build` returns its operator; `same_spectrum`
+    means that eigenvalues cannot show it.
     """
 
     name: str
@@ -201,7 +190,7 @@ def _positions(q: Question) -> Iterator[Mistake]:
                 f"a mixture: errors {left}, features {right} (BackPACK sums errors "
                 "over positions but not features)",
                 q,
-                lambda left=left, right=right: _mixed(q, left, right),  # type: ignore[misc]
+                partial(_mixed, q, left, right),
             )
 
 
@@ -257,7 +246,7 @@ def _orders(q: Question, order: str | np.ndarray) -> Iterator[Mistake]:
                 f"order {name}",
                 f"parameters are in {names[name]}; pass order={name!r}",
                 q,
-                lambda places=places: _reordered(q, said, places),  # type: ignore[misc]
+                partial(_reordered, q, said, places),
                 True,
             )
     if 2 <= len(q.layers) <= 4:
@@ -272,7 +261,7 @@ def _orders(q: Question, order: str | np.ndarray) -> Iterator[Mistake]:
                 "layer order",
                 f"layers are in another order: {names_there}",
                 q,
-                lambda places=places: _reordered(q, said, said[places]),  # type: ignore[misc]
+                partial(_reordered, q, said, said[places]),
                 True,
             )
 
@@ -304,7 +293,7 @@ def _blocks(q: Question) -> Iterator[Mistake]:
 
 
 def _of(question: Question, name: str, sentence: str) -> Mistake:
-    return Mistake(name, sentence, question, lambda: operator(question))
+    return Mistake(name, sentence, question, partial(operator, question))
 
 
 def _reordered(q: Question, said: np.ndarray, places: np.ndarray) -> Operator:

@@ -13,22 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from refspec import backend, curvature, hessian, models
+from refspec import backend, checks, curvature, hessian, models
 from refspec.backend import Array
 from refspec.classes import Layer, ModelSection, Snapshot
 from refspec.curvature import SecondMoment
 from refspec.kronecker import BlockDiagonal, cfac, ekfac, kfac
 from refspec.spectra import eigenvalues, spectrum
-
-__all__ = [
-    "KINDS",
-    "Operator",
-    "Question",
-    "ask",
-    "host_snapshot",
-    "operator",
-    "with_errors",
-]
 
 #: What can be asked for. Gauss-Newton is the Fisher of the cross-entropy.
 KINDS = (
@@ -45,27 +35,13 @@ _KRONECKER: dict[str, Callable[..., Any]] = {"kfac": kfac, "ekfac": ekfac, "cfac
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """Which curvature of which layers of which snapshot.
+    """Which curvature of which layers of which snapshot."""
 
-    Parameters
-    ----------
-    snapshot : Snapshot
-        On the host, float64.
-    layers : tuple of str
-        In the order of the parameter vector.
-    of : str
-        One of `KINDS`.
-    setting : {"expand", "reduce"}
-        Treatment of positions by KFAC, EKFAC and CFAC.
-    fisher : {"exact", "empirical"}
-        Labels that KFAC, EKFAC and CFAC average over.
-    """
-
-    snapshot: Snapshot
-    layers: tuple[str, ...]
-    of: str
-    setting: str = "expand"
-    fisher: str = "exact"
+    snapshot: Snapshot  # on the host, float64
+    layers: tuple[str, ...]  # in the order of the parameter vector
+    of: str  # one of KINDS
+    setting: str = "expand"  # how KFAC, EKFAC and CFAC treat positions, or "reduce"
+    fisher: str = "exact"  # labels that these average over, or "empirical"
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -96,19 +72,12 @@ class Operator:
 def ask(
     snapshot: Snapshot, of: str, layer: str | tuple[str, ...] | None, setting: str
 ) -> Question:
-    """Check the names and bring the snapshot to the host.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown, or the Hessian is asked of a snapshot without its network.
-    """
-    if of not in KINDS:
-        raise ValueError(f"of must be one of {KINDS}, got {of!r}; choose one of these")
-    if setting not in ("expand", "reduce"):
-        raise ValueError(
-            f"setting must be 'expand' or 'reduce', got {setting!r}; choose one"
-        )
+    """Check the names and bring the snapshot to the host."""
+    checks.expect_type(
+        "snapshot", snapshot, Snapshot, "make one with refspec.snapshot(...)"
+    )
+    checks.expect_choice("of", of, KINDS)
+    checks.expect_choice("setting", setting, ("expand", "reduce"))
     if of == "hessian" and snapshot.model is None:
         raise ValueError(
             "of 'hessian' needs a snapshot with a model section, got none; export the "
@@ -116,8 +85,12 @@ def ask(
         )
     names = tuple(x.name for x in snapshot.layers)
     if layer is not None:
-        wanted = (layer,) if isinstance(layer, str) else tuple(layer)
-        names = tuple(snapshot.layer(x).name for x in wanted)
+        wanted = (layer,) if isinstance(layer, str) else layer
+        known, names = names, checks.expect_names("layer", wanted, names)
+        if not names:
+            raise ValueError(
+                f"layer must name at least one layer, got none; choose from {known}"
+            )
     return Question(host_snapshot(snapshot), names, of, setting)
 
 

@@ -117,8 +117,9 @@ def A2(study: Study) -> Iterator[Comparison]:
         slack, label = radius + solved + other + study.basis.radius, " + ".join(names)
         yield float(np.max(cut - values[: len(cut)])), slack, f"{label}: PAP below A"
         later = values[rank : rank + len(cut)]
-        over = float(np.max(later - cut[: len(later)], initial=-np.inf))
-        yield over, slack, f"{label}: A, {rank} later, below PAP"
+        if len(later):
+            over = float(np.max(later - cut[: len(later)]))
+            yield over, slack, f"{label}: A, {rank} later, below PAP"
         yield float(cut[0]) - max(rest[0], 0.0), slack, f"{label}: PAP below the edge"
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from importlib import import_module
 
+from refspec import checks
 from refspec.theorems.registry import KINDS, Theorem
 
 #: Pages of theory/: `refspec.theorems.<page>` holds the checks of theory/<page>.md.
@@ -57,19 +58,30 @@ def all_theorems() -> tuple[Theorem, ...]:
 def find(ids: Iterable[str]) -> tuple[Theorem, ...]:
     """Return the theorems of some ids, sorted.
 
+    Parameters
+    ----------
+    ids : iterable of str
+        Different ones, e.g. ``["L1", "K9"]``.
+
+    Returns
+    -------
+    tuple of Theorem
+
     Raises
     ------
+    TypeError
+        If ids are no strings, or one string.
     ValueError
-        If there is no theorem of that id.
+        If there is no theorem of that id, or an id comes twice.
+
+    Examples
+    --------
+    >>> [x.title for x in find(["L8"])]
+    ['Errors at the logits']
     """
-    wanted, known = set(ids), all_theorems()
-    wrong = sorted(wanted - {x.id for x in known})
-    if wrong:
-        raise ValueError(
-            f"ids must be among {' '.join(x.id for x in known)}, got "
-            f"{' '.join(wrong)}; theory/README.md lists them"
-        )
-    return tuple(x for x in known if x.id in wanted)
+    known = {x.id: x for x in all_theorems()}
+    wanted = checks.expect_names("ids", ids, known)
+    return tuple(x for id, x in known.items() if id in wanted)
 
 
 def markdown() -> str:
@@ -91,6 +103,6 @@ def markdown() -> str:
 
 
 def _order(theorem: Theorem) -> tuple[str, int]:
-    """Sort A2 before A10."""
+    """Sort by letter, then by number."""
     letter, number = re.fullmatch(r"([A-Z]+)(\d+)", theorem.id).groups()  # type: ignore[union-attr]
     return letter, int(number)

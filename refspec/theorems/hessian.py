@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from refspec.factors import lengths
 from refspec.hessian.bounds import hessian_radius
 from refspec.models import Network
 from refspec.models.recompute import computed_again, recompute
+from refspec.theorems import registry
 from refspec.theorems.networks import (
     EIGENPROBLEM,
     dense_last_layer,
@@ -23,8 +25,12 @@ from refspec.theorems.networks import (
     tail,
     whole_network,
 )
-from refspec.theorems.registry import Comparison, identity, inequality
+from refspec.theorems.registry import Comparison
 from refspec.theorems.study import Study
+
+# a network gives the numbers as they are stored, not multiples of them
+identity = partial(registry.identity, as_stored=True)
+inequality = partial(registry.inequality, as_stored=True)
 
 
 def _matrices(study: Study) -> dict[str, np.ndarray]:
@@ -50,11 +56,12 @@ def _stored_fisher(study: Study) -> tuple[np.ndarray, float]:
 def _storage(study: Study) -> float:
     """Bound the distance of the Fisher matrix as formed to the network's exact one.
 
-    A stored row that is off by |dg| <= sum_t |d||h| + |delta||e| + |d||e| from the
-    network's moves G by at most sum w (2 |g||dg| + |dg|^2) + sum s |dp| (|g| + |dg|)^2;
-    d, e and dp are measured here and held against rounding by H10. The network's own
-    rows are within the radius of H7.
+    Theory: theory/hessian.md#H1, #H7, #H10.
     """
+    # A stored row that is off by |dg| <= sum_t |d||h| + |delta||e| + |d||e| moves G by
+    # at most sum w (2 |g||dg| + |dg|^2) + sum s |dp| (|g| + |dg|)^2. Here d, e and dp
+    # are measured; H10 holds them against rounding. The network's own rows are within
+    # the radius of H7.
     s, p = study.snapshot, study.once(problem)
     again, _ = computed_again(s)
     size: np.ndarray | float = 0.0

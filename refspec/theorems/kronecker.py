@@ -129,7 +129,7 @@ def K2(study: Study) -> Iterator[Comparison]:
     _SMALL,
 )
 def K3(study: Study) -> Iterator[Comparison]:
-    """Of CFAC, and of the CFAC of one sample a class: by its roots, if few."""
+    """Diagonalise CFAC, and the CFAC of one sample a class: by its roots, if few."""
     few = Study(_taken(study.once(host), study.once(host).offsets[:-1]))
     for what, chosen in (("all samples", study), ("one sample a class", few)):
         for x in dense_layers(chosen):
@@ -250,14 +250,14 @@ def K7(study: Study) -> Iterator[Comparison]:
     for x in layers:
         m, rng = min(x.b, _OUTPUTS), np.random.default_rng(study.seed)
         drawn = kfac(s, x.layer.name, fisher="monte_carlo", rng=rng, samples=_LABELS)
-        spread = np.zeros((m, m))
+        ranges = np.zeros((N, m, m))
         for i in range(N):
             d = x.layer.errors[i, :, :, :m]
             each = np.swapaxes(d, 1, 2) @ d
-            ranges = each.max(axis=0) - each.min(axis=0)
-            spread += (s.sample_weights[i] * ranges) ** 2 / _LABELS
+            ranges[i] = s.sample_weights[i] * (each.max(axis=0) - each.min(axis=0))
+        spread = lengths(ranges, 0) / _LABELS**0.5  # squares may underflow
         log = np.log(2 * m * m * len(layers) / rounding.FAILURE)
-        bound = np.sqrt(log / 2 * spread) + 4 * rounding.gamma(
+        bound = np.sqrt(log / 2) * spread + 4 * rounding.gamma(
             4 * N * x.layer.errors.shape[1] * x.layer.errors.shape[2] + 64, study.u
         ) * (np.trace(x.kfac.left) + np.trace(drawn.left))
         away = np.abs(drawn.left - x.kfac.left)[:m, :m]
@@ -403,7 +403,7 @@ def _inverse_defect(
     narrow,
 )
 def K11(study: Study) -> Iterator[Comparison]:
-    """Of two batches, the even and the odd samples."""
+    """Average two batches, the even and the odd samples."""
     s, decay = study.once(host), 0.75
     for x in study.once(factored):
         batches = []
@@ -412,8 +412,8 @@ def K11(study: Study) -> Iterator[Comparison]:
             w = w / w.sum() if w.any() else w + 1 / max(1, len(w))
             if len(w):
                 layer = Layer("batch", x.layer.features[part], x.layer.errors[part])
-                law = s.labels[part], s.probabilities[part], w
-                batches.append(class_factors(layer, *law))
+                by_class = s.labels[part], s.probabilities[part], w
+                batches.append(class_factors(layer, *by_class))
         old, new = batches
         made = running_average(old, new, decay)
         g = rounding.gamma(16, study.u)
@@ -511,6 +511,7 @@ def K13(study: Study) -> Iterator[Comparison]:
 
 def _class_means(s: Snapshot, x: Factored) -> np.ndarray:
     """Return sqrt(p_c) delta_c, c' = c left out, shape (C, b)."""
+    # from the samples, by the definition: independent of `refspec.structure`
     C = s.probabilities.shape[1]
     w = s.sample_weights[:, None] * s.probabilities
     w = w * (1 - np.eye(C, dtype=w.dtype)[s.labels])

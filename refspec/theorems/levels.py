@@ -54,6 +54,7 @@ def _second(v: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def class_means(v: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return v_c and p_c of (C, C) cells, the diagonal left out."""
+    # by the definition: independent of `refspec.structure`, which projects
     off = p * (1 - np.eye(len(p)))
     mass = off.sum(1)
     top = (off[:, :, None] * v).sum(1)
@@ -293,7 +294,9 @@ def L7(study: Study) -> Iterator[Comparison]:
         own, mass = class_means(v, p)
         total = float(np.sum(mass))
         overall = (mass @ own) / total if total > 0 else 0 * own[0]
-        split = total * np.outer(overall, overall) + _second(own - overall, mass)
+        # roots of the masses first: where they all but vanish, squared means overflow
+        split = _second(overall[None], np.asarray([total]))
+        split = split + _second(own - overall, mass)
         g = rounding.gamma(level_roundings(moment), study.u)
         Y = backend.from_host(study.images[name], moment.weights)
         x = backend.to_host(
@@ -338,6 +341,7 @@ def _seed_gaps(study: Study) -> tuple[np.ndarray, np.ndarray]:
     "Errors at the logits",
     "delta = p - e_c' at the logits, so 1'delta = 0 and the rank is at most C - 1",
     _logits_layer,
+    as_stored=True,
 )
 def L8(study: Study) -> Iterator[Comparison]:
     """Errors of the last layer are p - e_c'; they sum to 0, so the rank is C - 1."""

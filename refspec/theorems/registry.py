@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from refspec.theorems.study import Study
@@ -36,10 +36,11 @@ class Verdict:
     Parameters
     ----------
     residual : float
-        What the statement says is at most the bound; nan fails. Of an inequality, by
-        how much it is violated: negative where there is slack.
+        What the statement says is at most the bound. For an inequality it is by how
+        much one side exceeds the other: negative where there is slack.
     bound : float
-        Computed from the data; infinite where nothing could be bounded, which fails.
+        Computed from the data. A side that is nan or infinite decides nothing: the
+        verdict fails and says so.
     detail : str
         What was compared, in a few words.
 
@@ -55,16 +56,22 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether residual <= bound < infinity."""
-        return self.residual <= self.bound < math.inf
+        """Whether both sides are finite and residual <= bound."""
+        return self.decided and self.residual <= self.bound
+
+    @property
+    def decided(self) -> bool:
+        """Whether both sides are finite."""
+        return math.isfinite(self.residual) and math.isfinite(self.bound)
 
     @property
     def margin(self) -> float:
         """Residual over bound: at most 1 where the statement holds, above it if not."""
-        if not self.holds:
-            finite = 0 < self.bound < math.inf and self.residual > self.bound
-            return self.residual / self.bound if finite else math.inf
-        return max(0.0, self.residual / self.bound) if self.bound > 0 else 0.0
+        if not self.decided:
+            return math.inf
+        if self.bound > 0:
+            return max(0.0, self.residual / self.bound)
+        return 0.0 if self.holds else math.inf
 
 
 #: Residual, bound, and what was compared.
@@ -82,9 +89,18 @@ def worst(comparisons: Iterable[Comparison]) -> Verdict:
     >>> worst([(1, 4, "fc1"), (3, 4, "fc2")]).detail
     'fc2'
     """
-    found = [Verdict(float(r), float(b), detail) for r, b, detail in comparisons]
+    found = [_verdict(float(r), float(b), detail) for r, b, detail in comparisons]
     nothing = Verdict(math.nan, 0.0, "nothing was compared")
     return max(found, key=lambda x: x.margin, default=nothing)
+
+
+def _verdict(residual: float, bound: float, detail: str) -> Verdict:
+    """Return the verdict of a comparison; where it decides nothing, it says so."""
+    found = Verdict(residual, bound, detail)
+    if found.decided:
+        return found
+    text = f"{detail}: {residual:.3g} against {bound:.3g} decides nothing"
+    return Verdict(residual, bound, text)
 
 
 def everywhere(_: Study) -> str:
@@ -98,7 +114,7 @@ def of_a_network(study: Study) -> str:
 
 
 def of_a_world(study: Study) -> str:
-    """Say that a statement needs the law the snapshot was drawn from."""
+    """Say that a statement needs the population that the snapshot was drawn from."""
     return "" if study.world is not None else "needs a planted world (--deep)"
 
 
@@ -127,6 +143,9 @@ class Theorem:
         all.
     deep : bool
         Too slow for every run: asked for by ``--deep``.
+    as_stored : bool
+        Not homogeneous in features and errors: checked on the numbers as they are,
+        however large, never on `Study.scaled`.
     """
 
     id: str
@@ -138,6 +157,7 @@ class Theorem:
     comparisons: Check | None = None
     unmet: Unmet = everywhere
     deep: bool = False
+    as_stored: bool = False
 
     def __post_init__(self) -> None:
         lacks = (self.comparisons is None) != (self.kind == "lemma")
@@ -147,9 +167,16 @@ class Theorem:
                 f"lemma, a check, got {self.kind!r}; correct its entry"
             )
 
+    def subject(self, study: Study) -> Study:
+        """Return what is checked in a study's place."""
+        return study if self.as_stored else study.scaled
+
     def check(self, study: Study) -> Verdict:
         """Return the comparison that comes closest to failing."""
-        return worst(self.comparisons(study) if self.comparisons else ())
+        subject = self.subject(study)
+        found = worst(self.comparisons(subject) if self.comparisons else ())
+        note = "" if subject is study else ", features and errors scaled"
+        return replace(found, detail=found.detail + note)
 
 
 def _declare(
@@ -159,6 +186,7 @@ def _declare(
     unmet: Unmet = everywhere,
     *,
     deep: bool = False,
+    as_stored: bool = False,
     test: str = "",
 ) -> Callable[[Check], Theorem]:
     """Make a theorem of the check that follows, by the check's name and module."""
@@ -166,7 +194,8 @@ def _declare(
     def theorem(check: Check) -> Theorem:
         id, page = check.__name__, check.__module__.rpartition(".")[2]
         at = test or f"tests/test_theorems_{page}.py::test_{id}"
-        return Theorem(id, title, kind, statement, f"{page}.md", at, check, unmet, deep)
+        about = id, title, kind, statement, f"{page}.md", at
+        return Theorem(*about, check, unmet, deep, as_stored)
 
     return theorem
 

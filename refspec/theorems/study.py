@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from refspec import backend, curvature, rounding
+from refspec import backend, checks, curvature, rounding
 from refspec.attribution import Attribution, Eigenbasis, attribute, eigenbasis
-from refspec.classes import Snapshot
+from refspec.classes import Layer, Snapshot
 from refspec.curvature import SecondMoment
 from refspec.synthetic.worlds import World
 
@@ -30,9 +30,14 @@ class Study:
     snapshot : Snapshot
         N samples, C classes.
     world : World, optional
-        The law that it was drawn from, if it was planted.
+        The population that it was drawn from, if it was planted.
     seed : int
-        For the probes of randomised checks.
+        For the probes of randomised checks, at least 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of its type, or the seed is negative.
 
     Examples
     --------
@@ -45,10 +50,22 @@ class Study:
     def __init__(
         self, snapshot: Snapshot, *, world: World | None = None, seed: int = 0
     ) -> None:
+        checks.expect_type("snapshot", snapshot, Snapshot, "use refspec.snapshot")
+        if world is not None:
+            checks.expect_type("world", world, World, "make it by refspec.synthetic")
         self.snapshot = snapshot
         self.world = world
-        self.seed = seed
+        self.seed = checks.expect_size("seed", seed)
         self._kept: dict[Callable[[Study], Any], Any] = {}
+
+    @cached_property
+    def scaled(self) -> Study:
+        """The same study, unless its products would overflow or underflow.
+
+        Then features and errors are multiplied by powers of two, which is exact. All
+        layers' gradients get the same power: what one layer is beside another stays.
+        """
+        return _scaled(self)
 
     def once(self, compute: Callable[[Study], _T]) -> _T:
         """Return ``compute(self)``, computed the first time it is asked for."""
@@ -93,7 +110,7 @@ class Study:
 
     @cached_property
     def moments(self) -> dict[str, SecondMoment]:
-        """Of features, errors and gradients of every layer, and of all gradients."""
+        """Second moments: features, errors and gradients by layer, all gradients."""
         found = {}
         for x in self.snapshot.layers:
             found[f"features of {x.name}"] = curvature.features(self.snapshot, x.name)
@@ -127,3 +144,41 @@ class Study:
     def attribution(self) -> Attribution:
         """The Fisher's attribution."""
         return attribute(self.basis)
+
+
+def _scaled(study: Study) -> Study:
+    """Bring the largest features and gradients near 1 if some are far from it."""
+    s = study.snapshot
+    kind = np.finfo(backend.to_host(s.probabilities).dtype)
+    # checks form fourth powers of gradients: eighth powers of 2^limit stay in range
+    limit = kind.maxexp // 16
+    h = [_exponent(x.features) for x in s.layers]
+    d = [_exponent(x.errors) for x in s.layers]
+    known = [i for i in (*h, *d) if i is not None]
+    if all(-2 * limit <= i <= limit for i in known):
+        return study
+    sizes = [
+        None if i is None or j is None else i + j for i, j in zip(h, d, strict=True)
+    ]
+    largest = max((x for x in sizes if x is not None), default=0)
+    layers = []
+    for x, i, j, size in zip(s.layers, h, d, sizes, strict=True):
+        # a layer that is nothing beside the others keeps errors to be checked by itself
+        k = 0 if size is None else max(size - largest, -4 * limit)
+        features, errors = _times(x.features, -(i or 0)), _times(x.errors, k - (j or 0))
+        layers.append(Layer(x.name, features, errors))
+    made = Snapshot(
+        tuple(layers), s.probabilities, s.labels, s.sample_weights, s.provenance
+    )
+    return Study(made, world=study.world, seed=study.seed)
+
+
+def _exponent(x: backend.Array) -> int | None:
+    """Return the least k with max |x| < 2^k, None for zeros."""
+    largest = np.max(np.abs(backend.to_host(x)), initial=0.0)
+    return int(np.frexp(largest)[1]) if largest > 0 else None
+
+
+def _times(x: backend.Array, k: int) -> backend.Array:
+    """Return x times 2^k, in two steps: 2^k alone may overflow."""
+    return x * 2.0 ** (k // 2) * 2.0 ** (k - k // 2)

@@ -72,6 +72,7 @@ def _stationary(study: Study) -> str:
     "Weights under decay",
     "W = -(1/eta) sum_i s_i delta_{i,c} h_i' at a stationary point",
     _stationary,
+    as_stored=True,
 )
 def D1(study: Study) -> Iterator[Comparison]:
     """Compare every weight matrix with the mean of errors times features."""

@@ -1,4 +1,13 @@
-"""Checks of theory/worlds.md, W1 to W5: the parts that planted laws are made of."""
+"""Checks of theory/worlds.md: populations planted in the place of a snapshot.
+
+#W1 to #W5 are about the parts of planted worlds. #W6 to #W10 take the classes of the
+snapshot, their sizes, weights and probabilities. An expectation of a quadratic form in
+independent unit noise is its sum over the unit vectors, so the expected levels are
+compared exactly: the levels of `refspec.structure` on one unit vector of noise after
+the other, against the closed form. #W11 to #W16 are about logistic regression: on the
+features of the last layer, where p may be made constant within a class, and in the
+canonical model with the snapshot's classes, signal and misclassification.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +22,7 @@ from refspec import backend, curvature, rounding, structure
 from refspec.classes import Layer, Snapshot
 from refspec.curvature import SecondMoment
 from refspec.kronecker import certified_spectrum
+from refspec.populations import KroneckerPopulation, Population
 from refspec.synthetic import (
     covariances,
     expectations,
@@ -22,7 +32,7 @@ from refspec.synthetic import (
     planted,
     regression,
 )
-from refspec.synthetic.hierarchy import Hierarchy, Plan, draw
+from refspec.synthetic.worlds import draw
 from refspec.theorems.canonical import (
     Canonical,
     canonical,
@@ -39,7 +49,6 @@ _U = 2.0**-53  # worlds are drawn and expected in float64
 _SIDE = 200  # of a covariance
 _DRAWS = 20000
 _COUPLING = 0.5
-_U = 2.0**-53
 _DECISIONS = 40000
 _PARAMETERS = 700
 _DECAY = 0.125
@@ -57,7 +66,7 @@ def W1(study: Study) -> Iterator[Comparison]:
         A = h.T @ h
         A = (A + A.T) / 2
         d, trace = len(A), float(np.trace(A))
-        R = covariances.root(A, d)
+        R = covariances.root(A)
         bound = 8 * rounding.eigensolver_radius(d, trace, _U)
         bound += 4 * rounding.gamma(d + 16, _U) * trace
         yield norm(R @ np.transpose(R) - A), bound * d**0.5, f"root, {x.name}"
@@ -77,7 +86,7 @@ def W1(study: Study) -> Iterator[Comparison]:
     "T sqrt((nu-2)/nu) and Laplace of scale 1/sqrt 2 have mean 0, variance 1",
 )
 def W2(study: Study) -> Iterator[Comparison]:
-    """Massart's form of the Dvoretzky-Kiefer-Wolfowitz inequality, four laws."""
+    """Compare four distributions by the Dvoretzky-Kiefer-Wolfowitz inequality."""
     root = math.sqrt(2)
     cdfs = {
         ("gaussian", None): scipy.special.ndtr,
@@ -87,11 +96,11 @@ def W2(study: Study) -> Iterator[Comparison]:
     }
     bound = math.sqrt(math.log(2 * len(cdfs) / rounding.FAILURE) / (2 * _DRAWS))
     rng = np.random.default_rng(study.seed)
-    for (law, dof), cdf in cdfs.items():
-        x = np.sort(covariances.standard((_DRAWS,), rng=rng, law=law, dof=dof))
+    for (noise, dof), cdf in cdfs.items():
+        x = np.sort(covariances.standard((_DRAWS,), rng=rng, noise=noise, dof=dof))
         steps, F = np.arange(_DRAWS + 1) / _DRAWS, cdf(x)
         away = max(np.max(steps[1:] - F), np.max(F - steps[:-1]))
-        yield float(away), bound, f"distribution of {law} {dof or ''}".strip()
+        yield float(away), bound, f"distribution of {noise} {dof or ''}".strip()
 
 
 @identity(
@@ -115,7 +124,7 @@ def W3(study: Study) -> Iterator[Comparison]:
         size = float(np.trace(K))
         bound = 8 * rounding.eigensolver_radius(C, size, _U)
         bound += rounding.gamma(4 * C * C + 4 * d + 32, _U) * size
-        made = geometry.means((K + K.T) / 2, min(d, C), rng=rng)
+        made = geometry.means_of_gram((K + K.T) / 2, min(d, C), rng=rng)
         yield float(np.max(np.abs(made @ made.T - K))), bound, name
 
 
@@ -152,16 +161,16 @@ def W5(study: Study) -> Iterator[Comparison]:
     labels, C, d = few.labels, few.p.shape[1], 16
     n = np.bincount(labels, minlength=C)
     rng = np.random.default_rng(study.seed)
-    spread = tuple(1.0 + np.arange(C))
+    spread = tuple((1.0 + np.arange(C)).tolist())
     m = rng.standard_normal((C, d))
-    law = Hierarchy(C, d, class_means=m, class_covariance=2.0, within=spread)
-    h = draw(law, labels, 1, rng=rng)[:, 0]
+    features = few.features(d, spread, class_means=m, class_covariance=2.0)
+    h = draw(features, rng=rng)[:, 0]
     means = np.stack([h[labels == c].mean(axis=0) for c in range(C)])
     scale = 2.0 + np.asarray(spread) / n
     found = float(np.sum(np.sum((means - m) ** 2, axis=1) / scale))
     yield *_squares(found, C * d, 2), "class means"
-    law = Hierarchy(C, d, class_covariance=2.0, cross_covariance=3.0, within=spread)
-    e = draw(law, labels, C, rng=rng)
+    errors = few.errors(d, spread, class_covariance=2.0, cross_covariance=3.0)
+    e = draw(errors, rng=rng)
     cells = np.stack([e[labels == c].mean(axis=0) for c in range(C)])
     gaps = cells - cells.mean(axis=1, keepdims=True)
     scale = 3.0 + np.asarray(spread) / n
@@ -192,19 +201,19 @@ def W6(study: Study) -> Iterator[Comparison]:
     g = rounding.gamma(16 * N + 64, _U)
     for c in range(C + 1):
         if c < C:
-            law = Hierarchy(C, 1, within=tuple(np.eye(C)[c]))
+            population = few.features(1, tuple(np.eye(C)[c]))
             chosen = np.flatnonzero(few.labels == c)
         else:
-            law = Hierarchy(C, 1, within=0.0, class_covariance=1.0)
+            population = few.features(1, 0.0, class_covariance=1.0)
             chosen = N + np.arange(C)
-        expected = expectations.feature_levels(law, few.labels, few.s)
+        expected = expectations.feature_levels(population)
         total = sum(float(np.sum(x[chosen])) for x in forms.values())
         for name, form in forms.items():
             away = abs(float(np.sum(form[chosen])) - float(expected[name].item()))
             yield away, g * total, f"noise of class {c} in {name}"
     m = np.random.default_rng(study.seed).standard_normal((C, 3))
-    law = Hierarchy(C, 3, class_means=m, within=0.0)
-    expected = expectations.feature_levels(law, few.labels, few.s)
+    population = few.features(3, 0.0, class_means=m)
+    expected = expectations.feature_levels(population)
     moment = curvature.features(few.snapshot(m[few.labels], empty), "x")
     for name, level in structure.decompose(moment).levels.items():
         away = norm(level.matrix() - expected[name])
@@ -233,9 +242,10 @@ def _error_levels(study: Study, consistent: bool) -> Iterator[Comparison]:
     N, C = few.p.shape
     g = rounding.gamma(32 * N * C + 64, _U)
     m = np.random.default_rng(study.seed).standard_normal((C, C, 3))
+    given = {"score_consistent": consistent}
     effects = {
-        "cross": Hierarchy(C, 1, within=0.0, cross_covariance=1.0),
-        "class": Hierarchy(C, 1, within=0.0, class_covariance=1.0),
+        "cross": few.errors(1, 0.0, cross_covariance=1.0, **given),
+        "class": few.errors(1, 0.0, class_covariance=1.0, **given),
     }
     one = np.ones((N, 1))
     for kind, design in _components(few, consistent).items():
@@ -248,21 +258,20 @@ def _error_levels(study: Study, consistent: bool) -> Iterator[Comparison]:
                 for c in range(C)
             ]
             cases = [
-                (name, which, Hierarchy(C, 1, within=within))
+                (name, which, few.errors(1, within, **given))
                 for name, which, within in chosen
             ]
         else:
             cases = [(f"{kind} effects", np.ones(columns, dtype=bool), effects[kind])]
-        for what, which, law in cases:
-            plan = Plan("x", law, score_consistent=consistent)
-            expected = expectations.error_levels(plan, few.labels, few.w)
+        for what, which, population in cases:
+            expected = expectations.error_levels(population)
             total = sum(float(np.sum(x[which])) for x in forms.values())
             for name, form in forms.items():
                 away = abs(float(np.sum(form[which])) - float(expected[name].item()))
                 yield away, g * total, f"{what} in {name}"
     if not consistent:
-        law = Hierarchy(C, 3, cross_means=m, within=0.0)
-        expected = expectations.error_levels(Plan("x", law), few.labels, few.w)
+        population = few.errors(3, 0.0, cross_means=m)
+        expected = expectations.error_levels(population)
         moment = curvature.errors(few.snapshot(one, m[few.labels]), "x")
         for name, level in structure.decompose(moment).levels.items():
             away = norm(level.matrix() - expected[name])
@@ -275,7 +284,7 @@ def _error_levels(study: Study, consistent: bool) -> Iterator[Comparison]:
     few_classes,
 )
 def W7(study: Study) -> Iterator[Comparison]:
-    """W7."""
+    """Compare coefficients and levels of independent errors."""
     yield from _error_levels(study, False)
 
 
@@ -287,10 +296,9 @@ def W7(study: Study) -> Iterator[Comparison]:
 def W8(study: Study) -> Iterator[Comparison]:
     """Scores of a planted world vanish; levels of score-consistent errors."""
     few = study.once(softened)
-    C, n = few.p.shape[1], np.bincount(few.labels)
-    rng = np.random.default_rng(study.seed)
-    plan = Plan("x", Hierarchy(C, 4), score_consistent=True)
-    made = planted([plan], n.tolist(), probabilities=few.p, rng=rng).snapshot
+    C, rng = few.p.shape[1], np.random.default_rng(study.seed)
+    errors = few.errors(4, 1.0, score_consistent=True)
+    made = planted({"x": errors}, probabilities=few.p, rng=rng).snapshot
     e, p = made.layers[0].errors[:, :, 0], made.probabilities[:, :, None]
     bound = rounding.gamma(2 * C + 8, _U) * np.sum(p * np.abs(e), axis=1)
     away = np.abs(np.sum(p * e, axis=1))
@@ -329,20 +337,22 @@ def W9(study: Study) -> Iterator[Comparison]:
                 h = mu[few.labels] ** 2 + (1 + r * z) * T[few.labels]
                 both += d * h / 2
             alone = (fixed + noisy) * (mu**2 + T)[few.labels]
-            law = Hierarchy(C, 1, cross_means=m[:, :, None], within=tuple(S))
-            features = Hierarchy(C, 1, class_means=mu[:, None], within=tuple(T))
-            plan = Plan("x", law, features, coupling, consistent)
-            law_of = (few.labels, few.s, few.p)
-            expected = expectations.expected_fisher([plan], *law_of).item()
+            errors = few.errors(
+                1,
+                tuple(S),
+                cross_means=m[:, :, None],
+                score_consistent=consistent,
+            )
+            features = few.features(1, tuple(T), class_means=mu[:, None])
+            coupled = KroneckerPopulation(errors, features, coupling)
+            expected = expectations.expected_fisher([coupled]).item()
             bound = rounding.gamma(64 * few.p.size, _U) * float(np.sum(alone + both))
             away = abs(float(np.sum(both)) - expected)
             yield away, bound, f"E G, coupling {coupling}"
             mass = np.bincount(few.labels, few.s)[few.labels]
             share = few.s / np.where(mass > 0, mass, 1)
             gap = float(np.sum((both - alone) * (1 - share)))
-            sampled = expectations.fisher_coupling(
-                plan, few.labels, few.w, sampled=True
-            )
+            sampled = expectations.fisher_coupling(coupled, sampled=True)
             away = abs(gap - sampled.item())
             yield away, bound, f"E[G - CFAC], coupling {coupling}"
 
@@ -361,13 +371,14 @@ def W10(study: Study) -> Iterator[Comparison]:
     d = C + 1
     (size, other), (noise, more) = rng.uniform(0.5, 2, (2, 2)).tolist()
 
-    def law(length: float, variance: float) -> Hierarchy:
-        m = geometry.means(length**2 * np.eye(C), d, rng=rng)
-        return Hierarchy(C, d, class_means=m, within=variance)
+    def side(weights: np.ndarray, length: float, variance: float) -> Population:
+        m = geometry.means_of_gram(length**2 * np.eye(C), d, rng=rng)
+        return Population((1,) * C, d, weights, variance, class_means=m)
 
-    plan = Plan("x", law(size, noise), law(other, more), coupling=_COUPLING)
-    even = np.full(C, 1 / C)
-    matrix = expectations.expected_fisher([plan], np.arange(C), even, few.p[first])
+    errors = side(few.p[first] / C, size, noise)
+    features = side(np.full((C, 1), 1 / C), other, more)
+    coupled = KroneckerPopulation(errors, features, _COUPLING)
+    matrix = expectations.expected_fisher([coupled])
     found = groups.independent_groups(
         C,
         d,
@@ -544,7 +555,7 @@ def W15(study: Study) -> Iterator[Comparison]:
 
 def _gradient(x: np.ndarray, labels: np.ndarray, W: np.ndarray) -> np.ndarray:
     """Return the gradient of the penalised loss, from the observed errors."""
-    seen = regression.observe(x, labels, W).layers[0].errors[:, :, 0]
+    seen = regression.observe_logistic(x, labels, W).layers[0].errors[:, :, 0]
     own = seen[np.arange(len(labels)), labels]
     return np.asarray(own.T @ x / len(labels) + _DECAY * W)
 
@@ -557,8 +568,8 @@ def _gradient(x: np.ndarray, labels: np.ndarray, W: np.ndarray) -> np.ndarray:
 def W16(study: Study) -> Iterator[Comparison]:
     """Compare the fit with one Newton step on: |gradients| / eta apart at most."""
     x, labels = study.once(_features), study.snapshot.labels
-    one = regression.fit(x, labels, decay=_DECAY)
-    G = curvature.fisher(regression.observe(x, labels, one)).matrix()
+    one = regression.fit_logistic(x, labels, decay=_DECAY)
+    G = curvature.fisher(regression.observe_logistic(x, labels, one)).matrix()
     first = _gradient(x, labels, one)
     step = np.linalg.solve(G + _DECAY * np.eye(len(G)), first.reshape(-1))
     two = one - step.reshape(one.shape)

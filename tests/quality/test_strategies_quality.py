@@ -13,6 +13,7 @@ from hypothesis import Phase, find, settings
 
 from refspec import coordinates, curvature, rounding, structure
 from refspec import strategies as rst
+from refspec.populations import as_kronecker
 
 TINY = np.finfo(float).smallest_normal
 U = 2.0**-53
@@ -46,6 +47,11 @@ def off_mass(snapshot):
     """sum_{c' != c} p_{c,c'}, the class with the least."""
     mass = cell_mass(snapshot) ** 2
     return (mass * (1 - np.eye(len(mass)))).sum(axis=1).min()
+
+
+def first(world):
+    """The errors of the first layer."""
+    return as_kronecker(world.populations["layer1"]).errors
 
 
 HARD = {
@@ -142,15 +148,15 @@ HARD = {
     ),
     "worlds: coupled": (
         rst.worlds(),
-        lambda w: any(x.coupling < 0 for x in w.plans),
+        lambda w: any(as_kronecker(x).coupling < 0 for x in w.populations.values()),
     ),
     "worlds: no noise": (
         rst.worlds(),
-        lambda w: not np.any(w.plans[0].errors.within),
+        lambda w: not np.any(first(w).within_covariance),
     ),
     "worlds: heavy tails": (
         rst.worlds(),
-        lambda w: w.plans[0].errors.law == "student",
+        lambda w: first(w).noise == "student",
     ),
     "worlds: score-consistent and nearly certain": (
         rst.worlds(score_consistent=True),

@@ -13,21 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import strategies as st
 
+from refspec import checks
 from refspec.backend import Array, Namespace
 from refspec.classes import log_softmax
-
-__all__ = [
-    "WHOLE",
-    "choices",
-    "class_sizes",
-    "convert",
-    "expect_range",
-    "labels",
-    "numbers",
-    "probabilities",
-    "sample_weights",
-    "seeds",
-]
+from refspec.populations import WIDEST, expect_sizes
+from refspec.synthetic.worlds import convert
 
 #: Seeds of numpy.random.default_rng, where drawing entry by entry would not pay.
 seeds = st.integers(0, 2**32 - 1)
@@ -55,7 +45,7 @@ def class_sizes(
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         If nothing lies in the range.
 
     Examples
@@ -92,7 +82,7 @@ def labels(
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         If there are fewer than two classes or one is empty.
 
     Examples
@@ -104,11 +94,8 @@ def labels(
     if sizes is None:
         sizes = class_sizes()
     counts = draw(sizes) if isinstance(sizes, st.SearchStrategy) else sizes
-    if len(counts) < 2 or min(counts) < 1:
-        raise ValueError(
-            "sizes must hold C >= 2 class sizes, all at least 1, got "
-            f"{tuple(counts)}; leave empty classes out"
-        )
+    counts = expect_sizes("sizes", counts, classes=2)
+    expect_flags(shuffled=shuffled)
     y = np.repeat(np.arange(len(counts)), counts)
     return y[draw(st.permutations(range(len(y))))] if shuffled else y
 
@@ -138,6 +125,11 @@ def sample_weights(
     strategy of Array, shape (N,)
         Multiples of one number; shrinks to equal weights.
 
+    Raises
+    ------
+    ValueError, TypeError
+        If N < 1.
+
     Examples
     --------
     >>> from hypothesis import find
@@ -145,6 +137,7 @@ def sample_weights(
     [0.0, 1.0]
     """
     expect_range("samples N", 1, N, 1)
+    expect_flags(allow_zero=allow_zero)
     table = [1, 2, 5, 100, *[0, 0] * allow_zero]  # shrinks to equal weights
     w = choices(draw, table, N)
     w = w if w.any() else w + 1
@@ -187,8 +180,8 @@ def probabilities(
 
     Raises
     ------
-    ValueError
-        If N < 1 or C < 2.
+    ValueError, TypeError
+        If N < 1 or C < 2, or the labels are not N of C classes.
 
     Examples
     --------
@@ -198,13 +191,22 @@ def probabilities(
     """
     expect_range("samples N", 1, N, 1)
     expect_range("classes C", 2, C, 2)
+    expect_flags(allow_tiny=allow_tiny, allow_zero=allow_zero)
+    checks.expect_choice("dtype", dtype, ("float64", "float32"))
+    if labels is not None:
+        labels = np.asarray(labels)
+        if labels.shape != (N,) or not set(labels.tolist()) <= set(range(C)):
+            raise ValueError(
+                f"labels must be N = {N} integers in 0..{C - 1}, got "
+                f"{labels.dtype} of shape {labels.shape}; give one class per sample"
+            )
     # softmax loses 1 - p, is subnormal, and is 0, at these margins of a logit
     lost, subnormal, zero = (20, 95, 200) if dtype == "float32" else (40, 730, 1500)
     table = [0, 1, 8, *[lost, subnormal] * allow_tiny, *[zero] * allow_zero]
     towards = draw(st.booleans()) if labels is not None else False
     rows = numbers(draw, (N, C), exact=True) / 3
     margins = choices(draw, table, N)
-    top = np.arange(N) % C if labels is None else np.asarray(labels)
+    top = np.arange(N) % C if labels is None else labels.astype(np.int64)
     if not towards:
         top = choices(draw, range(C), N).astype(np.int64)
     rows[np.arange(N), top] += margins
@@ -228,11 +230,9 @@ def numbers(draw: st.DrawFn, shape: tuple[int, ...], *, exact: bool) -> np.ndarr
 
 
 def choices(draw: st.DrawFn, table: Sequence[float], n: int) -> np.ndarray:
-    """Draw n entries of a table, shape (n,); they shrink to its first.
-
-    What is drawn has a form that does not depend on n, a seed for all entries and a
-    few of the first ones, so that sizes can shrink while entries stay.
-    """
+    """Draw n entries of a table, shape (n,); they shrink to its first."""
+    # what is drawn has a form that does not depend on n, a seed for all entries and a
+    # few of the first ones, so that sizes can shrink while entries stay
     seed, head = draw(st.integers(0, 2**16)), draw(st.binary(max_size=16))
     index = np.zeros(n, dtype=np.int64)
     if seed:
@@ -242,26 +242,17 @@ def choices(draw: st.DrawFn, table: Sequence[float], n: int) -> np.ndarray:
     return np.asarray(table, dtype=np.float64)[index]
 
 
-def convert(x: np.ndarray, dtype: str, xp: Namespace | None) -> Array:
-    """Move a float64 host array to the namespace and dtype asked for.
-
-    Raises
-    ------
-    ValueError
-        If the dtype is neither of the two.
-    """
-    if dtype not in ("float32", "float64"):
-        raise ValueError(
-            f"dtype must be 'float64' or 'float32', got {dtype!r}; choose one of these"
-        )
-    host = x.astype(dtype)
-    return host if xp is None else xp.asarray(host)
-
-
 def expect_range(what: str, low: int, high: int, least: int) -> None:
     """Refuse a range that is empty or begins too low."""
-    if not least <= low <= high:
+    low, high = (checks.expect_size(what, x) for x in (low, high))
+    if not least <= low <= high <= WIDEST:
         raise ValueError(
-            f"{what} must have a range with {least} <= smallest <= largest, got "
-            f"{low}..{high}; widen it"
+            f"{what} must have a range with {least} <= smallest <= largest <= 2^20, "
+            f"got {low}..{high}; change it"
         )
+
+
+def expect_flags(**flags: bool | None) -> None:
+    """Refuse all but True, False and None."""
+    for name, flag in flags.items():
+        checks.expect_type(name, flag, (bool, type(None)), "give True or False")
