@@ -471,7 +471,7 @@ def test_what_is_refused():
     for bad, message in (
         ({"part": "gauss"}, "got 'gauss'"),
         ({"layers": "fc"}, r"got 'fc'"),
-        ({"layers": []}, r"got \[\]"),
+        ({"layers": []}, r"got none"),
         ({"layers": ["linear1", "linear1"]}, "got \\['linear1', 'linear1'\\]"),
         ({"sample_weights": np.ones(2)}, r"got \(2,\)"),
     ):
