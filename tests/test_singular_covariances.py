@@ -45,7 +45,7 @@ def by_class(**given):
     return Population((30,) * 3, D, ONES, **given)
 
 
-@pytest.mark.theorem("R10")
+@pytest.mark.theorem("R11")
 @pytest.mark.parametrize(
     ("population", "zeros"),
     [
