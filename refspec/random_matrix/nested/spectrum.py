@@ -50,8 +50,7 @@ def tabulate(design: NestedDesign, *, resolution: float) -> LawTable:
 def secular(design: NestedDesign, made: FixedPoint) -> np.ndarray:
     """Return S = diag(1 / W) + M Q M' (q, q), singular at the outliers of fixed means.
 
-    W: effective weights of the nodes. The means add -arg det S / pi to the eigenvalues
-    below; Im S > 0 in the upper half plane.
+    The means add -arg det S / pi to the eigenvalues below. W: weights of the nodes.
     Theory: theory/random_matrix.md#R13
     """
     weights = sweep(design, made.a)[2][design.projected]
