@@ -50,9 +50,7 @@ class Study:
     def __init__(
         self, snapshot: Snapshot, *, world: World | None = None, seed: int = 0
     ) -> None:
-        checks.expect_type(
-            "snapshot", snapshot, Snapshot, "use refspec.snapshot"
-        )
+        checks.expect_type("snapshot", snapshot, Snapshot, "use refspec.snapshot")
         if world is not None:
             checks.expect_type("world", world, World, "make it by refspec.synthetic")
         self.snapshot = snapshot
