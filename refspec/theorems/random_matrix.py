@@ -35,30 +35,14 @@ _U = 2.0**-53  # designs are drawn and predicted in float64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rung:
-    """Draws of one size against the prediction.
+    """Draws of one size against the prediction."""
 
-    Parameters
-    ----------
-    size : int
-        d.
-    distance : float
-        d times the mean Kolmogorov-Smirnov distance.
-    miscounted : int
-        Draws in which a band has not the number of eigenvalues that was predicted.
-    score : float
-        Largest (measured - expected) / deviation of an outlier in a draw.
-    mean_score : float
-        The same of an outlier's mean over the draws, by its own deviation.
-    overlap : float
-        Largest error of an outlier's overlap, averaged over the draws.
-    """
-
-    size: int
-    distance: float
-    miscounted: int
-    score: float
-    mean_score: float
-    overlap: float
+    size: int  # d
+    distance: float  # d times the mean Kolmogorov-Smirnov distance
+    miscounted: int  # draws that put another number of eigenvalues in a band
+    score: float  # largest (measured - expected) / deviation of an outlier in a draw
+    mean_score: float  # the same for an outlier's mean over the draws
+    overlap: float  # largest error of an outlier's overlap, averaged over the draws
 
 
 def bumpy(d: int) -> Population:
@@ -89,20 +73,9 @@ def rows(population: Population, rng: np.random.Generator) -> np.ndarray:
 def climb(
     kind: str, ladder: tuple[tuple[int, int], ...], seed: int
 ) -> tuple[Rung, ...]:
-    """Draw a design in growing sizes and compare it with its prediction.
+    """Draw `bumpy` or `signalled` in growing sizes and compare it with its prediction.
 
-    Parameters
-    ----------
-    kind : str
-        `bumpy` or `signalled`.
-    ladder : tuple of (int, int)
-        Dimension and number of draws of each rung.
-    seed : int
-        Of the draws.
-
-    Returns
-    -------
-    tuple of Rung
+    The ladder has a dimension and a number of draws for each rung.
     """
     design = {"bumpy": bumpy, "signalled": signalled}[kind]
     return tuple(_rung(design(d), draws, seed) for d, draws in ladder)
