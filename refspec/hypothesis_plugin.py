@@ -10,12 +10,7 @@ from typing import Any
 
 
 def register() -> None:
-    """Register each type of refspec with a strategy that is made when it is drawn.
-
-    Examples
-    --------
-    >>> register()
-    """
+    """Register each type of refspec with a strategy that is made when it is drawn."""
     from hypothesis import strategies as st
 
     from refspec.classes import ClassArray, Layer, ModelSection, Snapshot

@@ -99,9 +99,11 @@ class Population:
         d, C, N = expect_count("dimension", self.dimension), len(sizes), sum(sizes)
         weights = _frozen("weights", self.weights, "(N, K)", {"N": N}, positive=True)
         K = weights.shape[1]
-        if not np.any(weights > 0):
+        with np.errstate(over="ignore"):
+            total = float(np.sum(weights))
+        if not 0 < total < math.inf:
             raise ValueError(
-                f"weights must not all be 0, got {weights.size} values of 0; drop "
+                f"weights must have a sum that is finite and > 0, got {total}; drop "
                 "single cells with weight 0"
             )
         keep = object.__setattr__

@@ -56,9 +56,8 @@ def refspec_networks() -> Mapping[str, Snapshot]:
 def refspec_world() -> World:
     """Return a planted world: 3 unequal classes, errors that obey the score identity.
 
-    One layer of 4 outputs and 5 inputs with class and cross-class means, drawn from
-    seed 0; `refspec.synthetic.levels` and `refspec.synthetic.fisher` give what to
-    expect of it.
+    One layer, 4 outputs and 5 inputs, with class and cross-class means, from seed 0;
+    `refspec.synthetic.levels` and `refspec.synthetic.fisher` give what to expect.
     """
     import numpy as np
 

@@ -30,7 +30,7 @@ class Record:
     Parameters
     ----------
     id, title, kind : str
-        Of the theorem.
+        The theorem's.
     source : str
         What the snapshot is called.
     status : str
@@ -40,7 +40,7 @@ class Record:
     detail : str
         What was compared, or why nothing was.
     seconds : float
-        What the check took, shared quantities that it was the first to need included.
+        Time of the check, with the shared quantities that it was the first to need.
     """
 
     id: str

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 from refspec.populations import KroneckerPopulation, Population
+from refspec.random_matrix.kronecker import law
 
 
 @functools.cache
@@ -47,3 +48,13 @@ def spectra(population, draws, seed=0, *, shared=True):
     rng = np.random.default_rng(seed)
     rows = (gradients(population, rng, shared=shared) for _ in range(draws))
     return np.stack([np.linalg.eigvalsh(x.T @ x)[::-1] for x in rows])
+
+
+def features_anew(monkeypatch):
+    """The mutant law: features drawn anew for every cross class, nothing shared."""
+    true = law._forms
+
+    def own(means, over_noise):
+        return true(means, over_noise) * np.eye(means.shape[1])
+
+    monkeypatch.setattr(law, "_forms", own)

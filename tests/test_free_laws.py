@@ -7,8 +7,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from refspec import rounding
-from refspec.random_matrix import free_laws, law_tables
-from refspec.random_matrix.free_laws import FreeLaw
+from refspec.random_matrix import FreeLaw
+from refspec.random_matrix.free import law as free_law
+from refspec.random_matrix.free import spectrum as free_spectrum
+from refspec.random_matrix.free.edges import edge_scale, support
 
 U = 2.0**-53
 PIECES = st.lists(
@@ -54,10 +56,10 @@ def density(law, x):
 def test_marchenko_pastur(count, d):
     t = 0.7
     law = FreeLaw([t], [count], d)
-    low, high = free_laws.location(law, free_laws.support(law))[0]
+    low, high = free_law.location(law, support(law))[0]
     a, b = t * (count**0.5 - d**0.5) ** 2, t * (count**0.5 + d**0.5) ** 2
     assert max(abs(low - a), abs(high - b)) <= rounding.gamma(64, U) * b
-    table = law_tables.of_free_law(law)
+    table = free_spectrum.tabulate(law)
     inside = slice(200, -200)
     x = table.x[inside]
     gap = np.minimum(b - x, x - a)  # the density's condition number is b / (2 gap)
@@ -95,7 +97,7 @@ def test_marchenko_pastur(count, d):
 )
 def test_density_against_high_precision(pieces, d):
     law = law_of(pieces, d)
-    table = law_tables.of_free_law(law)
+    table = free_spectrum.tabulate(law)
     for band in table.bands:
         inside = np.flatnonzero((table.x > band.lower) & (table.x < band.upper))
         for k in inside[len(inside) // 5 :: len(inside) // 4]:
@@ -113,7 +115,7 @@ def test_density_against_high_precision(pieces, d):
 def test_mass_of_every_band(pieces, d):
     """Total mass 1, and in every band a whole number of degrees of freedom."""
     law = law_of(pieces, d)
-    table = law_tables.of_free_law(law)
+    table = free_spectrum.tabulate(law)
     u = rounding.gamma(64 * (len(pieces) + 2), U) * max(1, np.sum(law.counts) / d)
     assert abs(table.cumulative[-1] - 1) <= u
     total = law.atom + sum(b.mass for b in table.bands)
@@ -131,23 +133,23 @@ def test_mass_of_every_band(pieces, d):
 @given(PIECES, st.integers(1, 80))
 def test_support_is_where_psi_falls(pieces, d):
     law = law_of(pieces, d)
-    ends = free_laws.support(law)
+    ends = support(law)
     assert np.all(np.diff(ends.ravel()) >= 0)
     for low, high in ends:
-        assert np.all(free_laws.derivative(law, np.linspace(low, high, 9)[1:-1]) <= 0)
+        assert np.all(free_law.derivative(law, np.linspace(low, high, 9)[1:-1]) <= 0)
         for end, out in ((low, -1), (high, 1)):
             step = abs(end) * 2.0**-30
             if step:
-                assert free_laws.derivative(law, np.asarray([end + out * step]))[0] > 0
+                assert free_law.derivative(law, np.asarray([end + out * step]))[0] > 0
 
 
 @pytest.mark.theorem("R4")
 @given(PIECES, st.integers(1, 80), st.floats(0, 1))
 def test_curve_is_real_and_monotone(pieces, d, share):
     law = law_of(pieces, d)
-    low, high = free_laws.support(law)[-1]
-    v = free_laws.curve(law, np.asarray([low + share * (high - low)]))
-    x = free_laws.location(law, v)[0]
+    low, high = support(law)[-1]
+    v = free_law.curve(law, np.asarray([low + share * (high - low)]))
+    x = free_law.location(law, v)[0]
     terms = np.abs(v) + np.sum(
         law.counts * law.scales * np.abs(v / (v[:, None] - law.poles))
     )
@@ -158,7 +160,9 @@ def test_curve_is_real_and_monotone(pieces, d, share):
 @pytest.mark.parametrize(
     ("t", "N", "message"),
     [
-        ([1.0], [1, 2], r"got \(1,\) and \(2,\)"),
+        ([1.0], [1, 2], r"counts must have shape \(J,\) with J = 1, got \(2,\)"),
+        ([], [], r"got \(0,\)"),
+        ([1.0, np.nan], [1, 2], "scales must be finite"),
         ([2.0, 1.0], [1, 1], "got scales from 2.0 to 1.0"),
         ([-1.0], [1], "got scales from -1.0"),
     ],
@@ -166,3 +170,14 @@ def test_curve_is_real_and_monotone(pieces, d, share):
 def test_bad_input(t, N, message):
     with pytest.raises(ValueError, match=message):
         FreeLaw(np.asarray(t), np.asarray(N), 3)
+
+
+@pytest.mark.theorem("R7")
+def test_johnstones_constant():
+    """The scale of the largest eigenvalue of one Wishart matrix."""
+    law = FreeLaw([1.0], [45], 20)
+    a, b = 45**0.5, 20**0.5
+    johnstone = (a + b) * (1 / a + 1 / b) ** (1 / 3)
+    scale = edge_scale(law, support(law)[:, 1])[0]
+    # the edge is right to a few u, psi'' there to the cube of v - d t
+    assert abs(scale / johnstone - 1) <= rounding.gamma(256, U)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from refspec import rounding
 from refspec.populations import Population
-from refspec.random_matrix import isotropic_designs
+from refspec.random_matrix.free.design import reduction
 
 U = 2.0**-53
 
@@ -60,7 +60,7 @@ def dense(population):
 @given(designs())
 @example(Population((2, 1), 3, np.ones((3, 2)), 1.0, cross_covariance=0.5))
 def test_law_is_the_spectrum_of_the_rows(population):
-    made = isotropic_designs.reduction(population)
+    made = reduction(population)
     T, _ = dense(population)
     exact = np.linalg.eigvalsh(T)
     found = np.repeat(made.law.scales, made.law.counts.astype(int))
@@ -89,7 +89,7 @@ def test_fixed_means(level):
         given_means["cross_covariance"] = s2
     w = 0.25
     population = Population((n,) * C, d, np.full((C * n, K), w), s3, **given_means)
-    made = isotropic_designs.reduction(population)
+    made = reduction(population)
     t2 = w * (n * s2 + s3)
     size = {"class": w * n * K, "cross": w * n, "global": w * n * K * C}[level]
     t = {"class": t2, "cross": w * s3, "global": t2}[level]
@@ -108,7 +108,7 @@ def test_fixed_means(level):
 @example(Population((1, 2), 1, np.ones((3, 1)), 1.0, class_means=np.ones((2, 1))))
 def test_no_row_is_lost(population):
     assume(np.sum(population.weights > 0) > population.C)
-    made = isotropic_designs.reduction(population)
+    made = reduction(population)
     T, means = dense(population)
     total = np.sum(made.law.counts) + len(made.signals.v)
     assert total == len(T)
@@ -120,22 +120,18 @@ def test_papyans_counts():
     C, n, d = 5, 20, 60
     weights = np.ones((C * n, C))
     levels = {"class_covariance": 3.0, "cross_covariance": 1.0}
-    law = isotropic_designs.reduction(
-        Population((n,) * C, d, weights, 1.0, **levels)
-    ).law
+    law = reduction(Population((n,) * C, d, weights, 1.0, **levels)).law
     assert law.counts.tolist() == [(n - 1) * C * C, C * (C - 1), C]
     weights[np.arange(C * n), np.repeat(np.arange(C), n)] = 0
-    law = isotropic_designs.reduction(
-        Population((n,) * C, d, weights, 1.0, **levels)
-    ).law
+    law = reduction(Population((n,) * C, d, weights, 1.0, **levels)).law
     assert law.counts.tolist() == [(n - 1) * C * (C - 1), C * (C - 2), C]
 
 
 def test_bad_input():
     with pytest.raises(ValueError, match="got a vector"):
-        isotropic_designs.reduction(Population((3,), 2, np.ones((3, 1)), np.ones(2)))
+        reduction(Population((3,), 2, np.ones((3, 1)), np.ones(2)))
     rows = Population((1, 1), 2, np.ones((2, 1)), 1.0, class_means=np.eye(2))
     with pytest.raises(ValueError, match="got none"):
-        isotropic_designs.reduction(rows)  # no row is left for the noise
+        reduction(rows)  # no row is left for the noise
     with pytest.raises(ValueError, match="got none"):
-        isotropic_designs.reduction(Population((3,), 2, np.ones((3, 1)), 0.0))
+        reduction(Population((3,), 2, np.ones((3, 1)), 0.0))

@@ -11,7 +11,7 @@ from verdicts import holds, rejected
 
 from refspec import rounding
 from refspec.populations import KroneckerPopulation, Population
-from refspec.random_matrix.kronecker_designs import kronecker_design
+from refspec.random_matrix.kronecker.design import kronecker_design
 from refspec.synthetic import Recipe
 from refspec.theorems import Study
 from refspec.theorems import kronecker_designs as theorems

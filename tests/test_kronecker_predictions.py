@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import refspec
-from refspec.random_matrix import KroneckerPrediction, compare, predict
+from refspec.random_matrix import KroneckerPrediction, discrepancy, predict
 from refspec.synthetic import Recipe
 
 RECIPE = Recipe(
@@ -26,7 +26,7 @@ def test_a_planted_world_is_as_predicted():
     assert (len(made.fixed.values), made.means.shape) == (3, (3, 120))
     assert np.all(np.diff(made.eigenvalues) <= 0)
     spectrum = refspec.spectrum(refspec.curvature.fisher(world.snapshot))
-    found = compare(made, spectrum)
+    found = discrepancy(made, spectrum)
     assert found.distance <= 1 / 12
     assert np.all(np.abs(found.scores) <= 4)
     total = float(np.sum(spectrum.values[:3]))
@@ -55,5 +55,5 @@ def test_canonical_world_of_theorem_8_1():
 
 @pytest.mark.parametrize("resolution", [0.0, 1.0, -1.0])
 def test_bad_resolution(resolution):
-    with pytest.raises(ValueError, match="resolution must be in"):
+    with pytest.raises(ValueError, match="resolution must lie in"):
         predict(RECIPE.plant().population("layer1"), resolution=resolution)

@@ -4,23 +4,25 @@ import numpy as np
 import pytest
 
 from refspec.populations import Population
-from refspec.random_matrix import nested_designs, nested_edges, nested_laws
+from refspec.random_matrix.nested.design import nested_design
+from refspec.random_matrix.nested.edges import EDGE, fold
+from refspec.random_matrix.nested.law import fixed_point, reach
 
 
 @pytest.mark.theorem("R12")
 def test_right_edge_is_a_fold():
     population = Population((30, 30), 40, np.ones((60, 1)), np.linspace(1, 3, 40))
-    design = nested_designs.nested_design(population)
-    far = nested_laws.reach(design)
-    made = nested_laws.solve(design, far, -nested_designs.traces(design) / far)
-    edge, scale, _ = nested_edges.fold(design, far, made, far / 100)
-    out = nested_laws.solve(design, edge + scale / 64, made.a)
+    design = nested_design(population)
+    far = reach(design)
+    made = fixed_point(design, far, -design.traces / far)
+    edge, scale, _ = fold(design, far, made, far / 100)
+    out = fixed_point(design, edge + scale / 64, made.a)
     near = edge
     while out is None:  # warm start from further away
         near = near * 1.001
-        out = nested_laws.solve(design, near, made.a)
+        out = fixed_point(design, near, made.a)
     assert np.all(out.slope > 0)
-    inside = nested_laws.solve(
+    inside = fixed_point(
         design, complex(edge - scale, edge * 2.0**-26), out.a + 0.01j * np.abs(out.a)
     )
     assert inside is None or np.all(inside.a.imag > 2.0**-10 * np.abs(inside.a))
@@ -39,19 +41,17 @@ def test_the_walk_stays_on_its_branch():
         cross_covariance=np.linspace(0.2, 0.4, d),
         class_covariance=np.linspace(0.5, 1.5, d),
     )
-    design = nested_designs.nested_design(population)
+    design = nested_design(population)
     gap, found = (750.0, 1450.0), []
     for x in np.linspace(*gap, 6).tolist():
-        a = -nested_designs.traces(design) / complex(x, 4 * x)
+        a = -design.traces / complex(x, 4 * x)
         for k in range(-2, 27, 2):
-            made = nested_laws.solve(design, complex(x, x * 2.0**-k), a)
+            made = fixed_point(design, complex(x, x * 2.0**-k), a)
             assert made is not None
             a = made.a
-        made = nested_laws.solve(design, x, a.real)
+        made = fixed_point(design, x, a.real)
         assert np.all(made.slope > 0)
-        ends = [
-            nested_edges.fold(design, x, made, inside)[0] for inside in (500.0, 2000.0)
-        ]
+        ends = [fold(design, x, made, inside)[0] for inside in (500.0, 2000.0)]
         found.append(ends)
-    assert np.all(np.ptp(found, axis=0) <= 4 * nested_edges.EDGE * np.max(found))
+    assert np.all(np.ptp(found, axis=0) <= 4 * EDGE * np.max(found))
     assert 500 < np.min(found) < gap[0] < gap[1] < np.max(found) < 2000

@@ -9,7 +9,10 @@ from test_isotropic_designs import designs
 
 from refspec import rounding
 from refspec.populations import Population
-from refspec.random_matrix import definite, nested_designs, nested_laws
+from refspec.random_matrix import definite
+from refspec.random_matrix.nested.design import nested_design
+from refspec.random_matrix.nested.law import STEP, fixed_point, linearise
+from refspec.random_matrix.nested.tree import sweep
 
 U = 2.0**-53
 
@@ -48,10 +51,10 @@ def effects(population):
 @given(designs(), st.integers(0, 2**31))
 def test_sweep_is_the_gradient(population, seed):
     weights, Z = effects(population)
-    design = nested_designs.nested_design(population)
+    design = nested_design(population)
     assert len(design.covariances) == len(Z)
     a = np.random.default_rng(seed).uniform(0.1, 2, len(Z))
-    b, value, _ = nested_laws.sweep(design, a)
+    b, value, _ = sweep(design, a)
     total = np.diag(1 / weights) + sum(x * z @ z.T for x, z in zip(a, Z, strict=True))
     inverse = np.linalg.inv(total)
     exact = np.asarray([np.sum((inverse @ z) * z) for z in Z])
@@ -73,7 +76,7 @@ def test_projected_rows_are_an_infinite_effect(fixed):
     shape = {"class": (2, 3), "cross": (2, 2, 3), "global": (3,)}[fixed]
     name = "global_mean" if fixed == "global" else f"{fixed}_means"
     population = Population((3, 4), 3, weights, 1.0, **{name: np.ones(shape)})
-    design = nested_designs.nested_design(population)
+    design = nested_design(population)
     rows, Z = effects(Population((3, 4), 3, weights, 1.0))
     cells = [(int(i > 2), k) for i in range(7) for k in range(2) if weights[i, k] > 0]
     label = {"class": [c for c, _ in cells], "cross": cells, "global": [0] * len(cells)}
@@ -83,7 +86,7 @@ def test_projected_rows_are_an_infinite_effect(fixed):
     V = np.linalg.inv(np.diag(1 / rows) + a * Z[0] @ Z[0].T)
     inner = P.T @ V @ P
     removed = V - V @ P @ np.linalg.solve(inner, P.T @ V)
-    b, _, W = nested_laws.sweep(design, np.asarray([a]))
+    b, _, W = sweep(design, np.asarray([a]))
     bound = rounding.gamma(256, U) * np.trace(V) * np.linalg.cond(inner)
     assert abs(b[0] - np.trace(removed)) <= bound
     level = next(x for x, y in zip(W, design.levels, strict=True) if y.projected)
@@ -100,8 +103,8 @@ def test_fixed_point_in_high_precision(z):
     population = Population(
         (n, n), d, np.ones((2 * n, 1)), s3, cross_covariance=s2, class_covariance=None
     )
-    design = nested_designs.nested_design(population)
-    made = nested_laws.solve(design, z, -nested_designs.traces(design) / (z + 40j))
+    design = nested_design(population)
+    made = fixed_point(design, z, -design.traces / (z + 40j))
     assert made is not None
     with mpmath.workdps(30):
         zz = mpmath.mpc(z)
@@ -122,12 +125,7 @@ def test_fixed_point_in_high_precision(z):
         assert change < mpmath.mpf(10) ** -20
         exact = np.asarray([complex(a3), complex(a2)])
     # Newton's last step is squared; H by differences errs by u^(2/3)
-    bound = (
-        64
-        * np.max(np.abs(exact))
-        * (nested_laws.STEP**2 + U)
-        * np.linalg.cond(made.defect)
-    )
+    bound = 64 * np.max(np.abs(exact)) * (STEP**2 + U) * np.linalg.cond(made.defect)
     assert np.all(np.abs(made.a - exact) <= bound + 2.0**-36 * np.abs(exact))
 
 
@@ -150,9 +148,9 @@ def test_full_covariances_agree_with_diagonal_ones(share, seed):
         class_covariance=(R * s1) @ R.T,
     )
     z, guess = 5 + 1j, np.full(3, 0.5 + 0.5j)
-    a = nested_laws.solve(nested_designs.nested_design(plain), z, guess)
-    b = nested_laws.solve(nested_designs.nested_design(full), z, guess)
-    assert not nested_designs.nested_design(full).diagonal
+    a = fixed_point(nested_design(plain), z, guess)
+    b = fixed_point(nested_design(full), z, guess)
+    assert not nested_design(full).diagonal
     bound = rounding.gamma(2**10 * d, U) * np.linalg.cond(a.defect)
     # the Hessian is a difference quotient, right to the power 2 / 3 of u
     loose = 2.0**-30 * np.linalg.cond(a.defect)
@@ -168,10 +166,10 @@ def test_zero_covariance_is_no_effect():
     population = Population(
         (3, 3), 2, np.ones((6, 1)), (0.0, 1.0), class_covariance=1.0
     )
-    design = nested_designs.nested_design(population)
+    design = nested_design(population)
     assert len(design.covariances) == 2
     with pytest.raises(ValueError, match="got none"):
-        nested_designs.nested_design(Population((3,), 2, np.ones((3, 1)), 0.0))
+        nested_design(Population((3,), 2, np.ones((3, 1)), 0.0))
 
 
 def test_an_inverse_by_halves_that_is_off_is_not_used(monkeypatch):
@@ -180,11 +178,11 @@ def test_an_inverse_by_halves_that_is_off_is_not_used(monkeypatch):
     root = rng.standard_normal((2, d, d))
     S = root @ root.transpose(0, 2, 1)
     population = Population((4, 4), d, np.ones((8, 1)), S[0], class_covariance=S[1])
-    design = nested_designs.nested_design(population)
+    design = nested_design(population)
     z, a = 5 + 1j, np.full(2, 0.5 + 0.5j)
-    right = nested_laws.linearised(design, z, a)
+    right = linearise(design, z, a)
     monkeypatch.setattr(definite, "by_halves", lambda B: (1.01 * np.linalg.inv(B), ()))
-    found = nested_laws.linearised(design, z, a)
+    found = linearise(design, z, a)
     assert len(found.pivots) == 1
     bound = rounding.gamma(64 * d, U) * np.linalg.cond(found.pivots[0])
     away = np.linalg.norm(found.resolvent - right.resolvent)

@@ -1,19 +1,19 @@
 """Bands, distribution function and outliers of nested designs."""
 
+import fixed_means
 import numpy as np
 import pytest
 
 from refspec.populations import Population
-from refspec.random_matrix import (
-    free_laws,
-    isotropic_designs,
-    law_tables,
-    nested_designs,
-    nested_edges,
-    nested_outliers,
-    nested_spectra,
-    outliers,
-)
+from refspec.random_matrix import tables
+from refspec.random_matrix.free import law as free_law
+from refspec.random_matrix.free import outliers
+from refspec.random_matrix.free import spectrum as free_spectrum
+from refspec.random_matrix.free.design import reduction
+from refspec.random_matrix.nested import spectrum as nested_spectrum
+from refspec.random_matrix.nested.design import nested_design
+from refspec.random_matrix.nested.edges import EDGE
+from refspec.random_matrix.nested.outliers import ACCURACY, nested_outliers
 
 RESOLUTION = 0.05
 WEIGHTS = np.random.default_rng(0).choice([0.5, 1.0, 1.5], (60, 5))
@@ -21,10 +21,10 @@ WEIGHTS = np.random.default_rng(0).choice([0.5, 1.0, 1.5], (60, 5))
 
 def both(population):
     """The law by the exact reduction and by the tree."""
-    made = isotropic_designs.reduction(population)
-    exact = law_tables.of_free_law(made.law, made.signals.v.tolist())
-    design = nested_designs.nested_design(population)
-    return made, exact, design, nested_spectra.tabulate(design, resolution=RESOLUTION)
+    made = reduction(population)
+    exact = free_spectrum.tabulate(made.law, made.signals.v.tolist())
+    design = nested_design(population)
+    return made, exact, design, nested_spectrum.tabulate(design, resolution=RESOLUTION)
 
 
 @pytest.mark.theorem("R11")
@@ -46,12 +46,12 @@ def test_isotropic_designs_agree(population):
     assert abs(table.atom - exact.atom) <= 2.0**-52
     assert len(table.bands) == len(exact.bands)
     for a, b in zip(table.bands, exact.bands, strict=True):
-        assert abs(a.lower - b.lower) <= 4 * nested_edges.EDGE * exact.x[-1]
-        assert abs(a.upper - b.upper) <= 4 * nested_edges.EDGE * b.upper
+        assert abs(a.lower - b.lower) <= 4 * EDGE * exact.x[-1]
+        assert abs(a.upper - b.upper) <= 4 * EDGE * b.upper
         assert abs(a.mass - b.mass) <= 2.0**-40
         # the scale is a cube root of a curvature by secants
         assert abs(a.upper_scale - b.upper_scale) <= b.upper_scale / 20
-    x = law_tables.quantiles(exact, (np.arange(d) + 0.5) / d)
+    x = tables.quantiles(exact, (np.arange(d) + 0.5) / d)
     found = np.interp(x[x > 0], table.x, table.cumulative)
     expected = np.interp(x[x > 0], exact.x, exact.cumulative)
     assert np.all(np.abs(found - expected) <= RESOLUTION / d)
@@ -70,7 +70,7 @@ def test_fixed_means_agree():
     )
     made, exact, design, table = both(population)
     top = table.bands[-1]
-    found = nested_outliers.nested_outliers(design, top.upper, top.upper_scale)
+    found = nested_outliers(design, top.upper, top.upper_scale)
     v, theta2 = made.signals.v, made.signals.strength
     assert len(found.values) == C
     assert np.all(
@@ -82,12 +82,12 @@ def test_fixed_means_agree():
     )
     made, exact, design, table = both(one)
     top, v = table.bands[-1], made.signals.v
-    found = nested_outliers.nested_outliers(design, top.upper, top.upper_scale)
+    found = nested_outliers(design, top.upper, top.upper_scale)
     theta2 = made.signals.strength
-    exact_value = free_laws.location(made.law, v)
-    accuracy = 16 * nested_outliers.ACCURACY
+    exact_value = free_law.location(made.law, v)
+    accuracy = 16 * ACCURACY
     assert np.all(np.abs(found.values - exact_value) <= accuracy * exact_value)
-    deviation = outliers.deviations(made.law, v, theta2)
+    deviation = fixed_means.deviations(made.law, v, theta2)
     # through H by differences, twice
     assert np.all(np.abs(found.deviations - deviation) <= 2.0**-20 * deviation)
     x = np.linspace(exact.bands[-1].lower, exact.bands[-1].upper, 9)[1:-1]
@@ -110,8 +110,8 @@ def test_full_covariances_by_simulation():
     population = Population(
         (n,) * C, d, weights, S[0], cross_covariance=0.3 * S[1], class_covariance=S[2]
     )
-    design = nested_designs.nested_design(population)
-    table = nested_spectra.tabulate(design, resolution=0.2)
+    design = nested_design(population)
+    table = nested_spectrum.tabulate(design, resolution=0.2)
     roots = [np.linalg.cholesky(s) for s in (S[0], 0.3 * S[1], S[2])]
     distances = []
     for _ in range(4):

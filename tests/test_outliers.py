@@ -1,13 +1,17 @@
 """Thresholds and outliers: closed forms and one small simulation."""
 
+import fixed_means
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from refspec import rounding
-from refspec.random_matrix import free_laws, outliers
-from refspec.random_matrix.free_laws import FreeLaw
+from refspec.random_matrix import FreeLaw, split_threshold, strength_threshold
+from refspec.random_matrix import outliers as mixing
+from refspec.random_matrix.free import law as free_law
+from refspec.random_matrix.free import outliers
+from refspec.random_matrix.free.edges import support
 
 U = 2.0**-53
 
@@ -21,7 +25,7 @@ U = 2.0**-53
 )
 def test_split_threshold_is_where_a_gap_opens(d, bulk, share, scale):
     bump = max(1, round(share * d)) if share else 0
-    t = outliers.split_threshold(d, bulk, max(bump, 0), scale)
+    t = split_threshold(d, bulk, max(bump, 0), scale)
     if not bump:  # Baik, Ben Arous and Peche
         exact = scale * (1 + (bulk / d) ** 0.5)
         assert abs(t - exact) <= rounding.gamma(256, U) * exact
@@ -34,19 +38,19 @@ def test_split_threshold_is_where_a_gap_opens(d, bulk, share, scale):
     for side, bands in ((-1, 1), (1, 2)):
         near = t * (1 + side * max(step, 2.0**-30))
         law = FreeLaw([scale, near], [bulk, bump], d)
-        assert len(free_laws.support(law)) == bands
+        assert len(support(law)) == bands
 
 
 def test_threshold_of_a_mean():
     """p dofs of unit noise: sqrt(p d), and lambda = (t2 + d)(t2 + p) / t2 above."""
     p, d = 400, 100
     law = FreeLaw([1.0], [p], d)
-    least = outliers.strength_threshold(law, 1.0)
+    least = strength_threshold(law, 1.0)
     exact = (p * d) ** 0.5
     assert abs(least - exact) <= rounding.gamma(64, U) * exact
     theta2 = np.asarray([3 * exact, 2 * exact, 1.01 * exact])
     expected = (theta2 + d) * (theta2 + p) / theta2
-    found = free_laws.location(law, d + theta2)
+    found = free_law.location(law, d + theta2)
     assert np.all(np.abs(found - expected) <= rounding.gamma(64, U) * expected)
     cosines = (theta2**2 - p * d) / (theta2 * (theta2 + d))
     found = outliers.overlaps(law, d + theta2, theta2)
@@ -59,11 +63,11 @@ def test_total_variance():
     """Random lengths make (6'): variance of fixed means plus that of their lengths."""
     law, theta2 = FreeLaw([1.0], [400], 100), np.asarray([900.0])
     v = theta2 + 100
-    rate = free_laws.derivative(law, v)[0]
-    fixed = outliers.deviations(law, v, theta2)[0] ** 2
+    rate = free_law.derivative(law, v)[0]
+    fixed = fixed_means.deviations(law, v, theta2)[0] ** 2
     # |mu|^2 of d Gaussian coordinates of total variance theta^2: 2 theta^4 / d
     lengths = rate**2 * 2 * theta2[0] ** 2 / 100
-    random = outliers.random_deviation(law, v[0] / 100) ** 2
+    random = fixed_means.random_deviation(law, v[0] / 100) ** 2
     assert abs(fixed + lengths - random) <= rounding.gamma(64, U) * random
 
 
@@ -71,10 +75,10 @@ def test_shift_is_second_order_perturbation():
     law = FreeLaw([1.0], [4000], 1000)
     v = np.asarray([9000.0, 7000.0, 5500.0])
     made = outliers.fixed_outliers(law, v, v - 1000)
-    expected = free_laws.location(law, v) + outliers.mean_shifts(law, v, v - 1000)
+    expected = free_law.location(law, v) + fixed_means.mean_shifts(law, v, v - 1000)
     # antithetic draws: the mean of n draws of a quadratic form errs by its own size
-    draws = outliers.DRAWN // 27
-    shift = np.abs(outliers.mean_shifts(law, v, v - 1000))
+    draws = mixing.DRAWN // 27
+    shift = np.abs(fixed_means.mean_shifts(law, v, v - 1000))
     bound = 6 * (made.deviations / draws**0.5 + shift / draws**0.5)
     assert np.all(np.abs(made.values - expected) <= bound + shift**2 / made.values)
 
@@ -85,7 +89,7 @@ def test_equal_means_share_one_small_matrix():
     made = outliers.fixed_outliers(law, v, v - 100)
     assert np.all(np.diff(made.values) < 0)
     assert np.all(np.isfinite(made.values))
-    single = outliers.deviations(law, v[:1], v[:1] - 100)[0]
+    single = fixed_means.deviations(law, v[:1], v[:1] - 100)[0]
     assert np.all(made.deviations < single)
 
 

@@ -8,6 +8,7 @@ import scipy.special
 
 from refspec import populations, rounding
 from refspec.populations import KroneckerPopulation, Population
+from refspec.random_matrix import predict
 from refspec.synthetic import covariances
 from refspec.synthetic.worlds import draw
 
@@ -137,6 +138,8 @@ def test_arrays_are_copies_that_nobody_changes():
 def test_populations_that_nothing_predicts(law, message):
     with pytest.raises(ValueError, match=message):
         populations.expect_predictable(law)
+    with pytest.raises(ValueError, match=message):
+        predict(law)
 
 
 @pytest.mark.parametrize(

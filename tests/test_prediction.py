@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from refspec.populations import Population
-from refspec.random_matrix import compare, predict
+from refspec.random_matrix import discrepancy, predict
 from refspec.spectra import Spectrum
 
 
@@ -46,7 +46,7 @@ def test_random_class_means():
     assert np.all(np.abs(made.eigenvalues[:C] - made.random.values) <= radius)
     rng = np.random.default_rng(0)
     spectrum, vectors, means = drawn(population, rng)
-    found = compare(made, spectrum, vectors=vectors, means=means)
+    found = discrepancy(made, spectrum, vectors=vectors, means=means)
     assert found.distance <= 4 / d
     assert found.band_counts == found.expected_counts
     assert np.all(np.abs(found.scores) <= 4)
@@ -67,7 +67,7 @@ def test_global_and_random_class_means():
     assert made.counts == (d - C, C - 1)  # one row of noise carries the mean
     assert len(made.fixed.values) == 1
     assert len(made.random.values) == C - 1
-    found = compare(made, drawn(population, np.random.default_rng(0))[0])
+    found = discrepancy(made, drawn(population, np.random.default_rng(0))[0])
     assert found.distance <= 4 / d
     assert found.band_counts == made.counts
 
@@ -80,7 +80,7 @@ def test_fewer_samples_than_dimensions():
     assert np.sum(made.eigenvalues == 0) == d - C * n
     assert len(made.outliers.values) == C
     spectrum, vectors, _ = drawn(population, np.random.default_rng(0))
-    found = compare(made, spectrum, vectors=vectors)
+    found = discrepancy(made, spectrum, vectors=vectors)
     assert found.distance <= 4 / d
     assert np.all(np.abs(found.scores) <= 4)
     assert found.band_counts == found.expected_counts == (C * n - C,)
@@ -139,12 +139,12 @@ def test_bad_input():
         predict(population, resolution=2.0)
     other = Spectrum(np.ones(2), None, 0.0, "x", 2)
     with pytest.raises(ValueError, match="got 3 and 2"):
-        compare(made, other)
+        discrepancy(made, other)
     means = predict(
         Population((40,), 3, np.ones((40, 1)), 1.0, class_means=np.full((1, 3), 9.0))
     )
     own = Spectrum(np.ones(3), None, 0.0, "x", 3)
     with pytest.raises(ValueError, match=r"got \(2, 1\)"):
-        compare(means, own, vectors=np.ones((2, 1)))
+        discrepancy(means, own, vectors=np.ones((2, 1)))
     with pytest.raises(ValueError, match="positive semidefinite"):
         Population((4,), 2, np.ones((4, 1)), np.asarray([[1.0, 2], [2, 1]]))

@@ -66,7 +66,7 @@ def test_residuals_of_an_iterative_solver_widen_the_radius():
     with pytest.raises(AssertionError):
         assert_spectrum(found, case.snapshot)
     assert_spectrum(found, case.snapshot, residuals=left)
-    with pytest.raises(ValueError, match="residuals must have shape .* r = 3, got"):
+    with pytest.raises(ValueError, match=r"residuals must have shape .* r = 3, got"):
         assert_spectrum(found, case.snapshot, residuals=left[:2])
     arpack = scipy.sparse.linalg.eigsh(F, 3, return_eigenvectors=False)
     assert_spectrum(arpack, case.snapshot)

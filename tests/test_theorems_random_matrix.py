@@ -8,7 +8,8 @@ from generated import sampled, samples
 from hypothesis import given
 from verdicts import holds, rejected
 
-from refspec.random_matrix import free_laws, outliers
+from refspec.random_matrix.free import law as free_law
+from refspec.random_matrix.free import outliers
 from refspec.theorems import Study, random_matrix
 
 #: The full ladder is climbed by `refspec verify --deep` and by tests/benchmarks.
@@ -50,7 +51,7 @@ def plain_lawley(monkeypatch):
     """Means repel as random effects do, v_k v_l / (d (v_k - v_l)), all of it."""
 
     def spread(*of):
-        rate = np.sqrt(free_laws.derivative(*of[:2]))
+        rate = np.sqrt(free_law.derivative(*of[:2]))
         return np.outer(rate, rate) * np.outer(of[1], of[1]) / of[0].dimension
 
     monkeypatch.setattr(outliers, "_spread", spread)
@@ -85,12 +86,12 @@ def no_cross_level(monkeypatch):
 
 def shares_of_the_rows(monkeypatch):
     """A distribution function whose masses are of N rows, not of d eigenvalues."""
-    true = free_laws.cumulative
+    true = free_law.cumulative
 
     def wrong(law, v):
         return true(law, v) * law.dimension / law.counts.sum()
 
-    monkeypatch.setattr(free_laws, "cumulative", wrong)
+    monkeypatch.setattr(free_law, "cumulative", wrong)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,8 @@ def _read(error: Exception) -> tuple[int, list[str]]:
         hint = "take fewer samples, or one --layer"
         return DATA, [f"error: these data need more memory than there is; {hint}"]
     if _stated(error):
-        if isinstance(error, ImportError):
+        system = isinstance(error.__cause__, OSError) and error.__cause__.errno
+        if isinstance(error, ImportError) or system:
             return USE, [f"error: {error}"]
         if isinstance(error, ValueError | TypeError | ArithmeticError):
             return DATA, [f"error: {error}"]

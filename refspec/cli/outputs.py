@@ -87,15 +87,19 @@ def _expect_apart(places: dict[str, Path], sources: list[Path]) -> None:
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """Open an output that appears whole or not at all; - is standard output."""
-    if path != _STANDARD:
-        with files.atomic(path) as file:
-            yield file
-        return
-    whole = io.BytesIO()
-    yield whole
-    sys.stdout.flush()
-    sys.stdout.buffer.write(whole.getvalue())
-    sys.stdout.buffer.flush()
+    try:
+        if path != _STANDARD:
+            with files.atomic(path) as file:
+                yield file
+            return
+        whole = io.BytesIO()
+        yield whole
+        sys.stdout.flush()
+        sys.stdout.buffer.write(whole.getvalue())
+        sys.stdout.buffer.flush()
+    except OSError as error:  # a full disk does not say where
+        error.filename = error.filename or str(path)
+        raise
 
 
 def write_json(path: Path, schema: str, record: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from refspec.cli.outputs import (
 )
 from refspec.cli.terminal import console, new_table, say, working
 from refspec.coordinates import coordinates, primal
-from refspec.random_matrix import Comparison, KroneckerPrediction, Prediction
+from refspec.random_matrix import Discrepancy, KroneckerPrediction, Prediction
 from refspec.spectra import Spectrum, spectrum
 from refspec.synthetic import World, from_record
 from refspec.text import listed, visible
@@ -141,16 +141,16 @@ def _measured(snapshot: Snapshot, name: str, of: _Kind, made: Prediction) -> Spe
     return spectrum(coordinates(moment))
 
 
-def _compared(made: Prediction, measured: Spectrum) -> Comparison:
+def _compared(made: Prediction, measured: Spectrum) -> Discrepancy:
     """Compare, overlaps too where there are vectors."""
     vectors = None
     if measured.vectors is not None:
         vectors = backend.to_host(measured.vectors)[:, : len(made.outliers.values)]
-    return random_matrix.compare(made, measured, vectors=vectors)
+    return random_matrix.discrepancy(made, measured, vectors=vectors)
 
 
 def _print(
-    title: str, made: Prediction, measured: Spectrum, found: Comparison, top: int
+    title: str, made: Prediction, measured: Spectrum, found: Discrepancy, top: int
 ) -> None:
     """Print bands, outliers and the distance."""
     d, expected = made.dimension, made.outliers
@@ -203,7 +203,7 @@ def _expected(made: Prediction) -> list[float]:
 
 
 def _record(
-    title: str, made: Prediction, measured: Spectrum, found: Comparison
+    title: str, made: Prediction, measured: Spectrum, found: Discrepancy
 ) -> dict[str, Any]:
     """Return everything as plain data."""
     record = {

@@ -65,7 +65,13 @@ def approximations(result: LayerComparison, ax: Axes | None = None) -> Axes:
         told = f"{label(name)}, {result.log10_error[name]:.2g} decades"
         style = {"color": COLOURS[name], "ms": 3.5, "lw": 1, "alpha": 0.9}
         ax.plot(rank[seen], values[seen], label=told, **{**style, **_SIGNS[name]})
-    ax.set(xscale="log", yscale="log", xlabel="rank k", ylabel="eigenvalue")
+    if len(rank):  # a logarithmic axis needs something positive
+        ax.set(xscale="log", yscale="log")
+    else:
+        told, centre = "no eigenvalue above the radius", ax.transAxes
+        ax.text(0.5, 0.5, told, ha="center", transform=centre)
+        ax.set(xticks=[], yticks=[])
+    ax.set(xlabel="rank k", ylabel="eigenvalue")
     legend(ax)
     return ax
 

@@ -7,15 +7,15 @@ from itertools import pairwise
 
 import numpy as np
 
-from refspec import backend
+from refspec import backend, checks
+from refspec.backend import Array
+from refspec.random_matrix.outliers import row_space
 from refspec.random_matrix.prediction import Prediction
 from refspec.spectra import Spectrum
 
-__all__ = ["Comparison", "compare", "kolmogorov"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Comparison:
+class Discrepancy:
     """How far a measured spectrum is from its prediction.
 
     Parameters
@@ -38,13 +38,13 @@ class Comparison:
     expected_counts: tuple[int, ...]
 
 
-def compare(
+def discrepancy(
     prediction: Prediction,
     spectrum: Spectrum,
     *,
-    vectors: np.ndarray | None = None,
-    means: np.ndarray | None = None,
-) -> Comparison:
+    vectors: Array | None = None,
+    means: Array | None = None,
+) -> Discrepancy:
     """Compare a prediction with a measured spectrum.
 
     Parameters
@@ -62,44 +62,59 @@ def compare(
 
     Returns
     -------
-    Comparison
+    Discrepancy
 
     Raises
     ------
+    TypeError
+        If the prediction or the spectrum is of another type.
     ValueError
-        If the dimensions differ, or vectors or means have another shape.
+        If the dimensions differ, or vectors or means have another shape or are not
+        real and finite.
 
     Notes
     -----
-    Theory: theory/random_matrix.md#R14.
+    Theory: theory/random_matrix.md#R14
 
     Examples
     --------
     >>> import refspec
     >>> from refspec.populations import Population
-    >>> from refspec.random_matrix.prediction import predict
+    >>> from refspec.random_matrix import predict
     >>> made = predict(Population((400,), 200, np.ones((400, 1)), 1.0))
     >>> X = np.random.default_rng(0).standard_normal((400, 200))
     >>> values = np.linalg.eigvalsh(X.T @ X)[::-1]
     >>> measured = refspec.spectra.Spectrum(values, None, 0.0, "exact", 200)
-    >>> compare(made, measured).distance < 4 / 200
+    >>> discrepancy(made, measured).distance < 4 / 200
     True
     """
-    d = prediction.dimension
+    checks.expect_type("prediction", prediction, Prediction, "predict returns one")
+    checks.expect_type("spectrum", spectrum, Spectrum, "refspec.spectrum returns one")
+    d, expected = prediction.dimension, prediction.outliers
     if spectrum.dimension != d:
         raise ValueError(
             f"prediction and spectrum must have one dimension d, got {d} and "
             f"{spectrum.dimension}; predict from the population of the same layer"
         )
+    r, fixed = len(expected.values), len(prediction.fixed.values)
+    errors = np.zeros(0)
+    if means is not None:
+        means = checks.host_array("means", means, "(q, d)", sizes={"d": d})
+    if vectors is not None:
+        vectors = checks.host_array("vectors", vectors, "(d, r)", sizes={"d": d})
+        rows = prediction.means if means is None else means
+        if vectors.shape[1] < r or (r and not len(rows)):
+            raise ValueError(
+                f"vectors must be those of at least {r} outliers and means of at least "
+                f"one row, got {vectors.shape[1]} columns and {len(rows)} rows; give "
+                "the eigenvectors of the predicted outliers and the means drawn"
+            )
+        if r:
+            errors = _overlaps(rows, vectors[:, :r]) - expected.overlaps
     values = np.asarray(backend.to_host(spectrum.values), dtype=np.float64)
     values = np.where(np.abs(values) <= spectrum.radius, 0.0, values)
     values = np.sort(np.append(values, np.zeros(spectrum.n_zero)))[::-1]
-    expected = prediction.outliers
-    r, fixed = len(expected.values), len(prediction.fixed.values)
-    errors = np.zeros(0)
-    if vectors is not None and r:
-        errors = _overlaps(prediction, vectors, means) - expected.overlaps
-    return Comparison(
+    return Discrepancy(
         kolmogorov(prediction, values),
         (values[:r] - expected.values) / expected.deviations,
         errors,
@@ -109,62 +124,23 @@ def compare(
 
 
 def kolmogorov(prediction: Prediction, values: np.ndarray) -> float:
-    """Return the Kolmogorov-Smirnov distance of eigenvalues from a prediction.
+    """Return the Kolmogorov-Smirnov distance of all eigenvalues (d,), in any order.
 
-    Parameters
-    ----------
-    prediction : Prediction
-        Of d eigenvalues.
-    values : array, shape (d,)
-        All eigenvalues, in any order.
-
-    Returns
-    -------
-    float
-
-    Notes
-    -----
-    Theory: theory/random_matrix.md#R14. Both functions have steps, so both limits are
-    taken at every step.
-
-    Examples
-    --------
-    >>> from refspec.populations import Population
-    >>> from refspec.random_matrix.prediction import predict
-    >>> made = predict(Population((40,), 20, np.ones((40, 1)), 1.0))
-    >>> kolmogorov(made, made.eigenvalues) <= 1 / 20
-    True
+    Theory: theory/random_matrix.md#R14
     """
     values = np.sort(values)
     at = np.concatenate([values, prediction.fixed.values])
     worst = 0.0
-    for side in ("left", "right"):
+    for side in ("left", "right"):  # both functions have steps: both limits
         measured = np.searchsorted(values, at, side=side)
         gaps = np.abs(measured - prediction.count(at, side=side))
         worst = max(worst, float(np.max(gaps)))
     return worst / prediction.dimension
 
 
-def _overlaps(
-    prediction: Prediction, vectors: np.ndarray, means: np.ndarray | None
-) -> np.ndarray:
-    """Return the squared projections of vectors on the span of the means."""
-    d, r = prediction.dimension, len(prediction.outliers.values)
-    rows = prediction.means if means is None else np.asarray(means)
-    vectors = np.asarray(backend.to_host(vectors))
-    if vectors.ndim != 2 or vectors.shape[0] != d or vectors.shape[1] < r:
-        raise ValueError(
-            f"vectors must have shape (d, r) = ({d}, {r}), got {vectors.shape}; give "
-            "the eigenvectors of the predicted outliers as columns"
-        )
-    if rows.ndim != 2 or rows.shape[1] != d or not len(rows):
-        raise ValueError(
-            f"means must have shape (q, d) with d = {d}, got {rows.shape}; give the "
-            "class means that were drawn"
-        )
-    _, sizes, basis = np.linalg.svd(rows, full_matrices=False)
-    basis = basis[sizes > np.finfo(np.float64).eps * max(rows.shape) * sizes[0]]
-    return np.asarray(np.sum((basis @ vectors[:, :r]) ** 2, axis=0))
+def _overlaps(rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Return the squared projections of vectors (d, r) on the span of rows (q, d)."""
+    return np.asarray(np.sum((row_space(rows) @ vectors) ** 2, axis=0))
 
 
 def _nearest(prediction: Prediction, values: np.ndarray) -> tuple[int, ...]:

@@ -1,40 +1,43 @@
-"""The spectrum predicted from a law alone: no draw of the data is made.
+"""The spectrum predicted from a population alone: no draw of the data is made.
 
-`predict` takes a population, the law of class-indexed vectors with their weights, and
-gives what the eigenvalues of their second moment are expected to be. A world's layer
-maps to one: ``world.population(name)`` is that of the errors where the one feature is
-1; otherwise it is a `KroneckerPopulation`, of the gradients, whose ``errors`` and
-``features`` are the populations of the two factors. `predict` dispatches on the type; a
-module that knows another kind of population registers with it.
+`predict` takes a population, the distribution of class-indexed vectors with their
+weights, and gives what the eigenvalues of their second moment are expected to be. A
+world's layer has one: ``world.population(name)`` is that of the errors where the one
+feature is 1; otherwise it is a `KroneckerPopulation`, of the gradients, whose
+``errors`` and ``features`` are the populations of the two factors.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, replace
-from functools import singledispatch
 from typing import Any, Literal
 
 import numpy as np
-import scipy.optimize
 
-from refspec.populations import Population
-from refspec.random_matrix import (
-    free_laws,
-    isotropic_designs,
-    law_tables,
-    nested_designs,
-    nested_outliers,
-    nested_spectra,
-    outliers,
+from refspec import checks
+from refspec.populations import (
+    KroneckerPopulation,
+    Population,
+    expect_predictable,
 )
-from refspec.random_matrix.free_laws import FreeLaw
-from refspec.random_matrix.law_tables import Band, LawTable
-from refspec.random_matrix.outliers import Outliers
-
-__all__ = ["TRACY_WIDOM", "Prediction", "assembled", "predict"]
-
-#: Mean and standard deviation of the Tracy-Widom law of real symmetric matrices.
-TRACY_WIDOM = (-1.2065335745820, 1.2680343)
+from refspec.random_matrix.free import spectrum as free_spectrum
+from refspec.random_matrix.free.design import is_isotropic, reduction
+from refspec.random_matrix.free.outliers import fixed_outliers
+from refspec.random_matrix.kronecker import spectrum as kronecker_spectrum
+from refspec.random_matrix.kronecker.design import (
+    kronecker_design,
+    lifted,
+    mean_span,
+)
+from refspec.random_matrix.kronecker.kfac import kfac_eigenvalues
+from refspec.random_matrix.kronecker.outliers import kronecker_outliers
+from refspec.random_matrix.nested import spectrum as nested_spectrum
+from refspec.random_matrix.nested.design import nested_design
+from refspec.random_matrix.nested.outliers import nested_outliers
+from refspec.random_matrix.outliers import Outliers, no_outliers, row_space
+from refspec.random_matrix.random_means import TRACY_WIDOM, random_outliers
+from refspec.random_matrix.tables import Band, LawTable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +49,7 @@ class Prediction:
     dimension : int
         d, the number of eigenvalues.
     method : str
-        `exact reduction` or `nested tree`; other modules name their own.
+        `exact reduction`, `nested tree` or `Kronecker`.
     law : LawTable
         The limiting law of the noise, class and cross-class effects included where they
         are random.
@@ -107,190 +110,162 @@ class Prediction:
         return np.asarray(np.where(positive, below, 0.0) + steps)
 
 
-@singledispatch
+@dataclass(frozen=True, slots=True, eq=False)
+class KroneckerPrediction(Prediction):
+    """What is expected of the spectrum of gradients errors (x) features.
+
+    Parameters
+    ----------
+    total, total_deviation : float
+        Sum of the outliers of fixed means, and its standard deviation.
+    kfac : array, shape (P,)
+        What KFAC predicts instead: products of the eigenvalues of both expected
+        factors, descending.
+    """
+
+    total: float
+    total_deviation: float
+    kfac: np.ndarray
+
+
 def predict(
-    population: Any,
+    population: Population | KroneckerPopulation,
     *,
-    resolution: float = 0.1,  # noqa: ARG001 - for the types that are registered
-    seed: int = 0,  # noqa: ARG001
+    resolution: float | None = None,
+    seed: int = 0,
 ) -> Prediction:
     r"""Predict the spectrum of the second moment of a population.
 
     Parameters
     ----------
-    population : Population
-        The law; see the module for how a world maps to one.
-    resolution : float
-        Error of the distribution function that is accepted, in eigenvalues; of no
-        effect where it is exact, all covariances being numbers.
+    population : Population or KroneckerPopulation
+        Of the vectors, or of gradients, whose means are then fixed. Covariances may be
+        singular.
+    resolution : float, optional
+        Error of the distribution function that is accepted, in eigenvalues; 0.1, for
+        gradients 0.25. Of no effect where it is exact, all covariances being numbers.
     seed : int
-        Of the small matrix of outliers that mix, see `outliers.mixed`.
+        Of the small matrix of outliers that mix.
 
     Returns
     -------
     Prediction
+        A `KroneckerPrediction` for gradients.
 
     Raises
     ------
     TypeError
-        If the population is of no known type.
+        If the population or the seed is of another type.
     ValueError
-        If there is no noise.
+        If the resolution is not in (0, 1), the seed negative, there is no noise, it
+        has no fourth moment, a level is fixed and random, vectors depend on each other
+        given their means, or a mean of gradients is random.
 
     Notes
     -----
-    Theory: theory/random_matrix.md. Asymptotic: d and the sample sizes grow
-    together, the number of fixed means does not; Gaussian noise (bands hold for any
-    with a fourth moment), weights independent of the vectors. Isotropic covariances
-    cost O(d) after one eigenproblem a class; others, some dozens of inverses of size d.
+    Theory: theory/random_matrix.md#R1, #R5, #R8, #R10, #R11, #R13;
+    theory/kronecker_designs.md#G1, #G2, #G3, #G4, #G5
+
+    Asymptotic: d and the sample sizes grow together, the number of fixed means does
+    not; Gaussian noise (bands hold for any with a fourth moment), weights independent
+    of the vectors. Isotropic covariances cost O(d) after one eigenproblem a class;
+    others, some dozens of inverses of size d.
 
     Examples
     --------
     >>> weights = np.ones((200, 10)) / 2000
     >>> means = 3 * np.eye(10, 100)
-    >>> law = Population((20,) * 10, 100, weights, 1.0, class_means=means)
-    >>> made = predict(law)
+    >>> made = predict(Population((20,) * 10, 100, weights, 1.0, class_means=means))
     >>> made.counts, len(made.outliers.values)
     ((90,), 10)
     """
-    raise TypeError(
-        "predict takes a Population or another type registered with it, got "
-        f"{type(population).__name__}; give world.population(name)"
-    )
+    kinds = (Population, KroneckerPopulation)
+    checks.expect_type("population", population, kinds, "give world.population(name)")
+    expect_predictable(population)
+    for side in _sides(population):
+        if side.noise == "student" and side.dof is not None and side.dof <= 4:
+            raise ValueError(
+                "noise must have a fourth moment, got Student's t of "
+                f"{side.dof:.3g} degrees of freedom; the largest eigenvalues are then "
+                "single samples, which no limiting law knows: take dof > 4"
+            )
+    if resolution is None:
+        resolution = 0.25 if isinstance(population, KroneckerPopulation) else 0.1
+    accuracy = checks.expect_probability("resolution", resolution, ends=False)
+    seed = checks.expect_size("seed", seed)
+    if isinstance(population, KroneckerPopulation):
+        return _kronecker(population, accuracy, seed)
+    if is_isotropic(population):
+        return _isotropic(population, seed)
+    return _nested(population, accuracy, seed)
 
 
-@predict.register
-def _(population: Population, *, resolution: float = 0.1, seed: int = 0) -> Prediction:
-    if not 0 < resolution < 1:
-        raise ValueError(
-            f"resolution must be in (0, 1), got {resolution}; it is the error of a "
-            "count of eigenvalues"
-        )
-    if isotropic_designs.is_isotropic(population):
-        made = isotropic_designs.reduction(population)
-        v, strength = made.signals.v, made.signals.strength
-        table = law_tables.of_free_law(made.law, v.tolist())
-        fixed = outliers.fixed_outliers(made.law, v, strength, seed=seed)
-        random = _random_outliers(population, table)
-        return assembled("exact reduction", table, fixed, random, made.means)
-    design = nested_designs.nested_design(population)
-    table = nested_spectra.tabulate(design, resolution=resolution)
-    fixed, span = _no_outliers(), np.zeros((0, population.dimension))
+def _sides(population: Population | KroneckerPopulation) -> tuple[Population, ...]:
+    """Return the populations of vectors."""
+    if isinstance(population, KroneckerPopulation):
+        return population.errors, population.features
+    return (population,)
+
+
+def _isotropic(population: Population, seed: int) -> Prediction:
+    """Predict by the exact reduction (Theory: theory/random_matrix.md#R1, #R8)."""
+    made = reduction(population)
+    v, strength = made.signals.v, made.signals.strength
+    table = free_spectrum.tabulate(made.law, v.tolist())
+    fixed = fixed_outliers(made.law, v, strength, seed)
+    random = random_outliers(population, table)
+    return assembled("exact reduction", table, fixed, random, made.means)
+
+
+def _nested(population: Population, resolution: float, seed: int) -> Prediction:
+    """Predict by the tree (Theory: theory/random_matrix.md#R10, #R13)."""
+    design = nested_design(population)
+    table = nested_spectrum.tabulate(design, resolution=resolution)
+    fixed, span = no_outliers(), np.zeros((0, population.dimension))
     if len(design.means):
         top = table.bands[-1]
-        fixed = nested_outliers.nested_outliers(
-            design, top.upper, top.upper_scale, seed=seed
-        )
-        span = nested_outliers.orthonormal(design.means)
+        fixed = nested_outliers(design, top.upper, top.upper_scale, seed)
+        span = row_space(design.means)
         span = span if design.basis is None else span @ design.basis.T
-    random = _random_outliers(population, table)
+    random = random_outliers(population, table)
     return assembled("nested tree", table, fixed, random, span)
+
+
+def _kronecker(
+    population: KroneckerPopulation, resolution: float, seed: int
+) -> KroneckerPrediction:
+    """Predict gradients (Theory: theory/kronecker_designs.md#G3, #G4, #G5)."""
+    # the bulk keeps the fluctuating lengths of the noise vectors, outliers need none
+    long = kronecker_design(population, lengths=True)
+    table = kronecker_spectrum.tabulate(long, resolution=resolution)
+    design = kronecker_design(population)
+    found = kronecker_outliers(design, table.bands[-1].upper, seed)
+    span = lifted(design, mean_span(design))
+    made = assembled("Kronecker", table, found.each, no_outliers(), span)
+    base: dict[str, Any] = {
+        f.name: getattr(made, f.name) for f in dataclasses.fields(made)
+    }
+    return KroneckerPrediction(
+        **base,
+        total=found.total,
+        total_deviation=found.total_deviation,
+        kfac=kfac_eigenvalues(design),
+    )
 
 
 def assembled(
     method: str, table: LawTable, fixed: Outliers, random: Outliers, means: np.ndarray
 ) -> Prediction:
-    """Put outliers and quantiles of the law together.
-
-    Parameters
-    ----------
-    method : str
-        How the law was found.
-    table : LawTable
-        Of the noise.
-    fixed, random : Outliers
-        As in `Prediction`.
-    means : array, shape (q, d)
-        Orthonormal rows.
-
-    Returns
-    -------
-    Prediction
-    """
+    """Put outliers and quantiles of the law together; means are orthonormal rows."""
     d, seen = means.shape[1], len(fixed.values)
-    # a signal too close to the edge to be called an outlier takes nothing away
-    table = replace(table, added=np.maximum(table.added, -seen))
+    # a signal too close to the edge to be called an outlier takes nothing away there,
+    # though it may lift an eigenvalue from 0, which leaves one less below the bands
+    most = max(seen, -round(float(table.added[0])))
+    table = replace(table, added=np.maximum(table.added, -most))
     counts, ranks = _counts(table, d), np.arange(d - seen) + 0.5
     bulk = np.where(ranks < counts[0], 0.0, np.interp(ranks, counts, table.x))
     eigenvalues = np.sort(np.concatenate([fixed.values, bulk]))[::-1]
     return Prediction(d, method, table, fixed, random, eigenvalues, means)
-
-
-def _random_outliers(population: Population, table: LawTable) -> Outliers:
-    """Read the outliers of random class means off the bands of their own.
-
-    The deviation is that of the band's extreme eigenvalues; further inside, eigenvalues
-    repel and it is an upper estimate.
-    """
-    if population.class_covariance is None:
-        return _no_outliers()
-    d, level = population.dimension, isotropic_designs.fixed_level(population)
-    labels = population.labels[np.any(population.weights > 0, axis=1)]
-    r = len(np.unique(labels)) - (level == "global")
-    above, bands = 0.0, []
-    for band in reversed(table.bands):
-        bands.append(band)
-        above += d * band.mass
-        if round(above) >= r:
-            break
-    if r == 0 or round(above) != r or r >= d or level in ("class", "cross"):
-        return _no_outliers()
-    values = law_tables.quantiles(table, 1 - (np.arange(r) + 0.5) / d)
-    deviations = []
-    for x in values:
-        at = min(bands, key=lambda b: max(b.lower - x, x - b.upper))
-        share = (x - at.lower) / (at.upper - at.lower)
-        scale = share * at.upper_scale + (1 - share) * at.lower_scale
-        deviations.append(TRACY_WIDOM[1] * scale)
-    found = _random_overlaps(population, values)
-    return Outliers(values, np.asarray(deviations), found)
-
-
-def _random_overlaps(population: Population, values: np.ndarray) -> np.ndarray:
-    """Take each outlier for that of a fixed mean, of the length that it tells.
-
-    A row x of variance t is a mean of variance rho t plus noise; where |x|^2 = v, the
-    mean's share of x is rho v / (rho v + (1 - rho) d t).
-    """
-    d, C = population.dimension, population.C
-    unknown = np.full(len(values), np.nan)
-    if not isotropic_designs.is_isotropic(population) or d < C:
-        return unknown
-    s1 = float(np.asarray(population.class_covariance))
-    typical = replace(
-        population,
-        class_covariance=None,
-        global_mean=None,
-        class_means=np.sqrt(d * s1) * np.eye(C, d),
-    )
-    made = isotropic_designs.reduction(typical)
-    edge = free_laws.support(made.law)[-1, 1]
-    v, strength = made.signals.v, made.signals.strength
-    if len(v) < len(values) or v[len(values) - 1] <= edge:
-        return unknown
-    rho, typical_v = float(np.mean(strength / v)), float(np.mean(v))
-    seen = np.asarray([_inverse(made.law, edge, x) for x in values])
-    share = rho * seen / (rho * seen + (1 - rho) * typical_v)
-    return np.asarray(free_laws.derivative(made.law, seen) * share)
-
-
-def _inverse(law: FreeLaw, edge: float, x: float) -> float:
-    """Return the v beyond the edge with psi(v) = x, nan without one."""
-    top = 2 * edge
-
-    def excess(v: float) -> float:
-        return float(free_laws.location(law, np.asarray([v]))[0]) - x
-
-    if excess(edge) > 0:
-        return float("nan")
-    while excess(top) < 0:
-        top *= 2
-    return float(scipy.optimize.brentq(excess, edge, top))
-
-
-def _no_outliers() -> Outliers:
-    """Return none."""
-    return Outliers(np.zeros(0), np.zeros(0), np.zeros(0))
 
 
 def _counts(law: LawTable, d: int) -> np.ndarray:

@@ -55,7 +55,7 @@ def unit_roundoff(x: backend.Array) -> float:
     Parameters
     ----------
     x : Array
-        Of a real floating dtype; only the dtype is read.
+        Real floating numbers; only the dtype is read.
 
     Returns
     -------
@@ -159,7 +159,7 @@ def second_moment_radius(k: float, trace: float, u: float) -> float:
     k : float
         Roundings an entry, and at least the number of rows of the matrix.
     trace : float
-        Of the matrix, as computed.
+        Trace of the matrix, as computed.
     u : float
         Unit roundoff.
 

@@ -26,30 +26,21 @@ FLOOR = 2.0**-400
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """A matrix (m, k) cut by rows: ``high + low`` is the matrix, exactly.
+    """A matrix (m, k) cut by rows: ``high + low`` is the matrix, exactly."""
 
-    Row i of `high` is integers of few bits times one power of two, bounded by
-    ``2**e_i`` and multiples of ``2**(e_i - bits)``; of `low`, the rest, bounded by
-    ``2**(e_i - bits - 1)``.
-    """
-
-    high: np.ndarray
-    low: np.ndarray
+    high: np.ndarray  # row i: multiples of 2**(e_i - bits), at most 2**e_i
+    low: np.ndarray  # the rest, at most 2**(e_i - bits - 1)
     bits: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowProduct:
-    """A product A B' (m, n) in two parts with an entrywise bound of rank two.
+    """A product A B' (m, n), ``|A B' - head - tail| <= left @ right.T`` entrywise."""
 
-    `head` is the exact product of the high parts, `tail` the rest, rounded;
-    ``|A B' - head - tail| <= left @ right.T`` with `left` (m, 2), `right` (n, 2).
-    """
-
-    head: np.ndarray
-    tail: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
+    head: np.ndarray  # the exact product of the high parts
+    tail: np.ndarray  # the rest, rounded
+    left: np.ndarray  # (m, 2)
+    right: np.ndarray  # (n, 2)
 
 
 def two_sum(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +72,7 @@ def unit_exponent(x: np.ndarray) -> int:
 
 
 def scaled(x: np.ndarray, exponent: int) -> np.ndarray:
-    """Return x 2**exponent, exact but for under- and overflow.
+    """Return x 2**exponent, exact unless it under- or overflows.
 
     In two factors, because 2**exponent itself may overflow; much faster than ldexp.
     """

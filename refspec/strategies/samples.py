@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from refspec import checks
 from refspec.backend import Array, Namespace
 from refspec.classes import log_softmax
-from refspec.populations import expect_sizes
+from refspec.populations import WIDEST, expect_sizes
 from refspec.synthetic.worlds import convert
 
 #: Seeds of numpy.random.default_rng, where drawing entry by entry would not pay.
@@ -245,10 +245,10 @@ def choices(draw: st.DrawFn, table: Sequence[float], n: int) -> np.ndarray:
 def expect_range(what: str, low: int, high: int, least: int) -> None:
     """Refuse a range that is empty or begins too low."""
     low, high = (checks.expect_size(what, x) for x in (low, high))
-    if not least <= low <= high:
+    if not least <= low <= high <= WIDEST:
         raise ValueError(
-            f"{what} must have a range with {least} <= smallest <= largest, got "
-            f"{low}..{high}; widen it"
+            f"{what} must have a range with {least} <= smallest <= largest <= 2^20, "
+            f"got {low}..{high}; change it"
         )
 
 

@@ -261,7 +261,7 @@ def softmax_outputs(
     >>> softmax_outputs(np.asarray([0]), 2, confidence=0.0, spread=0.0, rng=rng)
     array([[0.5, 0.5]])
     """
-    C, y = expect_count("C", C, 2), np.asarray(labels)
+    C, y = expect_count("C", C, 2), as_labels(labels)
     if y.ndim != 1 or y.dtype.kind not in "iu" or np.any((y < 0) | (y >= C)):
         raise ValueError(
             f"labels must be integers in 0..C-1 = 0..{C - 1} of shape (N,), got "
@@ -292,6 +292,17 @@ def per_sample(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     checks.expect_nonnegative("probabilities", p)
     checks.expect_sum_one("rows of probabilities", p, 1)
     return p[labels] if len(p) == C else p
+
+
+def as_labels(labels: np.ndarray) -> np.ndarray:
+    """Return labels as one array, whatever it holds."""
+    try:
+        return np.asarray(labels)
+    except ValueError as error:
+        raise ValueError(
+            "labels must be integers of shape (N,), got rows of several lengths; "
+            "give one class index per sample"
+        ) from error
 
 
 def _lengths(norms: np.ndarray) -> np.ndarray:

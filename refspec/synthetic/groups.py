@@ -7,6 +7,7 @@ features around orthogonal class means, the cleanest Kronecker structure.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from refspec import checks
@@ -84,6 +85,11 @@ def independent_groups(
     vh = checks.expect_positive("feature_noise", feature_noise, zero=True)
     floor = (1 + checks.expect_number("coupling", coupling)) * vd * vh
     by_error, by_feature = d * vh / C, vd * h / C
+    if not math.isfinite(d * h + by_error + by_feature + floor):
+        raise ValueError(
+            "error_norm, feature_norm and both noises must have finite products, got "
+            f"{error_norm}, {feature_norm}, {error_noise}, {feature_noise}; scale down"
+        )
     return (
         Group("matched", d * h / C + by_error + by_feature + floor, C),
         Group("mismatched", by_error + by_feature + floor, C * (C - 1)),

@@ -19,6 +19,7 @@ import scipy.special
 from refspec import checks, rounding
 from refspec.backend import Namespace
 from refspec.populations import (
+    WIDEST,
     KroneckerPopulation,
     Population,
     expect_count,
@@ -193,7 +194,7 @@ def bayes_error(C: int, t: float) -> Bounded:
     >>> abs(chance.value - 3 / 4) <= chance.radius
     True
     """
-    C, t = expect_count("C", C, 2), expect_length("t", t)
+    C, t = expect_count("C", C, 2, WIDEST), expect_length("t", t)
     # in the strip |Im z| <= 1 the integrand is at most M, M <= exp of this
     log_strip = 0.5 + math.log(2) + (C - 1) * math.log(1.66)
     step = 2 * math.pi / (40 + log_strip)

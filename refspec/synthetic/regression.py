@@ -18,6 +18,7 @@ from refspec import checks, classes, rounding
 from refspec.backend import Array, Namespace
 from refspec.classes import Layer, ModelSection, Snapshot
 from refspec.populations import expect_length
+from refspec.synthetic.geometry import as_labels
 from refspec.synthetic.worlds import convert
 
 _NEWTON = 8  # steps at the end, if L-BFGS stops short
@@ -182,7 +183,7 @@ def observe_logistic(
 
 def _samples(inputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Check inputs (N, D) and labels (N,), every class present in any order."""
-    x, y = checks.host_array("inputs", inputs, "(N, D)"), np.asarray(labels)
+    x, y = checks.host_array("inputs", inputs, "(N, D)"), as_labels(labels)
     if not x.size:
         raise ValueError(
             f"inputs must have shape (N, D) with N and D >= 1, got {x.shape}; append "

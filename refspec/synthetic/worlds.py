@@ -365,13 +365,14 @@ def _expect_populations(populations: Mapping[str, AnyPopulation]) -> Population:
 
 def _shares(weights: np.ndarray) -> np.ndarray:
     """Return the probabilities that weights (N, C) imply."""
-    mass = np.sum(weights, axis=1, keepdims=True)
-    if np.any(mass == 0):
+    largest = np.max(weights, axis=1, keepdims=True)
+    if np.any(largest == 0):
         raise ValueError(
-            f"weights must not vanish for a whole sample, got {np.sum(mass == 0)} "
+            f"weights must not vanish for a whole sample, got {np.sum(largest == 0)} "
             "that do; give probabilities"
         )
-    return np.asarray(weights / mass)
+    p = weights / largest  # first, for weights whose sum overflows or underflows
+    return np.asarray(p / np.sum(p, axis=1, keepdims=True))
 
 
 def _reweighted(population: AnyPopulation, p: np.ndarray) -> AnyPopulation:
@@ -397,7 +398,8 @@ def _scaled(population: Population, gain: float) -> Population:
     """Multiply class and cross-class means, fixed or random, by a gain."""
 
     def times(x: Any, factor: float) -> Any:
-        return None if x is None or not factor else factor * x
+        with np.errstate(over="ignore"):  # what becomes infinite is refused as such
+            return None if x is None or not factor else factor * x
 
     return replace(
         population,

@@ -30,18 +30,15 @@ from refspec.testing.questions import Question
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Accuracy:
-    """A radius and the numbers it was made of.
+    """A radius and the numbers it was made of."""
 
-    `radius` bounds the difference of two right answers, in the 2-norm for the Hessian,
-    else the Frobenius norm; u is of the coarser of the two; `operations` are roundings
-    on a path through the layers, `rows` terms summed; `trace` bounds that of traces.
-    """
-
-    radius: float
-    u: float
-    operations: int
-    rows: int
-    trace: float = math.inf
+    radius: (
+        float  # of two right answers' difference: 2-norm for the Hessian, else |.|_F
+    )
+    u: float  # unit roundoff of the coarser of the two
+    operations: int  # roundings on a path through the layers
+    rows: int  # terms that are summed
+    trace: float = math.inf  # of two right traces' difference, if asked for
 
 
 @dataclass(frozen=True, slots=True, eq=False)

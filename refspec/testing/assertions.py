@@ -71,7 +71,7 @@ def assert_operator(
         An array (P, P) of any array library, a SciPy LinearOperator, anything with
         ``matvec`` or ``@``, or a function of a vector (P,).
     snapshot : Snapshot
-        Of the same network and samples.
+        Made from the same network and samples.
     of : str
         ``fisher`` or ``gauss_newton`` (the same for the cross-entropy),
         ``empirical_fisher``, ``hessian`` (needs a model section), ``kfac``, ``ekfac``,
@@ -89,7 +89,7 @@ def assert_operator(
         An array of the library, device and dtype that the operator's vectors must have;
         float64 NumPy, or the operator's own, if not given.
     seed : int
-        Of the probes.
+        Seeds the probes.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def assert_operator(
     matrix with P <= 1000 is compared whole, in the Frobenius norm (the Hessian in the
     2-norm). Otherwise every one of 20 Gaussian vectors z must have :math:`\|Rz\| \le r
     \|z\|`, R the difference and r the radius, and then :math:`\|R\|_2` is at most
-    `rounding.probed_norm`, but for a probability of `rounding.FAILURE`.
+    `rounding.probed_norm`, except with probability `rounding.FAILURE`.
 
     Examples
     --------
@@ -276,7 +276,7 @@ def _spectral(x: np.ndarray) -> float:
 
 
 def _agreement(distance: float, allowed: Accuracy, failure: float) -> Agreement:
-    doubt = f", but for a probability of {failure:.0e}" if failure else ""
+    doubt = f", except with probability {failure:.0e}" if failure else ""
     text = (
         f"within {distance:.3g} of refspec{doubt}; two right answers may differ by "
         f"{allowed.radius:.3g} ({messages.accuracy_line(allowed)})"

@@ -71,7 +71,7 @@ def assert_density(
     dtype : str, optional
         Format that the numbers were computed in, if coarser than that of `nodes`.
     law : {"gaussian", "rademacher"}
-        Of the probes; Gaussian ones may be normalised.
+        How the probes were drawn; Gaussian ones may be normalised.
     width : float, optional
         Standard deviation of the Gaussian that smooths the density on a grid.
     steps, probes : int
@@ -80,7 +80,7 @@ def assert_density(
         The probes that gave the nodes: moments are then compared probe by probe, with
         no statistics in them. Needs a Snapshot.
     order : str or array of int
-        Of the parameters in `vectors`, as in `refspec.testing.assert_operator`.
+        Order of the parameters in `vectors`, as in `refspec.testing.assert_operator`.
 
     Returns
     -------

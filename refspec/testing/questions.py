@@ -35,18 +35,13 @@ _KRONECKER: dict[str, Callable[..., Any]] = {"kfac": kfac, "ekfac": ekfac, "cfac
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """Which curvature of which layers of which snapshot.
+    """Which curvature of which layers of which snapshot."""
 
-    The snapshot is on the host, float64; `layers` are in the order of the parameter
-    vector; `of` is one of `KINDS`; `setting` and `fisher` are how KFAC, EKFAC and CFAC
-    treat positions, and which labels they average over.
-    """
-
-    snapshot: Snapshot
-    layers: tuple[str, ...]
-    of: str
-    setting: str = "expand"
-    fisher: str = "exact"
+    snapshot: Snapshot  # on the host, float64
+    layers: tuple[str, ...]  # in the order of the parameter vector
+    of: str  # one of KINDS
+    setting: str = "expand"  # how KFAC, EKFAC and CFAC treat positions, or "reduce"
+    fisher: str = "exact"  # labels that these average over, or "empirical"
 
     @property
     def shapes(self) -> list[tuple[int, int]]:

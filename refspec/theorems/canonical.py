@@ -22,23 +22,12 @@ _CLASSES = 24  # with D = C + 2 a matrix of side CD = 624
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Canonical:
-    """Parameters of the model.
-
-    Parameters
-    ----------
-    C, D : int
-        Classes and inputs, D = C + 2.
-    signal : float
-        s = t^2: squared distance of a class mean from the origin, over the variance of
-        an input.
-    alpha : float
-        Predicted misclassification.
-    """
+    """Parameters of the model: C classes, D = C + 2 inputs."""
 
     C: int
     D: int
-    signal: float
-    alpha: float
+    signal: float  # s = t^2: a class mean's squared length over an input's variance
+    alpha: float  # predicted misclassification
 
 
 def canonical(study: Study) -> Canonical:

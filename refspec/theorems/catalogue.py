@@ -103,6 +103,6 @@ def markdown() -> str:
 
 
 def _order(theorem: Theorem) -> tuple[str, int]:
-    """Sort A2 before A10."""
+    """Sort by letter, then by number."""
     letter, number = re.fullmatch(r"([A-Z]+)(\d+)", theorem.id).groups()  # type: ignore[union-attr]
     return letter, int(number)

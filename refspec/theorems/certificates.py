@@ -2,7 +2,7 @@
 
 Floats are rationals: sums, products and the signs of eigenvalues (Sylvester's law of
 inertia) are computed in fractions, so these checks trust no floating-point code. They
-test the machine too: its BLAS must sum products as Q0 assumes.
+test the machine too: its BLAS must sum products as theory/certificates.md#Q0 assumes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _exact = np.vectorize(Fraction, otypes=[object])
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
-    """Scale by a power of two to max |x| in [1/2, 1), exactly but for underflow."""
+    """Scale by a power of two to max |x| in [1/2, 1), exact apart from underflow."""
     host = np.ascontiguousarray(x, dtype=np.float64)
     return errorfree.scaled(host, -errorfree.unit_exponent(host))
 
@@ -278,7 +278,7 @@ def Q8(study: Study) -> Iterator[Comparison]:
     "||K - LL'||_F is at most the computed bound",
 )
 def Q9(study: Study) -> Iterator[Comparison]:
-    """Of a Gram matrix and its leading eigenvectors, all and half of them."""
+    """Bound the residual of a Gram matrix and its leading eigenvectors, all or half."""
     for name, A in _symmetric(study):
         values, Q = scipy.linalg.eigh(A)
         for r in sorted({len(A), max(1, len(A) // 2)}):

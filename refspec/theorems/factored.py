@@ -29,31 +29,15 @@ _NUMBERS = 2**24  # in the factors of all classes
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Factored:
-    """A layer on the host with its approximations.
-
-    Parameters
-    ----------
-    layer : Layer
-        Features (N, T, a) and errors (N, C, T, b).
-    fisher : SecondMoment
-        Of its gradients.
-    kfac, cfac : Kronecker, KroneckerSum
-        In the setting ``expand``.
-    factors : ClassFactors
-        Of every class.
-    slack : float
-        Bounds the rounding of each of the three operators, in Frobenius norm.
-    scale : float
-        Bounds their Frobenius norms.
-    """
+    """A layer on the host with its approximations, in the setting ``expand``."""
 
     layer: Layer
     fisher: SecondMoment
     kfac: Kronecker
     cfac: KroneckerSum
     factors: ClassFactors
-    slack: float
-    scale: float
+    slack: float  # bounds the rounding of each of the three, in Frobenius norm
+    scale: float  # bounds their Frobenius norms
 
     @property
     def b(self) -> int:
@@ -84,7 +68,7 @@ def host(study: Study) -> Snapshot:
 def factored(study: Study) -> list[Factored]:
     """Return every layer that is not too wide with its approximations."""
     s = study.once(host)
-    law = s.labels, s.probabilities, s.sample_weights
+    by_class = s.labels, s.probabilities, s.sample_weights
     C = s.probabilities.shape[1]
     return [
         Factored(
@@ -92,7 +76,7 @@ def factored(study: Study) -> list[Factored]:
             curvature.fisher(s, [x.name]),
             kfac(s, x.name),
             cfac(s, x.name),
-            class_factors(x, *law),
+            class_factors(x, *by_class),
             *_slack(s, x, study.u),
         )
         for x in s.layers
@@ -114,12 +98,13 @@ def narrow(study: Study) -> str:
 
 
 def _slack(s: Snapshot, layer: Layer, u: float) -> tuple[float, float]:
-    """Bound rounding and size of the Fisher, KFAC and CFAC, in Frobenius norm (K4).
+    """Bound rounding and size of the Fisher, KFAC and CFAC, in Frobenius norm.
 
-    Every entry is a sum of N C T terms, each a product of few numbers; what underflows
-    is below the smallest normal number times the other factor, what a subnormal weight
-    loses below the smallest subnormal number times both.
+    Theory: theory/kronecker.md#K4.
     """
+    # Every entry sums N C T terms, each a product of few numbers. What underflows is
+    # below the smallest normal number times the other factor; what a subnormal weight
+    # loses is below the smallest subnormal number times both.
     N, C, T, _ = layer.errors.shape
     w = s.sample_weights[:, None] * s.probabilities
     errors = np.sum(layer.errors**2, axis=(2, 3))

@@ -56,11 +56,12 @@ def _stored_fisher(study: Study) -> tuple[np.ndarray, float]:
 def _storage(study: Study) -> float:
     """Bound the distance of the Fisher matrix as formed to the network's exact one.
 
-    A stored row that is off by |dg| <= sum_t |d||h| + |delta||e| + |d||e| from the
-    network's moves G by at most sum w (2 |g||dg| + |dg|^2) + sum s |dp| (|g| + |dg|)^2;
-    d, e and dp are measured here and held against rounding by H10. The network's own
-    rows are within the radius of H7.
+    Theory: theory/hessian.md#H1, #H7, #H10.
     """
+    # A stored row that is off by |dg| <= sum_t |d||h| + |delta||e| + |d||e| moves G by
+    # at most sum w (2 |g||dg| + |dg|^2) + sum s |dp| (|g| + |dg|)^2. Here d, e and dp
+    # are measured; H10 holds them against rounding. The network's own rows are within
+    # the radius of H7.
     s, p = study.snapshot, study.once(problem)
     again, _ = computed_again(s)
     size: np.ndarray | float = 0.0

@@ -129,7 +129,7 @@ def K2(study: Study) -> Iterator[Comparison]:
     _SMALL,
 )
 def K3(study: Study) -> Iterator[Comparison]:
-    """Of CFAC, and of the CFAC of one sample a class: by its roots, if few."""
+    """Diagonalise CFAC, and the CFAC of one sample a class: by its roots, if few."""
     few = Study(_taken(study.once(host), study.once(host).offsets[:-1]))
     for what, chosen in (("all samples", study), ("one sample a class", few)):
         for x in dense_layers(chosen):
@@ -403,7 +403,7 @@ def _inverse_defect(
     narrow,
 )
 def K11(study: Study) -> Iterator[Comparison]:
-    """Of two batches, the even and the odd samples."""
+    """Average two batches, the even and the odd samples."""
     s, decay = study.once(host), 0.75
     for x in study.once(factored):
         batches = []
@@ -412,8 +412,8 @@ def K11(study: Study) -> Iterator[Comparison]:
             w = w / w.sum() if w.any() else w + 1 / max(1, len(w))
             if len(w):
                 layer = Layer("batch", x.layer.features[part], x.layer.errors[part])
-                law = s.labels[part], s.probabilities[part], w
-                batches.append(class_factors(layer, *law))
+                by_class = s.labels[part], s.probabilities[part], w
+                batches.append(class_factors(layer, *by_class))
         old, new = batches
         made = running_average(old, new, decay)
         g = rounding.gamma(16, study.u)
@@ -511,6 +511,7 @@ def K13(study: Study) -> Iterator[Comparison]:
 
 def _class_means(s: Snapshot, x: Factored) -> np.ndarray:
     """Return sqrt(p_c) delta_c, c' = c left out, shape (C, b)."""
+    # from the samples, by the definition: independent of `refspec.structure`
     C = s.probabilities.shape[1]
     w = s.sample_weights[:, None] * s.probabilities
     w = w * (1 - np.eye(C, dtype=w.dtype)[s.labels])

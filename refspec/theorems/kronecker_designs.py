@@ -1,6 +1,6 @@
 """Checks of theory/kronecker_designs.md: gradients of planted worlds, features shared.
 
-Statements about the law of a world are compared with its expectations in closed form,
+Statements about a world's population are compared with its expectations in closed form,
 statements about a limit with worlds drawn again.
 """
 
@@ -12,38 +12,41 @@ import numpy as np
 
 from refspec import curvature, rounding, spectra
 from refspec.populations import KroneckerPopulation, expect_predictable
-from refspec.random_matrix import kronecker_laws, kronecker_spectra, prediction
+from refspec.random_matrix import KroneckerPrediction, predict
 from refspec.random_matrix.comparison import kolmogorov
-from refspec.random_matrix.kronecker_designs import kronecker_design
-from refspec.random_matrix.kronecker_outliers import kfac_eigenvalues
-from refspec.random_matrix.kronecker_predictions import KroneckerPrediction
+from refspec.random_matrix.kronecker.design import kronecker_design
+from refspec.random_matrix.kronecker.kfac import kfac_eigenvalues
+from refspec.random_matrix.kronecker.law import equivalent, expectation
+from refspec.random_matrix.kronecker.spectrum import stieltjes
 from refspec.synthetic import expectations, planted
 from refspec.theorems.registry import Comparison, asymptotic, identity, of_a_world
 from refspec.theorems.study import Study
 
-_U = 2.0**-53  # laws are float64
+_U = 2.0**-53  # populations are float64
 _DRAWS = 16
 
 
-def _laws(study: Study) -> Iterator[tuple[str, KroneckerPopulation]]:
+def _populations(study: Study) -> Iterator[tuple[str, KroneckerPopulation]]:
     """Find the layers whose gradients are products with fixed means."""
     populations = study.world.populations if study.world else {}
-    for name, law in populations.items():
+    for name, population in populations.items():
         try:
-            expect_predictable(law)
+            expect_predictable(population)
         except ValueError:  # no population: dependent given the means
             continue
-        if isinstance(law, KroneckerPopulation):
-            kinds = (law.errors, law.features)
+        if isinstance(population, KroneckerPopulation):
+            kinds = (population.errors, population.features)
             if not any("random" in (x.class_kind, x.cross_kind) for x in kinds):
-                yield name, law
+                yield name, population
 
 
 def _of_gradients(study: Study) -> str:
     """Ask for a planted layer with features, its means fixed."""
     missing = of_a_world(study)
     return missing or (
-        "" if any(_laws(study)) else "needs a layer with features and fixed means"
+        ""
+        if any(_populations(study))
+        else "needs a layer with features and fixed means"
     )
 
 
@@ -55,9 +58,12 @@ def _of_gradients(study: Study) -> str:
 )
 def G1(study: Study) -> Iterable[Comparison]:
     """Blocks of the frame against the expected Fisher matrix in closed form."""
-    for name, law in _laws(study):
-        design, dense = kronecker_design(law), expectations.expected_fisher([law])
-        made = kronecker_laws.expected(design)
+    for name, population in _populations(study):
+        design, dense = (
+            kronecker_design(population),
+            expectations.expected_fisher([population]),
+        )
+        made = expectation(design)
         blocks = made.blocks[0] + made.signal, *made.blocks[1:]
         found = np.concatenate(
             [
@@ -68,7 +74,7 @@ def G1(study: Study) -> Iterable[Comparison]:
         exact, P = np.linalg.eigvalsh(dense), design.dimension
         trace = float(np.sum(np.abs(exact)))
         bound = 2 * rounding.eigensolver_radius(P, trace, _U)
-        bound += rounding.gamma(16 * law.errors.weights.size, _U) * trace
+        bound += rounding.gamma(16 * population.errors.weights.size, _U) * trace
         yield float(np.max(np.abs(np.sort(found) - exact))), bound, name
 
 
@@ -80,34 +86,34 @@ def G1(study: Study) -> Iterable[Comparison]:
 )
 def G5(study: Study) -> Iterable[Comparison]:
     """Products of the eigenvalues of both expected factors."""
-    for name, law in _laws(study):
-        C, w = law.errors.C, law.errors.weights
-        left = sum(expectations.cross_moment(law.errors, c) for c in range(C))
-        levels = expectations.feature_levels(law.features)
+    for name, population in _populations(study):
+        C, w = population.errors.C, population.errors.weights
+        left = sum(expectations.cross_moment(population.errors, c) for c in range(C))
+        levels = expectations.feature_levels(population.features)
         sides = [np.linalg.eigvalsh(x) for x in (left, sum(levels.values()))]
         exact = np.sort(np.outer(*sides), axis=None)[::-1]
         trace = float(np.sum(np.abs(exact)))
         bound = 4 * rounding.eigensolver_radius(len(exact), trace, _U)
         bound += rounding.gamma(16 * w.size, _U) * trace
-        found = kfac_eigenvalues(kronecker_design(law))
+        found = kfac_eigenvalues(kronecker_design(population))
         yield float(np.max(np.abs(found - exact))), bound, name
 
 
 def _predictions(study: Study) -> dict[str, KroneckerPrediction]:
     """Predict every layer."""
-    made = {name: prediction.predict(law) for name, law in _laws(study)}
+    made = {name: predict(population) for name, population in _populations(study)}
     return {k: x for k, x in made.items() if isinstance(x, KroneckerPrediction)}
 
 
 def _spectra(study: Study) -> dict[str, np.ndarray]:
-    """Draw worlds of the same law again: eigenvalues (draws, P) of every layer."""
+    """Draw the worlds again: eigenvalues (draws, P) of every layer."""
     found: dict[str, np.ndarray] = {}
-    for name, law in _laws(study):
+    for name, population in _populations(study):
         assert study.world is not None
         rng, p = np.random.default_rng([study.seed, 5]), study.world.probabilities
         rows = []
         for _ in range(_DRAWS):
-            drawn = planted({name: law}, rng=rng, probabilities=p)
+            drawn = planted({name: population}, rng=rng, probabilities=p)
             made = spectra.spectrum(curvature.fisher(drawn.snapshot))
             rows.append(np.append(made.values, np.zeros(made.n_zero)))
         found[name] = np.stack(rows)
@@ -123,14 +129,14 @@ def _spectra(study: Study) -> dict[str, np.ndarray]:
 def G2(study: Study) -> Iterable[Comparison]:
     """Compare Stieltjes transforms above the spectrum, where lengths matter least."""
     values = study.once(_spectra)
-    for name, law in _laws(study):
+    for name, population in _populations(study):
         z = complex(2, 1) * float(np.mean(values[name]))
         drawn = np.mean(1 / (values[name] - z), axis=1)
         centre = np.mean(drawn)
         spread = np.sqrt(np.mean(np.abs(drawn - centre) ** 2) / _DRAWS)
-        design = kronecker_design(law)
-        made = kronecker_spectra.stieltjes(design, kronecker_laws.solve(design, z))
-        bound = 5 / _smaller(law) ** 2 * abs(centre) + 6 * spread
+        design = kronecker_design(population)
+        made = stieltjes(design, equivalent(design, z))
+        bound = 5 / _smaller(population) ** 2 * abs(centre) + 6 * spread
         yield float(abs(made - centre)), float(bound), name
 
 
@@ -145,14 +151,14 @@ def G3(study: Study) -> Iterable[Comparison]:
     """Bound the mean Kolmogorov-Smirnov distance."""
     for name, made in study.once(_predictions).items():
         drawn = study.once(_spectra)[name]
-        b = _smaller(dict(_laws(study))[name])
+        b = _smaller(dict(_populations(study))[name])
         distance = float(np.mean([kolmogorov(made, v) for v in drawn]))
         yield distance, 0.7 / b, name
 
 
-def _smaller(law: KroneckerPopulation) -> int:
+def _smaller(population: KroneckerPopulation) -> int:
     """Return the smaller of b and a, whose square is P in a square layer."""
-    return min(law.errors.dimension, law.features.dimension)
+    return min(population.errors.dimension, population.features.dimension)
 
 
 @asymptotic(

@@ -54,6 +54,7 @@ def _second(v: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def class_means(v: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return v_c and p_c of (C, C) cells, the diagonal left out."""
+    # by the definition: independent of `refspec.structure`, which projects
     off = p * (1 - np.eye(len(p)))
     mass = off.sum(1)
     top = (off[:, :, None] * v).sum(1)

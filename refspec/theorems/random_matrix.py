@@ -15,8 +15,9 @@ import numpy as np
 
 from refspec import rounding
 from refspec.populations import Population
-from refspec.random_matrix import compare, law_tables, predict
-from refspec.random_matrix.isotropic_designs import reduction
+from refspec.random_matrix import discrepancy, predict
+from refspec.random_matrix.free import spectrum as free_spectrum
+from refspec.random_matrix.free.design import reduction
 from refspec.spectra import Spectrum
 from refspec.synthetic.worlds import draw
 from refspec.theorems.canonical import few_classes
@@ -34,30 +35,14 @@ _U = 2.0**-53  # designs are drawn and predicted in float64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rung:
-    """Draws of one size against the prediction.
+    """Draws of one size against the prediction."""
 
-    Parameters
-    ----------
-    size : int
-        d.
-    distance : float
-        d times the mean Kolmogorov-Smirnov distance.
-    miscounted : int
-        Draws in which a band has not the number of eigenvalues that was predicted.
-    score : float
-        Largest (measured - expected) / deviation of an outlier in a draw.
-    mean_score : float
-        The same of an outlier's mean over the draws, by its own deviation.
-    overlap : float
-        Largest error of an outlier's overlap, averaged over the draws.
-    """
-
-    size: int
-    distance: float
-    miscounted: int
-    score: float
-    mean_score: float
-    overlap: float
+    size: int  # d
+    distance: float  # d times the mean Kolmogorov-Smirnov distance
+    miscounted: int  # draws that put another number of eigenvalues in a band
+    score: float  # largest (measured - expected) / deviation of an outlier in a draw
+    mean_score: float  # the same for an outlier's mean over the draws
+    overlap: float  # largest error of an outlier's overlap, averaged over the draws
 
 
 def bumpy(d: int) -> Population:
@@ -88,20 +73,9 @@ def rows(population: Population, rng: np.random.Generator) -> np.ndarray:
 def climb(
     kind: str, ladder: tuple[tuple[int, int], ...], seed: int
 ) -> tuple[Rung, ...]:
-    """Draw a design in growing sizes and compare it with its prediction.
+    """Draw `bumpy` or `signalled` in growing sizes and compare it with its prediction.
 
-    Parameters
-    ----------
-    kind : str
-        `bumpy` or `signalled`.
-    ladder : tuple of (int, int)
-        Dimension and number of draws of each rung.
-    seed : int
-        Of the draws.
-
-    Returns
-    -------
-    tuple of Rung
+    The ladder has a dimension and a number of draws for each rung.
     """
     design = {"bumpy": bumpy, "signalled": signalled}[kind]
     return tuple(_rung(design(d), draws, seed) for d, draws in ladder)
@@ -119,7 +93,7 @@ def _rung(population: Population, draws: int, seed: int) -> Rung:
         radius = rounding.eigensolver_radius(d, float(values[-1]), _U)
         spectrum = Spectrum(values[::-1], None, radius, "a priori", d)
         seen = vectors[:, ::-1] if fixed else None
-        found.append(compare(prediction, spectrum, vectors=seen))
+        found.append(discrepancy(prediction, spectrum, vectors=seen))
     scores = np.asarray([x.scores for x in found])
     errors = np.asarray([x.overlap_errors for x in found])
     return Rung(
@@ -172,7 +146,7 @@ def R5(study: Study) -> Iterator[Comparison]:
     levels = {"class_covariance": 8.0, "cross_covariance": 2.0}
     d = len(few.labels) + 1
     law = reduction(Population(sizes, d, w, 1.0, **levels)).law  # type: ignore[arg-type]
-    table = law_tables.of_free_law(law)
+    table = free_spectrum.tabulate(law)
     share = max(1.0, float(law.counts.sum()) / d)
     bound = rounding.gamma(64 * (len(law.scales) + 2), _U) * share
     yield abs(float(table.cumulative[-1]) - 1), bound, f"d = {d}: all of it"

@@ -114,7 +114,7 @@ def of_a_network(study: Study) -> str:
 
 
 def of_a_world(study: Study) -> str:
-    """Say that a statement needs the law the snapshot was drawn from."""
+    """Say that a statement needs the population that the snapshot was drawn from."""
     return "" if study.world is not None else "needs a planted world (--deep)"
 
 

@@ -95,7 +95,7 @@ def B3(study: Study) -> Iterator[Comparison]:
 
 @statistical(
     "A norm from Gaussian probes",
-    "||R||^2 <= sum_j ||R z_j||^2 / chi2 quantile, but with probability 1e-9",
+    "||R||^2 <= sum_j ||R z_j||^2 / chi2 quantile, except with probability 1e-9",
 )
 def B4(study: Study) -> Iterator[Comparison]:
     """Compare a norm with its probed bound."""

@@ -30,7 +30,7 @@ class Study:
     snapshot : Snapshot
         N samples, C classes.
     world : World, optional
-        The law that it was drawn from, if it was planted.
+        The population that it was drawn from, if it was planted.
     seed : int
         For the probes of randomised checks, at least 0.
 
@@ -50,9 +50,7 @@ class Study:
     def __init__(
         self, snapshot: Snapshot, *, world: World | None = None, seed: int = 0
     ) -> None:
-        checks.expect_type(
-            "snapshot", snapshot, Snapshot, "use refspec.snapshot"
-        )
+        checks.expect_type("snapshot", snapshot, Snapshot, "use refspec.snapshot")
         if world is not None:
             checks.expect_type("world", world, World, "make it by refspec.synthetic")
         self.snapshot = snapshot
@@ -112,7 +110,7 @@ class Study:
 
     @cached_property
     def moments(self) -> dict[str, SecondMoment]:
-        """Of features, errors and gradients of every layer, and of all gradients."""
+        """Second moments: features, errors and gradients by layer, all gradients."""
         found = {}
         for x in self.snapshot.layers:
             found[f"features of {x.name}"] = curvature.features(self.snapshot, x.name)

@@ -1,4 +1,13 @@
-"""Checks of theory/worlds.md, W1 to W5: the parts that planted laws are made of."""
+"""Checks of theory/worlds.md: populations planted in the place of a snapshot.
+
+#W1 to #W5 are about the parts of planted worlds. #W6 to #W10 take the classes of the
+snapshot, their sizes, weights and probabilities. An expectation of a quadratic form in
+independent unit noise is its sum over the unit vectors, so the expected levels are
+compared exactly: the levels of `refspec.structure` on one unit vector of noise after
+the other, against the closed form. #W11 to #W16 are about logistic regression: on the
+features of the last layer, where p may be made constant within a class, and in the
+canonical model with the snapshot's classes, signal and misclassification.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +49,6 @@ _U = 2.0**-53  # worlds are drawn and expected in float64
 _SIDE = 200  # of a covariance
 _DRAWS = 20000
 _COUPLING = 0.5
-_U = 2.0**-53
 _DECISIONS = 40000
 _PARAMETERS = 700
 _DECAY = 0.125
@@ -78,7 +86,7 @@ def W1(study: Study) -> Iterator[Comparison]:
     "T sqrt((nu-2)/nu) and Laplace of scale 1/sqrt 2 have mean 0, variance 1",
 )
 def W2(study: Study) -> Iterator[Comparison]:
-    """Massart's form of the Dvoretzky-Kiefer-Wolfowitz inequality, four laws."""
+    """Compare four distributions by the Dvoretzky-Kiefer-Wolfowitz inequality."""
     root = math.sqrt(2)
     cdfs = {
         ("gaussian", None): scipy.special.ndtr,
@@ -88,11 +96,11 @@ def W2(study: Study) -> Iterator[Comparison]:
     }
     bound = math.sqrt(math.log(2 * len(cdfs) / rounding.FAILURE) / (2 * _DRAWS))
     rng = np.random.default_rng(study.seed)
-    for (law, dof), cdf in cdfs.items():
-        x = np.sort(covariances.standard((_DRAWS,), rng=rng, noise=law, dof=dof))
+    for (noise, dof), cdf in cdfs.items():
+        x = np.sort(covariances.standard((_DRAWS,), rng=rng, noise=noise, dof=dof))
         steps, F = np.arange(_DRAWS + 1) / _DRAWS, cdf(x)
         away = max(np.max(steps[1:] - F), np.max(F - steps[:-1]))
-        yield float(away), bound, f"distribution of {law} {dof or ''}".strip()
+        yield float(away), bound, f"distribution of {noise} {dof or ''}".strip()
 
 
 @identity(
@@ -193,19 +201,19 @@ def W6(study: Study) -> Iterator[Comparison]:
     g = rounding.gamma(16 * N + 64, _U)
     for c in range(C + 1):
         if c < C:
-            law = few.features(1, tuple(np.eye(C)[c]))
+            population = few.features(1, tuple(np.eye(C)[c]))
             chosen = np.flatnonzero(few.labels == c)
         else:
-            law = few.features(1, 0.0, class_covariance=1.0)
+            population = few.features(1, 0.0, class_covariance=1.0)
             chosen = N + np.arange(C)
-        expected = expectations.feature_levels(law)
+        expected = expectations.feature_levels(population)
         total = sum(float(np.sum(x[chosen])) for x in forms.values())
         for name, form in forms.items():
             away = abs(float(np.sum(form[chosen])) - float(expected[name].item()))
             yield away, g * total, f"noise of class {c} in {name}"
     m = np.random.default_rng(study.seed).standard_normal((C, 3))
-    law = few.features(3, 0.0, class_means=m)
-    expected = expectations.feature_levels(law)
+    population = few.features(3, 0.0, class_means=m)
+    expected = expectations.feature_levels(population)
     moment = curvature.features(few.snapshot(m[few.labels], empty), "x")
     for name, level in structure.decompose(moment).levels.items():
         away = norm(level.matrix() - expected[name])
@@ -255,15 +263,15 @@ def _error_levels(study: Study, consistent: bool) -> Iterator[Comparison]:
             ]
         else:
             cases = [(f"{kind} effects", np.ones(columns, dtype=bool), effects[kind])]
-        for what, which, law in cases:
-            expected = expectations.error_levels(law)
+        for what, which, population in cases:
+            expected = expectations.error_levels(population)
             total = sum(float(np.sum(x[which])) for x in forms.values())
             for name, form in forms.items():
                 away = abs(float(np.sum(form[which])) - float(expected[name].item()))
                 yield away, g * total, f"{what} in {name}"
     if not consistent:
-        law = few.errors(3, 0.0, cross_means=m)
-        expected = expectations.error_levels(law)
+        population = few.errors(3, 0.0, cross_means=m)
+        expected = expectations.error_levels(population)
         moment = curvature.errors(few.snapshot(one, m[few.labels]), "x")
         for name, level in structure.decompose(moment).levels.items():
             away = norm(level.matrix() - expected[name])
@@ -276,7 +284,7 @@ def _error_levels(study: Study, consistent: bool) -> Iterator[Comparison]:
     few_classes,
 )
 def W7(study: Study) -> Iterator[Comparison]:
-    """W7."""
+    """Compare coefficients and levels of independent errors."""
     yield from _error_levels(study, False)
 
 

@@ -9,15 +9,17 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script
-from kronecker_worlds import spectra, world
+from kronecker_worlds import features_anew, spectra, world
 
-from refspec.random_matrix import kronecker_design, predict
+from refspec.random_matrix import predict
 from refspec.random_matrix.comparison import kolmogorov
-from refspec.random_matrix.kronecker_laws import expected, solve
-from refspec.random_matrix.kronecker_outliers import kronecker_outliers
-from refspec.random_matrix.kronecker_spectra import stieltjes
+from refspec.random_matrix.kronecker.design import kronecker_design
+from refspec.random_matrix.kronecker.law import equivalent, expectation
+from refspec.random_matrix.kronecker.outliers import kronecker_outliers
+from refspec.random_matrix.kronecker.spectrum import stieltjes
 
 C = 4
 #: b = a, samples of a class, draws.
@@ -31,21 +33,21 @@ def measures(b, n, draws):
     start = time.process_time()
     made = predict(population)
     seconds = time.process_time() - start
-    designs = {
-        "shared": kronecker_design(population),
-        "iid": kronecker_design(population, shared=False),
-    }
+    design = kronecker_design(population)
     total = np.sum(values[:, :C], axis=1)
     found = {"sum, se": np.std(total) / np.sqrt(draws) / np.mean(total)}
     edge = made.bands[-1].upper
     z = complex(2, 1) * np.mean(values)
     centre = np.mean(1 / (values - z))
-    for name, design in designs.items():
-        sums = np.sum(kronecker_outliers(design, edge).centres[:C])
-        found[f"sum, {name}"] = sums / np.mean(total) - 1
-        m = stieltjes(design, solve(design, z))
-        found[f"m(z), {name}"] = abs(m / centre - 1)
-    limit = expected(designs["shared"])
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("shared", "iid"):
+            if name == "iid":
+                features_anew(patch)
+            sums = np.sum(kronecker_outliers(design, edge).centres[:C])
+            found[f"sum, {name}"] = sums / np.mean(total) - 1
+            m = stieltjes(design, equivalent(design, z))
+            found[f"m(z), {name}"] = abs(m / centre - 1)
+    limit = expectation(design)
     top = np.linalg.eigvalsh((limit.blocks[0] + limit.signal).real)[-C:]
     found["sum, population"] = np.sum(top) / np.mean(total) - 1
     ratio = np.std(values[:, :C], axis=0) / made.fixed.deviations[:C]

@@ -4,22 +4,24 @@ Run as a script for the table alone, under pytest for the table, what it must sh
 the time of predictions in d = 1000. About five minutes on one core.
 """
 
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script
+from fixed_means import mean_shifts
+
 from refspec.populations import Population
-from refspec.random_matrix import (
-    free_laws,
-    isotropic_designs,
-    law_tables,
-    nested_design,
-    outliers,
-    predict,
-    tabulate,
-)
+from refspec.random_matrix import FreeLaw, predict, split_threshold, tables
 from refspec.random_matrix.comparison import kolmogorov
+from refspec.random_matrix.free import law as free_law
+from refspec.random_matrix.free.design import reduction
+from refspec.random_matrix.free.edges import support
+from refspec.random_matrix.nested.design import nested_design
+from refspec.random_matrix.nested.spectrum import tabulate
 from refspec.theorems import random_matrix
 from refspec.theorems.random_matrix import rows
 
@@ -60,7 +62,7 @@ def tree_against_reduction():
     population = effects(100)
     exact = predict(population).law
     table = tabulate(nested_design(population), resolution=0.05)
-    x = law_tables.quantiles(exact, (np.arange(100) + 0.5) / 100)
+    x = tables.quantiles(exact, (np.arange(100) + 0.5) / 100)
     gap = np.interp(x, table.x, table.cumulative)
     gap = 100 * np.max(np.abs(gap - np.interp(x, exact.x, exact.cumulative)))
     edge = abs(table.bands[-1].upper / exact.bands[-1].upper - 1)
@@ -101,10 +103,10 @@ def larger_design():
 def splitting():
     widths = []
     for d, bulk, bump in ((100, 400, 20), (200, 300, 90), (50, 20, 5)):
-        t = outliers.split_threshold(d, bulk, bump, 1.0)
+        t = split_threshold(d, bulk, bump, 1.0)
         for side in (1 - 2.0**-24, 1 + 2.0**-24):
-            law = free_laws.FreeLaw([1.0, t * side], [bulk, bump], d)
-            widths.append(len(free_laws.support(law)))
+            law = FreeLaw([1.0, t * side], [bulk, bump], d)
+            widths.append(len(support(law)))
     yield "bands just below and above the splitting threshold", str(widths)
 
 
@@ -133,11 +135,11 @@ def one_fixed_mean():
 def close_means():
     for d, draws in ((100, 400), (200, 120)):
         population, rng = random_matrix.signalled(d), np.random.default_rng(d)
-        made = isotropic_designs.reduction(population)
+        made = reduction(population)
         v, theta2 = made.signals.v, made.signals.strength
-        plain = free_laws.location(made.law, v)
+        plain = free_law.location(made.law, v)
         lawley = plain + [sum(x * y / (d * (x - y)) for y in v if y != x) for x in v]
-        shifted = plain + outliers.mean_shifts(made.law, v, theta2)
+        shifted = plain + mean_shifts(made.law, v, theta2)
         full = predict(population).fixed.values
         mean = np.mean([spectrum(population, rng)[:6] for _ in range(draws)], axis=0)
         errors = (np.max(np.abs(x / mean - 1)) for x in (plain, lawley, shifted, full))

@@ -5,7 +5,7 @@ all). Equal samples of a cell are one leaf, an effect of covariance 0 is none, a
 nodes of the lowest level with fixed means are marked: their rows, weighted means of
 the samples below, are removed from the noise and carry the means. The covariances are
 rotated to where the first is diagonal, which no eigenvalue notices. No asymptotics
-here. Host arithmetic.
+here (Theory: theory/random_matrix.md#R9). Host arithmetic.
 """
 
 from __future__ import annotations
@@ -16,26 +16,16 @@ from typing import Any
 
 import numpy as np
 
+from refspec import rounding
 from refspec.populations import Population
-from refspec.random_matrix.isotropic_designs import fixed_level
-
-__all__ = ["Level", "NestedDesign", "nested_design", "rows", "traces"]
+from refspec.random_matrix.free.design import fixed_level
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Level:
-    """The nodes of one level of the tree.
+    """The nodes of one level: parents above, effects (-1: none), how many each is.
 
-    Parameters
-    ----------
-    parents : array of int, shape (nodes,)
-        In the level above.
-    effects : array of int, shape (nodes,)
-        Which random effect a node carries, -1 for none.
-    counts : array, shape (nodes,)
-        How many equal nodes one stands for.
-    projected : bool
-        Whether the rows of the nodes' means are removed from the noise.
+    `projected`: the rows of the nodes' means are removed from the noise.
     """
 
     parents: np.ndarray
@@ -46,20 +36,10 @@ class Level:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NestedDesign:
-    """A tree of random effects and fixed means.
+    """A tree of random effects and fixed means: samples, cells, classes, all.
 
-    Parameters
-    ----------
-    weights : array, shape (leaves,)
-        Positive, of the distinct leaves.
-    levels : tuple of Level
-        Samples, cells, classes, all.
-    covariances : tuple of k arrays, shape (d,) or (d, d)
-        S_r in the rotated basis; a diagonal matrix as a vector.
-    means : array, shape (q, d)
-        Of the nodes of the projected level, in the rotated basis; q = 0 without one.
-    basis : array, shape (d, d), or None
-        Its columns are the rotated basis; None if nothing was rotated.
+    weights (leaves,); covariances S_r, (d,) if diagonal, else (d, d), and means (q, d)
+    of the projected nodes in the basis (d, d), None if nothing was rotated.
     """
 
     weights: np.ndarray
@@ -78,36 +58,29 @@ class NestedDesign:
         """Whether every covariance is diagonal."""
         return all(s.ndim == 1 for s in self.covariances)
 
+    @property
+    def projected(self) -> int:
+        """Place of the projected level."""
+        return next(i for i, x in enumerate(self.levels) if x.projected)
 
-def nested_design(population: Population, *, project: bool = True) -> NestedDesign:
-    """Build the tree of a population.
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom of the noise: samples less projected rows."""
+        removed = sum(len(x.parents) for x in self.levels if x.projected)
+        return int(np.sum(self.levels[0].counts)) - removed
 
-    Parameters
-    ----------
-    population : Population
-        The law.
-    project : bool
-        Remove the rows of the fixed means from the noise; without, a theory of outliers
-        counts them twice.
+    @property
+    def traces(self) -> np.ndarray:
+        """Traces of S_r, of every effect, shape (k,)."""
+        return np.asarray(
+            [s.sum() if s.ndim == 1 else s.trace() for s in self.covariances]
+        )
 
-    Returns
-    -------
-    NestedDesign
 
-    Raises
-    ------
-    ValueError
-        If there is no noise at all.
+def nested_design(population: Population) -> NestedDesign:
+    """Build the tree of a population; a balanced one has one leaf a cell.
 
-    Notes
-    -----
-    Theory: theory/random_matrix.md#R9. A balanced design has one leaf a cell.
-
-    Examples
-    --------
-    >>> design = nested_design(Population((4, 4), 3, np.ones((8, 2)), np.arange(3.0)))
-    >>> design.weights.tolist(), design.levels[0].counts.tolist()
-    ([1.0, 1.0, 1.0, 1.0], [4, 4, 4, 4])
+    Theory: theory/random_matrix.md#R9
     """
     d, offsets = population.dimension, np.cumsum([0, *population.sizes])
     leaves: list[tuple[float, int, int, int]] = []
@@ -130,7 +103,7 @@ def nested_design(population: Population, *, project: bool = True) -> NestedDesi
         effects.append(covariance)
         return len(effects) - 1
 
-    level = fixed_level(population) if project else "none"
+    level = fixed_level(population)
     shared = not isinstance(population.within_covariance, tuple)
     within = population.within[: 1 if shared else population.C]
     noise = np.asarray([effect(s) for s in within])[label * (not shared)]
@@ -153,60 +126,45 @@ def nested_design(population: Population, *, project: bool = True) -> NestedDesi
         "global": fixed[:1, 0],
         "none": np.zeros((0, d)),
     }[level]
-    stacked, basis = _rotated(effects, d)
+    covariances, basis = _rotated(effects, d)
     means = means if basis is None else means @ basis
-    return NestedDesign(weight, levels, stacked, means, basis)
+    design = NestedDesign(weight, levels, covariances, means, basis)
+    if design.freedom < 1:
+        raise ValueError(
+            "a law needs noise: more rows of positive weight than fixed means, got "
+            f"{np.sum(count)} and {len(means)}; give more samples or random means"
+        )
+    return design
 
 
-def rows(design: NestedDesign) -> int:
-    """Return the degrees of freedom of the noise: samples less projected rows.
+def certain_rank(design: NestedDesign) -> int | None:
+    """Return the rank of the noise where every sample's own noise has all of its range.
 
-    Parameters
-    ----------
-    design : NestedDesign
-        The design.
-
-    Returns
-    -------
-    int
-
-    Notes
-    -----
-    Theory: theory/random_matrix.md#R9.
-
-    Examples
-    --------
-    >>> rows(nested_design(Population((4, 4), 3, np.ones((8, 2)), 1.0)))
-    16
+    None where it does not: it is then a matter of how the ranges lie.
+    Theory: theory/random_matrix.md#R9
     """
-    removed = sum(len(x.parents) for x in design.levels if x.projected)
-    return int(np.sum(design.levels[0].counts)) - removed
+    leaf = np.unique(design.levels[0].effects)
+    if leaf[0] < 0:
+        return None
+    ranks = [_rank(design.covariances[r]) for r in leaf]
+    if min(ranks) < design.dimension:
+        scaled = zip(design.covariances, design.traces, strict=True)
+        total = sum(
+            (np.diag(s) if s.ndim == 1 and not design.diagonal else s) / trace
+            for s, trace in scaled
+        )
+        if min(ranks) < _rank(np.asarray(total)):
+            return None
+    return min(min(ranks), design.freedom)
 
 
-def traces(design: NestedDesign) -> np.ndarray:
-    """Return tr S_r of every effect.
-
-    Parameters
-    ----------
-    design : NestedDesign
-        The design.
-
-    Returns
-    -------
-    array, shape (k,)
-
-    Notes
-    -----
-    Theory: theory/random_matrix.md#R9.
-
-    Examples
-    --------
-    >>> traces(nested_design(Population((4,), 3, np.ones((4, 1)), 2.0))).tolist()
-    [6.0]
-    """
-    return np.asarray(
-        [s.sum() if s.ndim == 1 else s.trace() for s in design.covariances]
-    )
+def _rank(S: np.ndarray) -> int:
+    """Count the eigenvalues of a covariance that rounding tells from 0."""
+    if S.ndim == 1:
+        return int(np.count_nonzero(S))
+    values = np.linalg.eigvalsh(S)
+    u = rounding.unit_roundoff(S)
+    return int(np.sum(values > rounding.eigensolver_radius(len(S), values[-1], u)))
 
 
 def _level(parents: np.ndarray, effect: int, projected: bool) -> Level:
@@ -223,10 +181,12 @@ def _rotated(
     if not full:
         return tuple(np.broadcast_to(s, (d,)).astype(float) for s in effects), None
     values, basis = np.linalg.eigh(effects[full[0]])
+    u = rounding.unit_roundoff(values)
+    least = rounding.eigensolver_radius(d, float(values[-1]), u)
     rotated = []
     for k, s in enumerate(effects):
         if k == full[0]:
-            rotated.append(np.maximum(values, 0))
+            rotated.append(np.where(values > least, values, 0.0))
         elif np.ndim(s) == 0:
             rotated.append(np.full(d, float(s)))
         else:

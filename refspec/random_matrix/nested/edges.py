@@ -1,20 +1,18 @@
 r"""Edges of the support of a nested design, where the branch of real solutions turns.
 
-Outside of the support the fixed point of `refspec.random_matrix.nested_laws` is real.
-Along its solutions x(s) has an extremum at an edge. The logarithms of L have poles,
-beyond which other branches lie that have nothing to do with the support, so the steps
-are small enough not to cross one. Host arithmetic (LAPACK).
+Outside of the support the fixed point is real. Along its solutions, with s = a_r as the
+parameter, x(s) has an extremum at an edge (Theory: theory/random_matrix.md#R12). The
+logarithms of L have poles, beyond which other branches lie that have nothing to do with
+the support, so the steps are small enough not to cross one. Host arithmetic (LAPACK).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from refspec.random_matrix import nested_laws
-from refspec.random_matrix.nested_designs import NestedDesign
-from refspec.random_matrix.nested_laws import Solution
-
-__all__ = ["CLOSE", "EDGE", "WALK", "failure", "fold"]
+from refspec.random_matrix.nested import law
+from refspec.random_matrix.nested.design import NestedDesign
+from refspec.random_matrix.nested.law import FixedPoint
 
 #: Accuracy of an edge, relative.
 EDGE = 2.0**-20
@@ -25,52 +23,16 @@ WALK = 100
 
 
 def fold(
-    design: NestedDesign, outside: float, made: Solution, inside: float
-) -> tuple[float, float, Solution]:
-    r"""Follow the real branch from a point outside of the support to its edge.
+    design: NestedDesign, outside: float, made: FixedPoint, inside: float
+) -> tuple[float, float, FixedPoint]:
+    """Follow the real branch from `outside`, where `made` is, to the edge this side.
 
-    Parameters
-    ----------
-    design : NestedDesign
-        The design.
-    outside : float
-        Where `made` solves the fixed point.
-    made : Solution
-        Real.
-    inside : float
-        A point of the support, the edge is between the two.
-
-    Returns
-    -------
-    edge : float
-    scale : float
-        Of the fluctuations of the extreme eigenvalue.
-    Solution
-        Close to the edge.
-
-    Raises
-    ------
-    RuntimeError
-        If the solver fails, which the theory excludes.
-
-    Notes
-    -----
-    Theory: theory/random_matrix.md#R7, #R12. Along the branch s = a_r, any r, is a
-    smooth parameter and x(s) has an extremum at the edge, found by secants of dx/ds;
-    with m as the parameter its second derivative is :math:`z''(m)`, and the scale
-    :math:`d^{-2/3} (|z''| / 2)^{1/3}`.
-
-    Examples
-    --------
-    >>> from refspec.populations import Population
-    >>> from refspec.random_matrix.nested_designs import nested_design
-    >>> population = Population((45,), 20, np.ones((45, 1)), 1.0)
-    >>> design = nested_design(population)
-    >>> made = nested_laws.solve(design, 200.0, np.asarray([-0.1]))
-    >>> edge, scale, near = fold(design, 200.0, made, 20.0)
-    >>> bool(abs(edge - (45**0.5 + 20**0.5) ** 2) < EDGE * edge)
-    True
+    Returns the edge, the scale d^(-2/3) (|z''(m)| / 2)^(1/3) of the extreme eigenvalue
+    and a solution close by. Theory: theory/random_matrix.md#R7, #R12
     """
+    # Not a root in x: x(s) turns at the edge and has no solution beyond, so a bracket
+    # in x would lose half of the digits. dx/ds = rate vanishes there, and is followed
+    # by secants in s = a_r, r the component that moves most.
     x, r = outside, int(np.argmax(np.abs(made.slope / made.a)))
     tangent, rate = _tangent(made, r)
     sign, bend = np.sign(rate), 0.0
@@ -83,7 +45,7 @@ def fold(
         found = _on_branch(design, x, new, ahead, r)
         if (
             found is None
-            or (inside - found[0]) * (inside - outside) <= 0
+            or (inside - found[0]) * (inside - outside) <= 0  # jumped over the band
             or not _same_branch(made.a, ahead, found[1].a)
         ):
             change /= 2
@@ -94,6 +56,7 @@ def fold(
         bend = (rate - old) / last
         change = -rate / bend if bend else 2 * last
         if abs(rate * change) <= EDGE * abs(x):
+            # x is a parabola of s here: half of the secant's gain is left
             return x + rate * change / 2, _scale(design, made, tangent, bend), made
         s = float(made.a[r])
         if rate * sign > 0:
@@ -101,6 +64,7 @@ def fold(
         else:
             past_edge = s
         if past_edge is None:
+            # far from the edge the secant knows nothing: at most double the step
             change = towards * min(abs(change), 2 * abs(last))
         elif not min(before_edge, past_edge) < s + change < max(before_edge, past_edge):
             change = (before_edge + past_edge) / 2 - s
@@ -114,7 +78,7 @@ def _same_branch(old: np.ndarray, ahead: np.ndarray, found: np.ndarray) -> bool:
 
 
 def _scale(
-    design: NestedDesign, made: Solution, tangent: np.ndarray, bend: float
+    design: NestedDesign, made: FixedPoint, tangent: np.ndarray, bend: float
 ) -> float:
     """Return d^{-2/3} (|z''(m)| / 2)^{1/3} at an edge, z'' = x''(s) / m'(s)^2."""
     d = design.dimension
@@ -122,8 +86,10 @@ def _scale(
     return float(np.cbrt(abs(bend) / (2 * pull**2) / d**2))
 
 
-def _tangent(made: Solution, r: int) -> tuple[np.ndarray, float]:
+def _tangent(made: FixedPoint, r: int) -> tuple[np.ndarray, float]:
     """Return da/ds and dx/ds along the branch, s = a_r."""
+    # (I - T H) da = drift dx with da_r = 1: the column of a_r makes room for x, and
+    # the bordered matrix is regular at the fold, where I - T H is not
     border = -made.defect
     border[:, r] = made.drift
     tangent = np.linalg.solve(border, made.defect[:, r])
@@ -134,13 +100,13 @@ def _tangent(made: Solution, r: int) -> tuple[np.ndarray, float]:
 
 def _on_branch(
     design: NestedDesign, start: float, x: float, a: np.ndarray, r: int
-) -> tuple[float, Solution] | None:
+) -> tuple[float, FixedPoint] | None:
     """Solve for x and the other a's with a_r given, as well as the step is large."""
     gain = None
-    for _ in range(nested_laws.STEPS):
+    for _ in range(law.STEPS):
         if x <= 0:
             return None
-        made = nested_laws.linearised(design, x, a, gain)
+        made = law.linearise(design, x, a, gain)
         border = -made.defect
         border[:, r] = made.drift
         if not np.all(np.isfinite(border)):
@@ -154,29 +120,14 @@ def _on_branch(
             return x, made
         change[r] = 0
         # near enough, T is that of the first guess
-        small = np.max(np.abs(change / a)) <= nested_laws.KEEP * abs(x - start) / x
+        small = np.max(np.abs(change / a)) <= law.KEEP * abs(x - start) / x
         gain = made.gain if small else None
         a = a + change
     return None
 
 
 def failure(x: float) -> str:
-    """Return what to say of a solver that fails, which the theory excludes.
-
-    Parameters
-    ----------
-    x : float
-        Where it fails.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> failure(2.0)[:37]
-    'expected the fixed point at x = 2.0 t'
-    """
+    """Return what to say of a solver that fails, which the theory excludes."""
     return (
         f"expected the fixed point at x = {x} to be found by continuation, got no "
         "convergence; report the population as a bug"

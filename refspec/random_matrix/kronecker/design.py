@@ -5,7 +5,8 @@ theory needs of errors and features is taken to the span of their means: with is
 covariances everything outside of it is a multiple of the identity. Samples are grouped
 into kinds, by their weights and, if asked for, by the lengths of their noise vectors:
 in dimension b a squared length is :math:`b (1 \pm \sqrt{2/b})`, which for products of
-two vectors is not small. No asymptotics here. Host arithmetic.
+two vectors is not small. No asymptotics here
+(Theory: theory/kronecker_designs.md#G1, #G3). Host arithmetic.
 """
 
 from __future__ import annotations
@@ -16,10 +17,8 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
-from refspec import rounding
 from refspec.populations import KroneckerPopulation, Population, as_matrix
-
-__all__ = ["LENGTHS", "KroneckerDesign", "Samples", "Side", "kronecker_design"]
+from refspec.random_matrix.outliers import row_space
 
 #: Sets of lengths over all classes, where all samples of a class weigh the same.
 LENGTHS = 128
@@ -27,20 +26,14 @@ LENGTHS = 128
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Side:
-    """Errors or features in a frame that holds all of their means.
+    """Errors or features in a frame, orthonormal columns (d, r), that holds all means.
 
-    Parameters
-    ----------
-    means : array, shape (C, K, r)
-        Coordinates of the fixed means.
-    inside : array, shape (C, r, r)
-        Covariance of each class in the frame.
-    outside : array, shape (C,)
-        Variance of each class in every direction outside of it.
-    rest : int
-        Number of those directions: 0 unless all covariances are isotropic.
+    means (C, K, r) and covariances inside (C, r, r) in the frame; outside (C,) the
+    variance in each of the `rest` directions outside of it, which are 0 unless all
+    covariances are isotropic.
     """
 
+    frame: np.ndarray
     means: np.ndarray
     inside: np.ndarray
     outside: np.ndarray
@@ -48,25 +41,17 @@ class Side:
 
     @property
     def dimension(self) -> int:
-        """Of the vectors."""
+        """Length of the vectors."""
         return int(self.means.shape[2]) + self.rest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
-    """The kinds of samples, sorted by class: theory/kronecker_designs.md#G3.
+    """The m kinds of samples, sorted by class: weights (m, K), counts (m,) of each.
 
-    Parameters
-    ----------
-    weights : array, shape (m, K)
-    counts : array, shape (m,)
-        How many samples are of each kind.
-    features : array, shape (m,)
-        Squared lengths of the features' noise, relative to the mean.
-    errors : array, shape (m, K)
-        Of the errors' noise.
-    starts : array of int, shape (C,)
-        First kind of each class.
+    features (m,) and errors (m, K) are squared lengths of the noise, relative to their
+    mean; starts (C,) is the first kind of each class.
+    Theory: theory/kronecker_designs.md#G3
     """
 
     weights: np.ndarray
@@ -81,6 +66,11 @@ class Samples:
         ends = np.append(self.starts[1:], len(self.counts))
         return np.repeat(np.arange(len(self.starts)), ends - self.starts)
 
+    @property
+    def sizes(self) -> np.ndarray:
+        """Number of samples of each class."""
+        return self.over(np.ones(len(self.counts)))
+
     def over(self, values: np.ndarray) -> np.ndarray:
         """Sum over the samples of each class, shape (C, ...)."""
         counts = self.counts.reshape(-1, *(1,) * (values.ndim - 1))
@@ -89,21 +79,11 @@ class Samples:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KroneckerDesign:
-    """A law of gradients ready to be solved.
-
-    Parameters
-    ----------
-    errors, features : Side
-        With K = C and K = 1.
-    samples : Samples
-    shared : bool
-        Whether the cross classes of a sample share their features.
-    """
+    """Gradients errors (K = C) (x) features (K = 1), ready to be solved."""
 
     errors: Side
     features: Side
     samples: Samples
-    shared: bool
 
     @property
     def dimension(self) -> int:
@@ -112,48 +92,18 @@ class KroneckerDesign:
 
     @property
     def multiplicities(self) -> tuple[int, ...]:
-        """How often each block of a `Solution` occurs."""
+        """How often each block of an `Equivalent` occurs."""
         b, a = self.errors.rest, self.features.rest
         return 1, a, b, a * b
 
 
 def kronecker_design(
-    population: KroneckerPopulation, *, lengths: bool = False, shared: bool = True
+    population: KroneckerPopulation, *, lengths: bool = False
 ) -> KroneckerDesign:
-    r"""Prepare a population of gradients.
+    """Prepare a population of gradients, all means fixed.
 
-    Parameters
-    ----------
-    population : KroneckerPopulation
-        With fixed means only.
-    lengths : bool
-        Keep the fluctuating lengths of the noise vectors, which broaden the bulk by
-        O(1/b + 1/a) and hardly move the outliers.
-    shared : bool
-        False for features drawn anew for every cross class, which no network has.
-
-    Returns
-    -------
-    KroneckerDesign
-
-    Raises
-    ------
-    ValueError
-        If a level is random.
-
-    Notes
-    -----
-    Theory: theory/kronecker_designs.md#G1, #G3. Squared lengths are those of chi-square
-    variables of :math:`(tr S)^2 / tr S^2` degrees of freedom at the points of a Sobol
-    sequence: deterministic, a quadrature.
-
-    Examples
-    --------
-    >>> errors = Population((4, 4), 3, np.ones((8, 2)), 1.0, class_means=np.eye(2, 3))
-    >>> features = Population((4, 4), 5, np.ones((8, 1)), 1.0)
-    >>> design = kronecker_design(KroneckerPopulation(errors, features))
-    >>> design.dimension, design.multiplicities
-    (15, (1, 5, 1, 5))
+    `lengths` keeps the fluctuating lengths of the noise vectors, which broaden the bulk
+    by O(1/b + 1/a), not outliers. Theory: theory/kronecker_designs.md#G1, #G3
     """
     errors, features = population.errors, population.features
     for name, side in (("errors", errors), ("features", features)):
@@ -175,7 +125,27 @@ def kronecker_design(
     starts = np.cumsum([0, *(len(x[1]) for x in parts[:-1])])
     weights, counts, *squares = (np.concatenate(x) for x in zip(*parts, strict=True))
     samples = Samples(weights, counts, squares[0], squares[1], starts)
-    return KroneckerDesign(_side(errors), _side(features), samples, shared)
+    return KroneckerDesign(_side(errors), _side(features), samples)
+
+
+def mean_span(design: KroneckerDesign) -> np.ndarray:
+    """Return orthonormal rows that span the means delta_ck (x) h_c of weight > 0.
+
+    In frame (x) frame; `lifted` takes them to all P coordinates.
+    Theory: theory/kronecker_designs.md#G4
+    """
+    seen = design.samples.over(design.samples.weights) > 0
+    deltas, h = design.errors.means, design.features.means
+    pairs = deltas[..., None] * h[:, :, None, :]
+    table = pairs[seen].reshape(np.sum(seen), -1)
+    return row_space(table) if table.shape[1] else np.zeros((0, 0))
+
+
+def lifted(design: KroneckerDesign, rows: np.ndarray) -> np.ndarray:
+    """Return rows (q, r_b r_a) of frame (x) frame in all coordinates, (q, P)."""
+    left, right = design.errors.frame, design.features.frame
+    tables = rows.reshape(len(rows), left.shape[1], right.shape[1])
+    return np.asarray((left @ tables @ right.T).reshape(len(rows), design.dimension))
 
 
 def _kinds(
@@ -190,6 +160,8 @@ def _kinds(
     if not each:
         ones = np.ones((m, len(freedom)))
         return weights, counts.astype(np.float64), ones[:, 0], ones[:, 1:]
+    # a Sobol sequence instead of draws: a quadrature over the lengths, and no seed that
+    # a prediction would depend on; powers of two keep it balanced
     sets = 1 << max(0, int(np.ceil(np.log2(each))))
     sobol = scipy.stats.qmc.Sobol(len(freedom), rng=np.random.default_rng(seed))
     points = sobol.random(1 << int(np.ceil(np.log2(sets * m))))[: sets * m]
@@ -200,7 +172,7 @@ def _kinds(
 
 
 def _freedom(covariance: Any, d: int) -> float:
-    """Return (tr S)^2 / tr S^2."""
+    """Return (tr S)^2 / tr S^2: squared lengths are about chi-square of so many."""
     S = np.asarray(covariance)
     if S.ndim == 0 or not np.any(S):
         return float(d)
@@ -213,11 +185,7 @@ def _side(population: Population) -> Side:
     means, d, within = population.fixed_means(), population.dimension, population.within
     frame = np.eye(d)
     if all(np.ndim(s) == 0 for s in within):
-        _, values, right = np.linalg.svd(means.reshape(-1, d), full_matrices=False)
-        u = rounding.unit_roundoff(means)
-        size = max(population.C * population.K, d)
-        seen = values > rounding.eigensolver_radius(size, float(values[0]), u)
-        frame = right[seen].T
+        frame = row_space(means.reshape(-1, d)).T
     inside = np.stack([frame.T @ as_matrix(s, d) @ frame for s in within])
     outside = np.asarray([float(s) if np.ndim(s) == 0 else 0.0 for s in within])
-    return Side(means @ frame, inside, outside, d - frame.shape[1])
+    return Side(frame, means @ frame, inside, outside, d - frame.shape[1])

@@ -7,7 +7,8 @@ covariance, block diagonal by class,
 
 so the second moment is :math:`\sum_j t_j g_j g_j'` with the t_j the eigenvalues of T,
 whatever the weights. Fixed means add few rows of known expectation, which are split off
-and become `Signals`. No asymptotics here. Host arithmetic.
+and become `Signals`. No asymptotics here
+(Theory: theory/random_matrix.md#R1, #R8). Host arithmetic.
 """
 
 from __future__ import annotations
@@ -20,23 +21,16 @@ import scipy.optimize
 
 from refspec import rounding
 from refspec.populations import Population
-from refspec.random_matrix import free_laws
-from refspec.random_matrix.free_laws import FreeLaw
-
-__all__ = ["Reduction", "Signals", "fixed_level", "is_isotropic", "reduction"]
+from refspec.random_matrix.free.edges import support
+from refspec.random_matrix.free.law import FreeLaw
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Signals:
-    r"""Directions of the fixed means, strongest first.
+    r"""Directions of the q fixed means, strongest first.
 
-    Parameters
-    ----------
-    v : array, shape (q,)
-        Where :math:`\psi` places the eigenvalue of an outlier, a signal above the
-        threshold; balanced, :math:`d t + \theta^2`.
-    strength : array, shape (q,)
-        :math:`\theta^2`, the squared length of the mean along its direction.
+    v (q,) is where psi places the eigenvalue of an outlier (balanced, d t + theta^2),
+    strength (q,) is theta^2, the squared length of the mean along its direction.
     """
 
     v: np.ndarray
@@ -45,16 +39,9 @@ class Signals:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reduction:
-    """A design as a law of noise and signals.
+    """A design as a law of noise, rows of the signals removed, and signals.
 
-    Parameters
-    ----------
-    law : FreeLaw
-        Of the noise, rows of the signals removed.
-    signals : Signals
-        Of the fixed means.
-    means : array, shape (q, d)
-        Orthonormal basis of the span of all fixed means.
+    means (q, d) is an orthonormal basis of the span of all fixed means.
     """
 
     law: FreeLaw
@@ -76,26 +63,7 @@ class _Block:
 
 
 def is_isotropic(population: Population) -> bool:
-    """Tell whether every covariance of a population is a number.
-
-    Parameters
-    ----------
-    population : Population
-        The law.
-
-    Returns
-    -------
-    bool
-
-    Notes
-    -----
-    Theory: theory/random_matrix.md#R1.
-
-    Examples
-    --------
-    >>> is_isotropic(Population((2, 3), 4, np.ones((5, 2)), 1.0))
-    True
-    """
+    """Tell whether every covariance of a population is a number."""
     levels = (population.class_covariance, population.cross_covariance)
     return all(np.ndim(s) == 0 for s in (*levels, *population.within) if s is not None)
 
@@ -103,23 +71,7 @@ def is_isotropic(population: Population) -> bool:
 def fixed_level(population: Population) -> str:
     """Return the lowest level with fixed means: `none`, `global`, `class`, `cross`.
 
-    Parameters
-    ----------
-    population : Population
-        The law.
-
-    Returns
-    -------
-    str
-
-    Notes
-    -----
-    Theory: theory/random_matrix.md#R8. The rows of this level are split off as signals.
-
-    Examples
-    --------
-    >>> fixed_level(Population((2, 3), 4, np.ones((5, 2)), 1.0))
-    'none'
+    Its rows are split off as signals. Theory: theory/random_matrix.md#R8
     """
     for level in ("cross", "class", "global"):
         name = "global_mean" if level == "global" else f"{level}_means"
@@ -130,48 +82,19 @@ def fixed_level(population: Population) -> str:
 
 
 def reduction(population: Population) -> Reduction:
-    r"""Reduce an isotropic design.
+    r"""Reduce a design whose covariances are all numbers.
 
-    Parameters
-    ----------
-    population : Population
-        Every covariance a number.
-
-    Returns
-    -------
-    Reduction
-
-    Raises
-    ------
-    ValueError
-        If a covariance is not isotropic, or there is no noise at all.
-
-    Notes
-    -----
-    Theory: theory/random_matrix.md#R1, #R8. Rows of equal weight in a cell are summed
-    up in one row and contrasts :math:`w s_3`, so a balanced design costs C problems of
-    size K; weights all different cost C problems of size :math:`n_c K`.
-
-    References
-    ----------
-    Benaych-Georges and Nadakuditi, J. Multivariate Anal. 111 (2012), for signals.
-
-    Examples
-    --------
-    >>> law = Population((5, 5), 4, np.ones((10, 2)), 1.0, cross_covariance=2.0)
-    >>> made = reduction(law)
-    >>> [round(float(t), 9) for t in made.law.scales], made.law.counts.tolist()
-    ([1.0, 11.0], [16.0, 4.0])
+    A balanced design costs C problems of size K; weights all different cost C problems
+    of size n_c K. Theory: theory/random_matrix.md#R1, #R8
     """
     if not is_isotropic(population):
         raise ValueError(
             "the exact reduction needs isotropic covariances (numbers), got a vector "
-            "or a matrix; use refspec.random_matrix.nested_laws"
+            "or a matrix; refspec.random_matrix.predict takes those too"
         )
-    level = fixed_level(population)
+    level, d = fixed_level(population), population.dimension
     contrasts, blocks = _blocks(population, level)
     noise = [contrasts, *(b.noise for b in blocks)]
-    d = population.dimension
     if level == "none":
         none = np.zeros(0)
         return Reduction(_law(noise, d), Signals(none, none), np.zeros((0, d)))
@@ -189,7 +112,7 @@ def reduction(population: Population) -> Reduction:
         d * basis.T @ scipy.linalg.block_diag(*(b.coupling for b in blocks)),
         d * np.concatenate([b.noise for b in blocks]),
     )
-    threshold = float(free_laws.support(law)[-1, 1])
+    threshold = float(support(law)[-1, 1])
     heights, vectors = np.linalg.eigh(secular(threshold))
     v, strength = [], []
     for k, height in enumerate(heights[::-1]):
@@ -226,7 +149,7 @@ class _Secular:
         def excess(v: float) -> float:
             return v - float(np.linalg.eigvalsh(self(v))[-1 - k])
 
-        return float(scipy.optimize.brentq(excess, low, high))
+        return float(scipy.optimize.brentq(excess, low, high, xtol=np.spacing(low)))
 
     def steepness(self, v: float, c: np.ndarray) -> float:
         """Return the derivative of v - c'H(v)c."""
@@ -234,7 +157,11 @@ class _Secular:
 
 
 def _blocks(population: Population, level: str) -> tuple[np.ndarray, list[_Block]]:
-    """Split the rows of each class in contrasts within cells and summed rows."""
+    """Split the rows of each class in contrasts within cells and summed rows.
+
+    Rows of equal weight w in a cell have contrasts, each of variance w s_3 and
+    orthogonal to every mean and effect; what is left of them is one row, their sum.
+    """
     s1, s2 = population.class_covariance or 0.0, population.cross_covariance or 0.0
     offsets, fixed = np.cumsum([0, *population.sizes]), population.fixed_means()
     contrasts, covariances, frames, means = [], [], [], []

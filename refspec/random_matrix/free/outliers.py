@@ -1,0 +1,71 @@
+r"""Outliers of fixed means over a sum of Wisharts.
+
+A signal is a row of a fixed mean of squared length theta^2 and noise of variance t,
+seen at v = d t + theta^2. It is an outlier iff v is beyond the support, and then at
+psi(v), on average over draws a little further by O(1/d), with a known deviation.
+Outliers closer than their deviations mix: all are the eigenvalues of one small random
+matrix (Theory: theory/random_matrix.md#R8). Host arithmetic.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from refspec.random_matrix.free import edges
+from refspec.random_matrix.free import law as free_law
+from refspec.random_matrix.free.law import FreeLaw
+from refspec.random_matrix.outliers import Outliers, mixed
+
+
+def fixed_outliers(
+    law: FreeLaw, v: np.ndarray, strength: np.ndarray, seed: int = 0
+) -> Outliers:
+    """Predict the outliers of fixed means, of all of them v and theta^2, descending.
+
+    Returns those above the threshold. Means of equal length need all of the small
+    matrix. Theory: theory/random_matrix.md#R8
+    """
+    seen = v > edges.support(law)[-1, 1]
+    outer, theta2 = v[seen], strength[seen]
+    hidden = v[~seen], strength[~seen]
+    # outliers push each other by the small matrix itself; hidden signals push them too
+    push = _repulsion(law, (outer, theta2), hidden) / (outer[:, None] - hidden[0])
+    shift = np.sum(push, axis=1) - _self_shift(law, outer, theta2)
+    centres = free_law.location(law, outer) + shift
+    values, spread = mixed(centres, _spread(law, outer, theta2), seed)
+    return Outliers(values, spread, overlaps(law, outer, theta2))
+
+
+def overlaps(law: FreeLaw, v: np.ndarray, strength: np.ndarray) -> np.ndarray:
+    """Return the squared cosines psi'(v) theta^2 / v of eigenvectors with their means.
+
+    Benaych-Georges and Nadakuditi (2012). Theory: theory/random_matrix.md#R8
+    """
+    return np.asarray(free_law.derivative(law, v) * strength / v)
+
+
+def _spread(law: FreeLaw, v: np.ndarray, strength: np.ndarray) -> np.ndarray:
+    """Return the variances of the off-diagonal entries of the outliers' matrix.
+
+    An outlier alone has twice the diagonal, 2 psi' (v^2 - psi' theta^4) / d.
+    Theory: theory/random_matrix.md#R8
+    """
+    rate = np.sqrt(free_law.derivative(law, v))
+    inner = np.outer(v, v) - np.outer(rate * strength, rate * strength)
+    return np.asarray(np.outer(rate, rate) * inner / law.dimension)
+
+
+def _repulsion(
+    law: FreeLaw,
+    of: tuple[np.ndarray, np.ndarray],
+    by: tuple[np.ndarray, np.ndarray],
+) -> np.ndarray:
+    """Return (v_k v_l - psi'(v_k) theta_k^2 theta_l^2) / d, rows k and columns l."""
+    rate = free_law.derivative(law, of[0])
+    moved = np.outer(of[0], by[0]) - np.outer(rate * of[1], by[1])
+    return np.asarray(moved / law.dimension)
+
+
+def _self_shift(law: FreeLaw, v: np.ndarray, strength: np.ndarray) -> np.ndarray:
+    """Return psi''(v) theta^4 / d."""
+    return np.asarray(free_law.curvature(law, v) * strength**2 / law.dimension)

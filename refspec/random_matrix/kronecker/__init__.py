@@ -1,0 +1,1 @@
+"""Gradients that are Kronecker products, the features of a sample shared."""

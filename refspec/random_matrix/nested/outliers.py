@@ -1,0 +1,144 @@
+r"""Outliers of fixed means over noise of any covariances.
+
+An outlier is a point x beyond the support where :math:`S(x) = diag(1 / W) + M Q M'` is
+singular, and its null vector says which mean. Its fluctuations follow from those of
+quadratic forms in the resolvent (Theory: theory/random_matrix.md#R13). Host arithmetic
+(LAPACK).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from refspec.random_matrix.nested import law
+from refspec.random_matrix.nested.design import NestedDesign
+from refspec.random_matrix.nested.law import FixedPoint
+from refspec.random_matrix.nested.spectrum import secular
+from refspec.random_matrix.nested.tree import sweep
+from refspec.random_matrix.outliers import Outliers, mixed, row_space
+
+#: Accuracy of an outlier, relative.
+ACCURACY = 2.0**-24
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _At:
+    """S at one point of the real axis: its eigenvalues, their slopes in x, vectors."""
+
+    x: float
+    made: FixedPoint
+    values: np.ndarray
+    vectors: np.ndarray
+    slopes: np.ndarray
+
+
+def nested_outliers(
+    design: NestedDesign, edge: float, scale: float, seed: int = 0
+) -> Outliers:
+    """Predict the outliers of fixed means further than scale / 8 from the right edge.
+
+    Values lack the shift of order 1 / d of a single outlier, which is known for
+    isotropic noise only. Theory: theory/random_matrix.md#R13
+    """
+    weights = sweep(design, np.zeros(len(design.covariances)))[2][design.projected]
+    strongest = float(np.linalg.norm(np.sqrt(weights)[:, None] * design.means, 2))
+    x = (np.sqrt(law.reach(design)) + strongest) ** 2
+    seen = [_at(design, x, law.far_guess(design, x))]
+    while x - edge > scale / 8:
+        x = edge + max((x - edge) / 4, scale / 16)
+        seen.append(_at(design, x, seen[-1].made.a))
+    count = int(np.sum(seen[-1].values < 0))
+    span = row_space(design.means)
+    centres, variances, overlaps = [], [], []
+    for k in range(count):
+        value, variance, overlap = _outlier(design, _root(design, k, seen), k, span)
+        centres.append(value)
+        variances.append(variance)
+        overlaps.append(overlap)
+    spread = np.sqrt(np.outer(variances, variances)) / 2
+    values, deviations = mixed(np.asarray(centres), spread, seed)
+    return Outliers(values, deviations, np.asarray(overlaps))
+
+
+def _at(design: NestedDesign, x: float, guess: np.ndarray) -> _At:
+    """Evaluate S and its eigenvalues' derivatives, from a guess right of x."""
+    made = law.fixed_point(design, x, guess)
+    if made is None:
+        raise RuntimeError(
+            f"expected the real fixed point at x = {x} beyond the support, got no "
+            "convergence; report the population as a bug"
+        )
+    values, vectors = np.linalg.eigh(secular(design, made))
+    slope = made.slope
+    # S' = diag (1 / W)' + M Q' M', and dQ = Q (1 - sum_r db_r S_r) Q with db = H da
+    MQ, products = _products(design, made)
+    inner = MQ @ MQ.T
+    for change, product in zip(made.hessian @ slope, products, strict=True):
+        inner -= change * (product @ MQ.T)
+    inner += np.diag(_weight_slopes(design, made.a, slope))
+    return _At(x, made, values, vectors, np.sum(vectors * (inner @ vectors), axis=0))
+
+
+def _root(design: NestedDesign, k: int, seen: list[_At]) -> _At:
+    """Find where the k-th smallest eigenvalue of S vanishes: Newton in a bracket.
+
+    Not brentq: a point costs an inverse of size d, brings the derivative for nothing,
+    and serves all the roots that are sought after it.
+    """
+    while True:
+        right = min((s for s in seen if s.values[k] >= 0), key=lambda s: s.x)
+        left = max((s for s in seen if s.values[k] < 0), key=lambda s: s.x)
+        best = min(left, right, key=lambda s: abs(s.values[k] / s.slopes[k]))
+        step = -best.values[k] / best.slopes[k]
+        if abs(step) <= ACCURACY * best.x:
+            return best
+        x = best.x + step
+        if not left.x < x < right.x:
+            x = (left.x + right.x) / 2
+        seen.append(_at(design, x, right.made.a))
+
+
+def _outlier(
+    design: NestedDesign, at: _At, k: int, span: np.ndarray
+) -> tuple[float, float, float]:
+    r"""Return where an outlier is, its variance and its overlap with the means.
+
+    2 (-u'GHu + 2 u'G rho - rho'TG rho) / (c'S'c)^2 and |P y|^2 / c'S'c.
+    Theory: theory/random_matrix.md#R13
+    """
+    made, c, slope = at.made, at.vectors[:, k], float(at.slopes[k])
+    MQ, products = _products(design, made)
+    y = c @ MQ
+    u = np.asarray([c @ product @ y for product in products])  # u_r = y S_r y'
+    r = len(made.a)
+    # rho_r = sum_k c_k^2 d(1 / W_k)/da_r: the variance that effect r has in the mean
+    rho = np.asarray([c**2 @ _weight_slopes(design, made.a, e) for e in np.eye(r)])
+    G = np.linalg.inv(np.eye(r) - made.hessian @ made.gain)
+    forms = -u @ G @ made.hessian @ u + 2 * u @ G @ rho - rho @ made.gain @ G @ rho
+    overlap = float(np.sum((span @ y) ** 2)) / slope
+    return at.x - float(at.values[k]) / slope, 2 * float(forms) / slope**2, overlap
+
+
+def _products(
+    design: NestedDesign, made: FixedPoint
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return M Q and M Q S_r for every effect."""
+    Q, M = made.resolvent, design.means
+    MQ = M * Q if Q.ndim == 1 else M @ Q
+    return MQ, [MQ * s if s.ndim == 1 else MQ @ s for s in design.covariances]
+
+
+def _weight_slopes(
+    design: NestedDesign, a: np.ndarray, direction: np.ndarray
+) -> np.ndarray:
+    """Return the derivative of 1 / W of the projected nodes along a direction."""
+    length = float(np.max(np.abs(direction)))
+    if length == 0:
+        return np.zeros(len(design.means))
+    # central differences, a step of the cube root of u
+    h = 2.0**-17 * float(np.max(np.abs(a))) / length
+    up = sweep(design, a + h * direction)[2][design.projected]
+    down = sweep(design, a - h * direction)[2][design.projected]
+    return np.asarray((1 / up - 1 / down) / (2 * h))

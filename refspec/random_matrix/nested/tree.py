@@ -1,0 +1,66 @@
+r"""The functional L of a tree of random effects, its gradient and its Hessian.
+
+.. math:: L(a) = \log\det(I + W \sum_r a_r Z_r Z_r')
+
+is a sum over the nodes of the tree, so its gradient costs one sweep up and one down and
+no matrix (Theory: theory/random_matrix.md#R9). Host arithmetic.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from refspec.random_matrix.nested.design import NestedDesign
+
+
+def sweep(
+    design: NestedDesign, a: np.ndarray
+) -> tuple[np.ndarray, complex, tuple[np.ndarray, ...]]:
+    """Return b = grad L(a) (k,), L(a) up to a real constant, and W of every node.
+
+    W is what a node's children pass up, the sum of W / (1 + a W); principal logarithms
+    give the analytic branch of L. Theory: theory/random_matrix.md#R9
+    """
+    padded = np.append(a, 0)  # effect -1, none, is the last and loads nothing
+    W, passed, load = [design.weights.astype(padded.dtype)], [], []
+    value = 0j
+    for i, level in enumerate(design.levels):
+        # like resistors in series and in parallel: a node passes 1 / (1 / W + a) up. A
+        # projected node is the limit of an infinite a: it passes nothing, and its
+        # log(1 + a W) is log W up to a constant.
+        load.append(padded[level.effects])
+        factor = 1 + load[i] * W[i]
+        passed.append(0 * W[i] if level.projected else W[i] / factor)
+        logs = np.log((W[i] if level.projected else factor) + 0j)
+        value += complex(np.sum(level.counts * logs))
+        above = level.counts * passed[i]
+        W.append(_total(above, level.parents, int(level.parents.max()) + 1))
+    b = np.zeros(len(padded), dtype=padded.dtype)
+    pull = np.zeros(1)  # dL / d(passed), from above the top down
+    for i in reversed(range(len(design.levels))):
+        level = design.levels[i]
+        from_above = pull[level.parents]
+        own = passed[i] - from_above * passed[i] ** 2
+        b += _total(level.counts * own, level.effects % len(padded), len(padded))
+        ratio = 1 / (1 + load[i] * W[i])
+        pull = 1 / W[i] if level.projected else load[i] * ratio + from_above * ratio**2
+    return b[:-1], value, tuple(W[:-1])
+
+
+def hessian(design: NestedDesign, a: np.ndarray) -> np.ndarray:
+    """Return the Hessian of L (k, k) by central differences of its gradient."""
+    k = len(a)
+    H = np.zeros((k, k), dtype=np.result_type(a, float))
+    scale = float(np.max(np.abs(a)))
+    for s in range(k):
+        e = np.zeros(k)
+        # the cube root of u balances both errors
+        e[s] = 2.0**-17 * (abs(a[s]) or scale or 1.0)
+        H[:, s] = (sweep(design, a + e)[0] - sweep(design, a - e)[0]) / (2 * e[s])
+    return H
+
+
+def _total(x: np.ndarray, index: np.ndarray, n: int) -> np.ndarray:
+    """Sum real or complex numbers by index."""
+    real = np.bincount(index, np.real(x), n)
+    return real + 1j * np.bincount(index, np.imag(x), n) if np.iscomplexobj(x) else real

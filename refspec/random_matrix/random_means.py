@@ -1,0 +1,98 @@
+"""Outliers of random class means: bands of the law of their own.
+
+Where the class means are random they are part of the noise; strong ones have the last
+bands of the law to themselves (Theory: theory/random_matrix.md#R14).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import scipy.optimize
+
+from refspec.populations import Population
+from refspec.random_matrix import tables
+from refspec.random_matrix.free import edges
+from refspec.random_matrix.free import law as free_law
+from refspec.random_matrix.free.design import fixed_level, is_isotropic, reduction
+from refspec.random_matrix.free.law import FreeLaw
+from refspec.random_matrix.outliers import Outliers, no_outliers
+from refspec.random_matrix.tables import LawTable
+
+#: Mean and standard deviation of the Tracy-Widom law of real symmetric matrices.
+TRACY_WIDOM = (-1.2065335745820, 1.2680343)
+
+
+def random_outliers(population: Population, table: LawTable) -> Outliers:
+    """Read the outliers of random class means off the bands of their own.
+
+    None where the law's last bands do not hold exactly the classes.
+    Theory: theory/random_matrix.md#R14
+    """
+    if population.class_covariance is None:
+        return no_outliers()
+    d, level = population.dimension, fixed_level(population)
+    labels = population.labels[np.any(population.weights > 0, axis=1)]
+    r = len(np.unique(labels)) - (level == "global")
+    above, bands = 0.0, []
+    for band in reversed(table.bands):
+        bands.append(band)
+        above += d * band.mass
+        if round(above) >= r:
+            break
+    if r == 0 or round(above) != r or r >= d or level in ("class", "cross"):
+        return no_outliers()
+    values = tables.quantiles(table, 1 - (np.arange(r) + 0.5) / d)
+    deviations = []
+    for x in values:
+        # that of the band's extreme eigenvalues; further inside, eigenvalues repel and
+        # it is an upper estimate
+        at = min(bands, key=lambda b: max(b.lower - x, x - b.upper))
+        share = (x - at.lower) / (at.upper - at.lower)
+        scale = share * at.upper_scale + (1 - share) * at.lower_scale
+        deviations.append(TRACY_WIDOM[1] * scale)
+    overlaps = _overlaps(population, values)
+    return Outliers(values, np.asarray(deviations), overlaps)
+
+
+def _overlaps(population: Population, values: np.ndarray) -> np.ndarray:
+    """Take each outlier for that of a fixed mean, of the length that it tells.
+
+    A row x of variance t is a mean of variance rho t plus noise; where |x|^2 = v, the
+    mean's share of x is rho v / (rho v + (1 - rho) d t).
+    """
+    d, C = population.dimension, population.C
+    unknown = np.full(len(values), np.nan)
+    if not is_isotropic(population) or d < C:
+        return unknown
+    s1 = float(np.asarray(population.class_covariance))
+    typical = replace(
+        population,
+        class_covariance=None,
+        global_mean=None,
+        class_means=np.sqrt(d * s1) * np.eye(C, d),
+    )
+    made = reduction(typical)
+    edge = float(edges.support(made.law)[-1, 1])
+    v, strength = made.signals.v, made.signals.strength
+    if len(v) < len(values) or v[len(values) - 1] <= edge:
+        return unknown
+    rho, typical_v = float(np.mean(strength / v)), float(np.mean(v))
+    seen = np.asarray([_height(made.law, edge, x) for x in values])
+    share = rho * seen / (rho * seen + (1 - rho) * typical_v)
+    return np.asarray(free_law.derivative(made.law, seen) * share)
+
+
+def _height(law: FreeLaw, edge: float, x: float) -> float:
+    """Return the v beyond the edge with psi(v) = x, nan without one."""
+    top = 2 * edge
+
+    def excess(v: float) -> float:
+        return float(free_law.location(law, np.asarray([v]))[0]) - x
+
+    if excess(edge) > 0:
+        return float("nan")
+    while excess(top) < 0:
+        top *= 2
+    return float(scipy.optimize.brentq(excess, edge, top, xtol=np.spacing(edge)))
