@@ -75,7 +75,6 @@ def save(
     ...     load(save(snapshot, f"{folder}/run.npz")).offsets
     (0, 1, 3)
     """
-
     checks.expect_type("snapshot", snapshot, Snapshot, "make one by refspec.snapshot")
     checks.expect_type("compress", compress, bool, "give True or False")
     if dtype is not None:
