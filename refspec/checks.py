@@ -70,19 +70,10 @@ def expect_alike(**arrays: Array) -> Namespace:
     return xp
 
 
-def host_array(
-    name: str,
-    x: Any,
-    letters: str,
-    *,
-    sizes: Mapping[str, int] | None = None,
-    finite: bool = True,
-    symmetric: bool = False,
-    nonnegative: bool = False,
-) -> np.ndarray:
+def host_array(name: str, x: Any, letters: str, **how: Any) -> np.ndarray:
     """Return numbers of any kind (lists, integers, any library) as host float64.
 
-    The conditions are those of `expect_array`; float16 is converted as all else.
+    Conditions as in `expect_array`, which `how` is passed to; float16 is converted.
     """
     if backend.is_array(x):
         x = backend.to_host(x)
@@ -100,15 +91,7 @@ def host_array(
             "convert to floats first"
         )
     host = np.asarray(host, dtype=np.float64)
-    expect_array(
-        name,
-        host,
-        letters,
-        sizes=sizes,
-        finite=finite,
-        symmetric=symmetric,
-        nonnegative=nonnegative,
-    )
+    expect_array(name, host, letters, **how)
     return host
 
 

@@ -15,7 +15,7 @@ feature equal to 1, and ``vec`` is row-major: the gradient of a weight W (b, a) 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -24,8 +24,6 @@ import numpy as np
 
 from refspec import backend, checks
 from refspec.backend import Array
-
-__all__ = ["ClassArray", "Layer", "ModelSection", "Snapshot", "log_softmax", "snapshot"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -342,6 +340,11 @@ def snapshot(
     return Snapshot(
         tuple(layers), probabilities, host, sample_weights, provenance or {}, model
     )
+
+
+def class_slices(offsets: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Yield (c, start, stop) of the samples of every class."""
+    yield from zip(range(len(offsets)), offsets, offsets[1:], strict=False)
 
 
 def log_softmax(logits: Array) -> Array:

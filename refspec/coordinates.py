@@ -16,18 +16,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from refspec import backend, rounding
-from refspec.backend import Array
+from refspec.backend import Array, Namespace
+from refspec.classes import Snapshot, class_slices
 from refspec.curvature import (
     SecondMoment,
-    classes_of,
+    moment_of,
     score_reduced,
     unit_weights,
-    without,
 )
-from refspec.factors import Factor, explicit, gram_rows, inner_length
-from refspec.structure import cell_norms, cell_rows, unit_rows
-
-__all__ = ["Coordinates", "coordinates", "dual", "primal"]
+from refspec.rows import Rows, forming_radius, reflected
+from refspec.structure import cell_norms, cell_rows, cells
 
 _BLOCK = 256  # pivots at a time
 _EXPLICIT = 2**28  # bytes of gradients of layers with positions that may be held
@@ -43,10 +41,12 @@ class Coordinates:
         X'X in the coordinates, symmetric to the bit.
     means : Array, shape (C, K, r)
         Q'X, the cells, in the coordinates.
+    moment : SecondMoment
+        What they are coordinates of.
     norms : Array, shape (C, K)
         Square roots of the cells' masses.
     trace : float
-        Of X'X.
+        Trace of X'X.
     radius : float
         Every eigenvalue of X'X lies within this of the one in coordinates (before the
         eigensolver adds its own error).
@@ -62,6 +62,7 @@ class Coordinates:
 
     second: Array
     means: Array
+    moment: SecondMoment
     norms: Array
     trace: float
     radius: float
@@ -70,19 +71,33 @@ class Coordinates:
     shape: tuple[int, int]
     side: str
 
+    def __repr__(self) -> str:
+        """Say the sizes, not the entries."""
+        return (
+            f"Coordinates({self.side}, r={self.second.shape[0]} of P={self.shape[1]}, "
+            f"trace={self.trace:.6g}, radius={self.radius:.2g})"
+        )
 
-def coordinates(moment: SecondMoment) -> Coordinates:
+
+def coordinates(moment: SecondMoment | Snapshot) -> Coordinates:
     """Put a second moment in its fewest coordinates.
 
     Parameters
     ----------
-    moment : SecondMoment
-        Without a projection.
+    moment : SecondMoment or Snapshot
+        Projected or not; a snapshot stands for its Fisher information.
 
     Returns
     -------
     Coordinates
         Primal if 2 P <= N K, else dual.
+
+    Raises
+    ------
+    TypeError
+        If it is neither.
+    ValueError
+        If X'X overflows, or has no finite radius in its number format.
 
     Notes
     -----
@@ -93,130 +108,164 @@ def coordinates(moment: SecondMoment) -> Coordinates:
     Examples
     --------
     >>> import refspec
-    >>> moment = refspec.curvature.fisher(refspec.datasets.digits_mlp())
-    >>> coordinates(moment).side
+    >>> coordinates(refspec.datasets.digits_mlp()).side
     'dual'
     """
-    if 2 * moment.shape[1] <= moment.shape[0]:
-        return primal(moment)
-    return dual(moment)
+    moment = moment_of(moment)
+    few = 2 * moment.shape[1] <= moment.shape[0]
+    return primal(moment) if few else dual(moment)
 
 
 def primal(moment: SecondMoment) -> Coordinates:
     """Use the parameters themselves as coordinates, r = P.
 
-    Notes
-    -----
     Theory: theory/spectra.md#S1. Cost O(N P^2), memory O(P^2).
     """
-    xp, w = backend.namespace(moment.weights), moment.weights
-    n, u, norms = moment.shape[0], rounding.unit_roundoff(w), cell_norms(moment)
-    K, parts = w.shape[1], []
-    for c, i, j in classes_of(moment):
-        weights = xp.reshape(cell_rows(moment, norms, c), (j - i, K, K))
-        mine = _sliced(moment, i, j)
-        parts.append(xp.matrix_transpose(mine.cross(weights))[None, ...])
-    second, trace = moment.matrix(), moment.trace()
-    radius = 2 * rounding.second_moment_radius(n + K + 4, trace, u)
-    kind = "a priori"
-    means = backend.concatenate(parts)
-    return Coordinates(
-        second, means, norms, trace, radius, radius, kind, moment.shape, "primal"
-    )
-
-
-def _sliced(moment: SecondMoment, i: int, j: int) -> SecondMoment:
-    """Return the moment of samples i to j."""
-    factors = tuple(
-        replace(
-            f,
-            roots=f.roots[i:j, ...],
-            features=None if f.features is None else f.features[i:j, ...],
-        )
-        for f in moment.factors
-    )
-    return replace(moment, factors=factors, weights=moment.weights[i:j, :])
+    scaled, power = _scaled(moment)
+    return _rescaled(_primal(scaled), moment, power)
 
 
 def dual(moment: SecondMoment) -> Coordinates:
     """Use pivoted rows as coordinates, r the numerical rank.
 
-    Notes
-    -----
-    Theory: theory/spectra.md#S1, #S2. Rows are scaled by a power of two to a trace near
-    1, so that squares of eigenvalues neither over- nor underflow. Cost O((N K)^2 r),
-    memory O(N K r).
+    Theory: theory/spectra.md#S1, #S2. Cost O((N K)^2 r), memory O(N K r).
     """
-    trace = moment.trace()
-    if not 0 < trace < math.inf:
-        return _dual(moment)
-    e = round(math.log2(trace) / 2)
-    factors = tuple(_scaled(f, e) for f in moment.factors)
-    at = _dual(replace(moment, factors=factors))
-    up = 2.0**e
+    scaled, power = _scaled(moment)
+    return _rescaled(_dual(scaled), moment, power)
+
+
+def _scaled(moment: SecondMoment) -> tuple[SecondMoment, int]:
+    """Scale rows by a power of two to a trace near 1: no square over- or underflows.
+
+    Returned with the power that takes them back. A first scaling, to rows that can be
+    squared at all, is by the largest factors; the second by the trace.
+    """
+    rows, power = moment.rows.balanced()
+    trace = backend.scalar(moment.xp.sum(rows.squares()))
+    if trace > 0:
+        e = math.frexp(trace)[1] // 2
+        rows, power = rows.times(-e), power + e
+    return replace(moment, rows=rows), power
+
+
+def _rescaled(at: Coordinates, moment: SecondMoment, power: int) -> Coordinates:
+    """Take coordinates of scaled rows back, and refuse what the format cannot hold."""
+    xp, r = moment.xp, at.second.shape[0]
+    info = xp.finfo(moment.weights.dtype)
+    biggest = max(at.trace + at.level_radius, 1.0)
+    if math.frexp(biggest)[1] + 2 * power > math.frexp(float(info.max))[1] - 1:
+        raise ValueError(
+            f"X'X must fit {moment.weights.dtype}, got a trace of about "
+            f"2^{math.frexp(biggest)[1] + 2 * power}; divide the features or errors by "
+            f"2^{power}"
+        )
+    if not math.isfinite(at.level_radius):
+        raise ValueError(
+            f"a finite radius needs N K u < 1, got N K = {moment.shape[0]} rows of "
+            f"{moment.weights.dtype}; convert the snapshot to float64"
+        )
+    up = 2.0**power if abs(power) < 1000 else 0.0
+    # entries below the smallest normal number are rounded absolutely, each by this
+    tiny = float(info.smallest_normal) * float(info.eps) * r if at.trace > 0 else 0.0
     return replace(
         at,
+        moment=moment,
         second=at.second * up * up,
         means=at.means * up,
-        trace=trace,
-        radius=at.radius * up * up,
-        level_radius=at.level_radius * up * up,
+        trace=at.trace * up * up,
+        radius=at.radius * up * up + tiny,
+        level_radius=at.level_radius * up * up + tiny,
     )
 
 
-def _scaled(f: Factor, e: int) -> Factor:
-    """Divide rows by 2^e, and move the size of every sample's features to its roots.
-
-    Roots that are huge where features are 0 or tiny would overflow when squared alone.
-    """
-    if f.features is None:
-        return replace(f, roots=f.roots * 2.0**-e)
-    xp = backend.namespace(f.features)
-    largest = backend.to_host(xp.max(xp.abs(f.features), axis=(1, 2)))
-    k, one = np.frexp(largest)[1], largest.dtype.type(1)
-    up = np.where(largest > 0, np.ldexp(one, k - e), 0 * one)
-    down = backend.from_host(np.ldexp(one, -k), f.features)
-    roots = f.roots * backend.from_host(up, f.roots)[:, None, None, None]
-    return replace(f, roots=roots, features=f.features * down[:, None, None])
+def _primal(moment: SecondMoment) -> Coordinates:
+    """Do as `primal` says, without scaling."""
+    xp, w, K = moment.xp, moment.weights, moment.weights.shape[1]
+    n, u, norms = moment.shape[0], rounding.unit_roundoff(w), cell_norms(moment)
+    if moment.projection is None:
+        parts = [
+            moment.rows.part(i, j).cross(cell_rows(moment, norms, c))
+            for c, i, j in class_slices(moment.offsets)
+        ]
+        parts = [xp.matrix_transpose(x)[None, ...] for x in parts]
+        means = backend.concatenate(parts)
+    else:
+        seen = [cells(moment, moment.project(x), norms) for x in moment.rows.columns()]
+        means = backend.concatenate(seen, axis=2)
+    trace = backend.scalar(xp.sum(moment.rows.squares()))
+    radius = 2 * rounding.second_moment_radius(n + K + 4, trace, u)
+    radius += forming_radius(moment.rows, trace, u)
+    seen_trace = trace if moment.projection is None else moment.trace()
+    return Coordinates(
+        moment.matrix(),
+        means,
+        moment,
+        norms,
+        seen_trace,
+        radius if moment.projection is None else 4 * radius,
+        radius if moment.projection is None else 4 * radius,
+        "a priori",
+        moment.shape,
+        "primal",
+    )
 
 
 def _dual(moment: SecondMoment) -> Coordinates:
     """Do as `dual` says, without scaling."""
-    xp, w = backend.namespace(moment.weights), moment.weights
-    u, norms, trace = rounding.unit_roundoff(w), cell_norms(moment), moment.trace()
-    rows, left_out, weigh = moment, 0.0, cell_rows
-    if moment.scored:
-        factors, dropped = score_reduced(moment)
+    xp, w = moment.xp, moment.weights
+    u, norms = rounding.unit_roundoff(w), cell_norms(moment)
+    rows, left_out, seen_by = moment.rows, 0.0, _cell_rows
+    trace = backend.scalar(xp.sum(rows.squares()))
+    if moment.scored and moment.projection is None:
+        fewer, dropped = score_reduced(moment)
         if dropped <= moment.shape[0] * u * trace:  # the identity holds in these data
-            rows = replace(moment, factors=factors, weights=without(w, 0))
-            left_out, weigh = dropped, _reduced_cell_rows
-    rows = replace(rows, factors=explicit(rows.factors, _EXPLICIT))
-    n, K = rows.shape[0], rows.weights.shape[1]
+            rows, left_out, seen_by = fewer, dropped, _reduced_cell_rows
+    rows = rows.explicit(_EXPLICIT)
+    N, K, _ = rows.shape
+    n = N * K
     # ||R||_F is about the norm of its diagonal: stop below the bound on forming XX'
-    made = _pivoted_rows(rows, n * u * trace / 2)
-    radius, L = _residual(rows, made, trace, u) + left_out, made.L
+    made = _pivoted_rows(rows, n * u * trace / 2, xp)
+    radius, L = _residual(rows, made, trace, u, xp) + left_out, made.L
+    if moment.projection is None:
+        means = [
+            xp.matrix_transpose(seen_by(moment, norms, c, xp)) @ part
+            for c, i, j in class_slices(moment.offsets)
+            for part in (xp.matrix_transpose(L[:, i * K : j * K]),)
+        ]
+        at_cells = backend.concatenate([x[None, ...] for x in means])
+    else:
+        # the projection acts on rows, whatever their coordinates: project L itself
+        seen = moment.project(xp.reshape(xp.matrix_transpose(L), (N, K, -1)))
+        at_cells = cells(moment, seen, norms)
+        L = xp.matrix_transpose(xp.reshape(seen, (n, -1)))
+        radius += rounding.second_moment_radius(6 * (n + K) + 32, trace, u)
     second = L @ xp.matrix_transpose(L)
     second = (second + xp.matrix_transpose(second)) / 2
-    means = [
-        xp.matrix_transpose(weigh(moment, norms, c)) @ xp.matrix_transpose(part)
-        for c, i, j in classes_of(moment)
-        for part in (L[:, i * K : j * K],)
-    ]
     radius += rounding.second_moment_radius(n + 4, trace, u)
     # the scores left out are second order in X'X, first order in what a level sees
     level = radius + 2 * math.sqrt(left_out * trace)
+    if moment.projection is not None:
+        trace = backend.scalar(xp.sum(L * L))
     kind = "a priori, with the measured residual of the factorisation"
-    cells = backend.concatenate([x[None, ...] for x in means])
     return Coordinates(
-        second, cells, norms, trace, radius, level, kind, moment.shape, "dual"
+        second,
+        at_cells,
+        moment,
+        norms,
+        trace,
+        radius,
+        level,
+        kind,
+        moment.shape,
+        "dual",
     )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pivoted:
-    """XX' = L L' + R by pivoted rows: L' (r, n), other rows, ||R||_F^2 but for theirs.
+    """XX' = L L' + R by pivoted rows: L' (r, n), the rows that are no pivots (others).
 
-    That is computed, not assumed: rounding in the factorisation is part of it.
+    And the squared Frobenius norm of R without these rows.
     """
 
     L: Array
@@ -224,36 +273,37 @@ class _Pivoted:
     squares: float
 
 
-def _pivoted_rows(moment: SecondMoment, tolerance: float) -> _Pivoted:
+def _pivoted_rows(rows: Rows, tolerance: float, xp: Namespace) -> _Pivoted:
     """Factorise XX' by blocks of pivots until the diagonal of R is below `tolerance`.
 
     Nothing here need be backward stable: the residual is measured. In the rows of a
     block's pivots it is known at once, since later rows of L' are set to 0 there.
     """
-    xp, (n, P) = backend.namespace(moment.weights), moment.shape
-    left = xp.reshape(moment.diagonal(), (n,))
+    N, K, P = rows.shape
+    n = N * K
+    left = xp.reshape(rows.squares(), (n,))
     rank, r, squares = min(n, P), 0, 0.0
     L = xp.empty((rank, n), dtype=left.dtype, device=backend.device(left))
     free = np.ones(n, dtype=bool)
     while r < rank and backend.scalar(xp.sum(left * left)) > tolerance**2:
         pivots = xp.argsort(left, descending=True)[: min(_BLOCK, n)]
-        K = gram_rows(moment.factors, pivots)
+        block = rows.gram(pivots)
         if r:
-            K -= xp.matrix_transpose(xp.take(L[:r, :], pivots, axis=1)) @ L[:r, :]
+            block -= xp.matrix_transpose(xp.take(L[:r, :], pivots, axis=1)) @ L[:r, :]
         # pivots that the others of the block explain wait for a later block, or never
         floor = max(tolerance / n**0.5, backend.scalar(left[pivots[-1]]) / 8)
-        chosen, lower = backend.pivoted_cholesky(xp.take(K, pivots, axis=1), floor)
-        K = xp.take(K, chosen, axis=0)
-        K *= xp.astype(backend.from_host(free, left), left.dtype)
+        chosen, lower = backend.pivoted_cholesky(xp.take(block, pivots, axis=1), floor)
+        block = xp.take(block, chosen, axis=0)
+        block *= xp.astype(backend.from_host(free, left), left.dtype)
         most = min(lower.shape[0], rank - r)  # XX' has no more eigenvalues
-        new = (xp.linalg.inv(lower) @ K)[:most, :]
-        m, left = _enough(left, new, tolerance)
+        new = (xp.linalg.inv(lower) @ block)[:most, :]
+        m, left = _enough(left, new, tolerance, xp)
         if m == 0:
             break
-        K, new, pivots = K[:m, :], new[:m, :], xp.take(pivots, chosen[:m])
+        block, new, pivots = block[:m, :], new[:m, :], xp.take(pivots, chosen[:m])
         L[r : r + m, :] = new
-        K -= xp.matrix_transpose(xp.take(new, pivots, axis=1)) @ new
-        squares += 2 * backend.scalar(xp.linalg.vector_norm(K)) ** 2
+        block -= xp.matrix_transpose(xp.take(new, pivots, axis=1)) @ new
+        squares += 2 * backend.scalar(xp.linalg.vector_norm(block)) ** 2
         r += m
         free[backend.to_host(pivots)] = False
         left = xp.where(backend.from_host(free, left), left, xp.zeros_like(left))
@@ -261,66 +311,57 @@ def _pivoted_rows(moment: SecondMoment, tolerance: float) -> _Pivoted:
     return _Pivoted(L[:r, :] if r else xp.zeros_like(L[:1, :]), others, squares)
 
 
-def _without(left: Array, new: Array) -> Array:
-    """Return the diagonal without new rows of L'."""
-    xp = backend.namespace(left)
-    return xp.clip(left - xp.sum(new * new, axis=0), min=0.0)
-
-
-def _enough(left: Array, new: Array, tolerance: float) -> tuple[int, Array]:
+def _enough(
+    left: Array, new: Array, tolerance: float, xp: Namespace
+) -> tuple[int, Array]:
     """Count the new rows that bring the diagonal below `tolerance`, or all of them.
 
     Returned with what these rows leave of the diagonal.
     """
-    xp, m = backend.namespace(left), new.shape[0]
 
-    def below(rest: Array) -> bool:
-        return bool(backend.scalar(xp.linalg.vector_norm(rest)) <= tolerance)
+    def rest(m: int) -> Array:
+        return xp.clip(left - xp.sum(new[:m, :] * new[:m, :], axis=0), min=0.0)
 
-    rest = _without(left, new)
-    if below(rest):
-        few = range(m)
-        m = bisect.bisect_left(
-            few, True, key=lambda k: below(_without(left, new[:k, :]))
-        )
-        rest = _without(left, new[:m, :])
-    return int(m), rest
+    def below(m: int) -> bool:
+        return bool(backend.scalar(xp.linalg.vector_norm(rest(m))) <= tolerance)
+
+    m = new.shape[0]
+    if below(m):
+        m = bisect.bisect_left(range(m), True, key=below)
+    return int(m), rest(m)
 
 
-def _residual(moment: SecondMoment, made: _Pivoted, trace: float, u: float) -> float:
+def _residual(
+    rows: Rows, made: _Pivoted, trace: float, u: float, xp: Namespace
+) -> float:
     """Bound ||XX' - LL'||_F; of the rows that are no pivots, some at a time."""
-    xp, K, squares = backend.namespace(made.L), moment.weights.shape[1], made.squares
+    K, squares = rows.shape[1], made.squares
     host, rest = backend.to_host(made.others), xp.take(made.L, made.others, axis=1)
     for k in range(0, len(host), 2 * _BLOCK):
         first, end = int(host[k]) // K, min(k + 2 * _BLOCK, len(host))
-        gap = gram_rows(moment.factors, made.others[k:end], first)
+        gap = rows.gram(made.others[k:end], first)
         gap = xp.take(gap, made.others[k:] - first * K, axis=1)
         gap -= xp.matrix_transpose(rest[:, k:end]) @ rest[:, k:]
         # the matrix is symmetric: what is right of the diagonal block counts twice
         own = gap[:, : end - k]
         squares += backend.scalar(2 * xp.sum(gap * gap) - xp.sum(own * own))
-    terms = max(inner_length(f) for f in moment.factors) + len(moment.factors)
-    terms += made.L.shape[0] + 4
+    terms = rows.roundings + made.L.shape[0] + 4
     rounding_error = 2 * rounding.second_moment_radius(terms, trace, u)
-    forming = 1 + rounding.gamma(moment.shape[0], u)
+    rounding_error += forming_radius(rows, trace, u)
+    forming = 1 + rounding.gamma(rows.shape[0] * K, u)
     return math.sqrt(squares) * forming + rounding_error
 
 
-def _reduced_cell_rows(moment: SecondMoment, norms: Array, c: int) -> Array:
-    """Return the class-c rows of Q seen by reduced rows, shape (n_c (C - 1), C).
+def _cell_rows(moment: SecondMoment, norms: Array, c: int, xp: Namespace) -> Array:
+    """Return the class-c rows of Q, shape (n_c K, K)."""
+    return xp.reshape(cell_rows(moment, norms, c), (-1, norms.shape[1]))
 
-    `score_reduced` applies the reflection; here are the images of the unit vectors:
-    e_k - u_k (1 + u_c)^{-1} u_{-c} for k != c, and -u_{-c} for k = c.
-    """
-    xp, (i, j) = backend.namespace(norms), moment.offsets[c : c + 2]
-    K = norms.shape[1]
+
+def _reduced_cell_rows(
+    moment: SecondMoment, norms: Array, c: int, xp: Namespace
+) -> Array:
+    """Return the class-c rows of Q as reduced rows see them, shape (n_c (C - 1), C)."""
+    i, j = moment.offsets[c : c + 2]
     u = unit_weights(moment)[i:j, :]
-    others = without(u, c)
-    one = xp.eye(K, dtype=u.dtype, device=backend.device(u))
-    one = xp.concat([one[:c, :], one[c + 1 :, :]])  # e_k for k != c, 0 for c
-    slope = u / (1 + u[:, c : c + 1])
-    own = one[None, ...] - others[:, :, None] * slope[:, None, :]
-    is_c = xp.arange(K, device=backend.device(u)) == c
-    images = xp.where(is_c[None, None, :], -others[:, :, None], own)
-    scale = unit_rows(moment, norms, c)
-    return xp.reshape(images * scale[:, None, :], (-1, K))
+    full = cell_rows(moment, norms, c)
+    return xp.reshape(reflected(full, u, c, xp), (-1, norms.shape[1]))

@@ -10,45 +10,24 @@ the primal blocks are contractions over samples of packed symmetric products.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from refspec import backend
-from refspec.backend import Array
-from refspec.classes import Layer, Snapshot
-from refspec.factors import (
-    Factor,
-    all_rows,
-    column_chunks,
-    cross,
-    dot,
-    gram_rows,
-    packed_matrix,
-    row_chunks,
-    squares,
-)
-
-__all__ = [
-    "SecondMoment",
-    "classes_of",
-    "empirical_fisher",
-    "errors",
-    "features",
-    "fisher",
-    "score_reduced",
-    "unit_weights",
-    "without",
-]
+from refspec import backend, checks
+from refspec.backend import Array, Namespace
+from refspec.classes import Layer, Snapshot, class_slices
+from refspec.factors import Factor, Factors
+from refspec.rows import Rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SecondMoment:
-    """X'X for rows X known through their factors, optionally with rows projected: X'QX.
+    """X'X for rows X that are never formed, optionally with rows projected: X'QX.
 
     Parameters
     ----------
-    factors : tuple of Factor
-        One per layer; a row of X is their concatenation, P entries.
+    rows : Rows
+        X, shape (N, K, P), known through products.
     weights : Array, shape (N, K)
         The w of each row; class means average with them.
     offsets : tuple of int, length C + 1
@@ -64,17 +43,31 @@ class SecondMoment:
     Theory: theory/curvature.md#C1, #C2.
     """
 
-    factors: tuple[Factor, ...]
+    rows: Rows
     weights: Array
     offsets: tuple[int, ...]
     scored: bool = False
     projection: Callable[[Array], Array] | None = None
 
+    def __repr__(self) -> str:
+        """Say the sizes, not the entries."""
+        N, K, P = self.rows.shape
+        seen = "" if self.projection is None else ", projected"
+        C = len(self.offsets) - 1
+        return (
+            f"SecondMoment(N={N}, C={C}, K={K}, P={P}, trace={self.trace():.6g}{seen})"
+        )
+
+    @property
+    def xp(self) -> Namespace:
+        """The array namespace."""
+        return backend.namespace(self.weights)
+
     @property
     def shape(self) -> tuple[int, int]:
         """Rows N K and columns P of X."""
-        N, K = self.weights.shape
-        return int(N * K), sum(f.dimension for f in self.factors)
+        N, K, P = self.rows.shape
+        return N * K, P
 
     def project(self, rows: Array) -> Array:
         """Apply the projection to arrays over the rows, (N, K, m)."""
@@ -82,62 +75,57 @@ class SecondMoment:
 
     def matrix(self) -> Array:
         """Return X'QX, shape (P, P). Cost O(N P^2), not N K P^2, for dense layers."""
-        if self.projection is not None:
-            return _symmetric(self.cross(self.project(all_rows(self.factors))))
-        if all(f.is_product for f in self.factors):
-            return packed_matrix(self.factors)
-        xp, total = backend.namespace(self.weights), None
-        for rows in row_chunks(self.factors):
-            part = xp.matrix_transpose(rows) @ rows
-            total = part if total is None else total + part
-        return _symmetric(total)
+        if self.projection is None:
+            return _symmetric(self.rows.second(), self.xp)
+        parts = (self.rows.cross(self.project(x)) for x in self.rows.columns())
+        return _symmetric(backend.concatenate(parts, axis=1), self.xp)
 
     def gram(self) -> Array:
         """Return the Gram matrix QXX'Q, shape (N K, N K), without forming X."""
-        n, xp = self.shape[0], backend.namespace(self.weights)
-        every = xp.arange(n, device=backend.device(self.weights))
-        K = gram_rows(self.factors, every)
+        n, xp = self.shape[0], self.xp
+        K = self.rows.gram(xp.arange(n, device=backend.device(self.weights)))
         if self.projection is not None:
             shape = (*self.weights.shape, n)
-            K = xp.reshape(self.project(xp.reshape(K, shape)), (n, n))
-            K = xp.matrix_transpose(K)
-            K = xp.reshape(self.project(xp.reshape(K, shape)), (n, n))
-        return _symmetric(K)
-
-    def diagonal(self) -> Array:
-        """Return the squared norms of the rows of X, shape (N, K)."""
-        parts = [squares(f) for f in self.factors]
-        return sum(parts[1:], parts[0])
+            for _ in range(2):  # symmetric, so that its columns are its rows
+                K = xp.reshape(self.project(xp.reshape(K, shape)), (n, n))
+                K = xp.matrix_transpose(K)
+        return _symmetric(K, xp)
 
     def trace(self) -> float:
         """Return the trace, the sum of all eigenvalues."""
-        xp = backend.namespace(self.weights)
         if self.projection is None:
-            return backend.scalar(xp.sum(self.diagonal()))
-        total = 0.0
-        for f in self.factors:  # columns of X layer by layer, never all of them
-            for rows in column_chunks(f):
-                total += backend.scalar(xp.sum(self.project(rows) ** 2))
-        return total
+            return backend.scalar(self.xp.sum(self.rows.squares()))
+        squares = (self.project(x) ** 2 for x in self.rows.columns())
+        return sum(backend.scalar(self.xp.sum(x)) for x in squares)
 
     def matvec(self, v: Array) -> Array:
         """Return X'QX v for v of shape (P,) or (P, m). Cost O(N K b m + N a b m)."""
-        xp = backend.namespace(v, self.weights)
         columns = v if len(v.shape) == 2 else v[:, None]
         out = self.cross(self.project(self.dot(columns)))
-        return out if len(v.shape) == 2 else xp.reshape(out, v.shape)
+        return out if len(v.shape) == 2 else self.xp.reshape(out, v.shape)
 
     def dot(self, V: Array) -> Array:
         """Return X V, shape (N, K, m), for V of shape (P, m)."""
-        parts, start = [], 0
-        for f in self.factors:
-            parts.append(dot(f, V[start : start + f.dimension, :]))
-            start += f.dimension
-        return sum(parts[1:], parts[0])
+        checks.expect_shape("V", V, "(P, m)", (self.shape[1], V.shape[-1]), "")
+        return self.rows.dot(V)
 
     def cross(self, Z: Array) -> Array:
         """Return X'Z, shape (P, m), for Z over the rows, (N, K, m)."""
-        return backend.concatenate(cross(f, Z) for f in self.factors)
+        N, K = self.weights.shape
+        checks.expect_shape("Z", Z, "(N, K, m)", (N, K, Z.shape[-1]), "")
+        return self.rows.cross(Z)
+
+
+def moment_of(what: SecondMoment | Snapshot) -> SecondMoment:
+    """Return a moment as it is, and the Fisher information of a snapshot."""
+    if isinstance(what, Snapshot):
+        return fisher(what)
+    if isinstance(what, SecondMoment):
+        return what
+    raise TypeError(
+        "expected a SecondMoment (refspec.fisher, features, errors) or a Snapshot, got "
+        f"{type(what).__name__}; refspec.snapshot(...) or refspec.load(...) makes one"
+    )
 
 
 def features(snapshot: Snapshot, layer: str) -> SecondMoment:
@@ -169,7 +157,7 @@ def features(snapshot: Snapshot, layer: str) -> SecondMoment:
     xp, h = backend.namespace(snapshot.probabilities), snapshot.layer(layer).features
     s = snapshot.sample_weights
     roots = xp.reshape(h, (h.shape[0], 1, 1, -1)) * xp.sqrt(s)[:, None, None, None]
-    return SecondMoment((Factor(roots, None),), s[:, None], snapshot.offsets)
+    return SecondMoment(Factors((Factor(roots, None),)), s[:, None], snapshot.offsets)
 
 
 def errors(snapshot: Snapshot, layer: str) -> SecondMoment:
@@ -199,7 +187,9 @@ def errors(snapshot: Snapshot, layer: str) -> SecondMoment:
     True
     """
     weights, (root,) = _weighted(snapshot, [snapshot.layer(layer).errors])
-    return SecondMoment((Factor(root, None),), weights, snapshot.offsets, scored=True)
+    return SecondMoment(
+        Factors((Factor(root, None),)), weights, snapshot.offsets, scored=True
+    )
 
 
 def fisher(snapshot: Snapshot, layers: Sequence[str] | None = None) -> SecondMoment:
@@ -236,8 +226,8 @@ def fisher(snapshot: Snapshot, layers: Sequence[str] | None = None) -> SecondMom
     chosen = _layers(snapshot, layers)
     weights, roots = _weighted(snapshot, [x.errors for x in chosen])
     pairs = zip(roots, chosen, strict=True)
-    factors = tuple(Factor(root, x.features) for root, x in pairs)
-    return SecondMoment(factors, weights, snapshot.offsets, scored=True)
+    rows = Factors(tuple(Factor(root, x.features) for root, x in pairs))
+    return SecondMoment(rows, weights, snapshot.offsets, scored=True)
 
 
 def empirical_fisher(
@@ -271,64 +261,36 @@ def empirical_fisher(
     xp, s = backend.namespace(snapshot.probabilities), snapshot.sample_weights
     root, factors = xp.sqrt(s)[:, None, None, None], []
     for x in _layers(snapshot, layers):
-        own = [x.errors[i:j, c : c + 1, ...] for c, i, j in classes_of(snapshot)]
+        own = [
+            x.errors[i:j, c : c + 1, ...] for c, i, j in class_slices(snapshot.offsets)
+        ]
         factors.append(Factor(backend.concatenate(own) * root, x.features))
-    return SecondMoment(tuple(factors), s[:, None], snapshot.offsets)
+    return SecondMoment(Factors(tuple(factors)), s[:, None], snapshot.offsets)
 
 
-def classes_of(x: Snapshot | SecondMoment) -> Iterator[tuple[int, int, int]]:
-    """Yield (c, start, stop) for every class."""
-    yield from zip(range(len(x.offsets)), x.offsets, x.offsets[1:], strict=False)
+def score_reduced(moment: SecondMoment) -> tuple[Rows, float]:
+    """Return C - 1 rows a sample in place of C, and the trace that this leaves out.
 
-
-def score_reduced(moment: SecondMoment) -> tuple[tuple[Factor, ...], float]:
-    r"""Return factors with C - 1 rows a sample in place of C, and the trace left out.
-
-    Notes
-    -----
-    Theory: theory/curvature.md#C5; theory/levels.md#L3. With u_i = sqrt(p_i), a unit
-    vector, every sample's rows X_i satisfy u_i'X_i = 0. The Householder reflection that
-    takes u_i to -e_c (c the true class) then acts on them as :math:`Y_{c'} = X_{c'} -
-    u_{c'} (1 + u_c)^{-1} X_c`, c' != c: no cancellation, C - 1 rows, the same second
-    moment. In data with rounding errors the identity fails a little; what is left out
-    is the second moment of u_i'X_i, positive semidefinite, of the returned trace.
+    Theory: theory/curvature.md#C5; theory/levels.md#L3.
     """
-    xp, unit = backend.namespace(moment.weights), unit_weights(moment)
-    reduced, dropped = [], []
-    for f in moment.factors:
-        scores = xp.sum(unit[:, :, None, None] * f.roots, axis=1, keepdims=True)
-        dropped.append(Factor(scores, f.features))
-        blocks = []
-        for c, i, j in classes_of(moment):
-            rows, u = f.roots[i:j, ...], unit[i:j, :, None, None]
-            own = (scores[i:j, ...] + rows[:, c : c + 1, ...]) / (
-                1 + u[:, c : c + 1, ...]
-            )
-            others = without(rows, c) - without(u, c) * own
-            blocks.append(others)
-        reduced.append(Factor(backend.concatenate(blocks), f.features))
-    left_out = sum(backend.scalar(xp.sum(squares(f))) for f in dropped)
-    return tuple(reduced), left_out
+    return moment.rows.reduced(unit_weights(moment), moment.offsets)
 
 
 def unit_weights(moment: SecondMoment) -> Array:
     """Return u_i = sqrt(w_i) / ||sqrt(w_i)||, shape (N, K), e_1 for a zero weight."""
-    xp, w = backend.namespace(moment.weights), moment.weights
+    xp, w = moment.xp, moment.weights
     total = xp.sum(w, axis=1, keepdims=True)
     first = xp.astype(xp.arange(w.shape[1], device=backend.device(w)) == 0, w.dtype)
     safe = xp.where(total > 0, total, xp.ones_like(total))
     return xp.where(total > 0, xp.sqrt(w / safe), first[None, :])
 
 
-def without(x: Array, c: int) -> Array:
-    """Return x with entry c of axis 1 left out."""
-    xp = backend.namespace(x)
-    return xp.concat([x[:, :c, ...], x[:, c + 1 :, ...]], axis=1)
-
-
 def _layers(snapshot: Snapshot, names: Sequence[str] | None) -> tuple[Layer, ...]:
     """Return the layers called `names`, or all."""
-    return snapshot.layers if names is None else tuple(map(snapshot.layer, names))
+    if names is None:
+        return snapshot.layers
+    checks.expect_names("layers", names, [x.name for x in snapshot.layers])
+    return tuple(map(snapshot.layer, names))
 
 
 def _weighted(snapshot: Snapshot, values: Sequence[Array]) -> tuple[Array, list[Array]]:
@@ -339,6 +301,6 @@ def _weighted(snapshot: Snapshot, values: Sequence[Array]) -> tuple[Array, list[
     return s[:, None] * p, [x * root[:, :, None, None] for x in values]
 
 
-def _symmetric(x: Array) -> Array:
+def _symmetric(x: Array, xp: Namespace) -> Array:
     """Return (x + x') / 2: symmetric to the bit."""
-    return (x + backend.namespace(x).matrix_transpose(x)) / 2
+    return (x + xp.matrix_transpose(x)) / 2

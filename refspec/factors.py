@@ -1,36 +1,26 @@
-"""The rows of X layer by layer, known through small factors and never formed.
+"""Rows known through small factors: layer by layer errors (x) features, never formed.
 
-A row is a sum over positions of Kronecker products, errors (x) features. Products with
-X and X', rows of the Gram matrix (Hadamard products: Khatri-Rao) and blocks of X'X
-(packed symmetric products, contracted over samples) all come from the factors.
+A row of one layer is a sum over positions of Kronecker products, errors (x) features;
+a row of X is the concatenation over layers. Products with X and X', rows of the Gram
+matrix (Hadamard products: Khatri-Rao) and blocks of X'X (packed symmetric products,
+contracted over samples) all come from the factors.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 
-from refspec import backend
-from refspec.backend import Array
+from refspec import backend, rounding
+from refspec.backend import Array, Namespace
+from refspec.classes import class_slices
+from refspec.rows import CHUNK, Rows, reflected
 
-__all__ = [
-    "Factor",
-    "all_rows",
-    "column_chunks",
-    "cross",
-    "dot",
-    "explicit",
-    "gram_rows",
-    "inner_length",
-    "lengths",
-    "packed_matrix",
-    "row_chunks",
-    "squares",
-]
-
-_CHUNK = 2**25  # bytes of one temporary: large enough for GEMM, small beside the result
+_NEVER = -(2**20)  # a power of two that is 0 in every format
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,50 +49,173 @@ class Factor:
         """Whether every row is one Kronecker product: a Khatri-Rao factor."""
         return self.features is not None and self.roots.shape[2] == 1
 
+    @property
+    def is_sum(self) -> bool:
+        """Whether a row is a sum over positions, in which terms may cancel."""
+        return self.features is not None and self.roots.shape[2] > 1
 
-def gram_rows(factors: Sequence[Factor], pivots: Array, first: int = 0) -> Array:
-    """Return rows `pivots` of X X', (m, (N - first) K), from sample `first` on.
+    def part(self, i: int, j: int) -> Factor:
+        """Return the rows of samples i to j."""
+        h = None if self.features is None else self.features[i:j, ...]
+        return Factor(self.roots[i:j, ...], h)
 
-    Theory: theory/curvature.md#C2.
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Factors(Rows):
+    """Rows that are the concatenation of a factor a layer.
+
+    Parameters
+    ----------
+    layers : tuple of Factor
+        All of N samples and K cross classes.
+
+    Notes
+    -----
+    Theory: theory/curvature.md#C1, #C2.
     """
-    total = _gram_rows(factors[0], pivots, first)
-    for f in factors[1:]:
-        total += _gram_rows(f, pivots, first)  # ours alone: no other array shares it
-    return total
 
+    layers: tuple[Factor, ...]
 
-def inner_length(f: Factor) -> int:
-    """Return how many roundings an entry of a layer's Gram suffers at most."""
-    _, _, T, b = f.roots.shape
-    if f.features is None:
-        return int(T * b)
-    a = f.features.shape[2]
-    return int(b + a if T == 1 else a * b + T)
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """N samples, K cross classes, P columns."""
+        N, K = self.layers[0].roots.shape[:2]
+        return int(N), int(K), sum(f.dimension for f in self.layers)
 
+    @property
+    def like(self) -> Array:
+        """An array of the namespace, dtype and device of every result."""
+        return self.layers[0].roots
 
-def explicit(factors: Sequence[Factor], budget: float) -> tuple[Factor, ...]:
-    """Multiply out layers with positions whose rows together fit in `budget` bytes."""
-    out = []
-    for f in factors:
-        N, K = f.roots.shape[:2]
-        size = N * K * f.dimension * 8
-        if f.features is not None and not f.is_product and size <= budget:
-            xp, budget = backend.namespace(f.roots), budget - size
-            rows = backend.concatenate(row_chunks([f]))
-            f = Factor(xp.reshape(rows, (N, K, 1, f.dimension)), None)
-        out.append(f)
-    return tuple(out)
+    def dot(self, V: Array) -> Array:
+        """Return X V, shape (N, K, m). Cost O(N K b m + N a b m) a dense layer."""
+        xp, start, total = self.xp, 0, None
+        for f in self.layers:
+            image = _dot(f, V[start : start + f.dimension, :], xp)
+            start, total = (
+                start + f.dimension,
+                image if total is None else total + image,
+            )
+        return total
 
+    def cross(self, Z: Array) -> Array:
+        """Return X'Z, shape (P, m). Cost as of `dot`."""
+        xp = self.xp
+        return backend.concatenate(_cross(f, Z, xp) for f in self.layers)
 
-def squares(f: Factor) -> Array:
-    """Return ||row||^2, shape (N, K)."""
-    xp = backend.namespace(f.roots)
-    if f.features is None:
-        return lengths(f.roots, (2, 3)) ** 2
-    if f.is_product:  # a tiny factor times a huge one: square the product, not each
-        return (lengths(f.roots, (2, 3)) * lengths(f.features, (1, 2))[:, None]) ** 2
-    parts = [xp.sum(rows * rows, axis=1) for rows in row_chunks([f])]
-    return xp.reshape(backend.concatenate(parts), f.roots.shape[:2])
+    def part(self, i: int, j: int) -> Factors:
+        """Return the rows of samples i to j."""
+        return Factors(tuple(f.part(i, j) for f in self.layers))
+
+    @property
+    def roundings(self) -> int:
+        """How many roundings an entry of XX' suffers at most, its rows given."""
+        return max(_inner_length(f) for f in self.layers) + len(self.layers)
+
+    def forming(self) -> float:
+        """Bound ||fl(X) - X||_F: weighing the errors, and adding up over positions.
+
+        A sum that cancels is as uncertain as its terms are large.
+        """
+        xp, total = self.xp, 0.0
+        u = rounding.unit_roundoff(self.like)
+        for f in self.layers:
+            sizes = _sizes(f, xp)
+            terms = f.roots.shape[2] + 4 if f.is_sum else 4
+            total += (rounding.gamma(terms, u) * _norm(sizes, xp)) ** 2
+        return math.sqrt(total)
+
+    def squares(self) -> Array:
+        """Return ||x||^2 of every row, shape (N, K)."""
+        xp = self.xp
+        parts = [_squares(f, xp) for f in self.layers]
+        return sum(parts[1:], parts[0])
+
+    def gram(self, index: Array, first: int = 0) -> Array:
+        """Return chosen rows of XX', (m, (N - first) K), from sample `first` on.
+
+        Theory: theory/curvature.md#C2.
+        """
+        xp = self.xp
+        total = _gram(self.layers[0], index, first, xp)
+        for f in self.layers[1:]:
+            total += _gram(f, index, first, xp)  # ours alone: no other array shares it
+        return total
+
+    def take(self, index: Array) -> Array:
+        """Return chosen rows explicitly, shape (m, P)."""
+        xp, K = self.xp, self.shape[1]
+        return backend.concatenate(
+            (_take(f, index, K, xp) for f in self.layers), axis=1
+        )
+
+    def chunks(self) -> Iterator[Array]:
+        """Yield all rows explicitly, some samples at a time, shape (m K, P)."""
+        xp, (N, K, P) = self.xp, self.shape
+        step = max(1, CHUNK // (8 * K * max(P, 1)))
+        for i in range(0, N, step):
+            j = min(i + step, N)
+            parts = [_explicit(f.part(i, j), xp) for f in self.layers]
+            yield backend.concatenate(parts, axis=1)
+
+    def columns(self) -> Iterator[Array]:
+        """Yield X a few columns at a time, layer by layer, shape (N, K, m)."""
+        xp = self.xp
+        for f in self.layers:
+            yield from _columns(f, xp)
+
+    def second(self) -> Array:
+        """Return X'X, shape (P, P). Cost N P^2, not N K P^2, for dense layers."""
+        if all(f.is_product for f in self.layers):
+            return _packed_matrix(self.layers, self.xp)
+        return Rows.second(self)
+
+    def times(self, power: int) -> Factors:
+        """Return the rows times 2^power, exactly."""
+        scaled = (
+            replace(f, roots=_ldexp(f.roots, np.asarray(power))) for f in self.layers
+        )
+        return Factors(tuple(scaled))
+
+    def balanced(self) -> tuple[Factors, int]:
+        """Return rows that can be squared without overflow, and the power they lost.
+
+        The size of a sample's features moves to its roots first: roots that are huge
+        where features are 0 or tiny would overflow when squared alone.
+        """
+        moved = [_balanced(f, self.xp) for f in self.layers]
+        power = max(k for _, _, k in moved)
+        power = 0 if power <= _NEVER // 2 else power  # every row is 0
+        return Factors(tuple(_lifted(f, up - power) for f, up, _ in moved)), power
+
+    def explicit(self, budget: float) -> Factors:
+        """Multiply out layers with positions whose rows together fit in `budget`."""
+        out, (N, K, _) = [], self.shape
+        for f in self.layers:
+            size = N * K * f.dimension * 8
+            if f.is_sum and size <= budget:
+                budget -= size
+                rows = backend.concatenate(Factors((f,)).chunks())
+                f = Factor(self.xp.reshape(rows, (N, K, 1, f.dimension)), None)
+            out.append(f)
+        return Factors(tuple(out))
+
+    def reduced(self, unit: Array, offsets: tuple[int, ...]) -> tuple[Factors, float]:
+        """Return C - 1 rows a sample, by C - 1 errors a sample, and the trace left out.
+
+        Scores vanish up to rounding; their second moment is left out.
+        Theory: theory/curvature.md#C5.
+        """
+        xp, layers, left_out = self.xp, [], 0.0
+        for f in self.layers:
+            scores = xp.sum(unit[:, :, None, None] * f.roots, axis=1, keepdims=True)
+            left_out += backend.scalar(xp.sum(_squares(replace(f, roots=scores), xp)))
+            parts = [
+                reflected(f.roots[i:j, ...], unit[i:j, :], c, xp)
+                for c, i, j in class_slices(offsets)
+            ]
+            layers.append(replace(f, roots=backend.concatenate(parts)))
+        return Factors(tuple(layers)), left_out
 
 
 def lengths(x: Array, axis: int | tuple[int, ...]) -> Array:
@@ -115,9 +228,67 @@ def lengths(x: Array, axis: int | tuple[int, ...]) -> Array:
     return length * xp.squeeze(size, axis=axis)
 
 
-def dot(f: Factor, V: Array) -> Array:
-    """Return X V for one factor: errors . (V features), shape (N, K, m)."""
-    xp, m = backend.namespace(f.roots, V), V.shape[1]
+def _norm(x: Array, xp: Namespace) -> float:
+    """Return the length of all entries together."""
+    return backend.scalar(lengths(xp.reshape(x, (-1,)), 0))
+
+
+def _inner_length(f: Factor) -> int:
+    """Return how many roundings an entry of a layer's Gram suffers at most."""
+    _, _, T, b = f.roots.shape
+    if f.features is None:
+        return int(T * b)
+    a = f.features.shape[2]
+    return int(b + a if T == 1 else a * b)
+
+
+def _sizes(f: Factor, xp: Namespace) -> Array:
+    """Return sum_t ||errors_t|| ||features_t||, shape (N, K): no row is longer."""
+    if f.features is None:
+        return lengths(f.roots, (2, 3))
+    return xp.sum(lengths(f.roots, 3) * lengths(f.features, 2)[:, None, :], axis=2)
+
+
+def _squares(f: Factor, xp: Namespace) -> Array:
+    """Return ||row||^2 of one layer, shape (N, K)."""
+    if not f.is_sum:  # a tiny factor times a huge one: square the product, not each
+        return _sizes(f, xp) ** 2 if f.is_product else lengths(f.roots, (2, 3)) ** 2
+    parts = [lengths(rows, 1) ** 2 for rows in Factors((f,)).chunks()]
+    return xp.reshape(backend.concatenate(parts), f.roots.shape[:2])
+
+
+def _balanced(f: Factor, xp: Namespace) -> tuple[Factor, np.ndarray, int]:
+    """Scale every sample's features to a largest entry in [.5, 1).
+
+    Returned with the powers (N,) that its roots are owed, and that of the largest row.
+    """
+    N, zero = f.roots.shape[0], np.zeros(f.roots.shape[0], dtype=np.int64)
+    h, up = f.features, zero
+    if h is not None:
+        largest = backend.to_host(xp.max(xp.abs(h), axis=(1, 2)))
+        up = np.where(largest > 0, np.frexp(largest)[1], _NEVER)
+        h = _ldexp(h, np.where(largest > 0, -up, 0)[:, None, None])
+    roots = backend.to_host(xp.max(xp.abs(f.roots), axis=(1, 2, 3)))
+    sizes = np.where(roots > 0, np.frexp(roots)[1] + up, _NEVER)
+    return Factor(f.roots, h), up, int(sizes.max()) if N else 0
+
+
+def _lifted(f: Factor, up: np.ndarray) -> Factor:
+    """Multiply the roots of sample i by 2^up_i."""
+    return replace(f, roots=_ldexp(f.roots, up[:, None, None, None]))
+
+
+def _ldexp(x: Array, power: np.ndarray) -> Array:
+    """Return x 2^power, in two steps: the power itself may be out of range."""
+    one = np.ones((), dtype=backend.to_host(x[:0, ...]).dtype)
+    for k in (power // 2, power - power // 2):
+        x = x * backend.from_host(np.asarray(np.ldexp(one, k)), x)
+    return x
+
+
+def _dot(f: Factor, V: Array, xp: Namespace) -> Array:
+    """Return X V for one layer: errors . (V features), shape (N, K, m)."""
+    m = V.shape[1]
     N, K, T, b = f.roots.shape
     flat = xp.reshape(f.roots, (N, K, T * b))
     if f.features is None:
@@ -128,9 +299,9 @@ def dot(f: Factor, V: Array) -> Array:
     return flat @ xp.reshape(image, (N, T * b, m))
 
 
-def cross(f: Factor, Z: Array) -> Array:
-    """Return X'Z for one factor: sum_i (Z' errors)_i (x) features_i, shape (P, m)."""
-    xp, m = backend.namespace(f.roots, Z), Z.shape[2]
+def _cross(f: Factor, Z: Array, xp: Namespace) -> Array:
+    """Return X'Z for one layer: sum_i (Z' errors)_i (x) features_i, shape (P, m)."""
+    m = Z.shape[2]
     N, K, T, b = f.roots.shape
     if f.features is None:
         flat = xp.reshape(f.roots, (N * K, T * b))
@@ -143,86 +314,69 @@ def cross(f: Factor, Z: Array) -> Array:
     return xp.reshape(image, (b * a, m))
 
 
-def _gram_rows(f: Factor, pivots: Array, first: int) -> Array:
+def _gram(f: Factor, index: Array, first: int, xp: Namespace) -> Array:
     """Rows of one layer's Gram: (errors . errors) o (features . features)."""
-    xp, m = backend.namespace(f.roots, pivots), pivots.shape[0]
     N, K, T, b = f.roots.shape
+    m, n = index.shape[0], N - first
+    if f.is_sum:
+        chosen, rest = _take(f, index, K, xp), Factors((f.part(first, N),))
+        parts = [chosen @ xp.matrix_transpose(x) for x in rest.chunks()]
+        return xp.concat(parts, axis=1)
     flat = xp.reshape(f.roots, (N * K, T * b))
-    rows, samples, n = xp.take(flat, pivots, axis=0), pivots // K, N - first
-    if f.features is None or f.is_product:
-        outer = rows @ xp.matrix_transpose(flat[first * K :, :])
-        if f.features is None:
-            return outer
-        h = f.features[:, 0, :]
-        inner = xp.take(h, samples, axis=0) @ xp.matrix_transpose(h[first:, :])
-        outer = xp.reshape(outer, (m, n, K))
-        outer *= inner[:, :, None]
-        return xp.reshape(outer, (m, n * K))
-    errors = xp.matrix_transpose(xp.reshape(rows, (m, T, b)))
-    chosen = xp.reshape(errors @ xp.take(f.features, samples, axis=0), (m, -1))
-    rest = Factor(f.roots[first:, ...], f.features[first:, ...])
-    parts = [chosen @ xp.matrix_transpose(x) for x in row_chunks([rest])]
-    return xp.concat(parts, axis=1)
+    rows = xp.take(flat, index, axis=0)
+    outer = rows @ xp.matrix_transpose(flat[first * K :, :])
+    if f.features is None:
+        return outer
+    h = f.features[:, 0, :]
+    inner = xp.take(h, index // K, axis=0) @ xp.matrix_transpose(h[first:, :])
+    outer = xp.reshape(outer, (m, n, K))
+    outer *= inner[:, :, None]
+    return xp.reshape(outer, (m, n * K))
 
 
-def row_chunks(factors: Sequence[Factor]) -> Iterator[Array]:
-    """Yield explicit rows of X, a few samples at a time, shape (m K, P)."""
-    xp = backend.namespace(factors[0].roots)
-    N, K = factors[0].roots.shape[:2]
-    step = max(1, _CHUNK // (8 * K * sum(f.dimension for f in factors)))
-    for i in range(0, N, step):
-        parts = []
-        for f in factors:
-            roots = f.roots[i : min(i + step, N), ...]
-            n, _, T, b = roots.shape
-            if f.features is None:
-                parts.append(xp.reshape(roots, (n * K, T * b)))
-            else:
-                left = xp.reshape(xp.matrix_transpose(roots), (n, K * b, T))
-                rows = left @ f.features[i : min(i + step, N), ...]
-                parts.append(xp.reshape(rows, (n * K, f.dimension)))
-        yield backend.concatenate(parts, axis=1)
+def _take(f: Factor, index: Array, K: int, xp: Namespace) -> Array:
+    """Return chosen rows of one layer, shape (m, P)."""
+    N, _, T, b = f.roots.shape
+    roots = xp.take(xp.reshape(f.roots, (N * K, 1, T, b)), index, axis=0)
+    h = None if f.features is None else xp.take(f.features, index // K, axis=0)
+    return _explicit(Factor(roots, h), xp)
 
 
-def all_rows(factors: Sequence[Factor]) -> Array:
-    """Return X explicitly, shape (N, K, P): only for projected primal matrices."""
-    xp = backend.namespace(factors[0].roots)
-    rows = backend.concatenate(row_chunks(factors))
-    return xp.reshape(rows, (*factors[0].roots.shape[:2], -1))
+def _explicit(f: Factor, xp: Namespace) -> Array:
+    """Return all rows of one layer, shape (N K, P)."""
+    N, K, T, b = f.roots.shape
+    if f.features is None:
+        return xp.reshape(f.roots, (N * K, T * b))
+    left = xp.reshape(xp.matrix_transpose(f.roots), (N, K * b, T))
+    return xp.reshape(left @ f.features, (N * K, f.dimension))
 
 
-def column_chunks(f: Factor) -> Iterator[Array]:
-    """Yield columns of X, a few outputs b at a time, shape (N, K, m)."""
-    xp = backend.namespace(f.roots)
+def _columns(f: Factor, xp: Namespace) -> Iterator[Array]:
+    """Yield columns of one layer, a few outputs b at a time, shape (N, K, m)."""
     N, K, T, b = f.roots.shape
     if f.features is None:
         yield xp.reshape(f.roots, (N, K, T * b))
         return
     a = f.features.shape[2]
-    step = max(1, _CHUNK // (8 * N * K * a))
+    step = max(1, CHUNK // (8 * N * K * a))
     for j in range(0, b, step):
         part = xp.matrix_transpose(f.roots[:, :, :, j : min(j + step, b)])
-        rows = part @ f.features[:, None, ...]
-        yield xp.reshape(rows, (N, K, -1))
+        yield xp.reshape(part @ f.features[:, None, ...], (N, K, -1))
 
 
-def packed_matrix(factors: Sequence[Factor]) -> Array:
+def _packed_matrix(layers: Sequence[Factor], xp: Namespace) -> Array:
     """Assemble X'X of Khatri-Rao factors block by block, each written once.
 
-    Block (l, m) is sum_i D_i (x) h_i^l h_i^m' with D_i = sum_k root_ik^l root_ik^m': a
-    product over samples only, K times fewer rows than X has. In a diagonal block both
-    factors are symmetric, and their triangles alone are multiplied.
+    Block (l, m) is sum_i D_i (x) h_i^l h_i^m', D_i = sum_k root_ik^l root_ik^m': a
+    product over samples only, K times fewer rows than X has.
     """
-    xp = backend.namespace(factors[0].roots)
-    sizes = [f.dimension for f in factors]
-    ends = np.cumsum([0, *sizes]).tolist()
-    like = factors[0].roots
-    total = xp.empty(
-        (ends[-1], ends[-1]), dtype=like.dtype, device=backend.device(like)
-    )
-    for m, right in enumerate(factors):
-        for n, left in enumerate(factors[: m + 1]):
-            block = _packed_block(left, right, n == m)
+    ends = list(accumulate((f.dimension for f in layers), initial=0))
+    like = layers[0].roots
+    shape, device = (ends[-1], ends[-1]), backend.device(like)
+    total = xp.empty(shape, dtype=like.dtype, device=device)
+    for m, right in enumerate(layers):
+        for n, left in enumerate(layers[: m + 1]):
+            block = _packed_block(left, right, n == m, xp)
             total[ends[n] : ends[n + 1], ends[m] : ends[m + 1]] = block
             if n < m:
                 mirror = xp.matrix_transpose(block)
@@ -230,15 +384,17 @@ def packed_matrix(factors: Sequence[Factor]) -> Array:
     return total
 
 
-def _packed_block(left: Factor, right: Factor, diagonal: bool) -> Array:
-    """Return one block of X'X, shape (b_l a_l, b_m a_m)."""
-    xp = backend.namespace(left.roots)
+def _packed_block(left: Factor, right: Factor, diagonal: bool, xp: Namespace) -> Array:
+    """Return one block of X'X, shape (b_l a_l, b_m a_m).
+
+    In a diagonal block both factors are symmetric: triangles alone are multiplied.
+    """
     e, f = left.roots[:, :, 0, :], right.roots[:, :, 0, :]
     g, h = left.features[:, 0, :], right.features[:, 0, :]  # type: ignore[index]
     (b, a), (B, A) = (e.shape[2], g.shape[1]), (f.shape[2], h.shape[1])
     pick_e = _triangle(b, e) if diagonal else None
     pick_h = _triangle(a, g) if diagonal else None
-    step, out = max(1, _CHUNK // (8 * (b * B + a * A))), None
+    step, out = max(1, CHUNK // (8 * (b * B + a * A))), None
     for i in range(0, e.shape[0], step):
         s = slice(i, min(i + step, e.shape[0]))
         outer = xp.reshape(xp.matrix_transpose(e[s, ...]) @ f[s, ...], (-1, b * B))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+import scipy.linalg
+
 from refspec import backend, rounding
-from refspec.backend import Array
+from refspec.backend import Array, Namespace
+from refspec.classes import Snapshot
 from refspec.coordinates import Coordinates, coordinates
 from refspec.curvature import SecondMoment
 from refspec.rounding.certificates import certified_eigenvalues
-
-__all__ = ["Spectrum", "eigenvalues", "spectrum"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,16 +45,29 @@ class Spectrum:
         """How many eigenvalues are not in `values`: zero within the radius."""
         return self.dimension - int(self.values.shape[0])
 
+    def __repr__(self) -> str:
+        """Say the largest values."""
+        top = ", ".join(f"{x:.6g}" for x in backend.to_host(self.values[:3]))
+        more = ", ..." if self.values.shape[0] > 3 else ""
+        return (
+            f"Spectrum([{top}{more}] +- {self.radius:.2g} ({self.kind}), "
+            f"r={self.values.shape[0]} of P={self.dimension})"
+        )
+
 
 def spectrum(
-    moment: SecondMoment | Coordinates, *, vectors: bool = False, certify: bool = False
+    moment: SecondMoment | Coordinates | Snapshot,
+    *,
+    vectors: bool = False,
+    certify: bool = False,
 ) -> Spectrum:
     """Compute all non-zero eigenvalues of a second moment.
 
     Parameters
     ----------
-    moment : SecondMoment or Coordinates
-        Coordinates, where several spectra come from the same ones.
+    moment : SecondMoment, Coordinates or Snapshot
+        Coordinates, where several spectra come from the same ones; a snapshot stands
+        for its Fisher information.
     vectors : bool
         Keep the eigenvectors too.
     certify : bool
@@ -63,20 +79,28 @@ def spectrum(
     Spectrum
         Values with their radius.
 
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+    ValueError
+        If no finite radius can be given (`refspec.coordinates.coordinates`).
+
     Notes
     -----
-    Theory: theory/spectra.md#S1, #S2; theory/rounding.md#B3; theory/certificates.md#Q4.
+    Theory: theory/spectra.md#S1, #S2; theory/rounding.md#B3;
+    theory/certificates.md#Q4.
 
     Examples
     --------
     >>> import refspec
-    >>> moment = refspec.curvature.features(refspec.datasets.digits_mlp(), "fc1")
+    >>> moment = refspec.features(refspec.datasets.digits_mlp(), "fc1")
     >>> s = spectrum(moment)
     >>> abs(float(s.values.sum()) - moment.trace()) <= 65 * s.radius
     True
     """
     at = moment if isinstance(moment, Coordinates) else coordinates(moment)
-    values, Q, solver, kind = _solve(at.second, vectors, certify)
+    values, Q, solver, kind = _solve(at.second, vectors, certify, at.moment.xp)
     return Spectrum(
         values,
         Q if vectors else None,
@@ -86,29 +110,55 @@ def spectrum(
     )
 
 
-def eigenvalues(A: Array) -> tuple[Array, float]:
+def eigenvalues(A: Array, xp: Namespace) -> tuple[Array, float]:
     """Return descending eigenvalues of a symmetric A and the eigensolver's radius."""
-    values, _, radius, _ = _solve(A, False, False)
+    values, _, radius, _ = _solve(A, False, False, xp)
     return values, radius
 
 
+def principal_angles(U: np.ndarray, k: int) -> np.ndarray:
+    """Return the principal angles between span U, (r, m), and the first k axes.
+
+    Ascending, in radians.
+    """
+    if not U.shape[1]:
+        return np.zeros(0)
+    axes = np.eye(len(U), k, dtype=U.dtype)
+    return np.asarray(scipy.linalg.subspace_angles(U, axes)[::-1])
+
+
+def cluster_means(
+    values: np.ndarray, radius: float, parts: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Average parts (r,) over clusters of values that their radius does not separate.
+
+    Within a cluster eigenvectors, and with them each part, are not determined.
+    """
+    cluster = np.concatenate([[0], np.cumsum(-np.diff(values) > 2 * radius)])
+    cluster = cluster[: len(values)].astype(np.int64)
+    size = np.bincount(cluster)
+    return {n: (np.bincount(cluster, x) / size)[cluster] for n, x in parts.items()}
+
+
 def _solve(
-    A: Array, vectors: bool, certify: bool
+    A: Array, vectors: bool, certify: bool, xp: Namespace
 ) -> tuple[Array, Array | None, float, str]:
     """Return descending eigenvalues, eigenvectors if asked, radius and its kind."""
-    xp, Q = backend.namespace(A), None
+    Q = None
     if certify:  # error-free products need float64 on the host
         proof = certified_eigenvalues(backend.to_host(A))
         radius = float(proof.radii.max(initial=0.0))
         values = backend.from_host(proof.values, A)
         Q = backend.from_host(proof.vectors, A)
         return xp.astype(values, A.dtype), xp.astype(Q, A.dtype), radius, "certified"
+    if A.shape[0] == 0:
+        return xp.sum(A, axis=1), xp.zeros_like(A), 0.0, "a priori"
     if vectors:
-        values, Q = xp.linalg.eigh(A)
+        values, Q = backend.eigh(A, xp)
         Q = xp.flip(Q, axis=1)
     else:
-        values = xp.linalg.eigvalsh(A)
+        values = backend.eigvalsh(A, xp)
     values = xp.flip(values)
-    norm = backend.scalar(xp.max(xp.abs(values))) if A.shape[0] else 0.0
+    norm = backend.scalar(xp.max(xp.abs(values)))
     radius = rounding.eigensolver_radius(A.shape[0], norm, rounding.unit_roundoff(A))
     return values, Q, radius, "a priori"

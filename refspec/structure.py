@@ -14,23 +14,25 @@ In the small cell space, (C, K), the other levels are projections again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from refspec import backend
-from refspec.backend import Array
-from refspec.curvature import SecondMoment, classes_of
+import numpy as np
 
-__all__ = [
-    "Decomposition",
-    "cell_norms",
-    "cell_projections",
-    "cell_rows",
-    "cells",
-    "decompose",
-    "plain_means",
-    "unit_rows",
-]
+from refspec import backend, rounding
+from refspec.backend import Array, Namespace
+from refspec.classes import Snapshot, class_slices
+from refspec.curvature import SecondMoment, moment_of
+
+#: The kind of eigenvalue each level makes, from the strongest structure to the weakest.
+KINDS = {
+    "global_mean": "outlier",
+    "between_class": "outlier",
+    "diagonal": "outlier",
+    "between_cross_class": "bump",
+    "within_cross_class": "bulk",
+    "within_class": "bulk",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +47,9 @@ class Decomposition:
         `diagonal`, `between_class`, `between_cross_class`, `within_cross_class` for
         errors and gradients (K = C); `global_mean`, `between_class`, `within_class` for
         features (K = 1). Their matrices add up to the total's.
+    of_cells : dict of str to callable
+        The levels of the means as projections of the cell space, (C, K, m) to
+        (C, K, m); what they leave is the level that is not among them.
 
     Notes
     -----
@@ -53,20 +58,63 @@ class Decomposition:
 
     total: SecondMoment
     levels: dict[str, SecondMoment]
+    of_cells: dict[str, Callable[[Array], Array]]
+
+    def __repr__(self) -> str:
+        """Name the levels."""
+        return f"Decomposition({self.total!r} = {' + '.join(self.levels)})"
 
 
-def decompose(moment: SecondMoment) -> Decomposition:
+@dataclass(frozen=True, slots=True, eq=False)
+class Level:
+    """The projection of one level: Q Pi Q', or I - QQ' for what is within.
+
+    Parameters
+    ----------
+    unit : Array, shape (N, K)
+        The entries of all q_{cc'}: sqrt(w) over its length in the cell.
+    offsets : tuple of int, length C + 1
+        Of the classes.
+    of_cells : callable or None
+        Pi, a projection of the cell space, (C, K, m) to (C, K, m); None: within.
+    first : callable or None
+        A projection that commutes with this one and is applied before it.
+    """
+
+    unit: Array
+    offsets: tuple[int, ...]
+    of_cells: Callable[[Array], Array] | None
+    first: Callable[[Array], Array] | None = None
+
+    def __call__(self, rows: Array, /) -> Array:
+        """Project arrays over the rows, (N, K, m)."""
+        rows = rows if self.first is None else self.first(rows)
+        xp = backend.namespace(self.unit)
+        means = _gathered(self.unit, self.offsets, rows, xp)
+        if self.of_cells is None:
+            return rows - _spread(self.unit, self.offsets, means)
+        return _spread(self.unit, self.offsets, self.of_cells(means))
+
+
+def decompose(moment: SecondMoment | Snapshot) -> Decomposition:
     """Split a second moment into its levels.
 
     Parameters
     ----------
-    moment : SecondMoment
-        Of features, errors or gradients.
+    moment : SecondMoment or Snapshot
+        Of features, errors or gradients; a snapshot stands for its Fisher information.
 
     Returns
     -------
     Decomposition
         Every level is the same rows seen through a projection.
+
+    Raises
+    ------
+    TypeError
+        If it is neither.
+    ValueError
+        If the moment has a projection that does not commute with the levels.
 
     Notes
     -----
@@ -77,18 +125,22 @@ def decompose(moment: SecondMoment) -> Decomposition:
     Examples
     --------
     >>> import refspec
-    >>> split = decompose(refspec.curvature.fisher(refspec.datasets.digits_mlp()))
+    >>> split = decompose(refspec.datasets.digits_mlp())
     >>> sorted(split.levels)[:2]
     ['between_class', 'between_cross_class']
     """
+    moment = moment_of(moment)
     norms = cell_norms(moment)
-    projections = cell_projections(norms)
-    levels = {
-        name: replace(moment, projection=_lifted(moment, norms, project))
-        for name, project in projections.items()
-    }
-    levels[_within(moment)] = replace(moment, projection=_rest(moment, norms))
-    return Decomposition(moment, levels)
+    unit, offsets, first = _unit(moment, norms), moment.offsets, moment.projection
+    of_cells = cell_projections(norms)
+    levels = {n: Level(unit, offsets, pi, first) for n, pi in of_cells.items()}
+    within = within_name(norms.shape[1])
+    levels[within] = Level(unit, offsets, None, first)
+    if first is not None:
+        for name, level in levels.items():
+            _expect_commuting(moment, name, level, first)
+    moments = {n: replace(moment, projection=x) for n, x in levels.items()}
+    return Decomposition(moment, moments, of_cells)
 
 
 def plain_means(moment: SecondMoment) -> SecondMoment:
@@ -111,15 +163,36 @@ def plain_means(moment: SecondMoment) -> SecondMoment:
     -----
     Theory: theory/levels.md#L5. Papyan (2019), eq. (28).
     """
-    xp, w = backend.namespace(moment.weights), moment.weights
+    xp, w = moment.xp, moment.weights
     s = xp.sum(w, axis=1, keepdims=True)
     return replace(moment, weights=s + xp.zeros_like(w))
 
 
+def within_name(K: int) -> str:
+    """Name the level that means leave over, of features (K = 1) or of the others."""
+    return "within_class" if K == 1 else "within_cross_class"
+
+
+def kinds(parts: Mapping[str, Array]) -> list[str]:
+    """Name the kind that makes up most of each eigenvalue, from parts (r,) by level.
+
+    Parts may be signed: size decides. A name that is no level is a kind of its own.
+    """
+    totals: dict[str, Array] = {}
+    for name, x in parts.items():
+        kind = KINDS.get(name, name)
+        totals[kind] = totals.get(kind, 0) + x
+    names = list(totals)
+    most = np.argmax(np.abs(np.stack(list(totals.values()))), axis=0)
+    return [names[k] for k in most]
+
+
 def cell_norms(moment: SecondMoment) -> Array:
     """Return sqrt(sum of w over the cell), shape (C, K)."""
-    xp, w = backend.namespace(moment.weights), moment.weights
-    sums = [xp.sum(w[i:j, :], axis=0)[None, :] for _, i, j in classes_of(moment)]
+    xp, w = moment.xp, moment.weights
+    sums = [
+        xp.sum(w[i:j, :], axis=0)[None, :] for _, i, j in class_slices(moment.offsets)
+    ]
     return xp.sqrt(backend.concatenate(sums))
 
 
@@ -128,12 +201,7 @@ def cells(moment: SecondMoment, rows: Array, norms: Array) -> Array:
 
     Theory: theory/curvature.md#C7.
     """
-    xp, root = backend.namespace(rows), _unit(moment, norms)
-    sums = [
-        xp.sum(root[i:j, :, None] * rows[i:j, ...], axis=0)[None, ...]
-        for _, i, j in classes_of(moment)
-    ]
-    return backend.concatenate(sums)
+    return _gathered(_unit(moment, norms), moment.offsets, rows, moment.xp)
 
 
 def cell_projections(norms: Array) -> dict[str, Callable[[Array], Array]]:
@@ -141,51 +209,58 @@ def cell_projections(norms: Array) -> dict[str, Callable[[Array], Array]]:
     xp = backend.namespace(norms)
     C, K = norms.shape
     if K == 1:
-        overall = _direction(norms, axis=(0, 1))
+        overall = _direction(norms, (0, 1), xp)
         return {
-            "global_mean": lambda x: _along(overall, x, (0, 1)),
-            "between_class": lambda x: x - _along(overall, x, (0, 1)),
+            "global_mean": lambda x: _along(overall, x, (0, 1), xp),
+            "between_class": lambda x: x - _along(overall, x, (0, 1), xp),
         }
     diagonal = xp.eye(C, dtype=norms.dtype, device=backend.device(norms))
-    off = _direction(norms * (1 - diagonal), axis=1)
+    others = _direction(norms * (1 - diagonal), 1, xp)
     own = diagonal[:, :, None]
     return {
         "diagonal": lambda x: own * x,
-        "between_class": lambda x: _along(off, x, 1),
-        "between_cross_class": lambda x: (1 - own) * x - _along(off, x, 1),
+        "between_class": lambda x: _along(others, x, 1, xp),
+        "between_cross_class": lambda x: (1 - own) * x - _along(others, x, 1, xp),
     }
 
 
-def _within(moment: SecondMoment) -> str:
-    """Name the level of what means leave over."""
-    return "within_class" if moment.weights.shape[1] == 1 else "within_cross_class"
+def class_means(means: Array, norms: Array) -> tuple[Array, Array]:
+    """Return class means, (C, m), and their masses, (C,), from Q'X (C, K, m).
 
-
-def _direction(norms: Array, axis: int | tuple[int, ...]) -> Array:
-    """Return norms scaled to unit length along axis; zero where there is no mass."""
-    xp = backend.namespace(norms)
-    size = xp.sqrt(xp.sum(norms * norms, axis=axis, keepdims=True))
-    return xp.where(size > 0, norms / xp.where(size > 0, size, size + 1), norms)
-
-
-def _along(unit: Array, x: Array, axis: int | tuple[int, ...]) -> Array:
-    """Project x (C, K, m) on a unit direction: u u'x."""
-    xp, u = backend.namespace(x), unit[:, :, None]
-    return u * xp.sum(u * x, axis=axis, keepdims=True)
+    A class mean of errors or gradients leaves c' = c out; it is 0 without mass.
+    """
+    xp, (C, K) = backend.namespace(norms), norms.shape
+    if K > 1:
+        norms = norms * (1 - xp.eye(C, dtype=norms.dtype, device=backend.device(norms)))
+    mass = xp.sum(norms * norms, axis=1)
+    sums = xp.sum(norms[:, :, None] * means, axis=1)
+    return sums / xp.where(mass > 0, mass, xp.ones_like(mass))[:, None], mass
 
 
 def unit_rows(moment: SecondMoment, norms: Array, c: int) -> Array:
     """Return the entries of q_{cc'} over class c's samples, shape (n_c, K)."""
-    xp, (i, j) = backend.namespace(norms), moment.offsets[c : c + 2]
+    xp, (i, j) = moment.xp, moment.offsets[c : c + 2]
     safe = xp.where(norms > 0, norms, xp.ones_like(norms))
     return xp.sqrt(moment.weights[i:j, :]) / safe[c, :]
 
 
 def cell_rows(moment: SecondMoment, norms: Array, c: int) -> Array:
-    """Return the class-c rows of Q, the matrix of all q_{cc'}, shape (n_c K, K)."""
-    xp, K = backend.namespace(norms), norms.shape[1]
-    one = xp.eye(K, dtype=norms.dtype, device=backend.device(norms))
-    return xp.reshape(unit_rows(moment, norms, c)[:, :, None] * one, (-1, K))
+    """Return the class-c rows of Q, the matrix of all q_{cc'}, shape (n_c, K, K)."""
+    K = norms.shape[1]
+    one = moment.xp.eye(K, dtype=norms.dtype, device=backend.device(norms))
+    return unit_rows(moment, norms, c)[:, :, None] * one
+
+
+def _direction(norms: Array, axis: int | tuple[int, ...], xp: Namespace) -> Array:
+    """Return norms scaled to unit length along axis; zero where there is no mass."""
+    size = xp.sqrt(xp.sum(norms * norms, axis=axis, keepdims=True))
+    return xp.where(size > 0, norms / xp.where(size > 0, size, size + 1), norms)
+
+
+def _along(unit: Array, x: Array, axis: int | tuple[int, ...], xp: Namespace) -> Array:
+    """Project x (C, K, m) on a unit direction: u u'x."""
+    u = unit[:, :, None]
+    return u * xp.sum(u * x, axis=axis, keepdims=True)
 
 
 def _unit(moment: SecondMoment, norms: Array) -> Array:
@@ -194,20 +269,37 @@ def _unit(moment: SecondMoment, norms: Array) -> Array:
     return backend.concatenate(unit_rows(moment, norms, c) for c in classes)
 
 
-def _spread(moment: SecondMoment, means: Array, norms: Array) -> Array:
+def _gathered(
+    unit: Array, offsets: tuple[int, ...], rows: Array, xp: Namespace
+) -> Array:
+    """Return Q'rows, shape (C, K, m)."""
+    sums = [
+        xp.sum(unit[i:j, :, None] * rows[i:j, ...], axis=0)[None, ...]
+        for _, i, j in class_slices(offsets)
+    ]
+    return backend.concatenate(sums)
+
+
+def _spread(unit: Array, offsets: tuple[int, ...], means: Array) -> Array:
     """Return Q means, shape (N, K, m)."""
-    root = _unit(moment, norms)
-    parts = [root[i:j, :, None] * means[c, ...] for c, i, j in classes_of(moment)]
+    parts = [unit[i:j, :, None] * means[c, ...] for c, i, j in class_slices(offsets)]
     return backend.concatenate(parts)
 
 
-def _lifted(
-    moment: SecondMoment, norms: Array, project: Callable[[Array], Array]
-) -> Callable[[Array], Array]:
-    """Return Q Pi Q' for a projection Pi of the cell space."""
-    return lambda rows: _spread(moment, project(cells(moment, rows, norms)), norms)
-
-
-def _rest(moment: SecondMoment, norms: Array) -> Callable[[Array], Array]:
-    """Return I - QQ'."""
-    return lambda rows: rows - _spread(moment, cells(moment, rows, norms), norms)
+def _expect_commuting(
+    moment: SecondMoment, name: str, level: Level, first: Callable[[Array], Array]
+) -> None:
+    """Refuse a projection Q with PQ != QP: X'QX would not be the sum of its levels."""
+    xp, w = moment.xp, moment.weights
+    probe = np.random.default_rng(0).standard_normal((*w.shape, 1))
+    z = xp.astype(backend.from_host(probe, w), w.dtype)
+    alone = replace(level, first=None)
+    gap = backend.scalar(xp.linalg.vector_norm(alone(first(z)) - first(alone(z))))
+    k = 16 * (w.shape[0] + w.shape[1]) + 64  # both are two averages of z, and back
+    size = backend.scalar(xp.linalg.vector_norm(z))
+    if gap > rounding.gamma(k, rounding.unit_roundoff(w)) * size:
+        raise ValueError(
+            "moment must have a projection that commutes with its levels, got one that "
+            f"moves {name} by {gap / size:.2g} of its length; decompose the moment "
+            "without its projection"
+        )

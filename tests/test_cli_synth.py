@@ -1,5 +1,7 @@
 """`refspec synth` writes an ordinary export that can be planted again."""
 
+import dataclasses
+import inspect
 import json
 
 import numpy as np
@@ -8,7 +10,8 @@ from typer.testing import CliRunner
 
 import refspec
 from refspec.cli.app import app
-from refspec.synthetic import from_record
+from refspec.cli.synth import synth
+from refspec.synthetic import Recipe, from_record
 
 
 def run(*words):
@@ -30,6 +33,16 @@ def test_the_file_is_an_export_of_its_recipe(tmp_path):
     data = json.loads(record.read_text())
     assert from_record(data["recipe"]) == from_record(snapshot.provenance["recipe"])
     assert CliRunner().invoke(app, ["check", str(path)]).exit_code == 0
+
+
+def test_options_are_the_fields_of_a_recipe(tmp_path):
+    """Every field is an option, and all defaults together are the default recipe."""
+    names = [x for x in inspect.signature(synth).parameters if x != "output"]
+    fields = [x.name for x in dataclasses.fields(Recipe)]
+    assert names == [*fields, "dtype", "json_file"]
+    path = tmp_path / "w.npz"
+    assert run("-o", str(path)).exit_code == 0
+    assert from_record(refspec.load(path).provenance["recipe"]) == Recipe()
 
 
 @pytest.mark.parametrize(

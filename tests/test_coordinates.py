@@ -149,12 +149,12 @@ def test_what_pivoted_rows_leave_out_is_what_was_measured(monkeypatch, asarray, 
     snapshot = net(asarray, sizes=(5, 3, 4))
     moment, X = curvature.fisher(snapshot), rows_of(snapshot)
     n, trace, u = len(X), float((X * X).sum()), 2.0**-53
-    made = coordinates._pivoted_rows(moment, trace * 2.0**power)
+    made = coordinates._pivoted_rows(moment.rows, trace * 2.0**power, moment.xp)
     L = backend.to_host(made.L)
     assert len(L) <= min(X.shape)
     assert len(backend.to_host(made.others)) >= n - len(L)
     true = np.linalg.norm(X @ X.T - L.T @ L)
-    found = coordinates._residual(moment, made, trace, u)
+    found = coordinates._residual(moment.rows, made, trace, u, moment.xp)
     slack = 4 * rounding.second_moment_radius(sum(X.shape) + 64, trace, u)
     # both triangles of a block of pivots are counted twice
     assert true - slack <= found <= 2**0.5 * true + slack

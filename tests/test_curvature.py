@@ -64,9 +64,9 @@ def test_every_view_of_the_fisher_agrees(asarray, T):
 def test_reduced_rows_and_dual_side_keep_the_spectrum(asarray, T):
     snapshot = net(asarray, T)
     moment, X = curvature.fisher(snapshot), rows_of(snapshot)
-    factors, left_out = curvature.score_reduced(moment)
+    rows, left_out = curvature.score_reduced(moment)
     assert left_out <= rounding.second_moment_radius(100, moment.trace(), U)
-    assert factors[0].roots.shape[1] == 2
+    assert rows.shape[1] == 2
     by_rows = coordinates.dual(moment)
     by_columns = coordinates.primal(moment)
     truth = np.linalg.svd(X, compute_uv=False) ** 2

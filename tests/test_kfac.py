@@ -1,5 +1,6 @@
 """KFAC, EKFAC and CFAC: exact rationals, identities, the canonical model, solves."""
 
+import dataclasses
 import math
 from fractions import Fraction
 
@@ -28,6 +29,7 @@ from refspec.kronecker.conventions import CONVENTIONS, placement
 from refspec.kronecker.damping import default_residual
 
 U = 2.0**-53
+I1 = np.ones((1, 1, 1))
 seeds = st.integers(0, 2**32 - 1)
 settings_ = pytest.mark.parametrize("setting", ["expand", "reduce"])
 
@@ -558,6 +560,57 @@ def test_running_average(seed, decay):
     plain = decay * first.errors + (1 - decay) * batch.errors  # the mutant
     assert decay == 0 or np.linalg.norm(average.errors - plain) > bound
     assert abs(np.sum(average.frequencies) - 1) <= rounding.gamma(24, U)
+
+
+def test_a_small_share_of_the_past_is_kept():
+    """K11: 1 - share would lose a past whose share is below a roundoff."""
+    large = ClassFactors(np.asarray([2.0**-60]), np.full((1, 1, 1), 2.0**80), I1)
+    average = running_average(large, ClassFactors(np.ones(1), I1, I1), 0.5)
+    moment = average.frequencies[0] * average.errors[0, 0, 0]
+    exact = 0.5 * (2.0**20 + 1)
+    assert abs(moment - exact) <= rounding.gamma(16, U) * exact
+
+
+@pytest.mark.parametrize("dead", ["errors", "features"])
+@pytest.mark.parametrize("side", [3, 40])
+def test_a_dead_layer_is_compared(dead, side):
+    """Nothing reaches it, or nothing leaves it: spectra of zeros, and no kinds."""
+    s = network(0, a=side, b=side)
+    x = s.layers[0]
+    gone = {dead: np.zeros_like(getattr(x, dead))}
+    s = dataclasses.replace(s, layers=(dataclasses.replace(x, **gone),))
+    found = compare_layer(s, "fc")
+    assert found.fisher.shape == (0,)
+    tiny = np.finfo(float).smallest_normal
+    assert found.radius <= 4 * tiny
+    assert found.class_rank == {"fisher": 0, "kfac": 0, "cfac": 0}
+    assert all(len(x) == 0 for x in found.kinds.values())
+    assert not any(found.frobenius_error.values())
+    for operator in (kfac(s, "fc"), cfac(s, "fc"), ekfac(s, "fc")):
+        values, radius = operator.certified_eigenvalues()
+        assert not np.any(values)
+        assert radius <= 4 * tiny
+
+
+@pytest.mark.parametrize("exponent", [-520, -300, 300, 600])
+def test_a_comparison_does_not_depend_on_the_scale(exponent):
+    """Squares of the features under- or overflow; the comparison is the same."""
+    s = network(3, counts=(4, 3, 5))
+    x = s.layers[0]
+    scaled = dataclasses.replace(
+        x,
+        features=np.ldexp(x.features, exponent),
+        errors=np.ldexp(x.errors, -exponent),
+    )
+    other = dataclasses.replace(s, layers=(scaled,))
+    here, there = compare_layer(s, "fc"), compare_layer(other, "fc")
+    assert np.array_equal(here.fisher, there.fisher)
+    assert here.kinds == there.kinds
+    assert here.class_rank == there.class_rank
+    assert here.log10_error == there.log10_error
+    huge = dataclasses.replace(x, features=np.ldexp(x.features, 600))
+    with pytest.raises(ValueError, match="must be representable"):
+        compare_layer(dataclasses.replace(s, layers=(huge,)), "fc")
 
 
 def test_compare_takes_a_fisher_and_ranks_the_approximations():

@@ -14,6 +14,7 @@ from refspec.kronecker import (
     Kronecker,
     KroneckerBasis,
     KroneckerSum,
+    certified_spectrum,
     column_stacked,
     damped_inverse,
     factored_tikhonov,
@@ -251,3 +252,42 @@ def test_errors(call, message):
 def test_namespaces_do_not_mix():
     with pytest.raises(TypeError):
         Kronecker(I2, array_api_strict.asarray(I3))
+
+
+A2 = np.asarray([[2.0, 1.0], [1.0, 3.0]]) / 3
+TRUE2 = [(5 + 5**0.5) / 6, (5 - 5**0.5) / 6]
+
+
+@pytest.mark.parametrize("exponent", [-1070, -548, -300, 0, 300, 1000])
+def test_a_radius_holds_at_every_scale(exponent):
+    """K2: where squares under- or overflow too; never 0 of an inexact number."""
+    values, radius = certified_spectrum(np.ldexp(A2, exponent))
+    exact, exact_radius = certified_spectrum(A2)
+    tiny = np.finfo(float).smallest_normal
+    assert 0 < radius <= np.ldexp(exact_radius, exponent) + tiny
+    for x, true, at in zip(values, TRUE2, exact, strict=True):
+        assert abs(x - np.ldexp(true, exponent)) <= radius + U * abs(x)
+        assert abs(x - np.ldexp(at, exponent)) <= tiny
+
+
+def test_only_the_zero_matrix_has_radius_zero():
+    values, radius = certified_spectrum(np.zeros((2, 2)))
+    assert values.tolist() == [0, 0]
+    assert radius == 0
+
+
+@pytest.mark.parametrize("exponent", [-600, -160, 160])
+def test_operators_are_certified_at_every_scale(exponent):
+    """K2, K3: factors whose products underflow give 0 with a radius that is not."""
+    part = np.ldexp(A2, exponent)
+    tiny = np.finfo(float).smallest_normal
+    for operator in (
+        Kronecker(part, part),
+        KroneckerSum(np.ones(1), part[None], part[None]),
+    ):
+        values, radius = operator.certified_eigenvalues()
+        exact = np.ldexp(TRUE2[0] ** 2, 2 * exponent)
+        assert radius > 0
+        assert abs(values[0] - exact) <= radius + 4 * U * exact + tiny
+    with pytest.raises(ValueError, match="eigenvalues must be smaller"):
+        Kronecker(np.ldexp(A2, 600), np.ldexp(A2, 600)).certified_eigenvalues()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import refspec
 from refspec import backend, models, rounding
-from refspec.models import operations
+from refspec.models import evaluation, operations
 
 U = 2.0**-53
 FUNCTIONS = {
@@ -59,7 +59,7 @@ def test_the_windows_adjoint_is_the_adjoint():
         (2, 7, 6), [3], 2, rng=rng, stride=2, padding=1, pool=1, kernel=3
     )
     X = rng.normal(size=(4, 2, 7, 6))
-    steps, _ = models.forward(network, X)
+    steps, _ = evaluation.forward(network, X)
     pool = operations.record(
         {"op": "avg_pool2d", "kernel": [3, 2], "stride": [1, 2]}, {}, X
     )[0]
@@ -282,8 +282,8 @@ FULL = CONV | {"stride": [1, 1], "padding": [0, 0]}
         ([{"op": "tanh"}], PARAMETERS, r"got \[\]"),
         ([LINEAR, LINEAR], PARAMETERS, r"got \['fc', 'fc'\]"),
         ([LINEAR | {"name": ""}], PARAMETERS, r"got \[''\]"),
-        ([LINEAR | {"weight": "U"}], PARAMETERS, "names its weight 'U', got"),
-        ([LINEAR | {"bias": "u"}], PARAMETERS, "names its bias 'u', got"),
+        ([LINEAR | {"weight": "U"}], PARAMETERS, "must name its weight, got 'U'"),
+        ([LINEAR | {"bias": "u"}], PARAMETERS, "must name its bias, got 'u'"),
         ([LINEAR | {"bias": "W"}], PARAMETERS, r"got \(3, 2\)"),
         ([LINEAR], PARAMETERS | {"b": np.ones(2)}, r"\(b,\) = \(3,\), got \(2,\)"),
         ([LINEAR], PARAMETERS | {"b": np.ones(3, int)}, "got int64"),
@@ -368,7 +368,7 @@ def test_inputs_and_labels_that_do_not_fit():
 def test_the_softmax_seed_keeps_small_probabilities():
     p = np.asarray([[1.0, 1e-300, 1e-20]])
     hot = np.asarray([[1.0, 0.0, 0.0]])
-    assert models.misses(p, hot).tolist() == [[-1e-20, 1e-300, 1e-20]]
+    assert evaluation.misses(p, hot).tolist() == [[-1e-20, 1e-300, 1e-20]]
     assert (p - hot)[0, 0] == 0.0  # the naive difference loses the entry
 
 

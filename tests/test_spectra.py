@@ -9,12 +9,18 @@ from balls import BITS, enclosures, to_flint
 
 import refspec
 from refspec import curvature, datasets, rounding, spectra
+from refspec.factors import Factor, Factors
 
 MOMENTS = {
     "features": lambda s, layer: curvature.features(s, layer),
     "errors": lambda s, layer: curvature.errors(s, layer),
     "fisher": lambda s, _: curvature.fisher(s),
 }
+
+
+def rows_of(roots):
+    """Plain vectors as rows."""
+    return Factors((Factor(roots, None),))
 
 
 def first_of_each_class(snapshot):
@@ -87,9 +93,7 @@ def test_radii_follow_the_precision(dtype):
     values = rng.standard_normal((12, 1, 5)).astype(dtype)
     weights = np.full((12, 1), 1 / 12, dtype)
     roots = (np.sqrt(weights)[:, :, None] * values)[:, :, None, :]
-    moment = curvature.SecondMoment(
-        (curvature.Factor(roots, None),), weights, (0, 5, 12)
-    )
+    moment = curvature.SecondMoment(rows_of(roots), weights, (0, 5, 12))
     found = spectra.spectrum(moment)
     X = roots[:, 0, 0].astype(np.float64)
     true = np.linalg.svd(X, compute_uv=False) ** 2
@@ -104,7 +108,7 @@ def test_repeated_eigenvalues_and_zeros(asarray):
     rows = np.kron(np.eye(2), [[1.0, 1.0], [1.0, -1.0]])
     values = np.concatenate([rows, np.zeros((4, 4))], axis=1)[:, None, None, :]
     moment = curvature.SecondMoment(
-        (curvature.Factor(asarray(values), None),), asarray(np.ones((4, 1))), (0, 2, 4)
+        rows_of(asarray(values)), asarray(np.ones((4, 1))), (0, 2, 4)
     )
     found = spectra.spectrum(moment)
     computed = np.zeros(8)
@@ -118,7 +122,7 @@ def test_eigenvectors_diagonalise(asarray):
     A = np.random.default_rng(6).standard_normal((9, 9))
     A = A @ A.T
     moment = curvature.SecondMoment(
-        (curvature.Factor(asarray(A[:, None, None, :]), None),),
+        rows_of(asarray(A[:, None, None, :])),
         asarray(np.ones((9, 1))),
         (0, 4, 9),
     )

@@ -14,7 +14,7 @@ def moment_of(values, weights, sizes, asarray=np.asarray):
     roots = (np.sqrt(weights)[:, :, None] * values)[:, :, None, :]
     factor = factors.Factor(asarray(roots), None)
     offsets = tuple(np.concatenate([[0], np.cumsum(sizes)]).tolist())
-    return curvature.SecondMoment((factor,), asarray(weights), offsets)
+    return curvature.SecondMoment(factors.Factors((factor,)), asarray(weights), offsets)
 
 
 @st.composite

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 import refspec
 from refspec import hessian, models, rounding
 from refspec import strategies as rst
+from refspec.models import evaluation
 from refspec.testing import assert_operator
 
 LABELS = np.repeat(np.arange(3), [5, 3, 4])
@@ -43,9 +44,9 @@ class Dense:
 
     def jacobians(self):
         """J'e_c of each layer: errors back from unit vectors."""
-        steps, f = models.forward(self.net, self.X)
+        steps, f = evaluation.forward(self.net, self.X)
         seeds = np.tile(np.eye(C), (len(f), 1, 1))
-        return {x.name: d for x, d in models.backpropagate(steps, seeds)}
+        return {x.name: d for x, d in evaluation.backpropagate(steps, seeds)}
 
     def gradients(self, errors=None, names=None):
         """Gradients (N, C, P), errors (x) features."""

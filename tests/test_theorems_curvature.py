@@ -77,7 +77,7 @@ def test_C4(snapshot):
 
 def test_a_smaller_odds_ratio_is_rejected(monkeypatch):
     def doubled(snapshot):
-        return replace(right(snapshot), factors=right(double(snapshot)).factors)
+        return replace(right(snapshot), rows=right(double(snapshot)).rows)
 
     def double(snapshot):
         layers = [replace(x, features=2 * x.features) for x in snapshot.layers]

@@ -18,11 +18,11 @@ def wrong_projections():
     def projections(norms):
         found = right(norms)
         if norms.shape[1] > 1:
-            unit = structure._direction(norms, axis=1)
-            found["between_class"] = lambda x: structure._along(unit, x, 1)
+            unit = structure._direction(norms, 1, np)
+            found["between_class"] = lambda x: structure._along(unit, x, 1, np)
         else:
-            plain = structure._direction(np.ones_like(norms), axis=(0, 1))
-            found["global_mean"] = lambda x: structure._along(plain, x, (0, 1))
+            plain = structure._direction(np.ones_like(norms), (0, 1), np)
+            found["global_mean"] = lambda x: structure._along(plain, x, (0, 1), np)
         return found
 
     right = structure.cell_projections

@@ -56,8 +56,8 @@ def test_fit_refuses_what_it_does_not_know():
     network, X = models.softmax_regression(1, 2), np.ones((2, 1))
     for bad, message in (
         ({"method": "sgd"}, "got 'sgd'"),
-        ({"weight_decay": -1.0}, "got -1.0"),
-        ({"steps": 0}, "and 0"),
+        ({"weight_decay": -1.0}, "got -1"),
+        ({"steps": 0}, "got 0"),
         ({"batch": 2}, "got batch 2 and method lbfgs"),
         ({"batch": 2, "method": "adam"}, "got batch 2 and method adam"),
     ):

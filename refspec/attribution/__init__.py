@@ -9,7 +9,6 @@ from refspec.attribution.means import Means as Means
 from refspec.attribution.means import class_means as class_means
 from refspec.attribution.means import classical_scaling as classical_scaling
 from refspec.attribution.means import distances as distances
-from refspec.attribution.shares import KINDS as KINDS
 from refspec.attribution.shares import Attribution as Attribution
 from refspec.attribution.shares import Eigenbasis as Eigenbasis
 from refspec.attribution.shares import attribute as attribute
@@ -17,7 +16,6 @@ from refspec.attribution.shares import eigenbasis as eigenbasis
 from refspec.attribution.shares import knockout as knockout
 
 __all__ = [
-    "KINDS",
     "Attribution",
     "Clarity",
     "Eigenbasis",

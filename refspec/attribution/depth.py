@@ -18,8 +18,6 @@ from refspec.coordinates import coordinates
 from refspec.curvature import SecondMoment
 from refspec.rounding import Bounded
 
-__all__ = ["Clarity", "class_clarity", "depth_profile", "mean_cosine"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clarity:
@@ -84,12 +82,12 @@ def class_clarity(moment: SecondMoment) -> Clarity:
     solved, radius = knockout(basis, others)
     classes = backend.to_host(solved)
     inner, inner_radius = knockout(basis, list(basis.rows))
-    within = max(0.0, float(backend.to_host(inner)[0]))
+    within = max(0.0, float(backend.to_host(inner)[0])) if len(classes) else 0.0
     m = min(C, moment.shape[1], len(classes))
     if m > 1 and classes[m - 1] <= radius:
         m -= 1
-    last = max(0.0, float(classes[m - 1]))
-    second = max(0.0, float(classes[min(2, m) - 1]))
+    last = max(0.0, float(classes[m - 1])) if m else 0.0
+    second = max(0.0, float(classes[min(2, m) - 1])) if m else 0.0
     return Clarity(
         _ratio(last, radius, within, inner_radius),
         _ratio(second, radius, last, radius),

@@ -11,15 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refspec import backend, rounding
-from refspec.attribution.shares import KINDS
+from refspec import backend, checks, rounding
 from refspec.backend import Array
 from refspec.coordinates import primal
 from refspec.curvature import SecondMoment
-from refspec.spectra import eigenvalues
-from refspec.structure import cell_projections
-
-__all__ = ["HessianAttribution", "attribute_hessian"]
+from refspec.spectra import cluster_means, eigenvalues, principal_angles
+from refspec.structure import decompose, kinds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +58,12 @@ class HessianAttribution:
     angles: np.ndarray
     angle_bound: float
     radius: float
+
+    def __repr__(self) -> str:
+        """Say how many eigenvalues are of each kind."""
+        counts = {k: self.kinds.count(k) for k in dict.fromkeys(self.kinds)}
+        made = ", ".join(f"{n} {k}" for k, n in counts.items())
+        return f"HessianAttribution(P={len(self.values)}; {made}; weyl={self.weyl:.3g})"
 
 
 def attribute_hessian(
@@ -105,7 +108,11 @@ def attribute_hessian(
     >>> attribute_hessian(H, G).kinds[0]
     'outlier'
     """
-    xp, P = backend.namespace(hessian), moment.shape[1]
+    advice = "take refspec.fisher(snapshot, layers) of the Hessian's layers"
+    checks.expect_type("moment", moment, SecondMoment, advice)
+    P = moment.shape[1]
+    xp = checks.expect_array("hessian", hessian, "(P, P)", symmetric=True)
+    forming = checks.expect_positive("forming", forming, zero=True)
     if hessian.shape != (P, P) or moment.weights.shape[1] == 1:
         raise ValueError(
             f"hessian must have shape (P, P) = ({P}, {P}) to match a Fisher moment "
@@ -114,10 +121,10 @@ def attribute_hessian(
         )
     at = primal(moment)
     C, K, _ = at.means.shape
-    values, Q = (xp.flip(x, axis=-1) for x in xp.linalg.eigh(hessian))
-    fisher, F = (xp.flip(x, axis=-1) for x in xp.linalg.eigh(at.second))
+    values, Q = (xp.flip(x, axis=-1) for x in backend.eigh(hessian, xp))
+    fisher, F = (xp.flip(x, axis=-1) for x in backend.eigh(at.second, xp))
     E = hessian - at.second
-    residual, solver = eigenvalues(E)
+    residual, solver = eigenvalues(E, xp)
     u = rounding.unit_roundoff(hessian)
     norm = backend.scalar(xp.max(xp.abs(values)))
     solver += rounding.eigensolver_radius(P, max(norm, at.trace), u)
@@ -125,22 +132,16 @@ def attribute_hessian(
     means = xp.reshape(xp.reshape(at.means, (C * K, P)) @ Q, (C, K, P))
     parts = {
         name: backend.to_host(xp.sum(project(means) ** 2, axis=(0, 1)))
-        for name, project in cell_projections(at.norms).items()
+        for name, project in decompose(moment).of_cells.items()
     }
     whole = backend.to_host(xp.sum(Q * (at.second @ Q), axis=0))
     host = backend.to_host(values)
     parts["within_cross_class"] = whole - sum(parts.values())
     parts["residual"] = host - whole
-    cluster = np.concatenate([[0], np.cumsum(-np.diff(host) > 2 * radius)])
-    size = np.bincount(cluster)
-    parts = {n: (np.bincount(cluster, x) / size)[cluster] for n, x in parts.items()}
+    parts = cluster_means(host, radius, parts)
     ends = np.abs(backend.to_host(residual))
     weyl = float(max(ends[0], ends[-1])) + radius
-    overlap = xp.matrix_transpose(Q[:, :C]) @ F[:, :C]
-    across = xp.matrix_transpose(Q[:, C:]) @ F[:, :C]
-    cosines = np.linalg.svd(backend.to_host(overlap), compute_uv=False)
-    sines = np.linalg.svd(backend.to_host(across), compute_uv=False)[::-1]
-    sines = np.pad(sines, (C - len(sines), 0))
+    in_hessian = backend.to_host(xp.matrix_transpose(Q) @ F[:, :C])
     gap = float(fisher[C - 1]) - float(values[C]) if C < P else 0.0
     bound = weyl / (gap - 2 * radius) if gap > 2 * radius else float("inf")
     return HessianAttribution(
@@ -148,21 +149,9 @@ def attribute_hessian(
         backend.to_host(fisher),
         backend.to_host(residual),
         parts,
-        _kinds(parts),
+        kinds(parts),
         weyl,
-        np.arctan2(sines, cosines),
+        principal_angles(in_hessian, C),
         bound,
         radius,
     )
-
-
-def _kinds(parts: dict[str, np.ndarray]) -> list[str]:
-    """Return the kind whose contribution to each eigenvalue is the largest in size."""
-    totals: dict[str, np.ndarray] = {}
-    for name, x in parts.items():
-        kind = KINDS.get(name, "residual")
-        totals[kind] = totals.get(kind, np.zeros(len(x))) + x
-    names = list(totals)
-    return [
-        names[k] for k in np.argmax(np.abs(np.stack(list(totals.values()))), axis=0)
-    ]

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refspec import backend
+from refspec import backend, structure
+from refspec.classes import Snapshot
 from refspec.coordinates import Coordinates, coordinates
 from refspec.curvature import SecondMoment
-
-__all__ = ["Means", "class_means", "classical_scaling", "distances"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,14 +42,19 @@ class Means:
     cells: np.ndarray
     cell_mass: np.ndarray
 
+    def __repr__(self) -> str:
+        """Say the sizes."""
+        C, K, r = self.cells.shape
+        return f"Means(C={C}, K={K}, in {r} coordinates)"
 
-def class_means(moment: SecondMoment | Coordinates) -> Means:
+
+def class_means(moment: SecondMoment | Coordinates | Snapshot) -> Means:
     """Return the class means and cross-class means of a second moment's vectors.
 
     Parameters
     ----------
-    moment : SecondMoment or Coordinates
-        Of features (K = 1), errors or gradients (K = C).
+    moment : SecondMoment, Coordinates or Snapshot
+        Of features (K = 1), errors or gradients (K = C; of a snapshot's Fisher).
 
     Returns
     -------
@@ -69,14 +73,10 @@ def class_means(moment: SecondMoment | Coordinates) -> Means:
     (10, 33)
     """
     at = moment if isinstance(moment, Coordinates) else coordinates(moment)
+    classes, mass = structure.class_means(at.means, at.norms)
     sums, norms = backend.to_host(at.means), backend.to_host(at.norms)
-    C, K = norms.shape
-    mass = norms**2
     cells = sums / np.where(norms > 0, norms, 1)[:, :, None]
-    off = mass if K == 1 else mass * (1 - np.eye(C))
-    total = off.sum(axis=1)
-    part = off / np.where(total > 0, total, 1)[:, None]
-    return Means((part[:, :, None] * cells).sum(axis=1), total, cells, mass)
+    return Means(backend.to_host(classes), backend.to_host(mass), cells, norms**2)
 
 
 def distances(

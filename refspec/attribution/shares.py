@@ -12,24 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refspec import backend, rounding
-from refspec.backend import Array
+from refspec import backend, checks, rounding
+from refspec.backend import Array, Namespace
+from refspec.classes import Snapshot
 from refspec.coordinates import Coordinates, coordinates
 from refspec.curvature import SecondMoment
-from refspec.spectra import Spectrum, eigenvalues, spectrum
-from refspec.structure import cell_projections
-
-__all__ = ["KINDS", "Attribution", "Eigenbasis", "attribute", "eigenbasis", "knockout"]
-
-#: The kind of eigenvalue each level makes, from the strongest structure to the weakest.
-KINDS = {
-    "global_mean": "outlier",
-    "between_class": "outlier",
-    "diagonal": "outlier",
-    "between_cross_class": "bump",
-    "within_cross_class": "bulk",
-    "within_class": "bulk",
-}
+from refspec.spectra import (
+    Spectrum,
+    cluster_means,
+    eigenvalues,
+    principal_angles,
+    spectrum,
+)
+from refspec.structure import KINDS, decompose, kinds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,8 +38,8 @@ class Eigenbasis:
     values : Array, shape (r,)
         The eigenvalues kept.
     rows : dict of str to Array, shape (C K, r)
-        Of each level of the means; its matrix is rows' rows. What they leave of the
-        whole is the level called `within`.
+        Rows of each level of the means; its matrix is rows' rows. What they leave of
+        the whole is the level called `within`.
     within : str
         Its name.
     radius : float
@@ -57,6 +52,11 @@ class Eigenbasis:
     rows: dict[str, Array]
     within: str
     radius: float
+
+    def __repr__(self) -> str:
+        """Name the levels and the rank."""
+        names = ", ".join([*self.rows, self.within])
+        return f"Eigenbasis(r={self.values.shape[0]}, {names}, {self.spectrum!r})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,23 +109,36 @@ class Attribution:
     angle_bound: float
     radius: float
 
+    def __repr__(self) -> str:
+        """Say how many eigenvalues are of each kind, and every level's trace."""
+        counts = {k: self.kinds.count(k) for k in dict.fromkeys(KINDS.values())}
+        made = ", ".join(f"{n} {k}" for k, n in counts.items())
+        traces = ", ".join(f"{n} {x:.3g}" for n, x in self.traces.items())
+        return f"Attribution({made}; traces: {traces}; {self.spectrum!r})"
+
 
 def eigenbasis(
-    moment: SecondMoment | Coordinates, *, certify: bool = False
+    moment: SecondMoment | Coordinates | Snapshot, *, certify: bool = False
 ) -> Eigenbasis:
     """Put a second moment and its levels in the eigenbasis, cut at the numerical rank.
 
     Parameters
     ----------
-    moment : SecondMoment or Coordinates
-        Of features, errors or gradients.
+    moment : SecondMoment, Coordinates or Snapshot
+        Of features, errors or gradients; a snapshot stands for its Fisher information.
     certify : bool
         As in `refspec.spectra.spectrum`.
 
     Returns
     -------
     Eigenbasis
-        With it every knock-out is a diagonal matrix minus a few rows.
+        With it every knock-out is a diagonal matrix minus a few rows. It is empty if
+        no eigenvalue is resolved from zero.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `refspec.spectra.spectrum`.
 
     Notes
     -----
@@ -142,19 +155,20 @@ def eigenbasis(
     """
     at = moment if isinstance(moment, Coordinates) else coordinates(moment)
     whole = spectrum(at, vectors=True, certify=certify)
-    xp, (C, K, r) = backend.namespace(at.second), at.means.shape
+    xp, (C, K, r) = at.moment.xp, at.means.shape
     tail = np.cumsum(np.abs(backend.to_host(whole.values))[::-1])[::-1]
-    rank = max(1, int(np.sum(tail > whole.radius)))
+    rank = int(np.sum(tail > whole.radius))
     means = xp.reshape(at.means, (C * K, r)) @ whole.vectors[:, :rank]  # type: ignore[index]
     means = xp.reshape(means, (C, K, rank))
+    split = decompose(at.moment)
     rows = {
         name: xp.reshape(project(means), (C * K, rank))
-        for name, project in cell_projections(at.norms).items()
+        for name, project in split.of_cells.items()
     }
+    (within,) = set(split.levels) - set(rows)
     u = rounding.unit_roundoff(at.second)
     solver = 2 * rounding.eigensolver_radius(r, at.trace, u)
     radius = 2 * whole.radius + solver + (at.level_radius - at.radius)
-    within = "within_class" if K == 1 else "within_cross_class"
     return Eigenbasis(whole, whole.values[:rank], rows, within, radius)
 
 
@@ -198,47 +212,55 @@ def knockout(
     >>> bool(values[0] < basis.values[0])
     True
     """
-    names = {*basis.rows, basis.within}
-    wrong = set(levels) - names
-    if wrong or by not in ("subtraction", "projection"):
-        raise ValueError(
-            f"levels must be among {sorted(names)} and by be subtraction or "
-            f"projection, got {sorted(levels)} by {by!r}; correct the name"
-        )
+    checks.expect_type("basis", basis, Eigenbasis, "eigenbasis(moment) makes one")
+    checks.expect_names("levels", levels, [*basis.rows, basis.within])
+    checks.expect_choice("by", by, ("subtraction", "projection"))
+    xp = backend.namespace(basis.values)
     if by == "subtraction":
         if basis.within in levels:
             kept = [basis.rows[n] for n in basis.rows if n not in levels]
-            return _low_rank(kept, basis)
-        return _solved(_less(basis, [basis.rows[n] for n in levels]), basis)
+            return _low_rank(kept, basis, xp)
+        without = _less(basis.values, [basis.rows[n] for n in levels], xp)
+        return _solved(without, basis, xp)
     if basis.within in levels:
         raise ValueError(
             f"only levels of the means can be projected out, got {basis.within}: it "
             "spans everything; take it out by subtraction"
         )
-    xp, U = backend.namespace(basis.values), _span(basis, levels)
+    if not levels or not basis.values.shape[0]:
+        return basis.values, basis.radius
+    U = _span(basis, levels, xp)
     image = U * basis.values[:, None]
     twice = U @ (xp.matrix_transpose(U) @ image)
-    A = _diagonal(basis.values) - U @ xp.matrix_transpose(image)
+    A = _diagonal(basis.values, xp) - U @ xp.matrix_transpose(image)
     A = A - (image - twice) @ xp.matrix_transpose(U)
-    return _solved((A + xp.matrix_transpose(A)) / 2, basis)
+    return _solved((A + xp.matrix_transpose(A)) / 2, basis, xp)
 
 
 def attribute(
-    moment: SecondMoment | Coordinates | Eigenbasis, *, certify: bool = False
+    moment: SecondMoment | Coordinates | Eigenbasis | Snapshot,
+    *,
+    certify: bool = False,
 ) -> Attribution:
     """Attribute every eigenvalue to the levels of the class structure.
 
     Parameters
     ----------
-    moment : SecondMoment, Coordinates or Eigenbasis
-        Of features, errors or gradients.
+    moment : SecondMoment, Coordinates, Eigenbasis or Snapshot
+        Of features, errors or gradients; a snapshot stands for its Fisher information.
     certify : bool
         As in `refspec.spectra.spectrum`.
 
     Returns
     -------
     Attribution
-        All of it from one factorisation, without another pass over the data.
+        All of it from one factorisation, without another pass over the data. Shares
+        are of the eigenvalues that are resolved from zero: none in a zero matrix.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `refspec.spectra.spectrum`.
 
     Notes
     -----
@@ -249,37 +271,36 @@ def attribute(
     Examples
     --------
     >>> import refspec
-    >>> moment = refspec.curvature.fisher(refspec.datasets.digits_mlp())
-    >>> attribute(moment).kinds[0]
+    >>> attribute(refspec.datasets.digits_mlp()).kinds[0]
     'outlier'
     """
     if isinstance(moment, Eigenbasis):
         basis = moment
     else:
         basis = eigenbasis(moment, certify=certify)
-    names = [*basis.rows, basis.within]
+    xp, names = backend.namespace(basis.values), [*basis.rows, basis.within]
     values = backend.to_host(basis.values)
-    solved = {n: _low_rank([x], basis) for n, x in basis.rows.items()}
+    solved = {n: _low_rank([x], basis, xp) for n, x in basis.rows.items()}
     solved[basis.within] = knockout(basis, list(basis.rows))
     without = {n: knockout(basis, [n]) for n in names}
     radius = max(x for _, x in (*solved.values(), *without.values()))
-    shares = _shares(basis, values)
+    shares = _shares(basis, values, xp)
     means = [n for n in basis.rows if KINDS[n] == "outlier"]
-    B = backend.to_host(_low_rank([basis.rows[n] for n in means], basis)[0])
+    B = backend.to_host(_low_rank([basis.rows[n] for n in means], basis, xp)[0])
     B = np.pad(B, (0, len(values)))[: len(values)]
-    # M = A - B is what is within, or lies below A minus the class level alone
+    # M = A - B is what is within, or lies below A minus the between-class level alone
     beyond = solved[basis.within]
     rest = beyond if "global_mean" in means else without["between_class"]
     edges = {"outlier": _top(rest), "bump": _top(beyond), "bulk": np.inf}
-    kinds = _kinds(shares)
-    proved = [v - edges[k] > 2 * radius for v, k in zip(values, kinds, strict=True)]
-    angles, bound = _angles(basis, means, edges["outlier"], radius)
+    made = kinds(shares)
+    proved = [v - edges[k] > 2 * radius for v, k in zip(values, made, strict=True)]
+    angles, bound = _angles(basis, means, edges["outlier"], radius, xp)
     return Attribution(
         basis.spectrum,
         {n: float(backend.to_host(x).sum()) for n, (x, _) in solved.items()},
         shares,
-        kinds,
-        np.asarray(proved),
+        made,
+        np.asarray(proved, dtype=bool),
         B - radius,
         B + edges["outlier"] + radius,
         {n: backend.to_host(x) for n, (x, _) in solved.items()},
@@ -290,41 +311,43 @@ def attribute(
     )
 
 
-def _less(basis: Eigenbasis, rows: list[Array]) -> Array:
-    """Return the whole minus rows'rows."""
-    xp, A = backend.namespace(basis.values), _diagonal(basis.values)
+def _less(values: Array, rows: list[Array], xp: Namespace) -> Array:
+    """Return the whole, diagonal, minus rows'rows."""
+    A = _diagonal(values, xp)
     for x in rows:
         A -= xp.matrix_transpose(x) @ x
     return A
 
 
-def _diagonal(values: Array) -> Array:
+def _diagonal(values: Array, xp: Namespace) -> Array:
     """Return the diagonal matrix of values."""
-    xp, device = backend.namespace(values), backend.device(values)
+    device = backend.device(values)
     return xp.eye(values.shape[0], dtype=values.dtype, device=device) * values
 
 
-def _low_rank(rows: list[Array], basis: Eigenbasis) -> tuple[Array, float]:
+def _low_rank(
+    rows: list[Array], basis: Eigenbasis, xp: Namespace
+) -> tuple[Array, float]:
     """Return the eigenvalues of the sum of rows'rows, from the smaller side."""
     x = backend.concatenate(rows) if rows else 0 * basis.values[None, :]
-    t = backend.namespace(x).matrix_transpose(x)
-    return _solved(x @ t if x.shape[0] < x.shape[1] else t @ x, basis)
+    t = xp.matrix_transpose(x)
+    return _solved(x @ t if x.shape[0] < x.shape[1] else t @ x, basis, xp)
 
 
-def _solved(A: Array, basis: Eigenbasis) -> tuple[Array, float]:
+def _solved(A: Array, basis: Eigenbasis, xp: Namespace) -> tuple[Array, float]:
     """Return descending eigenvalues of A and their radius, basis and solver."""
-    values, solver = eigenvalues(A)
+    values, solver = eigenvalues(A, xp)
     return values, basis.radius + solver
 
 
 def _top(solved: tuple[Array, float]) -> float:
-    """Return the largest eigenvalue, or 0 if all are negative."""
-    return max(0.0, backend.scalar(solved[0][0]))
+    """Return the largest eigenvalue, or 0 if there is none or all are negative."""
+    values = solved[0]
+    return max(0.0, backend.scalar(values[0])) if values.shape[0] else 0.0
 
 
-def _span(basis: Eigenbasis, levels: Collection[str]) -> Array:
+def _span(basis: Eigenbasis, levels: Collection[str], xp: Namespace) -> Array:
     """Return an orthonormal basis of the range of some levels, shape (r, k), k >= 0."""
-    xp = backend.namespace(basis.values)
     x = backend.concatenate(basis.rows[n] for n in levels)
     _, s, V = xp.linalg.svd(x, full_matrices=False)
     k = int(np.sum(backend.to_host(s) ** 2 > basis.radius))
@@ -332,39 +355,27 @@ def _span(basis: Eigenbasis, levels: Collection[str]) -> Array:
 
 
 def _angles(
-    basis: Eigenbasis, means: list[str], edge: float, radius: float
+    basis: Eigenbasis, means: list[str], edge: float, radius: float, xp: Namespace
 ) -> tuple[np.ndarray, float]:
-    """Return the principal angles of the span of B to the top eigenspace, and a bound.
-
-    Sines and cosines both come from the span's coordinates: the smaller is accurate.
-    """
-    U = backend.to_host(_span(basis, means))
+    """Return the angles of the span of B to the top eigenspace, and their bound."""
+    if not basis.values.shape[0]:
+        return np.zeros(0), np.inf
+    U = backend.to_host(_span(basis, means, xp))
     k = U.shape[1]
     if k == 0:
         return np.zeros(0), np.inf
-    cosines = np.linalg.svd(U[:k], compute_uv=False)
-    sines = np.linalg.svd(U[k:], compute_uv=False)[::-1]
-    sines = np.pad(sines, (max(0, k - len(sines)), 0))[-k:]
     lowest = backend.scalar(basis.values[k - 1]) - radius
     bound = (edge + radius) / lowest if lowest > 0 else np.inf
-    return np.arctan2(sines, cosines), bound
+    return principal_angles(U, k), bound
 
 
-def _kinds(shares: dict[str, np.ndarray]) -> list[str]:
-    """Return the kind with the largest share of each eigenvalue."""
-    totals: dict[str, np.ndarray] = {}
-    for name, x in shares.items():
-        totals[KINDS[name]] = totals.get(KINDS[name], 0) + x
-    names = list(totals)
-    return [names[k] for k in np.argmax(np.stack(list(totals.values())), axis=0)]
-
-
-def _shares(basis: Eigenbasis, values: np.ndarray) -> dict[str, np.ndarray]:
+def _shares(
+    basis: Eigenbasis, values: np.ndarray, xp: Namespace
+) -> dict[str, np.ndarray]:
     """Return ||column||^2 / lambda of every level, averaged over clusters."""
-    xp = backend.namespace(basis.values)
     parts = {n: backend.to_host(xp.sum(x * x, axis=0)) for n, x in basis.rows.items()}
     parts[basis.within] = values - sum(parts.values())
-    cluster = np.concatenate([[0], np.cumsum(-np.diff(values) > 2 * basis.radius)])
-    parts = {n: np.maximum(np.bincount(cluster, x), 0) for n, x in parts.items()}
+    parts = cluster_means(values, basis.radius, parts)
+    parts = {n: np.maximum(x, 0) for n, x in parts.items()}
     total = sum(parts.values())
-    return {n: (x / np.where(total > 0, total, 1))[cluster] for n, x in parts.items()}
+    return {n: x / np.where(total > 0, total, 1) for n, x in parts.items()}

@@ -41,7 +41,7 @@ def synth(
     json_file: Json = None,
     **fields: Any,
 ) -> None:
-    """Plant a world whose law is known and write it as an export.
+    """Plant a world whose population is known and write it as an export.
 
     The recipe goes into the manifest, so that `refspec predict` finds it.
     """

@@ -15,7 +15,7 @@ import numpy as np
 
 from refspec import models
 from refspec.classes import Snapshot
-from refspec.models import Network
+from refspec.models import Network, evaluation
 
 try:
     import sklearn
@@ -195,11 +195,11 @@ def _rows(
         shared.expect_samples(step, given.shape[0])
         X = model[:-1].transform(given) if isinstance(model, Pipeline) else given
         X = np.asarray(X.toarray() if hasattr(X, "toarray") else X).astype(dtype)
-        steps, z = models.forward(network, X)
+        steps, z = evaluation.forward(network, X)
         row = {"model/inputs": X}
         row |= shared.outputs(step, z, _numbers(step, final, labels), len(X))
         seeds = shared.all_seeds(z).astype(dtype)
-        found = {x.name: (x, e) for x, e in models.backpropagate(steps, seeds)}
+        found = {x.name: (x, e) for x, e in evaluation.backpropagate(steps, seeds)}
         for k, name in enumerate(chosen):
             layer, errors = found[name]
             row[f"layers/{k}/features"] = layer.features

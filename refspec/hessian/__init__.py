@@ -2,10 +2,6 @@
 
 from refspec.hessian.assembly import hessian as hessian
 from refspec.hessian.assembly import hessian_vector_product as hessian_vector_product
-from refspec.hessian.assembly import seeds as seeds
+from refspec.hessian.bounds import hessian_radius as hessian_radius
 
-__all__ = [
-    "hessian",
-    "hessian_vector_product",
-    "seeds",
-]
+__all__ = ["hessian", "hessian_radius", "hessian_vector_product"]

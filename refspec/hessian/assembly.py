@@ -16,13 +16,11 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from refspec import backend, classes, models
+from refspec import backend, checks, classes, models
 from refspec.backend import Array
 from refspec.hessian import blocks
-from refspec.models import Network, operations
+from refspec.models import Network, evaluation, operations
 from refspec.models.operations import Step
-
-__all__ = ["BLOCK", "hessian", "hessian_vector_product", "seeds"]
 
 #: Unit vectors multiplied at once where a network has convolutions.
 BLOCK = 64
@@ -161,8 +159,10 @@ def hessian_vector_product(
     """
     steps, curvature, errors = seeds(network, X, labels, part, sample_weights)
     shapes = _chosen(network, layers)
-    xp = backend.namespace(X, vectors)
     P = sum(b * a for b, a in shapes.values())
+    columns = "(P,)" if getattr(vectors, "ndim", 2) == 1 else "(P, K)"
+    checks.expect_array("vectors", vectors, columns)
+    xp = backend.namespace(X, vectors)
     if vectors.ndim not in (1, 2) or vectors.shape[0] != P or vectors.dtype != X.dtype:
         raise ValueError(
             f"vectors must have shape (P,) or (P, K) with P = {P} and dtype {X.dtype}, "
@@ -188,28 +188,18 @@ def seeds(
     part: str,
     sample_weights: Array | None,
 ) -> tuple[list[Step], Array, Array | None]:
-    """Run the network; w (diag p - pp') (N, C, C) and w (p - e_y) (N, C) of a part.
-
-    Raises
-    ------
-    ValueError
-        If there is no such part.
-    """
-    if part not in ("hessian", "fisher", "residual"):
-        raise ValueError(
-            f"part must be hessian, fisher or residual, got {part!r}; choose one of "
-            "these (hessian = fisher + residual)"
-        )
-    steps, f = models.forward(network, X)
+    """Run the network; w (diag p - pp') (N, C, C) and w (p - e_y) (N, C) of a part."""
+    checks.expect_choice("part", part, ("hessian", "fisher", "residual"))
+    steps, f = evaluation.forward(network, X)
     xp = backend.namespace(f)
-    w = models.sample_average(sample_weights, X)
-    hot = models.one_hot(labels, f)
+    w = evaluation.sample_average(sample_weights, X)
+    hot = evaluation.one_hot(labels, f)
     p = xp.exp(classes.log_softmax(f))
     every = xp.eye(f.shape[1], dtype=f.dtype, device=backend.device(f))
-    curvature = -(w[:, None] * p)[:, :, None] * models.misses(p[:, None, :], every)
+    curvature = -(w[:, None] * p)[:, :, None] * evaluation.misses(p[:, None, :], every)
     if part == "residual":
         curvature = xp.zeros_like(curvature)
-    errors = None if part == "fisher" else w[:, None] * models.misses(p, hot)
+    errors = None if part == "fisher" else w[:, None] * evaluation.misses(p, hot)
     return steps, curvature, errors
 
 
@@ -218,14 +208,12 @@ def _chosen(
 ) -> dict[str, tuple[int, int]]:
     """Return the shapes of the layers asked for, in the network's order."""
     shapes = models.layer_shapes(network)
-    names = (
-        [layers]
-        if isinstance(layers, str)
-        else list(shapes if layers is None else layers)
-    )
-    if not names or len(set(names)) < len(names) or set(names) - set(shapes):
+    given = [layers] if isinstance(layers, str) else layers
+    names = tuple(shapes) if given is None else given
+    names = checks.expect_names("layers", names, shapes)
+    if not names:
         raise ValueError(
-            f"layers must be distinct names among {list(shapes)}, got {names}; leave "
+            f"layers must be distinct names among {list(shapes)}, got none; leave "
             "layers out for all"
         )
     return {name: shape for name, shape in shapes.items() if name in names}
@@ -301,7 +289,10 @@ def _products(
         if step.name in vectors:
             moved = _apply(step, vectors[step.name], step.features)
             tangent = moved if tangent is None else tangent + moved
-    turned = tangent @ curvature  # tangents of the errors
+    # Forward over reverse: errors and their tangents go back together. At a layer the
+    # gradient is errors' features, so its tangent has two terms (`_outer`); at weights
+    # that move, and where an activation bends, the tangent of the errors changes too.
+    turned = tangent @ curvature
     found: dict[str, Array] = {}
     for step, tangent in zip(reversed(steps), reversed(tangents), strict=True):
         change = None

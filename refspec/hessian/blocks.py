@@ -22,8 +22,6 @@ from refspec import backend
 from refspec.backend import Array
 from refspec.models.operations import Step
 
-__all__ = ["BUDGET", "add_blocks", "samples_at_once"]
-
 #: Numbers held in temporaries at once, about; sets chunks of samples and slabs of rows.
 BUDGET = 2**22
 
@@ -43,11 +41,6 @@ def samples_at_once(shapes: Mapping[str, tuple[int, int]], P: int) -> int:
     """Return how many samples to take at once: their blocks fit in the budget.
 
     An eighth of the result, (P, P), is granted too: fewer passes over a large result.
-
-    Examples
-    --------
-    >>> samples_at_once({"fc": (10, 65)}, 650) == BUDGET // (10**2 + 2 * 10 * 65)
-    True
     """
     b, a = (max(sizes) for sizes in zip(*shapes.values(), strict=True))
     each = sum(b * b for b, _ in shapes.values()) + 2 * b * a
@@ -61,26 +54,10 @@ def add_blocks(
     curvature: Array,
     errors: Array | None,
 ) -> None:
-    """Add one chunk of samples to the blocks (l, m), l <= m, of H, in place.
+    """Add n samples to the blocks (l, m), l <= m, of H (P, P), in place.
 
-    Parameters
-    ----------
-    H : Array, shape (P, P)
-        Fresh storage of the caller's; blocks below the diagonal stay as they are.
-    places : mapping of str to int
-        First row of each wanted layer.
-    steps : sequence of Step
-        A chain of dense layers and activations.
-    curvature : Array, shape (n, C, C)
-        Second derivative of each sample's weighted loss at the logits.
-    errors : Array, shape (n, C), or None
-        First derivative there; None leaves the Gauss-Newton terms only.
-
-    Notes
-    -----
-    Theory: theory/hessian.md#H2, #H3, #H4. Cost 2 n P_l P_m operations a block, twice
-    that if errors reach past an adjacent layer, a quarter on the diagonal; memory
-    O(`BUDGET`) and n b^2 for each layer.
+    `curvature` (n, C, C) and `errors` (n, C) are derivatives at the logits; no errors,
+    no residual. Theory: theory/hessian.md#H2, #H3, #H4. Cost 2 n P_l P_m a block.
     """
     xp = backend.namespace(H)
     layers = _dense(steps)
@@ -91,6 +68,8 @@ def add_blocks(
         if errors is not None:
             bent, errors = x.bend * errors, x.slope * errors
             inner[k], errors = errors, errors @ x.matrix
+        # S of the pre-activations: the chain rule through the activation once for each
+        # of the two derivatives, and its own bend where a first derivative reaches it
         curvature = x.slope[:, :, None] * curvature * x.slope[:, None, :]
         if errors is not None:
             eye = xp.eye(bent.shape[1], dtype=H.dtype, device=backend.device(H))
@@ -140,6 +119,8 @@ def _add_diagonal(H: Array, place: int, S: Array, u: Array) -> None:
     rows, columns, where = _triangle(b)
     pairs = backend.from_host(rows * b + columns, H)
     left, right, spread = (backend.from_host(x, H) for x in _triangle(a))
+    # Both S_n and u_n u_n' are symmetric, so one triangle of each carries everything, a
+    # quarter of the product; `where` and `spread` say where each entry of the block is.
     packed: Array = 0
     for run in _runs(n, b * b + a * a):
         outer = xp.take(_joined(S[run, ...]), pairs, axis=1)
@@ -164,6 +145,9 @@ def _add_cross(
     xp = backend.namespace(H)
     (u, v), (n, b, d) = (x.features for x in layers), S.shape
     a, c, free = u.shape[1], v.shape[1], layers[1].matrix.shape[1]
+    # In adjacent layers J is diagonal in (unit of l, input of m): its part of the block
+    # is sparse, d_m u_l' slope in the columns of that one unit, and added there alone.
+    # Further on J is full, and the pairs (unit of l, input of m) come from one product.
     adjacent = len(reach.shape) == 2
     for units in _runs(b, a * d * c):
         block: Array = 0

@@ -12,12 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from refspec import backend, hessian, models, rounding
+from refspec import backend, rounding
 from refspec.backend import Array
-from refspec.models import Network, operations
+from refspec.hessian.assembly import seeds
+from refspec.models import Network, evaluation, operations
 from refspec.models.operations import EVALUATION, LIPSCHITZ, Step
-
-__all__ = ["hessian_radius"]
 
 
 def hessian_radius(
@@ -56,13 +55,12 @@ def hessian_radius(
     Examples
     --------
     >>> import numpy as np
+    >>> from refspec import models
     >>> network = models.mlp([3, 4, 2], rng=np.random.default_rng(0))
     >>> 0 < hessian_radius(network, np.ones((5, 3)), [0, 1, 0, 1, 1]) < 1e-9
     True
     """
-    steps, curvature, errors = hessian.seeds(
-        network, X, labels, "hessian", sample_weights
-    )
+    steps, curvature, errors = seeds(network, X, labels, "hessian", sample_weights)
     xp = backend.namespace(X)
     gamma = rounding.gamma(_roundings(steps, curvature), rounding.unit_roundoff(X))
     rho, f = [xp.zeros_like(X)], X
@@ -79,7 +77,7 @@ def hessian_radius(
     tau = own + 16 * _largest(rho[-1])  # and from their errors
     if not gamma * backend.scalar(xp.max(tau)) < 1:
         return math.inf
-    w = models.sample_average(sample_weights, X)
+    w = evaluation.sample_average(sample_weights, X)
     alpha = xp.max(xp.sum(xp.abs(curvature), axis=2), axis=1)
     best, R = math.inf, 1.0
     while gamma * R < 1:

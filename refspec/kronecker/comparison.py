@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.linalg
 
-from refspec import backend, checks, curvature, rounding
+from refspec import backend, checks, curvature, rounding, structure
 from refspec.classes import Layer, Snapshot
 from refspec.curvature import SecondMoment
 from refspec.kronecker import origins
@@ -335,4 +335,4 @@ def _origins(
         "kfac": rank(rows, roundings) * rank(means.features, roundings),
         "cfac": rank(own, roundings),
     }
-    return {n: origins.kinds(x) for n, x in found.items()}, ranks
+    return {n: structure.kinds(x) for n, x in found.items()}, ranks

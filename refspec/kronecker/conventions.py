@@ -84,8 +84,8 @@ def placement(
         return Placement(setting, setting)
     if setting == "reduce" and T > 1:
         raise ValueError(
-            f"convention {convention} has no reduce setting, got setting 'reduce' with "
-            f"T = {T} positions; use expand, or convention 'refspec'"
+            f"convention {convention} has no reduce setting: it must be expand, got "
+            f"'reduce' with T = {T} positions; use expand, or convention 'refspec'"
         )
     if convention == "nngeometry":
         scale = T * columns**0.5

@@ -82,9 +82,10 @@ def unit_scaled(x: Array, xp: Namespace) -> tuple[Array, int]:
 
 def times_power(x: Array, e: int) -> Array:
     """Return x 2**e in several factors, since 2**e itself may overflow."""
-    while e:
-        step = max(-_STEP, min(e, _STEP))
-        x, e = x * 2.0**step, e - step
+    with np.errstate(over="ignore"):  # an overflow is for the caller to refuse
+        while e:
+            step = max(-_STEP, min(e, _STEP))
+            x, e = x * 2.0**step, e - step
     return x
 
 

@@ -178,12 +178,6 @@ def numerical_rank(rows: np.ndarray, roundings: int) -> int:
     return int(np.sum(values > floor))
 
 
-def kinds(found: Shares) -> list[str]:
-    """Name the part with the largest share of each eigenvalue."""
-    names = list(found)
-    return [names[k] for k in np.argmax(np.stack(list(found.values())), axis=0)]
-
-
 def _shares(forms: Mapping[str, np.ndarray], values: np.ndarray) -> Shares:
     """Divide by the eigenvalues; what the means leave is the bulk, never negative."""
     safe = np.where(values > 0, values, 1)

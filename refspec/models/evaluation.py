@@ -21,31 +21,12 @@ from refspec.models.network import (
     to_section,
 )
 
-__all__ = [
-    "all_errors",
-    "backpropagate",
-    "forward",
-    "gradients",
-    "logits",
-    "loss",
-    "loss_and_gradient",
-    "misses",
-    "one_hot",
-    "sample_average",
-    "snapshot",
-]
-
 
 def forward(network: Network, X: Array) -> tuple[list[operations.Step], Array]:
-    """Run the network on X (N, ...); return its steps and the logits (N, C).
-
-    Raises
-    ------
-    ValueError
-        If the samples do not fit the network, or it does not end in C >= 2 logits.
-    TypeError
-        If X is not of the parameters' namespace.
-    """
+    """Run the network on X (N, ...); return its steps and the logits (N, C)."""
+    checks.expect_type("network", network, Network, "make one, e.g. with models.mlp")
+    if not hasattr(X, "dtype"):
+        checks.expect_array("inputs", X, "(N, ...)")  # no array: refused by its type
     xp = backend.namespace(X, *network.parameters.values())
     dtype = next(iter(network.parameters.values())).dtype
     if X.dtype != dtype:
@@ -201,6 +182,11 @@ def snapshot(
     >>> [(x.features.shape, x.errors.shape) for x in seen.layers]
     [((4, 1, 3), (4, 2, 1, 3)), ((4, 1, 4), (4, 2, 1, 2))]
     """
+    checks.expect_type("network", network, Network, "make one, e.g. with models.mlp")
+    if not hasattr(X, "dtype"):
+        checks.expect_array("inputs", X, "(N, ...)")
+    if sample_weights is not None:
+        checks.expect_array("sample_weights", sample_weights, "(N,)", nonnegative=True)
     X, labels, sample_weights = _by_class(X, labels, sample_weights)
     layers, f = all_errors(network, X)
     one_hot(labels, f)  # its checks only
@@ -241,7 +227,7 @@ def _by_class(
     """Sort the inputs by class, that errors, C times as many, need no sorting."""
     host = np.asarray(backend.to_host(labels) if hasattr(labels, "dtype") else labels)
     N = X.shape[0]
-    if host.shape != (N,) or (weights is not None and weights.shape[0] != N):
+    if host.shape != (N,) or (weights is not None and tuple(weights.shape) != (N,)):
         return X, labels, weights  # wrong, and the checks that follow say why
     order = np.argsort(host, kind="stable")
     xp, index = backend.namespace(X), backend.from_host(order, X)
@@ -278,13 +264,7 @@ def backpropagate(
 
 
 def one_hot(labels: Array, like: Array) -> Array:
-    """Return e_y as rows, shape (N, C), for logits `like` (N, C).
-
-    Raises
-    ------
-    ValueError
-        If the labels are not N integers in 0..C-1.
-    """
+    """Return e_y as rows, shape (N, C), for logits `like` (N, C)."""
     N, C = like.shape
     host = np.asarray(backend.to_host(labels) if hasattr(labels, "dtype") else labels)
     if host.shape != (N,) or host.dtype.kind not in "iu":
@@ -302,16 +282,11 @@ def one_hot(labels: Array, like: Array) -> Array:
 
 
 def sample_average(sample_weights: Array | None, like: Array) -> Array:
-    """Return the weights (N,) of the mean over samples: 1/N if none are given.
-
-    Raises
-    ------
-    ValueError
-        If they are not N non-negative numbers of the logits' dtype.
-    """
+    """Return the weights (N,) of the mean over samples: 1/N if none are given."""
     xp, N = backend.namespace(like), like.shape[0]
     if sample_weights is None:
         return xp.full((N,), 1 / N, dtype=like.dtype, device=backend.device(like))
+    checks.expect_array("sample_weights", sample_weights, "(N,)", sizes={"N": N})
     backend.namespace(sample_weights, like)
     if tuple(sample_weights.shape) != (N,) or sample_weights.dtype != like.dtype:
         raise ValueError(
@@ -319,6 +294,5 @@ def sample_average(sample_weights: Array | None, like: Array) -> Array:
             f"{tuple(sample_weights.shape)} and {sample_weights.dtype}; give one "
             "non-negative weight per sample"
         )
-    checks.expect_finite("sample_weights", sample_weights)
     checks.expect_nonnegative("sample_weights", sample_weights)
     return sample_weights

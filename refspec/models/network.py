@@ -20,19 +20,7 @@ import numpy as np
 from refspec import backend, checks
 from refspec.backend import Array
 from refspec.classes import ModelSection
-from refspec.models.operations import LAYERS, OPERATIONS
-
-__all__ = [
-    "Network",
-    "cnn",
-    "flatten",
-    "from_section",
-    "layer_shapes",
-    "mlp",
-    "softmax_regression",
-    "to_section",
-    "unflatten",
-]
+from refspec.models.operations import ACTIVATIONS, LAYERS, OPERATIONS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +56,11 @@ class Network:
     parameters: Mapping[str, Array]
 
     def __post_init__(self) -> None:
+        advice = "see refspec.models.Network"
+        checks.expect_type("operations", self.operations, (list, tuple), advice)
+        checks.expect_type("parameters", self.parameters, Mapping, advice)
+        for k, x in enumerate(self.operations):
+            checks.expect_type(f"operation {k} of operations", x, Mapping, advice)
         frozen = tuple(MappingProxyType(dict(x)) for x in self.operations)
         object.__setattr__(self, "operations", frozen)
         object.__setattr__(self, "parameters", MappingProxyType(dict(self.parameters)))
@@ -94,9 +87,10 @@ def flatten(network: Network) -> Array:
     >>> flatten(unflatten(network, np.arange(9.0))).tolist() == list(range(9))
     True
     """
+    layers = _layers(network)
     xp = backend.namespace(*network.parameters.values())
     pieces = []
-    for operation in _layers(network):
+    for operation in layers:
         weight = network.parameters[operation["weight"]]
         matrix = xp.reshape(weight, (weight.shape[0], -1))
         if operation.get("bias") is not None:
@@ -114,8 +108,10 @@ def unflatten(network: Network, vector: Array) -> Network:
     ValueError
         If the vector does not have P entries.
     """
-    xp = backend.namespace(vector)
     shapes = layer_shapes(network)
+    if not hasattr(vector, "dtype"):
+        checks.expect_array("vector", vector, "(P,)")
+    xp = backend.namespace(vector)
     P = sum(b * a for b, a in shapes.values())
     if tuple(vector.shape) != (P,):
         raise ValueError(
@@ -136,11 +132,15 @@ def unflatten(network: Network, vector: Array) -> Network:
 
 def from_section(section: ModelSection) -> Network:
     """Return the network that an export's model section holds."""
+    checks.expect_type(
+        "section", section, ModelSection, "take the model of a snapshot that has one"
+    )
     return Network(section.operations, section.parameters)
 
 
 def to_section(network: Network, X: Array) -> ModelSection:
     """Return the network with its inputs X (N, ...) as an export's model section."""
+    checks.expect_type("network", network, Network, "make one, e.g. with mlp")
     return ModelSection(
         X, [dict(x) for x in network.operations], dict(network.parameters)
     )
@@ -156,6 +156,8 @@ def softmax_regression(features: int, classes: int) -> Network:
     >>> layer_shapes(softmax_regression(4, 3))
     {'linear1': (3, 5)}
     """
+    features = checks.expect_size("features", features, least=1)
+    classes = checks.expect_size("classes", classes, least=2)
     weights = {"linear1.weight": np.zeros((classes, features))}
     return Network([_linear(1)], weights | {"linear1.bias": np.zeros(classes)})
 
@@ -192,6 +194,15 @@ def mlp(
     >>> layer_shapes(mlp([4, 5, 3], "relu", rng=np.random.default_rng(0)))
     {'linear1': (5, 5), 'linear2': (3, 6)}
     """
+    checks.expect_type("dims", dims, (list, tuple), "e.g. [64, 32, 10]")
+    checks.expect_type(
+        "activations",
+        activations,
+        (str, list, tuple),
+        "one name, or one each",
+    )
+    dims = [checks.expect_size("each of dims", n, least=1) for n in dims]
+    checks.expect_generator("rng", rng)
     hidden = len(dims) - 2
     given = [activations] * hidden if isinstance(activations, str) else [*activations]
     if hidden < 0 or len(given) != hidden:
@@ -200,6 +211,8 @@ def mlp(
             f"{len(dims)} dims and {len(given)} activations; give one activation, or "
             "one per hidden layer"
         )
+    for name in given:
+        checks.expect_choice("each of activations", name, ACTIVATIONS)
     chain: list[dict[str, Any]] = []
     parameters = {}
     for k, (a, b) in enumerate(itertools.pairwise(dims), start=1):
@@ -258,8 +271,25 @@ def cnn(
     """
     chain: list[dict[str, Any]] = []
     parameters = {}
-    a, *size = shape
-    for k, b in enumerate(channels, start=1):
+    for name, x in (("shape", shape), ("channels", channels)):
+        checks.expect_type(name, x, (list, tuple), "e.g. (1, 8, 8) and [4, 6]")
+    shape_of, stages = (
+        [checks.expect_size(f"each of {name}", n, least=1) for n in x]
+        for name, x in (("shape", shape), ("channels", channels))
+    )
+    if len(shape_of) != 3 or not stages:
+        raise ValueError(
+            "shape must be (channels, height, width) and channels not empty, got "
+            f"{shape_of} and {stages}; describe one input and each stage"
+        )
+    sizes = {"classes": (classes, 2), "kernel": (kernel, 1), "stride": (stride, 1)}
+    sizes |= {"padding": (padding, 0), "pool": (pool, 1)}
+    for name, (n, least) in sizes.items():
+        checks.expect_size(name, n, least=least)
+    checks.expect_choice("activation", activation, ACTIVATIONS)
+    checks.expect_generator("rng", rng)
+    a, *size = shape_of
+    for k, b in enumerate(stages, start=1):
         chain += [
             _linear(k, "conv")
             | {"op": "conv2d", "stride": [stride] * 2}
@@ -279,7 +309,7 @@ def cnn(
                 f"stage {k} must leave an image of at least 1 x 1, got {before} in "
                 f"and {size} out; use fewer stages, padding, or a smaller pool"
             )
-    k, width = len(channels) + 1, a * math.prod(size)
+    k, width = len(stages) + 1, a * math.prod(size)
     chain += [{"op": "flatten"}, _linear(k)]
     scale = (2 / (width + classes)) ** 0.5
     parameters[f"linear{k}.weight"] = rng.normal(size=(classes, width)) * scale
@@ -293,6 +323,7 @@ def _linear(k: int, kind: str = "linear") -> dict[str, Any]:
 
 
 def _layers(network: Network) -> list[Mapping[str, Any]]:
+    checks.expect_type("network", network, Network, "make one, e.g. with mlp")
     return [x for x in network.operations if x["op"] in LAYERS]
 
 
@@ -339,8 +370,8 @@ def _expect_weights(
             continue
         if key is None or key not in parameters:
             raise ValueError(
-                f"operation {step} ({kind}) names its {role} {key!r}, got parameters "
-                f"{sorted(parameters)}; add the array or correct the name"
+                f"operation {step} ({kind}) must name its {role}, got {key!r} "
+                f"and parameters {sorted(parameters)}; add the array, or rename"
             )
         x, first = parameters[key], next(iter(parameters.values()))
         xp = backend.namespace(x, first)

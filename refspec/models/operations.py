@@ -19,22 +19,6 @@ import scipy.special
 from refspec import backend
 from refspec.backend import Array
 
-__all__ = [
-    "ACTIVATIONS",
-    "EVALUATION",
-    "LAYERS",
-    "LIPSCHITZ",
-    "OPERATIONS",
-    "Step",
-    "arrange",
-    "fold",
-    "positions",
-    "pull",
-    "push",
-    "record",
-    "unfold",
-]
-
 #: No activation of `ACTIVATIONS`, slope or bend has a larger derivative.
 LIPSCHITZ = 2.0
 #: Roundings granted to one activation, slope, bend or softmax entry.
@@ -156,20 +140,7 @@ class Step:
 def record(
     operation: Mapping[str, Any], parameters: Mapping[str, Array], x: Array
 ) -> tuple[Step, Array]:
-    """Run one operation on x (N, ...); return its step and what comes out.
-
-    Raises
-    ------
-    ValueError
-        If the samples do not have the shape that the operation takes.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> step, y = record({"op": "tanh"}, {}, np.zeros((2, 3)))
-    >>> y.shape, step.slope[0, 0]
-    ((2, 3), np.float64(1.0))
-    """
+    """Run one operation on x (N, ...); return its step and what comes out."""
     xp = backend.namespace(x)
     kind, name = operation["op"], operation.get("name", "")
     shape = tuple(x.shape[1:])

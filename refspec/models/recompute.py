@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from refspec import backend, models, rounding
+from refspec import backend, checks, rounding
 from refspec.backend import Array
 from refspec.classes import Snapshot
-from refspec.models import operations
+from refspec.models import evaluation, operations
+from refspec.models.network import Network, from_section
 from refspec.models.operations import EVALUATION, LIPSCHITZ, Step
-
-__all__ = ["Difference", "computed_again", "recompute"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,49 +75,26 @@ def recompute(snapshot: Snapshot) -> list[Difference]:
 
 
 def computed_again(snapshot: Snapshot) -> tuple[Snapshot, dict[str, Array]]:
-    """Return the snapshot that its model section gives, and how far it may be off.
+    """Return the snapshot of the model section, and how far each entry may be off.
 
-    Parameters
-    ----------
-    snapshot : Snapshot
-        With a model section.
-
-    Returns
-    -------
-    again : Snapshot
-        Computed from the network, in the dtype of the snapshot.
-    bounds : dict of str to Array
-        Entry by entry, of `probabilities` and, for every layer of both, `features of
-        NAME` and `errors of NAME`: two evaluations, one in the precision of the file,
-        differ by at most this.
-
-    Raises
-    ------
-    ValueError
-        As `recompute`.
-
-    Notes
-    -----
-    Theory: theory/hessian.md#H10.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> sorted(computed_again(refspec.datasets.digits_mlp())[1])[0]
-    'errors of fc1'
+    Bounds of `probabilities` and, for every layer of both, `features of NAME` and
+    `errors of NAME`. Theory: theory/hessian.md#H10.
     """
+    checks.expect_type(
+        "snapshot", snapshot, Snapshot, "make one with refspec.snapshot(...)"
+    )
     if snapshot.model is None:
         raise ValueError(
-            "a snapshot with a model section is needed, got none; export the network "
+            "snapshot must have a model section, got none; export the network "
             "as a sequential model, or build the snapshot with refspec.models.snapshot"
         )
     xp, p = backend.namespace(snapshot.probabilities), snapshot.probabilities
-    network = models.from_section(snapshot.model)
+    network = from_section(snapshot.model)
     X = xp.astype(snapshot.model.inputs, p.dtype)
     narrow = str(snapshot.provenance.get("dtype", p.dtype))
     u = 2.0**-24 if "32" in narrow else rounding.unit_roundoff(p)
-    again = models.snapshot(network, X, snapshot.labels)
-    steps, final = models.forward(network, X)
+    again = evaluation.snapshot(network, X, snapshot.labels)
+    steps, final = evaluation.forward(network, X)
     into, error = _forward_errors(steps, network, X, u)
     spread = xp.max(error, axis=1, keepdims=True)
     tau = xp.expm1(2 * spread) + rounding.gamma(EVALUATION + final.shape[1], u)
@@ -162,7 +138,7 @@ def _difference(name: str, stored: Array, again: Array, bound: Array) -> Differe
 
 
 def _forward_errors(
-    steps: list[Step], network: models.Network, X: Array, u: float
+    steps: list[Step], network: Network, X: Array, u: float
 ) -> tuple[list[tuple[Array, Array]], Array]:
     """Return what enters every step with its error, and the error of the logits."""
     xp = backend.namespace(X)

@@ -10,11 +10,10 @@ from __future__ import annotations
 import numpy as np
 import scipy.optimize
 
-from refspec import backend, models
+from refspec import backend, checks
 from refspec.backend import Array
-from refspec.models.network import Network
-
-__all__ = ["fit"]
+from refspec.models.evaluation import loss, loss_and_gradient
+from refspec.models.network import Network, flatten, unflatten
 
 
 def fit(
@@ -77,37 +76,37 @@ def fit(
 
     Examples
     --------
+    >>> from refspec import models
     >>> X, y = np.asarray([[-1.0], [0.5], [1.0]]), [0, 1, 1]
     >>> start = models.softmax_regression(1, 2)
     >>> end = fit(start, X, y, weight_decay=0.01)
     >>> models.loss(end, X, y) < models.loss(start, X, y)
     True
     """
-    if method not in ("lbfgs", "adam"):
-        raise ValueError(
-            f"method must be lbfgs or adam, got {method!r}; choose one of these"
-        )
-    if weight_decay < 0 or steps < 1:
-        raise ValueError(
-            f"weight_decay must be >= 0 and steps >= 1, got {weight_decay} and {steps}"
-        )
+    checks.expect_choice("method", method, ("lbfgs", "adam"))
+    weight_decay = checks.expect_positive("weight_decay", weight_decay, zero=True)
+    learning_rate = checks.expect_positive("learning_rate", learning_rate)
+    steps = checks.expect_size("steps", steps, least=1)
+    if rng is not None:
+        checks.expect_generator("rng", rng)
+    if batch is not None:
+        batch = checks.expect_size("batch", batch, least=1)
+    loss(network, X, labels, sample_weights=sample_weights)  # makes the other checks
     if batch is not None and (
-        method == "lbfgs" or rng is None or sample_weights is not None or batch < 1
+        method == "lbfgs" or rng is None or sample_weights is not None
     ):
         raise ValueError(
             f"batch must be an integer >= 1, with method adam, a generator rng and no "
             f"sample_weights, got batch {batch} and method {method}; leave batch out"
         )
-    start = models.flatten(network)
+    start = flatten(network)
 
     def objective(vector: Array, rows: Array | None = None) -> tuple[float, Array]:
         xp = backend.namespace(vector)
-        at = models.unflatten(network, vector)
+        at = unflatten(network, vector)
         x = X if rows is None else xp.take(X, backend.from_host(rows, X), axis=0)
         y = labels if rows is None else host_labels[rows]
-        value, gradient = models.loss_and_gradient(
-            at, x, y, sample_weights=sample_weights
-        )
+        value, gradient = loss_and_gradient(at, x, y, sample_weights=sample_weights)
         decay = weight_decay * backend.scalar(xp.sum(vector * vector)) / 2
         return value + decay, gradient + weight_decay * vector
 
@@ -128,7 +127,7 @@ def fit(
             options={"maxiter": steps, "maxfun": 20 * steps, "ftol": 0.0, "gtol": 0.0},
         )
         end = backend.from_host(found.x.astype(backend.to_host(start).dtype), start)
-        return models.unflatten(network, end)
+        return unflatten(network, end)
     host_labels = np.asarray(
         backend.to_host(labels) if hasattr(labels, "dtype") else labels
     )
@@ -143,4 +142,4 @@ def fit(
         square = 0.999 * square + 0.001 * gradient * gradient
         root = xp.sqrt(square / (1 - 0.999**step)) + 1e-8
         vector = vector - learning_rate * (mean / (1 - 0.9**step)) / root
-    return models.unflatten(network, vector)
+    return unflatten(network, vector)

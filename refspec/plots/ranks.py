@@ -105,7 +105,7 @@ def sandwich(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> A
     ax, values = axes_or_new(ax), attributed_values(result)[:top]
     rank = np.arange(1, len(values) + 1)
     upper = result.upper[:top]
-    floor = max(float(values[-1]), result.radius) / 10
+    floor = max(float(values[-1]) if len(values) else 0.0, result.radius) / 10
     lower = np.clip(result.lower[:top], floor, None)
     ax.vlines(rank, lower, upper, color=COLOURS["total"], lw=7, alpha=0.45)
     ax.plot([], [], color=COLOURS["total"], lw=7, alpha=0.45, label="proved interval")
@@ -161,7 +161,7 @@ def shares(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> Axe
         ax.bar(rank, part, bottom=height, **style)
         height = height + part
     ax.set(xlabel="rank k", ylabel="share of the eigenvalue", ylim=(0, 1))
-    ax.set_xlim(0.5, len(height) + 0.5)
+    ax.set_xlim(0.5, max(1, len(height)) + 0.5)
     whole_ranks(ax)
     legend(ax)
     return ax

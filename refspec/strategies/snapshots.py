@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import strategies as st
 
-from refspec import checks, classes, models
+from refspec import checks, classes
 from refspec.backend import Namespace
 from refspec.classes import ClassArray, Layer, Snapshot
+from refspec.models import evaluation
 from refspec.strategies import samples
 from refspec.synthetic.worlds import convert
 
@@ -152,7 +153,7 @@ def layers(
         p = checks.host_array(
             "probabilities", probabilities, "(N, C)", sizes={"N": N, "C": C}
         )
-        seeds = models.misses(p[:, None, :], np.eye(C)[None, ...])
+        seeds = evaluation.misses(p[:, None, :], np.eye(C)[None, ...])
         J = samples.numbers(draw, (N, C, T * b), exact=exact)
         errors = np.reshape(seeds @ J, (N, C, T, b))
     return Layer(name, *(convert(x, dtype, xp) for x in (h, errors)))

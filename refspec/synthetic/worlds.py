@@ -302,9 +302,8 @@ def draw(
 ) -> np.ndarray:
     """Draw one vector per sample and cross class, shape (N, K, d).
 
-    `scales` are factors (N,) of the noise's standard deviation, one per sample. Memory
-    and cost are O(N K d), and O(N K d^2) for a full covariance. Theory:
-    theory/worlds.md#W5.
+    `scales` are factors (N,) of the noise's standard deviation. Cost O(N K d), for full
+    covariances O(N K d^2). Theory: theory/worlds.md#W5.
     """
     C, K, d, labels = (
         population.C,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from refspec.curvature import SecondMoment
-from refspec.factors import Factor
+from refspec.factors import Factor, Factors
 from refspec.kronecker import kfac
 from refspec.testing.accuracy import accuracy
 from refspec.testing.inputs import frobenius
@@ -95,38 +95,42 @@ def _fits(
 ) -> list[Fit]:
     """Try factors, then other questions, then both."""
     factors = scales(question)
-    same = Mistake("", "", question, lambda: operator(question))
-    tried = [(same, see(operator(question)), size * accuracy(question, u).radius)]
-    single = _scaled(tried[0], factors, found)
+    own, radius = see(operator(question)), size * accuracy(question, u).radius
+    single, tried = scaled("", "", own, radius, factors, found), []
     for mistake in candidates:
         with np.errstate(all="ignore"):
             seen = see(mistake.build())
-        tried.append((mistake, seen, size * accuracy(mistake.question, u).radius))
-        single += _scaled(tried[-1], {"": (1.0, "")}, found)
+        radius = size * accuracy(mistake.question, u).radius
+        tried.append((mistake.name, mistake.sentence, seen, radius))
+        single += scaled(*tried[-1], {"": (1.0, "")}, found)
     if single:
         return single
-    both = []
-    for entry in tried[1:]:
-        both += _scaled(entry, factors, found)
-    return both
+    return [x for candidate in tried for x in scaled(*candidate, factors, found)]
 
 
-def _scaled(
-    entry: tuple[Mistake, np.ndarray, float],
+def scaled(
+    name: str,
+    sentence: str,
+    seen: np.ndarray,
+    radius: float,
     factors: dict[str, tuple[float, str]],
     found: np.ndarray,
 ) -> list[Fit]:
     """Return the factors with which a candidate fits; a bound must be able to fail."""
-    mistake, seen, radius = entry
     if seen.shape != found.shape:
         return []
     out = []
-    for name, (s, text) in factors.items():
+    for factor, (s, text) in factors.items():
         gap, bound = frobenius(found - s * seen), abs(s) * radius
         if gap <= bound < frobenius(found) / 4:
-            names = [x for x in (mistake.name, name) if x]
-            sentences = [x for x in (mistake.sentence, text) if x]
-            out.append(Fit(", ".join(names), "; and ".join(sentences), gap / bound))
+            names, sentences = [name, factor], [sentence, text]
+            out.append(
+                Fit(
+                    ", ".join(x for x in names if x),
+                    "; and ".join(x for x in sentences if x),
+                    gap / bound,
+                )
+            )
     return out
 
 
@@ -139,9 +143,9 @@ def _drawn_labels(
     if N * C > _LABELS:
         return []
     chosen = [snapshot.layer(x) for x in question.layers]
-    factors = tuple(Factor(x.errors, x.features) for x in chosen)
+    rows = Factors(tuple(Factor(x.errors, x.features) for x in chosen))
     ones = np.ones((N, C))
-    plain = SecondMoment(factors, ones, snapshot.offsets)
+    plain = SecondMoment(rows, ones, snapshot.offsets)
     Y, R = (plain.dot(x).reshape(N * C, -1) for x in (Z, found))
     # A Z = sum w g (g'Z) is linear in the weights w (N C), and its normal matrix the
     # Hadamard product of two Gram matrices; weights rounded to counts give a candidate

@@ -18,6 +18,7 @@ import numpy as np
 
 from refspec import models
 from refspec.kronecker import BlockDiagonal, Kronecker, kfac
+from refspec.models import evaluation
 from refspec.testing.inputs import ORDERS, order_places
 from refspec.testing.questions import Operator, Question, operator, with_errors
 
@@ -331,11 +332,11 @@ def _jacobians(q: Question) -> dict[str, np.ndarray] | None:
         return None
     try:
         network = models.from_section(section)
-        steps, f = models.forward(network, np.asarray(section.inputs))
+        steps, f = evaluation.forward(network, np.asarray(section.inputs))
     except ValueError:  # operations that refspec does not know
         return None
     every = np.broadcast_to(np.eye(f.shape[1]), (f.shape[0], f.shape[1], f.shape[1]))
-    found = models.backpropagate(steps, np.ascontiguousarray(every))
+    found = evaluation.backpropagate(steps, np.ascontiguousarray(every))
     return {step.name: errors for step, errors in found}
 
 

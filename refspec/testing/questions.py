@@ -175,7 +175,7 @@ def _hessian(question: Question) -> Operator:
 
     def values() -> np.ndarray:
         H = hessian.hessian(*data, **how)
-        return np.asarray(eigenvalues(H)[0])
+        return np.asarray(eigenvalues(H, np)[0])
 
     return Operator(apply, values)
 

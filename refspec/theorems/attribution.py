@@ -55,6 +55,11 @@ def rests(study: Study) -> _Solved:
     return found
 
 
+def _top(values: np.ndarray) -> float:
+    """Return the largest value, or 0: what is left out is 0."""
+    return float(np.max(values, initial=0.0))
+
+
 def _ranks(study: Study) -> dict[tuple[str, ...], int]:
     """Return how many eigenvalues of B the knock-out by projection can tell from 0."""
     edge = study.basis.radius / 2
@@ -72,11 +77,19 @@ def A1(study: Study) -> Iterator[Comparison]:
     for names, (B, known) in study.once(level_values).items():
         rest, solved = study.once(rests)[names]
         B = np.pad(B, (0, max(0, len(values) - len(B))))[: len(values)]
-        edge, label = max(rest[0], 0.0), " + ".join(names)
-        yield float(np.max(B - values)), radius + known, f"{label} below the whole"
-        over = float(np.max(values - B)) - edge
+        edge, label = _top(rest), " + ".join(names)
+        yield (
+            float(np.max(B - values, initial=0.0)),
+            radius + known,
+            f"{label} below the whole",
+        )
+        over = float(np.max(values - B, initial=0.0)) - edge
         yield over, radius + known + solved, f"whole below {label} + edge"
-        yield -float(rest[-1]), solved, f"the whole without {label} is a second moment"
+        yield (
+            -float(np.min(rest, initial=0.0)),
+            solved,
+            f"the whole without {label} is a second moment",
+        )
 
 
 @inequality(
@@ -90,7 +103,7 @@ def A6(study: Study) -> Iterator[Comparison]:
         rest, solved = study.once(rests)[names]
         solved += study.basis.radius  # what counts as zero of B
         if rank < len(values):
-            over = float(values[rank]) - max(rest[0], 0.0)
+            over = float(values[rank]) - _top(rest)
             yield (
                 over,
                 radius + solved,
@@ -99,7 +112,7 @@ def A6(study: Study) -> Iterator[Comparison]:
     largest = float(values[0]) - float(study.once(level_values)[_MEANS][0][0])
     edge, solved = study.once(rests)[_MEANS]
     bound = radius + solved + study.once(level_values)[_MEANS][1]
-    yield largest - max(edge[0], 0.0), bound, "the first eigenvalue"
+    yield largest - _top(edge), bound, "the first eigenvalue"
 
 
 @inequality(
@@ -115,12 +128,16 @@ def A2(study: Study) -> Iterator[Comparison]:
         rest, other = study.once(rests)[names]
         # directions of B below its radius stay: they move M's edge by that much
         slack, label = radius + solved + other + study.basis.radius, " + ".join(names)
-        yield float(np.max(cut - values[: len(cut)])), slack, f"{label}: PAP below A"
+        yield (
+            float(np.max(cut - values[: len(cut)], initial=0.0)),
+            slack,
+            f"{label}: PAP below A",
+        )
         later = values[rank : rank + len(cut)]
         if len(later):
             over = float(np.max(later - cut[: len(later)]))
             yield over, slack, f"{label}: A, {rank} later, below PAP"
-        yield float(cut[0]) - max(rest[0], 0.0), slack, f"{label}: PAP below the edge"
+        yield _top(cut) - _top(rest), slack, f"{label}: PAP below the edge"
 
 
 def _separated(study: Study) -> str:
@@ -172,7 +189,7 @@ def A4(study: Study) -> Iterator[Comparison]:
     yield off, bound, f"shares of {study.basis.within}"
     total = np.sum(list(found.shares.values()), axis=0)
     bound = rounding.gamma(2 * len(found.shares), study.u)
-    yield float(np.max(np.abs(total - 1))), bound, "sum of the shares"
+    yield float(np.max(np.abs(total - 1), initial=0.0)), bound, "sum of the shares"
 
 
 @inequality(
@@ -192,7 +209,7 @@ def A5(study: Study) -> Iterator[Comparison]:
         own = np.linalg.svd(x, compute_uv=False) ** 2
         found = study.attribution.levels[name]
         n = min(len(own), len(found))
-        off = float(np.max(np.abs(own[:n] - found[:n])))
+        off = float(np.max(np.abs(own[:n] - found[:n]), initial=0.0))
         yield off, study.attribution.radius + g, f"{name} in the eigenbasis"
     split = structure.decompose(moment).levels[basis.within].trace()
     trace = study.attribution.traces[basis.within]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from refspec import backend, curvature, factors, rounding
-from refspec.curvature import classes_of
+from refspec.classes import class_slices
 from refspec.spectra import Spectrum, spectrum
 from refspec.theorems.quantities import (
     cell_rows,
@@ -99,13 +99,13 @@ def C2(study: Study) -> Iterator[Comparison]:
     there = backend.from_host(pivots, moment.weights)
     ends = np.cumsum([0, *(x.parameters for x in snapshot.layers)])
     parts = [
-        ([f], X[:, i:j])
-        for f, i, j in zip(moment.factors, ends, ends[1:], strict=False)
+        (curvature.fisher(snapshot, [x.name]).rows, X[:, i:j])
+        for x, i, j in zip(snapshot.layers, ends, ends[1:], strict=False)
     ]
-    parts.append((list(moment.factors), X))
+    parts.append((moment.rows, X))
     names = [*(x.name for x in snapshot.layers), "all layers"]
-    for name, (layers, x) in zip(names, parts, strict=True):
-        K = backend.to_host(factors.gram_rows(layers, there))[:, pivots]
+    for name, (mine, x) in zip(names, parts, strict=True):
+        K = backend.to_host(mine.gram(there))[:, pivots]
         norms = factors.lengths(x, 1)
         size = float(norms @ norms)
         g = 2 * rounding.second_moment_radius(x.shape[1] + 64, size, study.u)
@@ -129,7 +129,7 @@ def C3(study: Study) -> Iterator[Comparison]:
     s = backend.to_host(study.snapshot.sample_weights)
     p, sizes = backend.to_host(study.snapshot.probabilities), study.once(sizes_of_rows)
     form, spread = np.zeros((3, 3)), moment.trace()
-    for c, i, j in classes_of(moment):
+    for c, i, j in class_slices(moment.offsets):
         J = D[i:j, c : c + 1] - D[i:j]  # J_c' - J_c: (diag p - pp') 1 = 0
         mean = np.sum(p[i:j, :, None] * J, axis=1, keepdims=True)
         J = (np.sqrt(s[i:j, None] * p[i:j])[:, :, None] * (J - mean)).reshape(-1, 3)
@@ -156,8 +156,8 @@ def C4(study: Study) -> Iterator[Comparison]:
     correct = p[np.arange(len(labels)), labels]
     is_other = np.arange(p.shape[1]) != labels[:, None]
     wrong = np.sum(p * is_other, axis=1)
-    mine = correct * np.sqrt(backend.to_host(own.diagonal())[:, 0])
-    rest = np.sum(backend.to_host(study.fisher.diagonal()) * is_other, axis=1)
+    mine = correct * np.sqrt(backend.to_host(own.rows.squares())[:, 0])
+    rest = np.sum(backend.to_host(study.fisher.rows.squares()) * is_other, axis=1)
     limit = np.sqrt(wrong) * np.sqrt(rest)
     g = rounding.gamma(sum(study.fisher.shape) + 64, study.u)
     bound = np.sqrt(s) * study.once(score_norms) + 2 * g * (mine + limit)
@@ -174,19 +174,10 @@ def C5(study: Study) -> Iterator[Comparison]:
     """Compare reduced rows and the scores left out with all rows."""
     reduced, _ = curvature.score_reduced(study.fisher)
     moment, V = study.fisher, study.once(directions)
-    xp, trace, start = backend.namespace(moment.weights), moment.trace(), 0
-    N, C = moment.weights.shape
-    root = xp.sqrt(study.snapshot.probabilities)[:, :, None]
-    there = backend.from_host(V, moment.weights)
-    Y, scores = xp.zeros((N, C - 1, 3)), xp.zeros((N, 3))
-    for small, f in zip(reduced, moment.factors, strict=True):
-        part = there[start : start + f.dimension, :]
-        start += f.dimension
-        Y = Y + factors.dot(small, part)
-        X = factors.dot(f, part)
-        scores = scores + xp.sum(root * X, axis=1)
-    few, left = backend.to_host(Y).reshape(-1, 3), backend.to_host(scores)
-    whole = backend.to_host(moment.dot(there)).reshape(N * C, 3)
+    trace, there = moment.trace(), backend.from_host(V, moment.weights)
+    X, Y = (backend.to_host(rows.dot(there)) for rows in (moment.rows, reduced))
+    root = np.sqrt(backend.to_host(study.snapshot.probabilities))[:, :, None]
+    few, left, whole = Y.reshape(-1, 3), np.sum(root * X, axis=1), X.reshape(-1, 3)
     gap = np.abs(few.T @ few + left.T @ left - whole.T @ whole).max()
     size = trace * float(np.sum(V * V))
     bound = 8 * rounding.second_moment_radius(sum(moment.shape) + 64, size, study.u)
@@ -245,7 +236,7 @@ def C7(study: Study) -> Iterator[Comparison]:
         part = cells[:, :, start : start + x.parameters]
         start += x.parameters
         h, e = backend.to_host(x.features), backend.to_host(x.errors)
-        for c, i, j in classes_of(moment):
+        for c, i, j in class_slices(moment.offsets):
             for k in range(w.shape[1]):
                 mass = float(np.sum(w[i:j, k]))
                 if mass <= study.tiny / study.u:  # weights have lost their digits

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from refspec import backend, rounding, structure
-from refspec.curvature import classes_of
+from refspec.classes import class_slices
 from refspec.factors import lengths
 from refspec.theorems.quantities import (
     cell_rows,
@@ -193,7 +193,7 @@ def L4(study: Study) -> Iterator[Comparison]:
     s = backend.to_host(study.snapshot.sample_weights)
     accuracy = score_accuracy(study) * s * largest_norms(study, "gradients")
     g = rounding.gamma(level_roundings(moment) + sum(moment.shape), study.u)
-    for c, i, j in classes_of(moment):
+    for c, i, j in class_slices(moment.offsets):
         own = norms[c, c] * M[c, c]
         others = np.delete(norms[c], c) @ np.delete(M[c], c, axis=0)
         parts = []
@@ -229,7 +229,7 @@ def L5(study: Study) -> Iterator[Comparison]:
         levels = structure.decompose(structure.plain_means(moment)).levels
         C, one = Y.shape[1], float(np.sum(Y * Y))
         terms = {n: np.zeros((Y.shape[2],) * 2) for n in levels}
-        for c, i, j in classes_of(moment):
+        for c, i, j in class_slices(moment.offsets):
             mass, root = float(np.sum(s[i:j])), np.sqrt(s[i:j])[:, None, None]
             if mass == 0:
                 continue
@@ -261,8 +261,8 @@ def L6(study: Study) -> Iterator[Comparison]:
         V = study.probes(moment.shape[1], 4)
         h = backend.to_host(x.features).reshape(len(s), -1)
         y = h @ V
-        mass = np.asarray([s[i:j].sum() for _, i, j in classes_of(moment)])
-        own = np.stack([s[i:j] @ y[i:j] for _, i, j in classes_of(moment)])
+        mass = np.asarray([s[i:j].sum() for _, i, j in class_slices(moment.offsets)])
+        own = np.stack([s[i:j] @ y[i:j] for _, i, j in class_slices(moment.offsets)])
         own /= np.where(mass > 0, mass, 1)[:, None]
         overall = s @ y
         size = float(s @ np.sum(h * h, axis=1)) * float(np.sum(V * V))

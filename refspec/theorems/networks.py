@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from refspec import backend, models
 from refspec.classes import Snapshot
 from refspec.hessian.bounds import hessian_radius
-from refspec.models import Network
+from refspec.models import Network, evaluation
 from refspec.models.operations import LAYERS
 from refspec.theorems.registry import of_a_network
 from refspec.theorems.study import Study
@@ -71,7 +71,7 @@ def _work(s: Snapshot, names: list[str], dense: bool) -> float:
 def tail(study: Study) -> tuple[Network, backend.Array]:
     """Return the last layer as a network of its own, and what enters it."""
     network, X = _network(study)
-    steps, _ = models.forward(network, X)
+    steps, _ = evaluation.forward(network, X)
     last = max(i for i, x in enumerate(steps) if x.kind in LAYERS)
     operations = network.operations[last:]
     keys = {operations[0]["weight"], operations[0].get("bias")} - {None}

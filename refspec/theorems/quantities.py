@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from refspec import backend, rounding, structure
-from refspec.curvature import SecondMoment, classes_of
+from refspec.classes import class_slices
+from refspec.curvature import SecondMoment
 from refspec.factors import lengths
 from refspec.theorems.study import Study
 
@@ -101,11 +102,11 @@ def cell_rows(study: Study) -> dict[str, np.ndarray]:
     for name, moment in study.moments.items():
         norms = structure.cell_norms(moment)
         K, rows = norms.shape[1], []
-        for c, i, j in classes_of(moment):
+        for c, i, j in class_slices(moment.offsets):
             xp, pick = backend.namespace(norms), structure.cell_rows(moment, norms, c)
             N = moment.weights.shape[0]
             Z = xp.zeros((N, K, K), dtype=norms.dtype, device=backend.device(norms))
-            Z[i:j, ...] = xp.reshape(pick, (j - i, K, K))
+            Z[i:j, ...] = pick
             rows.append(backend.to_host(xp.matrix_transpose(moment.cross(Z))))
         found[name] = np.stack(rows)
     return found

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from refspec import backend, rounding
-from refspec.classes import Layer
-from refspec.curvature import classes_of
+from refspec.classes import Layer, class_slices
 from refspec.factors import lengths
 from refspec.theorems.quantities import error_norms, score_accuracy
 from refspec.theorems.registry import Comparison, identity
@@ -101,7 +100,7 @@ def _class_part(study: Study, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
     )
     own = _own_errors(study, layer)
     parts = np.zeros((2, own.shape[2], h.shape[2]))
-    for _, i, j in classes_of(study.snapshot):
+    for _, i, j in class_slices(study.snapshot.offsets):
         mass = float(np.sum(s[i:j]))
         if mass == 0:
             continue

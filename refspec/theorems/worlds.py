@@ -19,7 +19,7 @@ import numpy as np
 import scipy.special
 
 from refspec import backend, curvature, rounding, structure
-from refspec.classes import Layer, Snapshot
+from refspec.classes import Layer, Snapshot, class_slices
 from refspec.curvature import SecondMoment
 from refspec.kronecker import certified_spectrum
 from refspec.populations import KroneckerPopulation, Population
@@ -116,7 +116,7 @@ def W3(study: Study) -> Iterator[Comparison]:
     for x in study.snapshot.layers:
         h = backend.to_host(x.features)[:, 0].astype(np.float64)
         m = np.stack(
-            [h[i:j].mean(axis=0) for _, i, j in curvature.classes_of(study.snapshot)]
+            [h[i:j].mean(axis=0) for _, i, j in class_slices(study.snapshot.offsets)]
         )
         m = m / (np.max(np.abs(m)) or 1.0)
         grams[f"class means of {x.name}"] = (m @ m.T, m.shape[1])
@@ -492,7 +492,7 @@ def W13(study: Study) -> Iterator[Comparison]:
     yield float(np.max(np.abs(V.T @ V - np.eye(C)))), g, "orthogonality"
     made = exact_samples(model)
     h, d = made.layers[0].features[:, 0], made.layers[0].errors[:, :, 0]
-    for c, i, j in curvature.classes_of(made):
+    for c, i, j in class_slices(made.offsets):
         away = float(np.max(np.abs(h[i:j].mean(axis=0) - t * np.eye(D)[c])))
         yield away, g * (t + D**0.5), f"inputs' mean of class {c}"
         own = np.delete(d[i:j], c, axis=1).mean(axis=(0, 1))

@@ -119,8 +119,7 @@ def fixed_point(
 ) -> FixedPoint | None:
     """Solve at z by Newton's method from a guess (k,); None if it does not converge.
 
-    Im z > 0 and Im a > 0 make it the only solution; a float z is a real point outside
-    of the support. All but a are before the last step, of relative size `step`.
+    Im z > 0 and Im a > 0 make it the only one. All but a are before the last step.
     Theory: theory/random_matrix.md#R10 (Fan and Johnstone 2019)
     """
     a, upper, gain, before = np.asarray(guess), np.imag(z) > 0, None, np.inf

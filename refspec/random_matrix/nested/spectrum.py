@@ -28,8 +28,9 @@ from refspec.random_matrix.tables import LawTable, Point
 HEIGHT = 2.0**-26
 #: Relative imaginary part below which a solution may be outside of the support.
 NEAR = 2.0**-6
-_DOWN = 20  # powers of 4 from the bound of the support to where F is its atom
-_HARD = 2.0**-24  # below it, relative to that bound, no edge is sought
+#: Relative to the bound of the support, below it no edge is sought and F is the atom:
+#: slopes of different effects may differ by its square, which is close to rounding.
+_HARD = 2.0**-24
 _DEPTH = 40  # of the parts in which a solution is continued
 
 
@@ -49,8 +50,7 @@ def tabulate(design: NestedDesign, *, resolution: float) -> LawTable:
 def secular(design: NestedDesign, made: FixedPoint) -> np.ndarray:
     """Return S = diag(1 / W) + M Q M' (q, q), singular at the outliers of fixed means.
 
-    W: effective weights of the nodes. The means add -arg det S / pi to the eigenvalues
-    below; Im S > 0 in the upper half plane.
+    The means add -arg det S / pi to the eigenvalues below. W: weights of the nodes.
     Theory: theory/random_matrix.md#R13
     """
     weights = sweep(design, made.a)[2][design.projected]
@@ -106,7 +106,7 @@ def _atom(design: NestedDesign, above: Point, step: float) -> float:
     # ranges of several covariances lie somehow, effects of few nodes fill them or not:
     # F itself counts, close to 0
     point, ratio = above, np.ones(len(design.covariances))
-    for _ in range(_DOWN):
+    while point.x > above.x * _HARD:
         # where an effect has fewer rows than its range a grows like 1 / x: on it goes
         # as it did in the last step
         guess = point.state * ratio

@@ -1,0 +1,277 @@
+r"""The rows of X, never formed: what every kind of rows can do.
+
+X has a row for every (i, c'), sample and cross class: N K rows of P entries. Everything
+large happens in row space, through products with X and X' and a few rows of the Gram
+matrix XX', so that a vector has N K entries and never P. `Rows` says what a kind must
+know (its shape and the two products) and does the rest by them; a kind that knows more
+does it faster. `refspec.factors` is the first kind, `Reduced` the second: the score
+identity makes one row a sample superfluous.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from refspec import backend, rounding
+from refspec.backend import Array, Namespace
+from refspec.classes import class_slices
+
+CHUNK = 2**25  # bytes of one temporary: large enough for GEMM, small beside the result
+
+
+class Rows(ABC):
+    """Rows x_{i,c'} of X, shape (N, K, P), sqrt(w) included.
+
+    Notes
+    -----
+    Theory: theory/curvature.md#C1, #C2.
+    """
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """N samples, K cross classes, P columns."""
+
+    @property
+    @abstractmethod
+    def like(self) -> Array:
+        """An array of the namespace, dtype and device of every result."""
+
+    @abstractmethod
+    def dot(self, V: Array) -> Array:
+        """Return X V, shape (N, K, m), for V of shape (P, m)."""
+
+    @abstractmethod
+    def cross(self, Z: Array) -> Array:
+        """Return X'Z, shape (P, m), for Z over the rows, (N, K, m)."""
+
+    @abstractmethod
+    def part(self, i: int, j: int) -> Rows:
+        """Return the rows of samples i to j."""
+
+    @property
+    def xp(self) -> Namespace:
+        """The array namespace of the rows."""
+        return backend.namespace(self.like)
+
+    @property
+    def roundings(self) -> int:
+        """How many roundings an entry of XX' suffers at most, its rows given."""
+        return self.shape[2]
+
+    def forming(self) -> float:
+        """Bound ||fl(X) - X||_F, the error made in forming the rows."""
+        return 0.0
+
+    def take(self, index: Array) -> Array:
+        """Return chosen rows explicitly, (m, P); row (i, c') has index i K + c'."""
+        xp, (N, K, _) = self.xp, self.shape
+        picked = xp.arange(N * K, device=backend.device(self.like))[:, None] == index
+        picked = xp.astype(picked, self.like.dtype)
+        return xp.matrix_transpose(self.cross(xp.reshape(picked, (N, K, -1))))
+
+    def gram(self, index: Array, first: int = 0) -> Array:
+        """Return chosen rows of XX', (m, (N - first) K), from sample `first` on."""
+        xp, (N, K, _) = self.xp, self.shape
+        images = self.part(first, N).dot(xp.matrix_transpose(self.take(index)))
+        return xp.matrix_transpose(xp.reshape(images, ((N - first) * K, -1)))
+
+    def squares(self) -> Array:
+        """Return ||x||^2 of every row, shape (N, K)."""
+        xp, (N, K, _) = self.xp, self.shape
+        parts = [xp.sum(x * x, axis=1) for x in self.chunks()]
+        return xp.reshape(backend.concatenate(parts), (N, K))
+
+    def chunks(self) -> Iterator[Array]:
+        """Yield all rows explicitly, some samples at a time, shape (m K, P)."""
+        xp, (N, K, P) = self.xp, self.shape
+        step = max(1, CHUNK // (8 * K * max(P, 1)))
+        for i in range(0, N, step):
+            last = min(i + step, N) * K
+            yield self.take(xp.arange(i * K, last, device=backend.device(self.like)))
+
+    def columns(self) -> Iterator[Array]:
+        """Yield X a few columns at a time, shape (N, K, m)."""
+        xp, (N, K, P) = self.xp, self.shape
+        every = xp.arange(P, device=backend.device(self.like))
+        step = max(1, CHUNK // (8 * max(N * K, P, 1)))
+        for j in range(0, P, step):
+            unit = every[:, None] == every[j : min(j + step, P)]
+            yield self.dot(xp.astype(unit, self.like.dtype))
+
+    def second(self) -> Array:
+        """Return X'X, shape (P, P). Cost N K P^2."""
+        parts = (self.xp.matrix_transpose(x) @ x for x in self.chunks())
+        total = next(parts)
+        for part in parts:
+            total += part
+        return total
+
+    def times(self, power: int) -> Rows:
+        """Return the rows times 2^power, exactly."""
+        return Scaled(self, power)
+
+    def balanced(self) -> tuple[Rows, int]:
+        """Return rows that can be squared without overflow, and the power they lost."""
+        return self, 0
+
+    def explicit(self, budget: float) -> Rows:  # noqa: ARG002 what factors can do
+        """Return the same rows, multiplied out where that is cheaper in `budget`."""
+        return self
+
+    def reduced(self, unit: Array, offsets: tuple[int, ...]) -> tuple[Rows, float]:
+        """Return C - 1 rows a sample in place of C, and the trace that this leaves out.
+
+        Theory: theory/curvature.md#C5.
+        """
+        rows, scores = Reduced(self, unit, offsets), 0.0
+        xp, (N, K, P) = self.xp, self.shape
+        step = max(1, CHUNK // (8 * max(N * K, P)))
+        for i in range(0, N, step):  # the scores u_i'X_i, some samples at a time
+            some = xp.arange(i, min(i + step, N), device=backend.device(unit))
+            mine = xp.arange(N, device=backend.device(unit))[:, None] == some
+            Z = unit[:, :, None] * xp.astype(mine, unit.dtype)[:, None, :]
+            scores += backend.scalar(xp.sum(self.cross(Z) ** 2))
+        return rows, scores
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reduced(Rows):
+    r"""C - 1 rows a sample that have the same second moment as the C of `rows`.
+
+    Parameters
+    ----------
+    rows : Rows
+        Shape (N, C, P), with sum_c' u_{i,c'} x_{i,c'} = 0 for every sample.
+    unit : Array, shape (N, C)
+        The unit vectors u_i = sqrt(p_i).
+    offsets : tuple of int, length C + 1
+        Of the classes.
+
+    Notes
+    -----
+    Theory: theory/curvature.md#C5. The Householder reflection that takes u_i to -e_c
+    (c the true class) is applied to a sample's rows, and row c left out.
+    """
+
+    rows: Rows
+    unit: Array
+    offsets: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """N samples, C - 1 rows each, P columns."""
+        N, C, P = self.rows.shape
+        return N, C - 1, P
+
+    @property
+    def like(self) -> Array:
+        """An array of the namespace, dtype and device of every result."""
+        return self.rows.like
+
+    def dot(self, V: Array) -> Array:
+        """Return Y V, shape (N, C - 1, m)."""
+        full, xp = self.rows.dot(V), self.xp
+        parts = [
+            reflected(full[i:j, ...], self.unit[i:j, :], c, xp)
+            for c, i, j in class_slices(self.offsets)
+            if j > i
+        ]
+        return backend.concatenate(parts)
+
+    def cross(self, Z: Array) -> Array:
+        """Return Y'Z, shape (P, m): the reflection is its own transpose."""
+        xp, parts = self.xp, []
+        for c, i, j in class_slices(self.offsets):
+            if j > i:
+                z, u = Z[i:j, ...], self.unit[i:j, :, None]
+                along = xp.sum(without(u, c, xp) * z, axis=1, keepdims=True)
+                own = along / (1 + u[:, c : c + 1, :])
+                full = z - without(u, c, xp) * own
+                parts.append(
+                    xp.concat([full[:, :c, :], -along, full[:, c:, :]], axis=1)
+                )
+        return self.rows.cross(backend.concatenate(parts))
+
+    def part(self, i: int, j: int) -> Rows:
+        """Return the rows of samples i to j."""
+        offsets = tuple(min(max(k, i), j) - i for k in self.offsets)
+        return Reduced(self.rows.part(i, j), self.unit[i:j, :], offsets)
+
+    @property
+    def roundings(self) -> int:
+        """How many roundings an entry of YY' suffers at most."""
+        return self.rows.roundings + 2 * self.rows.shape[1] + 8
+
+    def forming(self) -> float:
+        """Bound the error made in forming the rows: reflections keep lengths."""
+        return self.rows.forming()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scaled(Rows):
+    """The rows of another kind times 2^power."""
+
+    rows: Rows
+    power: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """N samples, K cross classes, P columns."""
+        return self.rows.shape
+
+    @property
+    def like(self) -> Array:
+        """An array of the namespace, dtype and device of every result."""
+        return self.rows.like
+
+    def dot(self, V: Array) -> Array:
+        """Return X V, shape (N, K, m)."""
+        return self.rows.dot(V) * 2.0**self.power
+
+    def cross(self, Z: Array) -> Array:
+        """Return X'Z, shape (P, m)."""
+        return self.rows.cross(Z) * 2.0**self.power
+
+    def part(self, i: int, j: int) -> Rows:
+        """Return the rows of samples i to j."""
+        return Scaled(self.rows.part(i, j), self.power)
+
+    @property
+    def roundings(self) -> int:
+        """How many roundings an entry of XX' suffers at most."""
+        return self.rows.roundings
+
+    def forming(self) -> float:
+        """Bound the error made in forming the rows."""
+        return float(self.rows.forming() * 2.0**self.power)
+
+
+def reflected(x: Array, u: Array, c: int, xp: Namespace) -> Array:
+    r"""Reflect C rows a sample (n, C, ...) of class c, and leave out row c.
+
+    Y_c' = X_c' - u_c' (1 + u_c)^{-1} (sum u X + X_c), no cancellation: u_c >= 0.
+    """
+    u = xp.reshape(u, (*u.shape, *(1 for _ in x.shape[2:])))
+    scores = xp.sum(u * x, axis=1, keepdims=True)
+    own = (scores + x[:, c : c + 1, ...]) / (1 + u[:, c : c + 1, ...])
+    return without(x, c, xp) - without(u, c, xp) * own
+
+
+def without(x: Array, c: int, xp: Namespace) -> Array:
+    """Return x with entry c of axis 1 left out."""
+    return xp.concat([x[:, :c, ...], x[:, c + 1 :, ...]], axis=1)
+
+
+def forming_radius(rows: Rows, trace: float, u: float) -> float:
+    """Bound ||fl(X)'fl(X) - X'X||, and as much for XX': 2 ||X|| e + e^2.
+
+    Theory: theory/rounding.md#B2.
+    """
+    e = rows.forming()
+    return float((2 * math.sqrt(trace) * e + e * e) * (1 + rounding.gamma(8, u)))
