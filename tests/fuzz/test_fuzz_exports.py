@@ -152,8 +152,8 @@ def test_archives(tally, tmp_path):
 
     def run(steps):
         parts, names, last = dict(good), [], None
-        for k, seed in steps:
-            change, random = mutations.ARCHIVES[k], Random(seed)
+        for k, at in steps:
+            change, random = mutations.ARCHIVES[k], Random(at)
             names.append(change.__name__ if change else "the whole file")
             if change is None:
                 last = random
@@ -179,9 +179,9 @@ def test_stores(tally, tmp_path):
 
     def run(steps):
         parts, names = dict(good), []
-        for k, seed in steps:
+        for k, at in steps:
             names.append(mutations.STORES[k].__name__)
-            spoil(mutations.STORES[k], parts, Random(seed))
+            spoil(mutations.STORES[k], parts, Random(at))
         changed = [x for x in {**good, **parts} if good.get(x) != parts.get(x)]
         try:
             for name in changed:
