@@ -19,20 +19,10 @@ _DRAWN = 6
 
 
 def draw(contents: Contents) -> dict[str, str]:
-    """Draw every still picture.
+    """Draw every still picture: SVG by the name that the template gives it.
 
-    Parameters
-    ----------
-    contents : Contents
-        From `refspec.report.collect`.
-
-    Returns
-    -------
-    dict of str to str
-        SVG by name: `spectrum`, `scree`, `sandwich`, `separation`, `orthogonality`,
-        `cosine`, `map_features`, `map_errors`, `kronecker_K` for the K-th compared
-        layer (the last few), and, where there is one, `hessian`, `hessian_parts`,
-        `verdicts`.
+    `kronecker_K` is of the K-th compared layer; pictures of what is not there are left
+    out.
     """
     made: dict[str, str] = {}
 

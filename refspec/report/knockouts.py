@@ -6,7 +6,6 @@ of each is its top eigenvalues and a histogram of all.
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -22,26 +21,13 @@ _DIGITS = 6
 
 
 def subsets(levels: list[str]) -> list[list[str]]:
-    """Return all subsets; number m holds the levels of the bits of m.
-
-    Examples
-    --------
-    >>> subsets(["a", "b"])
-    [[], ['a'], ['b'], ['a', 'b']]
-    """
-    every = [s for k in range(len(levels) + 1) for s in combinations(levels, k)]
-    every.sort(key=lambda s: sum(2 ** levels.index(n) for n in s))
-    return [list(s) for s in every]
+    """Return all subsets; number m holds the levels of the bits of m."""
+    n = len(levels)
+    return [[levels[i] for i in range(n) if m >> i & 1] for m in range(2**n)]
 
 
 def rounded(x: Any) -> float:
-    """Return the number with the digits that a page carries.
-
-    Examples
-    --------
-    >>> rounded(1 / 3)
-    0.333333
-    """
+    """Return the number with the digits that a page carries."""
     return float(f"{float(x):.{_DIGITS}g}")
 
 
@@ -50,37 +36,8 @@ def record(
 ) -> dict[str, Any]:
     """Return a spectrum, its attribution and all its knock-outs as plain data.
 
-    Parameters
-    ----------
-    title : str
-        What the matrix is.
-    basis : Eigenbasis
-        Of the second moment, r eigenvalues.
-    found : Attribution
-        From the same basis.
-    top : int
-        How many eigenvalues to carry of each spectrum.
-
-    Returns
-    -------
-    dict
-        `values[m]` and `counts[m]`: top eigenvalues and histogram without the levels
-        of the bits of m, of radius `radius[m]`; JSON-able. `floor`, the largest radius
-        of all, is where every histogram starts.
-
-    Notes
-    -----
-    Theory: theory/attribution.md#A1. Cost: an eigenproblem of size r for half of the
-    subsets; the others are of low rank.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> from refspec.attribution import attribute, eigenbasis
-    >>> s = refspec.datasets.digits_mlp()
-    >>> basis = eigenbasis(refspec.curvature.features(s, "fc3"))
-    >>> len(record("features", basis, attribute(basis), 5)["values"])
-    8
+    Of each spectrum the `top` eigenvalues and a histogram: `values[m]`, `counts[m]` are
+    without the levels of the bits of m. Theory: theory/attribution.md#A1.
     """
     levels = [n for n in found.shares if n in found.traces]
     whole = np.asarray(backend.to_host(basis.values), np.float64)
@@ -106,7 +63,7 @@ def record(
         "title": title,
         "dimension": basis.spectrum.dimension,
         "resolved": len(shown),
-        "floor": rounded(found.radius),
+        "floor": rounded(found.radius),  # the largest radius: histograms start here
         "levels": levels,
         "values": values,
         "counts": counts,

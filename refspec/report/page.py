@@ -14,6 +14,7 @@ import scipy
 
 import refspec
 from refspec import backend, files, plots
+from refspec.plots.style import label
 from refspec.report.contents import Contents
 from refspec.report.figures import draw
 from refspec.theorems import all_theorems
@@ -21,28 +22,16 @@ from refspec.theorems import all_theorems
 _TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
-#: What the levels are called on the page, and what they are.
+#: What the levels are, said on the page; what they are called is plots' `label`.
 LEVELS = {
-    "global_mean": ("global mean", "the average of all samples"),
-    "between_class": ("class means", "what the samples of a class have in common"),
-    "between_cross_class": (
-        "cross-class means",
-        "what a class has in common with respect to each other class it could be "
-        "mistaken for",
-    ),
-    "within_cross_class": (
-        "variation within",
-        "what differs between samples of the same class",
-    ),
-    "within_class": (
-        "variation within",
-        "what differs between samples of the same class",
-    ),
-    "diagonal": (
-        "diagonal c' = c",
-        "the gradients at the labels the classes really have; near zero in a network "
-        "that fits",
-    ),
+    "global_mean": "the average of all samples",
+    "between_class": "what the samples of a class have in common: its mean",
+    "between_cross_class": "what a class has in common with respect to each other "
+    "class it could be mistaken for: its cross-class means",
+    "within_cross_class": "what differs between samples of the same class",
+    "within_class": "what differs between samples of the same class",
+    "diagonal": "the gradients at the labels the classes really have (c' = c); near "
+    "zero in a network that fits",
 }
 
 
@@ -97,7 +86,7 @@ def render(contents: Contents) -> str:
         rows=_rows(contents),
         theorems={x.id: x for x in all_theorems()},
         figures={n: Markup(x) for n, x in draw(contents).items()},
-        names={n: x[0] for n, x in LEVELS.items()},
+        names={n: label(n) for n in LEVELS},
         colours=plots.COLOURS,
         spectra=contents.spectra,
         style=Markup((folder / "style.css").read_text("utf-8")),
@@ -177,7 +166,7 @@ def _facts(contents: Contents) -> dict[str, Any]:
         "loss": float(weights @ -np.log(np.maximum(own, np.finfo(np.float64).tiny))),
         "sizes": (int(sizes.min()), int(sizes.max())),
         "classes": [str(x) for x in names] if isinstance(names, list | tuple) else [],
-        "kinds": {k: kinds.count(k) for k in ("outlier", "bump", "bulk")},
+        "kinds": _counted(kinds),
         "proved": int(contents.whole.proved.sum()),
         "shares": {n: traces[n] / total for n in LEVELS if n in traces},
         "source": {
@@ -213,11 +202,16 @@ def _rows(contents: Contents) -> list[dict[str, Any]]:
                 "positions": x.features.shape[1],
                 "parameters": x.parameters,
                 "share": contents.traces[x.name] / total,
-                "kinds": {k: kinds.count(k) for k in ("outlier", "bump", "bulk")},
+                "kinds": _counted(kinds),
                 **clear,
             }
         )
     return rows
+
+
+def _counted(kinds: list[str]) -> dict[str, int]:
+    """Return how many eigenvalues are of each kind."""
+    return {k: kinds.count(k) for k in ("outlier", "bump", "bulk")}
 
 
 def _number(x: float, digits: int = 3) -> str:

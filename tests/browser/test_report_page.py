@@ -163,7 +163,7 @@ def test_pointing_at_an_eigenvalue_tells_of_it(browser, snapshot):
     text = browser.find_element(By.ID, "eigenvalue").text
     assert f"λ₇ = {float(f'{value:.6g}')}" in text
     share = 100 * float(f"{found.shares['between_class'][6]:.4f}")
-    assert f"class means {share:.1f} %" in text
+    assert f"between class {share:.1f} %" in text
     assert f"Kind: {found.kinds[6]}" in text
     assert ("(proved" in text) == bool(found.proved[6])
     assert browser.find_element(By.ID, "rank").get_attribute("value") == "7"
