@@ -25,8 +25,8 @@ test-frameworks: .venv-frameworks/done  ## the tests against real deep-learning 
 		-o addopts="-ra --strict-markers --doctest-modules"
 
 fuzz: .venv-test/done       ## spoil 100,000 archives and 20,000 stores, 10 minutes each at most
-	$(THREADS) REFSPEC_FUZZ=$(FUZZ) .venv-test/bin/python -m pytest tests/fuzz -q -s \
-		--hypothesis-seed=$(SEED)
+	$(THREADS) REFSPEC_FUZZ=$(FUZZ) REFSPEC_FUZZ_SEED=$(SEED) \
+		.venv-test/bin/python -m pytest tests/fuzz -q -s
 
 gallery: .venv-test/done   ## run the demos and build a page of their pictures
 	.venv-test/bin/python demos/gallery.py out/gallery $(GALLERY)
