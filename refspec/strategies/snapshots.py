@@ -153,7 +153,7 @@ def layers(
         p = checks.host_array(
             "probabilities", probabilities, "(N, C)", sizes={"N": N, "C": C}
         )
-        seeds = evaluation.misses(p[:, None, :], np.eye(C)[None, ...])
+        seeds = evaluation.misses(p[:, None, :], np.eye(C)[None, ...], np)
         J = samples.numbers(draw, (N, C, T * b), exact=exact)
         errors = np.reshape(seeds @ J, (N, C, T, b))
     return Layer(name, *(convert(x, dtype, xp) for x in (h, errors)))
