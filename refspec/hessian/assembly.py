@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from refspec import backend, checks, classes, models
 from refspec.backend import Array, Namespace
+from refspec.classes import Snapshot
 from refspec.hessian import blocks
 from refspec.models import Network, evaluation, operations
 from refspec.models.operations import Step
@@ -106,6 +107,42 @@ def hessian(
             H[start:end, start:end] = (block + xp.matrix_transpose(block)) / 2
     _mirror(H, [*places.values(), P], xp)
     return H
+
+
+def of_snapshot(
+    snapshot: Snapshot,
+    layers: str | Sequence[str] | None = None,
+    *,
+    part: str = "hessian",
+) -> Array:
+    """Compute the Hessian at a snapshot: its own network, inputs, labels and weights.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        With a model section.
+    layers, part
+        As in `hessian`.
+
+    Returns
+    -------
+    Array, shape (P, P)
+        As of `hessian`; that of the Fisher information is `refspec.fisher`'s matrix.
+
+    Raises
+    ------
+    ValueError
+        If the snapshot holds no network, or as in `hessian`.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> of_snapshot(refspec.datasets.digits_mlp(), "fc3").shape
+    (330, 330)
+    """
+    network, X = models.of_snapshot(snapshot)
+    how = {"layers": layers, "sample_weights": snapshot.sample_weights}
+    return hessian(network, X, snapshot.labels, part=part, **how)
 
 
 def hessian_vector_product(

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from refspec import backend, checks, rounding
+from refspec import backend, rounding
 from refspec.backend import Array, Namespace
 from refspec.classes import Snapshot
 from refspec.models import evaluation, operations
-from refspec.models.network import Network, from_section
+from refspec.models.network import Network, of_snapshot
 from refspec.models.operations import EVALUATION, LIPSCHITZ, Step
 
 
@@ -80,17 +80,9 @@ def computed_again(snapshot: Snapshot) -> tuple[Snapshot, dict[str, Array]]:
     Bounds of `probabilities` and, for every layer of both, `features of NAME` and
     `errors of NAME`. Theory: theory/hessian.md#H10.
     """
-    checks.expect_type(
-        "snapshot", snapshot, Snapshot, "make one with refspec.snapshot(...)"
-    )
-    if snapshot.model is None:
-        raise ValueError(
-            "snapshot must have a model section, got none; export the network "
-            "as a sequential model, or build the snapshot with refspec.models.snapshot"
-        )
+    network, X = of_snapshot(snapshot)
     xp, p = backend.namespace(snapshot.probabilities), snapshot.probabilities
-    network = from_section(snapshot.model)
-    X = xp.astype(snapshot.model.inputs, p.dtype)
+    X = xp.astype(X, p.dtype)
     narrow = str(snapshot.provenance.get("dtype", p.dtype))
     u = 2.0**-24 if "32" in narrow else rounding.unit_roundoff(p)
     again = evaluation.snapshot(network, X, snapshot.labels)
