@@ -83,4 +83,4 @@ lint: .venv-test/done       ## ruff, mypy and the import contracts
 FUZZ ?= 100000
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
-.PHONY: help fuzz demo test coverage quick test-frameworks test-browser gallery conformance bench lint deep fuzz
+.PHONY: help demo test coverage quick test-frameworks test-browser gallery conformance bench lint fuzz deep
