@@ -138,7 +138,7 @@ def of_snapshot(
     --------
     >>> import refspec
     >>> of_snapshot(refspec.datasets.digits_mlp(), "fc3").shape
-    (330, 330)
+    (170, 170)
     """
     network, X = models.of_snapshot(snapshot)
     how = {"layers": layers, "sample_weights": snapshot.sample_weights}
