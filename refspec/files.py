@@ -2,7 +2,8 @@
 
 What is written gets a temporary name beside its place, goes to the disk, and takes its
 name in one step: whoever looks sees what was there before or all of the new, also after
-a failure, an interrupt or a power cut. A writer locks its temporary; one that nobody
+a failure, an interrupt or a power cut. Permissions stay those of what was there, and
+any number of writers may use one name. A writer locks its temporary; one that nobody
 locks was left by a process that was killed, and the next writer in the folder removes
 it.
 """
@@ -37,40 +38,8 @@ _AT_FDCWD = -100
 def atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file for writing that takes its name when the block ends well.
 
-    Parameters
-    ----------
-    path : path
-        A regular file or nothing. A symbolic link stays one: the file that it leads to
-        is written.
-
-    Yields
-    ------
-    binary file
-        Empty, writable, readable and seekable; not to be closed in the block. If the
-        block raises, KeyboardInterrupt included, nothing is left and what was there
-        stays.
-
-    Raises
-    ------
-    OSError
-        Before the block, if the place cannot be written: a folder, device, pipe or
-        socket, or its folder is missing or refuses (`expect_writable` says the same
-        without writing). After it, if the disk is full.
-
-    Notes
-    -----
-    The file keeps the permissions of the one that it replaces; a new one gets those of
-    the umask. It is synced before it is renamed, its folder after. Any number of
-    writers may use one name: one whole file stays.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with atomic(f"{folder}/a.json") as file:
-    ...         _ = file.write(b"{}")
-    ...     os.listdir(folder)
-    ['a.json']
+    If the block raises, what was there stays. An OSError before the block says that the
+    place cannot be written. A symbolic link stays one.
     """
     target, old = _place(path)
     with _temporary(target.parent, _new_file) as (temporary, descriptor):
@@ -86,31 +55,9 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str], mark: str) -> Iterator[Path]:
-    """Make a folder that takes its name when the block ends well.
+    """Make an empty folder that takes its name when the block ends well; as `atomic`.
 
-    Parameters
-    ----------
-    path : path
-        A folder or nothing; a symbolic link stays one.
-    mark : str
-        A folder that is there is replaced only if it holds a file of this name.
-
-    Yields
-    ------
-    Path
-        An empty folder to fill. If the block raises, nothing is left of it.
-
-    Raises
-    ------
-    OSError
-        As `atomic`; also if a folder without `mark` is there.
-
-    Notes
-    -----
-    Old and new change places by Linux's ``renameat2(RENAME_EXCHANGE)``: at every moment
-    one whole folder has the name. Where the system or file system lacks it, the old one
-    steps aside to ``<name>.<hex>.old`` for the moment of two renames. All files are
-    synced before, the folder around after.
+    A folder that is there is replaced only if it holds a file called `mark`.
     """
     target, old = _place(path, mark)
     with _temporary(target.parent, _new_folder) as (temporary, descriptor):
@@ -126,20 +73,7 @@ def atomic_folder(path: str | os.PathLike[str], mark: str) -> Iterator[Path]:
 
 
 def expect_writable(path: str | os.PathLike[str], mark: str | None = None) -> None:
-    """Try a place before any work: `atomic`, or `atomic_folder` if a mark is given.
-
-    Parameters
-    ----------
-    path : path
-        As there.
-    mark : str, optional
-        As in `atomic_folder`.
-
-    Raises
-    ------
-    OSError
-        As there, before the block.
-    """
+    """Try a place before any work, as `atomic` or, with a mark, `atomic_folder`."""
     target, _ = _place(path, mark)
     with _temporary(target.parent, _new_file):
         pass
