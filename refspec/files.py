@@ -2,10 +2,14 @@
 
 What is written gets a temporary name beside its place, goes to the disk, and takes its
 name in one step: whoever looks sees what was there before or all of the new, also after
-a failure, an interrupt or a power cut. Permissions stay those of what was there, and
-any number of writers may use one name. A writer locks its temporary; one that nobody
+a failure, an interrupt or a power cut. A writer locks its temporary; one that nobody
 locks was left by a process that was killed, and the next writer in the folder removes
 it.
+
+A symbolic link stays one: what it leads to is written. A new file or folder keeps the
+permissions of the old one, or gets those of the umask. An OSError says, before any
+work, that a place cannot be written: a device, pipe or socket, a folder for a file or
+the reverse, a folder around it that is missing or refuses.
 """
 
 from __future__ import annotations
@@ -36,10 +40,10 @@ _AT_FDCWD = -100
 
 @contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes its name when the block ends well.
+    """Open a binary file that takes its name when the block ends well.
 
-    If the block raises, what was there stays. An OSError before the block says that the
-    place cannot be written. A symbolic link stays one.
+    It is synced before it is renamed, its folder after. If the block raises,
+    KeyboardInterrupt included, nothing is left and what was there stays.
     """
     target, old = _place(path)
     with _temporary(target.parent, _new_file) as (temporary, descriptor):
@@ -55,10 +59,13 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str], mark: str) -> Iterator[Path]:
-    """Make an empty folder that takes its name when the block ends well; as `atomic`.
+    """Make a folder to fill that takes its name when the block ends well.
 
     A folder that is there is replaced only if it holds a file called `mark`.
     """
+    # Old and new change places by Linux's renameat2(RENAME_EXCHANGE): at every moment
+    # one whole folder has the name. Where the system or file system lacks it, the old
+    # one steps aside to <name>.<hex>.old for the moment of two renames.
     target, old = _place(path, mark)
     with _temporary(target.parent, _new_folder) as (temporary, descriptor):
         if old is not None:
@@ -73,7 +80,7 @@ def atomic_folder(path: str | os.PathLike[str], mark: str) -> Iterator[Path]:
 
 
 def expect_writable(path: str | os.PathLike[str], mark: str | None = None) -> None:
-    """Try a place before any work, as `atomic` or, with a mark, `atomic_folder`."""
+    """Try a place before any work: `atomic`, or `atomic_folder` if a mark is given."""
     target, _ = _place(path, mark)
     with _temporary(target.parent, _new_file):
         pass
