@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from clear import assert_clear
 
 from refspec import Layer, hessian, models
 from refspec import snapshot as make
 from refspec.hessian import hessian_radius, hessian_vector_product
+from support.clear import assert_clear
 
 rng = np.random.default_rng(0)
 NET = models.mlp([2, 3, 2], rng=rng)

@@ -5,7 +5,6 @@ A row is the call, as it is shown, and what the refusal has to name.
 
 import numpy as np
 import pytest
-from clear import assert_clear
 from hypothesis import Phase, find, settings
 
 from refspec import populations
@@ -13,6 +12,7 @@ from refspec import strategies as rst
 from refspec import synthetic as syn
 from refspec.populations import KroneckerPopulation, Population
 from refspec.synthetic import Recipe
+from support.clear import assert_clear
 
 NAN, INF = float("nan"), float("inf")
 HUGE = 10**81

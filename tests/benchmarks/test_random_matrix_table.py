@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script
-from fixed_means import mean_shifts
-
 from refspec.populations import Population
 from refspec.random_matrix import FreeLaw, predict, split_threshold, tables
 from refspec.random_matrix.comparison import kolmogorov
@@ -24,6 +22,7 @@ from refspec.random_matrix.nested.design import nested_design
 from refspec.random_matrix.nested.spectrum import tabulate
 from refspec.theorems import random_matrix
 from refspec.theorems.random_matrix import rows
+from support.fixed_means import mean_shifts
 
 SIZES = (100, 200, 400)
 
