@@ -25,8 +25,11 @@ test-frameworks: .venv-frameworks/done  ## the tests against real deep-learning 
 		-o addopts="-ra --strict-markers --doctest-modules"
 
 fuzz: .venv-test/done       ## spoil 100,000 archives and 20,000 stores, 10 minutes each at most
-	$(THREADS) REFSPEC_FUZZ=$(FUZZ) .venv-test/bin/python -m pytest tests/fuzz -q -s \
-		--hypothesis-seed=$(SEED)
+	$(THREADS) REFSPEC_FUZZ=$(FUZZ) REFSPEC_FUZZ_SEED=$(SEED) \
+		.venv-test/bin/python -m pytest tests/fuzz -q -s
+
+deep: .venv-test/done       ## 5,000 random examples a property test, hours
+	$(THREADS) HYPOTHESIS_PROFILE=deep .venv-test/bin/python -m pytest -n 2 -m "not slow"
 
 gallery: .venv-test/done   ## run the demos and build a page of their pictures
 	.venv-test/bin/python demos/gallery.py out/gallery $(GALLERY)
@@ -80,4 +83,4 @@ lint: .venv-test/done       ## ruff, mypy and the import contracts
 FUZZ ?= 100000
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
-.PHONY: help fuzz demo test coverage quick test-frameworks test-browser gallery conformance bench lint
+.PHONY: help demo test coverage quick test-frameworks test-browser gallery conformance bench lint fuzz deep

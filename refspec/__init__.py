@@ -1,5 +1,27 @@
 """Class/cross-class structure of deep-network spectra: the reference implementation.
 
+What a network is seen through
+
+- `Snapshot`, `Layer`, `ModelSection`: a classifier's features, errors, probabilities;
+  `snapshot` builds one from arrays, `load` and `save` read and write exports.
+- `exporters`: `refspec.exporters.torch`, `jax`, `sklearn`, `onnx`; `datasets`: embedded
+  trained networks; `models`: networks in plain arrays; `synthetic`: planted worlds.
+
+What its spectrum is made of
+
+- `fisher`, `features`, `errors`, `empirical_fisher`: second moments, never formed;
+  `hessian`: the exact Hessian.
+- `decompose`: the levels of a second moment (`Decomposition`); `plain_means`.
+- `coordinates`, `spectrum` (`Spectrum`): eigenvalues with a radius.
+- `attribute` (`Attribution`): which level explains which eigenvalue; `attribution` has
+  knock-outs, the Hessian's, means and depth profiles.
+- `kronecker`: KFAC, EKFAC and CFAC; `random_matrix`: spectra predicted.
+
+What is true of it
+
+- `theorems`, `verify`: every formal statement as a check; `testing`, `strategies`: the
+  oracle for other test suites; `plots`, `report`: for people.
+
 Names are imported when first used, so that what only passes by (pytest and Hypothesis
 look at every installed package when they start) pays for nothing.
 """
@@ -10,71 +32,145 @@ from typing import TYPE_CHECKING, Any
 from refspec._version import __version__
 
 if TYPE_CHECKING:
+    from refspec import attribution as attribution
+    from refspec import coordinates as coordinates
     from refspec import curvature as curvature
     from refspec import datasets as datasets
+    from refspec import exporters as exporters
+    from refspec import hessian as hessian
+    from refspec import kronecker as kronecker
+    from refspec import models as models
+    from refspec import plots as plots
+    from refspec import populations as populations
+    from refspec import random_matrix as random_matrix
+    from refspec import report as report
+    from refspec import rounding as rounding
+    from refspec import strategies as strategies
+    from refspec import structure as structure
+    from refspec import synthetic as synthetic
+    from refspec import testing as testing
+    from refspec import theorems as theorems
+    from refspec import verify as verify
+    from refspec.attribution import Attribution as Attribution
     from refspec.attribution import attribute as attribute
     from refspec.classes import ClassArray as ClassArray
     from refspec.classes import Layer as Layer
     from refspec.classes import ModelSection as ModelSection
     from refspec.classes import Snapshot as Snapshot
     from refspec.classes import snapshot as snapshot
+    from refspec.coordinates import Coordinates as Coordinates
+    from refspec.curvature import SecondMoment as SecondMoment
+    from refspec.curvature import empirical_fisher as empirical_fisher
+    from refspec.curvature import errors as errors
+    from refspec.curvature import features as features
+    from refspec.curvature import fisher as fisher
     from refspec.export import ExportError as ExportError
     from refspec.export import load as load
     from refspec.export import save as save
     from refspec.rounding import Bounded as Bounded
+    from refspec.rows import Rows as Rows
+    from refspec.spectra import Spectrum as Spectrum
     from refspec.spectra import spectrum as spectrum
+    from refspec.structure import Decomposition as Decomposition
     from refspec.structure import decompose as decompose
-else:
-    _HOMES = {
-        "Bounded": "rounding",
-        "ClassArray": "classes",
-        "ExportError": "export",
-        "Layer": "classes",
-        "ModelSection": "classes",
-        "Snapshot": "classes",
-        "attribute": "attribution",
-        "decompose": "structure",
-        "load": "export",
-        "save": "export",
-        "snapshot": "classes",
-        "spectrum": "spectra",
-    }
+    from refspec.structure import plain_means as plain_means
 
-    def __getattr__(name: str) -> Any:
-        """Import a name of `__all__`, or a module of the package."""
-        if name in _HOMES:
-            value = getattr(import_module(f"refspec.{_HOMES[name]}"), name)
-        else:
-            value = None if name.startswith("_") else _module(name)
-            if value is None:
-                raise AttributeError(f"module 'refspec' has no attribute {name!r}")
-        globals()[name] = value
-        return value
+_HOMES = {
+    "Attribution": "attribution",
+    "Bounded": "rounding",
+    "ClassArray": "classes",
+    "Coordinates": "coordinates",
+    "Decomposition": "structure",
+    "ExportError": "export",
+    "Layer": "classes",
+    "ModelSection": "classes",
+    "Rows": "rows",
+    "SecondMoment": "curvature",
+    "Snapshot": "classes",
+    "Spectrum": "spectra",
+    "attribute": "attribution",
+    "decompose": "structure",
+    "empirical_fisher": "curvature",
+    "errors": "curvature",
+    "features": "curvature",
+    "fisher": "curvature",
+    "load": "export",
+    "plain_means": "structure",
+    "save": "export",
+    "snapshot": "classes",
+    "spectrum": "spectra",
+}
 
-    def _module(name: str) -> Any:
-        """Import a module of the package, or return None if there is none."""
-        try:
-            return import_module(f"refspec.{name}")
-        except ModuleNotFoundError as error:
-            if error.name != f"refspec.{name}":
-                raise
-            return None
+
+def __getattr__(name: str) -> Any:
+    """Import a name of `__all__`, or a module of the package."""
+    if name in _HOMES:
+        value = getattr(import_module(f"refspec.{_HOMES[name]}"), name)
+    else:
+        value = None if name.startswith("_") else _module(name)
+        if value is None:
+            raise AttributeError(f"module 'refspec' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List what is public, imported or not."""
+    return sorted(__all__)
+
+
+def _module(name: str) -> Any:
+    """Import a module of the package, or return None if there is none."""
+    try:
+        return import_module(f"refspec.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"refspec.{name}":
+            raise
+        return None
 
 
 __all__ = [
+    "Attribution",
     "Bounded",
     "ClassArray",
+    "Coordinates",
+    "Decomposition",
     "ExportError",
     "Layer",
     "ModelSection",
+    "Rows",
+    "SecondMoment",
     "Snapshot",
+    "Spectrum",
     "__version__",
     "attribute",
+    "attribution",
+    "coordinates",
     "curvature",
     "datasets",
     "decompose",
+    "empirical_fisher",
+    "errors",
+    "exporters",
+    "features",
+    "fisher",
+    "hessian",
+    "kronecker",
     "load",
+    "models",
+    "plain_means",
+    "plots",
+    "populations",
+    "random_matrix",
+    "report",
+    "rounding",
     "save",
     "snapshot",
     "spectrum",
+    "strategies",
+    "structure",
+    "synthetic",
+    "testing",
+    "theorems",
+    "verify",
 ]

@@ -15,6 +15,7 @@ feature equal to 1, and ``vec`` is row-major: the gradient of a weight W (b, a) 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -78,6 +79,11 @@ class ClassArray:
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "offsets", offsets)
 
+    def __repr__(self) -> str:
+        """Say the sizes, not the entries."""
+        N, K, d = self.values.shape
+        return f"ClassArray(N={N}, C={len(self.offsets) - 1}, K={K}, d={d})"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
@@ -125,6 +131,11 @@ class Layer:
         checks.expect_finite(where, self.features)
         checks.expect_finite(f"errors of layer {self.name!r}", self.errors)
 
+    def __repr__(self) -> str:
+        """Say the name and the sizes."""
+        (N, T, a), (_, C, _, b) = self.features.shape, self.errors.shape
+        return f"Layer({self.name!r}, N={N}, C={C}, T={T}, a={a}, b={b})"
+
     @property
     def parameters(self) -> int:
         """Number of parameters a b of the map, its bias included."""
@@ -169,6 +180,12 @@ class ModelSection:
                         f"{role} {key!r}, got parameters {sorted(self.parameters)}; "
                         "add the array or correct the name"
                     )
+
+    def __repr__(self) -> str:
+        """Name the operations, and count the parameters."""
+        steps = " -> ".join(str(x.get("op")) for x in self.operations)
+        count = sum(math.prod(x.shape) for x in self.parameters.values())
+        return f"ModelSection({steps}; {count} parameters)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -249,6 +266,15 @@ class Snapshot:
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "offsets", offsets)
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+
+    def __repr__(self) -> str:
+        """Say the sizes and name the layers."""
+        N, C = self.probabilities.shape
+        P = sum(x.parameters for x in self.layers)
+        names = [x.name for x in self.layers]
+        shown = names if len(names) < 8 else [*names[:3], "...", *names[-2:]]
+        network = "" if self.model is None else ", with its network"
+        return f"Snapshot(N={N}, C={C}, P={P}; {', '.join(shown)}{network})"
 
     def layer(self, name: str) -> Layer:
         """Return the layer called `name`."""

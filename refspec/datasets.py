@@ -12,14 +12,7 @@ from refspec.backend import Namespace
 from refspec.classes import Snapshot
 from refspec.export import load
 
-__all__ = [
-    "digits_jax",
-    "digits_mlp",
-    "magika",
-    "mnist_cnn",
-    "names",
-    "wine_sklearn",
-]
+_NAMES = ("digits_jax", "digits_mlp", "magika", "mnist_cnn", "wine_sklearn")
 
 
 def names() -> tuple[str, ...]:
@@ -30,7 +23,7 @@ def names() -> tuple[str, ...]:
     >>> names()
     ('digits_jax', 'digits_mlp', 'magika', 'mnist_cnn', 'wine_sklearn')
     """
-    return tuple(x for x in __all__ if x != "names")
+    return _NAMES
 
 
 def digits_mlp(*, xp: Namespace | None = None) -> Snapshot:

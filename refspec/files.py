@@ -5,6 +5,11 @@ name in one step: whoever looks sees what was there before or all of the new, al
 a failure, an interrupt or a power cut. A writer locks its temporary; one that nobody
 locks was left by a process that was killed, and the next writer in the folder removes
 it.
+
+A symbolic link stays one: what it leads to is written. A new file or folder keeps the
+permissions of the old one, or gets those of the umask. An OSError says, before any
+work, that a place cannot be written: a device, pipe or socket, a folder for a file or
+the reverse, a folder around it that is missing or refuses.
 """
 
 from __future__ import annotations
@@ -35,42 +40,10 @@ _AT_FDCWD = -100
 
 @contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes its name when the block ends well.
+    """Open a binary file that takes its name when the block ends well.
 
-    Parameters
-    ----------
-    path : path
-        A regular file or nothing. A symbolic link stays one: the file that it leads to
-        is written.
-
-    Yields
-    ------
-    binary file
-        Empty, writable, readable and seekable; not to be closed in the block. If the
-        block raises, KeyboardInterrupt included, nothing is left and what was there
-        stays.
-
-    Raises
-    ------
-    OSError
-        Before the block, if the place cannot be written: a folder, device, pipe or
-        socket, or its folder is missing or refuses (`expect_writable` says the same
-        without writing). After it, if the disk is full.
-
-    Notes
-    -----
-    The file keeps the permissions of the one that it replaces; a new one gets those of
-    the umask. It is synced before it is renamed, its folder after. Any number of
-    writers may use one name: one whole file stays.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with atomic(f"{folder}/a.json") as file:
-    ...         _ = file.write(b"{}")
-    ...     os.listdir(folder)
-    ['a.json']
+    It is synced before it is renamed, its folder after. If the block raises,
+    KeyboardInterrupt included, nothing is left and what was there stays.
     """
     target, old = _place(path)
     with _temporary(target.parent, _new_file) as (temporary, descriptor):
@@ -86,32 +59,13 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str], mark: str) -> Iterator[Path]:
-    """Make a folder that takes its name when the block ends well.
+    """Make a folder to fill that takes its name when the block ends well.
 
-    Parameters
-    ----------
-    path : path
-        A folder or nothing; a symbolic link stays one.
-    mark : str
-        A folder that is there is replaced only if it holds a file of this name.
-
-    Yields
-    ------
-    Path
-        An empty folder to fill. If the block raises, nothing is left of it.
-
-    Raises
-    ------
-    OSError
-        As `atomic`; also if a folder without `mark` is there.
-
-    Notes
-    -----
-    Old and new change places by Linux's ``renameat2(RENAME_EXCHANGE)``: at every moment
-    one whole folder has the name. Where the system or file system lacks it, the old one
-    steps aside to ``<name>.<hex>.old`` for the moment of two renames. All files are
-    synced before, the folder around after.
+    A folder that is there is replaced only if it holds a file called `mark`.
     """
+    # Old and new change places by Linux's renameat2(RENAME_EXCHANGE): at every moment
+    # one whole folder has the name. Where the system or file system lacks it, the old
+    # one steps aside to <name>.<hex>.old for the moment of two renames.
     target, old = _place(path, mark)
     with _temporary(target.parent, _new_folder) as (temporary, descriptor):
         if old is not None:
@@ -126,20 +80,7 @@ def atomic_folder(path: str | os.PathLike[str], mark: str) -> Iterator[Path]:
 
 
 def expect_writable(path: str | os.PathLike[str], mark: str | None = None) -> None:
-    """Try a place before any work: `atomic`, or `atomic_folder` if a mark is given.
-
-    Parameters
-    ----------
-    path : path
-        As there.
-    mark : str, optional
-        As in `atomic_folder`.
-
-    Raises
-    ------
-    OSError
-        As there, before the block.
-    """
+    """Try a place before any work: `atomic`, or `atomic_folder` if a mark is given."""
     target, _ = _place(path, mark)
     with _temporary(target.parent, _new_file):
         pass

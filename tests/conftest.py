@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-for name, examples in (("dev", 25), ("ci", 100), ("deep", 5000)):
+for name, examples in (("dev", 25), ("ci", 100), ("fresh", 100), ("deep", 5000)):
     settings.register_profile(
         name,
         max_examples=examples,

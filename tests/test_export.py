@@ -576,7 +576,9 @@ def test_save_checks_what_it_writes(tmp_path):
     )
     with pytest.raises(ExportError, match=r"manifest: .*JSON"):
         export.save(bad, path)
-    with pytest.raises(ValueError, match="float32 or float64, got 'int8'"):
+    with pytest.raises(
+        ValueError, match="dtype must be one of 'float32', 'float64', got 'int8'"
+    ):
         export.load(export.save(made, tmp_path / "good.npz"), dtype="int8")
     assert os.listdir(tmp_path) == ["good.npz"]
 

@@ -135,7 +135,9 @@ def test_the_budget_is_the_arrays_as_stored_and_twice_as_read(npz):
     assert export.load(npz, max_bytes=stored + 8 * values, dtype="float32")
     assert export.digest(npz, max_bytes=stored)
     for bad in (0, -1, 2.5, True, "1", np.nan):
-        with pytest.raises(ValueError, match="max_bytes must be a whole number >= 1"):
+        with pytest.raises(
+            (ValueError, TypeError), match="max_bytes must be an integer"
+        ):
             export.load(npz, max_bytes=bad)
 
 
@@ -198,7 +200,7 @@ def test_what_is_free_is_told_by_the_system(monkeypatch):
 
 def test_a_path_is_a_path():
     for bad in (7, None, [1]):
-        with pytest.raises(TypeError, match="path must be a str or Path"):
+        with pytest.raises(TypeError, match="path must be a str or PathLike"):
             export.load(bad)
     with pytest.raises(ExportError, match="expected a name"):
         export.load("a\0.npz")

@@ -77,34 +77,6 @@ def test_levels_agree_with_fractions(case, name):
         assert np.abs(computed - truth).max() <= bound
 
 
-def test_2019_convention_is_plain_means():
-    rng = np.random.default_rng(1)
-    values, p = rng.standard_normal((6, 3, 2)), rng.dirichlet(np.ones(3), 6)
-    moment = moment_of(values, p / 6, [2, 2, 2])
-    split = structure.decompose(structure.plain_means(moment))
-    delta = np.sqrt(p)[:, :, None] * values
-    mean = delta.reshape(3, 2, 3, 2).mean(1)
-    own = [[mean[c, k] for k in range(3) if k != c] for c in range(3)]
-    G1 = sum(2 * np.outer(np.mean(x, 0), np.mean(x, 0)) for x in own) / 3
-    bound = 16 * rounding.second_moment_radius(100, moment.trace(), 2.0**-53)
-    computed = split.levels["between_class"].matrix()
-    assert np.abs(computed - G1).max() <= bound
-    weighted = structure.decompose(moment).levels["between_class"].matrix()
-    assert np.abs(weighted - G1).max() > bound
-
-
-def test_features_split_off_the_global_mean():
-    rng = np.random.default_rng(2)
-    h = rng.standard_normal((7, 1, 3)) + 2
-    moment = moment_of(h, np.full((7, 1), 1 / 7), [4, 2, 1])
-    levels = structure.decompose(moment).levels
-    mean = h[:, 0].mean(0)
-    bound = 16 * rounding.second_moment_radius(100, moment.trace(), 2.0**-53)
-    assert np.abs(levels["global_mean"].matrix() - np.outer(mean, mean)).max() <= bound
-    total = sum(x.matrix() for x in levels.values())
-    assert np.abs(total - moment.matrix()).max() <= bound
-
-
 @pytest.mark.parametrize("C", [2, 3])
 def test_two_classes_have_no_cross_level(C):
     rng = np.random.default_rng(3)

@@ -378,4 +378,6 @@ def _shares(
     parts = cluster_means(values, basis.radius, parts)
     parts = {n: np.maximum(x, 0) for n, x in parts.items()}
     total = sum(parts.values())
+    # an eigenvalue that rounding made negative, of no mean: what is left is within
+    parts[basis.within] = np.where(total > 0, parts[basis.within], 1)
     return {n: x / np.where(total > 0, total, 1) for n, x in parts.items()}

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from refspec import files
+from refspec import checks, files
 from refspec.export import archives, documents, groups, memory
 from refspec.export.digests import fingerprint
 from refspec.export.errors import ExportError, naming, shown
@@ -146,11 +146,8 @@ def write(
 
 def _expect_path(path: str | os.PathLike[str]) -> tuple[Path, Any]:
     """Return a path and the module of its kind, told by its ending."""
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(
-            f"path must be a str or Path, got {type(path).__name__}; name a file "
-            "ending in .npz or a folder ending in .zarr"
-        )
+    advice = "name a file ending in .npz or a folder ending in .zarr"
+    checks.expect_type("path", path, (str, os.PathLike), advice)
     path = Path(os.fsdecode(path))
     if path.suffix not in (".npz", ".zarr") or "\0" in str(path):
         got = repr(path.suffix) if path.suffix else "none"

@@ -37,5 +37,8 @@ def naming(path: object) -> Iterator[None]:
         yield
     except OSError as error:
         raise ExportError(
-            path, "", f"cannot be written: {error}; nothing was left behind"
+            path,
+            "",
+            "cannot be written: expected a place that takes it, got the error "
+            f"{error}; nothing was left behind",
         ) from error

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from refspec import checks
 from refspec.export.errors import ExportError, shown
 
 
@@ -63,13 +64,7 @@ def expect_budget(max_bytes: int | None) -> int:
     """Return the budget that `max_bytes` states, by default the free memory."""
     if max_bytes is None:
         return free()
-    whole = isinstance(max_bytes, int | np.integer) and not isinstance(max_bytes, bool)
-    if not whole or max_bytes < 1:
-        raise ValueError(
-            f"max_bytes must be a whole number >= 1 or None, got {max_bytes!r}; leave "
-            "it out for the memory that is free"
-        )
-    return int(max_bytes)
+    return checks.expect_size("max_bytes", max_bytes, least=1)
 
 
 def needed(arrays: Mapping[str, Any], itemsize: int) -> dict[str, int]:

@@ -13,14 +13,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from refspec import backend, classes, rounding
+from refspec import backend, checks, classes, rounding
 from refspec._version import __version__
 from refspec.classes import Layer, ModelSection, Snapshot
 from refspec.export import memory
 from refspec.export.containers import read, write
-from refspec.export.errors import ExportError
+from refspec.export.errors import ExportError, shown
 from refspec.export.schema import PARAMETERS, SCHEMA, expect_contents, expect_form
 
+_DTYPES = ("float32", "float64")
 _RESERVED = {"schema", "layers", "operations", "digest", "dtype"}
 
 
@@ -74,6 +75,10 @@ def save(
     ...     load(save(snapshot, f"{folder}/run.npz")).offsets
     (0, 1, 3)
     """
+    checks.expect_type("snapshot", snapshot, Snapshot, "make one by refspec.snapshot")
+    checks.expect_type("compress", compress, bool, "give True or False")
+    if dtype is not None:
+        checks.expect_choice("dtype", dtype, _DTYPES)
 
     def stored(x: backend.Array) -> np.ndarray:
         x = backend.to_host(x)
@@ -87,7 +92,9 @@ def save(
     if logits is None:
         batch["probabilities"] = backend.to_host(snapshot.probabilities)
     else:
-        batch["logits"] = backend.to_host(logits)
+        given = backend.to_host(logits) if backend.is_array(logits) else logits
+        checks.expect_type("logits", given, np.ndarray, "give an array")
+        batch["logits"] = given
         _expect_logits(path, batch["logits"], backend.to_host(snapshot.probabilities))
     for k, layer in enumerate(snapshot.layers):
         batch[f"layers/{k}/features"] = stored(layer.features)
@@ -149,7 +156,7 @@ def load(
     sample weights) must have sum 1 within the rounding of their own dtype and, if that
     is float32, are divided by their sum in float64.
     """
-    itemsize = _expect_dtype(dtype)
+    itemsize = _expect_target(xp, dtype)
     manifest, arrays = read(
         path, max_bytes=max_bytes, itemsize=itemsize, expect=expect_form
     )
@@ -189,7 +196,12 @@ def assemble(
     ExportError
         As `load`.
     """
-    _expect_dtype(dtype)
+    _expect_target(xp, dtype)
+    checks.expect_type("manifest", manifest, Mapping, "give a dict")
+    checks.expect_type("arrays", arrays, Mapping, "give a dict of arrays by key")
+    for key, x in arrays.items():
+        checks.expect_type(f"key {shown(key)}", key, str, "name it as the schema does")
+        checks.expect_type(f"array {shown(key)}", x, np.ndarray, "convert it to NumPy")
     xp = backend.named("numpy") if xp is None else xp
     expect_form(path, manifest, arrays)
     expect_contents(path, manifest, arrays)
@@ -230,9 +242,14 @@ def assemble(
         raise ExportError(path, "", str(error)) from error
 
 
-def _expect_dtype(dtype: str) -> int:
-    if dtype not in ("float32", "float64"):
-        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}; use one")
+def _expect_target(xp: backend.Namespace, dtype: str) -> int:
+    """Refuse what is no namespace or dtype; return the size of a number in bytes."""
+    checks.expect_choice("dtype", dtype, _DTYPES)
+    if xp is not None and not callable(getattr(xp, "asarray", None)):
+        raise TypeError(
+            f"xp must be an array namespace or None, got {type(xp).__name__}; give "
+            'one, as refspec.backend.named("torch")'
+        )
     return np.dtype(dtype).itemsize
 
 

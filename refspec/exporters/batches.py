@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -22,30 +22,13 @@ from refspec.export import assemble
 from refspec.export.containers import write
 from refspec.export.schema import PARAMETERS, SCHEMA
 
-__all__ = [
-    "deliver",
-    "describe",
-    "expect_samples",
-    "host",
-    "open_loader",
-    "outputs",
-    "pad",
-    "seeds",
-]
-
 _Rows = Iterator[dict[str, np.ndarray]]
 
 
 def open_loader(
     loader: Iterable[tuple[Any, Any]],
 ) -> tuple[tuple[Any, Any], Iterator[tuple[Any, Any]], int | None]:
-    """Return the first batch, all batches, and how many there are if that is known.
-
-    Raises
-    ------
-    ValueError
-        If there is none, or a batch is not a pair.
-    """
+    """Return the first batch, all batches, and how many there are if that is known."""
     batches = iter(loader)
     first = next(batches, None)
     if first is None:
@@ -55,7 +38,7 @@ def open_loader(
             f"loader must give batches (inputs, labels), got {type(first).__name__}; "
             "for two arrays X and y give [(X, y)]"
         )
-    total = len(loader) if hasattr(loader, "__len__") else None
+    total = len(loader) if isinstance(loader, Sized) else None
     return tuple(first), itertools.chain([first], batches), total
 
 
@@ -91,26 +74,9 @@ def expect_samples(step: int, n: int) -> None:
 
 
 def outputs(step: int, logits: Any, labels: Any, n: int) -> dict[str, np.ndarray]:
-    """Check what batch `step` of n samples gives; return its labels and logits.
+    """Return labels and logits of batch `step`, n samples, or refuse what it gives.
 
-    Parameters
-    ----------
-    step, n : int
-        Number of the batch and of its samples.
-    logits : ndarray, shape (n, C)
-        On the host; anything else is refused with its shape or type.
-    labels : array of int, shape (n,)
-        In 0..C-1.
-
-    Returns
-    -------
-    dict of str to ndarray
-        ``labels`` and ``logits``.
-
-    Raises
-    ------
-    ValueError
-        If they are not as above.
+    Logits (n, C) are on the host; labels (n,) are integers in 0..C-1.
     """
     if getattr(logits, "ndim", 0) != 2 or len(logits) != n:
         got = tuple(logits.shape) if hasattr(logits, "shape") else type(logits)
@@ -143,11 +109,6 @@ def seeds(logits: np.ndarray) -> Iterator[np.ndarray]:
 
     Entry c' is minus the sum of the other probabilities, in float64, so that the small
     errors of a fitted network keep their relative accuracy.
-
-    Examples
-    --------
-    >>> [x.tolist() for x in seeds(np.zeros((1, 2)))]
-    [[[-0.5, 0.5]], [[0.5, -0.5]]]
     """
     p = np.exp(log_softmax(logits.astype(np.float64)))
     for c in range(p.shape[1]):
@@ -155,6 +116,23 @@ def seeds(logits: np.ndarray) -> Iterator[np.ndarray]:
         seed[:, c] = 0
         seed[:, c] = -seed.sum(axis=1)
         yield seed
+
+
+def all_seeds(logits: np.ndarray) -> np.ndarray:
+    """Return the seeds of every label at once, (n, C, C): axis 1 is c'."""
+    return np.stack(list(seeds(logits)), axis=1)
+
+
+def expect_layers(
+    names: Sequence[str], chosen: Sequence[str], known: Sequence[str], what: str
+) -> None:
+    """Refuse a choice of layers that is empty, not of `known`, or not once each."""
+    unknown = [x for x in chosen if x not in known]
+    if unknown or not chosen or len(set(chosen)) < len(chosen):
+        raise ValueError(
+            f"layers must be names, each once, among {list(names)}{what}, got "
+            f"{unknown or list(chosen)}; correct them"
+        )
 
 
 def host(x: Any) -> np.ndarray:
@@ -179,32 +157,8 @@ def deliver(
 ) -> Path | Snapshot:
     """Write the rows as they come, or make a Snapshot of them if there is no path.
 
-    Parameters
-    ----------
-    rows : iterator of dict of str to ndarray
-        The arrays of the schema, batch by batch.
-    path : path or None
-        Ends in `.npz` or `.zarr`; a Zarr group is written batch by batch.
-    manifest : dict
-        As `describe` makes it.
-    parameters : mapping of str to ndarray
-        Of the model section, by name.
-    total : int or None
-        Number of batches, for the bar.
-    progress : bool
-        Show a bar, on a terminal only.
-
-    Returns
-    -------
-    Path or Snapshot
-        The path, or the Snapshot if `path` is None.
-
-    Raises
-    ------
-    ValueError
-        If a value is not finite or a class has no sample. Nothing is left behind.
-    ExportError
-        If the path cannot be written.
+    The bar counts to `total` batches, on a terminal only. Nothing is left behind if a
+    value is not finite or a class has no sample.
     """
     console = Console(stderr=True)
     bar = Progress(

@@ -31,8 +31,6 @@ except ImportError as error:
         "pip install 'refspec[jax]'"
     ) from error
 
-__all__ = ["export"]
-
 
 def export(
     function: Callable[[Any, Any], Any],
@@ -202,12 +200,8 @@ def _choose(
     if layers is None and program.problems:
         n, why = next(iter(program.problems.items()))
         raise _refusal(names[n], why)
-    unknown = [x for x in chosen if x not in names]
-    if unknown or not chosen or len(set(chosen)) < len(chosen):
-        raise ValueError(
-            f"layers must be names, each once, among {list(maps)} (leaves that enter "
-            f"a matrix product or a convolution), got {unknown or chosen}; correct them"
-        )
+    what = " (leaves that enter a matrix product or a convolution)"
+    shared.expect_layers(list(maps), chosen, names, what)
     for name in chosen:
         n = names.index(name)
         if n in program.problems:
@@ -270,7 +264,7 @@ def _rows(
         z, features = forward(leaves, inputs)
         row = {"model/inputs": shared.host(inputs)} if with_inputs else {}
         row |= shared.outputs(step, np.asarray(z), labels, len(inputs))
-        seeds = np.stack(list(shared.seeds(np.asarray(z))), axis=1)
+        seeds = shared.all_seeds(np.asarray(z))
         errors = backward(leaves, inputs, jnp.asarray(seeds, z.dtype))
         for k, (m, h, e) in enumerate(zip(program.maps, features, errors, strict=True)):
             h = shared.host(h)

@@ -12,8 +12,6 @@ from jax import numpy as jnp
 
 from refspec.exporters.jax_tracing import Map, Program, features_of, flat, piece
 
-__all__ = ["sequential_operations"]
-
 _ACTIVATIONS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ("tanh", jnp.tanh),
     ("relu", jax.nn.relu),
@@ -32,24 +30,10 @@ def sequential_operations(
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]] | None:
     """Describe a plain multilayer perceptron by operations, or return None.
 
-    Parameters
-    ----------
-    program : Program
-        Traced.
-    names : sequence of str
-        Of the leaves.
-
-    Returns
-    -------
-    operations, orders : list of dict, dict of str to ndarray; or None
-        For `refspec.ModelSection`; and where in the raveled leaf each entry of the
-        parameter is.
-
-    Notes
-    -----
-    Every equation must belong to a map, to the moving of axes, or to an activation
-    between two maps; an activation is known by its own equations, traced the same way.
+    Beside them: where in the raveled leaf each entry of a parameter is.
     """
+    # every equation must belong to a map, to the moving of axes, or to an activation
+    # between two maps, known by its own equations, traced the same way
     jaxpr, moved = program.closed.jaxpr, program.moved
     operations: list[dict[str, Any]] = []
     orders: dict[str, np.ndarray] = {}
@@ -91,7 +75,7 @@ def sequential_operations(
 def _dense(program: Program, m: Map) -> bool:
     equation = program.closed.eqns[m.at]
     single = equation.outvars[0].aval.size == len(m.order)
-    return equation.primitive.name == "dot_general" and single
+    return bool(equation.primitive.name == "dot_general" and single)
 
 
 def _activation(jaxpr: Any, start: Any, end: Any, equations: list[Any]) -> str | None:

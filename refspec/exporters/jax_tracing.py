@@ -21,66 +21,30 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-__all__ = [
-    "Map",
-    "Program",
-    "arrange",
-    "features_of",
-    "flat",
-    "piece",
-    "run",
-    "trace",
-]
-
 _CALLS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2")
 _MOVES = ("transpose", "reshape", "squeeze", "broadcast_in_dim", "copy")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Map:
-    """One linear map: a leaf in a matrix product or a convolution.
+    """One linear map: a leaf in a matrix product or a convolution."""
 
-    Parameters
-    ----------
-    leaf : int
-        Its weights, by number in the list of leaves.
-    at : int
-        Number of its equation.
-    side : int
-        Operand that is the leaf; the other one gives the features.
-    order : ndarray of int, shape (b, a)
-        Where in the raveled leaf each entry of the weight matrix is.
-    bias : int or None
-        The leaf added to what comes out.
-    """
-
-    leaf: int
-    at: int
-    side: int
-    order: np.ndarray
-    bias: int | None = None
+    leaf: int  # its weights, by number in the list of leaves
+    at: int  # number of its equation
+    side: int  # the operand that is the leaf; the other one gives the features
+    order: np.ndarray  # (b, a): where in the raveled leaf each weight is
+    bias: int | None = None  # the leaf added to what comes out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
-    """A traced function: equations, and the maps found among them.
+    """A traced function of leaves and a sample: equations, and the maps among them."""
 
-    Parameters
-    ----------
-    closed : ClosedJaxpr
-        Of the leaves and one sample, giving one row of logits (1, C).
-    maps : tuple of Map
-        In the order of the forward pass.
-    problems : dict of int to str
-        Why a leaf that enters a product is no map of ours.
-    moved : dict of variable to (source, indices)
-        What is a leaf, the sample, or what comes out of a map, its axes moved; the
-        source is ("leaf", n), ("input", 0) or ("map", n).
-    """
-
-    closed: Any
-    maps: tuple[Map, ...]
-    problems: dict[int, str]
+    closed: Any  # ClosedJaxpr, giving one row of logits (1, C)
+    maps: tuple[Map, ...]  # in the order of the forward pass
+    problems: dict[int, str]  # why a leaf that enters a product is no map of ours
+    #: What is a leaf, the sample, or what comes out of a map, its axes moved: its
+    #: source, ("leaf", n), ("input", 0) or ("map", n), and which entry of it is where.
     moved: dict[Any, tuple[tuple[str, int], np.ndarray]]
 
 
@@ -201,9 +165,9 @@ def _move(kind: str, how: dict[str, Any], x: np.ndarray) -> np.ndarray:
 
 def _same(equation: Any) -> bool:
     """Whether an equation converts a floating dtype to itself or another one."""
-    return equation.primitive.name == "convert_element_type" and jnp.issubdtype(
-        equation.params["new_dtype"], jnp.floating
-    )
+    kind = equation.params.get("new_dtype")
+    converts = equation.primitive.name == "convert_element_type"
+    return converts and bool(jnp.issubdtype(kind, jnp.floating))
 
 
 def _axes(equation: Any, side: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -270,19 +234,7 @@ def run(
 ) -> tuple[Any, list[Any]]:
     """Run the program on one sample; return the logits (C,) and the features (T, a).
 
-    Parameters
-    ----------
-    program : Program
-        Traced.
-    leaves, sample
-        As it was traced with.
-    taps : sequence of arrays or None
-        Added to what comes out of each map; the derivative by them are the errors.
-
-    Returns
-    -------
-    logits, features : array (C,), list of arrays (T, a)
-        Of this sample.
+    Taps are added to what comes out of each map; the derivative by them: the errors.
     """
     maps = {m.at: k for k, m in enumerate(program.maps)}
     features: dict[int, Any] = {}

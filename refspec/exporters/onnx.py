@@ -29,8 +29,6 @@ except ImportError as error:
         "pip install 'refspec[onnx]'"
     ) from error
 
-__all__ = ["export"]
-
 
 def export(
     model: str | os.PathLike[str] | onnx.ModelProto,
@@ -219,7 +217,7 @@ def _rows(
         row = shared.outputs(step, z, labels, n)
         h = shared.host(h)
         features = h[:, None, :]
-        errors = np.stack(list(shared.seeds(row["logits"])), axis=1)
+        errors = shared.all_seeds(row["logits"])
         row["model/inputs"] = h
         row["layers/0/features"] = (
             features if last.bias is None else shared.pad(features)

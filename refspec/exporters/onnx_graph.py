@@ -11,8 +11,6 @@ from onnx import numpy_helper
 
 from refspec.exporters import batches as shared
 
-__all__ = ["Last", "find_last", "refusal"]
-
 _PRODUCTS = ("MatMul", "Gemm")
 
 
@@ -29,18 +27,12 @@ class Last:
 
 
 def find_last(graph: Any, output: str | None) -> Last:
-    """Return the last linear map on the way to an output.
-
-    Raises
-    ------
-    ValueError
-        If there is no such output, or no map before it that can be exported.
-    """
+    """Return the last linear map on the way to an output, by default the first."""
     floating = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}
     there = [x.name for x in graph.output if x.type.tensor_type.elem_type in floating]
     if output is None and there:
         output = there[0]
-    if output not in there:
+    if output is None or output not in there:
         raise ValueError(
             f"output must be one of {there}, the outputs of floating numbers, got "
             f"{output!r}; a classifier gives logits or probabilities (of a sequence of "
@@ -54,9 +46,10 @@ def find_last(graph: Any, output: str | None) -> Last:
         elif node.op_type == "Identity" and node.input[0] in constants:
             constants[node.output[0]] = constants[node.input[0]]
         elif node.op_type == "Transpose" and node.input[0] in constants:
-            axes = [list(x.ints) for x in node.attribute] or [None]
-            constants[node.output[0]] = constants[node.input[0]].transpose(axes[0])
-    before, queue = set(), [output]
+            axes = [list(x.ints) for x in node.attribute]
+            constants[node.output[0]] = constants[node.input[0]].transpose(*axes)
+    before: set[str] = set()
+    queue = [output]
     while queue:
         name = queue.pop()
         if name in makers and name not in before:

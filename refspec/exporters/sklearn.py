@@ -31,8 +31,6 @@ except ImportError as error:
         "installed; pip install 'refspec[sklearn]'"
     ) from error
 
-__all__ = ["export"]
-
 _ACTIVATIONS = {
     "identity": "identity",
     "logistic": "sigmoid",
@@ -120,11 +118,7 @@ def export(
     network = _network(final)
     known = list(models.layer_shapes(network))
     chosen = known if layers is None else list(layers)
-    if not chosen or set(chosen) - set(known) or len(set(chosen)) < len(chosen):
-        raise ValueError(
-            f"layers must be names, each once, among {known}, got {chosen}; correct "
-            "them"
-        )
+    shared.expect_layers(known, chosen, known, "")
     _, batches, total = shared.open_loader(loader)
     names = [str(x) for x in final.classes_] if class_names is None else class_names
     return shared.deliver(
@@ -204,7 +198,7 @@ def _rows(
         steps, z = evaluation.forward(network, X)
         row = {"model/inputs": X}
         row |= shared.outputs(step, z, _numbers(step, final, labels), len(X))
-        seeds = np.stack(list(shared.seeds(z)), axis=1).astype(dtype)
+        seeds = shared.all_seeds(z).astype(dtype)
         found = {x.name: (x, e) for x, e in evaluation.backpropagate(steps, seeds)}
         for k, name in enumerate(chosen):
             layer, errors = found[name]
@@ -222,4 +216,4 @@ def _numbers(step: int, final: Any, labels: Any) -> np.ndarray:
             f"labels must be among the model's classes {list(final.classes_)}, got "
             f"{labels[~known][:3].tolist()} in batch {step}; give them as in the fit"
         )
-    return np.searchsorted(final.classes_, labels)
+    return np.asarray(np.searchsorted(final.classes_, labels))

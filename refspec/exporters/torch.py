@@ -32,8 +32,6 @@ except ImportError as error:
         "pip install 'refspec[torch]'"
     ) from error
 
-__all__ = ["export"]
-
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -116,7 +114,8 @@ def export(
     chosen = _choose(model, layers)
     first, batches, total = shared.open_loader(loader)
     operations = sequential_operations(model, torch.as_tensor(first[0]).ndim)
-    named = {x.get(role) for x in operations or () for role in ("weight", "bias")}
+    roles = [x.get(role) for x in operations or () for role in ("weight", "bias")]
+    named = sorted({x for x in roles if x is not None})
     with _evaluating(model), _watching(chosen) as seen:
         return shared.deliver(
             _rows(model, seen, chosen, batches, operations is not None),
@@ -130,7 +129,7 @@ def export(
                 operations,
                 provenance,
             ),
-            {x: _host(model.get_parameter(x)) for x in sorted(named - {None})},
+            {x: _host(model.get_parameter(x)) for x in named},
             total=total,
             progress=progress,
         )
@@ -144,12 +143,8 @@ def _choose(model: nn.Module, layers: Sequence[str] | None) -> dict[str, nn.Modu
         if isinstance(module, (nn.Linear, *_CONVOLUTIONS))
     }
     names = list(there) if layers is None else list(layers)
-    unknown = [name for name in names if name not in there]
-    if unknown or not names or len(set(names)) < len(names):
-        raise ValueError(
-            f"layers must be names, each once, among {list(there)} (modules of kind "
-            f"Linear, Conv1d, Conv2d, Conv3d), got {unknown or names}; correct them"
-        )
+    what = " (modules of kind Linear, Conv1d, Conv2d, Conv3d)"
+    shared.expect_layers(list(there), names, list(there), what)
     owners: dict[int, set[int]] = {}
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
@@ -291,7 +286,7 @@ def _errors(
     return [np.stack(rows, axis=1) for rows in found]
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator, unused-ignore]
 def _features(name: str, module: nn.Module, x: Tensor) -> np.ndarray:
     """Return inputs (n, T, a) of a module, patches of a convolution, bias appended."""
     convolution = isinstance(module, _CONVOLUTIONS)
@@ -325,4 +320,4 @@ def _patches(module: nn.Module, x: Tensor) -> Tensor:
 def _host(x: Tensor) -> np.ndarray:
     """Copy to the host in float64 or, if narrower, float32."""
     kind = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return x.detach().to("cpu", kind, copy=True).numpy()
+    return np.asarray(x.detach().to("cpu", kind, copy=True).numpy())

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["sequential_operations"]
-
 _ACTIVATIONS = {
     nn.Dropout: "identity",  # in eval mode
     nn.Identity: "identity",
@@ -22,27 +20,7 @@ _DIMENSIONS = {"linear": 2, "conv2d": 4, "avg_pool2d": 4}
 
 
 def sequential_operations(model: nn.Module, ndim: int) -> list[dict[str, Any]] | None:
-    """Describe a model by operations, or return None if they cannot.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        Described if it is a Sequential, of Sequentials perhaps, of known modules.
-    ndim : int
-        Number of axes of a batch of inputs.
-
-    Returns
-    -------
-    list of dict or None
-        For `refspec.ModelSection`; parameters are named as in the model.
-
-    Examples
-    --------
-    >>> sequential_operations(nn.Sequential(nn.Linear(2, 3, bias=False), nn.Tanh()), 2)
-    [{'op': 'linear', 'name': '0', 'weight': '0.weight', 'bias': None}, {'op': 'tanh'}]
-    >>> sequential_operations(nn.Sequential(nn.LSTM(2, 3)), 3) is None
-    True
-    """
+    """Describe a Sequential of known modules by operations, or return None."""
     if type(model) is not nn.Sequential:
         return None
     operations, unit = [], torch.finfo(next(model.parameters()).dtype).eps / 2

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.linalg
 
-from refspec import backend, checks, curvature, rounding, structure
+from refspec import backend, checks, curvature, rounding, spectra, structure
 from refspec.classes import Layer, Snapshot
 from refspec.curvature import SecondMoment
 from refspec.kronecker import origins
@@ -287,8 +286,10 @@ def _log10_errors(found: Mapping[str, np.ndarray], radius: float) -> dict[str, f
 
 def _angles(one: Leading, other: Leading, C: int) -> np.ndarray:
     """Return the principal angles between the top C vectors of two, descending."""
-    spans = one.vectors[:, :C], other.vectors[:, :C]
-    return np.asarray(scipy.linalg.subspace_angles(*spans))
+    V, W = (np.linalg.qr(x.vectors[:, :C])[0] for x in (one, other))
+    inside = V.T @ W  # coordinates of W along V; then in a basis of what is beyond
+    beyond = np.linalg.qr(W - V @ inside, mode="r")
+    return spectra.principal_angles(np.concatenate([inside, beyond]), C)[::-1]
 
 
 def _frobenius_errors(
