@@ -414,7 +414,7 @@ def _expect_weights(
         x, first = parameters[key], next(iter(parameters.values()))
         xp = backend.namespace(x, first)
         shape = tuple(x.shape)
-        rows = parameters[operation["weight"]].shape[0]
+        rows = next(iter(parameters[operation["weight"]].shape), 0)  # of a number, none
         wanted = {
             "weight": "(out, in, kh, kw)" if kind == "conv2d" else "(b, a)",
             "bias": f"(b,) = ({rows},)",
