@@ -22,6 +22,7 @@ quick: .venv-test/done      ## the tests that take under a second
 
 test-frameworks: .venv-frameworks/done  ## the tests against real deep-learning libraries
 	$(THREADS) .venv-frameworks/bin/python -m pytest tests/frameworks refspec/exporters \
+		tests/fuzz/test_fuzz_exporters.py \
 		-o addopts="-ra --import-mode=importlib --strict-markers --doctest-modules"
 
 fuzz: .venv-test/done       ## spoil 100,000 archives and 20,000 stores, 10 minutes each at most

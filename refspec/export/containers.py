@@ -125,17 +125,17 @@ def write(
     """
     path, kind = _expect_path(path)
     stated, fixed = documents.plain(path, manifest), dict(fixed or {})
-    fitting = _fitting(path, batches)
+    rows = fitting(path, batches)
     with ExitStack() as stack:
         # only the system's refusals are named: what batches raise passes as it is
         if kind is groups:
             with naming(path):
                 folder = stack.enter_context(files.atomic_folder(path, groups.MARK))
-            groups.put(path, folder, stated, fitting, fixed, compress)
+            groups.put(path, folder, stated, rows, fixed, compress)
         else:
             with naming(path):
                 file = stack.enter_context(files.atomic(path))
-            arrays = fixed | _joined(fitting)
+            arrays = fixed | _joined(rows)
             stated["digest"] = fingerprint(stated, arrays)
             with naming(path):
                 archives.put(file, stated, arrays, compress)
@@ -169,8 +169,8 @@ def _identity(path: Path) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
-def _fitting(
-    path: Path, batches: Iterable[Mapping[str, np.ndarray]]
+def fitting(
+    path: str | os.PathLike[str], batches: Iterable[Mapping[str, np.ndarray]]
 ) -> Iterator[Mapping[str, np.ndarray]]:
     """Yield batches of the same keys, dtypes and row shapes as the first one."""
     first: Mapping[str, np.ndarray] | None = None

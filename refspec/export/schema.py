@@ -57,6 +57,8 @@ from refspec.export.errors import ExportError, shown
 SCHEMA = "refspec.export/1"
 #: What the keys of the model's arrays begin with.
 PARAMETERS = "model/parameters/"
+#: What a manifest says of the export itself: a caller's own give way.
+RESERVED = {"schema", "layers", "operations", "digest", "dtype"}
 
 _OPTIONAL = {"sample_weights": ("N",)}
 

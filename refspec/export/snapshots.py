@@ -19,10 +19,15 @@ from refspec.classes import Layer, ModelSection, Snapshot
 from refspec.export import memory
 from refspec.export.containers import read, write
 from refspec.export.errors import ExportError, shown
-from refspec.export.schema import PARAMETERS, SCHEMA, expect_contents, expect_form
+from refspec.export.schema import (
+    PARAMETERS,
+    RESERVED,
+    SCHEMA,
+    expect_contents,
+    expect_form,
+)
 
 _DTYPES = ("float32", "float64")
-_RESERVED = {"schema", "layers", "operations", "digest", "dtype"}
 
 
 def save(
@@ -101,7 +106,7 @@ def save(
         batch[f"layers/{k}/errors"] = stored(layer.errors)
     fixed = {}
     manifest: dict[str, Any] = {"versions": {"refspec": __version__}}
-    manifest |= {k: v for k, v in snapshot.provenance.items() if k not in _RESERVED}
+    manifest |= {k: v for k, v in snapshot.provenance.items() if k not in RESERVED}
     manifest |= {"schema": SCHEMA, "layers": [x.name for x in snapshot.layers]}
     if snapshot.model is not None:
         manifest["operations"] = [dict(x) for x in snapshot.model.operations]

@@ -1,14 +1,17 @@
 """What every exporter does: check batches, seed the errors, write with a progress bar.
 
 A framework's module yields rows, the arrays of the schema batch by batch; what they
-must be, and where they go, is the same for all and stated here.
+must be, and where they go, is the same for all and stated here. Whatever is fed in
+ends in such rows or in a sentence, that of a framework below included.
 """
 
 from __future__ import annotations
 
 import itertools
+import numbers
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +19,81 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from refspec import checks, rounding
 from refspec._version import __version__
 from refspec.classes import Snapshot, log_softmax
 from refspec.export import assemble
-from refspec.export.containers import write
-from refspec.export.schema import PARAMETERS, SCHEMA
+from refspec.export.containers import fitting, write
+from refspec.export.documents import plain
+from refspec.export.errors import shown
+from refspec.export.schema import PARAMETERS, RESERVED, SCHEMA, expect_form
 
 _Rows = Iterator[dict[str, np.ndarray]]
+_PAIRS = "for two arrays X and y give [(X, y)]"
 
 
 def open_loader(
     loader: Iterable[tuple[Any, Any]],
 ) -> tuple[tuple[Any, Any], Iterator[tuple[Any, Any]], int | None]:
     """Return the first batch, all batches, and how many there are if that is known."""
-    batches = iter(loader)
+    kind = type(loader)
+    if not (hasattr(kind, "__iter__") or hasattr(kind, "__getitem__")):
+        raise TypeError(
+            "loader must be an iterable of batches (inputs, labels), got "
+            f"{shown(loader, 60)} of type {kind.__name__}; {_PAIRS}"
+        )
+    batches = _pairs(loader)
     first = next(batches, None)
     if first is None:
         raise ValueError("loader must give at least one batch, got none; check it")
-    if not isinstance(first, tuple | list) or len(first) != 2:
+    try:
+        total = len(loader)  # type: ignore[arg-type]
+    except TypeError:  # a stream's: torch's loader has a length that raises
+        total = None
+    return first, itertools.chain([first], batches), total
+
+
+def _pairs(loader: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield batches, each seen to be a pair that holds several samples."""
+    for step, batch in enumerate(loader):
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            got = type(batch).__name__
+            if isinstance(batch, tuple | list):
+                got = f"a {got} of {len(batch)}"
+            elif isinstance(batch, Mapping):
+                got = f"a {got} of {shown(list(batch), 100)}"
+            raise ValueError(
+                f"loader must give batches (inputs, labels), got {got} in batch "
+                f"{step}; {_PAIRS}"
+            )
+        inputs, labels = batch
+        if isinstance(labels, numbers.Number | str) or _shape(labels) == ():
+            raise ValueError(
+                "loader must give batches (inputs, labels), got one sample with the "
+                f"label {shown(labels, 60)} in batch {step}; a Dataset goes into a "
+                f"DataLoader, and {_PAIRS}"
+            )
+        yield inputs, labels
+
+
+@contextmanager
+def answering(step: int, expected: str, advice: str) -> Iterator[None]:
+    """Turn whatever is raised below, in a framework or a model, into a sentence."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
         raise ValueError(
-            f"loader must give batches (inputs, labels), got {type(first).__name__}; "
-            "for two arrays X and y give [(X, y)]"
-        )
-    total = len(loader) if isinstance(loader, Sized) else None
-    return tuple(first), itertools.chain([first], batches), total
+            f"{expected}, got in batch {step}: {type(error).__name__} "
+            f"{shown(' '.join(str(error).split()))}; {advice}"
+        ) from error
+
+
+def _shape(x: Any) -> tuple[int, ...] | None:
+    """Return the shape of an array of any library, None of what is no array."""
+    shape = getattr(x, "shape", None)
+    return None if shape is None else tuple(shape)
 
 
 def describe(
@@ -52,7 +106,11 @@ def describe(
     provenance: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the manifest of an export; what the caller adds gives way to ours."""
-    manifest: dict[str, Any] = dict(provenance or {}) | {
+    given: Any = {} if provenance is None else provenance
+    checks.expect_type("provenance", given, Mapping, "give a dict, as {'seed': 0}")
+    for key in given:
+        checks.expect_type(f"key {shown(key, 60)} of provenance", key, str, "quote it")
+    manifest = {k: v for k, v in given.items() if k not in RESERVED} | {
         "schema": SCHEMA,
         "framework": framework,
         "versions": {framework: version, "refspec": __version__},
@@ -61,15 +119,74 @@ def describe(
         "layers": list(layers),
     }
     if class_names is not None:
-        manifest["class_names"] = [str(x) for x in class_names]
+        manifest["class_names"] = _names(class_names)
     if operations is not None:
         manifest["operations"] = list(operations)
-    return manifest
+    return plain("provenance", manifest)
 
 
-def expect_samples(step: int, n: int) -> None:
-    """Refuse a batch of n = 0 samples."""
-    if n < 1:
+def _names(given: Any) -> list[str]:
+    """Return class names as strings; numbers may be names."""
+    loose = isinstance(given, str | bytes | Mapping | Set)
+    names = [] if loose or not isinstance(given, Iterable) else list(given)
+    if not names or not all(isinstance(x, str | numbers.Integral) for x in names):
+        raise TypeError(
+            f"class_names must be a list of C names, got {shown(given, 60)}; give one "
+            "string a class, in the order of the logits"
+        )
+    return [str(x) for x in names]
+
+
+def as_array(step: int, name: str, x: Any) -> np.ndarray:
+    """Return what a batch holds as an array on the host."""
+    masked = isinstance(x, np.ma.MaskedArray)
+    if masked or (isinstance(x, tuple) and any(_shape(y) for y in x)):
+        got = "a masked array" if masked else f"a tuple of {len(x)} arrays"
+        raise ValueError(
+            f"{name} must be one array without gaps, got {got} in batch {step}; fill "
+            "it, or wrap the model so that it takes one array"
+        )
+    with answering(step, f"{name} must be one array", "give rows of one length"):
+        return np.asarray(x)
+
+
+def as_numbers(step: int, x: Any, *, real: bool = False) -> np.ndarray:
+    """Return the inputs of a batch on the host: numbers, samples on the first axis."""
+    host = as_array(step, "inputs", x)
+    if host.dtype.kind == "O" and host.ndim:  # numbers in objects, as of a table
+        with answering(step, "inputs must be numbers", "convert them"):
+            host = host.astype(np.float64)
+    kind = host.dtype.kind
+    if kind in "OSTUMm" or host.dtype.type is np.void or (real and kind == "c"):
+        got = type(x).__name__ if host.ndim == 0 else f"an array of {host.dtype}"
+        raise ValueError(
+            f"inputs must be an array of {'real ' * real}numbers, got {got} in batch "
+            f"{step}; convert them, or wrap the model so that it takes one array"
+        )
+    expect_samples(step, host.shape)
+    wide = kind == "f" and host.dtype.itemsize > 8
+    return np.ascontiguousarray(
+        host, dtype=np.float64 if wide else host.dtype.newbyteorder("=")
+    )
+
+
+def same_numbers(step: int, given: np.ndarray, made: Any) -> None:
+    """Refuse integers that the dtype of the model's inputs cannot hold."""
+    if given.dtype.kind in "iu" and not np.array_equal(given, np.asarray(made)):
+        raise ValueError(
+            f"inputs must be integers of {made.dtype}, got {given.min()}.."
+            f"{given.max()} in batch {step}; number them anew, or give floats"
+        )
+
+
+def expect_samples(step: int, shape: Sequence[int]) -> None:
+    """Refuse inputs without a batch axis, and a batch of no samples."""
+    if not shape:
+        raise ValueError(
+            f"inputs must have samples on their first axis, got a single number in "
+            f"batch {step}; give an array of shape (batch, ...)"
+        )
+    if shape[0] < 1:
         raise ValueError(f"batch {step} must hold a sample, got none; drop it")
 
 
@@ -87,14 +204,17 @@ def outputs(step: int, logits: Any, labels: Any, n: int) -> dict[str, np.ndarray
     C = logits.shape[1]
     if C < 2:
         raise ValueError(
-            "model must give C >= 2 logits, got 1; give a binary classifier both, "
+            f"model must give C >= 2 logits, got {C}; give a binary classifier both, "
             "(0, z) for a single logit z"
         )
-    labels = np.asarray(labels)
+    expect_precise(logits.dtype)
+    labels = as_array(step, "labels", labels)
     if labels.shape != (n,) or labels.dtype.kind not in "iu":
+        rows = labels.shape == (n, C)
         raise ValueError(
             f"labels must be integers of shape (batch,) = ({n},), got {labels.dtype} "
             f"of shape {labels.shape} in batch {step}; give class indices"
+            f"{', of one-hot rows labels.argmax(axis=1)' * rows}"
         )
     if labels.min() < 0 or labels.max() >= C:
         raise ValueError(
@@ -102,6 +222,37 @@ def outputs(step: int, logits: Any, labels: Any, n: int) -> dict[str, np.ndarray
             f"{labels.max()} in batch {step}; number the classes from 0"
         )
     return {"labels": labels.astype(np.int64), "logits": host(logits)}
+
+
+def expect_precise(dtype: Any) -> None:
+    """Refuse logits of half precision, complex ones and integers."""
+    if str(dtype).removeprefix("torch.") not in ("float32", "float64"):
+        raise ValueError(
+            f"model must give logits of float32 or float64, got {dtype}; convert it, "
+            "and leave automatic casting"
+        )
+
+
+def expect_real(dtype: Any) -> None:
+    """Refuse complex numbers, whose conversion would drop a part."""
+    if "complex" in str(dtype):
+        raise ValueError(
+            f"inputs, features and errors must be real, got {dtype}; take the parts "
+            "apart, as two real numbers, before the first layer"
+        )
+
+
+def expect_no_softmax(step: int, logits: np.ndarray) -> None:
+    """Refuse rows that are >= 0 and sum to 1: a softmax would be taken twice."""
+    z = logits.astype(np.float64)
+    with np.errstate(all="ignore"):  # what is not finite is refused later
+        off = np.max(np.abs(np.sum(z, axis=1) - 1))
+    bound = rounding.gamma(2 * z.shape[1] + 16, rounding.unit_roundoff(logits))
+    if np.min(z) >= 0 and off <= bound:
+        raise ValueError(
+            "model must give logits, got rows that are >= 0 and sum to 1, which are "
+            f"probabilities, in batch {step}; take the softmax off its end"
+        )
 
 
 def seeds(logits: np.ndarray) -> Iterator[np.ndarray]:
@@ -123,22 +274,35 @@ def all_seeds(logits: np.ndarray) -> np.ndarray:
     return np.stack(list(seeds(logits)), axis=1)
 
 
-def expect_layers(
-    names: Sequence[str], chosen: Sequence[str], known: Sequence[str], what: str
-) -> None:
-    """Refuse a choice of layers that is empty, not of `known`, or not once each."""
+def choose_layers(
+    layers: Sequence[str] | None, names: Sequence[str], known: Sequence[str], what: str
+) -> list[str]:
+    """Return the layers asked for, by default all `names`.
+
+    Refuse a choice that is empty, not of `known`, or not once each.
+    """
+    if isinstance(layers, str | bytes) or not isinstance(layers, Iterable | None):
+        raise TypeError(
+            f"layers must be a list of names among {list(names)}, got "
+            f"{shown(layers, 60)}; put the name in brackets"
+        )
+    chosen = list(names if layers is None else layers)
     unknown = [x for x in chosen if x not in known]
     if unknown or not chosen or len(set(chosen)) < len(chosen):
         raise ValueError(
             f"layers must be names, each once, among {list(names)}{what}, got "
-            f"{unknown or list(chosen)}; correct them"
+            f"{unknown or chosen}; correct them"
         )
+    return chosen
 
 
 def host(x: Any) -> np.ndarray:
     """Copy to a NumPy array of float64 or, if narrower, float32."""
     x = np.asarray(x)
-    return np.array(x, dtype=np.float64 if x.dtype == np.float64 else np.float32)
+    expect_real(x.dtype)
+    wide = x.dtype.kind == "f" and x.dtype.itemsize >= 8
+    with np.errstate(over="ignore"):  # what is not finite is refused later
+        return np.array(x, dtype=np.float64 if wide else np.float32)
 
 
 def pad(features: np.ndarray) -> np.ndarray:
@@ -160,32 +324,42 @@ def deliver(
     The bar counts to `total` batches, on a terminal only. Nothing is left behind if a
     value is not finite or a class has no sample.
     """
+    checks.expect_type("progress", progress, bool, "give True or False")
     console = Console(stderr=True)
     bar = Progress(
         console=console, disable=not (progress and console.is_terminal), transient=True
     )
     fixed = {PARAMETERS + name: x for name, x in parameters.items()}
-    checked = _checked(rows, manifest["layers"])
+    where = Path("export") if path is None else path
+    checked = _checked(fitting(where, rows), where, manifest, fixed)
     with bar:
-        shown = bar.track(checked, total=total, description="exporting")
+        tracked = bar.track(checked, total=total, description="exporting")
         if path is not None:
-            return write(path, manifest, shown, fixed)
-        parts = list(shown)
+            return write(path, manifest, tracked, fixed)
+        parts = list(tracked)
     arrays = {key: np.concatenate([x[key] for x in parts]) for key in parts[0]}
     return assemble(manifest, arrays | fixed)
 
 
-def _checked(rows: _Rows, layers: Sequence[str]) -> _Rows:
-    """Refuse values that are not finite, and, at the end, classes without a sample."""
+def _checked(
+    rows: Iterable[Mapping[str, np.ndarray]],
+    where: str | os.PathLike[str],
+    manifest: Mapping[str, Any],
+    fixed: Mapping[str, np.ndarray],
+) -> Iterator[Mapping[str, np.ndarray]]:
+    """Refuse what no reader would take, as soon as it is seen."""
     counts: Any = 0
     for step, row in enumerate(rows):
-        for key, x in row.items():
+        C = row["logits"].shape[1]
+        if step == 0:  # fitting rows have the first one's shapes: the form is known
+            n = max(C, len(row["labels"]))
+            expect_form(where, manifest, _announced(row, n) | dict(fixed))
+        for key, x in (row if step else {**fixed, **row}).items():
             if not np.all(np.isfinite(x)):
                 raise ValueError(
-                    f"{key} (layers are {list(layers)}) must be finite, got nan or "
-                    f"infinite values in batch {step}; look for a diverged network"
+                    f"{key} (layers are {manifest['layers']}) must be finite, got nan "
+                    f"or infinite values in batch {step}; look for a diverged network"
                 )
-        C = row["logits"].shape[1]
         counts = counts + np.bincount(row["labels"], minlength=C)
         yield row
     if not np.all(counts):
@@ -193,3 +367,11 @@ def _checked(rows: _Rows, layers: Sequence[str]) -> _Rows:
             f"every class 0..{len(counts) - 1} must have a sample, got none for "
             f"{np.flatnonzero(counts == 0).tolist()}; add samples to the loader"
         )
+
+
+def _announced(rows: Mapping[str, np.ndarray], n: int) -> dict[str, np.ndarray]:
+    """Return arrays of n such rows that take no memory, for their shapes."""
+    return {
+        key: np.broadcast_to(np.zeros((), x.dtype), (n, *x.shape[1:]))
+        for key, x in rows.items()
+    }

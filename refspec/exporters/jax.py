@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from refspec.classes import Snapshot
+from refspec.export.errors import shown
 
 try:
     import jax
@@ -30,6 +31,15 @@ except ImportError as error:
         "the JAX exporter needs jax and rich, which are not installed; "
         "pip install 'refspec[jax]'"
     ) from error
+
+_TAKES = (
+    "function must take (parameters, inputs)",
+    "compare the shapes and dtypes of inputs and parameters",
+)
+_TRACED = (
+    "function must be one that JAX traces and differentiates",
+    "compute with jax.numpy, without side effects",
+)
 
 
 def export(
@@ -77,6 +87,8 @@ def export(
 
     Raises
     ------
+    TypeError
+        If function, loader or an option is of another type.
     ValueError
         If a leaf cannot be exported (used twice, in groups, in a loop, no part of the
         forward pass; it is named), samples are mixed, or the batches are not as above.
@@ -108,16 +120,30 @@ def export(
     >>> [(x.name, x.features.shape, x.errors.shape) for x in made.layers]
     [('first', (5, 1, 4), (5, 2, 1, 4)), ('last', (5, 1, 4), (5, 2, 1, 2))]
     """
+    if not callable(function):
+        raise TypeError(
+            "function must be callable as function(parameters, inputs), got "
+            f"{type(function).__name__}; in Flax give module.apply, in Equinox a lambda"
+        )
     first, batches, total = shared.open_loader(loader)
     names, leaves, rebuild = _leaves(parameters)
 
     def logits(leaves: Sequence[Any], inputs: Any) -> Any:
         return function(rebuild(leaves), inputs)
 
-    inputs = _inputs(first[0], leaves)
-    shared.expect_samples(0, len(inputs))
-    _expect_samplewise(logits, leaves, inputs)
-    found = trace(logits, leaves, inputs[0])
+    inputs = _inputs(0, first[0], leaves)
+    with shared.answering(0, *_TAKES):
+        made = jax.eval_shape(logits, leaves, inputs)
+    if getattr(made, "ndim", 0) != 2 or made.shape[0] != len(inputs):
+        shared.outputs(0, made, [], len(inputs))  # says what is wrong
+    with shared.answering(0, *_TRACED):
+        alone = _is_samplewise(logits, leaves, inputs, made)
+        found = trace(logits, leaves, inputs[0])
+    if not alone:
+        raise ValueError(
+            "function must treat each sample by itself, got logits of sample 0 that "
+            "depend on other samples; use running averages, as in evaluation mode"
+        )
     program = _choose(found, names, leaves, layers)
     described = sequential_operations(found, names) if inputs.ndim == 2 else None
     operations, orders = described or (None, {})
@@ -144,9 +170,15 @@ def _leaves(
     parameters: Any,
 ) -> tuple[list[str], list[Any], Callable[[Sequence[Any]], Any]]:
     """Return names and arrays of a tree, and what puts arrays back into it."""
-    paths, tree = jax.tree_util.tree_flatten_with_path(parameters)
+    try:
+        paths, tree = jax.tree_util.tree_flatten_with_path(parameters)
+    except (TypeError, ValueError) as error:  # keys that cannot be sorted
+        raise ValueError(
+            f"parameters must be a tree of arrays that JAX can flatten, got "
+            f"{shown(str(error))}; give the keys of each dict one type"
+        ) from error
     whole = [x for _, x in paths]
-    at = [k for k, x in enumerate(whole) if isinstance(x, jax.Array | np.ndarray)]
+    at = [k for k, x in enumerate(whole) if _is_leaf(x)]
     names = [jax.tree_util.keystr(paths[k][0], simple=True, separator=".") for k in at]
     names = [x.replace("/", ".") or "parameters" for x in names]
 
@@ -164,28 +196,37 @@ def _leaves(
     return names, [jnp.asarray(whole[k]) for k in at], rebuild
 
 
-def _inputs(given: Any, leaves: Sequence[Any]) -> Any:
+def _is_leaf(x: Any) -> bool:
+    """Whether an entry of the tree is an array of numbers."""
+    there = isinstance(x, jax.Array | np.ndarray)
+    return there and bool(jnp.issubdtype(x.dtype, np.number) or x.dtype == bool)
+
+
+def _inputs(step: int, given: Any, leaves: Sequence[Any]) -> Any:
     """Return a batch on the device, in the dtype of the parameters if it is real."""
-    inputs = jnp.asarray(np.asarray(given))
+    there = isinstance(given, jax.Array)
+    host = given if there else shared.as_numbers(step, given)
+    shared.expect_samples(step, host.shape)
+    expected = "inputs must be numbers that JAX has"
+    # an infinity is refused later
+    with shared.answering(step, expected, "convert them"), np.errstate(over="ignore"):
+        inputs = jnp.asarray(host)
+    if not there:
+        shared.same_numbers(step, host, inputs)
     kinds = [x.dtype for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
     real = kinds and jnp.issubdtype(inputs.dtype, jnp.floating)
     return inputs.astype(jnp.result_type(*kinds)) if real else inputs
 
 
-def _expect_samplewise(logits: Callable[..., Any], leaves: Any, inputs: Any) -> None:
-    """Refuse a function in which the first sample's logits feel another sample."""
-    made = jax.eval_shape(logits, leaves, inputs)
-    if getattr(made, "ndim", 0) != 2 or made.shape[0] != len(inputs):
-        shared.outputs(0, made, [], len(inputs))  # says what is wrong
+def _is_samplewise(
+    logits: Callable[..., Any], leaves: Any, inputs: Any, made: Any
+) -> bool:
+    """Whether the logits of the first sample feel no other sample."""
     if len(inputs) < 2 or not jnp.issubdtype(inputs.dtype, jnp.floating):
-        return
+        return True
     seed = jnp.arange(1, made.shape[1] + 1, dtype=made.dtype)
     first = jax.jit(lambda leaves, x: seed @ logits(leaves, x)[0])
-    if np.any(np.nan_to_num(jax.grad(first, 1)(leaves, inputs)[1:])):
-        raise ValueError(
-            "function must treat each sample by itself, got logits of sample 0 that "
-            "depend on other samples; use running averages, as in evaluation mode"
-        )
+    return not np.any(np.nan_to_num(jax.grad(first, 1)(leaves, inputs)[1:]))
 
 
 def _choose(
@@ -196,12 +237,11 @@ def _choose(
 ) -> Program:
     """Return the program with the maps to export; refuse those that cannot be."""
     maps = {names[m.leaf]: m for m in program.maps}
-    chosen = list(maps) if layers is None else list(layers)
     if layers is None and program.problems:
         n, why = next(iter(program.problems.items()))
         raise _refusal(names[n], why)
     what = " (leaves that enter a matrix product or a convolution)"
-    shared.expect_layers(list(maps), chosen, names, what)
+    chosen = shared.choose_layers(layers, list(maps), names, what)
     for name in chosen:
         n = names.index(name)
         if n in program.problems:
@@ -216,9 +256,9 @@ def _choose(
 
 def _refusal(name: str, why: str) -> ValueError:
     return ValueError(
-        f"parameter {name!r} {why}; an export holds weights that enter one matrix "
-        "product or ungrouped convolution in a forward pass; name the others with "
-        "layers=[...]"
+        "an export must hold weights that enter one matrix product or ungrouped "
+        f"convolution in a forward pass, got one that differs: parameter {name!r} "
+        f"{why}; name the others with layers=[...]"
     )
 
 
@@ -252,20 +292,23 @@ def _rows(
 
     forward = jax.jit(jax.vmap(forward, (None, 0)))
     backward = jax.jit(jax.vmap(backward, (None, 0, 0)))
-    shape = program.closed.jaxpr.invars[-1].aval.shape
+    sample = program.closed.jaxpr.invars[-1].aval
     for step, (given, labels) in enumerate(batches):
-        inputs = _inputs(given, leaves)
-        shared.expect_samples(step, len(inputs))
-        if inputs.shape[1:] != shape:
+        inputs = _inputs(step, given, leaves)
+        if inputs.shape[1:] != sample.shape or inputs.dtype != sample.dtype:
             raise ValueError(
-                f"samples must have the shape {shape} of the first one, got "
-                f"{inputs.shape[1:]} in batch {step}; pad or resize the inputs"
+                f"samples must have the shape {sample.shape} of the first one, and "
+                f"its dtype {sample.dtype}, got {inputs.shape[1:]} and {inputs.dtype} "
+                f"in batch {step}; pad, resize or convert the inputs"
             )
-        z, features = forward(leaves, inputs)
+        with shared.answering(step, *_TAKES):
+            z, features = forward(leaves, inputs)
         row = {"model/inputs": shared.host(inputs)} if with_inputs else {}
         row |= shared.outputs(step, np.asarray(z), labels, len(inputs))
-        seeds = shared.all_seeds(np.asarray(z))
-        errors = backward(leaves, inputs, jnp.asarray(seeds, z.dtype))
+        shared.expect_no_softmax(step, row["logits"])
+        seeds = jnp.asarray(shared.all_seeds(row["logits"]), z.dtype)
+        with shared.answering(step, *_TRACED):
+            errors = backward(leaves, inputs, seeds)
         for k, (m, h, e) in enumerate(zip(program.maps, features, errors, strict=True)):
             h = shared.host(h)
             row[f"layers/{k}/features"] = h if m.bias is None else shared.pad(h)

@@ -16,6 +16,7 @@ import numpy as np
 
 from refspec import rounding
 from refspec.classes import Snapshot, log_softmax
+from refspec.export.errors import shown
 
 try:
     import onnx
@@ -73,6 +74,8 @@ def export(
 
     Raises
     ------
+    TypeError
+        If model, loader or an option is of another type.
     ValueError
         If the graph has no such layer or output, its output is not as above, or the
         batches are not. Nothing is left behind.
@@ -109,13 +112,7 @@ def export(
     >>> [(x.name, x.features.shape, x.errors.shape) for x in made.layers]
     [('last', (4, 1, 3), (4, 2, 1, 2))]
     """
-    if not isinstance(model, onnx.ModelProto):
-        if not os.path.isfile(model):
-            raise ValueError(
-                f"model must be an ONNX file or a ModelProto, got {str(model)!r}, "
-                "which is no file; check the path"
-            )
-        model = onnx.load(model)
+    model = _opened(model)
     last = find_last(model.graph, output)
     rows = _weights(last, classes)
     _, batches, total = shared.open_loader(loader)
@@ -141,18 +138,35 @@ def export(
     )
 
 
+def _opened(model: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model, of a file if it is a path."""
+    if isinstance(model, onnx.ModelProto):
+        return model
+    if not isinstance(model, str | os.PathLike):
+        raise TypeError(
+            "model must be an ONNX file or a ModelProto, got "
+            f"{type(model).__name__}; export it to ONNX first"
+        )
+    if not os.path.isfile(model):
+        raise ValueError(
+            f"model must be an ONNX file or a ModelProto, got {str(model)!r}, "
+            "which is no file; check the path"
+        )
+    try:
+        return onnx.load(model)
+    except Exception as error:  # protobuf, onnx and the system each have their own
+        raise ValueError(
+            f"model must be an ONNX file, got {str(model)!r}, which cannot be read: "
+            f"{type(error).__name__} {shown(str(error))}; export it again, with its "
+            "external data beside it"
+        ) from error
+
+
 def _weights(last: Last, classes: Sequence[int] | None) -> dict[str, np.ndarray]:
     """Return the parameters of the model section, of the chosen classes."""
     C = len(last.weight)
-    if classes is not None and (
-        not all(isinstance(x, int | np.integer) and 0 <= x < C for x in classes)
-        or len(set(classes)) != len(classes)
-        or len(classes) < 2
-    ):
-        raise ValueError(
-            f"classes must be at least two columns in 0..C-1 = 0..{C - 1}, each once, "
-            f"got {list(classes)}; choose them among the network's classes"
-        )
+    if classes is not None:
+        _expect_classes(classes, C)
     both = {"weight": last.weight, "bias": last.bias}
     found = {key: x for key, x in both.items() if x is not None}
     if C == 1:
@@ -160,6 +174,24 @@ def _weights(last: Last, classes: Sequence[int] | None) -> dict[str, np.ndarray]
     if classes is not None:
         found = {key: x[list(classes)] for key, x in found.items()}
     return found
+
+
+def _expect_classes(classes: Sequence[int], C: int) -> None:
+    """Refuse all but a choice of at least two of the columns 0..C-1."""
+    if not isinstance(classes, Sequence | np.ndarray) or isinstance(classes, str):
+        raise TypeError(
+            f"classes must be a list of columns in 0..C-1 = 0..{C - 1}, got "
+            f"{shown(classes, 60)}; put them in brackets"
+        )
+    integers = all(
+        isinstance(x, int | np.integer) and not isinstance(x, bool) and 0 <= x < C
+        for x in classes
+    )
+    if not integers or not 2 <= len(set(classes)) == len(classes):
+        raise ValueError(
+            f"classes must be at least two columns in 0..C-1 = 0..{C - 1}, each once, "
+            f"got {list(classes)}; choose them among the network's classes"
+        )
 
 
 def _session(model: Any, last: Last) -> tuple[Any, dict[str, np.dtype]]:
@@ -171,15 +203,32 @@ def _session(model: Any, last: Last) -> tuple[Any, dict[str, np.dtype]]:
         copy.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: the library is quiet
-    session = onnxruntime.InferenceSession(
-        copy.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    kinds = {"tensor(float)": "float32", "tensor(double)": "float64"}
-    inputs = {
-        x.name: np.dtype(kinds.get(x.type, x.type.removeprefix("tensor(").rstrip(")")))
-        for x in session.get_inputs()
-    }
-    return session, inputs
+    try:
+        session = onnxruntime.InferenceSession(
+            copy.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime has a class of its own for each code
+        raise ValueError(
+            "model must be a graph that onnxruntime runs, got the error "
+            f"{shown(' '.join(str(error).split()))}; check its operators and versions"
+        ) from error
+    return session, {x.name: _dtype(x) for x in session.get_inputs()}
+
+
+def _dtype(given: Any) -> np.dtype:
+    """Return the dtype of a graph's input."""
+    kinds = {"float": "float32", "double": "float64"}
+    name = given.type.removeprefix("tensor(").removesuffix(")")
+    try:
+        kind: np.dtype = np.dtype(kinds.get(name, name))
+    except TypeError:
+        kind = np.dtype(object)
+    if kind.kind not in "biuf":
+        raise ValueError(
+            f"the graph's inputs must be tensors of numbers, got {given.name!r} of "
+            f"type {given.type}; export the network without what makes numbers of it"
+        )
+    return kind
 
 
 def _rows(
@@ -197,14 +246,9 @@ def _rows(
     for step, (given, labels) in enumerate(batches):
         feed = _feed(step, given, inputs)
         n = len(next(iter(feed.values())))
-        shared.expect_samples(step, n)
-        try:
+        advice = "compare their shapes and dtypes"
+        with shared.answering(step, "inputs must be what the graph takes", advice):
             made, z, *rest = session.run(wanted, feed)
-        except Exception as error:  # onnxruntime has a class of its own for each code
-            raise ValueError(
-                f"inputs must be what the graph takes, got in batch {step}: {error}; "
-                "compare their shapes and dtypes"
-            ) from error
         h = rest[0] if rest else feed[last.features]
         if z.ndim != 2 or h.ndim != 2 or len(z) != n:
             raise refusal(
@@ -236,14 +280,19 @@ def _feed(step: int, given: Any, inputs: Mapping[str, np.dtype]) -> dict[str, An
             f"inputs must be a mapping with the graph's inputs {sorted(inputs)}, got "
             f"{got} in batch {step}; name each array"
         )
-    feed = {name: np.asarray(given[name]) for name in inputs}
+    feed = {name: shared.as_numbers(step, given[name]) for name in inputs}
     for name, dtype in inputs.items():
-        if not np.can_cast(feed[name].dtype, dtype, "same_kind"):
+        x = feed[name]
+        if not np.can_cast(x.dtype, dtype, "same_kind"):
             raise ValueError(
-                f"input {name!r} must be {dtype}, got {feed[name].dtype} in batch "
-                f"{step}; convert it"
+                f"input {name!r} must be {dtype}, got {x.dtype} in batch {step}; "
+                "convert it"
             )
-    return {name: feed[name].astype(dtype) for name, dtype in inputs.items()}
+        with np.errstate(over="ignore"):  # an infinity is refused later
+            feed[name] = x.astype(dtype)
+        if dtype.kind in "iu":
+            shared.same_numbers(step, x, feed[name])
+    return feed
 
 
 def _expect_softmax(step: int, last: Last, made: Any, z: np.ndarray) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from refspec.export.errors import shown
 from refspec.exporters import batches as shared
 
 _PRODUCTS = ("MatMul", "Gemm")
@@ -39,10 +40,13 @@ def find_last(graph: Any, output: str | None) -> Last:
             "maps, export without ZipMap)"
         )
     makers = {name: node for node in graph.node for name in node.output}
-    constants = {x.name: numpy_helper.to_array(x) for x in graph.initializer}
+    constants = {x.name: _array(x.name, x) for x in graph.initializer}
     for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+        if not node.output or (not node.input and node.op_type != "Constant"):
+            continue
+        if node.op_type == "Constant" and [x.name for x in node.attribute] == ["value"]:
+            name = node.output[0]
+            constants[name] = _array(name, node.attribute[0].t)
         elif node.op_type == "Identity" and node.input[0] in constants:
             constants[node.output[0]] = constants[node.input[0]]
         elif node.op_type == "Transpose" and node.input[0] in constants:
@@ -56,15 +60,27 @@ def find_last(graph: Any, output: str | None) -> Last:
             queue.extend(makers[name].input)
         before.add(name)
     for node in reversed(graph.node):
-        constant = node.op_type in _PRODUCTS and node.input[1] in constants
-        if constant and node.output[0] in before:
+        product = node.op_type in _PRODUCTS and len(node.input) > 1 and node.output
+        if product and node.input[1] in constants and node.output[0] in before:
             return _read(graph, node, before, constants, output)
-    kinds = sorted({x.op_type for x in graph.node if x.output[0] in before})
+    kinds = sorted({x.op_type for x in graph.node if before & {*x.output}})
     raise ValueError(
         f"the graph must have a MatMul or Gemm with constant weights before output "
         f"{output!r}, got none among the operations {kinds}; export an unquantised "
         "network with a linear last layer"
     )
+
+
+def _array(name: str, x: Any) -> np.ndarray:
+    """Return the values of a tensor of the graph."""
+    try:
+        return np.asarray(numpy_helper.to_array(x))
+    except Exception as error:  # onnx has no one class of errors
+        raise ValueError(
+            f"tensor {name!r} of the graph must hold its values, got "
+            f"{type(error).__name__} {shown(str(error))}; give the path of the file, "
+            "its external data beside it"
+        ) from error
 
 
 def _read(graph: Any, node: Any, before: set[str], constants: Any, output: str) -> Last:
@@ -102,6 +118,7 @@ def _read(graph: Any, node: Any, before: set[str], constants: Any, output: str) 
 def refusal(name: str, why: str) -> ValueError:
     """Say why a node cannot be exported."""
     return ValueError(
-        f"node {name!r} {why}; an export holds a last layer x W' + b with constant W "
-        "(C, a) and b (C,)"
+        "an export must hold a last layer x W' + b with constant W (C, a) and b (C,), "
+        f"got one that differs: node {name!r} {why}; export the network with such a "
+        "layer last"
     )

@@ -19,6 +19,7 @@ from refspec.models import Network, evaluation
 
 try:
     import sklearn
+    from sklearn.exceptions import NotFittedError
     from sklearn.linear_model import LogisticRegression
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import Pipeline
@@ -78,7 +79,7 @@ def export(
     Raises
     ------
     TypeError
-        If the model is none of these.
+        If the model is none of these, or loader or an option is of another type.
     ValueError
         If it is not fitted, is not a softmax over classes (one against the rest,
         several labels a sample), or the batches are not as above.
@@ -107,18 +108,17 @@ def export(
     >>> made.provenance["class_names"]
     ['no', 'yes']
     """
-    final = model.steps[-1][1] if isinstance(model, Pipeline) else model
+    final = model.steps[-1][1] if isinstance(model, Pipeline) and model.steps else model
     if not isinstance(final, MLPClassifier | LogisticRegression):
         raise TypeError(
             "model must be an MLPClassifier, a LogisticRegression or a Pipeline that "
             f"ends in one, got {type(final).__name__}; export its network by hand with "
             "refspec.models"
         )
-    check_is_fitted(final)
+    _expect_fitted(final)
     network = _network(final)
     known = list(models.layer_shapes(network))
-    chosen = known if layers is None else list(layers)
-    shared.expect_layers(known, chosen, known, "")
+    chosen = shared.choose_layers(layers, known, known, "")
     _, batches, total = shared.open_loader(loader)
     names = [str(x) for x in final.classes_] if class_names is None else class_names
     return shared.deliver(
@@ -137,6 +137,15 @@ def export(
         total=total,
         progress=progress,
     )
+
+
+def _expect_fitted(final: MLPClassifier | LogisticRegression) -> None:
+    try:
+        check_is_fitted(final)
+    except NotFittedError as error:
+        raise ValueError(
+            f"model must be fitted, got one that is not fitted, {final!r}; call fit"
+        ) from error
 
 
 def _network(final: MLPClassifier | LogisticRegression) -> Network:
@@ -163,7 +172,9 @@ def _network(final: MLPClassifier | LogisticRegression) -> Network:
                 "against the rest, whose probabilities are no softmax; fit it with "
                 "solver='lbfgs'"
             )
-        weights, names, between = [final.coef_], ["coef"], ""
+        sparse = hasattr(final.coef_, "toarray")  # after sparsify()
+        weights = [final.coef_.toarray() if sparse else final.coef_]
+        names, between = ["coef"], ""
         biases = [final.intercept_ if final.fit_intercept else None]
     if len(weights[-1]) == 1:  # a single logit z, as (0, z)
         weights[-1] = np.concatenate([0 * weights[-1], weights[-1]])
@@ -191,10 +202,17 @@ def _rows(
     """Yield the arrays of the schema batch by batch."""
     dtype = next(iter(network.parameters.values())).dtype
     for step, (given, labels) in enumerate(batches):
-        given = given if hasattr(given, "shape") else np.asarray(given)
-        shared.expect_samples(step, given.shape[0])
-        X = model[:-1].transform(given) if isinstance(model, Pipeline) else given
-        X = np.asarray(X.toarray() if hasattr(X, "toarray") else X).astype(dtype)
+        if not hasattr(given, "shape"):
+            given = shared.as_array(step, "inputs", given)
+        shared.expect_samples(step, given.shape)
+        if isinstance(model, Pipeline):
+            expected = "the pipeline's steps must take the inputs"
+            with shared.answering(step, expected, "compare them with those of the fit"):
+                given = model[:-1].transform(given)
+        dense = given.toarray() if hasattr(given, "toarray") else given
+        X = shared.as_numbers(step, dense, real=True)
+        with np.errstate(over="ignore"):  # an infinity is refused by the network
+            X = X.astype(dtype)
         steps, z = evaluation.forward(network, X)
         row = {"model/inputs": X}
         row |= shared.outputs(step, z, _numbers(step, final, labels), len(X))
@@ -209,11 +227,14 @@ def _rows(
 
 def _numbers(step: int, final: Any, labels: Any) -> np.ndarray:
     """Return labels as positions in the model's classes."""
-    labels = np.asarray(labels)
-    known = np.isin(labels, final.classes_)
+    labels = shared.as_array(step, "labels", labels)
+    classes = list(final.classes_)
+    expected = f"labels must be among the model's classes {classes}"
+    with shared.answering(step, expected, "give them as in the fit"):
+        known = np.isin(labels, final.classes_)
     if not np.all(known):
         raise ValueError(
-            f"labels must be among the model's classes {list(final.classes_)}, got "
-            f"{labels[~known][:3].tolist()} in batch {step}; give them as in the fit"
+            f"{expected}, got {labels[~known][:3].tolist()} in batch {step}; give them "
+            "as in the fit"
         )
     return np.asarray(np.searchsorted(final.classes_, labels))

@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from refspec import checks
 from refspec.classes import Snapshot
+from refspec.export.errors import shown
 
 try:
     import torch
@@ -33,6 +35,15 @@ except ImportError as error:
     ) from error
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_ADVICE = "compare the shapes and dtypes of inputs and weights"
+_TAKES = "model must take the inputs of the loader", _ADVICE
+_DIFFERENTIABLE = (
+    "logits must be differentiable by what leaves each module",
+    "leave out what changes values in place, or is no function of the weights",
+)
+
+#: By name of a module: (features, output) of each call in one forward pass.
+_Seen = dict[str, list[tuple[np.ndarray | None, Tensor]]]
 
 
 def export(
@@ -76,6 +87,8 @@ def export(
 
     Raises
     ------
+    TypeError
+        If model, loader or an option is of another type.
     ValueError
         If a module cannot be exported (grouped, shared, padded otherwise than by
         zeros, or no part of the forward pass; it is named), or the batches are not as
@@ -103,17 +116,18 @@ def export(
     >>> [layer.errors.shape for layer in export(model, [batch], None).layers]
     [(5, 2, 1, 4), (5, 2, 1, 2)]
     """
-    if dtype not in (None, torch.float32, torch.float64):
+    checks.expect_type("model", model, nn.Module, "give a torch.nn.Module")
+    if not any(dtype is x for x in (None, torch.float32, torch.float64)):
         raise ValueError(
             f"dtype must be torch.float32, torch.float64 or None, got {dtype}; "
             "use one of these"
         )
     _expect_samplewise(model)
     if dtype is not None:
-        model = copy.deepcopy(model).to(dtype)
+        model = _converted(model, dtype)
     chosen = _choose(model, layers)
     first, batches, total = shared.open_loader(loader)
-    operations = sequential_operations(model, torch.as_tensor(first[0]).ndim)
+    operations = sequential_operations(model, _inputs(0, first[0], None).ndim)
     roles = [x.get(role) for x in operations or () for role in ("weight", "bias")]
     named = sorted({x for x in roles if x is not None})
     with _evaluating(model), _watching(chosen) as seen:
@@ -135,6 +149,16 @@ def export(
         )
 
 
+def _converted(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    try:
+        return copy.deepcopy(model).to(dtype)
+    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(
+            f"model must be copied for dtype = {dtype}, got {shown(str(error))}; "
+            "convert it yourself and leave dtype out"
+        ) from error
+
+
 def _choose(model: nn.Module, layers: Sequence[str] | None) -> dict[str, nn.Module]:
     """Return the modules to export by name; refuse those that cannot be."""
     there = {
@@ -142,9 +166,8 @@ def _choose(model: nn.Module, layers: Sequence[str] | None) -> dict[str, nn.Modu
         for name, module in model.named_modules()
         if isinstance(module, (nn.Linear, *_CONVOLUTIONS))
     }
-    names = list(there) if layers is None else list(layers)
     what = " (modules of kind Linear, Conv1d, Conv2d, Conv3d)"
-    shared.expect_layers(list(there), names, list(there), what)
+    names = shared.choose_layers(layers, list(there), list(there), what)
     owners: dict[int, set[int]] = {}
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
@@ -154,6 +177,8 @@ def _choose(model: nn.Module, layers: Sequence[str] | None) -> dict[str, nn.Modu
         for parameter in module.parameters(recurse=False):
             if isinstance(parameter, nn.parameter.UninitializedParameter):
                 raise _refusal(name, "is lazy and has no weights yet")
+            if parameter.is_meta:
+                raise _refusal(name, "is on the device 'meta' and has no weights")
             if len(owners[id(parameter)]) > 1:
                 raise _refusal(name, "shares a parameter with another module")
             if parameter.dtype not in (torch.float32, torch.float64):
@@ -169,8 +194,9 @@ def _choose(model: nn.Module, layers: Sequence[str] | None) -> dict[str, nn.Modu
 
 def _refusal(name: str, why: str) -> ValueError:
     return ValueError(
-        f"module {name!r} {why}; an export holds ungrouped Linear and Conv modules, "
-        "each used once in a forward pass, on the batch; omit it with layers=[...]"
+        "an export must hold ungrouped Linear and Conv modules, each used once in a "
+        f"forward pass, on the batch, got one that differs: module {name!r} {why}; "
+        "omit it with layers=[...]"
     )
 
 
@@ -203,14 +229,14 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _watching(
     chosen: dict[str, nn.Module],
-) -> Iterator[dict[str, list[tuple[np.ndarray, Tensor]]]]:
+) -> Iterator[_Seen]:
     """Yield a mapping that each forward pass fills with (features, output) by name."""
-    seen: dict[str, list[tuple[np.ndarray, Tensor]]] = {}
+    seen: _Seen = {}
     handles = []
 
     def watch(name: str) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
-            features = _features(name, module, args[0] if args else kwargs["input"])
+            features = _features(module, args[0] if args else kwargs["input"])
             if not output.requires_grad:
                 output.requires_grad_()
             seen.setdefault(name, []).append((features, output))
@@ -229,7 +255,7 @@ def _watching(
 
 def _rows(
     model: nn.Module,
-    seen: dict[str, list[tuple[np.ndarray, Tensor]]],
+    seen: _Seen,
     chosen: dict[str, nn.Module],
     batches: Iterable[tuple[Any, Any]],
     with_inputs: bool,
@@ -237,30 +263,52 @@ def _rows(
     """Yield the arrays of the schema batch by batch."""
     weight = next(iter(chosen.values())).weight
     for step, (given, labels) in enumerate(batches):
-        inputs = torch.as_tensor(given, device=weight.device)
-        if inputs.is_floating_point():
-            inputs = inputs.to(weight.dtype)
-        shared.expect_samples(step, len(inputs))
+        inputs = _inputs(step, given, weight)
         row = {"model/inputs": _host(inputs)} if with_inputs else {}
         seen.clear()
-        logits = model(inputs)
-        there = _host(logits) if isinstance(logits, Tensor) else logits
-        row |= shared.outputs(step, there, torch.as_tensor(labels).cpu(), len(inputs))
+        with shared.answering(step, *_TAKES):
+            logits = model(inputs)
+        for name, calls in seen.items():
+            if any(features is None for features, _ in calls):
+                raise _refusal(name, "is given one sample without a batch axis")
+        if not isinstance(logits, Tensor):
+            raise ValueError(
+                "model must give a tensor of logits (batch, C), got "
+                f"{type(logits)}; wrap it so that it does"
+            )
+        shared.expect_precise(logits.dtype)
+        labels = labels.cpu() if isinstance(labels, Tensor) else labels
+        row |= shared.outputs(step, _host(logits), labels, len(inputs))
+        shared.expect_no_softmax(step, row["logits"])
         for k, name in enumerate(chosen):
             if len(seen.get(name, ())) != 1:
                 times = len(seen.get(name, ()))
                 raise _refusal(name, f"is called {times} times in one forward pass")
-            if seen[name][0][0].shape[0] != len(inputs):
+            features = seen[name][0][0]
+            if features is None or len(features) != len(inputs):
                 raise _refusal(name, "does not see the batch on its first axis")
-            row[f"layers/{k}/features"] = seen[name][0][0]
-        for k, errors in enumerate(_errors(logits, seen, chosen)):
+            row[f"layers/{k}/features"] = features
+        for k, errors in enumerate(_errors(step, logits, seen, chosen)):
             row[f"layers/{k}/errors"] = errors
         yield row
 
 
+def _inputs(step: int, given: Any, weight: Tensor | None) -> Tensor:
+    """Return a batch of inputs, on the device and in the dtype of a weight."""
+    if not isinstance(given, Tensor):
+        given = shared.as_numbers(step, given)
+        with shared.answering(step, "inputs must be numbers that torch has", _ADVICE):
+            given = torch.tensor(given)
+    shared.expect_samples(step, given.shape)
+    if weight is None:
+        return given
+    return given.to(weight if given.is_floating_point() else weight.device)
+
+
 def _errors(
+    step: int,
     logits: Tensor,
-    seen: dict[str, list[tuple[np.ndarray, Tensor]]],
+    seen: _Seen,
     chosen: dict[str, nn.Module],
 ) -> list[np.ndarray]:
     """Return errors (n, C, T, b) of each module by one backward pass per label."""
@@ -270,13 +318,14 @@ def _errors(
     for c, seed in enumerate(shared.seeds(_host(logits))):
         gradients: Sequence[Tensor | None] = [None] * len(outputs)
         if logits.requires_grad:
-            gradients = torch.autograd.grad(
-                logits,
-                outputs,
-                torch.as_tensor(seed).to(logits),
-                retain_graph=c < C - 1,
-                allow_unused=True,
-            )
+            with shared.answering(step, *_DIFFERENTIABLE):
+                gradients = torch.autograd.grad(
+                    logits,
+                    outputs,
+                    torch.as_tensor(seed).to(logits),
+                    retain_graph=c < C - 1,
+                    allow_unused=True,
+                )
         for name, gradient, rows in zip(chosen, gradients, found, strict=True):
             if gradient is None:
                 raise _refusal(name, "does not reach the logits")
@@ -287,11 +336,14 @@ def _errors(
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator, unused-ignore]
-def _features(name: str, module: nn.Module, x: Tensor) -> np.ndarray:
-    """Return inputs (n, T, a) of a module, patches of a convolution, bias appended."""
+def _features(module: nn.Module, x: Tensor) -> np.ndarray | None:
+    """Return inputs (n, T, a) of a module, patches of a convolution, bias appended.
+
+    None without a batch axis.
+    """
     convolution = isinstance(module, _CONVOLUTIONS)
     if x.ndim < 2 or (convolution and x.ndim != len(module.kernel_size) + 2):
-        raise _refusal(name, "is given one sample without a batch axis")
+        return None
     x = _patches(module, x) if convolution else x
     x = x.reshape(len(x), -1, x.shape[-1])
     return _host(x) if module.bias is None else shared.pad(_host(x))
@@ -319,5 +371,6 @@ def _patches(module: nn.Module, x: Tensor) -> Tensor:
 
 def _host(x: Tensor) -> np.ndarray:
     """Copy to the host in float64 or, if narrower, float32."""
+    shared.expect_real(x.dtype)
     kind = torch.float64 if x.dtype == torch.float64 else torch.float32
     return np.asarray(x.detach().to("cpu", kind, copy=True).numpy())

@@ -38,6 +38,8 @@ def sequential_operations(model: nn.Module, ndim: int) -> list[dict[str, Any]] |
 def _operation(name: str, module: nn.Module, unit: float) -> dict[str, Any] | None:
     """Return one operation; exact types only, for a subclass may do anything."""
     kind = type(module)
+    if hasattr(module, "weight") and "weight" not in dict(module.named_parameters()):
+        return None  # pruned or normalised: made of other parameters
     if kind is nn.Linear:
         return {"op": "linear"} | _weights(name, module)
     if kind is nn.Conv2d and _plain(module):

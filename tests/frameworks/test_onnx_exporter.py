@@ -140,7 +140,10 @@ def test_a_sigmoid_becomes_two_logits():
     ]
     arrays = {"w": W[:, :1], "one": B[:1]}
     made = export_onnx(
-        graph(tail, arrays=arrays, width=1), [(X, LABELS % 2)], None, class_names="ab"
+        graph(tail, arrays=arrays, width=1),
+        [(X, LABELS % 2)],
+        None,
+        class_names=["a", "b"],
     )
     assert made.probabilities.shape == (N, 2)
     assert all(x.ratio <= 1 for x in recompute(made))
