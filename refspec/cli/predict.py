@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from refspec import backend, curvature, plots, random_matrix, rounding
+from refspec import backend, curvature, random_matrix, rounding
 from refspec.classes import Snapshot
 from refspec.cli.inputs import LayerName, Top, expect_layer, load_snapshot
 from refspec.cli.outputs import (
@@ -22,6 +22,7 @@ from refspec.cli.outputs import (
 )
 from refspec.cli.terminal import console, new_table, say, working
 from refspec.coordinates import coordinates, primal
+from refspec.plots.prediction import predictions
 from refspec.random_matrix import KroneckerPrediction, Prediction
 from refspec.random_matrix.comparison import Discrepancy
 from refspec.spectra import Spectrum, spectrum
@@ -82,7 +83,7 @@ def predict(
     title = f"{what} of {name}: {snapshot.probabilities.shape[0]} samples"
     _print(f"{title}, predicted", made, measured, found, top)
     if plot is not None:
-        write_picture(plot, plots.predictions(made, measured, title))
+        write_picture(plot, predictions(made, measured, title))
     if json_file is not None:
         record = _record(f"{title}, predicted", made, measured, found)
         write_json(json_file, "refspec.prediction/1", record)

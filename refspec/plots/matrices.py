@@ -36,10 +36,8 @@ def approximations(result: LayerComparison, ax: Axes | None = None) -> Axes:
 
     Parameters
     ----------
-    result : LayerComparison
-        From `refspec.kronecker.compare_layer`.
-    ax : Axes, optional
-        A new figure's by default.
+    result : LayerComparison, from `refspec.kronecker.compare_layer`
+    ax : Axes, optional, a new figure's by default
 
     Returns
     -------
@@ -77,26 +75,7 @@ def approximations(result: LayerComparison, ax: Axes | None = None) -> Axes:
 
 
 def comparisons(results: Mapping[str, LayerComparison]) -> list[Axes]:
-    """Draw `approximations` of several layers, two in a row.
-
-    Parameters
-    ----------
-    results : mapping of str to LayerComparison
-        By the name of the layer.
-
-    Returns
-    -------
-    list of Axes
-        Of a new figure.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> from refspec.kronecker import compare_layer
-    >>> found = compare_layer(refspec.datasets.digits_mlp(), "fc3")
-    >>> [ax.get_title() for ax in comparisons({"fc3": found})]
-    ['fc3']
-    """
+    """Draw `approximations` of several layers, by name, two in a row."""
     columns = min(2, len(results))
     rows = -(-len(results) // columns)
     _, axes = figure(rows, columns, size=(6.4 * columns, 4.4 * rows))
@@ -115,12 +94,9 @@ def hessian(
 
     Parameters
     ----------
-    result : HessianAttribution
-        From `refspec.attribution.attribute_hessian`.
-    ax : Axes, optional
-        A new figure's by default.
+    result : HessianAttribution, from `refspec.attribution.attribute_hessian`
+    ax : Axes, optional, a new figure's by default
     bins : int
-        How many.
 
     Returns
     -------
@@ -177,29 +153,14 @@ def hessian_parts(
 
     Parameters
     ----------
-    result : HessianAttribution
-        From `refspec.attribution.attribute_hessian`.
-    ax : Axes, optional
-        A new figure's by default.
-    top : int
-        How many.
+    result, ax
+        As in `hessian`.
+    top : int, how many
 
     Returns
     -------
     Axes
         Stacked bars; what is negative hangs below zero, the marks are the eigenvalues.
-
-    Examples
-    --------
-    >>> import refspec.hessian
-    >>> from refspec import models
-    >>> s = refspec.datasets.digits_mlp()
-    >>> net = models.from_section(s.model)
-    >>> H = refspec.hessian.hessian(net, s.model.inputs, s.labels, layers=["fc3"])
-    >>> G = refspec.curvature.fisher(s, ["fc3"])
-    >>> found = refspec.attribution.attribute_hessian(H, G)
-    >>> hessian_parts(found).get_ylabel()
-    'contribution to the eigenvalue'
     """
     ax, values = axes_or_new(ax), result.values[:top]
     rank = np.arange(1, len(values) + 1)
@@ -223,31 +184,7 @@ def hessian_parts(
 
 
 def hessian_attribution(result: HessianAttribution, title: str = "") -> list[Axes]:
-    """Draw `hessian` and `hessian_parts` side by side.
-
-    Parameters
-    ----------
-    result : HessianAttribution
-        From `refspec.attribution.attribute_hessian`.
-    title : str
-        What the matrix is.
-
-    Returns
-    -------
-    list of Axes
-        Of a new figure.
-
-    Examples
-    --------
-    >>> import refspec.hessian
-    >>> from refspec import models
-    >>> s = refspec.datasets.digits_mlp()
-    >>> net = models.from_section(s.model)
-    >>> H = refspec.hessian.hessian(net, s.model.inputs, s.labels, layers=["fc3"])
-    >>> G = refspec.curvature.fisher(s, ["fc3"])
-    >>> len(hessian_attribution(refspec.attribution.attribute_hessian(H, G)))
-    2
-    """
+    """Draw `hessian` and `hessian_parts` side by side in a new figure."""
     drawn, axes = figure(1, 2, size=(11, 4))
     hessian(result, axes[0])
     hessian_parts(result, axes[1])

@@ -32,15 +32,12 @@ def spectrum(
 
     Parameters
     ----------
-    result : Attribution
-        Of any second moment.
-    ax : Axes, optional
-        A new figure's by default.
+    result : Attribution, of any second moment
+    ax : Axes, optional, a new figure's by default
     log : bool
         Logarithmic eigenvalue axis (one eigenvalue and the bulk both show); else a
         linear one (how far the outliers stand out).
     bins : int
-        How many.
 
     Returns
     -------
@@ -87,14 +84,10 @@ def knockout(
 
     Parameters
     ----------
-    result : Attribution
-        Of any second moment.
+    result, ax, bins
+        As in `spectrum`.
     level : str
         What to take out, by subtraction.
-    ax : Axes, optional
-        A new figure's by default.
-    bins : int
-        How many.
 
     Returns
     -------
@@ -105,14 +98,6 @@ def knockout(
     ------
     ValueError
         If there is no such level.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
-    >>> knockout(found, "between_class").get_title()
-    'minus between class'
     """
     if level not in result.knockouts:
         raise ValueError(
@@ -135,21 +120,12 @@ def knockouts(result: Attribution) -> list[Axes]:
 
     Parameters
     ----------
-    result : Attribution
-        Of any second moment.
+    result : Attribution, of any second moment
 
     Returns
     -------
     list of Axes
         Of a new figure, the whole first. Papyan (2020), Figure 5.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
-    >>> len(knockouts(found))
-    5
     """
     levels = [n for n in COLOURS if n in result.knockouts]
     rows = len(levels) + 1
@@ -170,23 +146,13 @@ def attribution(result: Attribution, title: str = "") -> list[Axes]:
 
     Parameters
     ----------
-    result : Attribution
-        Of any second moment.
-    title : str
-        What the matrix is.
+    result : Attribution, of any second moment
+    title : str, what the matrix is
 
     Returns
     -------
     list of Axes
         Of a new figure.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
-    >>> len(attribution(found))
-    4
     """
     made, axes = figure(2, 2, size=(11, 8))
     spectrum(result, axes[0])
