@@ -13,7 +13,7 @@ import numpy as np
 import scipy
 
 import refspec
-from refspec import backend, files, plots
+from refspec import backend, checks, files, plots
 from refspec.plots.style import label
 from refspec.report.contents import Contents
 from refspec.report.figures import draw
@@ -65,6 +65,8 @@ def render(contents: Contents) -> str:
     >>> page.startswith("<!doctype html>"), "</html>" in page
     (True, True)
     """
+    advice = "refspec.report.collect makes them"
+    checks.expect_type("contents", contents, Contents, advice)
     expect_libraries()
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
