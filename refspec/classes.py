@@ -191,8 +191,8 @@ class ModelSection:
                 if key is not None and key not in self.parameters:
                     raise ValueError(
                         f"model operation {step} ({operation.get('op')}) must name its "
-                        f"{role} among the parameters, {key!r}, got {sorted(self.parameters)}; "
-                        "add the array or correct the name"
+                        f"{role} {key!r} among the parameters, got "
+                        f"{sorted(self.parameters)}; add the array or correct the name"
                     )
 
     def __repr__(self) -> str:

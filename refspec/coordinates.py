@@ -27,7 +27,7 @@ from refspec.curvature import (
 from refspec.rows import Rows, forming_radius, reflected
 from refspec.structure import cell_norms, cell_rows, cells
 
-_BLOCK = 256  # pivots at a time
+_BLOCK = 256  # pivots at a time, on a device four times as many
 _EXPLICIT = 2**28  # bytes of gradients of layers with positions that may be held
 
 
@@ -291,8 +291,9 @@ def _pivoted_rows(rows: Rows, tolerance: float, xp: Namespace) -> _Pivoted:
     rank, r, squares = min(n, P), 0, 0.0
     L = xp.empty((rank, n), dtype=left.dtype, device=backend.device(left))
     free = np.ones(n, dtype=bool)
+    size = 4 * _BLOCK if backend.is_on_device(left) else _BLOCK
     while r < rank and backend.scalar(xp.sum(left * left)) > tolerance**2:
-        pivots = xp.argsort(left, descending=True)[: min(_BLOCK, n)]
+        pivots = xp.argsort(left, descending=True)[: min(size, n)]
         block = rows.gram(pivots)
         if r:
             block -= xp.matrix_transpose(xp.take(L[:r, :], pivots, axis=1)) @ L[:r, :]

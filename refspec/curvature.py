@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from refspec import backend, checks
 from refspec.backend import Array, Namespace
@@ -58,7 +59,7 @@ class SecondMoment:
         checks.expect_array("weights", w, "(N, K)", sizes=sizes, nonnegative=True)
         checks.expect_alike(rows=self.rows.like, weights=w)
         checks.expect_type("offsets", offsets, tuple, "give those of the classes")
-        steps = zip(offsets, offsets[1:], strict=False)
+        steps = pairwise(offsets)
         if offsets[:1] != (0,) or offsets[-1] != N or any(j < i for i, j in steps):
             raise ValueError(
                 f"offsets must ascend from 0 to N = {N}, got {offsets}; class c is "

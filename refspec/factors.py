@@ -18,7 +18,7 @@ import numpy as np
 from refspec import backend, rounding
 from refspec.backend import Array, Namespace
 from refspec.classes import class_slices
-from refspec.rows import CHUNK, Rows, reflected
+from refspec.rows import Rows, reflected
 
 _NEVER = -(2**20)  # a power of two that is 0 in every format
 
@@ -150,7 +150,7 @@ class Factors(Rows):
     def chunks(self) -> Iterator[Array]:
         """Yield all rows explicitly, some samples at a time, shape (m K, P)."""
         xp, (N, K, P) = self.xp, self.shape
-        step = max(1, CHUNK // (8 * K * max(P, 1)))
+        step = backend.at_a_time(8 * K * P, self.like)
         for i in range(0, N, step):
             j = min(i + step, N)
             parts = [_explicit(f.part(i, j), xp) for f in self.layers]
@@ -393,7 +393,7 @@ def _columns(f: Factor, xp: Namespace) -> Iterator[Array]:
         yield xp.reshape(f.roots, (N, K, T * b))
         return
     a = f.features.shape[2]
-    step = max(1, CHUNK // (8 * N * K * a))
+    step = backend.at_a_time(8 * N * K * a, f.roots)
     for j in range(0, b, step):
         part = xp.matrix_transpose(f.roots[:, :, :, j : min(j + step, b)])
         yield xp.reshape(part @ f.features[:, None, ...], (N, K, -1))
@@ -429,7 +429,7 @@ def _packed_block(left: Factor, right: Factor, diagonal: bool, xp: Namespace) ->
     (b, a), (B, A) = (e.shape[2], g.shape[1]), (f.shape[2], h.shape[1])
     pick_e = _triangle(b, e) if diagonal else None
     pick_h = _triangle(a, g) if diagonal else None
-    step, out = max(1, CHUNK // (8 * (b * B + a * A))), None
+    step, out = backend.at_a_time(8 * (b * B + a * A), e), None
     for i in range(0, e.shape[0], step):
         s = slice(i, min(i + step, e.shape[0]))
         outer = xp.reshape(xp.matrix_transpose(e[s, ...]) @ f[s, ...], (-1, b * B))

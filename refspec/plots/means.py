@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refspec import checks
-from refspec.attribution import classical_scaling
+from refspec.attribution.means import classical_scaling
 from refspec.plots.style import axes_or_new, legend, whole_ranks
 
 if TYPE_CHECKING:
@@ -155,7 +155,8 @@ def _expect_distances(
     matrix: np.ndarray, points: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Refuse all but distances between points that are said to be means."""
-    matrix = checks.host_array("matrix", matrix, "(M, M)", nonnegative=True)
+    how = {"symmetric": True, "nonnegative": True}
+    matrix = checks.host_array("matrix", matrix, "(M, M)", **how)
     sizes = {"M": len(matrix)}
     whole = checks.host_array("points", points, "(M, 2)", sizes=sizes)
     if not len(matrix) or np.any(whole != np.rint(whole)):
