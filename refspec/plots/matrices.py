@@ -92,6 +92,11 @@ def comparisons(results: Mapping[str, LayerComparison]) -> list[Axes]:
     list of Axes
         Of a new figure.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If there are no comparisons.
+
     Examples
     --------
     >>> import refspec

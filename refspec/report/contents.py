@@ -114,6 +114,11 @@ def collect(
     Contents
         In the library's types.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above.
+
     Notes
     -----
     Cost: one eigenbasis and 2^L small eigenproblems for each spectrum, L its number of
