@@ -119,11 +119,11 @@ def class_factors(
     checks.expect_type("layer", layer, Layer, "make one with refspec.Layer")
     N, C, _, b = layer.errors.shape
     labels = _expect_labels(labels, N, C)
-    law = {"probabilities": probabilities, "sample_weights": sample_weights}
+    given = {"probabilities": probabilities, "sample_weights": sample_weights}
     for name, shape in (("probabilities", "(N, C)"), ("sample_weights", "(N,)")):
         sizes = {"N": N, "C": C}
-        checks.expect_array(name, law[name], shape, sizes=sizes, nonnegative=True)
-    xp = checks.expect_alike(errors=layer.errors, **law)
+        checks.expect_array(name, given[name], shape, sizes=sizes, nonnegative=True)
+    xp = checks.expect_alike(errors=layer.errors, **given)
     checks.expect_sum_one("rows of probabilities", probabilities, 1)
     checks.expect_sum_one("sample_weights", sample_weights, 0)
     expect_setting(setting)

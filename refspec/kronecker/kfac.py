@@ -86,9 +86,9 @@ def kfac(
     >>> kfac(refspec.datasets.digits_mlp(), "fc3").left.shape
     (10, 10)
     """
-    law, chosen = _law(snapshot), snapshot.layer(layer)
+    given, chosen = _weighting(snapshot), snapshot.layer(layer)
     xp, (N, T, _) = backend.namespace(chosen.features), chosen.features.shape
-    errors, weights = moments.labelled_errors(chosen, law, fisher, rng, samples, xp)
+    errors, weights = moments.labelled_errors(chosen, given, fisher, rng, samples, xp)
     columns = errors.shape[1] - (fisher == "exact")
     how = placement(convention, setting, fisher, N=N, T=T, columns=columns)
     return _factors(chosen.features, errors, weights, snapshot.sample_weights, how, xp)
@@ -136,9 +136,9 @@ def ekfac(
     >>> ekfac(refspec.datasets.digits_mlp(), "fc3").values.shape
     (10, 17)
     """
-    law, chosen = _law(snapshot), snapshot.layer(layer)
+    given, chosen = _weighting(snapshot), snapshot.layer(layer)
     xp, (N, T, _) = backend.namespace(chosen.features), chosen.features.shape
-    errors, weights = moments.labelled_errors(chosen, law, fisher, rng, samples, xp)
+    errors, weights = moments.labelled_errors(chosen, given, fisher, rng, samples, xp)
     how = placement("refspec", setting, fisher, N=N, T=T, columns=1)
     h, s = chosen.features, snapshot.sample_weights
     basis = diagonalised(_factors(h, errors, weights, s, how, xp))
@@ -184,10 +184,10 @@ def cfac(
     >>> cfac(refspec.datasets.digits_mlp(), "fc3").rights.shape
     (10, 17, 17)
     """
-    law = _law(snapshot)
+    given = _weighting(snapshot)
     return class_factors(
         snapshot.layer(layer),
-        *law,
+        *given,
         fisher=fisher,
         setting=setting,
         rng=rng,
@@ -195,7 +195,7 @@ def cfac(
     ).cfac()
 
 
-def _law(snapshot: Snapshot) -> moments.Law:
+def _weighting(snapshot: Snapshot) -> moments.Weighting:
     """Return labels, probabilities and weights of a snapshot, once it is one."""
     checks.expect_type(
         "snapshot", snapshot, Snapshot, "make one with refspec.snapshot(...)"

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refspec import checks
 from refspec.attribution import Attribution
 from refspec.plots.style import (
     COLOURS,
     MARKERS,
     attributed_values,
     axes_or_new,
+    expect_attribution,
     label,
     legend,
     whole_ranks,
@@ -37,6 +39,8 @@ def scree(
     Axes
         By Weyl's inequality the lines lie below the points.
     """
+    expect_attribution(result)
+    top = len(result.kinds) if top is None else checks.expect_size("top", top, least=1)
     ax, values = axes_or_new(ax), attributed_values(result)[:top]
     kinds, rank = np.asarray(result.kinds)[:top], np.arange(1, len(values) + 1)
     seen = values > result.radius
@@ -79,6 +83,8 @@ def sandwich(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> A
         Bars from lambda_k(B) to lambda_k(B) + lambda_1(M), B the levels of class means,
         M the rest; a lower end at or below zero is drawn to the axis.
     """
+    expect_attribution(result)
+    top = checks.expect_size("top", top, least=1)
     ax, values = axes_or_new(ax), attributed_values(result)[:top]
     rank = np.arange(1, len(values) + 1)
     upper = result.upper[:top]
@@ -113,6 +119,8 @@ def shares(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> Axe
     Axes
         Stacked bars that add up to 1.
     """
+    expect_attribution(result)
+    top = checks.expect_size("top", top, least=1)
     ax = axes_or_new(ax)
     height = np.zeros(min(top, len(result.kinds)))
     rank = np.arange(1, len(height) + 1)
