@@ -16,7 +16,7 @@ from refspec.kronecker import (
 )
 from refspec.theorems import Study, all_theorems, factored
 from refspec.theorems import kronecker as page
-from support.generated import sampled, samples
+from support.snapshots import sampled, samples
 from support.verdicts import holds, rejected
 
 
