@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refspec import backend, curvature
+from refspec import backend, checks, curvature
 from refspec.attribution.means import Means, class_means
 from refspec.attribution.shares import eigenbasis, knockout
 from refspec.classes import Snapshot
@@ -23,13 +23,16 @@ from refspec.rounding import Bounded
 class Clarity:
     """How clear the class structure of some vectors is.
 
+    Between-class is here the second moment of the class means (of features: with their
+    global mean). A ratio whose denominator is not resolved from zero has radius inf.
+
     Parameters
     ----------
     separation : Bounded
-        lambda_m(class) / lambda_1(within): above 1 all m class eigenvalues stand
-        above everything that varies within a class.
+        lambda_m(between-class) / lambda_1(within): above 1 all m eigenvalues of the
+        class means stand above everything that varies within a class.
     orthogonality : Bounded
-        lambda_2(class) / lambda_m(class): 1 if the class means, weighted by their
+        lambda_2 / lambda_m, between-class: 1 if the class means, weighted by their
         masses, are orthogonal and equally long (or if m = 1).
     cosine : float
         Mean |cos| between centred class means, nan if they all coincide.
@@ -37,11 +40,6 @@ class Clarity:
     index : int
         m: min(C, d), less one if that eigenvalue is not resolved from zero, as in the
         last layer, whose errors add to zero.
-
-    Notes
-    -----
-    Class is the second moment of the class means (features: with their global mean).
-    A ratio whose denominator is not resolved from zero has radius inf.
     """
 
     separation: Bounded
@@ -50,30 +48,10 @@ class Clarity:
     index: int
 
 
-def class_clarity(moment: SecondMoment) -> Clarity:
-    """Measure how clear the class structure of a second moment's vectors is.
+def class_clarity(moment: SecondMoment | Snapshot) -> Clarity:
+    """Measure how clear the class structure of features, errors or gradients is.
 
-    Parameters
-    ----------
-    moment : SecondMoment
-        Of features, errors or gradients.
-
-    Returns
-    -------
-    Clarity
-        Ratios with the radius that their eigenvalues' radii give.
-
-    Notes
-    -----
-    Papyan (2020), Figures 7 to 10. Cost: one eigenproblem.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = class_clarity(refspec.curvature.errors(s, "fc3"))
-    >>> found.index
-    9
+    The ratios have the radius that their eigenvalues' radii give.
     """
     at = coordinates(moment)
     basis, C = eigenbasis(at), at.means.shape[0]
@@ -83,7 +61,7 @@ def class_clarity(moment: SecondMoment) -> Clarity:
     classes = backend.to_host(solved)
     inner, inner_radius = knockout(basis, list(basis.rows))
     within = max(0.0, float(backend.to_host(inner)[0])) if len(classes) else 0.0
-    m = min(C, moment.shape[1], len(classes))
+    m = min(C, at.shape[1], len(classes))
     if m > 1 and classes[m - 1] <= radius:
         m -= 1
     last = max(0.0, float(classes[m - 1])) if m else 0.0
@@ -102,7 +80,6 @@ def depth_profile(snapshot: Snapshot, of: str = "features") -> dict[str, Clarity
     Parameters
     ----------
     snapshot : Snapshot
-        N samples, C classes.
     of : {"features", "errors"}
         What enters each layer, or what comes back to it.
 
@@ -127,8 +104,9 @@ def depth_profile(snapshot: Snapshot, of: str = "features") -> dict[str, Clarity
     >>> list(depth_profile(refspec.datasets.digits_mlp()))
     ['fc1', 'fc2', 'fc3']
     """
-    if of not in ("features", "errors"):
-        raise ValueError(f"of must be 'features' or 'errors', got {of!r}; choose one")
+    advice = "refspec.snapshot(...) or refspec.load(...) makes one"
+    checks.expect_type("snapshot", snapshot, Snapshot, advice)
+    checks.expect_choice("of", of, ("features", "errors"))
     build = curvature.features if of == "features" else curvature.errors
     return {x.name: class_clarity(build(snapshot, x.name)) for x in snapshot.layers}
 

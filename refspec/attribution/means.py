@@ -6,12 +6,12 @@ angles are those between vectors of all parameters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from refspec import backend, structure
+from refspec import backend, checks, structure
 from refspec.classes import Snapshot
 from refspec.coordinates import Coordinates, coordinates
 from refspec.curvature import SecondMoment
@@ -19,18 +19,15 @@ from refspec.curvature import SecondMoment
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Means:
-    """Class means and cross-class means; arrays on the host.
+    """Class means and cross-class means in r orthonormal coordinates, on the host.
 
     Parameters
     ----------
     classes : ndarray, shape (C, r)
         v_c, over the cross classes c' != c (features: h_c); zero without mass.
-    class_mass : ndarray, shape (C,)
-        Weight of each.
-    cells : ndarray, shape (C, K, r)
-        v_{c,c'}; zero without mass.
-    cell_mass : ndarray, shape (C, K)
-        Weight of each.
+    class_mass : ndarray, shape (C,), weight of each
+    cells : ndarray, shape (C, K, r), v_{c,c'}; zero without mass
+    cell_mass : ndarray, shape (C, K), weight of each
 
     Notes
     -----
@@ -59,7 +56,6 @@ def class_means(moment: SecondMoment | Coordinates | Snapshot) -> Means:
     Returns
     -------
     Means
-        In r orthonormal coordinates.
 
     Notes
     -----
@@ -87,7 +83,6 @@ def distances(
     Parameters
     ----------
     means : Means
-        Of C classes.
     classes : sequence of int, optional
         Only means and cross classes of these; all by default.
 
@@ -102,7 +97,9 @@ def distances(
     Raises
     ------
     ValueError
-        If a class is not in 0..C-1.
+        If a class is not in 0..C-1, or comes twice.
+    TypeError
+        If the means are none, or a class is no integer.
 
     Notes
     -----
@@ -116,13 +113,9 @@ def distances(
     >>> distances(found, [0, 1, 2])[0].shape
     (12, 12)
     """
+    checks.expect_type("means", means, Means, "class_means(moment) makes them")
     C, K = means.cell_mass.shape
-    chosen = list(range(C)) if classes is None else list(classes)
-    if not chosen or not set(chosen) <= set(range(C)):
-        raise ValueError(
-            f"classes must be some of 0..C-1 = 0..{C - 1}, got {chosen}; name classes "
-            "of this network"
-        )
+    chosen = list(range(C)) if classes is None else _some_of(C, classes)
     points = [(c, -1) for c in chosen if means.class_mass[c] > 0]
     rows = [means.classes[c] for c, _ in points]
     if K > 1:
@@ -138,31 +131,10 @@ def distances(
 
 
 def classical_scaling(matrix: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return points of the plane whose distances come closest to the given ones.
+    """Return points of the plane, (M, 2), whose distances come closest to those given.
 
-    Parameters
-    ----------
-    matrix : ndarray, shape (M, M)
-        Distances.
-
-    Returns
-    -------
-    points : ndarray, shape (M, 2)
-        Centred. The sign of each axis makes its largest coordinate positive.
-    kept : float
-        Part of the total squared distance that the plane keeps, in [0, 1].
-
-    Notes
-    -----
-    Torgerson's scaling: the two leading eigenvectors of the doubly centred squares.
-    It is exact if the points lie in a plane. Cost M^3.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> points, kept = classical_scaling(np.asarray([[0.0, 2.0], [2.0, 0.0]]))
-    >>> float(np.ptp(points[:, 0])), kept
-    (2.0, 1.0)
+    And the part of the total squared distance that is kept (Torgerson's scaling, exact
+    for points of a plane). The largest coordinate on an axis is positive. Cost M^3.
     """
     M = len(matrix)
     centring = np.eye(M) - 1 / M
@@ -176,3 +148,18 @@ def classical_scaling(matrix: np.ndarray) -> tuple[np.ndarray, float]:
     total = float(values.sum())
     kept = float(values[:k].sum()) / total if total > 0 else 1.0
     return points * np.where(top < 0, -1, 1), kept
+
+
+def _some_of(C: int, classes: Sequence[int]) -> list[int]:
+    """Refuse all but distinct classes, at least one; return them."""
+    if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
+        raise TypeError(
+            f"classes must be a sequence of integers, got {classes!r}; put it in a list"
+        )
+    chosen = [checks.expect_size("each of classes", c) for c in classes]
+    if not chosen or max(chosen) >= C or len(set(chosen)) < len(chosen):
+        raise ValueError(
+            f"classes must be distinct and some of 0..C-1 = 0..{C - 1}, got {chosen}; "
+            "name classes of this network"
+        )
+    return chosen

@@ -66,7 +66,7 @@ def test_distances_are_those_of_the_definition(seed, of, a):
 def test_scaling_is_exact_in_the_plane(seed, M):
     x = np.random.default_rng(seed).standard_normal((M, 2))
     matrix = np.linalg.norm(x[:, None] - x[None], axis=2)
-    points, kept = attribution.classical_scaling(matrix)
+    points, kept = attribution.means.classical_scaling(matrix)
     found = np.linalg.norm(points[:, None] - points[None], axis=2)
     size = float((matrix**2).sum()) + 1
     bound = rounding.gamma(8 * M * M + 64, 2.0**-53) * size

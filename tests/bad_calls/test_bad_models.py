@@ -149,6 +149,7 @@ TABLE = [
     (lambda: network(chain=[LINEAR, LINEAR]), "names"),
     (lambda: models.Network([LINEAR], []), "parameters"),
     (lambda: models.Network([LINEAR], {}), "weight"),
+    (lambda: network(W=np.asarray(1.0)), "weight"),
     (lambda: network(W=np.ones(3)), "weight"),
     (lambda: network(W=np.full((3, 2), np.nan)), "parameter"),
     (lambda: network(W=1j * np.ones((3, 2))), "parameters"),

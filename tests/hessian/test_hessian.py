@@ -216,9 +216,9 @@ def test_hessian_is_exact_for_every_activation(activation, monkeypatch):
     original = hessian_blocks._add_cross
     for distance in (2, 3):  # mutants: no delta (x) dh between near, or far layers
 
-        def without(H, corner, S, reach, errors, layers, distance=distance):
+        def without(H, corner, S, reach, errors, layers, xp, distance=distance):
             errors = None if reach.ndim == distance else errors
-            original(H, corner, S, reach, errors, layers)
+            original(H, corner, S, reach, errors, layers, xp)
 
         with monkeypatch.context() as patch:
             patch.setattr(hessian_blocks, "_add_cross", without)
@@ -226,8 +226,8 @@ def test_hessian_is_exact_for_every_activation(activation, monkeypatch):
     if activation not in ("relu", "identity"):  # mutant: no second derivative
         value = operations.ACTIVATIONS[activation]
 
-        def straight(z):
-            return (*value(z)[:2], 0 * z)
+        def straight(z, xp):
+            return (*value(z, xp)[:2], 0 * z)
 
         with monkeypatch.context() as patch:
             patch.setitem(operations.ACTIVATIONS, activation, straight)
@@ -247,11 +247,11 @@ def test_hessian_of_a_cnn_is_exact(activation, monkeypatch):
     assert norm(hessian_vector_product(*problem, eye) - truth["hessian"]) <= 2 * radius
     apply_adjoint, outer = hessian_module._apply_adjoint, hessian_module._outer
 
-    def silent(step, V, errors):  # mutant: tangents of errors without V'delta
-        return 0 * apply_adjoint(step, V, errors)
+    def silent(step, V, errors, xp):  # mutant: tangents of errors without V'delta
+        return 0 * apply_adjoint(step, V, errors, xp)
 
-    def frozen(step, turned, _, tangent):  # mutant: no delta (x) dh
-        return outer(step, turned, None, tangent)
+    def frozen(step, turned, _, tangent, xp):  # mutant: no delta (x) dh
+        return outer(step, turned, None, tangent, xp)
 
     with monkeypatch.context() as patch:
         patch.setattr(hessian_module, "_apply_adjoint", silent)

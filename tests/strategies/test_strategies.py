@@ -75,7 +75,7 @@ def test_prescribed_eigenvalues_are_within_their_radius(m):
     assert m.radius <= bound * max(1.0, norm)
 
 
-@given(rst.labels(shuffled=True))
+@given(rst.samples.labels(shuffled=True))
 def test_every_class_is_present(y):
     assert set(y) == set(range(y.max() + 1))
     assert y.max() >= 1
@@ -92,11 +92,11 @@ def test_networks_are_as_asked(network):
 @pytest.mark.parametrize(
     ("strategy", "message"),
     [
-        (lambda: rst.class_sizes(min_classes=1), "classes C must have a range"),
-        (lambda: rst.class_sizes(max_per_class=0), "samples a class"),
-        (lambda: rst.labels((3,)), "sizes must hold C >= 2"),
-        (lambda: rst.labels((3, 0)), "must be an integer >= 1"),
-        (lambda: rst.sample_weights(0), "samples N"),
+        (lambda: rst.samples.class_sizes(min_classes=1), "classes C must have a range"),
+        (lambda: rst.samples.class_sizes(max_per_class=0), "samples a class"),
+        (lambda: rst.samples.labels((3,)), "sizes must hold C >= 2"),
+        (lambda: rst.samples.labels((3, 0)), "must be an integer >= 1"),
+        (lambda: rst.samples.sample_weights(0), "samples N"),
         (lambda: rst.probabilities(2, 1), "classes C"),
         (lambda: rst.class_arrays(max_dimension=0), "dimension d"),
         (lambda: rst.class_arrays(dtype="int8"), "dtype must be"),

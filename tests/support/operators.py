@@ -42,7 +42,7 @@ class Dense:
         """J'e_c of each layer: errors back from unit vectors."""
         steps, f = evaluation.forward(self.net, self.X)
         seeds = np.tile(np.eye(C), (len(f), 1, 1))
-        return {x.name: d for x, d in evaluation.backpropagate(steps, seeds)}
+        return {x.name: d for x, d in evaluation.backpropagate(steps, seeds, np)}
 
     def gradients(self, errors=None, names=None):
         """Gradients (N, C, P), errors (x) features."""

@@ -142,11 +142,11 @@ def test_means_of_a_consistent_world():
 
 
 def test_fisher_groups_are_those_known_and_add_up():
-    known = synthetic.orthogonal(
+    known = synthetic.worlds.orthogonal(
         2, 3, 4, 5, rng=np.random.default_rng(0), error_noise=3.0, feature_noise=0.25
     )
-    assert synthetic.fisher_groups(known) == known.groups
-    computed = synthetic.fisher_groups(
+    assert synthetic.expectations.fisher_groups(known) == known.groups
+    computed = synthetic.expectations.fisher_groups(
         synthetic.World(known.snapshot, known.populations, known.probabilities)
     )
     want = sorted((g for g in known.groups), key=lambda g: -g.value)

@@ -151,7 +151,7 @@ def test_coupling_by_hoeffding(coupling):
 
 
 def test_orthogonal_world_has_its_groups():
-    world = synthetic.orthogonal(
+    world = synthetic.worlds.orthogonal(
         3,
         4,
         5,
@@ -182,7 +182,7 @@ def test_several_layers_and_depth():
     sizes = [2, 3, 4]
     features = law(sizes, 1, 5, class_covariance=2.0, global_mean=np.ones(5))
     both = KroneckerPopulation(law(sizes, 3, 4, class_means=means), features)
-    layers = synthetic.deepened(both, [0.5, 1.0, 2.0], "fc")
+    layers = synthetic.worlds.deepened(both, [0.5, 1.0, 2.0], "fc")
     world = planted(layers, rng=np.random.default_rng(5))
     assert [x.name for x in world.snapshot.layers] == ["fc1", "fc2", "fc3"]
     assert synthetic.fisher(world).shape == (60, 60)
@@ -191,7 +191,7 @@ def test_several_layers_and_depth():
     found = [x.features for x in layers.values()]
     assert [x.class_covariance for x in found] == [0.5, 2.0, 8.0]
     assert all(np.array_equal(x.global_mean, np.ones(5)) for x in found)
-    silent = synthetic.deepened(both, [0.0])["layer1"]
+    silent = synthetic.worlds.deepened(both, [0.0])["layer1"]
     assert (silent.errors.class_kind, silent.features.class_kind) == ("absent",) * 2
 
 
@@ -264,8 +264,8 @@ def zero_diagonal():
             lambda rng: planted({"x": law([1, 1], 2, 1)}, rng=rng, dtype="float16"),
             "got 'float16'",
         ),
-        (lambda _: synthetic.deepened(law([1, 1], 2, 1), []), r"got \[\]"),
-        (lambda rng: synthetic.orthogonal(3, 2, 3, 1, rng=rng), "b = 2, a = 3"),
+        (lambda _: synthetic.worlds.deepened(law([1, 1], 2, 1), []), r"got \[\]"),
+        (lambda rng: synthetic.worlds.orthogonal(3, 2, 3, 1, rng=rng), "b = 2, a = 3"),
     ],
 )
 def test_bad_input(call, message):

@@ -93,8 +93,8 @@ def without_bend(monkeypatch):
     """No second derivative of the activations."""
     true = blocks._dense
 
-    def wrong(steps):
-        return [dataclasses.replace(x, bend=0 * x.bend) for x in true(steps)]
+    def wrong(steps, xp):
+        return [dataclasses.replace(x, bend=0 * x.bend) for x in true(steps, xp)]
 
     monkeypatch.setattr(blocks, "_dense", wrong)
 
@@ -103,8 +103,9 @@ def without_bridge(monkeypatch):
     """Blocks of two layers without the term R delta u."""
     true = blocks._add_cross
 
-    def wrong(H, corner, S, reach, errors, layers):
-        true(H, corner, S, reach, None if errors is None else 0 * errors, layers)
+    def wrong(H, corner, S, reach, errors, layers, xp):
+        errors = None if errors is None else 0 * errors
+        true(H, corner, S, reach, errors, layers, xp)
 
     monkeypatch.setattr(blocks, "_add_cross", wrong)
 
@@ -113,8 +114,8 @@ def rounded_mirror(monkeypatch):
     """Blocks below the diagonal off by one unit in the last place."""
     true = assembly._mirror
 
-    def wrong(H, edges):
-        true(H, edges)
+    def wrong(H, edges, xp):
+        true(H, edges, xp)
         H[-1, 0] = np.nextafter(H[-1, 0], np.inf)
 
     monkeypatch.setattr(assembly, "_mirror", wrong)

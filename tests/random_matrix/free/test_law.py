@@ -7,10 +7,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from refspec import rounding
-from refspec.random_matrix import FreeLaw
 from refspec.random_matrix.free import law as free_law
 from refspec.random_matrix.free import spectrum as free_spectrum
 from refspec.random_matrix.free.edges import edge_scale, support
+from refspec.random_matrix.free.law import FreeLaw
 
 U = 2.0**-53
 PIECES = st.lists(

@@ -6,11 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refspec import rounding
-from refspec.random_matrix import FreeLaw, split_threshold, strength_threshold
 from refspec.random_matrix import outliers as mixing
 from refspec.random_matrix.free import law as free_law
 from refspec.random_matrix.free import outliers
-from refspec.random_matrix.free.edges import support
+from refspec.random_matrix.free.edges import (
+    split_threshold,
+    strength_threshold,
+    support,
+)
+from refspec.random_matrix.free.law import FreeLaw
 from support import fixed_means
 
 U = 2.0**-53

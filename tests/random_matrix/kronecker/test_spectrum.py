@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from refspec.populations import KroneckerPopulation, Population
-from refspec.random_matrix import FreeLaw, prediction
+from refspec.random_matrix import prediction
 from refspec.random_matrix.comparison import kolmogorov
 from refspec.random_matrix.free import law as free_law
 from refspec.random_matrix.free.edges import support
+from refspec.random_matrix.free.law import FreeLaw
 from refspec.random_matrix.kronecker import spectrum as kronecker_spectrum
 from refspec.random_matrix.kronecker.design import kronecker_design
 from refspec.random_matrix.outliers import no_outliers
