@@ -22,7 +22,7 @@ quick: .venv-test/done      ## the tests that take under a second
 
 test-frameworks: .venv-frameworks/done  ## the tests against real deep-learning libraries
 	$(THREADS) .venv-frameworks/bin/python -m pytest tests/frameworks refspec/exporters \
-		-o addopts="-ra --strict-markers --doctest-modules"
+		-o addopts="-ra --import-mode=importlib --strict-markers --doctest-modules"
 
 fuzz: .venv-test/done       ## spoil 100,000 archives and 20,000 stores, 10 minutes each at most
 	$(THREADS) REFSPEC_FUZZ=$(FUZZ) REFSPEC_FUZZ_SEED=$(SEED) \
@@ -83,4 +83,4 @@ lint: .venv-test/done       ## ruff, mypy and the import contracts
 FUZZ ?= 100000
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
-.PHONY: help fuzz demo test coverage quick test-frameworks test-browser gallery conformance bench lint deep fuzz
+.PHONY: help demo test coverage quick test-frameworks test-browser gallery conformance bench lint fuzz deep

@@ -10,16 +10,13 @@ Theory: theory/hessian.md#H1, #H9.
 import numpy as np
 from setting import options, save
 
-from refspec import curvature, datasets, models, plots
+from refspec import curvature, datasets, hessian, plots
 from refspec.attribution import attribute_hessian
-from refspec.hessian import hessian
 
 at = options(__doc__.splitlines()[0])
 snapshot = datasets.digits_mlp()
-network = models.from_section(snapshot.model)
 layers = ["fc2", "fc3"] if at.quick else None
-X, y = snapshot.model.inputs, snapshot.labels
-H = hessian(network, X, y, layers=layers)
+H = hessian.of_snapshot(snapshot, layers)
 found = attribute_hessian(H, curvature.fisher(snapshot, layers))
 print(f"P = {len(H)}, largest eigenvalue {found.values[0]:.4g}, |E| {found.weyl:.3g}")
 print(f"E from {found.residual[-1]:.3g} to {found.residual[0]:.3g}")

@@ -7,6 +7,7 @@ gave; no framework is imported here unless the user asks for one by name.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +17,8 @@ import scipy.linalg
 
 Array = Any  # an array of any namespace: the standard has no common base class
 Namespace = Any
+
+_TEMPORARY = 2**25  # bytes
 
 
 def namespace(*arrays: Array) -> Namespace:
@@ -105,6 +108,27 @@ def from_host(x: np.ndarray, like: Array) -> Array:
 def device(x: Array) -> Any:
     """Return the device that holds `x`."""
     return array_api_compat.device(x)
+
+
+def is_on_device(x: Array) -> bool:
+    """Whether `x` lies in a GPU's memory."""
+    return array_api_compat.is_cupy_array(x) or bool(getattr(x, "is_cuda", False))
+
+
+def at_a_time(size: int, like: Array) -> int:
+    """Return how many things of `size` bytes one temporary beside `like` may hold.
+
+    On the host 32 MiB, large enough for GEMM, small beside the result; on a device a
+    share of the memory that is free.
+    """
+    most = _TEMPORARY
+    if is_on_device(like):
+        if array_api_compat.is_cupy_array(like):
+            free = sys.modules["cupy"].cuda.runtime.memGetInfo()[0]
+        else:
+            free = sys.modules["torch"].cuda.mem_get_info(like.device)[0]
+        most = min(max(most, free // 64), 2**31)
+    return max(1, most // max(size, 1))
 
 
 def scalar(x: Array) -> float:

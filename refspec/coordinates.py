@@ -27,7 +27,7 @@ from refspec.curvature import (
 from refspec.rows import Rows, forming_radius, reflected
 from refspec.structure import cell_norms, cell_rows, cells
 
-_BLOCK = 256  # pivots at a time
+_BLOCK = 256  # pivots at a time, on a device four times as many
 _EXPLICIT = 2**28  # bytes of gradients of layers with positions that may be held
 
 
@@ -195,15 +195,19 @@ def _primal(moment: SecondMoment) -> Coordinates:
     trace = backend.scalar(xp.sum(moment.rows.squares()))
     radius = 2 * rounding.second_moment_radius(n + K + 4, trace, u)
     radius += forming_radius(moment.rows, trace, u)
-    seen_trace = trace if moment.projection is None else moment.trace()
+    level = radius + _uncertain(moment, moment.rows, trace)
+    seen_trace = trace
+    if moment.projection is not None:
+        seen_trace, level = moment.trace(), 4 * level
+        radius = level
     return Coordinates(
         moment.matrix(),
         means,
         moment,
         norms,
         seen_trace,
-        radius if moment.projection is None else 4 * radius,
-        radius if moment.projection is None else 4 * radius,
+        radius,
+        level,
         "a priori",
         moment.shape,
         "primal",
@@ -244,7 +248,9 @@ def _dual(moment: SecondMoment) -> Coordinates:
     radius += rounding.second_moment_radius(n + 4, trace, u)
     # the scores left out are second order in X'X, first order in what a level sees
     level = radius + 2 * math.sqrt(left_out * trace)
+    level += _uncertain(moment, moment.rows, trace)
     if moment.projection is not None:
+        radius = level
         trace = backend.scalar(xp.sum(L * L))
     kind = "a priori, with the measured residual of the factorisation"
     return Coordinates(
@@ -285,8 +291,9 @@ def _pivoted_rows(rows: Rows, tolerance: float, xp: Namespace) -> _Pivoted:
     rank, r, squares = min(n, P), 0, 0.0
     L = xp.empty((rank, n), dtype=left.dtype, device=backend.device(left))
     free = np.ones(n, dtype=bool)
+    size = 4 * _BLOCK if backend.is_on_device(left) else _BLOCK
     while r < rank and backend.scalar(xp.sum(left * left)) > tolerance**2:
-        pivots = xp.argsort(left, descending=True)[: min(_BLOCK, n)]
+        pivots = xp.argsort(left, descending=True)[: min(size, n)]
         block = rows.gram(pivots)
         if r:
             block -= xp.matrix_transpose(xp.take(L[:r, :], pivots, axis=1)) @ L[:r, :]
@@ -350,6 +357,18 @@ def _residual(
     rounding_error += forming_radius(rows, trace, u)
     forming = 1 + rounding.gamma(rows.shape[0] * K, u)
     return math.sqrt(squares) * forming + rounding_error
+
+
+def _uncertain(moment: SecondMoment, rows: Rows, trace: float) -> float:
+    """Bound what weights that underflow, as products s p, can move in a level.
+
+    A level X'PX sees such rows F beside the others A through 2 A'PF + F'PF.
+    """
+    xp, w = moment.xp, moment.weights
+    info = xp.finfo(w.dtype)
+    least = float(info.smallest_normal) / float(info.eps)
+    squares = xp.where(w < least, rows.squares(), xp.zeros_like(w))
+    return 6 * math.sqrt(backend.scalar(xp.sum(squares)) * trace)
 
 
 def _cell_rows(moment: SecondMoment, norms: Array, c: int, xp: Namespace) -> Array:

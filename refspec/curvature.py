@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from refspec import backend, checks
 from refspec.backend import Array, Namespace
 from refspec.classes import Layer, Snapshot, class_slices
-from refspec.factors import Factor, Factors
+from refspec.factors import Factor, Factors, weighted
 from refspec.rows import Rows
 
 
@@ -186,10 +186,12 @@ def errors(snapshot: Snapshot, layer: str) -> SecondMoment:
     >>> errors(refspec.datasets.digits_mlp(), "fc1").scored
     True
     """
-    weights, (root,) = _weighted(snapshot, [snapshot.layer(layer).errors])
-    return SecondMoment(
-        Factors((Factor(root, None),)), weights, snapshot.offsets, scored=True
-    )
+    s, p = snapshot.sample_weights, snapshot.probabilities
+    xp = backend.namespace(p)
+    root = xp.sqrt(s)[:, None] * xp.sqrt(p)  # the product s p could underflow
+    roots = snapshot.layer(layer).errors * root[:, :, None, None]
+    rows = Factors((Factor(roots, None),))
+    return SecondMoment(rows, s[:, None] * p, snapshot.offsets, scored=True)
 
 
 def fisher(snapshot: Snapshot, layers: Sequence[str] | None = None) -> SecondMoment:
@@ -224,10 +226,9 @@ def fisher(snapshot: Snapshot, layers: Sequence[str] | None = None) -> SecondMom
     True
     """
     chosen = _layers(snapshot, layers)
-    weights, roots = _weighted(snapshot, [x.errors for x in chosen])
-    pairs = zip(roots, chosen, strict=True)
-    rows = Factors(tuple(Factor(root, x.features) for root, x in pairs))
-    return SecondMoment(rows, weights, snapshot.offsets, scored=True)
+    s, p = snapshot.sample_weights, snapshot.probabilities
+    rows = Factors(tuple(weighted(x.errors, x.features, (s, p)) for x in chosen))
+    return SecondMoment(rows, s[:, None] * p, snapshot.offsets, scored=True)
 
 
 def empirical_fisher(
@@ -258,13 +259,13 @@ def empirical_fisher(
     >>> empirical_fisher(refspec.datasets.digits_mlp()).weights.shape[1]
     1
     """
-    xp, s = backend.namespace(snapshot.probabilities), snapshot.sample_weights
-    root, factors = xp.sqrt(s)[:, None, None, None], []
+    s, factors = snapshot.sample_weights, []
+    one = backend.namespace(s).ones_like(s)[:, None]
     for x in _layers(snapshot, layers):
         own = [
             x.errors[i:j, c : c + 1, ...] for c, i, j in class_slices(snapshot.offsets)
         ]
-        factors.append(Factor(backend.concatenate(own) * root, x.features))
+        factors.append(weighted(backend.concatenate(own), x.features, (s, one)))
     return SecondMoment(Factors(tuple(factors)), s[:, None], snapshot.offsets)
 
 
@@ -291,14 +292,6 @@ def _layers(snapshot: Snapshot, names: Sequence[str] | None) -> tuple[Layer, ...
         return snapshot.layers
     checks.expect_names("layers", names, [x.name for x in snapshot.layers])
     return tuple(map(snapshot.layer, names))
-
-
-def _weighted(snapshot: Snapshot, values: Sequence[Array]) -> tuple[Array, list[Array]]:
-    """Return w = s p, shape (N, C), and sqrt(w) times each array of errors."""
-    xp = backend.namespace(snapshot.probabilities)
-    s, p = snapshot.sample_weights, snapshot.probabilities
-    root = xp.sqrt(s)[:, None] * xp.sqrt(p)  # the product s p could underflow
-    return s[:, None] * p, [x * root[:, :, None, None] for x in values]
 
 
 def _symmetric(x: Array, xp: Namespace) -> Array:

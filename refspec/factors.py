@@ -18,7 +18,7 @@ import numpy as np
 from refspec import backend, rounding
 from refspec.backend import Array, Namespace
 from refspec.classes import class_slices
-from refspec.rows import CHUNK, Rows, reflected
+from refspec.rows import Rows, reflected
 
 _NEVER = -(2**20)  # a power of two that is 0 in every format
 
@@ -68,6 +68,9 @@ class Factors(Rows):
     ----------
     layers : tuple of Factor
         All of N samples and K cross classes.
+    lost : float or None
+        The error made in forming the rows, if they were computed from other factors,
+        whose terms may have cancelled.
 
     Notes
     -----
@@ -75,6 +78,7 @@ class Factors(Rows):
     """
 
     layers: tuple[Factor, ...]
+    lost: float | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -105,7 +109,7 @@ class Factors(Rows):
 
     def part(self, i: int, j: int) -> Factors:
         """Return the rows of samples i to j."""
-        return Factors(tuple(f.part(i, j) for f in self.layers))
+        return replace(self, layers=tuple(f.part(i, j) for f in self.layers))
 
     @property
     def roundings(self) -> int:
@@ -117,13 +121,7 @@ class Factors(Rows):
 
         A sum that cancels is as uncertain as its terms are large.
         """
-        xp, total = self.xp, 0.0
-        u = rounding.unit_roundoff(self.like)
-        for f in self.layers:
-            sizes = _sizes(f, xp)
-            terms = f.roots.shape[2] + 4 if f.is_sum else 4
-            total += (rounding.gamma(terms, u) * _norm(sizes, xp)) ** 2
-        return math.sqrt(total)
+        return self._forming(4) if self.lost is None else self.lost
 
     def squares(self) -> Array:
         """Return ||x||^2 of every row, shape (N, K)."""
@@ -152,7 +150,7 @@ class Factors(Rows):
     def chunks(self) -> Iterator[Array]:
         """Yield all rows explicitly, some samples at a time, shape (m K, P)."""
         xp, (N, K, P) = self.xp, self.shape
-        step = max(1, CHUNK // (8 * K * max(P, 1)))
+        step = backend.at_a_time(8 * K * P, self.like)
         for i in range(0, N, step):
             j = min(i + step, N)
             parts = [_explicit(f.part(i, j), xp) for f in self.layers]
@@ -175,7 +173,8 @@ class Factors(Rows):
         scaled = (
             replace(f, roots=_ldexp(f.roots, np.asarray(power))) for f in self.layers
         )
-        return Factors(tuple(scaled))
+        lost = None if self.lost is None else self.lost * 2.0**power
+        return Factors(tuple(scaled), lost)
 
     def balanced(self) -> tuple[Factors, int]:
         """Return rows that can be squared without overflow, and the power they lost.
@@ -186,7 +185,8 @@ class Factors(Rows):
         moved = [_balanced(f, self.xp) for f in self.layers]
         power = max(k for _, _, k in moved)
         power = 0 if power <= _NEVER // 2 else power  # every row is 0
-        return Factors(tuple(_lifted(f, up - power) for f, up, _ in moved)), power
+        lost = None if self.lost is None else self.lost * 2.0**-power
+        return Factors(tuple(_lifted(f, up - power) for f, up, _ in moved), lost), power
 
     def explicit(self, budget: float) -> Factors:
         """Multiply out layers with positions whose rows together fit in `budget`."""
@@ -198,7 +198,7 @@ class Factors(Rows):
                 rows = backend.concatenate(Factors((f,)).chunks())
                 f = Factor(self.xp.reshape(rows, (N, K, 1, f.dimension)), None)
             out.append(f)
-        return Factors(tuple(out))
+        return Factors(tuple(out), self.forming())
 
     def reduced(self, unit: Array, offsets: tuple[int, ...]) -> tuple[Factors, float]:
         """Return C - 1 rows a sample, by C - 1 errors a sample, and the trace left out.
@@ -215,7 +215,37 @@ class Factors(Rows):
                 for c, i, j in class_slices(offsets)
             ]
             layers.append(replace(f, roots=backend.concatenate(parts)))
-        return Factors(tuple(layers)), left_out
+        # a reflection mixes the terms of a sample before they are added up
+        lost = self.forming() + self._forming(2 * self.shape[1] + 8)
+        return Factors(tuple(layers), lost), left_out
+
+    def _forming(self, roundings: int) -> float:
+        """Bound the error of sums over positions whose terms were rounded so often."""
+        xp, total = self.xp, 0.0
+        u = rounding.unit_roundoff(self.like)
+        for f in self.layers:
+            terms = roundings + (f.roots.shape[2] if f.is_sum else 0)
+            total += (rounding.gamma(terms, u) * _norm(_sizes(f, xp), xp)) ** 2
+        return math.sqrt(total)
+
+
+def weighted(errors: Array, features: Array, weights: Sequence[Array]) -> Factor:
+    """Return the rows of a layer, weights s (N,) and p (N, C): sqrt(s p) its errors.
+
+    Weighing must not lose errors so small that only huge features make them count:
+    such a sample's features give its errors a power of two first.
+    """
+    xp = backend.namespace(errors)
+    info = xp.finfo(errors.dtype)
+    s, p = (xp.sqrt(w) for w in weights)  # the product s p could underflow
+    roots = errors * (s[:, None] * p)[:, :, None, None]
+    largest = xp.max(xp.abs(roots), axis=(1, 2, 3))
+    small = (largest < float(info.smallest_normal) / float(info.eps)) & (s > 0)
+    if not bool(xp.any(small)):
+        return Factor(roots, features)
+    power = np.where(backend.to_host(small), -2 * math.frexp(float(info.eps))[1], 0)
+    roots = errors * (_ldexp(s, power)[:, None] * p)[:, :, None, None]
+    return Factor(roots, _ldexp(features, -power[:, None, None]))
 
 
 def lengths(x: Array, axis: int | tuple[int, ...]) -> Array:
@@ -264,11 +294,12 @@ def _balanced(f: Factor, xp: Namespace) -> tuple[Factor, np.ndarray, int]:
     """
     N, zero = f.roots.shape[0], np.zeros(f.roots.shape[0], dtype=np.int64)
     h, up = f.features, zero
+    roots = backend.to_host(xp.max(xp.abs(f.roots), axis=(1, 2, 3)))
     if h is not None:
         largest = backend.to_host(xp.max(xp.abs(h), axis=(1, 2)))
-        up = np.where(largest > 0, np.frexp(largest)[1], _NEVER)
-        h = _ldexp(h, np.where(largest > 0, -up, 0)[:, None, None])
-    roots = backend.to_host(xp.max(xp.abs(f.roots), axis=(1, 2, 3)))
+        power = np.where(largest > 0, np.frexp(largest)[1], 0)
+        h = _ldexp(h, -power[:, None, None])
+        up = np.where((largest > 0) & (roots > 0), power, _NEVER)
     sizes = np.where(roots > 0, np.frexp(roots)[1] + up, _NEVER)
     return Factor(f.roots, h), up, int(sizes.max()) if N else 0
 
@@ -358,7 +389,7 @@ def _columns(f: Factor, xp: Namespace) -> Iterator[Array]:
         yield xp.reshape(f.roots, (N, K, T * b))
         return
     a = f.features.shape[2]
-    step = max(1, CHUNK // (8 * N * K * a))
+    step = backend.at_a_time(8 * N * K * a, f.roots)
     for j in range(0, b, step):
         part = xp.matrix_transpose(f.roots[:, :, :, j : min(j + step, b)])
         yield xp.reshape(part @ f.features[:, None, ...], (N, K, -1))
@@ -394,7 +425,7 @@ def _packed_block(left: Factor, right: Factor, diagonal: bool, xp: Namespace) ->
     (b, a), (B, A) = (e.shape[2], g.shape[1]), (f.shape[2], h.shape[1])
     pick_e = _triangle(b, e) if diagonal else None
     pick_h = _triangle(a, g) if diagonal else None
-    step, out = max(1, CHUNK // (8 * (b * B + a * A))), None
+    step, out = backend.at_a_time(8 * (b * B + a * A), e), None
     for i in range(0, e.shape[0], step):
         s = slice(i, min(i + step, e.shape[0]))
         outer = xp.reshape(xp.matrix_transpose(e[s, ...]) @ f[s, ...], (-1, b * B))

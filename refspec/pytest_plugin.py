@@ -62,7 +62,8 @@ def refspec_world() -> World:
     import numpy as np
 
     from refspec.populations import KroneckerPopulation, Population
-    from refspec.synthetic import confusion, means_of_gram, planted, simplex_gram
+    from refspec.synthetic import planted
+    from refspec.synthetic.geometry import confusion, means_of_gram, simplex_gram
 
     sizes, rng = (20, 30, 40), np.random.default_rng(0)
     errors = Population(

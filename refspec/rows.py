@@ -19,8 +19,6 @@ from refspec import backend, rounding
 from refspec.backend import Array, Namespace
 from refspec.classes import class_slices
 
-CHUNK = 2**25  # bytes of one temporary: large enough for GEMM, small beside the result
-
 
 class Rows(ABC):
     """Rows x_{i,c'} of X, shape (N, K, P), sqrt(w) included.
@@ -90,7 +88,7 @@ class Rows(ABC):
     def chunks(self) -> Iterator[Array]:
         """Yield all rows explicitly, some samples at a time, shape (m K, P)."""
         xp, (N, K, P) = self.xp, self.shape
-        step = max(1, CHUNK // (8 * K * max(P, 1)))
+        step = backend.at_a_time(8 * K * P, self.like)
         for i in range(0, N, step):
             last = min(i + step, N) * K
             yield self.take(xp.arange(i * K, last, device=backend.device(self.like)))
@@ -99,7 +97,7 @@ class Rows(ABC):
         """Yield X a few columns at a time, shape (N, K, m)."""
         xp, (N, K, P) = self.xp, self.shape
         every = xp.arange(P, device=backend.device(self.like))
-        step = max(1, CHUNK // (8 * max(N * K, P, 1)))
+        step = backend.at_a_time(8 * max(N * K, P), self.like)
         for j in range(0, P, step):
             unit = every[:, None] == every[j : min(j + step, P)]
             yield self.dot(xp.astype(unit, self.like.dtype))
@@ -131,7 +129,7 @@ class Rows(ABC):
         """
         rows, scores = Reduced(self, unit, offsets), 0.0
         xp, (N, K, P) = self.xp, self.shape
-        step = max(1, CHUNK // (8 * max(N * K, P)))
+        step = backend.at_a_time(8 * max(N * K, P), self.like)
         for i in range(0, N, step):  # the scores u_i'X_i, some samples at a time
             some = xp.arange(i, min(i + step, N), device=backend.device(unit))
             mine = xp.arange(N, device=backend.device(unit))[:, None] == some

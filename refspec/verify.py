@@ -155,5 +155,5 @@ def worlds(seed: int = 0) -> dict[str, World]:
             5, 12, 60, signal=9.0, alpha=0.2, rng=rng
         ),
         "nested world": nested.plant(),
-        "orthogonal world": synthetic.orthogonal(4, 8, 6, 40, rng=rng),
+        "orthogonal world": synthetic.worlds.orthogonal(4, 8, 6, 40, rng=rng),
     }

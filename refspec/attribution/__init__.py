@@ -1,13 +1,11 @@
 """Which level explains which eigenvalue: shares, sandwich intervals and knock-outs."""
 
 from refspec.attribution.depth import Clarity as Clarity
-from refspec.attribution.depth import class_clarity as class_clarity
 from refspec.attribution.depth import depth_profile as depth_profile
 from refspec.attribution.hessian import HessianAttribution as HessianAttribution
 from refspec.attribution.hessian import attribute_hessian as attribute_hessian
 from refspec.attribution.means import Means as Means
 from refspec.attribution.means import class_means as class_means
-from refspec.attribution.means import classical_scaling as classical_scaling
 from refspec.attribution.means import distances as distances
 from refspec.attribution.shares import Attribution as Attribution
 from refspec.attribution.shares import Eigenbasis as Eigenbasis
@@ -23,9 +21,7 @@ __all__ = [
     "Means",
     "attribute",
     "attribute_hessian",
-    "class_clarity",
     "class_means",
-    "classical_scaling",
     "depth_profile",
     "distances",
     "eigenbasis",

@@ -23,13 +23,16 @@ from refspec.rounding import Bounded
 class Clarity:
     """How clear the class structure of some vectors is.
 
+    Between-class is here the second moment of the class means (of features: with their
+    global mean). A ratio whose denominator is not resolved from zero has radius inf.
+
     Parameters
     ----------
     separation : Bounded
-        lambda_m(class) / lambda_1(within): above 1 all m class eigenvalues stand
-        above everything that varies within a class.
+        lambda_m(between-class) / lambda_1(within): above 1 all m eigenvalues of the
+        class means stand above everything that varies within a class.
     orthogonality : Bounded
-        lambda_2(class) / lambda_m(class): 1 if the class means, weighted by their
+        lambda_2 / lambda_m, between-class: 1 if the class means, weighted by their
         masses, are orthogonal and equally long (or if m = 1).
     cosine : float
         Mean |cos| between centred class means, nan if they all coincide.
@@ -37,11 +40,6 @@ class Clarity:
     index : int
         m: min(C, d), less one if that eigenvalue is not resolved from zero, as in the
         last layer, whose errors add to zero.
-
-    Notes
-    -----
-    Class is the second moment of the class means (features: with their global mean).
-    A ratio whose denominator is not resolved from zero has radius inf.
     """
 
     separation: Bounded
@@ -51,29 +49,9 @@ class Clarity:
 
 
 def class_clarity(moment: SecondMoment) -> Clarity:
-    """Measure how clear the class structure of a second moment's vectors is.
+    """Measure how clear the class structure of features, errors or gradients is.
 
-    Parameters
-    ----------
-    moment : SecondMoment
-        Of features, errors or gradients.
-
-    Returns
-    -------
-    Clarity
-        Ratios with the radius that their eigenvalues' radii give.
-
-    Notes
-    -----
-    Papyan (2020), Figures 7 to 10. Cost: one eigenproblem.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = class_clarity(refspec.curvature.errors(s, "fc3"))
-    >>> found.index
-    9
+    The ratios have the radius that their eigenvalues' radii give.
     """
     at = coordinates(moment)
     basis, C = eigenbasis(at), at.means.shape[0]
@@ -102,7 +80,6 @@ def depth_profile(snapshot: Snapshot, of: str = "features") -> dict[str, Clarity
     Parameters
     ----------
     snapshot : Snapshot
-        N samples, C classes.
     of : {"features", "errors"}
         What enters each layer, or what comes back to it.
 

@@ -25,10 +25,9 @@ class HessianAttribution:
 
     Parameters
     ----------
-    values : ndarray, shape (P,)
-        Eigenvalues of the Hessian, descending.
-    fisher, residual : ndarray, shape (P,)
-        Eigenvalues of the Fisher information G and of E = H - G, descending.
+    values, fisher, residual : ndarray, shape (P,)
+        Eigenvalues, descending, of the Hessian H, of the Fisher information G and of
+        E = H - G.
     parts : dict of str to ndarray, shape (P,)
         What every level and `residual` contribute to each eigenvalue; they add up to
         it. In a cluster, the cluster's mean.
@@ -83,7 +82,6 @@ def attribute_hessian(
     Returns
     -------
     HessianAttribution
-        Spectra side by side and contributions.
 
     Raises
     ------

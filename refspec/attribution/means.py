@@ -19,18 +19,15 @@ from refspec.curvature import SecondMoment
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Means:
-    """Class means and cross-class means; arrays on the host.
+    """Class means and cross-class means in r orthonormal coordinates, on the host.
 
     Parameters
     ----------
     classes : ndarray, shape (C, r)
         v_c, over the cross classes c' != c (features: h_c); zero without mass.
-    class_mass : ndarray, shape (C,)
-        Weight of each.
-    cells : ndarray, shape (C, K, r)
-        v_{c,c'}; zero without mass.
-    cell_mass : ndarray, shape (C, K)
-        Weight of each.
+    class_mass : ndarray, shape (C,), weight of each
+    cells : ndarray, shape (C, K, r), v_{c,c'}; zero without mass
+    cell_mass : ndarray, shape (C, K), weight of each
 
     Notes
     -----
@@ -59,7 +56,6 @@ def class_means(moment: SecondMoment | Coordinates | Snapshot) -> Means:
     Returns
     -------
     Means
-        In r orthonormal coordinates.
 
     Notes
     -----
@@ -87,7 +83,6 @@ def distances(
     Parameters
     ----------
     means : Means
-        Of C classes.
     classes : sequence of int, optional
         Only means and cross classes of these; all by default.
 
@@ -138,31 +133,10 @@ def distances(
 
 
 def classical_scaling(matrix: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return points of the plane whose distances come closest to the given ones.
+    """Return points of the plane, (M, 2), whose distances come closest to those given.
 
-    Parameters
-    ----------
-    matrix : ndarray, shape (M, M)
-        Distances.
-
-    Returns
-    -------
-    points : ndarray, shape (M, 2)
-        Centred. The sign of each axis makes its largest coordinate positive.
-    kept : float
-        Part of the total squared distance that the plane keeps, in [0, 1].
-
-    Notes
-    -----
-    Torgerson's scaling: the two leading eigenvectors of the doubly centred squares.
-    It is exact if the points lie in a plane. Cost M^3.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> points, kept = classical_scaling(np.asarray([[0.0, 2.0], [2.0, 0.0]]))
-    >>> float(np.ptp(points[:, 0])), kept
-    (2.0, 1.0)
+    And the part of the total squared distance that is kept (Torgerson's scaling, exact
+    for points of a plane). The largest coordinate on an axis is positive. Cost M^3.
     """
     M = len(matrix)
     centring = np.eye(M) - 1 / M

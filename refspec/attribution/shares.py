@@ -33,15 +33,12 @@ class Eigenbasis:
 
     Parameters
     ----------
-    spectrum : Spectrum
-        Of the whole, before the cut.
-    values : Array, shape (r,)
-        The eigenvalues kept.
+    spectrum : Spectrum, of the whole, before the cut
+    values : Array, shape (r,), the eigenvalues kept
     rows : dict of str to Array, shape (C K, r)
         Rows of each level of the means; its matrix is rows' rows. What they leave of
         the whole is the level called `within`.
     within : str
-        Its name.
     radius : float
         Every eigenvalue of a level or a knock-out is within this of the one in the
         basis, the eigensolver's error aside.
@@ -124,10 +121,8 @@ def eigenbasis(
 
     Parameters
     ----------
-    moment : SecondMoment, Coordinates or Snapshot
-        Of features, errors or gradients; a snapshot stands for its Fisher information.
-    certify : bool
-        As in `refspec.spectra.spectrum`.
+    moment, certify
+        As in `attribute`.
 
     Returns
     -------
@@ -175,12 +170,11 @@ def eigenbasis(
 def knockout(
     basis: Eigenbasis, levels: Collection[str], *, by: str = "subtraction"
 ) -> tuple[Array, float]:
-    r"""Return the spectrum without some levels.
+    """Return the spectrum without some levels.
 
     Parameters
     ----------
     basis : Eigenbasis
-        From `eigenbasis`.
     levels : collection of str
         Names of the levels to take out.
     by : str
@@ -190,10 +184,8 @@ def knockout(
 
     Returns
     -------
-    values : Array
-        Descending; those not listed are zero.
-    radius : float
-        Of every value.
+    values : Array, descending; those not listed are zero
+    radius : float, of every value
 
     Raises
     ------

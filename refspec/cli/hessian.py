@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from refspec import attribution, backend, curvature, hessian, models, plots
+from refspec import attribution, curvature, hessian, plots
 from refspec.attribution import HessianAttribution
 from refspec.cli.inputs import Backend, expect_layer, expect_one_choice, load_snapshot
 from refspec.cli.outputs import finite, write_json, write_picture
@@ -31,11 +31,8 @@ def attribute_hessian(
     if snapshot.model is None:
         raise typer.BadParameter("--of hessian needs an export with a model section")
     names = None if layer is None else [layer]
-    p, s = snapshot.probabilities, snapshot.sample_weights
-    X = backend.namespace(p).astype(snapshot.model.inputs, p.dtype)
     with working("assembling the Hessian and attributing"):
-        network = models.from_section(snapshot.model)
-        H = hessian.hessian(network, X, snapshot.labels, layers=names, sample_weights=s)
+        H = hessian.of_snapshot(snapshot, names)
         result = attribution.attribute_hessian(H, curvature.fisher(snapshot, names))
     title = "Hessian, " + ("all layers" if layer is None else f"layer {layer}")
     _print(result, title, top)

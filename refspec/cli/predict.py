@@ -22,7 +22,8 @@ from refspec.cli.outputs import (
 )
 from refspec.cli.terminal import console, new_table, say, working
 from refspec.coordinates import coordinates, primal
-from refspec.random_matrix import Discrepancy, KroneckerPrediction, Prediction
+from refspec.random_matrix import KroneckerPrediction, Prediction
+from refspec.random_matrix.comparison import Discrepancy
 from refspec.spectra import Spectrum, spectrum
 from refspec.synthetic import World, from_record
 from refspec.text import listed, visible

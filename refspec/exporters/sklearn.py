@@ -199,7 +199,7 @@ def _rows(
         row = {"model/inputs": X}
         row |= shared.outputs(step, z, _numbers(step, final, labels), len(X))
         seeds = shared.all_seeds(z).astype(dtype)
-        found = {x.name: (x, e) for x, e in evaluation.backpropagate(steps, seeds)}
+        found = {x.name: (x, e) for x, e in evaluation.backpropagate(steps, seeds, np)}
         for k, name in enumerate(chosen):
             layer, errors = found[name]
             row[f"layers/{k}/features"] = layer.features

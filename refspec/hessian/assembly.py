@@ -17,7 +17,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from refspec import backend, checks, classes, models
-from refspec.backend import Array
+from refspec.backend import Array, Namespace
+from refspec.classes import Snapshot
 from refspec.hessian import blocks
 from refspec.models import Network, evaluation, operations
 from refspec.models.operations import Step
@@ -96,16 +97,52 @@ def hessian(
     if all(step.window is None for step in steps):
         size = blocks.samples_at_once(models.layer_shapes(network), P)
         for chunk in _chunks((steps, curvature, errors), size):
-            blocks.add_blocks(H, places, *chunk)
+            blocks.add_blocks(H, places, *chunk, xp)
     else:
         size = _samples_at_once(steps, BLOCK)
         for chunk in _chunks((steps, curvature, errors), size):
-            _add_products(H, places, shapes, *chunk)
+            _add_products(H, places, shapes, *chunk, xp)
         for start, end in itertools.pairwise([*places.values(), P]):
             block = H[start:end, start:end]
             H[start:end, start:end] = (block + xp.matrix_transpose(block)) / 2
-    _mirror(H, [*places.values(), P])
+    _mirror(H, [*places.values(), P], xp)
     return H
+
+
+def of_snapshot(
+    snapshot: Snapshot,
+    layers: str | Sequence[str] | None = None,
+    *,
+    part: str = "hessian",
+) -> Array:
+    """Compute the Hessian at a snapshot: its own network, inputs, labels and weights.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        With a model section.
+    layers, part
+        As in `hessian`.
+
+    Returns
+    -------
+    Array, shape (P, P)
+        As of `hessian`; that of the Fisher information is `refspec.fisher`'s matrix.
+
+    Raises
+    ------
+    ValueError
+        If the snapshot holds no network, or as in `hessian`.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> of_snapshot(refspec.datasets.digits_mlp(), "fc3").shape
+    (170, 170)
+    """
+    network, X = models.of_snapshot(snapshot)
+    how = {"layers": layers, "sample_weights": snapshot.sample_weights}
+    return hessian(network, X, snapshot.labels, part=part, **how)
 
 
 def hessian_vector_product(
@@ -177,7 +214,7 @@ def hessian_vector_product(
     total = xp.zeros_like(rows)
     size = _samples_at_once(steps, K)
     for chunk in _chunks((steps, curvature, errors), size):
-        total = total + _products(split, list(shapes), *chunk)
+        total = total + _products(split, list(shapes), *chunk, xp)
     return xp.reshape(xp.matrix_transpose(total), tuple(vectors.shape))
 
 
@@ -192,14 +229,16 @@ def seeds(
     checks.expect_choice("part", part, ("hessian", "fisher", "residual"))
     steps, f = evaluation.forward(network, X)
     xp = backend.namespace(f)
-    w = evaluation.sample_average(sample_weights, X)
-    hot = evaluation.one_hot(labels, f)
+    w = evaluation.sample_average(sample_weights, X, xp)
+    hot = evaluation.one_hot(labels, f, xp)
     p = xp.exp(classes.log_softmax(f))
     every = xp.eye(f.shape[1], dtype=f.dtype, device=backend.device(f))
-    curvature = -(w[:, None] * p)[:, :, None] * evaluation.misses(p[:, None, :], every)
+    curvature = -(w[:, None] * p)[:, :, None] * (
+        evaluation.misses(p[:, None, :], every, xp)
+    )
     if part == "residual":
         curvature = xp.zeros_like(curvature)
-    errors = None if part == "fisher" else w[:, None] * evaluation.misses(p, hot)
+    errors = None if part == "fisher" else w[:, None] * evaluation.misses(p, hot, xp)
     return steps, curvature, errors
 
 
@@ -259,16 +298,16 @@ def _add_products(
     steps: Sequence[Step],
     curvature: Array,
     errors: Array | None,
+    xp: Namespace,
 ) -> None:
     """Add one chunk of samples to the blocks (l, m), l <= m, by unit vectors."""
-    xp = backend.namespace(H)
     names = list(shapes)
     for k, (name, (b, a)) in enumerate(shapes.items()):
         for start in range(0, b * a, BLOCK):
             K, place = min(BLOCK, b * a - start), places[name]
             unit = xp.eye(K, b * a, k=start, dtype=H.dtype, device=backend.device(H))
             vectors = {name: xp.reshape(unit, (K, b, a))}
-            products = _products(vectors, names[k:], steps, curvature, errors)
+            products = _products(vectors, names[k:], steps, curvature, errors, xp)
             H[place + start : place + start + K, place:] += products
 
 
@@ -278,16 +317,16 @@ def _products(
     steps: Sequence[Step],
     curvature: Array,
     errors: Array | None,
+    xp: Namespace,
 ) -> Array:
     """Rows of (Hessian vectors)' (K, P) in the layers wanted; vectors (K, b, a)."""
-    xp = backend.namespace(curvature)
     tangent: Array = None
     tangents: list[Array] = []
     for step in steps:
         tangents.append(tangent)
-        tangent = None if tangent is None else operations.push(step, tangent)
+        tangent = None if tangent is None else operations.push(step, tangent, xp)
         if step.name in vectors:
-            moved = _apply(step, vectors[step.name], step.features)
+            moved = _apply(step, vectors[step.name], step.features, xp)
             tangent = moved if tangent is None else tangent + moved
     # Forward over reverse: errors and their tangents go back together. At a layer the
     # gradient is errors' features, so its tangent has two terms (`_outer`); at weights
@@ -297,56 +336,58 @@ def _products(
     for step, tangent in zip(reversed(steps), reversed(tangents), strict=True):
         change = None
         if step.name in wanted:
-            found[step.name] = _outer(step, turned, errors, tangent)
+            found[step.name] = _outer(step, turned, errors, tangent, xp)
             if len(found) == len(wanted):
                 break
         if errors is not None:
             if step.name in vectors:
-                change = _apply_adjoint(step, vectors[step.name], errors)
+                change = _apply_adjoint(step, vectors[step.name], errors, xp)
             elif step.bend is not None and tangent is not None:
                 change = (step.bend * errors)[:, None, ...] * tangent
-            errors = operations.pull(step, errors[:, None, ...])[:, 0, ...]
-        turned = operations.pull(step, turned)
+            errors = operations.pull(step, errors[:, None, ...], xp)[:, 0, ...]
+        turned = operations.pull(step, turned, xp)
         turned = turned if change is None else turned + change
     return xp.concat(
         [xp.reshape(found[x], (found[x].shape[0], -1)) for x in wanted], axis=1
     )
 
 
-def _apply(step: Step, V: Array, features: Array) -> Array:
+def _apply(step: Step, V: Array, features: Array, xp: Namespace) -> Array:
     """Compute the layer's outputs (n, K, ...) with each of the matrices V (K, b, a)."""
-    xp = backend.namespace(V)
     n, T, a = features.shape
     K, b, _ = V.shape
     flat = xp.reshape(features, (n * T, a)) @ xp.matrix_transpose(
         xp.reshape(V, (K * b, a))
     )
     z = xp.permute_dims(xp.reshape(flat, (n, T, K, b)), (0, 2, 1, 3))
-    z = operations.arrange(step, xp.reshape(z, (n * K, T, b)))
+    z = operations.arrange(step, xp.reshape(z, (n * K, T, b)), xp)
     return xp.reshape(z, (n, K, *z.shape[1:]))
 
 
-def _apply_adjoint(step: Step, V: Array, errors: Array) -> Array:
+def _apply_adjoint(step: Step, V: Array, errors: Array, xp: Namespace) -> Array:
     """Errors (n, ...) pulled back through each of the matrices V (K, b, a)."""
-    xp = backend.namespace(V)
     a = step.matrix.shape[1]
     K, b, _ = V.shape
-    rows = operations.positions(step, errors)
+    rows = operations.positions(step, errors, xp)
     n, T, _ = rows.shape
     across = xp.reshape(xp.permute_dims(V[:, :, :a], (1, 0, 2)), (b, K * a))
     flat = xp.reshape(rows, (n * T, b)) @ across
     patches = xp.permute_dims(xp.reshape(flat, (n, T, K, a)), (0, 2, 1, 3))
-    x = operations.fold(step, xp.reshape(patches, (n * K, T, a)))
+    x = operations.fold(step, xp.reshape(patches, (n * K, T, a)), xp)
     return xp.reshape(x, (n, K, *step.shape))
 
 
 def _outer(
-    step: Step, turned: Array, errors: Array | None, tangent: Array | None
+    step: Step,
+    turned: Array,
+    errors: Array | None,
+    tangent: Array | None,
+    xp: Namespace,
 ) -> Array:
     """Tangent of the gradient errors' features: (K, b, a)."""
-    xp = backend.namespace(turned)
     n, K = turned.shape[:2]
-    rows = operations.positions(step, xp.reshape(turned, (n * K, *turned.shape[2:])))
+    rows = xp.reshape(turned, (n * K, *turned.shape[2:]))
+    rows = operations.positions(step, rows, xp)
     T, b = rows.shape[1:]
     a = step.features.shape[2]
     rows = xp.permute_dims(xp.reshape(rows, (n, K, T, b)), (1, 3, 0, 2))
@@ -355,17 +396,16 @@ def _outer(
     if errors is None or tangent is None:
         return out
     inner = step.matrix.shape[1]
-    patches = operations.unfold(step, xp.reshape(tangent, (n * K, *step.shape)))
+    patches = operations.unfold(step, xp.reshape(tangent, (n * K, *step.shape)), xp)
     patches = xp.permute_dims(xp.reshape(patches, (n, K, T, inner)), (0, 2, 1, 3))
-    left = xp.reshape(operations.positions(step, errors), (n * T, b))
+    left = xp.reshape(operations.positions(step, errors, xp), (n * T, b))
     moved = xp.matrix_transpose(left) @ xp.reshape(patches, (n * T, K * inner))
     moved = xp.permute_dims(xp.reshape(moved, (b, K, inner)), (1, 0, 2))
     return xp.concat([out[:, :, :inner] + moved, out[:, :, inner:]], axis=2)
 
 
-def _mirror(H: Array, edges: Sequence[int]) -> None:
+def _mirror(H: Array, edges: Sequence[int], xp: Namespace) -> None:
     """Copy the blocks above the diagonal below it, a few rows at a time, in place."""
-    xp = backend.namespace(H)
     few = max(1, blocks.BUDGET // H.shape[0])
     for start, end in itertools.pairwise(edges):
         for row in range(start, end, few):

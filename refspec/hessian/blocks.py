@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from refspec import backend
-from refspec.backend import Array
+from refspec.backend import Array, Namespace
 from refspec.models.operations import Step
 
 #: Numbers held in temporaries at once, about; sets chunks of samples and slabs of rows.
@@ -53,14 +53,14 @@ def add_blocks(
     steps: Sequence[Step],
     curvature: Array,
     errors: Array | None,
+    xp: Namespace,
 ) -> None:
     """Add n samples to the blocks (l, m), l <= m, of H (P, P), in place.
 
     `curvature` (n, C, C) and `errors` (n, C) are derivatives at the logits; no errors,
     no residual. Theory: theory/hessian.md#H2, #H3, #H4. Cost 2 n P_l P_m a block.
     """
-    xp = backend.namespace(H)
-    layers = _dense(steps)
+    layers = _dense(steps, xp)
     outer: list[Array] = [None] * len(layers)
     inner: list[Array] = [None] * len(layers)
     for k in reversed(range(len(layers))):  # H2: from the logits down
@@ -80,23 +80,22 @@ def add_blocks(
     for k, x in enumerate(layers):
         if x.name not in places:
             continue
-        _add_diagonal(H, places[x.name], outer[k], x.features)
+        _add_diagonal(H, places[x.name], outer[k], x.features, xp)
         reach = x.slope  # J_{l,l+1} is diagonal, then indexed (unit of l, input)
         for m in range(k + 1, len(layers)):
             y, across = layers[m], xp.matrix_transpose(layers[m].matrix)
             ahead = reach[:, :, None] * across if m == k + 1 else reach @ across
             if y.name in places:
                 corner = (places[x.name], places[y.name])
-                _add_cross(H, corner, ahead @ outer[m], reach, inner[m], (x, y))
+                _add_cross(H, corner, ahead @ outer[m], reach, inner[m], (x, y), xp)
             reach = ahead * y.slope[:, None, :]
 
 
-def _dense(steps: Sequence[Step]) -> list[_Dense]:
+def _dense(steps: Sequence[Step], xp: Namespace) -> list[_Dense]:
     """Join each layer with the activations after it: slopes and bends compose."""
     layers: list[_Dense] = []
     for step in steps:
         if step.matrix is not None:
-            xp = backend.namespace(step.features)
             features = step.features[:, 0, :]
             shape, at = (
                 (features.shape[0], step.matrix.shape[0]),
@@ -112,9 +111,8 @@ def _dense(steps: Sequence[Step]) -> list[_Dense]:
     return layers
 
 
-def _add_diagonal(H: Array, place: int, S: Array, u: Array) -> None:
+def _add_diagonal(H: Array, place: int, S: Array, u: Array, xp: Namespace) -> None:
     """Add sum_n S_n (x) u_n u_n', the lower triangles of both factors multiplied."""
-    xp = backend.namespace(H)
     (n, b), a = S.shape[:2], u.shape[1]
     rows, columns, where = _triangle(b)
     pairs = backend.from_host(rows * b + columns, H)
@@ -123,7 +121,7 @@ def _add_diagonal(H: Array, place: int, S: Array, u: Array) -> None:
     # quarter of the product; `where` and `spread` say where each entry of the block is.
     packed: Array = 0
     for run in _runs(n, b * b + a * a):
-        outer = xp.take(_joined(S[run, ...]), pairs, axis=1)
+        outer = xp.take(_joined(S[run, ...], xp), pairs, axis=1)
         inner = xp.take(u[run, :], left, axis=1) * xp.take(u[run, :], right, axis=1)
         packed = packed + xp.matrix_transpose(outer) @ inner
     for i in range(b):  # one unit's rows at a time: they stay in cache
@@ -140,9 +138,9 @@ def _add_cross(
     reach: Array,
     errors: Array | None,
     layers: tuple[_Dense, _Dense],
+    xp: Namespace,
 ) -> None:
     """Add the block of two layers, rows of a few units of the first at a time."""
-    xp = backend.namespace(H)
     (u, v), (n, b, d) = (x.features for x in layers), S.shape
     a, c, free = u.shape[1], v.shape[1], layers[1].matrix.shape[1]
     # In adjacent layers J is diagonal in (unit of l, input of m): its part of the block
@@ -153,15 +151,17 @@ def _add_cross(
         block: Array = 0
         bridge: Array = 0
         for run in _runs(n, a * (c + d)):
-            left, right = _joined(S[run, units, :]), _khatri_rao(u[run, :], v[run, :])
+            left = _joined(S[run, units, :], xp)
+            right = _khatri_rao(u[run, :], v[run, :], xp)
             block = block + xp.matrix_transpose(left) @ right
             if errors is None:
                 continue
             if adjacent:
-                left, right = errors[run, :], _khatri_rao(reach[run, units], u[run, :])
+                left = errors[run, :]
+                right = _khatri_rao(reach[run, units], u[run, :], xp)
             else:
-                left = _khatri_rao(u[run, :], errors[run, :])
-                right = _joined(reach[run, units, :])
+                left = _khatri_rao(u[run, :], errors[run, :], xp)
+                right = _joined(reach[run, units, :], xp)
             bridge = bridge + xp.matrix_transpose(left) @ right
         few = units.stop - units.start
         block = xp.permute_dims(xp.reshape(block, (few, d, a, c)), (0, 2, 1, 3))
@@ -177,14 +177,14 @@ def _add_cross(
         H[rows, columns] += xp.reshape(block, (few * a, d * c))
 
 
-def _khatri_rao(x: Array, y: Array) -> Array:
+def _khatri_rao(x: Array, y: Array, xp: Namespace) -> Array:
     """Row-wise Kronecker product (n, a c) of (n, a) and (n, c)."""
-    return _joined(x[:, :, None] * y[:, None, :])
+    return _joined(x[:, :, None] * y[:, None, :], xp)
 
 
-def _joined(x: Array) -> Array:
+def _joined(x: Array, xp: Namespace) -> Array:
     """Reshape (n, i, p) to (n, i p)."""
-    return backend.namespace(x).reshape(x, (x.shape[0], -1))
+    return xp.reshape(x, (x.shape[0], -1))
 
 
 def _triangle(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

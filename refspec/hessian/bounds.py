@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 
 from refspec import backend, rounding
-from refspec.backend import Array
+from refspec.backend import Array, Namespace
 from refspec.hessian.assembly import seeds
 from refspec.models import Network, evaluation, operations
 from refspec.models.operations import EVALUATION, LIPSCHITZ, Step
@@ -67,22 +67,19 @@ def hessian_radius(
     for step, operation in zip(steps, network.operations, strict=True):
         if step.kind == "relu" and bool(xp.any(xp.abs(f) <= gamma * rho[-1])):
             return math.inf
-        rho.append(
-            _error(
-                step, rho[-1], f, network.parameters.get(operation.get("bias") or "")
-            )
-        )
-        f = operations.record(operation, network.parameters, f)[1]
-    own = 8 * (1 + 2 * _largest(f))  # of a probability, from its logits
-    tau = own + 16 * _largest(rho[-1])  # and from their errors
+        bias = network.parameters.get(operation.get("bias") or "")
+        rho.append(_error(step, rho[-1], f, bias, xp))
+        f = operations.record(operation, network.parameters, f, xp)[1]
+    own = 8 * (1 + 2 * _largest(f, xp))  # of a probability, from its logits
+    tau = own + 16 * _largest(rho[-1], xp)  # and from their errors
     if not gamma * backend.scalar(xp.max(tau)) < 1:
         return math.inf
-    w = evaluation.sample_average(sample_weights, X)
+    w = evaluation.sample_average(sample_weights, X, xp)
     alpha = xp.max(xp.sum(xp.abs(curvature), axis=2), axis=1)
     best, R = math.inf, 1.0
     while gamma * R < 1:
-        a, d = (x * (1 + tau / R) + w * own / R for x in (alpha, _norm(errors)))
-        total = xp.sum(_majorant(steps, rho, a, d, R))
+        a, d = (x * (1 + tau / R) + w * own / R for x in (alpha, _norm(errors, xp)))
+        total = xp.sum(_majorant(steps, rho, a, d, R, xp))
         best, R = min(best, 2 * gamma * R * backend.scalar(total)), 2 * R
     return best
 
@@ -101,52 +98,57 @@ def _roundings(steps: Sequence[Step], curvature: Array) -> int:
     return int(count + N * positions)
 
 
-def _error(step: Step, rho: Array, x: Array, bias: Array | None) -> Array:
+def _error(
+    step: Step, rho: Array, x: Array, bias: Array | None, xp: Namespace
+) -> Array:
     """Error of what leaves a step, over gamma_K, entry by entry; x and rho enter it."""
-    xp = backend.namespace(x)
     if step.slope is not None:
         return LIPSCHITZ * rho + xp.abs(x) + 1
     if step.matrix is None:
-        return operations.push(step, (rho + xp.abs(x))[:, None, ...])[:, 0, ...]
+        return operations.push(step, (rho + xp.abs(x))[:, None, ...], xp)[:, 0, ...]
     across = xp.matrix_transpose(xp.abs(step.matrix))
-    z = operations.unfold(step, rho + xp.abs(x)) @ across
-    return operations.arrange(step, z if bias is None else z + xp.abs(bias))
+    z = operations.unfold(step, rho + xp.abs(x), xp) @ across
+    return operations.arrange(step, z if bias is None else z + xp.abs(bias), xp)
 
 
 def _majorant(
-    steps: Sequence[Step], rho: Sequence[Array], alpha: Array, top: Array, R: float
+    steps: Sequence[Step],
+    rho: Sequence[Array],
+    alpha: Array,
+    top: Array,
+    R: float,
+    xp: Namespace,
 ) -> Array:
     """Sum over paths (N,): alpha g^2 + sum bend d g^2 + 2 sum d g over the steps."""
-    xp = backend.namespace(alpha)
     g, reach = xp.zeros_like(alpha), []
     for step, error in zip(steps, rho, strict=False):
         reach.append(g)
         if step.matrix is not None:
             features = (
-                _norm(step.features) + math.sqrt(_overlap(step)) * _norm(error) / R
+                _norm(step.features, xp)
+                + math.sqrt(_overlap(step)) * _norm(error, xp) / R
             )
-            g = xp.sqrt((_gain(step) * g) ** 2 + features**2)
+            g = xp.sqrt((_gain(step, xp) * g) ** 2 + features**2)
         elif step.slope is not None:
-            g = g * _bend(step.slope, error, R)
+            g = g * _bend(step.slope, error, R, xp)
     total, d = alpha * g**2, top
     for step, g, error in zip(steps[::-1], reach[::-1], rho[-2::-1], strict=True):
         if step.matrix is not None:
             total = total + 2 * d * math.sqrt(_overlap(step)) * g
-            d = _gain(step) * d
+            d = _gain(step, xp) * d
         elif step.slope is not None:
-            total = total + d * _bend(step.bend, error, R) * g**2
-            d = d * _bend(step.slope, error, R)
+            total = total + d * _bend(step.bend, error, R, xp) * g**2
+            d = d * _bend(step.slope, error, R, xp)
     return total
 
 
-def _bend(x: Array, error: Array, R: float) -> Array:
+def _bend(x: Array, error: Array, R: float, xp: Namespace) -> Array:
     """Largest slope or bend at arguments off by `error`, over gamma_K R."""
-    return _largest(backend.namespace(x).abs(x) + LIPSCHITZ * (error + 1) / R)
+    return _largest(xp.abs(x) + LIPSCHITZ * (error + 1) / R, xp)
 
 
-def _gain(step: Step) -> float:
+def _gain(step: Step, xp: Namespace) -> float:
     """Bound the norm of |W| from one sample to the layer's outputs."""
-    xp = backend.namespace(step.matrix)
     size = xp.abs(step.matrix)
     sides = [backend.scalar(xp.max(xp.sum(size, axis=k))) for k in (0, 1)]
     square = min(math.prod(sides), backend.scalar(xp.sum(size * size)))
@@ -158,13 +160,11 @@ def _overlap(step: Step) -> int:
     return 1 if step.window is None else math.prod(step.window[0])
 
 
-def _flat(x: Array) -> Array:
-    return backend.namespace(x).reshape(x, (x.shape[0], -1))
+def _norm(x: Array, xp: Namespace) -> Array:
+    """Return the Euclidean norm of each sample's entries, (N,)."""
+    return xp.sqrt(xp.sum(xp.reshape(x * x, (x.shape[0], -1)), axis=1))
 
 
-def _norm(x: Array) -> Array:
-    return backend.namespace(x).sqrt(backend.namespace(x).sum(_flat(x * x), axis=1))
-
-
-def _largest(x: Array) -> Array:
-    return backend.namespace(x).max(backend.namespace(x).abs(_flat(x)), axis=1)
+def _largest(x: Array, xp: Namespace) -> Array:
+    """Return each sample's largest size, (N,)."""
+    return xp.max(xp.abs(xp.reshape(x, (x.shape[0], -1))), axis=1)

@@ -12,6 +12,7 @@ from refspec.models.network import flatten as flatten
 from refspec.models.network import from_section as from_section
 from refspec.models.network import layer_shapes as layer_shapes
 from refspec.models.network import mlp as mlp
+from refspec.models.network import of_snapshot as of_snapshot
 from refspec.models.network import softmax_regression as softmax_regression
 from refspec.models.network import to_section as to_section
 from refspec.models.network import unflatten as unflatten
@@ -33,6 +34,7 @@ __all__ = [
     "loss",
     "loss_and_gradient",
     "mlp",
+    "of_snapshot",
     "recompute",
     "snapshot",
     "softmax_regression",

@@ -13,13 +13,10 @@ from typing import Any
 import numpy as np
 
 from refspec import backend, checks, classes
-from refspec.backend import Array
+from refspec.backend import Array, Namespace
 from refspec.classes import Layer, Snapshot
 from refspec.models import operations
-from refspec.models.network import (
-    Network,
-    to_section,
-)
+from refspec.models.network import Network, to_section
 
 
 def forward(network: Network, X: Array) -> tuple[list[operations.Step], Array]:
@@ -42,7 +39,7 @@ def forward(network: Network, X: Array) -> tuple[list[operations.Step], Array]:
     checks.expect_finite("inputs", X)
     steps = []
     for operation in network.operations:
-        step, X = operations.record(operation, network.parameters, X)
+        step, X = operations.record(operation, network.parameters, X, xp)
         steps.append(step)
     if X.ndim != 2 or X.shape[1] < 2:
         raise ValueError(
@@ -86,8 +83,8 @@ def loss(
     1.3863
     """
     f = logits(network, X)
-    hot, w = one_hot(labels, f), sample_average(sample_weights, f)
     xp = backend.namespace(f)
+    hot, w = one_hot(labels, f, xp), sample_average(sample_weights, f, xp)
     return backend.scalar(-xp.sum(w[:, None] * hot * classes.log_softmax(f)))
 
 
@@ -109,12 +106,11 @@ def loss_and_gradient(
     """
     steps, f = forward(network, X)
     xp = backend.namespace(f)
-    hot, w = one_hot(labels, f), sample_average(sample_weights, f)[:, None]
+    hot, w = one_hot(labels, f, xp), sample_average(sample_weights, f, xp)[:, None]
     log_p = classes.log_softmax(f)
     pieces = []
-    for step, errors in backpropagate(
-        steps, (w * misses(xp.exp(log_p), hot))[:, None, :]
-    ):
+    seeds = (w * misses(xp.exp(log_p), hot, xp))[:, None, :]
+    for step, errors in backpropagate(steps, seeds, xp):
         N, _, T, b = errors.shape
         rows = xp.reshape(errors, (N * T, b))
         matrix = xp.matrix_transpose(rows) @ xp.reshape(step.features, (N * T, -1))
@@ -133,9 +129,9 @@ def gradients(network: Network, X: Array, labels: Array) -> Array:
     """
     steps, f = forward(network, X)
     xp = backend.namespace(f)
-    seed = misses(xp.exp(classes.log_softmax(f)), one_hot(labels, f))
+    seed = misses(xp.exp(classes.log_softmax(f)), one_hot(labels, f, xp), xp)
     pieces = []
-    for step, errors in backpropagate(steps, seed[:, None, :]):
+    for step, errors in backpropagate(steps, seed[:, None, :], xp):
         matrices = xp.matrix_transpose(errors[:, 0, ...]) @ step.features
         pieces.append(xp.reshape(matrices, (f.shape[0], -1)))
     return xp.concat(pieces, axis=1)
@@ -187,9 +183,10 @@ def snapshot(
         checks.expect_array("inputs", X, "(N, ...)")
     if sample_weights is not None:
         checks.expect_array("sample_weights", sample_weights, "(N,)", nonnegative=True)
-    X, labels, sample_weights = _by_class(X, labels, sample_weights)
+    xp = backend.namespace(X)
+    X, labels, sample_weights = _by_class(X, labels, sample_weights, xp)
     layers, f = all_errors(network, X)
-    one_hot(labels, f)  # its checks only
+    one_hot(labels, f, xp)  # its checks only
     return classes.snapshot(
         layers,
         labels,
@@ -216,13 +213,13 @@ def all_errors(network: Network, X: Array) -> tuple[list[Layer], Array]:
     steps, f = forward(network, X)
     xp = backend.namespace(f)
     every = xp.eye(f.shape[1], dtype=f.dtype, device=backend.device(f))[None, ...]
-    seeds = misses(xp.exp(classes.log_softmax(f))[:, None, :], every)
-    pairs = backpropagate(steps, seeds)
+    seeds = misses(xp.exp(classes.log_softmax(f))[:, None, :], every, xp)
+    pairs = backpropagate(steps, seeds, xp)
     return [Layer(x.name, x.features, errors) for x, errors in pairs], f
 
 
 def _by_class(
-    X: Array, labels: Array, weights: Array | None
+    X: Array, labels: Array, weights: Array | None, xp: Namespace
 ) -> tuple[Array, Array, Array | None]:
     """Sort the inputs by class, that errors, C times as many, need no sorting."""
     host = np.asarray(backend.to_host(labels) if hasattr(labels, "dtype") else labels)
@@ -230,40 +227,39 @@ def _by_class(
     if host.shape != (N,) or (weights is not None and tuple(weights.shape) != (N,)):
         return X, labels, weights  # wrong, and the checks that follow say why
     order = np.argsort(host, kind="stable")
-    xp, index = backend.namespace(X), backend.from_host(order, X)
+    index = backend.from_host(order, X)
     weights = None if weights is None else xp.take(weights, index, axis=0)
     return xp.take(X, index, axis=0), host[order], weights
 
 
-def misses(p: Array, hot: Array) -> Array:
+def misses(p: Array, hot: Array, xp: Namespace) -> Array:
     """Return p - e_y along the last axis, its entry y as minus the sum of the others.
 
     Then each vector sums to 0 and keeps its relative accuracy where p_y is nearly 1.
     """
-    xp = backend.namespace(p)
     others = p * (1 - hot)
     return others - hot * xp.sum(others, axis=-1, keepdims=True)
 
 
 def backpropagate(
-    steps: Sequence[operations.Step], seeds: Array
+    steps: Sequence[operations.Step], seeds: Array, xp: Namespace
 ) -> list[tuple[operations.Step, Array]]:
     """Pull seeds (N, K, C) back; return each layer with its errors (N, K, T, b)."""
-    xp = backend.namespace(seeds)
     N, K = seeds.shape[:2]
     first = next((step for step in steps if step.matrix is not None), None)
     found, g = [], seeds
     for step in reversed(steps):
         if step.matrix is not None:
-            errors = operations.positions(step, xp.reshape(g, (N * K, *g.shape[2:])))
+            rows = xp.reshape(g, (N * K, *g.shape[2:]))
+            errors = operations.positions(step, rows, xp)
             found.append((step, xp.reshape(errors, (N, K, *errors.shape[1:]))))
         if step is first:
             break  # nothing asks for the errors of the inputs
-        g = operations.pull(step, g)
+        g = operations.pull(step, g, xp)
     return found[::-1]
 
 
-def one_hot(labels: Array, like: Array) -> Array:
+def one_hot(labels: Array, like: Array, xp: Namespace) -> Array:
     """Return e_y as rows, shape (N, C), for logits `like` (N, C)."""
     N, C = like.shape
     host = np.asarray(backend.to_host(labels) if hasattr(labels, "dtype") else labels)
@@ -278,12 +274,12 @@ def one_hot(labels: Array, like: Array) -> Array:
             f"{host.min()}..{host.max()}; number the classes from 0"
         )
     hot = backend.from_host(host[:, None] == np.arange(C), like)
-    return backend.namespace(like).astype(hot, like.dtype)
+    return xp.astype(hot, like.dtype)
 
 
-def sample_average(sample_weights: Array | None, like: Array) -> Array:
+def sample_average(sample_weights: Array | None, like: Array, xp: Namespace) -> Array:
     """Return the weights (N,) of the mean over samples: 1/N if none are given."""
-    xp, N = backend.namespace(like), like.shape[0]
+    N = like.shape[0]
     if sample_weights is None:
         return xp.full((N,), 1 / N, dtype=like.dtype, device=backend.device(like))
     checks.expect_array("sample_weights", sample_weights, "(N,)", sizes={"N": N})

@@ -19,7 +19,7 @@ import numpy as np
 
 from refspec import backend, checks
 from refspec.backend import Array
-from refspec.classes import ModelSection
+from refspec.classes import ModelSection, Snapshot
 from refspec.models.operations import ACTIVATIONS, LAYERS, OPERATIONS
 
 
@@ -128,6 +128,44 @@ def unflatten(network: Network, vector: Array) -> Network:
         shape = network.parameters[operation["weight"]].shape
         parameters[operation["weight"]] = xp.reshape(matrix, tuple(shape))
     return Network(network.operations, parameters)
+
+
+def of_snapshot(snapshot: Snapshot) -> tuple[Network, Array]:
+    """Return the network a snapshot holds, and its inputs in the network's precision.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        With a model section.
+
+    Returns
+    -------
+    Network, Array (N, ...)
+        In the order of the snapshot's samples.
+
+    Raises
+    ------
+    ValueError
+        If there is no model section, or it is not a network that refspec knows.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> network, X = of_snapshot(refspec.datasets.digits_mlp())
+    >>> list(layer_shapes(network)), X.shape
+    (['fc1', 'fc2', 'fc3'], (400, 64))
+    """
+    checks.expect_type(
+        "snapshot", snapshot, Snapshot, "make one with refspec.snapshot(...)"
+    )
+    if snapshot.model is None:
+        raise ValueError(
+            "snapshot must have a model section, got none; export the network "
+            "as a sequential model, or build the snapshot with refspec.models.snapshot"
+        )
+    network = from_section(snapshot.model)
+    like = next(iter(network.parameters.values()))
+    return network, backend.namespace(like).astype(snapshot.model.inputs, like.dtype)
 
 
 def from_section(section: ModelSection) -> Network:
@@ -376,7 +414,7 @@ def _expect_weights(
         x, first = parameters[key], next(iter(parameters.values()))
         xp = backend.namespace(x, first)
         shape = tuple(x.shape)
-        rows = parameters[operation["weight"]].shape[0]
+        rows = next(iter(parameters[operation["weight"]].shape), 0)  # of a number, none
         wanted = {
             "weight": "(out, in, kh, kw)" if kind == "conv2d" else "(b, a)",
             "bias": f"(b,) = ({rows},)",

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from refspec import backend, checks, rounding
-from refspec.backend import Array
+from refspec import backend, rounding
+from refspec.backend import Array, Namespace
 from refspec.classes import Snapshot
 from refspec.models import evaluation, operations
-from refspec.models.network import Network, from_section
+from refspec.models.network import Network, of_snapshot
 from refspec.models.operations import EVALUATION, LIPSCHITZ, Step
 
 
@@ -80,29 +80,21 @@ def computed_again(snapshot: Snapshot) -> tuple[Snapshot, dict[str, Array]]:
     Bounds of `probabilities` and, for every layer of both, `features of NAME` and
     `errors of NAME`. Theory: theory/hessian.md#H10.
     """
-    checks.expect_type(
-        "snapshot", snapshot, Snapshot, "make one with refspec.snapshot(...)"
-    )
-    if snapshot.model is None:
-        raise ValueError(
-            "snapshot must have a model section, got none; export the network "
-            "as a sequential model, or build the snapshot with refspec.models.snapshot"
-        )
+    network, X = of_snapshot(snapshot)
     xp, p = backend.namespace(snapshot.probabilities), snapshot.probabilities
-    network = from_section(snapshot.model)
-    X = xp.astype(snapshot.model.inputs, p.dtype)
+    X = xp.astype(X, p.dtype)
     narrow = str(snapshot.provenance.get("dtype", p.dtype))
     u = 2.0**-24 if "32" in narrow else rounding.unit_roundoff(p)
     again = evaluation.snapshot(network, X, snapshot.labels)
     steps, final = evaluation.forward(network, X)
-    into, error = _forward_errors(steps, network, X, u)
+    into, error = _forward_errors(steps, network, X, u, xp)
     spread = xp.max(error, axis=1, keepdims=True)
     tau = xp.expm1(2 * spread) + rounding.gamma(EVALUATION + final.shape[1], u)
     q = again.probabilities
     found = {"probabilities": tau * q + u}
     seeds = q[:, None, :] - xp.eye(q.shape[1], dtype=q.dtype, device=backend.device(q))
     off = tau[:, :, None] * xp.abs(seeds) + 2 * u
-    back = _backward_errors(steps, into, xp.abs(seeds), off, u)
+    back = _backward_errors(steps, into, xp.abs(seeds), off, u, xp)
     shared = {layer.name for layer in snapshot.layers}
     for layer in again.layers:
         if layer.name in shared:
@@ -138,28 +130,27 @@ def _difference(name: str, stored: Array, again: Array, bound: Array) -> Differe
 
 
 def _forward_errors(
-    steps: list[Step], network: Network, X: Array, u: float
+    steps: list[Step], network: Network, X: Array, u: float, xp: Namespace
 ) -> tuple[list[tuple[Array, Array]], Array]:
     """Return what enters every step with its error, and the error of the logits."""
-    xp = backend.namespace(X)
     into, x, error = [], X, xp.zeros_like(X)
     for step, operation in zip(steps, network.operations, strict=True):
         size = xp.abs(x)
         error = error + u * size
         into.append((x, error))
-        x = operations.record(operation, network.parameters, x)[1]
+        x = operations.record(operation, network.parameters, x, xp)[1]
         if step.slope is not None:
             error = LIPSCHITZ * error + rounding.gamma(EVALUATION, u) * (size + 1)
         elif step.matrix is None:
             both = xp.stack([error, size], axis=1)
-            both = operations.push(step, both)
+            both = operations.push(step, both, xp)
             error = both[:, 0, ...] + rounding.gamma(EVALUATION, u) * both[:, 1, ...]
         else:
             W, g = xp.abs(step.matrix), rounding.gamma(step.matrix.shape[1] + 2, u)
-            z = operations.unfold(step, error + g * size) @ xp.matrix_transpose(W)
+            z = operations.unfold(step, error + g * size, xp) @ xp.matrix_transpose(W)
             bias = network.parameters.get(operation.get("bias") or "")
             z = z if bias is None else z + g * xp.abs(bias)
-            error = operations.arrange(step, z)
+            error = operations.arrange(step, z, xp)
     return into, error
 
 
@@ -169,16 +160,17 @@ def _backward_errors(
     size: Array,
     error: Array,
     u: float,
+    xp: Namespace,
 ) -> dict[str, tuple[Array, Array]]:
     """Return the errors of features (N, T, a) and errors (N, C, T, b) by layer."""
-    xp, found = backend.namespace(size), {}
-    N, C = size.shape[:2]
+    found, (N, C) = {}, size.shape[:2]
     for step, (x, e) in zip(reversed(steps), reversed(into), strict=True):
         g, in_doubt = rounding.gamma(EVALUATION, u), 0.0
         if step.matrix is not None:
-            d = operations.positions(step, xp.reshape(error, (-1, *error.shape[2:])))
+            d = xp.reshape(error, (-1, *error.shape[2:]))
+            d = operations.positions(step, d, xp)
             d = xp.reshape(d, (N, C, *d.shape[1:]))
-            found[step.name] = (operations.unfold(step, e), d)
+            found[step.name] = (operations.unfold(step, e, xp), d)
             step = replace(step, matrix=xp.abs(step.matrix))
             overlap = 1 if step.window is None else math.prod(step.window[0])
             g = rounding.gamma(step.matrix.shape[0] * overlap + 2, u)
@@ -186,8 +178,8 @@ def _backward_errors(
             off = LIPSCHITZ * e + g
             if step.kind == "relu":  # 0 or 1, and which is in doubt near the kink
                 off = xp.astype((xp.abs(x) <= e) & (e > 0), e.dtype)
-            in_doubt = operations.pull(replace(step, slope=off), size + error)
+            in_doubt = operations.pull(replace(step, slope=off), size + error, xp)
             step = replace(step, slope=xp.abs(step.slope))
-        size, error = operations.pull(step, size), operations.pull(step, error)
+        size, error = operations.pull(step, size, xp), operations.pull(step, error, xp)
         error = error + g * size + in_doubt
     return found

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from refspec.attribution import classical_scaling
+from refspec.attribution.means import classical_scaling
 from refspec.plots.style import axes_or_new, legend, whole_ranks
 
 if TYPE_CHECKING:

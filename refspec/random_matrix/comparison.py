@@ -49,10 +49,8 @@ def discrepancy(
 
     Parameters
     ----------
-    prediction : Prediction
-        Of d eigenvalues.
-    spectrum : Spectrum
-        Of a second moment of dimension d.
+    prediction : Prediction, of d eigenvalues
+    spectrum : Spectrum, of a second moment of dimension d
     vectors : array, shape (d, r), optional
         Eigenvectors of the r predicted outliers, columns in the order of the
         spectrum's values and in the coordinates of the population.
@@ -66,11 +64,8 @@ def discrepancy(
 
     Raises
     ------
-    TypeError
-        If the prediction or the spectrum is of another type.
-    ValueError
-        If the dimensions differ, or vectors or means have another shape or are not
-        real and finite.
+    ValueError, TypeError
+        If an argument is of another type or shape, or not real and finite.
 
     Notes
     -----

@@ -18,10 +18,8 @@ class Outliers:
 
     Parameters
     ----------
-    values : array, shape (r,)
-        Expected, descending.
-    deviations : array, shape (r,)
-        Standard deviation from draw to draw.
+    values : array, shape (r,), expected, descending
+    deviations : array, shape (r,), standard deviations from draw to draw
     overlaps : array, shape (r,)
         Squared length of the eigenvector's projection on the span of the means; nan
         where not predicted.

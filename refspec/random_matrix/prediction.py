@@ -46,15 +46,12 @@ class Prediction:
 
     Parameters
     ----------
-    dimension : int
-        d, the number of eigenvalues.
-    method : str
-        `exact reduction`, `nested tree` or `Kronecker`.
+    dimension : int, d, the number of eigenvalues
+    method : {"exact reduction", "nested tree", "Kronecker"}
     law : LawTable
         The limiting law of the noise, class and cross-class effects included where they
         are random.
-    fixed : Outliers
-        Of fixed means: above the law.
+    fixed : Outliers, of fixed means: above the law
     random : Outliers
         Of random class means: those of the law that are in bands of their own.
     eigenvalues : array, shape (d,)
@@ -134,7 +131,7 @@ def predict(
     resolution: float | None = None,
     seed: int = 0,
 ) -> Prediction:
-    r"""Predict the spectrum of the second moment of a population.
+    """Predict the spectrum of the second moment of a population.
 
     Parameters
     ----------
@@ -143,9 +140,8 @@ def predict(
         singular.
     resolution : float, optional
         Error of the distribution function that is accepted, in eigenvalues; 0.1, for
-        gradients 0.25. Of no effect where it is exact, all covariances being numbers.
-    seed : int
-        Of the small matrix of outliers that mix.
+        gradients 0.25. No effect where it is exact, all covariances being numbers.
+    seed : int, of the small matrix of outliers that mix
 
     Returns
     -------
@@ -154,18 +150,15 @@ def predict(
 
     Raises
     ------
-    TypeError
-        If the population or the seed is of another type.
-    ValueError
-        If the resolution is not in (0, 1), the seed negative, there is no noise, it
-        has no fourth moment, a level is fixed and random, vectors depend on each other
-        given their means, or a mean of gradients is random.
+    ValueError, TypeError
+        If an argument is out of range, there is no noise, it has no fourth moment, a
+        level is fixed and random, vectors depend on each other given their means, or a
+        mean of gradients is random.
 
     Notes
     -----
     Theory: theory/random_matrix.md#R1, #R5, #R8, #R10, #R11, #R13;
     theory/kronecker_designs.md#G1, #G2, #G3, #G4, #G5
-
     Asymptotic: d and the sample sizes grow together, the number of fixed means does
     not; Gaussian noise (bands hold for any with a fourth moment), weights independent
     of the vectors. Isotropic covariances cost O(d) after one eigenproblem a class;

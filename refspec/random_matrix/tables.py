@@ -25,10 +25,8 @@ class Band:
 
     Parameters
     ----------
-    lower, upper : float
-        Edges of the limiting law.
-    mass : float
-        Share of all d eigenvalues.
+    lower, upper : float, edges of the limiting law
+    mass : float, share of all d eigenvalues
     lower_scale, upper_scale : float
         s: the extreme eigenvalue of the band is at the edge, plus or minus s times a
         variable of law TW1 (mean -1.2065, deviation 1.2680); 0 where not known.
@@ -43,14 +41,12 @@ class Band:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LawTable:
-    """A spectral law on a grid fine enough to interpolate linearly.
+    """A limiting spectral law on a grid fine enough to interpolate linearly.
 
     Parameters
     ----------
-    bands : tuple of Band
-        Ascending.
-    atom : float
-        Mass at 0.
+    bands : tuple of Band, ascending
+    atom : float, mass at 0
     x, cumulative, density : array, shape (n,)
         Ascending points, the distribution function and the density there.
     added : array, shape (n,)

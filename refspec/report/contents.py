@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from refspec import backend, curvature, hessian, models
+from refspec import curvature, hessian, models
 from refspec.attribution import (
     Attribution,
     Clarity,
@@ -214,13 +214,10 @@ def _hessian(
             f"{dense}, or is not in the network"
         )
     try:
-        network = models.from_section(snapshot.model)
+        models.from_section(snapshot.model)
     except ValueError as error:  # a network that refspec cannot run
         return None, str(error)
-    xp, p = backend.namespace(snapshot.probabilities), snapshot.probabilities
-    X = xp.astype(snapshot.model.inputs, p.dtype)
-    s, labels = snapshot.sample_weights, snapshot.labels
-    H = hessian.hessian(network, X, labels, layers=layers, sample_weights=s)
+    H = hessian.of_snapshot(snapshot, layers)
     return attribute_hessian(H, curvature.fisher(snapshot, layers)), ""
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import scipy
 
-import refspec
 from refspec import backend, files, plots
+from refspec._version import __version__
 from refspec.plots.style import label
 from refspec.report.contents import Contents
 from refspec.report.figures import draw
@@ -178,7 +178,7 @@ def _facts(contents: Contents) -> dict[str, Any]:
         "digest": str(source.get("digest") or ""),
         "exported": dict(versions) if isinstance(versions, Mapping) else {},
         "versions": {
-            "refspec": refspec.__version__,
+            "refspec": __version__,
             "numpy": np.__version__,
             "scipy": scipy.__version__,
             "Python": platform.python_version(),

@@ -27,9 +27,8 @@ class Bounded:
 
     Parameters
     ----------
-    value : float
-        The computed number.
-    radius : float
+    value : float, as computed
+    radius : float, >= 0
         The exact number lies in ``[value - radius, value + radius]``.
 
     Raises
@@ -54,8 +53,7 @@ def unit_roundoff(x: backend.Array) -> float:
 
     Parameters
     ----------
-    x : Array
-        Real floating numbers; only the dtype is read.
+    x : Array of real floating numbers; only the dtype is read
 
     Returns
     -------
@@ -87,17 +85,14 @@ def gamma(k: float, u: float) -> float:
 
     Parameters
     ----------
-    k : float
-        Number of roundings, >= 0.
-    u : float
-        Unit roundoff.
+    k : float, >= 0, number of roundings
+    u : float, unit roundoff
 
     Returns
     -------
     float
         ``fl(sum of k products)`` differs from the exact sum by at most this times the
-        sum of absolute products, in any order of summation, and by `underflow(k, u)`
-        more.
+        sum of absolute products, in any order, and by `underflow(k, u)` more.
 
     Raises
     ------
@@ -107,11 +102,6 @@ def gamma(k: float, u: float) -> float:
     Notes
     -----
     Theory: theory/rounding.md#B1; theory/certificates.md#Q0.
-
-    Examples
-    --------
-    >>> gamma(1, 2.0**-53) > 2.0**-53
-    True
     """
     if not (k >= 0 and 0 < u < 1):
         raise ValueError(
@@ -126,8 +116,7 @@ def underflow(k: float, u: float) -> float:
 
     Parameters
     ----------
-    k : float
-        Number of products that can underflow.
+    k : float, number of products that can underflow
     u : float
         Unit roundoff, which tells the format; formats coarser than float32 are taken
         to multiply as float32 does.
@@ -142,11 +131,6 @@ def underflow(k: float, u: float) -> float:
     -----
     Theory: theory/rounding.md#B1. :math:`fl(xy) = xy(1 + \delta) + e` with
     :math:`|e| \le \eta/2`; additions never underflow.
-
-    Examples
-    --------
-    >>> underflow(2, 2.0**-53) == 2.0**-1073
-    True
     """
     return k * (2.0**-149 if u >= _SINGLE else 2.0**-1074)
 
@@ -158,10 +142,8 @@ def second_moment_radius(k: float, trace: float, u: float) -> float:
     ----------
     k : float
         Roundings an entry, and at least the number of rows of the matrix.
-    trace : float
-        Trace of the matrix, as computed.
-    u : float
-        Unit roundoff.
+    trace : float, of the matrix, as computed
+    u : float, unit roundoff
 
     Returns
     -------
@@ -173,11 +155,6 @@ def second_moment_radius(k: float, trace: float, u: float) -> float:
     Theory: theory/rounding.md#B2. :math:`|fl(X'X) - X'X| \le \gamma_k |X|'|X| + k\eta`
     and :math:`\||X|'|X|\|_2 \le \|X\|_F^2 = tr X'X`. The computed trace is itself
     low by at most the factor :math:`1 + \gamma_k` and underflow, which are included.
-
-    Examples
-    --------
-    >>> second_moment_radius(2, 1.0, 2.0**-53) < 3 * 2.0**-53
-    True
     """
     g = gamma(k, u)
     radius = g * trace * (1 + g) + 2 * k * underflow(k, u)
@@ -189,12 +166,9 @@ def eigensolver_radius(n: int, norm: float, u: float) -> float:
 
     Parameters
     ----------
-    n : int
-        Side of the matrix.
-    norm : float
-        Its 2-norm, as computed.
-    u : float
-        Unit roundoff.
+    n : int, side of the matrix
+    norm : float, its 2-norm, as computed
+    u : float, unit roundoff
 
     Returns
     -------
@@ -209,11 +183,6 @@ def eigensolver_radius(n: int, norm: float, u: float) -> float:
     matrices whose products would underflow, and scales the answer back, which rounds
     it once where it is subnormal. It is the accepted form, not a proof: ask for a
     certificate where a proof is wanted.
-
-    Examples
-    --------
-    >>> eigensolver_radius(10, 1.0, 2.0**-53) == 42 * 2.0**-53
-    True
     """
     radius = (n + 32) * u * norm + underflow(n + 32, u)
     return radius if math.isfinite(radius) else math.inf
@@ -224,10 +193,8 @@ def probed_norm(squares: float, probes: int) -> float:
 
     Parameters
     ----------
-    squares : float
-        The sum, >= 0.
-    probes : int
-        How many z_j there were, >= 1.
+    squares : float, >= 0, the sum
+    probes : int, >= 1, how many z_j there were
 
     Returns
     -------
@@ -236,10 +203,8 @@ def probed_norm(squares: float, probes: int) -> float:
 
     Raises
     ------
-    ValueError
-        If the sum is negative or nan, or there was no probe.
-    TypeError
-        If the number of probes is no integer.
+    ValueError, TypeError
+        If the sum is negative or nan, or the number of probes no integer >= 1.
 
     Notes
     -----
@@ -247,11 +212,6 @@ def probed_norm(squares: float, probes: int) -> float:
     :math:`\sum_j \|R z_j\|^2 \ge \|R\|^2 \sum_j (v'z_j)^2` and the last sum is
     chi-squared with ``probes`` degrees of freedom; divide by its quantile at
     `FAILURE`. No assumption on R.
-
-    Examples
-    --------
-    >>> probed_norm(20.0, 20) < 5  # E ||R z||^2 = 1 each: within a factor 5
-    True
     """
     checks.expect_size("probes", probes, least=1)
     if not squares >= 0:
@@ -268,12 +228,9 @@ def residual_radius(A: backend.Array, Q: backend.Array, values: backend.Array) -
 
     Parameters
     ----------
-    A : Array, shape (n, n)
-        Exactly symmetric.
-    Q : Array, shape (n, n)
-        Computed eigenvectors, as columns.
-    values : Array, shape (n,)
-        Computed eigenvalues, in the order of the columns.
+    A : Array, shape (n, n), exactly symmetric
+    Q : Array, shape (n, n), computed eigenvectors as columns
+    values : Array, shape (n,), computed eigenvalues in the order of the columns
 
     Returns
     -------
@@ -283,11 +240,9 @@ def residual_radius(A: backend.Array, Q: backend.Array, values: backend.Array) -
 
     Raises
     ------
-    ValueError
-        If the arrays are not finite, do not fit, A is not symmetric, or the radius
-        overflows.
-    TypeError
-        If they are no arrays of one library.
+    ValueError, TypeError
+        If the arrays are not finite, not of one library, do not fit, A is not
+        symmetric, or the radius overflows.
 
     Notes
     -----

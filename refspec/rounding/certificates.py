@@ -28,12 +28,9 @@ class Certified:
 
     Parameters
     ----------
-    values : ndarray, shape (n,)
-        Computed eigenvalues, descending.
-    radii : ndarray, shape (n,)
-        The i-th largest true eigenvalue is within ``radii[i]`` of ``values[i]``.
-    vectors : ndarray, shape (n, n)
-        Computed eigenvectors as columns, in the order of `values`.
+    values : ndarray, shape (n,), computed eigenvalues, descending
+    radii : ndarray, shape (n,), distances of the true eigenvalues at most
+    vectors : ndarray, shape (n, n), computed eigenvectors as columns, in this order
 
     Raises
     ------
@@ -75,7 +72,6 @@ def certified_eigenvalues(
     Returns
     -------
     Certified
-        Values descending, a radius for each, vectors.
 
     Raises
     ------
@@ -85,7 +81,7 @@ def certified_eigenvalues(
     Notes
     -----
     Theory: theory/certificates.md#Q4, #Q5, #Q6. First all at once (Kahan; Cao, Xie and
-    Li),
+    Li 1996, A sharp version of Kahan's theorem on clustered eigenvalues),
 
     .. math:: |\lambda_i - \hat\lambda_i| \le \|AX - X\Lambda\|_2 / \sigma_{min}(X),
 
@@ -95,18 +91,11 @@ def certified_eigenvalues(
     ``15 eps ||A||`` before and below ``eps ||A||`` after the refinement. Cost: about
     4.5 products of A's size beside the eigenvectors, 1 more if they are given.
 
-    References
-    ----------
-    Cao, Xie and Li (1996), A sharp version of Kahan's theorem on clustered
-    eigenvalues.
-
     Examples
     --------
     >>> import numpy as np
     >>> found = certified_eigenvalues(np.array([[2.0, 1.0], [1.0, 2.0]]))
     >>> bool(np.all(np.abs(found.values - [3, 1]) <= found.radii))
-    True
-    >>> bool(np.all(found.radii < 4 * 2.0**-52))
     True
     """
     A = errorfree.host_matrix(A, "A", "(n, n)", symmetric=True)

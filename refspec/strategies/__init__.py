@@ -5,13 +5,9 @@ classes of one sample, sizes of 1 and zeros; an argument that allows nothing rai
 `hypothesis.strategies.from_type` knows the types of refspec (see `registration`).
 """
 
-from refspec.strategies.matrices import Prescribed as Prescribed
 from refspec.strategies.matrices import symmetric_matrices as symmetric_matrices
 from refspec.strategies.registration import register as register
-from refspec.strategies.samples import class_sizes as class_sizes
-from refspec.strategies.samples import labels as labels
 from refspec.strategies.samples import probabilities as probabilities
-from refspec.strategies.samples import sample_weights as sample_weights
 from refspec.strategies.snapshots import class_arrays as class_arrays
 from refspec.strategies.snapshots import layers as layers
 from refspec.strategies.snapshots import snapshots as snapshots
@@ -22,16 +18,12 @@ from refspec.strategies.sources import worlds as worlds
 
 __all__ = [
     "LabelledNetwork",
-    "Prescribed",
     "class_arrays",
-    "class_sizes",
     "labelled_networks",
-    "labels",
     "layers",
     "networks",
     "probabilities",
     "register",
-    "sample_weights",
     "snapshots",
     "symmetric_matrices",
     "worlds",

@@ -22,14 +22,11 @@ class Prescribed:
 
     Parameters
     ----------
-    matrix : Array, shape (n, n)
-        Symmetric to the bit.
-    values : ndarray, shape (n,)
-        Prescribed, descending, on the host in float64.
+    matrix : Array, shape (n, n), symmetric to the bit
+    values : ndarray, shape (n,), prescribed, descending, on the host in float64
     radius : float
         Every eigenvalue of the stored matrix lies within this of the value prescribed.
-    kind : str
-        One of `KINDS`.
+    kind : str, one of `KINDS`
     """
 
     matrix: Array
@@ -78,8 +75,7 @@ def symmetric_matrices(
     Notes
     -----
     Theory: theory/rounding.md#B5. The radius is that of an approximate eigensystem (Q,
-    values) of the stored matrix, rounding included, whatever the errors made in forming
-    it.
+    values) of the stored matrix, rounding included, however it was formed.
 
     Examples
     --------

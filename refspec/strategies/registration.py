@@ -45,13 +45,6 @@ def strategy(kind: type) -> st.SearchStrategy[Any]:
 
 
 def register() -> None:
-    """Teach `from_type` every type that has a strategy here.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> from hypothesis import strategies as st
-    >>> st.from_type(refspec.Snapshot).validate()  # or there would be no strategy
-    """
+    """Teach `from_type` every type that has a strategy here."""
     for kind in _STRATEGIES:
         st.register_type_strategy(kind, strategy(kind))

@@ -29,30 +29,9 @@ WHOLE = (*[0, 1, -1] * 5, *(sign * k for k in range(2, 10) for sign in (1, -1)))
 def class_sizes(
     *, min_classes: int = 2, max_classes: int = 4, max_per_class: int = 4
 ) -> st.SearchStrategy[tuple[int, ...]]:
-    """Draw the number of samples of each class, all at least 1.
+    """Draw the number of samples of each class, equal or not, all at least 1.
 
-    Parameters
-    ----------
-    min_classes, max_classes : int
-        C lies in this range, 2 at least.
-    max_per_class : int
-        At least 1. Sizes may be equal or not.
-
-    Returns
-    -------
-    strategy of tuple of int, length C
-        Shrinks to one sample in each of `min_classes` classes.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If nothing lies in the range.
-
-    Examples
-    --------
-    >>> from hypothesis import find
-    >>> find(class_sizes(), lambda sizes: len(sizes) == 3)
-    (1, 1, 1)
+    Shrinks to one sample in each of `min_classes` classes, 2 at least.
     """
     expect_range("classes C", min_classes, max_classes, 2)
     expect_range("samples a class", 1, max_per_class, 1)
@@ -67,30 +46,7 @@ def labels(
     *,
     shuffled: bool = False,
 ) -> np.ndarray:
-    """Draw class labels, every class present.
-
-    Parameters
-    ----------
-    sizes : sequence of int, or strategy, optional
-        Samples of each class; `class_sizes` if not given.
-    shuffled : bool
-        In any order, as `refspec.snapshot` takes them; sorted otherwise.
-
-    Returns
-    -------
-    strategy of array of int, shape (N,)
-
-    Raises
-    ------
-    ValueError, TypeError
-        If there are fewer than two classes or one is empty.
-
-    Examples
-    --------
-    >>> from hypothesis import find
-    >>> find(labels((1, 2), shuffled=True), lambda y: y[0] == 1).tolist()
-    [1, 0, 1]
-    """
+    """Draw class labels (N,), every class present; sorted unless `shuffled`."""
     if sizes is None:
         sizes = class_sizes()
     counts = draw(sizes) if isinstance(sizes, st.SearchStrategy) else sizes
@@ -109,32 +65,9 @@ def sample_weights(
     dtype: str = "float64",
     xp: Namespace | None = None,
 ) -> Array:
-    """Draw weights of samples: non-negative, of sum 1.
+    """Draw weights of samples (N,), of sum 1; some, never all, may be 0.
 
-    Parameters
-    ----------
-    N : int
-        Number of samples, at least 1.
-    allow_zero : bool
-        Some, never all, may be 0.
-    dtype, xp
-        Of the array.
-
-    Returns
-    -------
-    strategy of Array, shape (N,)
-        Multiples of one number; shrinks to equal weights.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If N < 1.
-
-    Examples
-    --------
-    >>> from hypothesis import find
-    >>> find(sample_weights(2), lambda s: s[0] == 0).tolist()
-    [0.0, 1.0]
+    They are multiples of one number and shrink to equal weights.
     """
     expect_range("samples N", 1, N, 1)
     expect_flags(allow_zero=allow_zero)
@@ -163,8 +96,8 @@ def probabilities(
     N, C : int
         Samples, at least 1, and classes, at least 2.
     labels : array of int, shape (N,), optional
-        Labels that confident rows favour, as a fitted network does; any class if not
-        given. Rows that are wrong remain.
+        Labels that confident rows favour, as a fitted network does; rows that are wrong
+        remain. Any class if not given.
     allow_tiny : bool
         Probabilities may be below the unit roundoff, down to subnormal ones, so that
         1 - p loses them.

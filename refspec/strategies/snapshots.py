@@ -38,8 +38,8 @@ def class_arrays(
     ----------
     cross : bool, optional
         Whether there is a cross-class axis, K = C, or K = 1; either if not given.
-    sizes : sequence of int, or strategy, optional
-        Samples of each class; `class_sizes` if not given.
+    sizes, dtype, xp
+        As in `snapshots`.
     max_dimension : int
         d is at most this; it may be below or above C and N.
     exact : bool
@@ -47,8 +47,6 @@ def class_arrays(
         rows, sums and products are exact in rational arithmetic.
     allow_zero : bool
         Weights may be 0, those of a whole class or cell included.
-    dtype, xp
-        Of the arrays.
 
     Returns
     -------
@@ -105,7 +103,6 @@ def layers(
     N, C : int
         Samples and classes.
     name : str
-        Of the layer.
     probabilities : array, shape (N, C), optional
         The errors then obey the score identity with these, as those of a network do;
         they are arbitrary otherwise.
@@ -153,7 +150,7 @@ def layers(
         p = checks.host_array(
             "probabilities", probabilities, "(N, C)", sizes={"N": N, "C": C}
         )
-        seeds = evaluation.misses(p[:, None, :], np.eye(C)[None, ...])
+        seeds = evaluation.misses(p[:, None, :], np.eye(C)[None, ...], np)
         J = samples.numbers(draw, (N, C, T * b), exact=exact)
         errors = np.reshape(seeds @ J, (N, C, T, b))
     return Layer(name, *(convert(x, dtype, xp) for x in (h, errors)))
@@ -185,7 +182,7 @@ def snapshots(
     scored : bool, optional
         Whether errors obey the score identity as those of a network do; either if None.
     sizes : sequence of int, or strategy, optional
-        Samples of each class; `class_sizes` if not given.
+        Samples of each class; `samples.class_sizes` if not given.
     max_layers, max_inputs, max_outputs, max_positions, bias, exact
         As in `layers`; at least one layer.
     weighted : bool, optional
@@ -193,9 +190,9 @@ def snapshots(
     allow_zero_weight : bool
         Samples may have weight 0, all those of a class too.
     allow_tiny, allow_zero
-        Of the probabilities, as in `probabilities`.
+        As in `probabilities`.
     dtype, xp
-        Of the arrays.
+        Of the arrays: {"float64", "float32"}, and their library, NumPy by default.
 
     Returns
     -------

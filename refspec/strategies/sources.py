@@ -138,8 +138,8 @@ def labelled_networks(
 
     Parameters
     ----------
-    sizes : sequence of int, or strategy, optional
-        Samples of each class; `class_sizes` if not given.
+    sizes
+        As in `snapshots`.
     convolutions, smooth, bias, max_layers, max_width, dtype, xp
         As in `networks`.
 
@@ -151,7 +151,7 @@ def labelled_networks(
     Raises
     ------
     ValueError, TypeError
-        If an argument allows nothing, or is not of the type above.
+        As `networks`.
 
     Examples
     --------
@@ -196,14 +196,12 @@ def worlds(
 
     Parameters
     ----------
-    sizes : sequence of int, or strategy, optional
-        Samples of each class; `class_sizes` if not given.
+    sizes, dtype, xp
+        As in `snapshots`.
     max_layers, max_dimension : int
         Layers, and dimension of features and of errors, which may be below C.
     score_consistent : bool, optional
         Whether errors obey the score identity; either, layer by layer, if not given.
-    dtype, xp
-        Of the snapshot.
 
     Returns
     -------

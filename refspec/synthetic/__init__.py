@@ -34,60 +34,28 @@ What a world should show
 - `World.population`: what `refspec.random_matrix` predicts spectra from.
 """
 
-from refspec.synthetic.covariances import low_rank_plus_noise as low_rank_plus_noise
-from refspec.synthetic.covariances import power_law as power_law
-from refspec.synthetic.covariances import toeplitz as toeplitz
 from refspec.synthetic.expectations import fisher as fisher
-from refspec.synthetic.expectations import fisher_groups as fisher_groups
 from refspec.synthetic.expectations import levels as levels
 from refspec.synthetic.expectations import means as means
-from refspec.synthetic.geometry import confusion as confusion
-from refspec.synthetic.geometry import means_of_gram as means_of_gram
-from refspec.synthetic.geometry import orthogonal_gram as orthogonal_gram
-from refspec.synthetic.geometry import overlap_gram as overlap_gram
-from refspec.synthetic.geometry import simplex_gram as simplex_gram
-from refspec.synthetic.geometry import softmax_outputs as softmax_outputs
-from refspec.synthetic.groups import Group as Group
-from refspec.synthetic.logistic import bayes_error as bayes_error
-from refspec.synthetic.logistic import bump_ratio as bump_ratio
 from refspec.synthetic.logistic import canonical as canonical
-from refspec.synthetic.logistic import outlier_eigenvectors as outlier_eigenvectors
 from refspec.synthetic.logistic import outlier_ratio as outlier_ratio
 from refspec.synthetic.recipes import Recipe as Recipe
 from refspec.synthetic.recipes import from_record as from_record
 from refspec.synthetic.regression import fit_logistic as fit_logistic
 from refspec.synthetic.regression import observe_logistic as observe_logistic
 from refspec.synthetic.worlds import World as World
-from refspec.synthetic.worlds import deepened as deepened
-from refspec.synthetic.worlds import orthogonal as orthogonal
 from refspec.synthetic.worlds import planted as planted
 
 __all__ = [
-    "Group",
     "Recipe",
     "World",
-    "bayes_error",
-    "bump_ratio",
     "canonical",
-    "confusion",
-    "deepened",
     "fisher",
-    "fisher_groups",
     "fit_logistic",
     "from_record",
     "levels",
-    "low_rank_plus_noise",
     "means",
-    "means_of_gram",
     "observe_logistic",
-    "orthogonal",
-    "orthogonal_gram",
-    "outlier_eigenvectors",
     "outlier_ratio",
-    "overlap_gram",
     "planted",
-    "power_law",
-    "simplex_gram",
-    "softmax_outputs",
-    "toeplitz",
 ]

@@ -35,35 +35,9 @@ KINDS = {
 
 
 def power_law(d: int, exponent: float, scale: float = 1.0) -> np.ndarray:
-    r"""Return variances that fall as a power of their rank.
+    """Return variances scale * k^-exponent, k = 1..d, shape (d,); isotropic for 0.
 
-    Parameters
-    ----------
-    d : int
-        Dimension.
-    exponent : float
-        At least 0; 0 is isotropic.
-    scale : float
-        The largest variance, at least 0.
-
-    Returns
-    -------
-    array, shape (d,)
-        ``scale * k ** -exponent`` for k = 1..d.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If the dimension is no integer >= 1, or the exponent or the scale is negative.
-
-    Notes
-    -----
     Theory: theory/worlds.md#W1.
-
-    Examples
-    --------
-    >>> power_law(3, 1.0).tolist() == [1.0, 1 / 2, 1 / 3]
-    True
     """
     d = expect_count("d", d)
     exponent = checks.expect_positive("exponent", exponent, zero=True)
@@ -72,34 +46,9 @@ def power_law(d: int, exponent: float, scale: float = 1.0) -> np.ndarray:
 
 
 def low_rank_plus_noise(factor: np.ndarray, noise: float) -> np.ndarray:
-    """Return a covariance of a few strong directions above a floor.
+    """Return FF' + noise I: strong directions, the columns of F (d, r), above a floor.
 
-    Parameters
-    ----------
-    factor : array, shape (d, r)
-        Directions, as columns, scaled by their standard deviations.
-    noise : float
-        Variance of the floor, at least 0.
-
-    Returns
-    -------
-    array, shape (d, d)
-        ``factor factor' + noise I``: eigenvalues noise (d - r times at least) and noise
-        plus the squared singular values of the factor.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If the factor is not a finite matrix or the noise negative.
-
-    Notes
-    -----
     Theory: theory/worlds.md#W1.
-
-    Examples
-    --------
-    >>> low_rank_plus_noise(np.asarray([[2.0], [0.0]]), 1.0).tolist()
-    [[5.0, 0.0], [0.0, 1.0]]
     """
     factor = checks.host_array("factor", factor, "(d, r)")
     noise = checks.expect_positive("noise", noise, zero=True)
@@ -107,36 +56,9 @@ def low_rank_plus_noise(factor: np.ndarray, noise: float) -> np.ndarray:
 
 
 def toeplitz(d: int, correlation: float, variance: float = 1.0) -> np.ndarray:
-    r"""Return the covariance of a stationary first-order autoregression.
+    """Return an autoregression's covariance, variance * correlation^|j - k|, (d, d).
 
-    Parameters
-    ----------
-    d : int
-        Dimension.
-    correlation : float
-        Of neighbours, in [-1, 1].
-    variance : float
-        Of each coordinate, at least 0.
-
-    Returns
-    -------
-    array, shape (d, d)
-        ``variance * correlation ** |j - k|``, positive semidefinite.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If the dimension is no integer >= 1, the correlation lies outside [-1, 1] or the
-        variance is negative.
-
-    Notes
-    -----
     Theory: theory/worlds.md#W1.
-
-    Examples
-    --------
-    >>> toeplitz(3, 0.5)[0].tolist()
-    [1.0, 0.5, 0.25]
     """
     d = expect_count("d", d, most=WIDEST)
     correlation = checks.expect_number("correlation", correlation)

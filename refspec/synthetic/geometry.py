@@ -23,33 +23,9 @@ from refspec.populations import (
 
 
 def simplex_gram(C: int, norm: float = 1.0) -> np.ndarray:
-    r"""Return the Gram matrix of a regular simplex centred at 0.
+    """Return the Gram matrix of a regular simplex, norm^2 C/(C-1) (I - 11'/C).
 
-    Parameters
-    ----------
-    C : int
-        Number of vectors, at least 2.
-    norm : float
-        Length of each.
-
-    Returns
-    -------
-    array, shape (C, C)
-        :math:`n^2 \frac{C}{C-1} (I - 11'/C)`: cosines -1/(C-1), rank C - 1.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If C is no integer >= 2, or the norm negative or not finite.
-
-    Notes
-    -----
-    Theory: theory/worlds.md#W3.
-
-    Examples
-    --------
-    >>> simplex_gram(2).tolist()
-    [[1.0, -1.0], [-1.0, 1.0]]
+    Cosines are -1/(C-1), the rank is C - 1. Theory: theory/worlds.md#W3.
     """
     C, norm = expect_count("C", C, 2, WIDEST), expect_length("norm", norm)
     gram = np.full((C, C), -1 / (C - 1))
@@ -58,60 +34,17 @@ def simplex_gram(C: int, norm: float = 1.0) -> np.ndarray:
 
 
 def orthogonal_gram(norms: np.ndarray) -> np.ndarray:
-    """Return the Gram matrix of orthogonal vectors of the given lengths.
+    """Return the Gram matrix of orthogonal vectors with lengths `norms`, shape (C,).
 
-    Parameters
-    ----------
-    norms : array, shape (C,)
-
-    Returns
-    -------
-    array, shape (C, C)
-
-    Raises
-    ------
-    ValueError, TypeError
-        If the norms are no vector of finite numbers >= 0.
-
-    Notes
-    -----
     Theory: theory/worlds.md#W3.
-
-    Examples
-    --------
-    >>> orthogonal_gram(np.asarray([1.0, 2.0])).tolist()
-    [[1.0, 0.0], [0.0, 4.0]]
     """
     return np.diag(_lengths(norms) ** 2)
 
 
 def overlap_gram(overlaps: np.ndarray, norms: np.ndarray) -> np.ndarray:
-    """Return the Gram matrix of vectors with given cosines and lengths.
+    """Return the Gram matrix of vectors with given cosines (C, C) and lengths (C,).
 
-    Parameters
-    ----------
-    overlaps : array, shape (C, C)
-        Cosines: symmetric, diagonal 1.
-    norms : array, shape (C,)
-
-    Returns
-    -------
-    array, shape (C, C)
-
-    Raises
-    ------
-    ValueError, TypeError
-        If the overlaps are not symmetric with diagonal 1 or the shapes do not fit.
-
-    Notes
-    -----
     Theory: theory/worlds.md#W3.
-
-    Examples
-    --------
-    >>> half = np.asarray([[1.0, 0.5], [0.5, 1.0]])
-    >>> overlap_gram(half, np.asarray([1.0, 2.0])).tolist()
-    [[1.0, 1.0], [1.0, 4.0]]
     """
     norms = _lengths(norms)
     given = checks.host_array("overlaps", overlaps, "(C, C)", sizes={"C": len(norms)})
@@ -127,37 +60,10 @@ def overlap_gram(overlaps: np.ndarray, norms: np.ndarray) -> np.ndarray:
 def means_of_gram(
     gram: np.ndarray, d: int, *, rng: np.random.Generator | None = None
 ) -> np.ndarray:
-    r"""Return vectors with a given Gram matrix.
+    """Return vectors (C, d) with a given Gram matrix: U Lambda^(1/2) Q' with a frame Q.
 
-    Parameters
-    ----------
-    gram : array, shape (C, C)
-        Symmetric, positive semidefinite within rounding, of rank at most d.
-    d : int
-        Dimension.
-    rng : numpy.random.Generator, optional
-        Turn them to a uniformly random orthonormal frame; the first coordinates
-        otherwise.
-
-    Returns
-    -------
-    array, shape (C, d)
-
-    Raises
-    ------
-    ValueError, TypeError
-        If no C vectors of dimension d have this Gram matrix: a negative eigenvalue,
-        or more than d positive ones.
-
-    Notes
-    -----
-    Theory: theory/worlds.md#W3. :math:`M = U \Lambda^{1/2} Q'` with Q a (d, r) frame.
-
-    Examples
-    --------
-    >>> m = means_of_gram(simplex_gram(3), 2)
-    >>> bool(np.max(np.abs(m @ m.T - simplex_gram(3))) < 20 * 2.0**-52)
-    True
+    The frame is uniformly random with `rng`, the first coordinates without. Theory:
+    theory/worlds.md#W3.
     """
     gram, d = checks.host_array("gram", gram, "(C, C)"), expect_count("d", d)
     if not len(gram):
@@ -180,33 +86,10 @@ def means_of_gram(
 
 
 def confusion(C: int, alpha: float | None = None) -> np.ndarray:
-    r"""Return the probabilities of a classifier that errs evenly.
+    """Return the probabilities (C, C) of a classifier that errs evenly.
 
-    Parameters
-    ----------
-    C : int
-        Number of classes, at least 2.
-    alpha : float, optional
-        Misclassification, in [0, 1]; (C - 1) / C, that is chance, by default.
-
-    Returns
-    -------
-    array, shape (C, C)
-        1 - alpha on the diagonal, alpha / (C - 1) off it; 1/C everywhere at chance.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If C is no integer >= 2 or alpha lies outside [0, 1].
-
-    Notes
-    -----
-    Theory: theory/worlds.md#W4.
-
-    Examples
-    --------
-    >>> confusion(3, 0.5)[0].tolist()
-    [0.5, 0.25, 0.25]
+    1 - alpha on the diagonal, alpha / (C - 1) off it; chance, alpha = (C - 1) / C, by
+    default. Theory: theory/worlds.md#W4.
     """
     C = expect_count("C", C, 2, WIDEST)
     if alpha is None:
@@ -225,41 +108,9 @@ def softmax_outputs(
     spread: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    r"""Draw probabilities like those of a trained network, one row a sample.
+    """Draw probabilities (N, C) like a network's: softmax of confidence e_c + spread z.
 
-    Parameters
-    ----------
-    labels : array of int, shape (N,)
-        Class of each sample.
-    C : int
-        Number of classes.
-    confidence : float
-        Mean margin of the logit of the true class.
-    spread : float
-        Standard deviation of every logit, at least 0.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    array, shape (N, C)
-        Softmax of ``confidence e_c + spread z``, z standard Gaussian.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If C is no integer >= 2, a label is none of 0..C-1, or the confidence or the
-        spread is not finite.
-
-    Notes
-    -----
-    Theory: theory/worlds.md#W4.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> softmax_outputs(np.asarray([0]), 2, confidence=0.0, spread=0.0, rng=rng)
-    array([[0.5, 0.5]])
+    z is standard Gaussian. Theory: theory/worlds.md#W4.
     """
     C, y = expect_count("C", C, 2), as_labels(labels)
     if y.ndim != 1 or y.dtype.kind not in "iu" or np.any((y < 0) | (y >= C)):
@@ -287,7 +138,7 @@ def per_sample(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"probabilities must have shape (C, C) = {(C, C)}, one row a class, or "
             f"(N, C) = {(N, C)}, one a sample, got {p.shape}; see "
-            "refspec.synthetic.confusion"
+            "refspec.synthetic.geometry.confusion"
         )
     checks.expect_nonnegative("probabilities", p)
     checks.expect_sum_one("rows of probabilities", p, 1)

@@ -23,13 +23,7 @@ class Group:
     name : str
         What its eigenvectors are.
     value : float
-    multiplicity : int
-        0 if the group is empty.
-
-    Examples
-    --------
-    >>> Group("bulk", 1.0, 12).multiplicity
-    12
+    multiplicity : int, 0 if the group is empty
     """
 
     name: str

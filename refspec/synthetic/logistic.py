@@ -57,32 +57,9 @@ def mixture_fisher(
 
 
 def outlier_eigenvectors(C: int, D: int) -> np.ndarray:
-    r"""Return the unit eigenvectors of the C outliers of Theorem 8.1.
+    """Return the eigenvectors of the C outliers, (e_c - 1/C) (x) e_c, normalised.
 
-    Parameters
-    ----------
-    C, D : int
-        Classes and dimension, D >= C >= 2.
-
-    Returns
-    -------
-    array, shape (CD, C)
-        Column c is :math:`(e_c - 1/C) \otimes e_c`, normalised: the class mean of the
-        errors (x) that of the features.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If C and D are no integers with D >= C >= 2.
-
-    Notes
-    -----
-    Theory: theory/worlds.md#W13.
-
-    Examples
-    --------
-    >>> outlier_eigenvectors(2, 2)[:, 0].round(3).tolist()
-    [0.707, 0.0, -0.707, -0.0]
+    They are class means of errors (x) those of features. Theory: theory/worlds.md#W13.
     """
     C, D, _, _ = expect_canonical(C, D, 0.0, 0.5)
     centred = (np.eye(C) - 1 / C) / math.sqrt(1 - 1 / C)
@@ -97,8 +74,7 @@ def outlier_ratio(C: int, signal: float, alpha: float) -> float:
     ----------
     C : int
         Classes.
-    signal : float
-        s = t^2.
+    signal : float, s = t^2
     alpha : float
         Predicted misclassification, in (0, (C-1)/C].
 
@@ -127,72 +103,19 @@ def outlier_ratio(C: int, signal: float, alpha: float) -> float:
 
 
 def bump_ratio(C: int, signal: float, alpha: float) -> float:
-    r"""Return bump / bulk of the canonical model.
+    """Return bump / bulk of the canonical model, 1 + (s/C) / (2 - alpha C/(C-1)).
 
-    Parameters
-    ----------
-    C : int
-        Classes.
-    signal : float
-        s = t^2.
-    alpha : float
-        Predicted misclassification, in (0, (C-1)/C].
-
-    Returns
-    -------
-    float
-        :math:`1 + (s/C) / (2 - \alpha C/(C-1))`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If C is no integer >= 2, s negative, or alpha outside its interval.
-
-    Notes
-    -----
-    Theory: theory/worlds.md#W14. Increases with s and with alpha.
-
-    Examples
-    --------
-    >>> bump_ratio(4, 8.0, 0.75)
-    3.0
+    It increases with s = t^2 and with alpha. Theory: theory/worlds.md#W14.
     """
     C, _, signal, alpha = expect_canonical(C, C, signal, alpha)
     return 1 + signal / C / (2 - alpha * C / (C - 1))
 
 
 def bayes_error(C: int, t: float) -> Bounded:
-    r"""Return the misclassification of the best classifier of the canonical model.
+    """Return the misclassification of the best classifier, 1 - E Phi(t + Z)^(C-1).
 
-    Parameters
-    ----------
-    C : int
-        Classes, at least 2.
-    t : float
-        Length of the class means, at least 0.
-
-    Returns
-    -------
-    Bounded
-        :math:`1 - E\,\Phi(t + Z)^{C-1}` with a bound on quadrature and rounding.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If C is no integer >= 2, or t negative or not finite.
-
-    Notes
-    -----
-    Theory: theory/worlds.md#W15. Trapezoidal rule of step h on a function analytic in
-    the strip :math:`|Im| \le 1`, of integral at most M there: error at most
-    :math:`2M/(e^{2\pi/h} - 1)` (Trefethen and Weideman 2014, Theorem 5.1). Cost O(C)
-    evaluations.
-
-    Examples
-    --------
-    >>> chance = bayes_error(4, 0.0)
-    >>> abs(chance.value - 3 / 4) <= chance.radius
-    True
+    The radius bounds quadrature and rounding. Cost O(C) evaluations. Theory:
+    theory/worlds.md#W15.
     """
     C, t = expect_count("C", C, 2, WIDEST), expect_length("t", t)
     # in the strip |Im z| <= 1 the integrand is at most M, M <= exp of this
@@ -232,9 +155,7 @@ def canonical(
         s = t^2, squared length of the class means.
     alpha : float
         Predicted misclassification, in (0, (C-1)/C].
-    rng : numpy.random.Generator
-        Source of randomness.
-    dtype, xp
+    rng, dtype, xp
         As in `refspec.synthetic.planted`.
 
     Returns
@@ -245,8 +166,7 @@ def canonical(
     Raises
     ------
     ValueError, TypeError
-        If C, D and per_class are no integers with D >= C >= 2 and per_class >= 1, or
-        the signal or alpha is out of range.
+        If a size, the signal or alpha is out of range.
 
     Notes
     -----

@@ -49,64 +49,17 @@ def _field(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    r"""A world in plain data; `plant` it.
+    """A world in plain data; `plant` it.
 
-    Parameters
-    ----------
-    classes : int
-        C >= 2.
-    dim : int
-        b, dimension of the errors.
-    per_class : int or tuple of C int
-        Samples of every class, or of each.
-    means : {"simplex", "orthogonal", "directions", "random", "none"}
-        Class means of the errors, see `MEANS`; of the features orthogonal ones.
-    strength : float
-        Length of every class mean (random: root mean square).
-    cross_strength : float
-        Root mean square length of random cross-class means; 0 for none.
-    fixed_cross : bool
-        Draw the cross-class means once and plant them, instead of a random level.
-    global_strength : float
-        Length of the mean of all errors.
-    noise : float or tuple of C float
-        Variance within, average over coordinates; for all classes or each.
-    covariance : str
-        Of the noise, ``kind`` or ``kind:parameter``, see `covariances.KINDS`.
-    class_covariance, cross_covariance : str
-        The same for random means.
-    law : {"gaussian", "laplace", "student"}
-        Shape of the noise.
-    dof : float, optional
-        Degrees of freedom of Student's noise.
-    misclassification : float, optional
-        Probability of all wrong classes together; chance if not given, 1 drops c' = c.
-    confidence, spread : float, optional
-        Softmax outputs instead: margin of the true class's logit, deviation of all.
-    score_consistent : bool
-        See `refspec.populations.Population`.
-    feature_dim : int
-        a, dimension of features shared by the cross classes; 0 for none, gradients
-        are then the errors.
-    feature_strength, feature_noise : float
-        Length of every class mean of the features, and their variance within.
-    coupling : float
-        Of features and errors, see `refspec.populations.KroneckerPopulation`.
-    gains : tuple of float
-        One layer each, class and cross-class means times the gain.
-    seed : int
-        Of every draw.
+    The fields below say what they are, in the words of ``refspec synth --help``. With
+    features every level is fixed: random means are drawn once and planted, as the
+    features of one class share them.
 
     Raises
     ------
     ValueError, TypeError
         If a word is unknown or a number out of range; what depends on several fields
         is checked by `plant`.
-
-    Notes
-    -----
-    With features every level is fixed: random means are drawn once and planted, as the
-    features of one class share them.
 
     Examples
     --------
@@ -201,22 +154,9 @@ class Recipe:
             )
 
     def plant(self, *, dtype: str = "float64", xp: Namespace | None = None) -> World:
-        """Draw the world of this recipe.
+        """Draw the world of this recipe; `dtype`, `xp` and errors as of `planted`.
 
-        Parameters
-        ----------
-        dtype, xp
-            As in `refspec.synthetic.planted`.
-
-        Returns
-        -------
-        World
-            Layers ``layer1``, ``layer2``, ...; its provenance holds the recipe.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If parts do not fit together, see `refspec.synthetic.planted`.
+        Its layers are ``layer1``, ``layer2``, ...; its provenance holds the recipe.
         """
         rng, C = np.random.default_rng(self.seed), self.classes
         counts = _each(self.per_class, C)
@@ -317,8 +257,7 @@ def from_record(record: Mapping[str, Any]) -> Recipe:
 
     Parameters
     ----------
-    record : mapping
-        As `Recipe.record` makes it.
+    record : mapping, as `Recipe.record` makes it
 
     Returns
     -------

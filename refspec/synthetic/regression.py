@@ -31,10 +31,8 @@ def fit_logistic(
 
     Parameters
     ----------
-    inputs : array, shape (N, D)
-        A bias is an appended 1.
-    labels : array of int, shape (N,)
-        In 0..C-1, every class present.
+    inputs : array, shape (N, D); a bias is an appended 1
+    labels : array of int, shape (N,), in 0..C-1, every class present
     decay : float
         :math:`\eta > 0` of the penalty :math:`\eta \|W\|^2 / 2`, without which
         separable classes have no fit.
@@ -121,15 +119,11 @@ def observe_logistic(
 
     Parameters
     ----------
-    inputs : array, shape (N, D)
-    labels : array of int, shape (N,)
-        In any order; every class present.
+    inputs, labels
+        As in `fit_logistic`, in any order.
     weight : array, shape (C, D)
-        As `fit_logistic` returns.
-    dtype, xp
+    dtype, xp, provenance
         As in `refspec.synthetic.planted`.
-    provenance : mapping, optional
-        Added to the snapshot's.
 
     Returns
     -------

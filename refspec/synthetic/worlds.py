@@ -38,15 +38,13 @@ class World:
     Parameters
     ----------
     snapshot : Snapshot
-        What was drawn.
     populations : mapping of str to Population or KroneckerPopulation
         By the layer's name: of the errors where the one feature is 1, otherwise of the
         gradients. Their weights are those of the world, p / N.
     probabilities : array, shape (N, C)
         Those of the snapshot, on the host in float64.
     groups : tuple of Group or None
-        Eigenvalues of the expected Fisher with multiplicities, where they are known in
-        closed form.
+        Eigenvalues of the expected Fisher where they are known in closed form.
     """
 
     snapshot: Snapshot
@@ -59,25 +57,10 @@ class World:
         return f"World(N={N}, C={C}, layers={list(self.populations)})"
 
     def population(self, name: str, of: str = "gradients") -> AnyPopulation:
-        """Return what predictions need of a layer.
+        """Return the population of a layer's gradients, errors or features.
 
-        Parameters
-        ----------
-        name : str
-            Of the layer.
-        of : {"gradients", "errors", "features"}
-            Of which vectors.
-
-        Returns
-        -------
-        Population or KroneckerPopulation
-            The gradients' is the errors' where the one feature is 1.
-
-        Raises
-        ------
-        ValueError
-            If no layer has this name, or its vectors are not independent given their
-            means (coupled, or score-consistent errors).
+        A ValueError says that no layer has this name, or that its vectors are not
+        independent given their means (coupled, or score-consistent errors).
         """
         checks.expect_choice("of", of, ("gradients", "errors", "features"))
         both = as_kronecker(self.layer(name))
@@ -112,16 +95,12 @@ def planted(
         By the layer's name, of the same C >= 2 class sizes; layers are independent. A
         Population alone is that of the errors, the one feature is then 1.
     rng : numpy.random.Generator
-        Source of randomness.
     probabilities : array (C, C) or (N, C), optional
         A confusion matrix, or one row a sample (sorted by class). If not given, the
         weights of the first population, each sample's divided by their sum.
-    dtype : {"float64", "float32"}
-        Of the snapshot.
-    xp : namespace, optional
-        Of the snapshot; NumPy by default.
-    provenance : mapping, optional
-        Added to the snapshot's.
+    dtype : {"float64", "float32"}, of the snapshot
+    xp : namespace, optional, of the snapshot; NumPy by default
+    provenance : mapping, optional, added to the snapshot's
 
     Returns
     -------
@@ -188,40 +167,8 @@ def orthogonal(
 ) -> World:
     """Draw balanced classes around orthogonal means of errors and features.
 
-    Parameters
-    ----------
-    C, b, a, per_class : int
-        Classes, dimensions of errors and features (at least C), samples a class.
-    rng : numpy.random.Generator
-        Source of randomness; also turns the means to random frames.
-    error_norm, feature_norm : float
-        Length of every class mean.
-    error_noise, feature_noise : float
-        Variances of isotropic noise.
-    coupling : float
-        As in `refspec.populations.KroneckerPopulation`.
-    dtype, xp
-        As in `planted`.
-
-    Returns
-    -------
-    World
-        With its `groups`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a dimension is below C, or as in `planted`.
-
-    Notes
-    -----
-    Theory: theory/worlds.md#W10.
-
-    Examples
-    --------
-    >>> world = orthogonal(2, 2, 3, 5, rng=np.random.default_rng(0))
-    >>> [g.name for g in world.groups]
-    ['matched', 'mismatched', 'error mean', 'feature mean', 'noise']
+    C, b, a: classes, dimensions of errors and features, at least C. Norms are lengths
+    of class means, noises are variances. Theory: theory/worlds.md#W10.
     """
     n = expect_count("per_class", per_class)
     checks.expect_generator("rng", rng)
@@ -250,39 +197,10 @@ def orthogonal(
 def deepened(
     population: AnyPopulation, gains: Sequence[float], name: str = "layer"
 ) -> dict[str, AnyPopulation]:
-    """Repeat a population over layers whose signal changes with depth.
+    """Repeat a population over layers whose fixed and random means change by a gain.
 
-    Parameters
-    ----------
-    population : Population or KroneckerPopulation
-        Of the layer of gain 1.
-    gains : sequence of float
-        Factor of all class and cross-class means of each layer, fixed or random, first
-        layer first; global means and noise stay.
-    name : str
-        What the layers are called before their number, from 1.
-
-    Returns
-    -------
-    dict of str to Population or KroneckerPopulation
-        What `planted` draws.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If there is no gain or one is not finite.
-
-    Notes
-    -----
-    Theory: theory/worlds.md#W5.
-
-    Examples
-    --------
-    >>> m = np.ones((2, 1))
-    >>> layers = deepened(
-    ...     Population((1, 1), 1, np.ones((2, 2)), 1.0, class_means=m), [0.5, 1, 2])
-    >>> [x.class_means[0, 0].item() for x in layers.values()]
-    [0.5, 1.0, 2.0]
+    Global means and noise stay; layers are named and numbered from 1. Theory:
+    theory/worlds.md#W5.
     """
     kinds = (Population, KroneckerPopulation)
     checks.expect_type("population", population, kinds, "make one first")

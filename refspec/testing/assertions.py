@@ -35,14 +35,12 @@ class Agreement:
     Parameters
     ----------
     distance : float
-        The difference of the two operators is at most this in the 2-norm; of two
-        spectra, that of every eigenvalue.
-    radius : float
-        What two right answers may differ by.
+        Bound on the 2-norm of the difference of two operators, or on that of every
+        eigenvalue of two spectra.
+    radius : float, what two right answers may differ by
     failure : float
         Probability that the distance is larger all the same; 0 if nothing was drawn.
-    statement : str
-        The same in words.
+    statement : str, the same in words
     """
 
     distance: float
@@ -70,8 +68,7 @@ def assert_operator(
     found : matrix, operator or callable
         An array (P, P) of any array library, a SciPy LinearOperator, anything with
         ``matvec`` or ``@``, or a function of a vector (P,).
-    snapshot : Snapshot
-        Made from the same network and samples.
+    snapshot : Snapshot, made from the same network and samples
     of : str
         ``fisher`` or ``gauss_newton`` (the same for the cross-entropy),
         ``empirical_fisher``, ``hessian`` (needs a model section), ``kfac``, ``ekfac``,
@@ -88,8 +85,7 @@ def assert_operator(
     like : Array, optional
         An array of the library, device and dtype that the operator's vectors must have;
         float64 NumPy, or the operator's own, if not given.
-    seed : int
-        Seeds the probes.
+    seed : int, of the probes
 
     Returns
     -------
@@ -100,11 +96,9 @@ def assert_operator(
     ------
     AssertionError
         If they differ by more than right answers can.
-    ValueError
-        If an argument is not as above, the operator is not finite or not real, or the
-        format is so coarse that a wrong operator would pass.
-    TypeError
-        If the operator cannot be multiplied with, or an argument has another type.
+    ValueError, TypeError
+        If an argument is not as above, the operator is not finite or not real or cannot
+        be multiplied with, or the format is so coarse that a wrong one would pass.
 
     Notes
     -----
@@ -174,7 +168,7 @@ def assert_spectrum(
     dtype: str | None = None,
     residuals: Array | None = None,
 ) -> Agreement:
-    r"""Assert that eigenvalues are those of a curvature matrix.
+    """Assert that eigenvalues are those of a curvature matrix.
 
     Parameters
     ----------
@@ -182,10 +176,8 @@ def assert_spectrum(
         The r largest eigenvalues, r at most P, in any order.
     expected : Snapshot or Spectrum
         What they are eigenvalues of; or their values with a radius.
-    of, layer, setting
-        As in `assert_operator`; not used with a Spectrum.
-    dtype : str, optional
-        Format that the numbers were computed in, if coarser than that of `found`.
+    of, layer, setting, dtype
+        As in `assert_operator`; only `dtype` is used with a Spectrum.
     residuals : Array, shape (r,), optional
         Norms ``||A v - value v||`` that an iterative solver left for unit vectors v:
         eigenvalues may be off by them as well.
@@ -199,11 +191,8 @@ def assert_spectrum(
     ------
     AssertionError
         If an eigenvalue differs by more than that of a right answer can.
-    ValueError
-        If an argument is not as above, or the format is so coarse that a wrong spectrum
-        would pass.
-    TypeError
-        If an argument has another type.
+    ValueError, TypeError
+        As `assert_operator`.
 
     Notes
     -----

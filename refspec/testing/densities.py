@@ -66,10 +66,9 @@ def assert_density(
         it.
     expected : Snapshot or Spectrum
         What it is the density of.
-    of, layer, setting
-        As in `refspec.testing.assert_operator`; not used with a Spectrum.
-    dtype : str, optional
-        Format that the numbers were computed in, if coarser than that of `nodes`.
+    of, layer, setting, dtype, order
+        As in `refspec.testing.assert_operator`: the first three of a Snapshot, `order`
+        that of the parameters in `vectors`.
     law : {"gaussian", "rademacher"}
         How the probes were drawn; Gaussian ones may be normalised.
     width : float, optional
@@ -79,8 +78,6 @@ def assert_density(
     vectors : Array, shape (P, n), optional
         The probes that gave the nodes: moments are then compared probe by probe, with
         no statistics in them. Needs a Snapshot.
-    order : str or array of int
-        Order of the parameters in `vectors`, as in `refspec.testing.assert_operator`.
 
     Returns
     -------
@@ -92,11 +89,9 @@ def assert_density(
     ------
     AssertionError
         If one is larger than its bound; the message tries the usual mistakes.
-    ValueError
+    ValueError, TypeError
         If an argument is not as above, or there are so few probes that a wrong density
         would pass.
-    TypeError
-        If an argument has another type.
 
     Notes
     -----

@@ -39,12 +39,9 @@ def assert_levels(
     Parameters
     ----------
     found : mapping of str to matrix, operator, callable or number
-        By name of the level: ``diagonal``, ``between_class``, ``between_cross_class``,
-        ``within_cross_class`` of the Fisher or of errors; ``global_mean``,
-        ``between_class``, ``within_class`` of features. A number is a trace. Any of
-        them may be missing.
+        By name of the level, as `refspec.decompose` names them. A number is a trace.
+        Any level may be missing.
     snapshot : Snapshot
-        N samples, C classes.
     of : {"fisher", "errors", "features"}
         Whose levels; errors and features are those of one layer.
     layer : str, optional
@@ -58,10 +55,9 @@ def assert_levels(
     ------
     AssertionError
         If a level differs by more than a right one can.
-    ValueError
-        If a name or an argument is unknown, or a level is not finite or not real.
-    TypeError
-        If a level cannot be multiplied with, or an argument has another type.
+    ValueError, TypeError
+        If a name or an argument is unknown, or a level is not finite or not real or
+        cannot be multiplied with.
 
     Notes
     -----
@@ -73,12 +69,8 @@ def assert_levels(
     >>> import refspec
     >>> s = refspec.datasets.digits_mlp()
     >>> split = refspec.decompose(refspec.curvature.errors(s, "fc2"))
-    >>> assert_levels(
-    ...     {name: x.matrix() for name, x in split.levels.items()},
-    ...     s,
-    ...     of="errors",
-    ...     layer="fc2",
-    ... )
+    >>> mine = {name: x.matrix() for name, x in split.levels.items()}
+    >>> assert_levels(mine, s, of="errors", layer="fc2")
     """
     checks.expect_type("found", found, Mapping, "give a dict of levels by name")
     checks.expect_choice("of", of, ("fisher", "errors", "features"))

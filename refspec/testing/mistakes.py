@@ -336,7 +336,7 @@ def _jacobians(q: Question) -> dict[str, np.ndarray] | None:
     except ValueError:  # operations that refspec does not know
         return None
     every = np.broadcast_to(np.eye(f.shape[1]), (f.shape[0], f.shape[1], f.shape[1]))
-    found = evaluation.backpropagate(steps, np.ascontiguousarray(every))
+    found = evaluation.backpropagate(steps, np.ascontiguousarray(every), np)
     return {step.name: errors for step, errors in found}
 
 

@@ -145,10 +145,8 @@ def _moment(moment: SecondMoment) -> Operator:
 
 def _hessian(question: Question) -> Operator:
     """Products in the network's own order of layers, permuted to the question's."""
-    snapshot, section = question.snapshot, question.snapshot.model
-    if section is None:
-        raise ValueError("a Hessian needs a model section, got none; export one")
-    network = models.from_section(section)
+    snapshot = question.snapshot
+    network, X = models.of_snapshot(snapshot)
     order = [x for x in models.layer_shapes(network) if x in question.layers]
     sizes = dict(zip(question.layers, question.shapes, strict=True))
     starts, at = {}, 0
@@ -160,21 +158,19 @@ def _hessian(question: Question) -> Operator:
             for x in question.layers
         ]
     )
-    data = (network, section.inputs, snapshot.labels)
-    how: dict[str, Any] = {
-        "layers": order,
-        "sample_weights": snapshot.sample_weights,
-    }
+    data, weights = (network, X, snapshot.labels), snapshot.sample_weights
 
     def apply(V: np.ndarray) -> np.ndarray:
         there = np.empty_like(V)
         there[place] = V
-        out = hessian.hessian_vector_product(*data, there, **how)
+        out = hessian.hessian_vector_product(
+            *data, there, layers=order, sample_weights=weights
+        )
         back: np.ndarray = np.asarray(out)[place]
         return back
 
     def values() -> np.ndarray:
-        H = hessian.hessian(*data, **how)
+        H = hessian.of_snapshot(snapshot, order)
         return np.asarray(eigenvalues(H, np)[0])
 
     return Operator(apply, values)

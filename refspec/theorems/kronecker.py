@@ -591,5 +591,5 @@ K15 = lemma(
     "K15",
     "The top of a spectrum from products",
     "|lambda_i(A) - theta_i| <= |AV - V Theta| + max(0, |B| - theta_k)",
-    "tests/test_leading.py::test_leading_of_a_large_operator",
+    "tests/kronecker/test_leading.py::test_leading_of_a_large_operator",
 )

@@ -54,7 +54,7 @@ def _of_gradients(study: Study) -> str:
     "Gradients of one sample are correlated",
     "Cov(g_k, g_k') = delta_k delta_k'' (x) S_h + [k = k'] S_d (x) (S_h + h h')",
     _of_gradients,
-    test="tests/test_kronecker_designs.py::test_expectation_in_the_frame",
+    test="tests/random_matrix/kronecker/test_design.py::test_expectation_in_the_frame",
 )
 def G1(study: Study) -> Iterable[Comparison]:
     """Blocks of the frame against the expected Fisher matrix in closed form."""
@@ -82,7 +82,7 @@ def G1(study: Study) -> Iterable[Comparison]:
     "What KFAC predicts instead",
     "all products of the eigenvalues of both expected factors: C^2 for C outliers",
     _of_gradients,
-    test="tests/test_kronecker_outliers.py::test_kfac_has_the_products_of_both_factors",
+    test="tests/random_matrix/kronecker/test_outliers.py::test_kfac_has_the_products_of_both_factors",
 )
 def G5(study: Study) -> Iterable[Comparison]:
     """Products of the eigenvalues of both expected factors."""
@@ -124,7 +124,7 @@ def _spectra(study: Study) -> dict[str, np.ndarray]:
     "Deterministic equivalent with shared features",
     "H = sum_c D'B_c D (x) S_h + tr(B_c) S_d (x) (S_h + hh'), B_c = (1/W + A_c)^-1",
     _of_gradients,
-    test="tests/test_kronecker_laws.py::test_stieltjes_transform_within_5_over_P",
+    test="tests/random_matrix/kronecker/test_law.py::test_stieltjes_transform_within_5_over_P",
 )
 def G2(study: Study) -> Iterable[Comparison]:
     """Compare Stieltjes transforms above the spectrum, where lengths matter least."""
@@ -145,7 +145,7 @@ def G2(study: Study) -> Iterable[Comparison]:
     "given |epsilon|^2 and |eta|^2, S_d and S_h are scaled by them",
     _of_gradients,
     deep=True,
-    test="tests/test_kronecker_spectra.py::test_distance_with_and_without_lengths",
+    test="tests/random_matrix/kronecker/test_spectrum.py::test_distance_with_and_without_lengths",
 )
 def G3(study: Study) -> Iterable[Comparison]:
     """Bound the mean Kolmogorov-Smirnov distance."""
@@ -166,7 +166,7 @@ def _smaller(population: KroneckerPopulation) -> int:
     "an eigenvalue of H(lambda) + sum_c D'B_c D (x) hh' equals lambda",
     _of_gradients,
     deep=True,
-    test="tests/test_kronecker_outliers.py::test_sum_of_the_top_C",
+    test="tests/random_matrix/kronecker/test_outliers.py::test_sum_of_the_top_C",
 )
 def G4(study: Study) -> Iterable[Comparison]:
     """Compare the sum of the outliers with its mean over draws."""

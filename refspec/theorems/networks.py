@@ -36,7 +36,7 @@ class Problem:
 
 def problem(study: Study) -> Problem:
     """Read the network of an export."""
-    found, X = _network(study)
+    found, X = models.of_snapshot(study.snapshot)
     shapes = models.layer_shapes(found)
     s = study.snapshot
     layers: list[str] = []
@@ -51,15 +51,6 @@ def problem(study: Study) -> Problem:
     return Problem(found, X, s.sample_weights, tuple(layers), radius)
 
 
-def _network(study: Study) -> tuple[Network, backend.Array]:
-    """Return the network and its inputs, in its precision."""
-    section = study.snapshot.model
-    assert section is not None  # the statement's hypothesis
-    network = models.from_section(section)
-    like = next(iter(network.parameters.values()))
-    return network, backend.namespace(like).astype(section.inputs, like.dtype)
-
-
 def _work(s: Snapshot, names: list[str], dense: bool) -> float:
     """Estimate the multiplications: N P^2, or P products with a network."""
     N, layers = s.probabilities.shape[0], [s.layer(x) for x in names]
@@ -70,7 +61,7 @@ def _work(s: Snapshot, names: list[str], dense: bool) -> float:
 
 def tail(study: Study) -> tuple[Network, backend.Array]:
     """Return the last layer as a network of its own, and what enters it."""
-    network, X = _network(study)
+    network, X = models.of_snapshot(study.snapshot)
     steps, _ = evaluation.forward(network, X)
     last = max(i for i, x in enumerate(steps) if x.kind in LAYERS)
     operations = network.operations[last:]
@@ -94,7 +85,7 @@ def whole_network(study: Study) -> str:
     """Need every layer of the network in the export, in one precision."""
     if missing := of_a_network(study):
         return missing
-    network, _ = _network(study)
+    network, _ = models.of_snapshot(study.snapshot)
     names = {x.name for x in study.snapshot.layers}
     like = next(iter(network.parameters.values()))
     if set(models.layer_shapes(network)) != names:
@@ -137,7 +128,7 @@ def linear_logits(study: Study) -> str:
     """Need logits that are a linear layer's outputs."""
     if missing := whole_network(study):
         return missing
-    network, _ = _network(study)
+    network, _ = models.of_snapshot(study.snapshot)
     return "" if network.operations[-1]["op"] == "linear" else "needs linear logits"
 
 
@@ -145,7 +136,7 @@ def dense_last_layer(study: Study) -> str:
     """Need a dense layer before the logits."""
     if missing := whole_network(study):
         return missing
-    network, _ = _network(study)
+    network, _ = models.of_snapshot(study.snapshot)
     last = [x for x in network.operations if x["op"] in LAYERS][-1]
     if last["op"] != "linear":
         return "needs a dense last layer"

@@ -192,7 +192,7 @@ R2 = lemma(
     "R2",
     "The map psi",
     "m(psi(v)) = -1/v, psi(v) = v + sum_j N_j t_j v / (v - d t_j)",
-    "tests/test_free_laws.py::test_density_against_high_precision",
+    "tests/random_matrix/free/test_law.py::test_density_against_high_precision",
 )
 
 
@@ -201,7 +201,7 @@ R3 = lemma(
     "R3",
     "Support",
     "the bands are psi of the intervals where psi' <= 0, one gap a pole at most",
-    "tests/test_free_laws.py::test_support_is_where_psi_falls",
+    "tests/random_matrix/free/test_law.py::test_support_is_where_psi_falls",
 )
 
 
@@ -210,7 +210,7 @@ R4 = lemma(
     "R4",
     "The curve above the real axis",
     "one v = u + iy above each u, by Newton's method on a concave function",
-    "tests/test_free_laws.py::test_curve_is_real_and_monotone",
+    "tests/random_matrix/free/test_law.py::test_curve_is_real_and_monotone",
 )
 
 
@@ -219,7 +219,7 @@ R6 = lemma(
     "R6",
     "When the bump leaves the bulk",
     "sqrt(d) (t2 - t3) > [(N3 t3^2)^(1/3) + (N2 t2^2)^(1/3)]^(3/2)",
-    "tests/test_outliers.py::test_split_threshold_is_where_a_gap_opens",
+    "tests/random_matrix/free/test_outliers.py::test_split_threshold_is_where_a_gap_opens",
 )
 
 
@@ -228,7 +228,7 @@ R7 = lemma(
     "R7",
     "Scale of the extreme eigenvalues",
     "edge + s TW1, s = d^(-2/3) (|z''(m)| / 2)^(1/3)",
-    "tests/test_prediction.py::test_bulk_maximum",
+    "tests/random_matrix/test_prediction.py::test_bulk_maximum",
 )
 
 
@@ -237,7 +237,7 @@ R9 = lemma(
     "R9",
     "The tree of a nested design",
     "b = grad log det(I + W sum_r a_r Z_r Z_r') in one sweep up and one down",
-    "tests/test_nested_laws.py::test_sweep_is_the_gradient",
+    "tests/random_matrix/nested/test_law.py::test_sweep_is_the_gradient",
 )
 
 
@@ -246,7 +246,7 @@ R10 = lemma(
     "R10",
     "The fixed point of general covariances",
     "Q = (sum_r b_r S_r - z)^-1, a_r = tr S_r Q; unique with Im a > 0",
-    "tests/test_nested_laws.py::test_fixed_point_in_high_precision",
+    "tests/random_matrix/nested/test_law.py::test_fixed_point_in_high_precision",
 )
 
 
@@ -255,7 +255,7 @@ R11 = lemma(
     "R11",
     "A stationary functional whose imaginary part is F",
     "F = -Im [log det(sum b S - x) + L(a) - a.b] / (pi d)",
-    "tests/test_nested_spectra.py::test_isotropic_designs_agree",
+    "tests/random_matrix/nested/test_spectrum.py::test_isotropic_designs_agree",
 )
 
 
@@ -264,7 +264,7 @@ R12 = lemma(
     "R12",
     "Edges are folds of the real branch",
     "I - T H singular; x(s) has an extremum; the support ends before `reach`",
-    "tests/test_nested_edges.py::test_right_edge_is_a_fold",
+    "tests/random_matrix/nested/test_edges.py::test_right_edge_is_a_fold",
 )
 
 
@@ -273,5 +273,5 @@ R13 = lemma(
     "R13",
     "Outliers over general covariances",
     "zeros of det S(x), S = diag(1/W) + M Q M', with overlap and variance",
-    "tests/test_nested_spectra.py::test_fixed_means_agree",
+    "tests/random_matrix/nested/test_spectrum.py::test_fixed_means_agree",
 )

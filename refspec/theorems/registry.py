@@ -193,7 +193,7 @@ def _declare(
 
     def theorem(check: Check) -> Theorem:
         id, page = check.__name__, check.__module__.rpartition(".")[2]
-        at = test or f"tests/test_theorems_{page}.py::test_{id}"
+        at = test or f"tests/theorems/test_{page}.py::test_{id}"
         about = id, title, kind, statement, f"{page}.md", at
         return Theorem(*about, check, unmet, deep, as_stored)
 

@@ -8,11 +8,11 @@ import tempfile
 import array_api_strict
 import numpy as np
 import pytest
-from clear import assert_clear
 
 from refspec import classes, datasets, export
 from refspec.classes import Layer, ModelSection
 from refspec.export import containers
+from support.clear import assert_clear
 
 NAN, INF = float("nan"), float("inf")
 N, C = 6, 3

@@ -3,7 +3,6 @@
 import array_api_strict
 import numpy as np
 import pytest
-from clear import assert_clear
 
 from refspec import Layer, snapshot
 from refspec.kronecker import (
@@ -26,6 +25,7 @@ from refspec.kronecker import (
     row_major,
 )
 from refspec.kronecker.classwise import running_average
+from support.clear import assert_clear
 
 I2, I3, ONE = np.eye(2), np.eye(3), np.ones(1)
 NAN, INF = np.full((2, 2), np.nan), np.full((2, 2), np.inf)

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from clear import assert_clear
 
 from refspec import Layer, hessian, models
 from refspec import snapshot as make
 from refspec.hessian import hessian_radius, hessian_vector_product
+from support.clear import assert_clear
 
 rng = np.random.default_rng(0)
 NET = models.mlp([2, 3, 2], rng=rng)
@@ -149,6 +149,7 @@ TABLE = [
     (lambda: network(chain=[LINEAR, LINEAR]), "names"),
     (lambda: models.Network([LINEAR], []), "parameters"),
     (lambda: models.Network([LINEAR], {}), "weight"),
+    (lambda: network(W=np.asarray(1.0)), "weight"),
     (lambda: network(W=np.ones(3)), "weight"),
     (lambda: network(W=np.full((3, 2), np.nan)), "parameter"),
     (lambda: network(W=1j * np.ones((3, 2))), "parameters"),

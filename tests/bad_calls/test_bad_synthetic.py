@@ -5,7 +5,6 @@ A row is the call, as it is shown, and what the refusal has to name.
 
 import numpy as np
 import pytest
-from clear import assert_clear
 from hypothesis import Phase, find, settings
 
 from refspec import populations
@@ -13,6 +12,7 @@ from refspec import strategies as rst
 from refspec import synthetic as syn
 from refspec.populations import KroneckerPopulation, Population
 from refspec.synthetic import Recipe
+from support.clear import assert_clear
 
 NAN, INF = float("nan"), float("inf")
 HUGE = 10**81
@@ -45,12 +45,14 @@ def canonical(C=2, D=3, n=2, signal=1.0, alpha=0.25, rng=RNG, **given):
 
 def orthogonal(C=2, b=2, a=2, n=1, rng=RNG, **given):
     """Draw an orthogonal world, one argument wrong."""
-    return syn.orthogonal(C, b, a, n, rng=rng, **given)
+    return syn.worlds.orthogonal(C, b, a, n, rng=rng, **given)
 
 
 def softmax(labels=LABELS, C=2, confidence=1.0, spread=1.0, rng=RNG):
     """Draw softmax outputs, one argument wrong."""
-    return syn.softmax_outputs(labels, C, confidence=confidence, spread=spread, rng=rng)
+    return syn.geometry.softmax_outputs(
+        labels, C, confidence=confidence, spread=spread, rng=rng
+    )
 
 
 def fit(inputs=ONES[:2], labels=LABELS, **given):
@@ -60,35 +62,35 @@ def fit(inputs=ONES[:2], labels=LABELS, **given):
 
 CALLS = [
     # geometry
-    ("syn.simplex_gram(2.9)", "C"),
-    ("syn.simplex_gram(1)", "C"),
-    ("syn.simplex_gram(True)", "C"),
-    ("syn.simplex_gram('3')", "C"),
-    ("syn.simplex_gram(HUGE)", "C"),
-    ("syn.simplex_gram(3, NAN)", "norm"),
-    ("syn.simplex_gram(3, -1.0)", "norm"),
-    ("syn.simplex_gram(3, 1e200)", "norm"),
-    ("syn.orthogonal_gram([1.0, NAN])", "norms"),
-    ("syn.orthogonal_gram([[1.0]])", "norms"),
-    ("syn.orthogonal_gram([1.0, -1.0])", "norms"),
-    ("syn.orthogonal_gram([1e200])", "norms"),
-    ("syn.orthogonal_gram('abc')", "norms"),
-    ("syn.overlap_gram(np.eye(3), np.ones(2))", "overlaps"),
-    ("syn.overlap_gram(2 * np.eye(2), np.ones(2))", "overlaps"),
-    ("syn.overlap_gram(np.triu(np.ones((2, 2))), np.ones(2))", "overlaps"),
-    ("syn.means_of_gram(np.eye(2), 2.9)", "d"),
-    ("syn.means_of_gram(np.eye(2), 1)", "gram"),
-    ("syn.means_of_gram(-np.eye(2), 2)", "gram"),
-    ("syn.means_of_gram(1j * np.eye(2), 2)", "gram"),
-    ("syn.means_of_gram(np.full((2, 2), INF), 2)", "gram"),
-    ("syn.means_of_gram(np.full((2, 2), 1e308), 2)", "gram"),
-    ("syn.means_of_gram(np.zeros((0, 0)), 2)", "gram"),
-    ("syn.means_of_gram(np.ones(3), 2)", "gram"),
-    ("syn.means_of_gram(np.eye(2), 2, rng=0)", "rng"),
-    ("syn.confusion(2.9)", "C"),
-    ("syn.confusion(3, 1.5)", "alpha"),
-    ("syn.confusion(3, NAN)", "alpha"),
-    ("syn.confusion(3, '0.5')", "alpha"),
+    ("syn.geometry.simplex_gram(2.9)", "C"),
+    ("syn.geometry.simplex_gram(1)", "C"),
+    ("syn.geometry.simplex_gram(True)", "C"),
+    ("syn.geometry.simplex_gram('3')", "C"),
+    ("syn.geometry.simplex_gram(HUGE)", "C"),
+    ("syn.geometry.simplex_gram(3, NAN)", "norm"),
+    ("syn.geometry.simplex_gram(3, -1.0)", "norm"),
+    ("syn.geometry.simplex_gram(3, 1e200)", "norm"),
+    ("syn.geometry.orthogonal_gram([1.0, NAN])", "norms"),
+    ("syn.geometry.orthogonal_gram([[1.0]])", "norms"),
+    ("syn.geometry.orthogonal_gram([1.0, -1.0])", "norms"),
+    ("syn.geometry.orthogonal_gram([1e200])", "norms"),
+    ("syn.geometry.orthogonal_gram('abc')", "norms"),
+    ("syn.geometry.overlap_gram(np.eye(3), np.ones(2))", "overlaps"),
+    ("syn.geometry.overlap_gram(2 * np.eye(2), np.ones(2))", "overlaps"),
+    ("syn.geometry.overlap_gram(np.triu(np.ones((2, 2))), np.ones(2))", "overlaps"),
+    ("syn.geometry.means_of_gram(np.eye(2), 2.9)", "d"),
+    ("syn.geometry.means_of_gram(np.eye(2), 1)", "gram"),
+    ("syn.geometry.means_of_gram(-np.eye(2), 2)", "gram"),
+    ("syn.geometry.means_of_gram(1j * np.eye(2), 2)", "gram"),
+    ("syn.geometry.means_of_gram(np.full((2, 2), INF), 2)", "gram"),
+    ("syn.geometry.means_of_gram(np.full((2, 2), 1e308), 2)", "gram"),
+    ("syn.geometry.means_of_gram(np.zeros((0, 0)), 2)", "gram"),
+    ("syn.geometry.means_of_gram(np.ones(3), 2)", "gram"),
+    ("syn.geometry.means_of_gram(np.eye(2), 2, rng=0)", "rng"),
+    ("syn.geometry.confusion(2.9)", "C"),
+    ("syn.geometry.confusion(3, 1.5)", "alpha"),
+    ("syn.geometry.confusion(3, NAN)", "alpha"),
+    ("syn.geometry.confusion(3, '0.5')", "alpha"),
     ("softmax(rng=0)", "rng"),
     ("softmax(spread=-1.0)", "spread"),
     ("softmax(confidence=INF)", "confidence"),
@@ -97,18 +99,18 @@ CALLS = [
     ("softmax(labels=[[0, 1], [1]])", "labels"),
     ("softmax(C=1)", "C"),
     # covariances
-    ("syn.power_law(2.9, 1.0)", "d"),
-    ("syn.power_law(-3, 1.0)", "d"),
-    ("syn.power_law(HUGE, 1.0)", "d"),
-    ("syn.power_law(3, -1.0)", "exponent"),
-    ("syn.power_law(3, 1.0, INF)", "scale"),
-    ("syn.toeplitz(0, 0.5)", "d"),
-    ("syn.toeplitz(10**12, 0.5)", "d"),
-    ("syn.toeplitz(3, 1.5)", "correlation"),
-    ("syn.toeplitz(3, 0.5, -1.0)", "variance"),
-    ("syn.low_rank_plus_noise(np.ones(3), 1.0)", "factor"),
-    ("syn.low_rank_plus_noise(np.full((2, 1), NAN), 1.0)", "factor"),
-    ("syn.low_rank_plus_noise(np.ones((2, 1)), -1.0)", "noise"),
+    ("syn.covariances.power_law(2.9, 1.0)", "d"),
+    ("syn.covariances.power_law(-3, 1.0)", "d"),
+    ("syn.covariances.power_law(HUGE, 1.0)", "d"),
+    ("syn.covariances.power_law(3, -1.0)", "exponent"),
+    ("syn.covariances.power_law(3, 1.0, INF)", "scale"),
+    ("syn.covariances.toeplitz(0, 0.5)", "d"),
+    ("syn.covariances.toeplitz(10**12, 0.5)", "d"),
+    ("syn.covariances.toeplitz(3, 1.5)", "correlation"),
+    ("syn.covariances.toeplitz(3, 0.5, -1.0)", "variance"),
+    ("syn.covariances.low_rank_plus_noise(np.ones(3), 1.0)", "factor"),
+    ("syn.covariances.low_rank_plus_noise(np.full((2, 1), NAN), 1.0)", "factor"),
+    ("syn.covariances.low_rank_plus_noise(np.ones((2, 1)), -1.0)", "noise"),
     # populations
     ("population(sizes=(1.0, 2.0))", "sizes"),
     ("population(sizes=(3, -1))", "sizes"),
@@ -166,19 +168,22 @@ CALLS = [
     ("syn.planted({'x': ERRORS}, rng=RNG, dtype=np.float64)", "dtype"),
     ("syn.planted({'x': ERRORS}, rng=RNG, xp='numpy')", "xp"),
     ("syn.planted({'x': ERRORS}, rng=RNG, provenance=[1])", "provenance"),
-    ("syn.deepened(ERRORS, [])", "gains"),
-    ("syn.deepened(ERRORS, [NAN])", "gains"),
-    ("syn.deepened(ERRORS, [1e200])", "gains"),
-    ("syn.deepened(population(cross_covariance=1e300), [1e100])", "cross_covariance"),
-    ("syn.deepened(ERRORS, 2.0)", "gains"),
-    ("syn.deepened(None, [1.0])", "population"),
-    ("syn.deepened(ERRORS, [1.0], 3)", "name"),
+    ("syn.worlds.deepened(ERRORS, [])", "gains"),
+    ("syn.worlds.deepened(ERRORS, [NAN])", "gains"),
+    ("syn.worlds.deepened(ERRORS, [1e200])", "gains"),
+    (
+        "syn.worlds.deepened(population(cross_covariance=1e300), [1e100])",
+        "cross_covariance",
+    ),
+    ("syn.worlds.deepened(ERRORS, 2.0)", "gains"),
+    ("syn.worlds.deepened(None, [1.0])", "population"),
+    ("syn.worlds.deepened(ERRORS, [1.0], 3)", "name"),
     ("WORLD.population('none')", "layer"),
     ("WORLD.population('fc', 'logits')", "of"),
     ("syn.means(WORLD, 'none')", "layer"),
     ("syn.levels(None, 'fc')", "world"),
     ("syn.fisher(WORLD.snapshot)", "world"),
-    ("syn.fisher_groups(None)", "world"),
+    ("syn.expectations.fisher_groups(None)", "world"),
     ("orthogonal(C=2.9)", "C"),
     ("orthogonal(b=1)", "b"),
     ("orthogonal(n=0)", "per_class"),
@@ -200,13 +205,13 @@ CALLS = [
     ("canonical(rng=0)", "rng"),
     ("canonical(dtype='half')", "dtype"),
     ("syn.outlier_ratio(3, 1.0, NAN)", "alpha"),
-    ("syn.bump_ratio(2.9, 1.0, 0.5)", "C"),
-    ("syn.outlier_eigenvectors(3, 2)", "D"),
-    ("syn.bayes_error(1, 1.0)", "C"),
-    ("syn.bayes_error(HUGE, 1.0)", "C"),
-    ("syn.bayes_error(2**40, 1.0)", "C"),
-    ("syn.bayes_error(3, -1.0)", "t"),
-    ("syn.bayes_error(3, 1e200)", "t"),
+    ("syn.logistic.bump_ratio(2.9, 1.0, 0.5)", "C"),
+    ("syn.logistic.outlier_eigenvectors(3, 2)", "D"),
+    ("syn.logistic.bayes_error(1, 1.0)", "C"),
+    ("syn.logistic.bayes_error(HUGE, 1.0)", "C"),
+    ("syn.logistic.bayes_error(2**40, 1.0)", "C"),
+    ("syn.logistic.bayes_error(3, -1.0)", "t"),
+    ("syn.logistic.bayes_error(3, 1e200)", "t"),
     ("fit(decay=0)", "decay"),
     ("fit(decay=-1.0)", "decay"),
     ("fit(decay=NAN)", "decay"),
@@ -271,16 +276,16 @@ CALLS = [
     ("syn.from_record({'gains': [None]})", "gains"),
     ("syn.from_record([1, 2])", "record"),
     # strategies: refused when first drawn from, as in hypothesis
-    ("drawn(rst.class_sizes(max_classes=1))", "classes"),
-    ("drawn(rst.class_sizes(max_per_class=2.9))", "samples"),
-    ("drawn(rst.labels((0, 1)))", "sizes"),
-    ("drawn(rst.labels((1,)))", "sizes"),
-    ("drawn(rst.labels((1.5, 2)))", "sizes"),
-    ("drawn(rst.labels(3))", "sizes"),
-    ("drawn(rst.labels((1, 1), shuffled=1))", "shuffled"),
-    ("drawn(rst.sample_weights(0))", "samples"),
-    ("drawn(rst.sample_weights(2.9))", "samples"),
-    ("drawn(rst.sample_weights(2, dtype='float16'))", "dtype"),
+    ("drawn(rst.samples.class_sizes(max_classes=1))", "classes"),
+    ("drawn(rst.samples.class_sizes(max_per_class=2.9))", "samples"),
+    ("drawn(rst.samples.labels((0, 1)))", "sizes"),
+    ("drawn(rst.samples.labels((1,)))", "sizes"),
+    ("drawn(rst.samples.labels((1.5, 2)))", "sizes"),
+    ("drawn(rst.samples.labels(3))", "sizes"),
+    ("drawn(rst.samples.labels((1, 1), shuffled=1))", "shuffled"),
+    ("drawn(rst.samples.sample_weights(0))", "samples"),
+    ("drawn(rst.samples.sample_weights(2.9))", "samples"),
+    ("drawn(rst.samples.sample_weights(2, dtype='float16'))", "dtype"),
     ("drawn(rst.probabilities(2, 1))", "classes"),
     ("drawn(rst.probabilities(2, 2, labels=[0, 5]))", "labels"),
     ("drawn(rst.probabilities(2, 2, dtype='int8'))", "dtype"),

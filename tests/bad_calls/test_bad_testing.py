@@ -6,7 +6,6 @@ import array_api_strict
 import numpy as np
 import pytest
 import scipy.sparse.linalg
-from clear import assert_clear
 
 import refspec
 from refspec import rounding
@@ -16,6 +15,7 @@ from refspec.testing import (
     assert_operator,
     assert_spectrum,
 )
+from support.clear import assert_clear
 
 NAN, INF = float("nan"), float("inf")
 

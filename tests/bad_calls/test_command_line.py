@@ -111,7 +111,7 @@ BAD = [
     ("synth -o HERE/w.npz --json HERE/w.npz", USE, "two places"),
     ("synth -o HERE/w.npz --json HERE/folder", USE, "expected a file, got a folder"),
     ("synth -o HERE/w.npz --per-class x", USE, "--per-class"),
-    ("synth -o HERE/w.npz --noise nan", USE, "must be a finite number"),
+    ("synth -o HERE/w.npz --noise nan", USE, "must be finite"),
 ]
 
 

@@ -9,8 +9,9 @@ little to it, and never subtracts.
 
 import time
 
-import networks
 import pytest
+
+import networks
 
 pytestmark = pytest.mark.benchmark(timer=time.process_time)
 NAMES = ("a", "c")

@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script
-from kronecker_worlds import features_anew, spectra, world
-
 from refspec.random_matrix import predict
 from refspec.random_matrix.comparison import kolmogorov
 from refspec.random_matrix.kronecker.design import kronecker_design
 from refspec.random_matrix.kronecker.law import equivalent, expectation
 from refspec.random_matrix.kronecker.outliers import kronecker_outliers
 from refspec.random_matrix.kronecker.spectrum import stieltjes
+from support.kronecker_worlds import features_anew, spectra, world
 
 C = 4
 #: b = a, samples of a class, draws.

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script
-from fixed_means import mean_shifts
-
 from refspec.populations import Population
-from refspec.random_matrix import FreeLaw, predict, split_threshold, tables
+from refspec.random_matrix import predict, tables
 from refspec.random_matrix.comparison import kolmogorov
 from refspec.random_matrix.free import law as free_law
 from refspec.random_matrix.free.design import reduction
-from refspec.random_matrix.free.edges import support
+from refspec.random_matrix.free.edges import split_threshold, support
+from refspec.random_matrix.free.law import FreeLaw
 from refspec.random_matrix.nested.design import nested_design
 from refspec.random_matrix.nested.spectrum import tabulate
 from refspec.theorems import random_matrix
 from refspec.theorems.random_matrix import rows
+from support.fixed_means import mean_shifts
 
 SIZES = (100, 200, 400)
 

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 import cells
-import networks
 import pytest
+
+import networks
 
 WORK = {
     ("fisher", "c", 200): ["fisher_refspec", "fisher_vivit", "attribution_refspec"],

@@ -10,9 +10,10 @@ import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import networks
 import peers
 import pytest
+
+import networks
 
 TABLE = Path(__file__).parent / "table.md"
 HEAD = """# Peers against the oracle

@@ -1,13 +1,10 @@
 """The how-to pages that need PyTorch or JAX."""
 
 import importlib.util
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from test_howto import run
+from support.howto import run
 
 
 @pytest.mark.parametrize(

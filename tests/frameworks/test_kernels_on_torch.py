@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from kernels import *  # noqa: F403
 
 import refspec
 from refspec import backend
+from support.kernels import *  # noqa: F403
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import warnings
 from pathlib import Path
 from random import Random
 
-import mutations
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
@@ -22,6 +21,7 @@ from hypothesis import strategies as st
 
 from refspec import classes, export
 from refspec.classes import Layer, ModelSection
+from support import mutations
 
 COUNTS = {"npz": 300, "zarr": 150}
 SEED = int(os.environ.get("REFSPEC_FUZZ_SEED", "0"))

@@ -11,7 +11,7 @@ try:
 except ImportError as error:
     pytest.skip(str(error), allow_module_level=True)
 
-from kernels import *  # noqa: F403
+from support.kernels import *  # noqa: F403
 
 
 @pytest.fixture

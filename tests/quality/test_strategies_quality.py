@@ -55,17 +55,17 @@ def first(world):
 
 
 HARD = {
-    "sizes: unequal": (rst.class_sizes(), lambda n: len(set(n)) == len(n)),
+    "sizes: unequal": (rst.samples.class_sizes(), lambda n: len(set(n)) == len(n)),
     "sizes: one sample in a class": (
-        rst.class_sizes(),
+        rst.samples.class_sizes(),
         lambda n: 1 in n and max(n) > 2,
     ),
-    "sizes: two classes": (rst.class_sizes(), lambda n: len(n) == 2),
+    "sizes: two classes": (rst.samples.class_sizes(), lambda n: len(n) == 2),
     "labels: unsorted": (
-        rst.labels(shuffled=True),
+        rst.samples.labels(shuffled=True),
         lambda y: (np.diff(y) < 0).any(),
     ),
-    "weights: zero": (rst.sample_weights(3), lambda s: (s == 0).sum() == 2),
+    "weights: zero": (rst.samples.sample_weights(3), lambda s: (s == 0).sum() == 2),
     "probabilities: zero": (rst.probabilities(2, 3), lambda p: p.min() == 0),
     "probabilities: one-hot": (rst.probabilities(2, 3), lambda p: (p == 1).sum() == 2),
     "probabilities: lost in 1 - p": (

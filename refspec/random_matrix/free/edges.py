@@ -62,39 +62,10 @@ def edge_scale(law: FreeLaw, v: np.ndarray) -> np.ndarray:
 
 
 def split_threshold(d: int, bulk: float, bump: float, scale: float) -> float:
-    """Return the scale above which a bump detaches from the bulk, in the limit.
+    """Return the t_2 above which a bump detaches from a bulk of scale t_3, or inf.
 
-    Parameters
-    ----------
-    d : int
-        Dimension.
-    bulk, bump : float
-        Degrees of freedom N_3 and N_2 of the two Wishart pieces.
-    scale : float
-        t_3 of the bulk.
-
-    Returns
-    -------
-    float
-        Smallest t_2 with two bands, inf if none does (N_2 >= d).
-
-    Raises
-    ------
-    TypeError
-        If d is no integer, or another no number.
-    ValueError
-        If d, N_3 or t_3 is not positive and finite, or N_2 is negative.
-
-    Notes
-    -----
-    Theory: theory/random_matrix.md#R6. The root t_2 > t_3 of
-    ``sqrt(d) (t_2 - t_3) = [(N_3 t_3^2)^(1/3) + (N_2 t_2^2)^(1/3)]^(3/2)``; N_2 = 0
-    gives the threshold of Baik, Ben Arous and Peche.
-
-    Examples
-    --------
-    >>> round(split_threshold(100, 400.0, 0.0, 1.0), 12)
-    3.0
+    N_2 = 0 gives the threshold of Baik, Ben Arous and Peche. Theory:
+    theory/random_matrix.md#R6.
     """
     checks.expect_size("d", d, least=1)
     checks.expect_positive("bulk", bulk)
@@ -114,40 +85,10 @@ def split_threshold(d: int, bulk: float, bump: float, scale: float) -> float:
 
 
 def strength_threshold(law: FreeLaw, row: float) -> float:
-    """Return the theta^2 above which a fixed mean is an outlier.
+    """Return the theta^2 above which a fixed mean in a row of variance t is an outlier.
 
-    Parameters
-    ----------
-    law : FreeLaw
-        Of the noise.
-    row : float
-        t, the variance of the noise in the mean's row.
-
-    Returns
-    -------
-    float
-        Not positive if such a row stands out without a mean.
-
-    Raises
-    ------
-    TypeError
-        If the law is no FreeLaw, or t no number.
-    ValueError
-        If t is negative or not finite.
-
-    Notes
-    -----
-    Theory: theory/random_matrix.md#R8. v at the right edge less d t.
-
-    References
-    ----------
-    Baik, Ben Arous and Peche, Ann. Probab. 33 (2005).
-
-    Examples
-    --------
-    >>> from refspec.random_matrix import FreeLaw
-    >>> round(strength_threshold(FreeLaw([1.0], [45], 20), 1.0), 9)  # sqrt(20 45)
-    30.0
+    Not positive if such a row stands out without a mean. Theory:
+    theory/random_matrix.md#R8.
     """
     checks.expect_type("law", law, FreeLaw, "make one of scales and counts")
     checks.expect_positive("row", row, zero=True)

@@ -26,33 +26,10 @@ _NEWTON = 200  # steps; a few are always enough
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FreeLaw:
-    """The spectral law of sum_j t_j Wishart_{N_j}(I_d).
+    """The limiting spectral law of sum_j t_j Wishart_{N_j}(I_d).
 
-    Parameters
-    ----------
-    scales : array, shape (J,)
-        t_j > 0, ascending and distinct.
-    counts : array, shape (J,)
-        N_j > 0, degrees of freedom.
-    dimension : int
-        d.
-
-    Raises
-    ------
-    TypeError
-        If they are not numbers, or d no integer.
-    ValueError
-        If scales or counts are not positive and finite, or of different lengths, or
-        scales not ascending, or d < 1.
-
-    Notes
-    -----
-    Theory: theory/random_matrix.md#R2
-
-    Examples
-    --------
-    >>> FreeLaw([1.0, 2.0], [30, 10], 20).poles.tolist()
-    [20.0, 40.0]
+    scales (J,): t_j > 0, ascending and distinct; counts (J,): N_j > 0. Theory:
+    theory/random_matrix.md#R2
     """
 
     scales: np.ndarray

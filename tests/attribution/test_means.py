@@ -1,0 +1,154 @@
+"""Class means as points, and how clear the class structure is, against plain loops."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import refspec
+from refspec import attribution, curvature, rounding
+from refspec.attribution.depth import mean_cosine
+from support.snapshots import random_snapshot
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def loop_means(snapshot, of):
+    """Class means and cells by the definition, in loops over float64."""
+    layer, C = snapshot.layers[0], snapshot.probabilities.shape[1]
+    x = layer.features if of == "features" else layer.errors
+    x = (
+        x.reshape(x.shape[0], -1)[:, None]
+        if of == "features"
+        else x.reshape(len(x), C, -1)
+    )
+    x = np.asarray(x, np.float64)
+    K, w = x.shape[1], np.asarray(snapshot.sample_weights, np.float64)[:, None]
+    w = w * (np.asarray(snapshot.probabilities, np.float64) if K > 1 else 1)
+    cells, classes = {}, {}
+    for c in range(C):
+        mine = np.flatnonzero(snapshot.labels == c)
+        sums, total = 0, 0
+        for k in range(K):
+            mass = sum(w[i, k] for i in mine)
+            point = sum(w[i, k] * x[i, k] for i in mine) / (mass or 1)
+            cells[c, k] = point, mass
+            if K == 1 or k != c:
+                sums, total = sums + mass * point, total + mass
+        classes[c] = sums / (total or 1), total
+    return classes, cells
+
+
+@given(SEEDS, st.sampled_from(["features", "errors"]), st.sampled_from([4, 40]))
+def test_distances_are_those_of_the_definition(seed, of, a):
+    s = random_snapshot(seed, a=a, b=a)
+    moment = getattr(curvature, of)(s, "fc")
+    found, points = attribution.distances(attribution.class_means(moment))
+    classes, cells = loop_means(s, of)
+    vectors = [(classes if k < 0 else cells)[c if k < 0 else (c, k)] for c, k in points]
+    x = np.stack([v for v, _ in vectors])
+    exact = np.linalg.norm(x[:, None] - x[None], axis=2)
+    # squares are known to the moment's error over the smallest mass, twice two points
+    at = refspec.coordinates.coordinates(moment)
+    low = min(m for _, m in vectors)
+    squares = 8 * (
+        at.radius / low
+        + rounding.gamma(4 * moment.shape[0] + a, 2.0**-53) * (x**2).sum(1).max()
+    )
+    assert np.abs(found**2 - exact**2).max() <= squares
+    # a mutant: squared distances in place of distances are not these
+    assert np.abs((found**2) ** 2 - exact**2).max() > squares
+
+
+@given(SEEDS, st.integers(1, 8))
+def test_scaling_is_exact_in_the_plane(seed, M):
+    x = np.random.default_rng(seed).standard_normal((M, 2))
+    matrix = np.linalg.norm(x[:, None] - x[None], axis=2)
+    points, kept = attribution.means.classical_scaling(matrix)
+    found = np.linalg.norm(points[:, None] - points[None], axis=2)
+    size = float((matrix**2).sum()) + 1
+    bound = rounding.gamma(8 * M * M + 64, 2.0**-53) * size
+    assert np.abs(found**2 - matrix**2).max() <= bound
+    assert 1 - kept <= bound / max(float((matrix**2).max()), 2.0**-53)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("of", ["features", "errors"])
+@pytest.mark.parametrize("sizes", [(3, 1, 2), (4, 4), (1, 1, 1, 1)])
+def test_clarity_is_that_of_the_definition(of, sizes, dtype):
+    s = random_snapshot(7, sizes=sizes, dtype=dtype)
+    found = attribution.depth_profile(s, of)["fc"]
+    classes, cells = loop_means(s, of)
+    d = len(classes[0][0])
+    second = sum(m * np.outer(v, v) for v, m in classes.values())
+    layer, C = s.layers[0], len(sizes)
+    x = np.asarray(layer.features if of == "features" else layer.errors, np.float64)
+    x = x.reshape(len(x), -1, d)
+    w = np.asarray(s.sample_weights, np.float64)[:, None]
+    w = w * (np.asarray(s.probabilities, np.float64) if of == "errors" else 1)
+    within = sum(
+        w[i, k] * np.outer(x[i, k] - cells[c, k][0], x[i, k] - cells[c, k][0])
+        for i, c in enumerate(s.labels)
+        for k in range(x.shape[1])
+    )
+    values = np.linalg.eigvalsh(second)[::-1]
+    inner = np.linalg.eigvalsh(within)[-1]
+    # exact at this end to a few roundings of float64, far inside the radius
+    slack = rounding.gamma(64 * x.size, 2.0**-53) * float((w[:, :, None] * x**2).sum())
+    m = found.index
+    assert m in (min(C, d), min(C, d) - 1)
+    for ratio, top, bottom in (
+        (found.separation, values[m - 1], inner),
+        (found.orthogonality, values[min(2, m) - 1], values[m - 1]),
+    ):
+        if math.isfinite(ratio.radius):
+            assert (
+                abs(ratio.value - top / bottom)
+                <= ratio.radius + slack * (1 + top / bottom) / bottom
+            )
+        else:
+            assert bottom <= slack + 16 * curvature_radius(s, of)
+
+
+def curvature_radius(s, of):
+    return attribution.eigenbasis(getattr(curvature, of)(s, "fc")).radius
+
+
+def test_errors_of_the_last_layer_count_one_class_less():
+    s = refspec.datasets.digits_mlp()
+    found = attribution.depth_profile(s, "errors")
+    assert [x.index for x in found.values()] == [10, 10, 9]
+    assert found["fc3"].separation.value - found["fc3"].separation.radius > 1
+
+
+def test_equiangular_means_have_the_cosine_of_a_simplex():
+    C = 5
+    simplex = np.eye(C) - 1 / C
+    means = attribution.Means(
+        simplex, np.full(C, 1 / C), simplex[:, None], np.ones((C, 1))
+    )
+    assert abs(mean_cosine(means) - 1 / (C - 1)) <= rounding.gamma(8 * C, 2.0**-53)
+    flat = attribution.Means(
+        np.ones((C, 2)), np.ones(C), np.ones((C, 1, 2)), np.ones((C, 1))
+    )
+    assert math.isnan(mean_cosine(flat))
+
+
+def test_a_class_without_weight_has_no_point():
+    s = random_snapshot(3, sizes=(1, 2, 2), zero_weight=True)
+    for of in ("features", "errors"):
+        found = attribution.class_means(getattr(curvature, of)(s, "fc"))
+        matrix, points = attribution.distances(found)
+        assert 0 not in points[:, 0]
+        assert np.isfinite(matrix).all()
+
+
+def test_wrong_choices_are_refused():
+    s = random_snapshot(0)
+    means = attribution.class_means(curvature.features(s, "fc"))
+    with pytest.raises(ValueError, match=r"0\.\.2"):
+        attribution.distances(means, [5])
+    with pytest.raises(ValueError, match="features"):
+        attribution.depth_profile(s, "weights")

@@ -1,0 +1,146 @@
+"""Shares, sandwiches, knock-outs and angles against explicit matrices."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import refspec
+from refspec import attribution, backend, coordinates, curvature, factors, structure
+from support.snapshots import net
+
+LEVELS = ("diagonal", "between_class", "between_cross_class", "within_cross_class")
+
+
+def explicit(snapshot):
+    """Every level as a P x P matrix."""
+    split = structure.decompose(curvature.fisher(snapshot))
+    return {n: backend.to_host(x.matrix()) for n, x in split.levels.items()}
+
+
+def descending(A):
+    return np.linalg.eigvalsh((A + A.T) / 2)[::-1]
+
+
+def differ(values, true):
+    values = backend.to_host(values)
+    n = max(len(values), len(true))
+    padded = [np.sort(np.pad(x, (0, n - len(x))))[::-1] for x in (values, true)]
+    return np.abs(padded[0] - padded[1]).max()
+
+
+@pytest.mark.parametrize("side", ["primal", "dual"])
+def test_knockouts_are_those_of_explicit_matrices(asarray, side):
+    snapshot = net(asarray)
+    parts = explicit(snapshot)
+    A = sum(parts.values())
+    at = getattr(coordinates, side)(curvature.fisher(snapshot))
+    basis = attribution.eigenbasis(at)
+    result = attribution.attribute(basis)
+    slack = 4 * result.radius
+    for name in LEVELS:
+        assert differ(result.knockouts[name], descending(A - parts[name])) <= slack
+        assert differ(result.levels[name], descending(parts[name])) <= slack
+        assert abs(result.traces[name] - np.trace(parts[name])) <= len(A) * slack
+    two = ["between_class", "diagonal"]
+    values, radius = attribution.knockout(basis, two)
+    true = descending(A - parts[two[0]] - parts[two[1]])
+    assert differ(values, true) <= 4 * radius
+    # the mutant: without the diagonal, collinear with the class means
+    assert not differ(values, descending(A - parts[two[0]])) <= 4 * radius
+
+
+def test_projection_takes_the_span_out():
+    snapshot = net()
+    parts = explicit(snapshot)
+    A, B = sum(parts.values()), parts["between_class"] + parts["diagonal"]
+    basis = attribution.eigenbasis(curvature.fisher(snapshot))
+    values, radius = attribution.knockout(
+        basis, ["between_class", "diagonal"], by="projection"
+    )
+    w, V = np.linalg.eigh(B)
+    U = V[:, w > 64 * radius]
+    P = np.eye(len(A)) - U @ U.T
+    assert differ(values, descending(P @ A @ P)) <= 2.0**10 * radius
+    # Cauchy: interlaced with the whole, and below what the means leave over
+    top = backend.to_host(values)
+    whole = backend.to_host(basis.values)
+    k, r = len(top) - U.shape[1], U.shape[1]
+    assert (top[:k] <= whole[:k] + 4 * radius).all()
+    assert (whole[r:] <= top[: len(whole) - r] + 4 * radius).all()
+    assert top[0] <= descending(A - B)[0] + 4 * radius
+
+
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 3), min_size=2, max_size=4))
+def test_shares_add_up_and_intervals_hold(seed, sizes):
+    snapshot = net(seed=seed, sizes=tuple(sizes))
+    result = attribution.attribute(curvature.fisher(snapshot))
+    values = backend.to_host(result.spectrum.values)[: len(result.kinds)]
+    total = sum(result.shares.values())
+    assert ((total == 0) | (np.abs(total - 1) <= 8 * 2.0**-53)).all()
+    assert all((x >= 0).all() for x in result.shares.values())
+    assert (result.lower <= values).all()
+    assert (values <= result.upper).all()
+    if result.angle_bound < np.inf:
+        assert np.sin(result.angles).max() <= result.angle_bound + 64 * 2.0**-53
+
+
+def test_an_interval_of_the_class_means_alone_is_too_short():
+    """The mutant of the sandwich: nothing for what is beyond the means."""
+    result = attribution.attribute(curvature.fisher(net()))
+    assert result.spectrum.values[0] > result.lower[0] + 2 * result.radius
+
+
+def test_shares_are_those_of_the_eigenvectors():
+    snapshot = net()
+    parts = explicit(snapshot)
+    w, V = np.linalg.eigh(sum(parts.values()))
+    w, V = w[::-1], V[:, ::-1]
+    result = attribution.attribute(curvature.fisher(snapshot))
+    gap = np.min(np.abs(np.diff(w[:5])))
+    for name in LEVELS:
+        true = np.einsum("ij,ik,kj->j", V, parts[name], V)[:4] / w[:4]
+        bound = 8 * result.radius / gap * np.sqrt(len(w)) + 4 * result.radius / w[3]
+        assert np.abs(result.shares[name][:4] - true).max() <= bound
+        assert bound < 2.0**-20
+
+
+def test_a_planted_class_mean_is_a_proved_outlier():
+    rng = np.random.default_rng(0)
+    C, n, d = 4, 5, 12
+    means = 10 * np.linalg.qr(rng.standard_normal((d, C)))[0].T
+    h = np.repeat(means, n, axis=0) + rng.standard_normal((C * n, d)) / 8
+    rows = factors.Factors(
+        (factors.Factor(h[:, None, None, :] / np.sqrt(C * n), None),)
+    )
+    weights = np.full((C * n, 1), 1 / (C * n))
+    moment = curvature.SecondMoment(rows, weights, (0, 5, 10, 15, 20))
+    result = attribution.attribute(moment)
+    assert result.kinds[:C] == ["outlier"] * C
+    assert result.kinds[C:] == ["bulk"] * (len(result.kinds) - C)
+    assert result.proved[:C].all()
+    assert np.sin(result.angles).max() <= result.angle_bound < 1
+
+
+def test_unknown_levels_are_refused_by_name():
+    basis = attribution.eigenbasis(curvature.fisher(net()))
+    with pytest.raises(ValueError, match=r"levels must be one of .* got 'bump'"):
+        attribution.knockout(basis, ["bump"])
+    with pytest.raises(ValueError, match=r"by must be .* got 'division'"):
+        attribution.knockout(basis, ["diagonal"], by="division")
+    with pytest.raises(ValueError, match=r"only levels of the means"):
+        attribution.knockout(basis, [basis.within], by="projection")
+
+
+def test_all_from_one_factorisation(monkeypatch):
+    """Every level and knock-out comes from the basis: no second pass over the data."""
+    basis = attribution.eigenbasis(curvature.fisher(net()))
+
+    def touched(*_, **__):
+        raise AssertionError("the data were read again")
+
+    for product in ("dot", "cross", "gram", "squares", "chunks", "columns", "second"):
+        monkeypatch.setattr(factors.Factors, product, touched)
+    with pytest.raises(AssertionError, match="read again"):
+        refspec.attribute(net())
+    assert refspec.attribute(basis).kinds

@@ -1,0 +1,182 @@
+"""Both coordinate systems keep X'X and every cell mean, within their radius."""
+
+import numpy as np
+import pytest
+
+import refspec
+from refspec import attribution, backend, coordinates, curvature, rounding
+from support.snapshots import net, rows_of
+
+CASES = {
+    "unequal": {},
+    "one sample a class": {"sizes": (1, 1, 1)},
+    "two classes": {"sizes": (3, 2)},
+    "fewer samples than dimensions": {"sizes": (1, 2), "dims": ((6, 5),)},
+    "fewer dimensions than classes": {"sizes": (2, 2, 2, 2), "dims": ((1, 1),)},
+    "positions": {"T": 2},
+}
+
+
+def levels_of(at):
+    """Eigenvalues of the whole and of every level, padded with zeros."""
+    result = attribution.attribute(at)
+    return {"total": result.spectrum.values, **result.levels}, result.radius
+
+
+def truth(snapshot):
+    """The same from explicit rows and averages."""
+    X = rows_of(snapshot)
+    p = backend.to_host(snapshot.probabilities)
+    N, C = p.shape
+    w, labels = p / N, snapshot.labels
+    V = X.reshape(N, C, -1) / np.sqrt(w)[:, :, None]
+    out = {"diagonal": [], "between_class": [], "between_cross_class": []}
+    within = []
+    for c in range(C):
+        mine = labels == c
+        mass = w[mine].sum(0)
+        mean = np.einsum("nk,nkd->kd", w[mine], V[mine]) / mass[:, None]
+        others = np.arange(C) != c
+        own = mass[others] @ mean[others] / mass[others].sum()
+        out["diagonal"].append(np.sqrt(mass[c]) * mean[c])
+        out["between_class"].append(np.sqrt(mass[others].sum()) * own)
+        out["between_cross_class"].extend(
+            np.sqrt(mass[k]) * (mean[k] - own) for k in range(C) if k != c
+        )
+        within.append(np.sqrt(w[mine])[:, :, None] * (V[mine] - mean))
+    out["within_cross_class"] = np.concatenate(within).reshape(N * C, -1)
+    out["total"] = X
+    return {
+        n: np.linalg.svd(np.array(x), compute_uv=False) ** 2 for n, x in out.items()
+    }
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+@pytest.mark.parametrize("side", ["primal", "dual"])
+def test_levels_have_the_spectra_of_explicit_averages(asarray, case, side):
+    snapshot = net(asarray, **CASES[case])
+    at = getattr(coordinates, side)(curvature.fisher(snapshot))
+    found, radius = levels_of(at)
+    X = rows_of(snapshot)
+    u, trace = 2.0**-53, float((X * X).sum())
+    # means divide by masses and come back: 4 (N + C) roundings more on either side
+    more = rounding.gamma(8 * sum(X.shape) + 64, u) * trace
+    for name, values in truth(snapshot).items():
+        mine = backend.to_host(found[name])
+        n = max(len(mine), len(values))
+        gap = np.pad(mine, (0, n - len(mine))) - np.pad(values, (0, n - len(values)))
+        assert np.abs(gap).max() <= radius + more, name
+    if len(snapshot.offsets) == 3:
+        assert backend.to_host(found["between_cross_class"]).max() <= radius + more
+
+
+def test_a_probability_of_zero_is_no_mass_and_no_failure(asarray):
+    snapshot = net()
+    p = snapshot.probabilities.copy()
+    p[0] = [1.0, 0.0, 0.0]
+    p[4:7, 0] = 0.0  # a whole cell without mass
+    p[4:7] /= p[4:7].sum(1, keepdims=True)
+    layers = [
+        refspec.Layer(x.name, asarray(x.features), asarray(x.errors))
+        for x in snapshot.layers
+    ]
+    changed = refspec.snapshot(layers, snapshot.labels, probabilities=asarray(p))
+    moment = curvature.fisher(changed)
+    for at in (coordinates.primal(moment), coordinates.dual(moment)):
+        values = backend.to_host(attribution.attribute(at).spectrum.values)
+        X = rows_of(changed)
+        true = np.linalg.svd(X, compute_uv=False) ** 2
+        n = max(len(values), len(true))
+        gap = np.pad(values, (0, n - len(values))) - np.pad(true, (0, n - len(true)))
+        assert np.isfinite(values).all()
+        assert np.abs(gap).max() <= 2 * at.radius + 2.0**-53 * n * true.sum()
+
+
+def test_the_smaller_side_is_chosen():
+    wide = curvature.fisher(net(sizes=(1, 1), dims=((9, 9),)))
+    tall = curvature.fisher(net(sizes=(30, 30), dims=((2, 2),)))
+    assert coordinates.coordinates(wide).side == "dual"
+    assert coordinates.coordinates(tall).side == "primal"
+
+
+def test_unscored_rows_keep_all_their_cross_classes(asarray):
+    """Data that do not satisfy the score identity must not lose a row a sample."""
+    snapshot = net(asarray)
+    layers = [
+        refspec.Layer(x.name, x.features, x.errors + 1.0) for x in snapshot.layers
+    ]
+    changed = refspec.snapshot(
+        layers, snapshot.labels, probabilities=snapshot.probabilities
+    )
+    at = coordinates.dual(curvature.fisher(changed))
+    values = backend.to_host(refspec.spectrum(at).values)
+    true = np.linalg.svd(rows_of(changed), compute_uv=False) ** 2
+    n = max(len(values), len(true))
+    gap = np.pad(values, (0, n - len(values))) - np.pad(true, (0, n - len(true)))
+    assert np.abs(gap).max() <= 2 * at.radius + 2.0**-53 * n * true.sum()
+
+
+def test_float32_has_a_wider_radius_and_keeps_it():
+    snapshot = net()
+    narrow = [
+        refspec.Layer(x.name, x.features.astype("f4"), x.errors.astype("f4"))
+        for x in snapshot.layers
+    ]
+    p = snapshot.probabilities.astype("f4")
+    small = refspec.snapshot(narrow, snapshot.labels, probabilities=p)
+    at = coordinates.dual(curvature.fisher(small))
+    found = refspec.spectrum(at)
+    wide = [
+        refspec.Layer(x.name, x.features.astype("f8"), x.errors.astype("f8"))
+        for x in small.layers
+    ]
+    p8 = p.astype("f8")
+    p8 = p8 / p8.sum(1)[:, None]
+    X = rows_of(refspec.snapshot(wide, small.labels, probabilities=p8))
+    true = np.linalg.svd(X, compute_uv=False) ** 2
+    n = len(found.values)
+    moved = 4 * 2.0**-24 * true.sum()  # the probabilities were scaled to sum to one
+    assert np.abs(found.values - true[:n]).max() <= found.radius + moved
+    assert found.values.dtype == np.float32
+    exact = refspec.spectrum(coordinates.dual(curvature.fisher(snapshot)))
+    assert found.radius > 2.0**20 * exact.radius  # u is 2^29 times larger
+
+
+@pytest.mark.parametrize("power", [-60, -30, -10, -3])
+def test_what_pivoted_rows_leave_out_is_what_was_measured(monkeypatch, asarray, power):
+    """The rows of pivots known block by block, the others' computed: nothing else."""
+    monkeypatch.setattr(coordinates, "_BLOCK", 4)
+    snapshot = net(asarray, sizes=(5, 3, 4))
+    moment, X = curvature.fisher(snapshot), rows_of(snapshot)
+    n, trace, u = len(X), float((X * X).sum()), 2.0**-53
+    made = coordinates._pivoted_rows(moment.rows, trace * 2.0**power, moment.xp)
+    L = backend.to_host(made.L)
+    assert len(L) <= min(X.shape)
+    assert len(backend.to_host(made.others)) >= n - len(L)
+    true = np.linalg.norm(X @ X.T - L.T @ L)
+    found = coordinates._residual(moment.rows, made, trace, u, moment.xp)
+    slack = 4 * rounding.second_moment_radius(sum(X.shape) + 64, trace, u)
+    # both triangles of a block of pivots are counted twice
+    assert true - slack <= found <= 2**0.5 * true + slack
+
+
+def test_errors_beside_features_that_are_zero_do_not_overflow(asarray):
+    """Rows are small though a factor is huge; its square alone would be infinite."""
+    snapshot = net()
+    features, errors = (
+        np.array(getattr(snapshot.layers[0], n)) for n in ("features", "errors")
+    )
+    features[0], errors[0] = 0.0, 1e160
+    features[1], errors[1] = 1e-160 * features[1], 1e160 * errors[1]
+    first = refspec.Layer("l0", asarray(1e-60 * features), asarray(1e-60 * errors))
+    changed = refspec.snapshot(
+        [first], snapshot.labels, probabilities=asarray(snapshot.probabilities)
+    )
+    at = coordinates.dual(curvature.fisher(changed))
+    values = backend.to_host(refspec.spectrum(at).values)
+    X = rows_of(changed)
+    true = np.linalg.svd(X * 1e120, compute_uv=False) ** 2
+    n = max(len(values), len(true))
+    values, true = (np.pad(x, (0, n - len(x))) for x in (1e240 * values, true))
+    slack = rounding.gamma(4 * n, 2.0**-53) * true.sum()
+    assert np.abs(values - true).max() <= 2e240 * at.radius + slack

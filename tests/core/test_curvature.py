@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+import refspec
+from refspec import attribution, backend, coordinates, curvature, rounding, spectra
+from support.snapshots import net, rows_of
+
+U = 2.0**-53
+
+
+@pytest.mark.parametrize("T", [1, 3])
+def test_every_view_of_the_fisher_agrees(asarray, T):
+    snapshot = net(asarray, T)
+    moment, X = curvature.fisher(snapshot), rows_of(snapshot)
+    trace = (X * X).sum()
+    bound = 4 * rounding.second_moment_radius(sum(X.shape) + 20, trace, U)
+    host = backend.to_host
+    assert np.abs(host(moment.matrix()) - X.T @ X).max() <= bound
+    assert np.abs(host(moment.gram()) - X @ X.T).max() <= bound
+    assert abs(moment.trace() - trace) <= bound
+    v = np.random.default_rng(1).standard_normal(X.shape[1])
+    out = host(moment.matvec(asarray(v)))
+    assert np.abs(out - X.T @ (X @ v)).max() <= bound * np.linalg.norm(v)
+    order = np.kron  # the swapped order is another matrix
+    x = snapshot.layers[0]
+    h, e = host(x.features)[0, 0], host(x.errors)[0, 0, 0]
+    assert np.abs(order(h, e) - order(e, h)).max() > bound
+
+
+@pytest.mark.parametrize("T", [1, 3])
+def test_reduced_rows_and_dual_side_keep_the_spectrum(asarray, T):
+    snapshot = net(asarray, T)
+    moment, X = curvature.fisher(snapshot), rows_of(snapshot)
+    rows, left_out = curvature.score_reduced(moment)
+    assert left_out <= rounding.second_moment_radius(100, moment.trace(), U)
+    assert rows.shape[1] == 2
+    by_rows = coordinates.dual(moment)
+    by_columns = coordinates.primal(moment)
+    truth = np.linalg.svd(X, compute_uv=False) ** 2
+    for at in (by_columns, by_rows):
+        found = spectra.spectrum(at, certify=True)
+        values = np.zeros(len(truth) + 50)
+        computed = backend.to_host(found.values)
+        values[: len(computed)] = computed
+        padded = np.concatenate([truth, np.zeros(50)])
+        assert np.abs(values - padded).max() <= 2 * found.radius
+        assert not np.abs(values * 1.01 - padded).max() <= 2 * found.radius
+    one, two = attribution.attribute(by_columns), attribution.attribute(by_rows)
+    for name in one.traces:
+        bound = len(truth) * (one.spectrum.radius + two.spectrum.radius)
+        assert abs(one.traces[name] - two.traces[name]) <= bound
+
+
+def test_the_empirical_fisher_is_another_matrix():
+    snapshot = net()
+    gap = curvature.fisher(snapshot).matrix()
+    gap = gap - curvature.empirical_fisher(snapshot).matrix()
+    assert np.abs(gap).max() > rounding.second_moment_radius(100, np.trace(gap) ** 2, U)
+
+
+def test_attribution_of_the_embedded_network_obeys_its_sandwich():
+    moment = curvature.fisher(refspec.datasets.digits_mlp())
+    result = attribution.attribute(moment)
+    values = result.spectrum.values[: len(result.kinds)]
+    assert (result.lower <= values).all()
+    assert (values <= result.upper).all()
+    total = sum(result.shares.values())
+    assert np.abs(total - 1).max() <= rounding.gamma(8, U)
+    assert result.kinds[0] == "outlier"
+    assert result.proved[0]
+    assert result.knockouts["between_class"][0] < values[0]
+
+
+@pytest.mark.parametrize("layer", ["fc1", "fc2", "fc3"])
+def test_features_and_errors_of_every_layer(layer):
+    snapshot = refspec.datasets.digits_mlp()
+    for build in (curvature.features, curvature.errors):
+        moment = build(snapshot, layer)
+        result = attribution.attribute(moment)
+        gap = abs(sum(result.traces.values()) - moment.trace())
+        assert gap <= moment.shape[1] * result.spectrum.radius

@@ -1,0 +1,91 @@
+"""Products, Gram rows and packed blocks of the rows, against rows made by loops."""
+
+import numpy as np
+import pytest
+
+from refspec import backend, factors, rounding
+
+U = 2.0**-53
+
+
+def make(asarray, T, a, N=5, K=3, b=2, seed=0):
+    rng = np.random.default_rng(seed)
+    roots = rng.standard_normal((N, K, T, b))
+    h = None if a is None else rng.standard_normal((N, T, a))
+    factor = factors.Factor(asarray(roots), None if h is None else asarray(h))
+    rows = [
+        roots[i, k].ravel()
+        if h is None
+        else sum(np.kron(roots[i, k, t], h[i, t]) for t in range(T))
+        for i in range(N)
+        for k in range(K)
+    ]
+    return factor, np.array(rows)
+
+
+SHAPES = [(1, 4), (3, 4), (2, None), (1, 1)]
+
+
+@pytest.fixture(params=SHAPES, ids=str)
+def pair(request, asarray):
+    return make(asarray, *request.param)
+
+
+def bound(X, more=1.0):
+    terms = 4 * sum(X.shape) + 16
+    return rounding.gamma(terms, U) * (np.abs(X) ** 2).sum() * more
+
+
+def test_every_product_is_that_of_the_rows(pair, asarray):
+    f, X = pair
+    host, rng = backend.to_host, np.random.default_rng(1)
+    V, Z = rng.standard_normal((X.shape[1], 2)), rng.standard_normal((5, 3, 2))
+    size = np.abs(V).sum() + np.abs(Z).sum() + 1
+    limit = bound(X, size)
+    whole = factors.Factors((f,))
+    assert whole.shape == (5, 3, X.shape[1])
+    assert np.abs(host(whole.dot(asarray(V))).reshape(15, 2) - X @ V).max() <= limit
+    back = host(whole.cross(asarray(Z)))
+    assert np.abs(back - X.T @ Z.reshape(15, 2)).max() <= limit
+    assert np.abs(host(whole.squares()).ravel() - (X * X).sum(1)).max() <= limit
+    explicit = np.concatenate([host(x) for x in whole.chunks()])
+    assert np.abs(explicit - X).max() <= limit
+    columns = np.concatenate([host(x).reshape(15, -1) for x in whole.columns()], axis=1)
+    assert np.abs(columns - X).max() <= limit
+    pivots = asarray(np.array([14, 0, 7]))
+    gram = host(factors.Factors((f, f)).gram(pivots, 1))
+    assert np.abs(gram - 2 * (X @ X.T)[[14, 0, 7], 3:]).max() <= 2 * limit
+    assert np.abs(gram - 2 * (X @ X.T)[[14, 0, 7], :12]).max() > 2 * limit
+    assert np.abs(host(whole.take(pivots)) - X[[14, 0, 7]]).max() <= limit
+    assert np.abs(host(whole.second()) - X.T @ X).max() <= limit
+
+
+def test_packed_blocks_are_symmetric_to_the_bit(asarray):
+    f, X = make(asarray, 1, 4)
+    g, Y = make(asarray, 1, 3, b=4, seed=2)
+    packed = backend.to_host(factors.Factors((f, g)).second())
+    whole = np.concatenate([X, Y], axis=1)
+    assert np.abs(packed - whole.T @ whole).max() <= bound(whole)
+    assert np.array_equal(packed, packed.T)
+
+
+def test_chunks_do_not_change_a_result(asarray, monkeypatch):
+    f, _ = make(asarray, 3, 4)
+    one = [backend.to_host(x) for x in factors.Factors((f,)).chunks()]
+    monkeypatch.setattr(backend, "_TEMPORARY", 1)
+    many = [backend.to_host(x) for x in factors.Factors((f,)).chunks()]
+    assert len(one) == 1
+    assert len(many) == 5
+    assert np.array_equal(np.concatenate(many), one[0])
+    g, Y = make(asarray, 1, 4)
+    assert np.abs(
+        backend.to_host(factors.Factors((g,)).second()) - Y.T @ Y
+    ).max() <= bound(Y)
+
+
+def test_positions_are_multiplied_out_within_a_budget(asarray):
+    f, X = make(asarray, 3, 4)
+    out = factors.Factors((f, f)).explicit(8.0 * X.size).layers
+    assert out[0].features is None
+    assert out[1] is f
+    assert np.abs(backend.to_host(out[0].roots).reshape(15, -1) - X).max() <= bound(X)

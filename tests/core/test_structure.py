@@ -1,0 +1,86 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refspec import backend, curvature, factors, rounding, structure
+from support import naive
+from support.namespaces import NAMESPACES
+
+
+def moment_of(values, weights, sizes, asarray=np.asarray):
+    """A SecondMoment of plain vectors, K = C."""
+    roots = (np.sqrt(weights)[:, :, None] * values)[:, :, None, :]
+    factor = factors.Factor(asarray(roots), None)
+    offsets = tuple(np.concatenate([[0], np.cumsum(sizes)]).tolist())
+    return curvature.SecondMoment(factors.Factors((factor,)), asarray(weights), offsets)
+
+
+@st.composite
+def cases(draw):
+    """Sizes, integer vectors and weights that are squares, so roots are exact."""
+    sizes = draw(st.lists(st.integers(1, 3), min_size=2, max_size=4))
+    C, N, d = len(sizes), sum(sizes), draw(st.integers(1, 3))
+    entry = st.integers(-9, 9)
+    values = draw(st.lists(entry, min_size=N * C * d, max_size=N * C * d))
+    roots = draw(st.lists(st.integers(0, 4), min_size=N * C, max_size=N * C))
+    return (
+        sizes,
+        np.array(values, float).reshape(N, C, d),
+        np.array(roots, float).reshape(N, C) ** 2,
+    )
+
+
+def exact(x):
+    return [[Fraction(float(v)) for v in row] for row in np.asarray(x)]
+
+
+@given(cases())
+def test_levels_add_up_exactly(case):
+    sizes, values, weights = case
+    labels = np.repeat(np.arange(len(sizes)), sizes).tolist()
+    v, w = [exact(rows) for rows in values], exact(weights)
+    parts = naive.levels(v, w, labels)
+    total = naive.second_moment(v, w)
+    whole = parts["diagonal"]
+    for name in ("between_class", "between_cross_class", "within_cross_class"):
+        whole = naive.add(whole, parts[name])
+    assert whole == total
+
+
+def test_means_over_every_cross_class_do_not_add_up():
+    rng = np.random.default_rng(0)
+    v, w = rng.integers(1, 9, (4, 2, 2)), rng.integers(1, 9, (4, 2))
+    v, w = [exact(rows) for rows in v], exact(w)
+    parts = naive.levels(v, w, [0, 0, 1, 1], keep_diagonal_in_means=True)
+    whole = parts["diagonal"]
+    for name in ("between_class", "between_cross_class", "within_cross_class"):
+        whole = naive.add(whole, parts[name])
+    assert whole != naive.second_moment(v, w)
+
+
+@given(cases(), st.sampled_from(["numpy", "read-only", "strict"]))
+def test_levels_agree_with_fractions(case, name):
+    sizes, values, weights = case
+    labels = np.repeat(np.arange(len(sizes)), sizes).tolist()
+    parts = naive.levels([exact(rows) for rows in values], exact(weights), labels)
+    moment = moment_of(values, weights, sizes, NAMESPACES[name])
+    n, C = moment.shape[0], len(sizes)
+    bound = 16 * rounding.second_moment_radius(4 * n + 4 * C, moment.trace(), 2.0**-53)
+    split = structure.decompose(moment)
+    for level, part in split.levels.items():
+        computed = backend.to_host(part.matrix())
+        truth = np.array([[float(x) for x in row] for row in parts[level]])
+        assert np.abs(computed - truth).max() <= bound
+
+
+@pytest.mark.parametrize("C", [2, 3])
+def test_two_classes_have_no_cross_level(C):
+    rng = np.random.default_rng(3)
+    values = rng.standard_normal((2 * C, C, 4))
+    moment = moment_of(values, np.full((2 * C, C), 1 / (2 * C * C)), [2] * C)
+    cross = structure.decompose(moment).levels["between_cross_class"].trace()
+    bound = rounding.second_moment_radius(100, moment.trace(), 2.0**-53)
+    assert (cross <= bound) == (C == 2)

@@ -1,0 +1,93 @@
+"""Outliers of gradients against draws: their sum, each, overlaps; KFAC's are wrong."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from refspec import rounding
+from refspec.populations import KroneckerPopulation, Population
+from refspec.random_matrix.kronecker.design import (
+    kronecker_design,
+    lifted,
+    mean_span,
+)
+from refspec.random_matrix.kronecker.kfac import kfac_eigenvalues
+from refspec.random_matrix.kronecker.outliers import kronecker_outliers
+from support.kronecker_worlds import features_anew, gradients, spectra, world
+
+POPULATION = world(10, 10, 4, 10)
+DRAWS, EDGE, C = 400, 33.0, 4
+
+
+@functools.cache
+def found():
+    return kronecker_outliers(kronecker_design(POPULATION), EDGE)
+
+
+@pytest.mark.theorem("G4")
+def test_sum_of_the_top_C(monkeypatch):
+    """Within 4 errors and 1 / (2P) of the mean; the mutant, iid features, fails."""
+    total = np.sum(spectra(POPULATION, DRAWS)[:, :C], axis=1)
+    error = 4 * np.std(total) / np.sqrt(DRAWS)
+    bound = error + np.mean(total) / 200
+    assert abs(np.sum(found().centres[:C]) - np.mean(total)) <= bound
+    features_anew(monkeypatch)
+    mutant = kronecker_outliers(kronecker_design(POPULATION), EDGE)
+    iid = np.sum(mutant.centres[:C])
+    assert not abs(iid - np.mean(total)) <= bound
+
+
+def test_each_in_order_mixes_as_drawn():
+    """Expected order statistics, not the centres; deviations to a fourth."""
+    values = spectra(world(10, 10, 4, 10, cross=0.0), DRAWS)[:, :C]
+    made = kronecker_outliers(kronecker_design(world(10, 10, 4, 10, cross=0.0)), EDGE)
+    error = 4 * np.std(values, axis=0) / np.sqrt(DRAWS)
+    bound = error + np.mean(values, axis=0) / 100
+    assert np.all(np.abs(made.each.values - np.mean(values, axis=0)) <= bound)
+    assert not np.all(np.abs(made.centres - np.mean(values, axis=0)) <= bound)
+    ratio = np.std(values, axis=0) / made.each.deviations
+    assert np.all(ratio <= 4 / 3)
+    assert np.all(ratio >= 3 / 4)
+
+
+def test_overlaps_with_the_span_of_the_means():
+    design = kronecker_design(POPULATION)
+    basis = lifted(design, mean_span(design))
+    rng, shares = np.random.default_rng(1), []
+    for _ in range(60):
+        x = gradients(POPULATION, rng)
+        vectors = np.linalg.eigh(x.T @ x)[1][:, ::-1][:, :C]
+        shares.append(np.sum((basis @ vectors) ** 2, axis=0))
+    error = 4 * np.std(shares, axis=0) / np.sqrt(60)
+    off = np.abs(found().each.overlaps[:C] - np.mean(shares, axis=0))
+    assert np.all(off <= 0.02 + error)
+
+
+def test_nothing_stands_out_above_everything():
+    none = kronecker_outliers(kronecker_design(POPULATION), 1e4)
+    assert (len(none.each.values), none.total) == (0, 0.0)
+
+
+@pytest.mark.theorem("G5")
+def test_kfac_has_the_products_of_both_factors():
+    """Dense factors as the oracle; C^2 values where there are C, too small by C."""
+    errors, features = POPULATION.errors, POPULATION.features
+    means = errors.fixed_means()
+    w = errors.weights[0, 0] * 10
+    left = w * np.einsum("ckb,ckd->bd", means, means) + w * C * C * np.eye(10)
+    h = features.fixed_means()[:, 0]
+    right = h.T @ h / C + np.eye(10)
+    dense = np.linalg.eigvalsh(np.kron(left, right))[::-1]
+    kfac = kfac_eigenvalues(kronecker_design(POPULATION))
+    assert np.max(np.abs(kfac - dense)) <= rounding.gamma(5000, 2.0**-53) * dense[0]
+    one = np.full((C, C), 1 / (C * C))
+    bare = KroneckerPopulation(
+        Population((1,) * C, 5, one, 0.0, class_means=2 * np.eye(C, 5)),
+        Population((1,) * C, 6, one[:, :1], 0.0, class_means=3 * np.eye(C, 6)),
+    )
+    bound = rounding.gamma(200, 2.0**-53) * 36
+    found = kfac_eigenvalues(kronecker_design(bare))
+    assert np.max(np.abs(found[: C * C] - 36 / C**2)) <= bound
+    assert np.max(np.abs(found[C * C :])) <= bound
+    assert not np.max(np.abs(found[:C] - 36 / C)) <= bound

@@ -1,0 +1,37 @@
+"""What a clear refusal is: the one checker of every table of bad calls.
+
+A table is `bad_calls/test_bad_<package>.py`, imports
+``from support.clear import assert_clear`` and has a row for each call.
+"""
+
+import traceback
+from pathlib import Path
+
+import refspec
+
+PACKAGE = Path(refspec.__file__).parent
+EXPECTED = ("must", "expected", "give", "needs", "takes")
+
+
+def assert_clear(call, *, names):
+    """Assert that `call` is refused in a sentence, by refspec itself.
+
+    The error is a ValueError or a TypeError (ExportError is a ValueError); it is raised
+    in refspec, not in a library below; its message has one of `names` (a string or
+    several), says what was expected, and what arrived.
+    """
+    names = (names,) if isinstance(names, str) else tuple(names)
+    try:
+        answer = call()
+    except (ValueError, TypeError) as error:
+        refusal = error
+    except Exception as error:
+        raise AssertionError(f"ended deep inside: {error!r}") from error
+    else:
+        raise AssertionError(f"accepted, answered {str(answer)[:200]}")
+    message = str(refusal)
+    where = traceback.extract_tb(refusal.__traceback__)[-1]
+    assert PACKAGE in Path(where.filename).parents, f"raised in {where}: {message}"
+    assert any(name in message for name in names), f"names none of {names}: {message}"
+    assert any(word in message for word in EXPECTED), f"expects nothing: {message}"
+    assert "got" in message, f"does not say what arrived: {message}"

@@ -1,0 +1,42 @@
+"""The tests of kernels that take `asarray`, to be collected again in another namespace.
+
+A test module does ``from support.kernels import *`` beside a fixture `asarray` of its
+own.
+"""
+
+import importlib.util
+import inspect
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+PLACES = (
+    "attribution/test_shares.py",
+    "core/test_backend.py",
+    "core/test_coordinates.py",
+    "core/test_curvature.py",
+    "core/test_factors.py",
+    "core/test_spectra.py",
+)
+
+
+def load(place):
+    """Return a test module, which no package holds."""
+    name = "again_" + place.removesuffix(".py").replace("/", "_")
+    spec = importlib.util.spec_from_file_location(name, TESTS / place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+__all__ = ["pair"]
+for _place in PLACES:
+    _module = load(_place)
+    for _name, _test in vars(_module).items():
+        if _name == "pair":  # the fixture of test_factors
+            pair = _test
+        elif (
+            _name.startswith("test_")
+            and "asarray" in inspect.signature(_test).parameters
+        ):
+            globals()[_name] = _test
+            __all__ += [_name]

@@ -1,0 +1,83 @@
+"""assert_spectrum passes right eigenvalues and names what can be seen in wrong ones."""
+
+import numpy as np
+import pytest
+import scipy.sparse.linalg
+
+from refspec import curvature, spectra
+from refspec.testing import assert_spectrum
+from support.operators import CASES, FISHER, KFAC, blocks, names_of
+
+#: Reordering parameters does not change a spectrum.
+UNSEEN = ("order", "layer order", "Monte-Carlo")
+
+
+def values(A):
+    return np.linalg.eigvalsh((A + A.T) / 2)[::-1]
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_right_spectra_pass(kind):
+    case = CASES[kind]
+    F, s = case.fisher(), case.snapshot
+    whole = assert_spectrum(values(F), s)
+    assert whole.distance <= whole.radius
+    assert_spectrum(np.random.default_rng(0).permutation(values(F)), s)
+    assert_spectrum(values(F)[:5].astype(np.float32), s)
+    assert_spectrum(values(blocks(case.kfac())), s, of="kfac")
+    exact = spectra.spectrum(curvature.fisher(s))
+    assert_spectrum(exact.values, exact)
+    assert_spectrum(values(F)[:3], exact)
+
+
+@pytest.mark.parametrize("name", [x for x in FISHER if not x.startswith(UNSEEN)])
+@pytest.mark.parametrize("kind", CASES)
+def test_mistakes_in_the_fisher_are_named(kind, name):
+    case = CASES[kind]
+    with pytest.raises(AssertionError) as error:
+        assert_spectrum(values(FISHER[name](case)), case.snapshot)
+    assert name in names_of(error)
+
+
+@pytest.mark.parametrize("name", ["factor N", "empirical Fisher", "missing centring"])
+def test_mistakes_in_kfac_are_named(name):
+    case = CASES["cnn"]
+    with pytest.raises(AssertionError) as error:
+        assert_spectrum(values(KFAC[name](case)), case.snapshot, of="kfac")
+    assert name in names_of(error)
+
+
+def test_singular_values_are_named():
+    case = CASES["mlp"]
+    found = np.sqrt(np.maximum(values(case.fisher()), 0))[:4]
+    with pytest.raises(AssertionError, match="square roots") as error:
+        assert_spectrum(found, case.snapshot)
+    assert " of 4: found " in str(error.value)
+
+
+def test_residuals_of_an_iterative_solver_widen_the_radius():
+    case = CASES["mlp"]
+    F = case.fisher()
+    rng = np.random.default_rng(0)
+    V = np.linalg.eigh(F)[1][:, :-4:-1] + 1e-4 * rng.standard_normal((len(F), 3))
+    V /= np.linalg.norm(V, axis=0)
+    found = np.sum(V * (F @ V), axis=0)
+    left = np.linalg.norm(F @ V - V * found, axis=0)
+    with pytest.raises(AssertionError):
+        assert_spectrum(found, case.snapshot)
+    assert_spectrum(found, case.snapshot, residuals=left)
+    with pytest.raises(ValueError, match=r"residuals must have shape .* r = 3, got"):
+        assert_spectrum(found, case.snapshot, residuals=left[:2])
+    arpack = scipy.sparse.linalg.eigsh(F, 3, return_eigenvectors=False)
+    assert_spectrum(arpack, case.snapshot)
+
+
+def test_wrong_arguments():
+    case = CASES["mlp"]
+    F = case.fisher()
+    with pytest.raises(AssertionError, match="at most P"):
+        assert_spectrum(np.append(values(F), 0), case.snapshot)
+    with pytest.raises(ValueError, match="must be finite"):
+        assert_spectrum(np.array([np.nan]), case.snapshot)
+    with pytest.raises(ValueError, match="cannot tell"):
+        assert_spectrum(values(F), case.snapshot, dtype="bfloat16")

@@ -1,0 +1,156 @@
+"""Property tests of theory/attribution.md, each with a mutant that is rejected."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+
+from refspec import attribution, curvature
+from refspec.theorems import Study, find
+from refspec.theorems import attribution as page
+from support.theorem_cases import snapshots, study_of, typical
+from support.verdicts import holds, rejected
+
+
+@pytest.mark.theorem("A1")
+@given(snapshots())
+def test_A1(snapshot):
+    holds("A1", snapshot)
+
+
+def scaled_knockout(monkeypatch, factor):
+    def wrong(basis, levels, **how):
+        values, radius = right(basis, levels, **how)
+        return factor * values, radius
+
+    right = page.knockout
+    monkeypatch.setattr(page, "knockout", wrong)
+
+
+@pytest.mark.parametrize("factor", [-1.0, 0.1])
+def test_another_edge_is_rejected(monkeypatch, factor):
+    scaled_knockout(monkeypatch, factor)
+    rejected("A1", typical())
+
+
+@pytest.mark.theorem("A2")
+@given(snapshots())
+def test_A2(snapshot):
+    holds("A2", snapshot)
+
+
+@pytest.mark.parametrize("factor", [0.1, 10.0])
+def test_another_projected_spectrum_is_rejected(monkeypatch, factor):
+    study = Study(typical())
+    study.once(page.rests)  # the right ones
+    scaled_knockout(monkeypatch, factor)
+    rejected("A2", study)
+
+
+def separated(seed=0):
+    """Errors almost constant within a class: outliers far above the rest."""
+    snapshot = typical(seed, sizes=(5, 5, 5))
+    p = 0.7 * np.eye(3)[snapshot.labels] + 0.1
+    rng = np.random.default_rng(seed)
+    h = np.eye(3)[snapshot.labels] + 0.01 * rng.standard_normal((15, 3))
+    layer = replace(
+        snapshot.layers[1],
+        features=h[:, None],
+        errors=(p[:, None] - np.eye(3))[:, :, None],
+    )
+    return replace(snapshot, layers=(layer,), probabilities=p)
+
+
+@pytest.mark.theorem("A3")
+@given(snapshots())
+def test_A3(snapshot):
+    study = Study(snapshot)
+    assume(snapshot.probabilities.any() and study.fisher.trace() > 0)
+    if not find(["A3"])[0].unmet(study):
+        holds("A3", study)
+    holds("A3", separated())
+
+
+def test_the_complementary_angle_is_rejected():
+    study = Study(separated())
+    found = study.attribution
+    wrong = replace(found, angles=np.pi / 2 - found.angles)
+    rejected("A3", study_of(study.snapshot, attribution=wrong))
+
+
+@pytest.mark.theorem("A4")
+@given(snapshots())
+def test_A4(snapshot):
+    study = Study(snapshot)
+    assume(study.fisher.trace() > 0)
+    holds("A4", study)
+
+
+def test_exchanged_shares_are_rejected():
+    study = Study(typical())
+    found = study.attribution
+    names = list(found.shares)
+    shares = dict(zip(names, reversed(found.shares.values()), strict=True))
+    wrong = replace(found, shares=shares)
+    rejected("A4", study_of(study.snapshot, attribution=wrong))
+
+
+def test_shares_of_another_sum_are_rejected():
+    study = Study(typical())
+    shares = {n: 0.9 * x for n, x in study.attribution.shares.items()}
+    wrong = replace(study.attribution, shares=shares)
+    rejected("A4", study_of(study.snapshot, attribution=wrong))
+
+
+@pytest.mark.theorem("A5")
+@given(snapshots())
+def test_A5(snapshot):
+    holds("A5", snapshot)
+
+
+def test_a_cut_above_the_radius_is_rejected():
+    study = Study(typical())
+    basis, half = study.basis, len(study.basis.values) // 2
+    rows = {n: x[:, :half] for n, x in basis.rows.items()}
+    wrong = replace(basis, values=basis.values[:half], rows=rows)
+    rejected("A5", study_of(study.snapshot, basis=wrong))
+
+
+@pytest.mark.theorem("A6")
+@given(snapshots())
+def test_A6(snapshot):
+    holds("A6", snapshot)
+
+
+def test_fewer_outliers_than_the_rank_are_rejected(monkeypatch):
+    right, snapshot = page._ranks, separated()
+    holds("A6", snapshot)
+    monkeypatch.setattr(
+        page, "_ranks", lambda s: {n: r - 1 for n, r in right(s).items()}
+    )
+    rejected("A6", snapshot)
+
+
+def test_attribution_of_the_smallest_scales_has_all_eigenvalues():
+    """Squares of eigenvalues near 1e-240 underflow; the spectrum must not."""
+    snapshot = typical()
+    layers = [
+        replace(x, features=1e-60 * x.features, errors=1e-60 * x.errors)
+        for x in snapshot.layers
+    ]
+    tiny = attribution.attribute(
+        curvature.fisher(replace(snapshot, layers=tuple(layers)))
+    )
+    plain = attribution.attribute(curvature.fisher(snapshot))
+    gap = np.abs(tiny.spectrum.values[:5] * 1e240 - plain.spectrum.values[:5]).max()
+    assert gap <= 2 * plain.radius
+
+
+def test_a_level_that_is_zero_takes_no_direction_with_it():
+    """Two classes have no cross level: its knock-out by projection changes nothing."""
+    basis = Study(typical(sizes=(3, 4))).basis
+    values, radius = attribution.knockout(
+        basis, ["between_cross_class"], by="projection"
+    )
+    assert np.abs(values - basis.values).max() <= radius

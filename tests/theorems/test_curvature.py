@@ -1,0 +1,121 @@
+"""Property tests of theory/curvature.md, each with a mutant that its check rejects."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from refspec import curvature
+from refspec.theorems import curvature as page
+from support.theorem_cases import altered, snapshots, study_of, typical
+from support.verdicts import holds, rejected
+
+
+def other_fisher(snapshot, name, **how):
+    """A study whose Fisher is that of a snapshot with one number altered."""
+    return study_of(snapshot, fisher=curvature.fisher(altered(snapshot, name, **how)))
+
+
+@pytest.mark.theorem("C1")
+@given(snapshots(scored=False))
+def test_C1(snapshot):
+    holds("C1", snapshot)
+
+
+@pytest.mark.theorem("C2")
+@given(snapshots(scored=False))
+def test_C2(snapshot):
+    holds("C2", snapshot)
+
+
+@pytest.mark.theorem("C3")
+@given(snapshots())
+def test_C3(snapshot):
+    holds("C3", snapshot)
+
+
+@pytest.mark.theorem("C7")
+@given(snapshots(scored=False))
+def test_C7(snapshot):
+    holds("C7", snapshot)
+
+
+@pytest.mark.parametrize("name", ["features", "errors"])
+@pytest.mark.parametrize("id", ["C1", "C2", "C3", "C7"])
+def test_one_altered_number_is_rejected(id, name):
+    rejected(id, other_fisher(typical(), name))
+
+
+def test_the_other_order_of_the_factors_is_rejected():
+    snapshot = typical()
+    swapped = replace(
+        snapshot,
+        layers=tuple(
+            replace(x, features=x.errors[:, 0], errors=x.features[:, None].repeat(3, 1))
+            for x in snapshot.layers
+        ),
+    )
+    wrong = study_of(snapshot, fisher=curvature.fisher(swapped))
+    rejected("C1", wrong)
+
+
+def test_the_empirical_fisher_is_not_the_gauss_newton_matrix():
+    snapshot = typical()
+    p = np.eye(3)[snapshot.labels]  # all the weight on the label
+    wrong = study_of(
+        snapshot, fisher=curvature.fisher(replace(snapshot, probabilities=p))
+    )
+    rejected("C3", wrong)
+
+
+@pytest.mark.theorem("C4")
+@given(snapshots())
+def test_C4(snapshot):
+    holds("C4", snapshot)
+
+
+def test_a_smaller_odds_ratio_is_rejected(monkeypatch):
+    def doubled(snapshot):
+        return replace(right(snapshot), rows=right(double(snapshot)).rows)
+
+    def double(snapshot):
+        layers = [replace(x, features=2 * x.features) for x in snapshot.layers]
+        return replace(snapshot, layers=tuple(layers))
+
+    snapshot = typical(sizes=(3, 3))  # two classes: Cauchy-Schwarz is an equality
+    right = curvature.empirical_fisher
+    holds("C4", snapshot)
+    monkeypatch.setattr(curvature, "empirical_fisher", doubled)
+    rejected("C4", snapshot)
+
+
+@pytest.mark.theorem("C5")
+@given(snapshots(scored=False))
+def test_C5(snapshot):
+    holds("C5", snapshot)
+
+
+def test_leaving_out_the_true_class_is_rejected(monkeypatch):
+    def dropped(moment):
+        return right(replace(moment, weights=0 * moment.weights))
+
+    right = curvature.score_reduced
+    monkeypatch.setattr(curvature, "score_reduced", dropped)
+    rejected("C5", typical())
+
+
+@pytest.mark.theorem("C6")
+@given(snapshots(scored=False, layers=2))
+def test_C6(snapshot):
+    holds("C6", snapshot)
+
+
+@pytest.mark.parametrize("factor", [0.1, 10.0])
+def test_another_scale_of_the_blocks_is_rejected(monkeypatch, factor):
+    def scaled(study):
+        return [replace(x, values=factor * x.values) for x in right(study)]
+
+    right = page.spectra_of_layers
+    monkeypatch.setattr(page, "spectra_of_layers", scaled)
+    rejected("C6", typical(a=6, b=6))

@@ -1,0 +1,110 @@
+"""theory/random_matrix.md: checks on snapshots, a short ladder, and the mutants."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from refspec.random_matrix.free import law as free_law
+from refspec.random_matrix.free import outliers
+from refspec.theorems import Study, random_matrix
+from support.generated import sampled, samples
+from support.verdicts import holds, rejected
+
+#: The full ladder is climbed by `refspec verify --deep` and by tests/benchmarks.
+SHORT = ((100, 24), (200, 5))
+
+
+@pytest.fixture
+def study(monkeypatch):
+    """A study whose ladder is short."""
+    monkeypatch.setattr(random_matrix, "LADDER", SHORT)
+    random_matrix.climb.cache_clear()
+    yield Study(sampled(0, (2, 3), [(1, 1)]))
+    random_matrix.climb.cache_clear()
+
+
+@pytest.mark.theorem("R1")
+@given(samples(layers=1))
+def test_R1(study):
+    holds("R1", study)
+
+
+@pytest.mark.theorem("R5")
+@given(samples(layers=1, classes=3))
+def test_R5(study):
+    holds("R5", study)
+
+
+@pytest.mark.theorem("R8")
+def test_R8(study):
+    holds("R8", study)
+
+
+@pytest.mark.theorem("R14")
+def test_R14(study):
+    holds("R14", study)
+
+
+def plain_lawley(monkeypatch):
+    """Means repel as random effects do, v_k v_l / (d (v_k - v_l)), all of it."""
+
+    def spread(*of):
+        rate = np.sqrt(free_law.derivative(*of[:2]))
+        return np.outer(rate, rate) * np.outer(of[1], of[1]) / of[0].dimension
+
+    monkeypatch.setattr(outliers, "_spread", spread)
+    monkeypatch.setattr(outliers, "_self_shift", lambda *of: 0 * of[1])
+
+
+def no_overlap_loss(monkeypatch):
+    """Overlaps of the rows with their means, as if eigenvectors were the rows."""
+    monkeypatch.setattr(outliers, "overlaps", lambda *of: of[2] / of[1])
+
+
+def diagonal_kept(monkeypatch):
+    """C(C-1) bump eigenvalues in place of C(C-2): c' = c counted in."""
+    true = random_matrix.predict
+
+    def wrong(population):
+        weights = np.full_like(population.weights, population.weights.max())
+        return true(dataclasses.replace(population, weights=weights))
+
+    monkeypatch.setattr(random_matrix, "predict", wrong)
+
+
+def no_cross_level(monkeypatch):
+    """A reduction that forgets the cross-class means."""
+    true = random_matrix.reduction
+
+    def wrong(population):
+        return true(dataclasses.replace(population, cross_covariance=None))
+
+    monkeypatch.setattr(random_matrix, "reduction", wrong)
+
+
+def shares_of_the_rows(monkeypatch):
+    """A distribution function whose masses are of N rows, not of d eigenvalues."""
+    true = free_law.cumulative
+
+    def wrong(law, v):
+        return true(law, v) * law.dimension / law.counts.sum()
+
+    monkeypatch.setattr(free_law, "cumulative", wrong)
+
+
+@pytest.mark.parametrize(
+    ("id", "mutant"),
+    [
+        ("R1", no_cross_level),
+        ("R5", shares_of_the_rows),
+        ("R8", plain_lawley),
+        ("R8", no_overlap_loss),
+        ("R14", diagonal_kept),
+    ],
+    ids=lambda x: x if isinstance(x, str) else x.__name__,
+)
+def test_mutants_are_rejected(id, mutant, study, monkeypatch):
+    mutant(monkeypatch)
+    rejected(id, study)

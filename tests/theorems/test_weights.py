@@ -1,0 +1,130 @@
+"""Property tests of theory/weights.md, each with a mutant that its check rejects."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import refspec
+from refspec import models
+from refspec.models import training
+from refspec.theorems import find
+from refspec.theorems import weights as page
+from support.theorem_cases import altered, snapshots, study_of, typical
+from support.verdicts import holds, rejected
+
+
+def stationary(snapshot, decay):
+    """Give a snapshot the weights of which it is a stationary point."""
+    s, steps, parameters = snapshot.sample_weights, [], {}
+    for x in snapshot.layers:
+        own = x.errors[np.arange(len(s)), snapshot.labels]
+        W = -np.einsum("i,itb,ita->ba", s, own, x.features) / decay
+        steps.append({"op": "linear", "name": x.name, "weight": x.name, "bias": None})
+        parameters[x.name] = W
+    model = refspec.ModelSection(np.zeros((len(s), 1)), steps, parameters)
+    given = {"weight_decay": decay, "gradient_norm": 0.0}
+    return replace(snapshot, model=model, provenance=given)
+
+
+@pytest.mark.theorem("D1")
+@given(snapshots(), st.sampled_from([1e-6, 0.3, 10.0]))
+def test_D1(snapshot, decay):
+    holds("D1", stationary(snapshot, decay))
+
+
+@pytest.mark.parametrize("name", ["features", "errors"])
+def test_one_altered_number_is_rejected(name):
+    snapshot = stationary(typical(), 0.1)
+    holds("D1", snapshot)
+    rejected("D1", altered(snapshot, name))
+
+
+def test_another_decay_is_rejected():
+    snapshot = stationary(typical(), 0.1)
+    wrong = dict(snapshot.provenance) | {"weight_decay": 0.2}
+    rejected("D1", replace(snapshot, provenance=wrong))
+
+
+def test_one_altered_label_is_rejected():
+    snapshot = stationary(typical(), 0.1)
+    labels = snapshot.labels.copy()
+    labels[3] = 1  # the last sample of class 0: still sorted
+    rejected("D1", replace(snapshot, labels=labels))
+
+
+def test_a_trained_network_has_the_weights_of_its_errors():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 8)
+    X = np.eye(3)[labels] @ rng.standard_normal((3, 4)) + rng.standard_normal((24, 4))
+    start = models.mlp([4, 5, 3], rng=rng)
+    end = training.fit(start, X, labels, weight_decay=0.01, steps=400)
+    _, gradient = models.loss_and_gradient(end, X, labels)
+    slope = float(np.linalg.norm(gradient + 0.01 * models.flatten(end)))
+    given = {"weight_decay": 0.01, "gradient_norm": slope}
+    snapshot = models.snapshot(end, X, labels, provenance=given)
+    assert slope <= 2.0**-20
+    holds("D1", snapshot)
+    before = models.snapshot(start, X, labels, provenance=given)
+    rejected("D1", before)
+
+
+def test_training_must_be_known():
+    (theorem,) = find(["D1"])
+    assert "model" in theorem.unmet(study_of(typical()))
+    snapshot = stationary(typical(), 0.1)
+    for name in ("weight_decay", "gradient_norm"):
+        given = {k: v for k, v in snapshot.provenance.items() if k != name}
+        unmet = theorem.unmet(study_of(replace(snapshot, provenance=given)))
+        assert name in unmet
+
+
+@pytest.mark.theorem("D2")
+@given(snapshots(scored=False))
+def test_D2(snapshot):
+    holds("D2", snapshot)
+
+
+def test_means_of_other_weights_are_rejected(monkeypatch):
+    def weighted(study, layer):
+        p = study.snapshot.probabilities[:, 0]
+        return right(
+            study_of(replace(study.snapshot, sample_weights=p / p.sum())), layer
+        )
+
+    right = page._class_part
+    monkeypatch.setattr(page, "_class_part", weighted)
+    rejected("D2", typical())
+
+
+def stated(snapshot):
+    """Give a snapshot the loss of its labels."""
+    p = snapshot.probabilities[np.arange(len(snapshot.labels)), snapshot.labels]
+    loss = float(-snapshot.sample_weights @ np.log(np.maximum(p, 2.0**-1022)))
+    return replace(snapshot, provenance={"mean_loss": loss})
+
+
+@pytest.mark.theorem("D3")
+@given(snapshots())
+def test_D3(snapshot):
+    holds("D3", stated(snapshot))
+
+
+def test_a_relabelled_sample_has_another_loss():
+    snapshot = stated(typical())
+    labels = snapshot.labels.copy()
+    labels[3] = 1
+    rejected("D3", replace(snapshot, labels=labels))
+    (theorem,) = find(["D3"])
+    assert "mean_loss" in theorem.unmet(study_of(typical()))
+
+
+def test_a_label_of_the_embedded_export_is_seen():
+    digits = refspec.datasets.digits_mlp()
+    holds("D3", digits)
+    last = digits.offsets[4] - 1
+    labels = digits.labels.copy()
+    labels[last] = 4
+    rejected("D3", replace(digits, labels=labels))
