@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refspec import checks
 from refspec.attribution import Attribution
 from refspec.plots.style import (
     COLOURS,
     MARKERS,
     attributed_values,
     axes_or_new,
+    expect_attribution,
     label,
     legend,
     whole_ranks,
@@ -48,6 +50,8 @@ def scree(
     >>> scree(found).get_xlabel()
     'rank k'
     """
+    expect_attribution(result)
+    top = len(result.kinds) if top is None else checks.expect_size("top", top, least=1)
     ax, values = axes_or_new(ax), attributed_values(result)[:top]
     kinds, rank = np.asarray(result.kinds)[:top], np.arange(1, len(values) + 1)
     seen = values > result.radius
@@ -102,6 +106,8 @@ def sandwich(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> A
     >>> sandwich(found, top=12).get_yscale()
     'log'
     """
+    expect_attribution(result)
+    top = checks.expect_size("top", top, least=1)
     ax, values = axes_or_new(ax), attributed_values(result)[:top]
     rank = np.arange(1, len(values) + 1)
     upper = result.upper[:top]
@@ -148,6 +154,8 @@ def shares(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> Axe
     >>> shares(found, top=12).get_ylabel()
     'share of the eigenvalue'
     """
+    expect_attribution(result)
+    top = checks.expect_size("top", top, least=1)
     ax = axes_or_new(ax)
     height = np.zeros(min(top, len(result.kinds)))
     rank = np.arange(1, len(height) + 1)

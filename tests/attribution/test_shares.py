@@ -128,7 +128,7 @@ def test_unknown_levels_are_refused_by_name():
         attribution.knockout(basis, ["bump"])
     with pytest.raises(ValueError, match=r"by must be .* got 'division'"):
         attribution.knockout(basis, ["diagonal"], by="division")
-    with pytest.raises(ValueError, match=r"only levels of the means"):
+    with pytest.raises(ValueError, match=r"levels must be of the means"):
         attribution.knockout(basis, [basis.within], by="projection")
 
 
