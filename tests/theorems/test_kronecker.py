@@ -262,8 +262,9 @@ def whole_moments(monkeypatch):
     true = page.structure.decompose
 
     def wrong(moment):
-        levels = dict(true(moment).levels) | {"between_class": moment}
-        return dataclasses.replace(true(moment), levels=levels)
+        split = true(moment)
+        levels = split.levels | {"between_class": moment}
+        return dataclasses.replace(split, levels=levels)
 
     monkeypatch.setattr(page.structure, "decompose", wrong)
 
