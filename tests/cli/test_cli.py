@@ -13,6 +13,7 @@ def run():
     return lambda *words: CliRunner().invoke(app, list(words))
 
 
+@pytest.mark.slow
 def test_attribute_writes_table_json_and_picture(run, tmp_path):
     record, picture = tmp_path / "a.json", tmp_path / "a.png"
     words = ("--layer", "fc3", "--json", str(record), "--plot", str(picture))
@@ -44,6 +45,7 @@ def test_hessian_side_by_side_with_the_fisher(run, tmp_path):
     assert max(abs(a - b) for a, b in gaps) <= data["weyl"] + data["radius"]
 
 
+@pytest.mark.slow
 def test_kfac_writes_table_json_and_picture(run, tmp_path):
     record, picture = tmp_path / "k.json", tmp_path / "k.png"
     words = ("--layer", "fc3", "--json", str(record), "--plot", str(picture))

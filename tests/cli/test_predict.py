@@ -52,6 +52,7 @@ def test_more_parameters_than_rows(tmp_path):
     assert "zero: expected 210, found 210" in result.output
 
 
+@pytest.mark.slow
 def test_gradients_errors_and_features_of_one_layer(tmp_path):
     path = plant(
         tmp_path,

@@ -51,6 +51,7 @@ def test_reduced_rows_and_dual_side_keep_the_spectrum(asarray, T):
         assert abs(one.traces[name] - two.traces[name]) <= bound
 
 
+@pytest.mark.slow
 def test_attribution_of_the_embedded_network_obeys_its_sandwich():
     moment = curvature.fisher(refspec.datasets.digits_mlp())
     result = attribution.attribute(moment)

@@ -76,6 +76,7 @@ def named(snapshot, provenance, name="fc"):
     )
 
 
+@pytest.mark.slow
 def test_the_page_nests_and_its_links_lead_somewhere(digits):
     page = Page(digits[1])
     ids = [a["id"] for _, a in page.elements if "id" in a]
@@ -109,6 +110,7 @@ def test_the_page_is_small(digits):
     assert len(digits[1].encode()) < 3_000_000
 
 
+@pytest.mark.slow
 def test_numbers_are_the_library_s(digits):
     contents, text = digits
     (found,) = Page(text).data()["spectra"]
@@ -148,6 +150,7 @@ def test_the_summary_says_what_the_attribution_found(digits):
     assert "100\N{NO-BREAK SPACE}% of them right" in text
 
 
+@pytest.mark.slow
 def test_nothing_of_an_export_can_inject(tmp_path):
     provenance = {
         "class_names": [HOSTILE] * 3,
@@ -168,6 +171,7 @@ def test_nothing_of_an_export_can_inject(tmp_path):
     assert HOSTILE in page.data()["spectra"][1]["title"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sizes", "dtype"),
     [((3, 4), np.float32), ((1, 1, 1), np.float64)],
@@ -205,6 +209,7 @@ def run():
     return lambda *words: CliRunner().invoke(app, ["report", *words])
 
 
+@pytest.mark.slow
 def test_command_writes_the_page(run, tmp_path):
     source = refspec.save(
         sampled(2, (4, 5), [(4, 3)], equal=True), tmp_path / "two.npz"
@@ -244,6 +249,7 @@ def test_a_missing_library_is_named(run, tmp_path, monkeypatch):
     assert "refspec[report]" in result.output
 
 
+@pytest.mark.slow
 def test_no_display_is_needed(tmp_path):
     """A backend that would open windows changes nothing."""
     source = refspec.save(

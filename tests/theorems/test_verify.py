@@ -192,6 +192,7 @@ def test_wrong_use_is_said_before_any_work(bad, words):
         bad()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("part", [1.0, -1.0, 0.5, -0.5])
 @pytest.mark.parametrize("of", ["features", "errors", "both"])
