@@ -95,6 +95,7 @@ def test_the_page_nests_and_its_links_lead_somewhere(digits):
         assert a["scope"] in ("row", "col")
 
 
+@pytest.mark.slow
 def test_the_page_asks_nothing_of_the_network(digits):
     page = Page(digits[1])
     for tag, a in page.elements:
@@ -106,6 +107,7 @@ def test_the_page_asks_nothing_of_the_network(digits):
     assert "fetch(" not in page.text["script"]
 
 
+@pytest.mark.slow
 def test_the_page_is_small(digits):
     assert len(digits[1].encode()) < 3_000_000
 

@@ -10,27 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from refspec import Layer, export, models, snapshot, verify
+from refspec import Layer, export, snapshot, verify
 from refspec.cli.app import app
-from refspec.models import training
 from refspec.theorems import Study, Theorem, Verdict, find, worst
-from support.snapshots import altered, typical
+from support.snapshots import altered, trained, typical
 
 RUN = CliRunner()
 
 
-@pytest.fixture(scope="module")
-def trained():
-    """A network at its minimum under decay, seen through its samples."""
-    rng = np.random.default_rng(0)
-    labels = np.repeat(np.arange(3), (6, 7, 8))
-    X = np.eye(3)[labels] @ rng.standard_normal((3, 4)) + rng.standard_normal((21, 4))
-    net = models.mlp([4, 5, 3], rng=rng)
-    net = training.fit(net, X, labels, weight_decay=0.01, steps=400)
-    _, gradient = models.loss_and_gradient(net, X, labels)
-    slope = float(np.linalg.norm(gradient + 0.01 * models.flatten(net)))
-    given = {"weight_decay": 0.01, "gradient_norm": slope}
-    return models.snapshot(net, X, labels, provenance=given)
+@pytest.fixture(scope="module", name="trained")
+def at_its_minimum():
+    return trained()[1]
 
 
 def failing(*arguments):
