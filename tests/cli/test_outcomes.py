@@ -10,12 +10,11 @@ import time
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import refspec
-from refspec.cli.app import app
 from refspec.cli.outputs import finite
 from refspec.text import visible
+from support.command import run
 from support.snapshots import sampled
 
 RUN = [sys.executable, "-m", "refspec"]
@@ -31,10 +30,6 @@ NAMES = (
     ":smile:",
     "$\\frac$",
 )
-
-
-def run(*words):
-    return CliRunner().invoke(app, [str(w) for w in words])
 
 
 def process(*words, **options):
@@ -162,7 +157,7 @@ def test_every_exception_has_its_code(error, code, sentence, monkeypatch):
     assert sentence in result.output
     assert "Traceback" not in result.output
     assert bool(result.output) == bool(sentence)
-    shown = CliRunner().invoke(app, ["--debug", "attribute", "--layer", "fc3"])
+    shown = run("--debug", "attribute", "--layer", "fc3")
     if code in (1, 2, 3):
         assert "Traceback" in shown.output
 

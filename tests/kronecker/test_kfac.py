@@ -27,11 +27,10 @@ from refspec.kronecker.classwise import running_average
 from refspec.kronecker.comparison import layer_fisher
 from refspec.kronecker.conventions import CONVENTIONS, placement
 from refspec.kronecker.damping import default_residual
-from support.snapshots import sampled, slack
+from support.snapshots import sampled, seeds, slack
 
 U = 2.0**-53
 I1 = np.ones((1, 1, 1))
-seeds = st.integers(0, 2**32 - 1)
 settings_ = pytest.mark.parametrize("setting", ["expand", "reduce"])
 
 

@@ -22,6 +22,7 @@ from refspec.kronecker import (
     row_major,
 )
 from refspec.kronecker.eigenbasis import diagonalised
+from support.snapshots import seeds
 
 U = 2.0**-53
 
@@ -35,7 +36,6 @@ def frozen(x):
 NAMESPACES = {"numpy": np.asarray, "frozen": frozen, "strict": array_api_strict.asarray}
 everywhere = pytest.mark.parametrize("make", NAMESPACES.values(), ids=NAMESPACES)
 sides = st.integers(1, 5)
-seeds = st.integers(0, 2**32 - 1)
 
 
 def whole(rng, *shape):

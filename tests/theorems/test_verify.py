@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from refspec import Layer, export, snapshot, verify
-from refspec.cli.app import app
 from refspec.theorems import Study, Theorem, Verdict, find, worst
+from support.command import run
 from support.snapshots import altered, trained, typical
-
-RUN = CliRunner()
 
 
 @pytest.fixture(scope="module", name="trained")
@@ -25,7 +22,7 @@ def at_its_minimum():
 
 def failing(*arguments):
     """Run the command line and return its exit code and the ids that fail."""
-    result = RUN.invoke(app, ["verify", *map(str, arguments)])
+    result = run("verify", *arguments)
     lines = result.output.splitlines()
     found = [x.split()[1] for x in lines if x.startswith("FAILS")]
     return result.exit_code, found, result.output
@@ -102,7 +99,7 @@ def test_a_file_altered_after_writing_does_not_load(trained, tmp_path):
     [["no-such-file.npz"], ["--only", "Z9"], ["--json", "/no/such/folder/x.json"]],
 )
 def test_wrong_use_exits_with_2(wrong):
-    assert RUN.invoke(app, ["verify", *wrong]).exit_code == 2
+    assert run("verify", *wrong).exit_code == 2
 
 
 def test_the_embedded_export_in_a_few_statements():
