@@ -23,8 +23,8 @@ OF = {
     "errors": lambda s: curvature.errors(s, "l0"),
 }
 SCALES = {
-    "float64": [5e-309, 1e-200, 1e-160, 1.0, 1e150, 1e300],
-    "float32": [2e-39, 1e-30, 1.0, 1e18, 1e30],
+    "float64": [1e-319, 5e-309, 1e-200, 1e-160, 1.0, 1e150, 1e300],
+    "float32": [1e-43, 2e-39, 1e-30, 1.0, 1e18, 1e30],
 }
 
 
@@ -66,11 +66,12 @@ def assert_right_or_refused(snapshot, given, of, side, certify=False, level=None
         true = {n: true[level] if n in ("total", level) else none for n in true}
     try:
         at = SIDES[side](moment)
-        whole = refspec.spectrum(at, certify=certify)
-        found = refspec.attribute(at, certify=certify)
     except ValueError as error:
-        assert "divide the features or errors by 2^" in str(error)
+        said = str(error)
+        assert "divide the features or errors by 2^" in said
         return None
+    whole = refspec.spectrum(at, certify=certify)
+    found = refspec.attribute(at, certify=certify)
     asked = {"whole": (whole.values, true["total"], whole.radius)}
     for n in found.levels:
         others = [v for m, v in true.items() if m not in ("total", n)]
@@ -125,19 +126,47 @@ def test_the_levels_of_a_level_are_itself_and_nothing(of):
 
 @pytest.mark.parametrize("side", sorted(SIDES))
 @pytest.mark.parametrize("dtype", sorted(SCALES))
-def test_every_scale_is_right_or_refused(asarray, dtype, side):
+def test_every_scale_is_right_or_refused(dtype, side):
     answered = []
     snapshot = net(sizes=(2, 1), T=2, dims=((2, 2), (1, 2)))
     for h, e in itertools.product(SCALES[dtype], repeat=2):
         host = moved(snapshot, dtype=dtype, features=h, errors=e)
-        given = moved(host, asarray)
         for of in OF:
-            found = assert_right_or_refused(host, given, of, side)
+            found = assert_right_or_refused(host, host, of, side)
             answered.append((of, h, e)) if found is not None else None
     assert ("fisher", 1.0, 1.0) in answered
-    largest = SCALES[dtype][-1]
+    least, *_, largest = SCALES[dtype]
     assert ("fisher", largest, largest) not in answered
-    assert ("fisher", SCALES[dtype][0], largest) in answered  # a product of order one
+    assert ("fisher", least, largest) in answered
+    assert ("fisher", largest, least) in answered
+
+
+@pytest.mark.parametrize("side", sorted(SIDES))
+@pytest.mark.parametrize("dtype", sorted(SCALES))
+def test_samples_and_layers_of_every_scale_in_one_snapshot(asarray, dtype, side):
+    """One layer tiny, one huge; a dead sample of huge features."""
+    least, *_, largest = SCALES[dtype]
+    by = np.asarray([largest, largest, 1.0])[:, None, None]
+    dead = np.asarray([0.0, 1.0, 1.0])[:, None, None, None]
+    rows = {
+        "layers": (least, 1.0, largest**0.4, 1.0),
+        "samples": (by, least / by[..., None], by, least / by[..., None]),
+        "dead": (by, least * dead, 1 / by, least * dead),
+    }
+    snapshot = net(sizes=(2, 1), T=2, dims=((2, 2), (1, 2)))
+    for h, e, more, others in rows.values():
+        one, two = (
+            moved(snapshot, dtype=dtype, features=f, errors=g)
+            for f, g in ((h, e), (more, others))
+        )
+        host = refspec.snapshot(
+            [one.layers[0], two.layers[1]],
+            one.labels,
+            probabilities=one.probabilities,
+            sample_weights=one.sample_weights,
+        )
+        for of in OF:
+            assert_right_or_refused(host, moved(host, asarray), of, side)
 
 
 @st.composite
@@ -281,7 +310,7 @@ def test_small_and_dead_networks_are_answered(edge, dead):
 
 
 def test_a_weight_that_underflows_is_seen_in_the_radius(asarray):
-    """A probability of 6e-320 has no class mean worth the name if its errors are big."""
+    """A probability of 6e-320 has no class mean to speak of if its errors are big."""
     snapshot = net(sizes=(2, 2), T=1, dims=((2, 2),))
     p, e = snapshot.probabilities.copy(), snapshot.layers[0].errors.copy()
     p[:, 0], p[:, 1] = 1.0, [6e-320, 1e-321, 3e-318, 5e-324]

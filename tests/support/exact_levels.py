@@ -103,18 +103,16 @@ def trace(rows):
 def _eigenvalues(A):
     """Enclose the eigenvalues of a symmetric matrix, descending, to float64's size.
 
-    Of any Q and sorted D, |lambda_i - D_i| <= ||A Q - Q D||_F / sqrt(1 - ||Q'Q - I||_F).
+    With sorted D, |lambda_i - D_i| <= ||A Q - Q D||_F / sqrt(1 - ||Q'Q - I||_F) for
+    any Q.
     """
-    Q, unit = (
-        to_flint(np.linalg.eigh(midpoints(A))[1][:, ::-1]),
-        to_flint(np.eye(A.nrows())),
-    )
+    unit = to_flint(np.eye(A.nrows()))
+    Q = to_flint(np.linalg.eigh(midpoints(A))[1][:, ::-1])
     Q = (Q * (3 * unit - Q.transpose() * Q) / 2).mid()
     B = (Q.transpose() * A * Q).mid()
     D = sorted((B[i, i] for i in range(A.nrows())), key=float, reverse=True)
-    spread = flint.arb_mat(
-        [[q * d for q, d in zip(r, D, strict=True)] for r in Q.tolist()]
-    )
+    rows = [[q * d for q, d in zip(row, D, strict=True)] for row in Q.tolist()]
+    spread = flint.arb_mat(rows)
     defect = frobenius(Q.transpose() * Q - unit)
     radius = (frobenius(A * Q - spread) / (1 - defect).sqrt()).upper()
     return [flint.arb(d, radius) for d in D]
