@@ -177,14 +177,11 @@ def assemble(
 
     Parameters
     ----------
-    manifest : mapping
+    manifest, arrays : mapping
         As in `refspec.export.schema`; ``digest`` may be missing.
-    arrays : mapping of str to ndarray
-        As in `refspec.export.schema`.
     xp, dtype
         As in `load`.
-    path : path
-        What errors call the source.
+    path : path, what errors call the source
 
     Returns
     -------

@@ -29,17 +29,13 @@ def means_map(
 
     Parameters
     ----------
-    matrix : ndarray, shape (M, M)
-        Distances, from `refspec.attribution.distances`.
-    points : ndarray of int, shape (M, 2)
-        What each is, from there too.
-    ax : Axes, optional
-        A new figure's by default.
+    matrix, points : ndarray, shapes (M, M) and (M, 2)
+        Distances and what each point is, from `refspec.attribution.distances`.
+    ax : Axes, optional, a new figure's by default
     method : {"mds", "tsne"}
         Classical scaling, which is linear and has no seed, or t-SNE (scikit-learn)
         with perplexity C, as in Papyan (2019), here with distances, not squares.
-    seed : int
-        Of t-SNE.
+    seed : int, of t-SNE
 
     Returns
     -------
@@ -103,30 +99,9 @@ def means_map(
 def distance_matrix(
     matrix: np.ndarray, points: np.ndarray, ax: Axes | None = None
 ) -> Axes:
-    """Draw the distances between class means and cross-class means.
+    """Draw the distances between class means and cross-class means, as for `means_map`.
 
-    Parameters
-    ----------
-    matrix : ndarray, shape (M, M)
-        Distances, from `refspec.attribution.distances`.
-    points : ndarray of int, shape (M, 2)
-        What each is, from there too.
-    ax : Axes, optional
-        A new figure's by default.
-
-    Returns
-    -------
-    Axes
-        Class means first; then cross-class means, class by class between the lines.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> from refspec.attribution import class_means, distances
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = distances(class_means(refspec.curvature.features(s, "fc3")))
-    >>> distance_matrix(*found).get_xlabel()
-    'class c'
+    Class means come first; then cross-class means, class by class between the lines.
     """
     matrix, points = _expect_distances(matrix, points)
     ax = axes_or_new(ax)

@@ -40,15 +40,10 @@ def prediction(
     Parameters
     ----------
     made : Prediction
-        Of any population.
-    measured : Spectrum
-        Of the same dimension.
-    ax : Axes, optional
-        A new figure's by default.
-    log : bool
-        Logarithmic eigenvalue axis, else a linear one.
+    measured : Spectrum, of the same dimension
+    ax : Axes, optional, a new figure's by default
+    log : bool, logarithmic eigenvalue axis
     bins : int
-        How many.
 
     Returns
     -------
@@ -105,30 +100,7 @@ def prediction(
 
 
 def predictions(made: Prediction, measured: Spectrum, title: str = "") -> list[Axes]:
-    """Draw both pictures of a prediction, linear and logarithmic, side by side.
-
-    Parameters
-    ----------
-    made : Prediction
-        Of any population.
-    measured : Spectrum
-        Of the same dimension.
-    title : str
-        What the matrix is.
-
-    Returns
-    -------
-    list of Axes
-        Of a new figure.
-
-    Examples
-    --------
-    >>> from refspec.populations import Population
-    >>> from refspec.random_matrix import predict
-    >>> made = predict(Population((40,), 20, np.ones((40, 1)), 1.0))
-    >>> len(predictions(made, Spectrum(made.eigenvalues, None, 0.0, "", 20)))
-    2
-    """
+    """Draw both pictures of a `prediction`, linear and logarithmic, side by side."""
     _expect_prediction(made, measured)
     drawn, axes = figure(1, 2, size=(11, 4.4))
     for ax, log in zip(axes, (False, True), strict=True):

@@ -38,9 +38,7 @@ def depth(
         ``{"features": depth_profile(s), "errors": depth_profile(s, "errors")}``, or
         one of the two.
     quantity : {"separation", "orthogonality", "cosine"}
-        Which.
-    ax : Axes, optional
-        A new figure's by default.
+    ax : Axes, optional, a new figure's by default
 
     Returns
     -------

@@ -34,15 +34,12 @@ def spectrum(
 
     Parameters
     ----------
-    result : Attribution
-        Of any second moment.
-    ax : Axes, optional
-        A new figure's by default.
+    result : Attribution, of any second moment
+    ax : Axes, optional, a new figure's by default
     log : bool
         Logarithmic eigenvalue axis (one eigenvalue and the bulk both show); else a
         linear one (how far the outliers stand out).
     bins : int
-        How many.
 
     Returns
     -------
@@ -91,14 +88,10 @@ def knockout(
 
     Parameters
     ----------
-    result : Attribution
-        Of any second moment.
+    result, ax, bins
+        As in `spectrum`.
     level : str
         What to take out, by subtraction.
-    ax : Axes, optional
-        A new figure's by default.
-    bins : int
-        How many.
 
     Returns
     -------
@@ -109,14 +102,6 @@ def knockout(
     ------
     ValueError
         If there is no such level.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
-    >>> knockout(found, "between_class").get_title()
-    'minus between class'
     """
     expect_attribution(result)
     checks.expect_choice("level", level, result.knockouts)
@@ -137,21 +122,12 @@ def knockouts(result: Attribution) -> list[Axes]:
 
     Parameters
     ----------
-    result : Attribution
-        Of any second moment.
+    result : Attribution, of any second moment
 
     Returns
     -------
     list of Axes
         Of a new figure, the whole first. Papyan (2020), Figure 5.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
-    >>> len(knockouts(found))
-    5
     """
     expect_attribution(result)
     levels = [n for n in COLOURS if n in result.knockouts]
@@ -173,23 +149,13 @@ def attribution(result: Attribution, title: str = "") -> list[Axes]:
 
     Parameters
     ----------
-    result : Attribution
-        Of any second moment.
-    title : str
-        What the matrix is.
+    result : Attribution, of any second moment
+    title : str, what the matrix is
 
     Returns
     -------
     list of Axes
         Of a new figure.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
-    >>> len(attribution(found))
-    4
     """
     expect_attribution(result)
     made, axes = figure(2, 2, size=(11, 8))

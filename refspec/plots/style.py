@@ -71,8 +71,7 @@ def figure(
 
     Parameters
     ----------
-    rows, columns : int
-        Of axes.
+    rows, columns : int, of axes
     size : tuple of float, optional
         Width and height in inches; 5 by 3.6 an axes by default.
 
@@ -182,25 +181,10 @@ def plain(text: str, longest: int = 80) -> str:
 
 
 def inline_svg(drawn: Figure | Axes, prefix: str) -> str:
-    """Return a figure as an SVG element to stand inside a page.
+    """Return a figure as an SVG element to stand inside a page, all ids with a prefix.
 
-    Parameters
-    ----------
-    drawn : Figure or Axes
-        From `figure`; with an Axes, the figure that it is in.
-    prefix : str
-        Of every id in it, so that figures on one page do not share ids.
-
-    Returns
-    -------
-    str
-        Text stays text; black takes the colour of the page's text; the ground is
-        transparent; it is as wide as its place.
-
-    Examples
-    --------
-    >>> inline_svg(figure()[0], "a").startswith("<svg")
-    True
+    Text stays text; black takes the colour of the page's text; the ground is
+    transparent; it is as wide as its place.
     """
     import matplotlib
 
@@ -225,13 +209,11 @@ def save(drawn: Figure | Axes, path: str | Path) -> Path:
     ----------
     drawn : Figure or Axes
         From `figure`; with an Axes, the figure that it is in.
-    path : path
-        Its ending chooses the format.
+    path : path, whose ending chooses the format
 
     Returns
     -------
     Path
-        The file.
 
     Raises
     ------
@@ -239,13 +221,6 @@ def save(drawn: Figure | Axes, path: str | Path) -> Path:
         If matplotlib does not know the ending.
     OSError
         If the file cannot be written.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save(figure()[0], f"{folder}/a.png").name
-    'a.png'
     """
     path = Path(path)
     expect_format(path.suffix)

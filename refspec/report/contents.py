@@ -98,16 +98,13 @@ def collect(
     Parameters
     ----------
     snapshot : Snapshot
-        N samples, C classes.
     per_layer : bool
         Spectra of each layer's Fisher, features and errors, not only of the whole.
     dense : int
         Most parameters of a matrix that is formed: KFAC and CFAC are compared with
         layers up to this, the Hessian is of the last layers up to this together.
-    theorems : iterable of Theorem, optional
-        To verify; all of them if not given.
-    progress : callable, optional
-        Told what begins.
+    theorems : iterable of Theorem, optional, to verify; all of them if not given
+    progress : callable, optional, told what begins
 
     Returns
     -------
@@ -123,17 +120,6 @@ def collect(
     -----
     Cost: one eigenbasis and 2^L small eigenproblems for each spectrum, L its number of
     levels; four dense eigenproblems a compared layer, three for the Hessian.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from refspec import Layer, snapshot
-    >>> errors = np.asarray([[[[-0.5, 0.5]], [[0.5, -0.5]]]] * 2)
-    >>> layer = Layer("fc", np.eye(2)[:, None, :], errors)
-    >>> s = snapshot([layer], np.asarray([0, 1]), logits=np.zeros((2, 2)))
-    >>> found = collect(s, theorems=())
-    >>> [x["title"] for x in found.spectra][:2]
-    ['Fisher information, all layers', 'Fisher information of layer fc']
     """
     advice = "refspec.snapshot(...) or refspec.load(...) makes one"
     checks.expect_type("snapshot", snapshot, Snapshot, advice)
