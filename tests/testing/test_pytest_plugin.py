@@ -99,6 +99,7 @@ def test_help_says_what_the_option_does(run):
     assert "no test is deselected" in " ".join(words)
 
 
+@pytest.mark.slow
 def test_import_refspec_imports_nothing_heavy():
     program = """
 import refspec, sys
