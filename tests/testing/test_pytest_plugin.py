@@ -76,10 +76,10 @@ def test_fixtures(pytester, monkeypatch):
 def test_deep_profile(run, deep):
     result = run(
         """
-        from hypothesis import given, settings, strategies as st
+        from hypothesis import HealthCheck, given, settings, strategies as st
         import refspec
 
-        @settings(max_examples=3)
+        @settings(max_examples=3, suppress_health_check=[HealthCheck.too_slow])
         @given(st.from_type(refspec.Layer))
         def test_own_settings_stay(layer):
             assert layer.parameters > 0
