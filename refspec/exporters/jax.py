@@ -64,21 +64,12 @@ def export(
         Arrays, and whatever else the function needs. In Flax the variables (and
         ``module.apply`` is the function), in Equinox the model itself (and ``lambda
         model, x: jax.vmap(model)(x)`` is the function).
-    loader : iterable of (inputs, labels)
-        Batches of arrays; labels are integers in 0..C-1, every class present.
-    path : path or None
-        Ends in `.npz` or `.zarr`; a Zarr group is written batch by batch, so the
-        export never sits in memory. None returns the Snapshot instead.
     layers : sequence of str, optional
         The linear maps, each by the name of its weights: the keys that lead to the
         leaf, joined by dots, as ``params.Dense_0.kernel`` or ``layers.0.weight``. By
         default every leaf that enters a matrix product or a convolution.
-    class_names : sequence of str, optional
-        C names, for the manifest.
-    provenance : mapping, optional
-        More for the manifest, JSON-able: the data, the licence, the seed.
-    progress : bool
-        Show a bar, on a terminal only.
+    loader, path, class_names, provenance, progress
+        See `refspec.exporters`.
 
     Returns
     -------
@@ -91,8 +82,7 @@ def export(
         If function, loader or an option is of another type.
     ValueError
         If a leaf cannot be exported (used twice, in groups, in a loop, no part of the
-        forward pass; it is named), samples are mixed, or the batches are not as above.
-        Nothing is left behind.
+        forward pass; it is named), samples are mixed, or the batches do not fit.
     ExportError
         If the path cannot be written.
 
@@ -104,11 +94,6 @@ def export(
     known to `refspec.models` is stored with its weights and inputs. The seeds are
     computed in float64 from the logits; the network runs in the dtype of its
     parameters. Cost: two forward and C backward passes a batch.
-
-    References
-    ----------
-    Papyan, "Traces of Class/Cross-Class Structure Pervade Deep Learning Spectra", JMLR
-    21(252), 2020: extended gradients (i, c, c').
 
     Examples
     --------

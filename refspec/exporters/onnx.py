@@ -50,22 +50,15 @@ def export(
         A classifier with one output of shape (batch, C): logits, probabilities, their
         logarithms, or one column of probabilities from a sigmoid.
     loader : iterable of (inputs, labels)
-        Batches. Inputs are one array, or a mapping from the names of the graph's
-        inputs to arrays; labels are integers in 0..C-1, every class present.
-    path : path or None
-        Ends in `.npz` or `.zarr`; a Zarr group is written batch by batch, so the
-        export never sits in memory. None returns the Snapshot instead.
+        As in `refspec.exporters`; inputs may also be a mapping from the names of the
+        graph's inputs to arrays.
     output : str, optional
         Name of the output; by default the first of floating numbers.
     classes : sequence of int, optional
         Keep these columns only, in this order, and number the labels by them. The
         probabilities are then those given that the class is one of them.
-    class_names : sequence of str, optional
-        C names, for the manifest.
-    provenance : mapping, optional
-        More for the manifest, JSON-able: the data, the licence, the seed.
-    progress : bool
-        Show a bar, on a terminal only.
+    path, class_names, provenance, progress
+        See `refspec.exporters`.
 
     Returns
     -------
@@ -78,7 +71,7 @@ def export(
         If model, loader or an option is of another type.
     ValueError
         If the graph has no such layer or output, its output is not as above, or the
-        batches are not. Nothing is left behind.
+        batches do not fit.
     ExportError
         If the path cannot be written.
 
@@ -90,11 +83,6 @@ def export(
     softmax regression whose inputs are the features. A single column z of a sigmoid
     becomes the two logits (0, z), which is exact: the first row of the weights is 0.
     Cost: one forward pass a batch.
-
-    References
-    ----------
-    Papyan, "Traces of Class/Cross-Class Structure Pervade Deep Learning Spectra", JMLR
-    21(252), 2020: extended gradients (i, c, c').
 
     Examples
     --------

@@ -58,18 +58,11 @@ def export(
         Fitted. The steps before it in a pipeline are applied to the inputs.
     loader : iterable of (inputs, labels)
         Batches, for two arrays ``[(X, y)]``; labels as they were in the fit.
-    path : path or None
-        Ends in `.npz` or `.zarr`; a Zarr group is written batch by batch, so the
-        export never sits in memory. None returns the Snapshot instead.
     layers : sequence of str, optional
         Some of the layers, which are called coefs_0, coefs_1, ... (coef for a
         LogisticRegression); all of them by default.
-    class_names : sequence of str, optional
-        C names, for the manifest; by default the model's ``classes_``.
-    provenance : mapping, optional
-        More for the manifest, JSON-able: the data, the licence, the seed.
-    progress : bool
-        Show a bar, on a terminal only.
+    path, class_names, provenance, progress
+        See `refspec.exporters`; the names are by default the model's ``classes_``.
 
     Returns
     -------
@@ -82,7 +75,7 @@ def export(
         If the model is none of these, or loader or an option is of another type.
     ValueError
         If it is not fitted, is not a softmax over classes (one against the rest,
-        several labels a sample), or the batches are not as above.
+        several labels a sample), or the batches do not fit.
     ExportError
         If the path cannot be written.
 
@@ -93,11 +86,6 @@ def export(
     then has two rows, the first of them 0. If F is the Fisher of the one row, that of
     the two is [[F, -F], [-F, F]]: the last block's eigenvalues double. Cost: one
     forward and C backward passes a batch, in the dtype of the coefficients.
-
-    References
-    ----------
-    Papyan, "Traces of Class/Cross-Class Structure Pervade Deep Learning Spectra", JMLR
-    21(252), 2020: extended gradients (i, c, c').
 
     Examples
     --------

@@ -63,22 +63,13 @@ def export(
     ----------
     model : torch.nn.Module
         Gives logits (batch, C) for a batch of inputs; any graph.
-    loader : iterable of (inputs, labels)
-        Batches; labels are integers in 0..C-1, every class present.
-    path : path or None
-        Ends in `.npz` or `.zarr`; a Zarr group is written batch by batch, so the
-        export never sits in memory. None returns the Snapshot instead.
     layers : sequence of str, optional
         Names of modules (as in ``model.named_modules()``), each an ungrouped
         Linear, Conv1d, Conv2d or Conv3d; all of them by default.
     dtype : torch.float32 or torch.float64, optional
         Run a copy of the model in this precision; by default the model as it is.
-    class_names : sequence of str, optional
-        C names, for the manifest.
-    provenance : mapping, optional
-        More for the manifest, JSON-able: the data, the licence, the seed.
-    progress : bool
-        Show a bar, on a terminal only.
+    loader, path, class_names, provenance, progress
+        See `refspec.exporters`.
 
     Returns
     -------
@@ -91,8 +82,7 @@ def export(
         If model, loader or an option is of another type.
     ValueError
         If a module cannot be exported (grouped, shared, padded otherwise than by
-        zeros, or no part of the forward pass; it is named), or the batches are not as
-        above. Nothing is left behind.
+        zeros, or no part of the forward pass; it is named), or the batches do not fit.
     ExportError
         If the path cannot be written.
 
@@ -103,11 +93,6 @@ def export(
     fitted network keep their relative accuracy. The model runs in eval mode and is
     given back as it was. A sequential model of operations known to `refspec.models` is
     stored with it, weights and inputs. Cost: one forward and C backward passes a batch.
-
-    References
-    ----------
-    Papyan, "Traces of Class/Cross-Class Structure Pervade Deep Learning Spectra", JMLR
-    21(252), 2020: extended gradients (i, c, c').
 
     Examples
     --------

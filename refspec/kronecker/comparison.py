@@ -51,7 +51,7 @@ class LayerComparison:
         Every eigenvalue, of the Fisher and of the approximations, is within it of the
         exact one; smaller ones of the Fisher are not resolved and are left out.
     kinds : mapping of str to list of str, length k
-        Of ``fisher`` and each approximation: ``outlier`` for an eigenvalue mostly made
+        For ``fisher`` and each approximation: ``outlier`` for an eigenvalue mostly made
         of class means, ``bump`` of cross-class means, ``bulk`` of the rest.
     class_rank : mapping of str to int
         Rank of the part made of class means: at most C for ``fisher`` and ``cfac``, up
@@ -117,14 +117,12 @@ def compare_layer(
     setting: str = "expand",
     top: int | None = None,
 ) -> LayerComparison:
-    r"""Compare KFAC, EKFAC and CFAC with the layer Fisher.
+    """Compare KFAC, EKFAC and CFAC with the layer Fisher.
 
     Parameters
     ----------
     snapshot : Snapshot
-        N samples, C classes.
-    layer : str
-        Its name.
+    layer : str, its name
     fisher : array, shape (ab, ab), optional
         The dense layer Fisher, symmetric, row-major order; by default it is used
         through its rows and never formed, unless it is small.
@@ -136,35 +134,24 @@ def compare_layer(
     Returns
     -------
     LayerComparison
-        Eigenvalues, log-spectral and Frobenius errors, principal angles, origins.
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         If fisher has another shape, an option is unknown, the layer has more than
-        20 000 parameters, or eigenvalues overflow.
-    TypeError
-        If an argument is of another kind.
+        20 000 parameters, eigenvalues overflow, or an argument is of another kind.
 
     Notes
     -----
-    Theory: theory/kronecker.md#K6, #K15, #K16. Approximations' eigenvalues below the
-    radius count as the radius: a logarithm of rounding would mean nothing. Cost 2 N P^2
-    + 2 C P^2 (a + b) operations for the Frobenius errors, and the products that the top
-    takes; memory O(N C k + P k).
-
-    References
-    ----------
-    Papyan (2020), Figures 11 and 12.
+    Theory: theory/kronecker.md#K6, #K15, #K16. Papyan (2020), Figures 11 and 12.
+    Approximations' eigenvalues below the radius count as the radius: a logarithm of
+    rounding would mean nothing. Cost 2 N P^2 + 2 C P^2 (a + b) operations for the
+    Frobenius errors, and the products that the top takes; memory O(N C k + P k).
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from refspec import Layer, snapshot
-    >>> errors = np.asarray([[[[-0.5, 0.5]], [[0.5, -0.5]]]] * 2)
-    >>> layer = Layer("fc", np.eye(2)[:, None, :], errors)
-    >>> s = snapshot([layer], np.asarray([0, 1]), logits=np.zeros((2, 2)))
-    >>> sorted(compare_layer(s, "fc").eigenvalues)
+    >>> import refspec
+    >>> sorted(compare_layer(refspec.datasets.digits_mlp(), "fc3").eigenvalues)
     ['cfac', 'ekfac', 'kfac']
     """
     checks.expect_type(

@@ -210,8 +210,7 @@ def mlp(
 
     Parameters
     ----------
-    dims : sequence of int
-        Inputs, hidden widths, classes.
+    dims : sequence of int: inputs, hidden widths, classes
     activations : str or sequence of str
         One for all hidden layers, or one each.
     rng : numpy.random.Generator
@@ -276,16 +275,11 @@ def cnn(
 
     Parameters
     ----------
-    shape : (channels, height, width)
-        Of one input.
-    channels : sequence of int
-        Outputs of each stage.
-    classes : int
-        Number of logits.
-    activation : str
-        After every convolution.
-    kernel, stride, padding : int
-        Of every convolution.
+    shape : (channels, height, width), of one input
+    channels : sequence of int, outputs of each stage
+    classes : int, number of logits
+    activation : str, after every convolution
+    kernel, stride, padding : int, of every convolution
     pool : int
         Kernel and stride of every pooling; 1 leaves it out.
     rng : numpy.random.Generator

@@ -23,10 +23,8 @@ class Difference:
 
     Parameters
     ----------
-    name : str
-        `features of fc1`, `errors of fc1`, `probabilities`.
-    residual : float
-        The largest difference of an entry.
+    name : str, e.g. `features of fc1`, `probabilities`
+    residual : float, the largest difference of an entry
     ratio : float
         The largest difference over its bound; above 1 the two disagree.
     """
@@ -37,12 +35,11 @@ class Difference:
 
 
 def recompute(snapshot: Snapshot) -> list[Difference]:
-    r"""Compute features and errors again from the model section and compare.
+    """Compute features and errors again from the model section and compare.
 
     Parameters
     ----------
-    snapshot : Snapshot
-        With a model section.
+    snapshot : Snapshot, with a model section
 
     Returns
     -------

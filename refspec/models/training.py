@@ -33,26 +33,19 @@ def fit(
 
     Parameters
     ----------
-    network : Network
-        The start.
-    X : Array, shape (N, ...)
-        Inputs.
-    labels : Array of int, shape (N,)
-        In 0..C-1.
+    network : Network, the start
+    X : Array, shape (N, ...), inputs
+    labels : Array of int, shape (N,), in 0..C-1
     method : {"lbfgs", "adam"}
         L-BFGS is SciPy's, on the host; Adam stays in the arrays' namespace.
-    weight_decay : float
-        eta >= 0.
-    steps : int
-        At most so many iterations.
+    weight_decay : float, eta >= 0
+    steps : int, at most so many iterations
     sample_weights : Array, shape (N,), optional
         1/N if not given; not with batches.
-    learning_rate : float
-        Of Adam.
+    learning_rate : float, of Adam
     batch : int, optional
         Samples drawn for each Adam step; all if not given.
-    rng : numpy.random.Generator, optional
-        Draws the batches.
+    rng : numpy.random.Generator, optional, draws the batches
 
     Returns
     -------
@@ -67,12 +60,8 @@ def fit(
     Notes
     -----
     L-BFGS stops after `steps` iterations or where the line search finds no smaller
-    value in floating point. Adam has the constants of its paper, beta = (0.9, 0.999)
-    and epsilon = 1e-8, and the decay in the gradient.
-
-    References
-    ----------
-    Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
+    value in floating point. Adam has the constants of its paper (Kingma and Ba 2015,
+    algorithm 1), beta = (0.9, 0.999) and epsilon = 1e-8, and the decay in the gradient.
 
     Examples
     --------

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refspec import checks
 from refspec.plots.style import COLOURS, axes_or_new, legend
 from refspec.theorems import Verdict
 
@@ -15,34 +16,16 @@ if TYPE_CHECKING:
 
 
 def verdicts(results: Mapping[str, Verdict], ax: Axes | None = None) -> Axes:
-    """Draw the margin, residual over bound, of every verdict.
+    """Draw the margin, residual over bound, of every verdict, by the theorem's id.
 
-    Parameters
-    ----------
-    results : mapping of str to Verdict
-        By the theorem's id.
-    ax : Axes, optional
-        A new figure's by default.
-
-    Returns
-    -------
-    Axes
-        A statement holds left of the line at 1. Margins below the left end, 0 among
-        them, are drawn there; infinite ones at the right end.
-
-    Raises
-    ------
-    ValueError
-        If there are no verdicts.
-
-    Examples
-    --------
-    >>> from refspec.theorems import Verdict
-    >>> verdicts({"L1": Verdict(1e-16, 1e-15), "A1": Verdict(0.0, 1.0)}).get_xscale()
-    'log'
+    A statement holds left of the line at 1. Margins below the left end, 0 among them,
+    are drawn there; infinite ones at the right end.
     """
+    checks.expect_type("results", results, Mapping, "give verdicts by id")
     if not results:
         raise ValueError("results must hold at least one verdict, got none; run some")
+    for each in results.values():
+        checks.expect_type("each of results", each, Verdict, "theorem.check makes one")
     ax = axes_or_new(ax)
     margins = np.asarray([v.margin for v in results.values()], np.float64)
     finite = margins[np.isfinite(margins) & (margins > 0)]

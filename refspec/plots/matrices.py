@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refspec import checks
 from refspec.attribution import HessianAttribution
 from refspec.kronecker import LayerComparison
 from refspec.plots.style import (
@@ -36,10 +37,8 @@ def approximations(result: LayerComparison, ax: Axes | None = None) -> Axes:
 
     Parameters
     ----------
-    result : LayerComparison
-        From `refspec.kronecker.compare_layer`.
-    ax : Axes, optional
-        A new figure's by default.
+    result : LayerComparison, from `refspec.kronecker.compare_layer`
+    ax : Axes, optional, a new figure's by default
 
     Returns
     -------
@@ -55,6 +54,8 @@ def approximations(result: LayerComparison, ax: Axes | None = None) -> Axes:
     >>> approximations(found).get_yscale()
     'log'
     """
+    advice = "refspec.kronecker.compare_layer makes one"
+    checks.expect_type("result", result, LayerComparison, advice)
     ax = axes_or_new(ax)
     rank = np.arange(1, len(result.fisher) + 1)
     ax.plot(
@@ -77,26 +78,10 @@ def approximations(result: LayerComparison, ax: Axes | None = None) -> Axes:
 
 
 def comparisons(results: Mapping[str, LayerComparison]) -> list[Axes]:
-    """Draw `approximations` of several layers, two in a row.
-
-    Parameters
-    ----------
-    results : mapping of str to LayerComparison
-        By the name of the layer.
-
-    Returns
-    -------
-    list of Axes
-        Of a new figure.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> from refspec.kronecker import compare_layer
-    >>> found = compare_layer(refspec.datasets.digits_mlp(), "fc3")
-    >>> [ax.get_title() for ax in comparisons({"fc3": found})]
-    ['fc3']
-    """
+    """Draw `approximations` of several layers, by name, two in a row."""
+    checks.expect_type("results", results, Mapping, "give comparisons by layer")
+    if not results:
+        raise ValueError("results must hold a comparison, got none; compare a layer")
     columns = min(2, len(results))
     rows = -(-len(results) // columns)
     _, axes = figure(rows, columns, size=(6.4 * columns, 4.4 * rows))
@@ -115,12 +100,9 @@ def hessian(
 
     Parameters
     ----------
-    result : HessianAttribution
-        From `refspec.attribution.attribute_hessian`.
-    ax : Axes, optional
-        A new figure's by default.
+    result : HessianAttribution, from `refspec.attribution.attribute_hessian`
+    ax : Axes, optional, a new figure's by default
     bins : int
-        How many.
 
     Returns
     -------
@@ -139,6 +121,8 @@ def hessian(
     >>> hessian(refspec.attribution.attribute_hessian(H, G)).get_xscale()
     'symlog'
     """
+    _expect_hessian(result)
+    bins = checks.expect_size("bins", bins, least=1)
     ax = axes_or_new(ax)
     every = np.concatenate([result.values, result.fisher, result.residual])
     top = float(np.abs(every).max()) or 1.0
@@ -177,30 +161,17 @@ def hessian_parts(
 
     Parameters
     ----------
-    result : HessianAttribution
-        From `refspec.attribution.attribute_hessian`.
-    ax : Axes, optional
-        A new figure's by default.
-    top : int
-        How many.
+    result, ax
+        As in `hessian`.
+    top : int, how many
 
     Returns
     -------
     Axes
         Stacked bars; what is negative hangs below zero, the marks are the eigenvalues.
-
-    Examples
-    --------
-    >>> import refspec.hessian
-    >>> from refspec import models
-    >>> s = refspec.datasets.digits_mlp()
-    >>> net = models.from_section(s.model)
-    >>> H = refspec.hessian.hessian(net, s.model.inputs, s.labels, layers=["fc3"])
-    >>> G = refspec.curvature.fisher(s, ["fc3"])
-    >>> found = refspec.attribution.attribute_hessian(H, G)
-    >>> hessian_parts(found).get_ylabel()
-    'contribution to the eigenvalue'
     """
+    _expect_hessian(result)
+    top = checks.expect_size("top", top, least=1)
     ax, values = axes_or_new(ax), result.values[:top]
     rank = np.arange(1, len(values) + 1)
     up, down = np.zeros(len(values)), np.zeros(len(values))
@@ -223,36 +194,19 @@ def hessian_parts(
 
 
 def hessian_attribution(result: HessianAttribution, title: str = "") -> list[Axes]:
-    """Draw `hessian` and `hessian_parts` side by side.
-
-    Parameters
-    ----------
-    result : HessianAttribution
-        From `refspec.attribution.attribute_hessian`.
-    title : str
-        What the matrix is.
-
-    Returns
-    -------
-    list of Axes
-        Of a new figure.
-
-    Examples
-    --------
-    >>> import refspec.hessian
-    >>> from refspec import models
-    >>> s = refspec.datasets.digits_mlp()
-    >>> net = models.from_section(s.model)
-    >>> H = refspec.hessian.hessian(net, s.model.inputs, s.labels, layers=["fc3"])
-    >>> G = refspec.curvature.fisher(s, ["fc3"])
-    >>> len(hessian_attribution(refspec.attribution.attribute_hessian(H, G)))
-    2
-    """
+    """Draw `hessian` and `hessian_parts` side by side in a new figure."""
+    _expect_hessian(result)
     drawn, axes = figure(1, 2, size=(11, 4))
     hessian(result, axes[0])
     hessian_parts(result, axes[1])
     drawn.suptitle(plain(title))
     return axes
+
+
+def _expect_hessian(result: HessianAttribution) -> None:
+    """Refuse what has no residual to draw."""
+    advice = "refspec.attribution.attribute_hessian makes one"
+    checks.expect_type("result", result, HessianAttribution, advice)
 
 
 def _signed_edges(low: float, high: float, linear: float, bins: int) -> list[float]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refspec import checks
 from refspec.attribution.means import classical_scaling
 from refspec.plots.style import axes_or_new, legend, whole_ranks
 
@@ -28,17 +29,13 @@ def means_map(
 
     Parameters
     ----------
-    matrix : ndarray, shape (M, M)
-        Distances, from `refspec.attribution.distances`.
-    points : ndarray of int, shape (M, 2)
-        What each is, from there too.
-    ax : Axes, optional
-        A new figure's by default.
+    matrix, points : ndarray, shapes (M, M) and (M, 2)
+        Distances and what each point is, from `refspec.attribution.distances`.
+    ax : Axes, optional, a new figure's by default
     method : {"mds", "tsne"}
         Classical scaling, which is linear and has no seed, or t-SNE (scikit-learn)
         with perplexity C, as in Papyan (2019), here with distances, not squares.
-    seed : int
-        Of t-SNE.
+    seed : int, of t-SNE
 
     Returns
     -------
@@ -62,8 +59,9 @@ def means_map(
     >>> means_map(*found).get_aspect()
     1.0
     """
-    if method not in ("mds", "tsne"):
-        raise ValueError(f"method must be 'mds' or 'tsne', got {method!r}; choose one")
+    matrix, points = _expect_distances(matrix, points)
+    checks.expect_choice("method", method, ("mds", "tsne"))
+    checks.expect_size("seed", seed)
     ax = axes_or_new(ax)
     if method == "mds":
         xy, kept = classical_scaling(matrix)
@@ -101,31 +99,11 @@ def means_map(
 def distance_matrix(
     matrix: np.ndarray, points: np.ndarray, ax: Axes | None = None
 ) -> Axes:
-    """Draw the distances between class means and cross-class means.
+    """Draw the distances between class means and cross-class means, as for `means_map`.
 
-    Parameters
-    ----------
-    matrix : ndarray, shape (M, M)
-        Distances, from `refspec.attribution.distances`.
-    points : ndarray of int, shape (M, 2)
-        What each is, from there too.
-    ax : Axes, optional
-        A new figure's by default.
-
-    Returns
-    -------
-    Axes
-        Class means first; then cross-class means, class by class between the lines.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> from refspec.attribution import class_means, distances
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = distances(class_means(refspec.curvature.features(s, "fc3")))
-    >>> distance_matrix(*found).get_xlabel()
-    'class c'
+    Class means come first; then cross-class means, class by class between the lines.
     """
+    matrix, points = _expect_distances(matrix, points)
     ax = axes_or_new(ax)
     centre = points[:, 1] < 0
     order = np.lexsort((points[:, 1], points[:, 0], ~centre))
@@ -146,6 +124,23 @@ def distance_matrix(
     ax.set_yticks((ends[1:] + ends[:-1]) / 2, names, fontsize=9)
     ax.set(xlabel="class means; cross-class means (c, c') by c")
     return ax
+
+
+def _expect_distances(
+    matrix: np.ndarray, points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Refuse all but distances between points that are said to be means."""
+    how = {"symmetric": True, "nonnegative": True}
+    matrix = checks.host_array("matrix", matrix, "(M, M)", **how)
+    sizes = {"M": len(matrix)}
+    whole = checks.host_array("points", points, "(M, 2)", sizes=sizes)
+    if not len(matrix) or np.any(whole != np.rint(whole)):
+        raise ValueError(
+            f"points must be M >= 1 pairs of integers, got M = {len(matrix)} and "
+            f"{np.sum(whole != np.rint(whole))} others; attribution.distances gives "
+            "them"
+        )
+    return matrix, whole.astype(np.int64)
 
 
 def _tsne(matrix: np.ndarray, points: np.ndarray, seed: int) -> np.ndarray:

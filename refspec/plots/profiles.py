@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refspec import checks
 from refspec.attribution import Clarity
 from refspec.plots.style import axes_or_new, legend, plain
 
@@ -37,9 +38,7 @@ def depth(
         ``{"features": depth_profile(s), "errors": depth_profile(s, "errors")}``, or
         one of the two.
     quantity : {"separation", "orthogonality", "cosine"}
-        Which.
-    ax : Axes, optional
-        A new figure's by default.
+    ax : Axes, optional, a new figure's by default
 
     Returns
     -------
@@ -59,10 +58,10 @@ def depth(
     >>> depth({"features": found}).get_yscale()
     'log'
     """
-    if quantity not in _LABELS:
-        raise ValueError(
-            f"quantity must be one of {sorted(_LABELS)}, got {quantity!r}; choose one"
-        )
+    checks.expect_choice("quantity", quantity, _LABELS)
+    checks.expect_type("profiles", profiles, Mapping, "depth_profile(s) makes one")
+    if not any(profiles.values()):
+        raise ValueError("profiles must hold a layer, got none; measure some")
     ax, names = (
         axes_or_new(ax),
         list(dict.fromkeys(n for p in profiles.values() for n in p)),

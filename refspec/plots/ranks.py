@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refspec import checks
 from refspec.attribution import Attribution
 from refspec.plots.style import (
     COLOURS,
     MARKERS,
     attributed_values,
     axes_or_new,
+    expect_attribution,
     label,
     legend,
     whole_ranks,
@@ -28,26 +30,17 @@ def scree(
 
     Parameters
     ----------
-    result : Attribution
-        Of any second moment.
-    ax : Axes, optional
-        A new figure's by default.
-    top : int, optional
-        How many; all by default.
+    result, ax
+        As in `refspec.plots.spectrum`.
+    top : int, optional, how many; all by default
 
     Returns
     -------
     Axes
         By Weyl's inequality the lines lie below the points.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
-    >>> scree(found).get_xlabel()
-    'rank k'
     """
+    expect_attribution(result)
+    top = len(result.kinds) if top is None else checks.expect_size("top", top, least=1)
     ax, values = axes_or_new(ax), attributed_values(result)[:top]
     kinds, rank = np.asarray(result.kinds)[:top], np.arange(1, len(values) + 1)
     seen = values > result.radius
@@ -81,27 +74,17 @@ def sandwich(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> A
 
     Parameters
     ----------
-    result : Attribution
-        Of any second moment.
-    ax : Axes, optional
-        A new figure's by default.
-    top : int
-        How many.
+    result, ax, top
+        As in `scree`.
 
     Returns
     -------
     Axes
         Bars from lambda_k(B) to lambda_k(B) + lambda_1(M), B the levels of class means,
         M the rest; a lower end at or below zero is drawn to the axis.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
-    >>> sandwich(found, top=12).get_yscale()
-    'log'
     """
+    expect_attribution(result)
+    top = checks.expect_size("top", top, least=1)
     ax, values = axes_or_new(ax), attributed_values(result)[:top]
     rank = np.arange(1, len(values) + 1)
     upper = result.upper[:top]
@@ -128,26 +111,16 @@ def shares(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> Axe
 
     Parameters
     ----------
-    result : Attribution
-        Of any second moment.
-    ax : Axes, optional
-        A new figure's by default.
-    top : int
-        How many.
+    result, ax, top
+        As in `scree`.
 
     Returns
     -------
     Axes
         Stacked bars that add up to 1.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
-    >>> shares(found, top=12).get_ylabel()
-    'share of the eigenvalue'
     """
+    expect_attribution(result)
+    top = checks.expect_size("top", top, least=1)
     ax = axes_or_new(ax)
     height = np.zeros(min(top, len(result.kinds)))
     rank = np.arange(1, len(height) + 1)

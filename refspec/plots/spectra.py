@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refspec import checks
 from refspec.attribution import Attribution
 from refspec.plots.ranks import sandwich, scree, shares
 from refspec.plots.style import (
@@ -13,6 +14,7 @@ from refspec.plots.style import (
     attributed_values,
     axes_or_new,
     count_axis,
+    expect_attribution,
     figure,
     label,
     legend,
@@ -32,15 +34,12 @@ def spectrum(
 
     Parameters
     ----------
-    result : Attribution
-        Of any second moment.
-    ax : Axes, optional
-        A new figure's by default.
+    result : Attribution, of any second moment
+    ax : Axes, optional, a new figure's by default
     log : bool
         Logarithmic eigenvalue axis (one eigenvalue and the bulk both show); else a
         linear one (how far the outliers stand out).
     bins : int
-        How many.
 
     Returns
     -------
@@ -57,6 +56,8 @@ def spectrum(
     >>> spectrum(found).get_xscale()
     'log'
     """
+    expect_attribution(result)
+    bins = checks.expect_size("bins", bins, least=1)
     ax, values = axes_or_new(ax), attributed_values(result)
     seen = values > result.radius
     edges = _edges(values[seen], log, bins)
@@ -87,14 +88,10 @@ def knockout(
 
     Parameters
     ----------
-    result : Attribution
-        Of any second moment.
+    result, ax, bins
+        As in `spectrum`.
     level : str
         What to take out, by subtraction.
-    ax : Axes, optional
-        A new figure's by default.
-    bins : int
-        How many.
 
     Returns
     -------
@@ -105,20 +102,10 @@ def knockout(
     ------
     ValueError
         If there is no such level.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
-    >>> knockout(found, "between_class").get_title()
-    'minus between class'
     """
-    if level not in result.knockouts:
-        raise ValueError(
-            f"level must be one of {sorted(result.knockouts)}, got {level!r}; correct "
-            "the name"
-        )
+    expect_attribution(result)
+    checks.expect_choice("level", level, result.knockouts)
+    bins = checks.expect_size("bins", bins, least=1)
     ax, values = axes_or_new(ax), attributed_values(result)
     rest = result.knockouts[level]
     edges = _edges(values[values > result.radius], True, bins).tolist()
@@ -135,22 +122,14 @@ def knockouts(result: Attribution) -> list[Axes]:
 
     Parameters
     ----------
-    result : Attribution
-        Of any second moment.
+    result : Attribution, of any second moment
 
     Returns
     -------
     list of Axes
-        Of a new figure, the whole first. Papyan (2020), Figure 5.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
-    >>> len(knockouts(found))
-    5
+        Those of a new figure, the whole first. Papyan (2020), Figure 5.
     """
+    expect_attribution(result)
     levels = [n for n in COLOURS if n in result.knockouts]
     rows = len(levels) + 1
     _, axes = figure(rows, 1, size=(6, 1.3 + 1.5 * rows))
@@ -170,24 +149,15 @@ def attribution(result: Attribution, title: str = "") -> list[Axes]:
 
     Parameters
     ----------
-    result : Attribution
-        Of any second moment.
-    title : str
-        What the matrix is.
+    result : Attribution, of any second moment
+    title : str, what the matrix is
 
     Returns
     -------
     list of Axes
-        Of a new figure.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
-    >>> len(attribution(found))
-    4
+        Those of a new figure.
     """
+    expect_attribution(result)
     made, axes = figure(2, 2, size=(11, 8))
     spectrum(result, axes[0])
     scree(result, axes[1])

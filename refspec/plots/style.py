@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from refspec import backend, files
+from refspec import backend, checks, files
 from refspec.attribution import Attribution
 from refspec.text import visible
 
@@ -71,8 +71,7 @@ def figure(
 
     Parameters
     ----------
-    rows, columns : int
-        Of axes.
+    rows, columns : int, of axes
     size : tuple of float, optional
         Width and height in inches; 5 by 3.6 an axes by default.
 
@@ -92,6 +91,11 @@ def figure(
     >>> len(axes)
     2
     """
+    checks.expect_size("rows", rows, least=1)
+    checks.expect_size("columns", columns, least=1)
+    if size is not None:
+        checks.expect_type("size", size, tuple, "give (width, height) in inches")
+        size = tuple(checks.expect_positive("size", x) for x in size)  # type: ignore[assignment]
     try:
         import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -118,7 +122,12 @@ def label(name: str) -> str:
 
 def axes_or_new(ax: Axes | None) -> Axes:
     """Return the given axes, or those of a new figure."""
-    return figure()[1][0] if ax is None else ax
+    if ax is None:
+        return figure()[1][0]
+    from matplotlib.axes import Axes
+
+    checks.expect_type("ax", ax, Axes, "plots.figure() makes some")
+    return ax
 
 
 def legend(ax: Axes, **options: Any) -> None:
@@ -140,6 +149,12 @@ def whole_ranks(ax: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def expect_attribution(result: Attribution) -> None:
+    """Refuse what has no levels to draw."""
+    advice = "refspec.attribute(moment) makes one"
+    checks.expect_type("result", result, Attribution, advice)
 
 
 def attributed_values(result: Attribution) -> np.ndarray:
@@ -166,25 +181,10 @@ def plain(text: str, longest: int = 80) -> str:
 
 
 def inline_svg(drawn: Figure | Axes, prefix: str) -> str:
-    """Return a figure as an SVG element to stand inside a page.
+    """Return a figure as an SVG element to stand inside a page, all ids with a prefix.
 
-    Parameters
-    ----------
-    drawn : Figure or Axes
-        From `figure`; with an Axes, the figure that it is in.
-    prefix : str
-        Of every id in it, so that figures on one page do not share ids.
-
-    Returns
-    -------
-    str
-        Text stays text; black takes the colour of the page's text; the ground is
-        transparent; it is as wide as its place.
-
-    Examples
-    --------
-    >>> inline_svg(figure()[0], "a").startswith("<svg")
-    True
+    Text stays text; black takes the colour of the page's text; the ground is
+    transparent; it is as wide as its place.
     """
     import matplotlib
 
@@ -209,13 +209,11 @@ def save(drawn: Figure | Axes, path: str | Path) -> Path:
     ----------
     drawn : Figure or Axes
         From `figure`; with an Axes, the figure that it is in.
-    path : path
-        Its ending chooses the format.
+    path : path, whose ending chooses the format
 
     Returns
     -------
     Path
-        The file.
 
     Raises
     ------
@@ -223,13 +221,6 @@ def save(drawn: Figure | Axes, path: str | Path) -> Path:
         If matplotlib does not know the ending.
     OSError
         If the file cannot be written.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save(figure()[0], f"{folder}/a.png").name
-    'a.png'
     """
     path = Path(path)
     expect_format(path.suffix)
@@ -257,6 +248,9 @@ def write(drawn: Figure | Axes, file: BinaryIO, ending: str) -> None:
 
 def root_of(drawn: Figure | Axes) -> Figure:
     """Return the figure that something is in."""
+    from matplotlib.artist import Artist
+
+    checks.expect_type("what is drawn", drawn, Artist, "give axes or their figure")
     found = drawn.get_figure(root=True)
     if found is None:
         raise ValueError("expected axes in a figure, got some without; draw on another")

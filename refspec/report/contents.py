@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from refspec import curvature, hessian, models
+from refspec import checks, curvature, hessian, models
 from refspec.attribution import (
     Attribution,
     Clarity,
@@ -22,9 +22,9 @@ from refspec.attribution import (
 )
 from refspec.classes import Snapshot
 from refspec.kronecker import LayerComparison, compare_layer
-from refspec.report.knockouts import record
-from refspec.theorems import Study, Theorem, all_theorems
-from refspec.verify import Record, verify
+from refspec.report.knockouts import knockout_record
+from refspec.theorems import Study, Theorem
+from refspec.verify import Record, expect_theorems, verify
 
 #: Numbers of one page's spectra: some nine characters each, a megabyte in all.
 _NUMBERS = 120_000
@@ -45,13 +45,13 @@ class Contents:
     snapshot : Snapshot
         What it is about.
     whole : Attribution
-        Of the Fisher information of all layers.
+        What makes up the Fisher information of all layers.
     layers : mapping of str to Attribution
-        Of each layer's Fisher information; empty if not asked for.
+        The same for each layer; empty if not asked for.
     traces : mapping of str to float
         Trace of each layer's Fisher information.
     spectra : list of dict
-        From `refspec.report.knockouts.record`: the whole first, then by layer.
+        From `refspec.report.knockouts.knockout_record`: the whole first, then by layer.
     profiles : mapping of str to (mapping of str to Clarity)
         `features` and `errors`, by layer.
     means : mapping of str to tuple
@@ -59,7 +59,7 @@ class Contents:
     comparisons : mapping of str to LayerComparison
         KFAC, EKFAC and CFAC of every layer that is small enough.
     hessian : HessianAttribution or None
-        Of the last layers that together are small enough.
+        The Hessian of the last layers that together are small enough.
     hessian_layers : list of str
         Which those are.
     hessian_note : str
@@ -98,38 +98,39 @@ def collect(
     Parameters
     ----------
     snapshot : Snapshot
-        N samples, C classes.
     per_layer : bool
         Spectra of each layer's Fisher, features and errors, not only of the whole.
     dense : int
         Most parameters of a matrix that is formed: KFAC and CFAC are compared with
         layers up to this, the Hessian is of the last layers up to this together.
-    theorems : iterable of Theorem, optional
-        To verify; all of them if not given.
-    progress : callable, optional
-        Told what begins.
+    theorems : iterable of Theorem, optional, to verify; all of them if not given
+    progress : callable, optional, told what begins
 
     Returns
     -------
     Contents
         In the library's types.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above.
+
     Notes
     -----
     Cost: one eigenbasis and 2^L small eigenproblems for each spectrum, L its number of
     levels; four dense eigenproblems a compared layer, three for the Hessian.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from refspec import Layer, snapshot
-    >>> errors = np.asarray([[[[-0.5, 0.5]], [[0.5, -0.5]]]] * 2)
-    >>> layer = Layer("fc", np.eye(2)[:, None, :], errors)
-    >>> s = snapshot([layer], np.asarray([0, 1]), logits=np.zeros((2, 2)))
-    >>> found = collect(s, theorems=())
-    >>> [x["title"] for x in found.spectra][:2]
-    ['Fisher information, all layers', 'Fisher information of layer fc']
     """
+    advice = "refspec.snapshot(...) or refspec.load(...) makes one"
+    checks.expect_type("snapshot", snapshot, Snapshot, advice)
+    checks.expect_flag("per_layer", per_layer)
+    dense = checks.expect_size("dense", dense)
+    wanted = expect_theorems(theorems)
+    if not (progress is None or callable(progress)):
+        raise TypeError(
+            f"progress must be callable or None, got {type(progress).__name__}; print "
+            "is one"
+        )
     say = progress or (lambda _: None)
     names = [x.name for x in snapshot.layers]
     jobs = [("Fisher information, all layers", curvature.fisher(snapshot))]
@@ -147,7 +148,7 @@ def collect(
         say(title)
         basis = eigenbasis(moment)
         found.append(attribute(basis))
-        spectra.append(record(title, basis, found[-1], top))
+        spectra.append(knockout_record(title, basis, found[-1], top))
     say("class structure by depth")
     profiles = {of: depth_profile(snapshot, of) for of in _BOTH}
     comparisons = {}
@@ -160,7 +161,6 @@ def collect(
         say(f"Hessian of {', '.join(chosen)}")
     result, note = _hessian(snapshot, chosen, dense)
     verdicts: list[Record] = []
-    wanted = all_theorems() if theorems is None else tuple(theorems)
     study = Study(snapshot)
     for theorem in wanted:
         say(f"theorem {theorem.id}")

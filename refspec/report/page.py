@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import scipy
 
-from refspec import backend, files, plots
+from refspec import backend, checks, files, plots
 from refspec._version import __version__
 from refspec.plots.style import label
 from refspec.report.contents import Contents
-from refspec.report.figures import draw
+from refspec.report.figures import draw_figures
 from refspec.theorems import all_theorems
 
 _TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"
@@ -40,8 +40,7 @@ def render(contents: Contents) -> str:
 
     Parameters
     ----------
-    contents : Contents
-        From `refspec.report.collect`.
+    contents : Contents, from `refspec.report.collect`
 
     Returns
     -------
@@ -52,19 +51,9 @@ def render(contents: Contents) -> str:
     ------
     ImportError
         If jinja2 or matplotlib is missing.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from refspec import Layer, snapshot
-    >>> errors = np.asarray([[[[-0.5, 0.5]], [[0.5, -0.5]]]] * 2)
-    >>> layer = Layer("fc", np.eye(2)[:, None, :], errors)
-    >>> s = snapshot([layer], np.asarray([0, 1]), logits=np.zeros((2, 2)))
-    >>> from refspec.report.contents import collect
-    >>> page = render(collect(s, per_layer=False, dense=0, theorems=()))
-    >>> page.startswith("<!doctype html>"), "</html>" in page
-    (True, True)
     """
+    advice = "refspec.report.collect makes them"
+    checks.expect_type("contents", contents, Contents, advice)
     expect_libraries()
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
@@ -85,7 +74,7 @@ def render(contents: Contents) -> str:
         facts=_facts(contents),
         rows=_rows(contents),
         theorems={x.id: x for x in all_theorems()},
-        figures={n: Markup(x) for n, x in draw(contents).items()},
+        figures={n: Markup(x) for n, x in draw_figures(contents).items()},
         names={n: label(n) for n in LEVELS},
         colours=plots.COLOURS,
         spectra=contents.spectra,
@@ -96,13 +85,7 @@ def render(contents: Contents) -> str:
 
 
 def expect_libraries() -> None:
-    """Refuse before any work if a library of the page is missing.
-
-    Raises
-    ------
-    ImportError
-        If jinja2 or matplotlib is missing.
-    """
+    """Refuse before any work if a library of the page is missing."""
     try:
         import jinja2  # noqa: F401
     except ImportError as error:
@@ -117,15 +100,12 @@ def write(contents: Contents, path: str | Path) -> Path:
 
     Parameters
     ----------
-    contents : Contents
-        From `refspec.report.collect`.
-    path : path
-        Of the page.
+    contents : Contents, from `refspec.report.collect`
+    path : path, of the page
 
     Returns
     -------
     Path
-        The file.
 
     Raises
     ------

@@ -10,20 +10,22 @@ import pytest
 import refspec
 from refspec import attribution, curvature, hessian, models, plots, structure
 from refspec.kronecker import compare_layer
+from refspec.plots.margins import verdicts
+from refspec.plots.means import distance_matrix
 from refspec.theorems import Verdict
-from support.snapshots import random_snapshot
+from support.snapshots import sampled
 
 
 def attributions():
     """Attributions of every shape that pictures must survive."""
-    usual = random_snapshot(0, sizes=(5, 4, 6))
+    usual = sampled(0, (5, 4, 6), [(4, 3)], equal=True)
     yield "gradients", refspec.attribute(curvature.fisher(usual))
     yield "features", refspec.attribute(curvature.features(usual, "fc"))
-    single = random_snapshot(1, sizes=(5, 4, 6), dtype=np.float32)
+    single = sampled(1, (5, 4, 6), [(4, 3)], equal=True, dtype=np.float32)
     yield "float32", refspec.attribute(curvature.fisher(single))
-    two = random_snapshot(2, sizes=(3, 4))
+    two = sampled(2, (3, 4), [(4, 3)], equal=True)
     yield "C = 2, no cross level", refspec.attribute(curvature.errors(two, "fc"))
-    alone = random_snapshot(3, sizes=(1, 1, 1))
+    alone = sampled(3, (1, 1, 1), [(4, 3)], equal=True)
     yield "nothing within", refspec.attribute(curvature.fisher(alone))
     layer = refspec.Layer("fc", np.zeros((4, 1, 2)), np.zeros((4, 2, 1, 2)))
     zero = refspec.snapshot([layer], [0, 0, 1, 1], logits=np.zeros((4, 2)))
@@ -44,6 +46,7 @@ def drawn(ax):
     return ax
 
 
+@pytest.mark.slow
 def test_histogram_bars_add_up_to_the_counts(result):
     values = np.asarray(result.spectrum.values)[: len(result.kinds)]
     seen = int((values > result.radius).sum())
@@ -73,6 +76,7 @@ def test_shares_stack_to_one(result):
     assert abs(top - total) <= 8 * np.finfo(np.float32).eps
 
 
+@pytest.mark.slow
 def test_knockouts_and_sandwich_draw(result):
     for ax in (plots.knockouts(result)[-1], plots.sandwich(result)):
         drawn(ax)
@@ -83,16 +87,17 @@ def test_a_knockout_of_no_level_is_refused():
         plots.knockout(CASES["features"], "between_cross_class")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(3, 4), (5, 4, 6)])
 @pytest.mark.parametrize("of", ["features", "errors"])
 def test_means_are_drawn_and_named(sizes, of):
-    s = random_snapshot(4, sizes=sizes)
+    s = sampled(4, sizes, [(4, 3)], equal=True)
     found = attribution.distances(
         attribution.class_means(getattr(curvature, of)(s, "fc"))
     )
     ax = drawn(plots.means_map(*found))
     assert [t.get_text() for t in ax.texts] == [str(c) for c in range(len(sizes))]
-    drawn(plots.distance_matrix(*found))
+    drawn(distance_matrix(*found))
     drawn(plots.means_map(*found, method="tsne"))
     with pytest.raises(ValueError, match="mds"):
         plots.means_map(*found, method="pca")
@@ -108,6 +113,7 @@ def test_depth_draws_what_is_resolved():
         plots.depth(both, "width")
 
 
+@pytest.mark.slow
 def test_matrices_side_by_side():
     s = refspec.datasets.digits_mlp()
     found = compare_layer(s, "fc3")
@@ -133,15 +139,16 @@ def test_verdicts_beyond_the_line_do_not_hold():
         "d": Verdict(1.0, float("inf")),
         "e": Verdict(float("nan"), 1.0),
     }
-    ax = drawn(plots.verdicts(some))
+    ax = drawn(verdicts(some))
     held, failed = (x for x in ax.lines if x.get_marker() in "oX")
     assert held.get_ydata().tolist() == [0, 2]
     assert failed.get_ydata().tolist() == [1, 3, 4]
     assert min(failed.get_xdata()) > 1 >= max(held.get_xdata())
     with pytest.raises(ValueError, match="at least one"):
-        plots.verdicts({})
+        verdicts({})
 
 
+@pytest.mark.slow
 def test_pictures_are_written_whole_or_not_at_all(tmp_path):
     result = CASES["gradients"]
     plots.save(plots.attribution(result, "title")[0], tmp_path / "a.png")
@@ -173,6 +180,7 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
         plots.figure()
 
 
+@pytest.mark.slow
 def test_importing_plots_does_not_import_matplotlib():
     code = "import sys, refspec.plots; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

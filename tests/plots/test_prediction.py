@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from refspec import plots
+from refspec.plots.prediction import predictions
 from refspec.populations import Population
 from refspec.random_matrix import KroneckerPrediction, predict
 from refspec.spectra import Spectrum
@@ -51,6 +52,7 @@ def test_the_curve_integrates_to_the_law():
     assert abs(total - 18) <= 18 * (x[1] - x[0]) / width
 
 
+@pytest.mark.slow
 def test_kfac_is_an_outline_of_all_its_eigenvalues():
     recipe = Recipe(
         classes=2, dim=6, per_class=40, means="orthogonal", feature_dim=5, strength=4.0
@@ -63,11 +65,12 @@ def test_kfac_is_an_outline_of_all_its_eigenvalues():
     ax.get_figure(root=True).draw_without_rendering()
 
 
+@pytest.mark.slow
 def test_both_axes_in_one_file(tmp_path):
     made = predict(CASES["fixed"])
     measured = Spectrum(made.eigenvalues, None, 0.0, "", 20)
     for name in ("p.png", "p.svg"):
-        axes = plots.predictions(made, measured, "a title")
+        axes = predictions(made, measured, "a title")
         plots.save(axes[0], tmp_path / name)
         assert (tmp_path / name).stat().st_size > 1000
     with pytest.raises(ValueError, match="must end in one of"):

@@ -10,7 +10,7 @@ from hypothesis import given
 from refspec.rounding import Bounded
 from refspec.theorems import Study, all_theorems, worlds
 from refspec.theorems import canonical as model
-from support.generated import sampled, samples
+from support.snapshots import sampled, samples
 from support.verdicts import holds, rejected
 
 EXACT = samples(layers=1)
@@ -186,12 +186,12 @@ def diagonal_kept(monkeypatch):
 
 def uncoupled(monkeypatch):
     """Class-conditional independence where scales are shared."""
-    true = worlds.expectations.expected_fisher
+    true = worlds.expectations.fisher_of_layers
 
     def wrong(populations):
         return true([dataclasses.replace(x, coupling=0.0) for x in populations])
 
-    monkeypatch.setattr(worlds.expectations, "expected_fisher", wrong)
+    monkeypatch.setattr(worlds.expectations, "fisher_of_layers", wrong)
 
 
 def as_kfac(monkeypatch):
