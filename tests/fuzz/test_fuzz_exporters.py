@@ -42,12 +42,15 @@ V, W, BIAS = V.astype("f4"), W.astype("f4"), BIAS.astype("f4")
 def probabilities(X):
     """The model's, by NumPy in float64, and a bound on what float32 makes of them.
 
-    A sum of k products is off by gamma_k of the sum of their sizes; tanh is 1-Lipschitz
-    and granted 64 roundings; an error d in every logit changes p by e^{2d} - 1 of it.
+    A sum of k products is off by gamma_k of the sum of their sizes; tanh has slopes up
+    to 1, lies in [-1, 1] and is granted 64 roundings; an error d in every logit changes
+    p by e^{2d} - 1 of it.
     """
     V64, W64 = V.astype(float), W.astype(float)
-    h = np.tanh(X @ V64)
-    off = rounding.gamma(A + 4, U) * (np.abs(X) @ np.abs(V64)) + 64 * U
+    terms = X[:, :, None] * V64  # infinite ones saturate, as they do in the models
+    h = np.tanh(np.sum(terms, axis=1))
+    off = rounding.gamma(A + 4, U) * np.sum(np.abs(terms), axis=1)
+    off = np.minimum(off, 2) + 64 * U
     z = h @ W64 + BIAS
     d = off @ np.abs(W64) + rounding.gamma(B + 4, U) * (
         (np.abs(h) + off) @ np.abs(W64) + np.abs(BIAS)
