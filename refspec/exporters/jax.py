@@ -54,21 +54,12 @@ def export(
         Arrays, and whatever else the function needs. In Flax the variables (and
         ``module.apply`` is the function), in Equinox the model itself (and ``lambda
         model, x: jax.vmap(model)(x)`` is the function).
-    loader : iterable of (inputs, labels)
-        Batches of arrays; labels are integers in 0..C-1, every class present.
-    path : path or None
-        Ends in `.npz` or `.zarr`; a Zarr group is written batch by batch, so the
-        export never sits in memory. None returns the Snapshot instead.
     layers : sequence of str, optional
         The linear maps, each by the name of its weights: the keys that lead to the
         leaf, joined by dots, as ``params.Dense_0.kernel`` or ``layers.0.weight``. By
         default every leaf that enters a matrix product or a convolution.
-    class_names : sequence of str, optional
-        C names, for the manifest.
-    provenance : mapping, optional
-        More for the manifest, JSON-able: the data, the licence, the seed.
-    progress : bool
-        Show a bar, on a terminal only.
+    loader, path, class_names, provenance, progress
+        As in every exporter, see `refspec.exporters`.
 
     Returns
     -------
@@ -79,8 +70,7 @@ def export(
     ------
     ValueError
         If a leaf cannot be exported (used twice, in groups, in a loop, no part of the
-        forward pass; it is named), samples are mixed, or the batches are not as above.
-        Nothing is left behind.
+        forward pass; it is named), samples are mixed, or a batch does not fit.
     ExportError
         If the path cannot be written.
 
@@ -92,11 +82,6 @@ def export(
     known to `refspec.models` is stored with its weights and inputs. The seeds are
     computed in float64 from the logits; the network runs in the dtype of its
     parameters. Cost: two forward and C backward passes a batch.
-
-    References
-    ----------
-    Papyan, "Traces of Class/Cross-Class Structure Pervade Deep Learning Spectra", JMLR
-    21(252), 2020: extended gradients (i, c, c').
 
     Examples
     --------
@@ -125,16 +110,13 @@ def export(
     return shared.deliver(
         _rows(program, leaves, batches, operations is not None),
         path,
-        shared.describe(
-            "jax",
-            jax.__version__,
-            _architecture(names, leaves),
-            [names[m.leaf] for m in program.maps],
-            class_names,
-            operations,
-            provenance,
-        ),
         {x: shared.host(stored[x]).ravel()[order] for x, order in orders.items()},
+        framework=("jax", jax.__version__),
+        architecture=_architecture(names, leaves),
+        layers=[names[m.leaf] for m in program.maps],
+        operations=operations,
+        class_names=class_names,
+        provenance=provenance,
         total=total,
         progress=progress,
     )
@@ -262,12 +244,13 @@ def _rows(
                 f"{inputs.shape[1:]} in batch {step}; pad or resize the inputs"
             )
         z, features = forward(leaves, inputs)
-        row = {"model/inputs": shared.host(inputs)} if with_inputs else {}
-        row |= shared.outputs(step, np.asarray(z), labels, len(inputs))
+        made = shared.outputs(step, np.asarray(z), labels, len(inputs))
         seeds = shared.all_seeds(np.asarray(z))
         errors = backward(leaves, inputs, jnp.asarray(seeds, z.dtype))
-        for k, (m, h, e) in enumerate(zip(program.maps, features, errors, strict=True)):
-            h = shared.host(h)
-            row[f"layers/{k}/features"] = h if m.bias is None else shared.pad(h)
-            row[f"layers/{k}/errors"] = shared.host(e)
-        yield row
+        pairs = []
+        for m, h, e in zip(
+            program.maps, map(shared.host, features), errors, strict=True
+        ):
+            h = h if m.bias is None else shared.pad(h)
+            pairs.append((h, shared.host(e)))
+        yield shared.row(shared.host(inputs) if with_inputs else None, made, pairs)

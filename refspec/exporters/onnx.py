@@ -49,22 +49,15 @@ def export(
         A classifier with one output of shape (batch, C): logits, probabilities, their
         logarithms, or one column of probabilities from a sigmoid.
     loader : iterable of (inputs, labels)
-        Batches. Inputs are one array, or a mapping from the names of the graph's
-        inputs to arrays; labels are integers in 0..C-1, every class present.
-    path : path or None
-        Ends in `.npz` or `.zarr`; a Zarr group is written batch by batch, so the
-        export never sits in memory. None returns the Snapshot instead.
+        Inputs are one array, or a mapping from the names of the graph's inputs to
+        arrays.
     output : str, optional
         Name of the output; by default the first of floating numbers.
     classes : sequence of int, optional
         Keep these columns only, in this order, and number the labels by them. The
         probabilities are then those given that the class is one of them.
-    class_names : sequence of str, optional
-        C names, for the manifest.
-    provenance : mapping, optional
-        More for the manifest, JSON-able: the data, the licence, the seed.
-    progress : bool
-        Show a bar, on a terminal only.
+    path, class_names, provenance, progress
+        As in every exporter, see `refspec.exporters`.
 
     Returns
     -------
@@ -74,8 +67,7 @@ def export(
     Raises
     ------
     ValueError
-        If the graph has no such layer or output, its output is not as above, or the
-        batches are not. Nothing is left behind.
+        If the graph has no such layer or output, or output or batches do not fit.
     ExportError
         If the path cannot be written.
 
@@ -87,11 +79,6 @@ def export(
     softmax regression whose inputs are the features. A single column z of a sigmoid
     becomes the two logits (0, z), which is exact: the first row of the weights is 0.
     Cost: one forward pass a batch.
-
-    References
-    ----------
-    Papyan, "Traces of Class/Cross-Class Structure Pervade Deep Learning Spectra", JMLR
-    21(252), 2020: extended gradients (i, c, c').
 
     Examples
     --------
@@ -125,17 +112,14 @@ def export(
     return shared.deliver(
         _rows(session, inputs, last, classes, batches),
         path,
-        shared.describe(
-            "onnxruntime",
-            onnxruntime.__version__,
-            f"last layer of an ONNX graph of {len(model.graph.node)} nodes by "
-            f"{model.producer_name or 'an unknown producer'}",
-            [last.name],
-            class_names,
-            [operation],
-            provenance,
-        ),
         rows,
+        framework=("onnxruntime", onnxruntime.__version__),
+        architecture=f"last layer of an ONNX graph of {len(model.graph.node)} nodes by "
+        f"{model.producer_name or 'an unknown producer'}",
+        layers=[last.name],
+        operations=[operation],
+        class_names=class_names,
+        provenance=provenance,
         total=total,
         progress=progress,
     )
@@ -214,16 +198,10 @@ def _rows(
         if z.shape[1] == 1:
             z = np.concatenate([0 * z, z], axis=1)
         z = z if classes is None else z[:, list(classes)]
-        row = shared.outputs(step, z, labels, n)
-        h = shared.host(h)
-        features = h[:, None, :]
-        errors = shared.all_seeds(row["logits"])
-        row["model/inputs"] = h
-        row["layers/0/features"] = (
-            features if last.bias is None else shared.pad(features)
-        )
-        row["layers/0/errors"] = errors[:, :, None, :].astype(h.dtype)
-        yield row
+        found, h = shared.outputs(step, z, labels, n), shared.host(h)
+        features = h[:, None, :] if last.bias is None else shared.pad(h[:, None, :])
+        errors = shared.all_seeds(found["logits"])[:, :, None, :].astype(h.dtype)
+        yield shared.row(h, found, [(features, errors)])
 
 
 def _feed(step: int, given: Any, inputs: Mapping[str, np.dtype]) -> dict[str, Any]:

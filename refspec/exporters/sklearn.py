@@ -56,19 +56,14 @@ def export(
     model : MLPClassifier, LogisticRegression, or Pipeline that ends in one
         Fitted. The steps before it in a pipeline are applied to the inputs.
     loader : iterable of (inputs, labels)
-        Batches, for two arrays ``[(X, y)]``; labels as they were in the fit.
-    path : path or None
-        Ends in `.npz` or `.zarr`; a Zarr group is written batch by batch, so the
-        export never sits in memory. None returns the Snapshot instead.
+        Labels are as they were in the fit.
     layers : sequence of str, optional
         Some of the layers, which are called coefs_0, coefs_1, ... (coef for a
         LogisticRegression); all of them by default.
     class_names : sequence of str, optional
         C names, for the manifest; by default the model's ``classes_``.
-    provenance : mapping, optional
-        More for the manifest, JSON-able: the data, the licence, the seed.
-    progress : bool
-        Show a bar, on a terminal only.
+    path, provenance, progress
+        As in every exporter, see `refspec.exporters`.
 
     Returns
     -------
@@ -81,7 +76,7 @@ def export(
         If the model is none of these.
     ValueError
         If it is not fitted, is not a softmax over classes (one against the rest,
-        several labels a sample), or the batches are not as above.
+        several labels a sample), or a batch does not fit.
     ExportError
         If the path cannot be written.
 
@@ -92,11 +87,6 @@ def export(
     then has two rows, the first of them 0. If F is the Fisher of the one row, that of
     the two is [[F, -F], [-F, F]]: the last block's eigenvalues double. Cost: one
     forward and C backward passes a batch, in the dtype of the coefficients.
-
-    References
-    ----------
-    Papyan, "Traces of Class/Cross-Class Structure Pervade Deep Learning Spectra", JMLR
-    21(252), 2020: extended gradients (i, c, c').
 
     Examples
     --------
@@ -120,20 +110,16 @@ def export(
     chosen = known if layers is None else list(layers)
     shared.expect_layers(known, chosen, known, "")
     _, batches, total = shared.open_loader(loader)
-    names = [str(x) for x in final.classes_] if class_names is None else class_names
     return shared.deliver(
         _rows(model, final, network, chosen, batches),
         path,
-        shared.describe(
-            "sklearn",
-            sklearn.__version__,
-            " ".join(repr(model).split()),
-            chosen,
-            names,
-            [dict(x) for x in network.operations],
-            provenance,
-        ),
         {key: shared.host(x) for key, x in network.parameters.items()},
+        framework=("sklearn", sklearn.__version__),
+        architecture=" ".join(repr(model).split()),
+        layers=chosen,
+        operations=network.operations,
+        class_names=final.classes_ if class_names is None else class_names,
+        provenance=provenance,
         total=total,
         progress=progress,
     )
@@ -196,15 +182,11 @@ def _rows(
         X = model[:-1].transform(given) if isinstance(model, Pipeline) else given
         X = np.asarray(X.toarray() if hasattr(X, "toarray") else X).astype(dtype)
         steps, z = evaluation.forward(network, X)
-        row = {"model/inputs": X}
-        row |= shared.outputs(step, z, _numbers(step, final, labels), len(X))
+        made = shared.outputs(step, z, _numbers(step, final, labels), len(X))
         seeds = shared.all_seeds(z).astype(dtype)
         found = {x.name: (x, e) for x, e in evaluation.backpropagate(steps, seeds, np)}
-        for k, name in enumerate(chosen):
-            layer, errors = found[name]
-            row[f"layers/{k}/features"] = layer.features
-            row[f"layers/{k}/errors"] = errors
-        yield row
+        pairs = [(found[x][0].features, found[x][1]) for x in chosen]
+        yield shared.row(X, made, pairs)
 
 
 def _numbers(step: int, final: Any, labels: Any) -> np.ndarray:

@@ -52,22 +52,13 @@ def export(
     ----------
     model : torch.nn.Module
         Gives logits (batch, C) for a batch of inputs; any graph.
-    loader : iterable of (inputs, labels)
-        Batches; labels are integers in 0..C-1, every class present.
-    path : path or None
-        Ends in `.npz` or `.zarr`; a Zarr group is written batch by batch, so the
-        export never sits in memory. None returns the Snapshot instead.
     layers : sequence of str, optional
         Names of modules (as in ``model.named_modules()``), each an ungrouped
         Linear, Conv1d, Conv2d or Conv3d; all of them by default.
     dtype : torch.float32 or torch.float64, optional
         Run a copy of the model in this precision; by default the model as it is.
-    class_names : sequence of str, optional
-        C names, for the manifest.
-    provenance : mapping, optional
-        More for the manifest, JSON-able: the data, the licence, the seed.
-    progress : bool
-        Show a bar, on a terminal only.
+    loader, path, class_names, provenance, progress
+        As in every exporter, see `refspec.exporters`.
 
     Returns
     -------
@@ -78,8 +69,7 @@ def export(
     ------
     ValueError
         If a module cannot be exported (grouped, shared, padded otherwise than by
-        zeros, or no part of the forward pass; it is named), or the batches are not as
-        above. Nothing is left behind.
+        zeros, or no part of the forward pass; it is named), or a batch does not fit.
     ExportError
         If the path cannot be written.
 
@@ -90,11 +80,6 @@ def export(
     fitted network keep their relative accuracy. The model runs in eval mode and is
     given back as it was. A sequential model of operations known to `refspec.models` is
     stored with it, weights and inputs. Cost: one forward and C backward passes a batch.
-
-    References
-    ----------
-    Papyan, "Traces of Class/Cross-Class Structure Pervade Deep Learning Spectra", JMLR
-    21(252), 2020: extended gradients (i, c, c').
 
     Examples
     --------
@@ -120,16 +105,13 @@ def export(
         return shared.deliver(
             _rows(model, seen, chosen, batches, operations is not None),
             path,
-            shared.describe(
-                "torch",
-                str(torch.__version__),
-                repr(model),
-                list(chosen),
-                class_names,
-                operations,
-                provenance,
-            ),
             {x: _host(model.get_parameter(x)) for x in named},
+            framework=("torch", str(torch.__version__)),
+            architecture=repr(model),
+            layers=list(chosen),
+            operations=operations,
+            class_names=class_names,
+            provenance=provenance,
             total=total,
             progress=progress,
         )
@@ -241,21 +223,20 @@ def _rows(
         if inputs.is_floating_point():
             inputs = inputs.to(weight.dtype)
         shared.expect_samples(step, len(inputs))
-        row = {"model/inputs": _host(inputs)} if with_inputs else {}
+        stored = _host(inputs) if with_inputs else None
         seen.clear()
         logits = model(inputs)
         there = _host(logits) if isinstance(logits, Tensor) else logits
-        row |= shared.outputs(step, there, torch.as_tensor(labels).cpu(), len(inputs))
-        for k, name in enumerate(chosen):
-            if len(seen.get(name, ())) != 1:
-                times = len(seen.get(name, ()))
+        made = shared.outputs(step, there, torch.as_tensor(labels).cpu(), len(inputs))
+        for name in chosen:
+            times = len(seen.get(name, ()))
+            if times != 1:
                 raise _refusal(name, f"is called {times} times in one forward pass")
             if seen[name][0][0].shape[0] != len(inputs):
                 raise _refusal(name, "does not see the batch on its first axis")
-            row[f"layers/{k}/features"] = seen[name][0][0]
-        for k, errors in enumerate(_errors(logits, seen, chosen)):
-            row[f"layers/{k}/errors"] = errors
-        yield row
+        features = [seen[name][0][0] for name in chosen]
+        errors = _errors(logits, seen, chosen)
+        yield shared.row(stored, made, list(zip(features, errors, strict=True)))
 
 
 def _errors(

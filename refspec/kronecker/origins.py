@@ -29,8 +29,6 @@ from refspec.kronecker.eigenbasis import KroneckerBasis
 
 Shares = Mapping[str, np.ndarray]  # of outlier, bump, bulk in each eigenvalue
 
-_KINDS = {"diagonal": "outlier", "between_class": "outlier"}
-_KINDS |= {"between_cross_class": "bump"}
 _CLASS_LEVELS = ("diagonal", "between_class")
 
 
@@ -145,7 +143,7 @@ def mean_forms(norms: Array, cells: Array) -> dict[str, np.ndarray]:
     xp, forms = backend.namespace(norms), dict[str, np.ndarray]()
     for name, project in structure.cell_projections(norms).items():
         square = backend.to_host(xp.sum(project(cells) ** 2, axis=(0, 1)))
-        kind = _KINDS[name]
+        kind = structure.KINDS[name]
         forms[kind] = forms.get(kind, 0) + square
     return forms
 

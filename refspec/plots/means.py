@@ -58,7 +58,7 @@ def means_map(
     >>> import refspec
     >>> from refspec.attribution import class_means, distances
     >>> s = refspec.datasets.digits_mlp()
-    >>> found = distances(class_means(refspec.curvature.errors(s, "fc3")), [0, 1, 2])
+    >>> found = distances(class_means(refspec.errors(s, "fc3")), [0, 1, 2])
     >>> means_map(*found).get_aspect()
     1.0
     """
@@ -105,12 +105,8 @@ def distance_matrix(
 
     Parameters
     ----------
-    matrix : ndarray, shape (M, M)
-        Distances, from `refspec.attribution.distances`.
-    points : ndarray of int, shape (M, 2)
-        What each is, from there too.
-    ax : Axes, optional
-        A new figure's by default.
+    matrix, points, ax
+        As in `means_map`.
 
     Returns
     -------
@@ -122,7 +118,7 @@ def distance_matrix(
     >>> import refspec
     >>> from refspec.attribution import class_means, distances
     >>> s = refspec.datasets.digits_mlp()
-    >>> found = distances(class_means(refspec.curvature.features(s, "fc3")))
+    >>> found = distances(class_means(refspec.features(s, "fc3")))
     >>> distance_matrix(*found).get_xlabel()
     'class c'
     """

@@ -63,10 +63,8 @@ def depth(
         raise ValueError(
             f"quantity must be one of {sorted(_LABELS)}, got {quantity!r}; choose one"
         )
-    ax, names = (
-        axes_or_new(ax),
-        list(dict.fromkeys(n for p in profiles.values() for n in p)),
-    )
+    ax = axes_or_new(ax)
+    names = list(dict.fromkeys(n for p in profiles.values() for n in p))
     for of, profile in profiles.items():
         at, found = [], []
         for name, clarity in profile.items():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from refspec.attribution import Attribution
 from refspec.plots.style import (
     COLOURS,
+    KINDS,
     MARKERS,
     attributed_values,
     axes_or_new,
@@ -43,24 +44,19 @@ def scree(
     Examples
     --------
     >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
+    >>> found = refspec.attribute(refspec.errors(refspec.datasets.digits_mlp(), "fc3"))
     >>> scree(found).get_xlabel()
     'rank k'
     """
     ax, values = axes_or_new(ax), attributed_values(result)[:top]
     kinds, rank = np.asarray(result.kinds)[:top], np.arange(1, len(values) + 1)
     seen = values > result.radius
-    for kind in ("outlier", "bump", "bulk"):
+    for kind in KINDS:
         mine = seen & (kinds == kind)
         if mine.any():
+            told, colour = f"{kind} ({mine.sum()})", COLOURS[kind]
             ax.plot(
-                rank[mine],
-                values[mine],
-                MARKERS[kind],
-                ms=4,
-                color=COLOURS[kind],
-                label=f"{kind} ({mine.sum()})",
+                rank[mine], values[mine], MARKERS[kind], ms=4, color=colour, label=told
             )
     class_means = result.lower[:top] + result.radius
     _line(ax, class_means, result, COLOURS["between_class"], "class means alone")
@@ -81,12 +77,8 @@ def sandwich(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> A
 
     Parameters
     ----------
-    result : Attribution
-        Of any second moment.
-    ax : Axes, optional
-        A new figure's by default.
-    top : int
-        How many.
+    result, ax, top
+        As in `scree`.
 
     Returns
     -------
@@ -97,8 +89,7 @@ def sandwich(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> A
     Examples
     --------
     >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
+    >>> found = refspec.attribute(refspec.errors(refspec.datasets.digits_mlp(), "fc3"))
     >>> sandwich(found, top=12).get_yscale()
     'log'
     """
@@ -109,11 +100,11 @@ def sandwich(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> A
     lower = np.clip(result.lower[:top], floor, None)
     ax.vlines(rank, lower, upper, color=COLOURS["total"], lw=7, alpha=0.45)
     ax.plot([], [], color=COLOURS["total"], lw=7, alpha=0.45, label="proved interval")
-    for kind in ("outlier", "bump", "bulk"):
+    for kind in KINDS:
         mine = np.asarray(result.kinds)[:top] == kind
         if mine.any():
-            style: dict[str, Any] = {"ms": 5, "color": COLOURS[kind], "label": kind}
-            ax.plot(rank[mine], values[mine], MARKERS[kind], **style)
+            sign, colour = MARKERS[kind], COLOURS[kind]
+            ax.plot(rank[mine], values[mine], sign, ms=5, color=colour, label=kind)
     ax.set(xlabel="rank k", ylabel="eigenvalue")
     if floor > 0:
         ax.set_yscale("log")
@@ -128,12 +119,8 @@ def shares(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> Axe
 
     Parameters
     ----------
-    result : Attribution
-        Of any second moment.
-    ax : Axes, optional
-        A new figure's by default.
-    top : int
-        How many.
+    result, ax, top
+        As in `scree`.
 
     Returns
     -------
@@ -143,8 +130,7 @@ def shares(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> Axe
     Examples
     --------
     >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
+    >>> found = refspec.attribute(refspec.errors(refspec.datasets.digits_mlp(), "fc3"))
     >>> shares(found, top=12).get_ylabel()
     'share of the eigenvalue'
     """
@@ -153,12 +139,7 @@ def shares(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> Axe
     rank = np.arange(1, len(height) + 1)
     for name in (n for n in COLOURS if n in result.shares):
         part = result.shares[name][:top]
-        style: dict[str, Any] = {
-            "width": 1.0,
-            "color": COLOURS[name],
-            "label": label(name),
-        }
-        ax.bar(rank, part, bottom=height, **style)
+        ax.bar(rank, part, 1.0, height, color=COLOURS[name], label=label(name))
         height = height + part
     ax.set(xlabel="rank k", ylabel="share of the eigenvalue", ylim=(0, 1))
     ax.set_xlim(0.5, max(1, len(height)) + 0.5)
@@ -171,7 +152,5 @@ def _line(
     ax: Axes, values: np.ndarray, result: Attribution, colour: str, label: str
 ) -> None:
     """Draw resolved eigenvalues of a part of the whole by rank."""
-    rank = np.arange(1, len(values) + 1)[values > result.radius]
-    ax.plot(
-        rank, values[values > result.radius], "-", color=colour, lw=1.2, label=label
-    )
+    seen = np.flatnonzero(values > result.radius)
+    ax.plot(seen + 1, values[seen], "-", color=colour, lw=1.2, label=label)

@@ -52,8 +52,7 @@ def spectrum(
     Examples
     --------
     >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
+    >>> found = refspec.attribute(refspec.errors(refspec.datasets.digits_mlp(), "fc3"))
     >>> spectrum(found).get_xscale()
     'log'
     """
@@ -67,11 +66,7 @@ def spectrum(
         part = np.histogram(values[seen], edges, weights=weights)[0]
         above = below + part / np.maximum(count, 1)
         bottom, height = count * below**2, count * (above**2 - below**2)
-        style: dict[str, Any] = {
-            "color": COLOURS[name],
-            "label": label(name),
-            "align": "edge",
-        }
+        style: Any = {"color": COLOURS[name], "label": label(name), "align": "edge"}
         ax.bar(edges[:-1], height, np.diff(edges), bottom, **style)
         below = above
     count_axis(ax)
@@ -87,14 +82,10 @@ def knockout(
 
     Parameters
     ----------
-    result : Attribution
-        Of any second moment.
+    result, ax, bins
+        As in `spectrum`.
     level : str
         What to take out, by subtraction.
-    ax : Axes, optional
-        A new figure's by default.
-    bins : int
-        How many.
 
     Returns
     -------
@@ -109,8 +100,7 @@ def knockout(
     Examples
     --------
     >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
+    >>> found = refspec.attribute(refspec.errors(refspec.datasets.digits_mlp(), "fc3"))
     >>> knockout(found, "between_class").get_title()
     'minus between class'
     """
@@ -146,8 +136,7 @@ def knockouts(result: Attribution) -> list[Axes]:
     Examples
     --------
     >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
+    >>> found = refspec.attribute(refspec.errors(refspec.datasets.digits_mlp(), "fc3"))
     >>> len(knockouts(found))
     5
     """
@@ -183,8 +172,7 @@ def attribution(result: Attribution, title: str = "") -> list[Axes]:
     Examples
     --------
     >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
+    >>> found = refspec.attribute(refspec.errors(refspec.datasets.digits_mlp(), "fc3"))
     >>> len(attribution(found))
     4
     """
