@@ -30,8 +30,7 @@ def digest(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> str
 
     Parameters
     ----------
-    path : path
-        An `.npz` file or a `.zarr` folder.
+    path : path, an `.npz` file or a `.zarr` folder
     max_bytes : int, optional
         What its arrays may take in memory; by default what is free.
 

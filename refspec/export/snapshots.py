@@ -37,17 +37,14 @@ def save(
 
     Parameters
     ----------
-    snapshot : Snapshot
-        Its provenance goes into the manifest.
-    path : path
-        Ends in `.npz` or `.zarr`; an export of that name is replaced.
+    snapshot : Snapshot, its provenance goes into the manifest
+    path : path, ends in `.npz` or `.zarr`; an export of that name is replaced
     logits : Array, shape (N, C), optional
         In the snapshot's order; stored in place of its probabilities.
     dtype : {"float32", "float64"}, optional
         Of features, errors and model; by default as they are. Labels, probabilities,
         logits and weights always keep theirs.
-    compress : bool
-        Zip or zstd.
+    compress : bool, zip or zstd
 
     Returns
     -------
@@ -124,8 +121,7 @@ def load(
 
     Parameters
     ----------
-    path : path
-        An `.npz` file or a `.zarr` folder.
+    path : path, an `.npz` file or a `.zarr` folder
     xp : namespace, optional
         Where the arrays shall live, e.g. ``refspec.backend.named("torch")``; NumPy by
         default.
@@ -177,14 +173,10 @@ def assemble(
 
     Parameters
     ----------
-    manifest : mapping
-        As in `refspec.export.schema`; ``digest`` may be missing.
-    arrays : mapping of str to ndarray
-        As in `refspec.export.schema`.
-    xp, dtype
-        As in `load`.
-    path : path
-        What errors call the source.
+    manifest : mapping, as in `refspec.export.schema`; ``digest`` may be missing
+    arrays : mapping of str to ndarray, as in `refspec.export.schema`
+    xp, dtype : as in `load`
+    path : path, what errors call the source
 
     Returns
     -------

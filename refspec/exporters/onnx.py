@@ -51,8 +51,7 @@ def export(
     loader : iterable of (inputs, labels)
         Inputs are one array, or a mapping from the names of the graph's inputs to
         arrays.
-    output : str, optional
-        Name of the output; by default the first of floating numbers.
+    output : str, optional, name of the output; by default the first of floating numbers
     classes : sequence of int, optional
         Keep these columns only, in this order, and number the labels by them. The
         probabilities are then those given that the class is one of them.

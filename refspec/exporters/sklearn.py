@@ -55,15 +55,13 @@ def export(
     ----------
     model : MLPClassifier, LogisticRegression, or Pipeline that ends in one
         Fitted. The steps before it in a pipeline are applied to the inputs.
-    loader : iterable of (inputs, labels)
-        Labels are as they were in the fit.
+    loader : iterable of (inputs, labels), labels are as they were in the fit
     layers : sequence of str, optional
         Some of the layers, which are called coefs_0, coefs_1, ... (coef for a
         LogisticRegression); all of them by default.
     class_names : sequence of str, optional
         C names, for the manifest; by default the model's ``classes_``.
-    path, provenance, progress
-        As in every exporter, see `refspec.exporters`.
+    path, provenance, progress : as in every exporter, see `refspec.exporters`
 
     Returns
     -------

@@ -50,8 +50,7 @@ def export(
 
     Parameters
     ----------
-    model : torch.nn.Module
-        Gives logits (batch, C) for a batch of inputs; any graph.
+    model : torch.nn.Module, gives logits (batch, C) for a batch of inputs; any graph
     layers : sequence of str, optional
         Names of modules (as in ``model.named_modules()``), each an ungrouped
         Linear, Conv1d, Conv2d or Conv3d; all of them by default.

@@ -56,12 +56,9 @@ class Placement:
 
     Parameters
     ----------
-    errors, features : {"expand", "reduce"}
-        Treatment of positions in each factor.
-    left, right : float
-        Scalars of the errors' and the features' factor, on refspec's.
-    block : float
-        Scale that the library keeps beside the two factors.
+    errors, features : {"expand", "reduce"}, treatment of positions in each factor
+    left, right : float, scalars of the errors' and the features' factor, on refspec's
+    block : float, scale that the library keeps beside the two factors
     """
 
     errors: str

@@ -21,8 +21,7 @@ def certified_spectrum(A: Array) -> tuple[Array, float]:
 
     Parameters
     ----------
-    A : Array, shape (n, n)
-        Equal to its transpose to the bit; n >= 1.
+    A : Array, shape (n, n), equal to its transpose to the bit; n >= 1
 
     Returns
     -------

@@ -28,10 +28,8 @@ class Leading:
 
     Parameters
     ----------
-    values : array, shape (k,)
-        Descending.
-    vectors : array, shape (P, k)
-        Orthonormal columns.
+    values : array, shape (k,), descending
+    vectors : array, shape (P, k), orthonormal columns
     radius : float
         Every value is within it of the operator's eigenvalue of the same rank.
     kind : str
@@ -52,10 +50,8 @@ class OnHost:
     ----------
     product : callable
         (P,) or (P, m) to the same: A times a vector or columns.
-    like : array, shape (P,)
-        Of the size and dtype of a vector.
-    matrix : callable
-        A dense, on request.
+    like : array, shape (P,), of the size and dtype of a vector
+    matrix : callable, the dense A, on request
     """
 
     product: Callable[[np.ndarray], np.ndarray]

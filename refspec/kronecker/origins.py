@@ -38,10 +38,8 @@ class FactorMeans:
 
     Parameters
     ----------
-    norms : array, shape (C, C)
-        Square roots of the masses of the cells of the errors.
-    errors : array, shape (C, C, b)
-        Of every cell.
+    norms : array, shape (C, C), square roots of the masses of the cells of the errors
+    errors : array, shape (C, C, b), of every cell
     features : array, shape (C, a)
         sqrt(pi_c) h_c: of every class, global mean included.
     """
@@ -77,7 +75,7 @@ def factor_means(flat: Snapshot) -> FactorMeans:
     """Return what KFAC's and CFAC's parts are made of, from `positions_apart`."""
     name, found = flat.layers[0].name, []
     for moment in (curvature.errors(flat, name), curvature.features(flat, name)):
-        xp, norms = backend.namespace(moment.weights), structure.cell_norms(moment)
+        xp, norms = moment.xp, structure.cell_norms(moment)
         kind = {"dtype": norms.dtype, "device": backend.device(norms)}
         rows = moment.dot(xp.eye(moment.shape[1], **kind))  # X, of a few columns
         found.append((norms, structure.cells(moment, rows, norms)))
@@ -153,7 +151,7 @@ def class_rows(moment: SecondMoment) -> np.ndarray:
 
     In errors and gradients those of c' = c and of c' != c, which are collinear.
     """
-    xp, w = backend.namespace(moment.weights), moment.weights
+    xp, w = moment.xp, moment.weights
     labels = np.repeat(np.arange(len(moment.offsets) - 1), np.diff(moment.offsets))
     hot = backend.from_host(np.eye(len(moment.offsets) - 1)[labels], w)
     # sqrt(w) over one class is in the span of its cells; a level takes the direction of

@@ -67,6 +67,13 @@ class Network:
         _expect_operations(self)
         _expect_chain(self)
 
+    def __repr__(self) -> str:
+        """Name the operations, and count the parameters."""
+        steps = [str(x["op"]) for x in self.operations]
+        shown = steps if len(steps) <= 12 else [*steps[:6], "...", *steps[-6:]]
+        count = sum(b * a for b, a in layer_shapes(self).values())
+        return f"Network({' -> '.join(shown)}; {count} parameters)"
+
 
 def layer_shapes(network: Network) -> dict[str, tuple[int, int]]:
     """Return (outputs, inputs with the bias) of each layer, in parameter order."""
@@ -135,8 +142,7 @@ def of_snapshot(snapshot: Snapshot) -> tuple[Network, Array]:
 
     Parameters
     ----------
-    snapshot : Snapshot
-        With a model section.
+    snapshot : Snapshot, with a model section
 
     Returns
     -------
@@ -210,12 +216,9 @@ def mlp(
 
     Parameters
     ----------
-    dims : sequence of int
-        Inputs, hidden widths, classes.
-    activations : str or sequence of str
-        One for all hidden layers, or one each.
-    rng : numpy.random.Generator
-        Draws the weights (NumPy, float64).
+    dims : sequence of int, inputs, hidden widths, classes
+    activations : str or sequence of str, one for all hidden layers, or one each
+    rng : numpy.random.Generator, draws the weights (NumPy, float64)
 
     Returns
     -------
@@ -276,18 +279,12 @@ def cnn(
 
     Parameters
     ----------
-    shape : (channels, height, width)
-        Of one input.
-    channels : sequence of int
-        Outputs of each stage.
-    classes : int
-        Number of logits.
-    activation : str
-        After every convolution.
-    kernel, stride, padding : int
-        Of every convolution.
-    pool : int
-        Kernel and stride of every pooling; 1 leaves it out.
+    shape : (channels, height, width), of one input
+    channels : sequence of int, outputs of each stage
+    classes : int, number of logits
+    activation : str, after every convolution
+    kernel, stride, padding : int, of every convolution
+    pool : int, kernel and stride of every pooling; 1 leaves it out
     rng : numpy.random.Generator
         Draws the weights (NumPy, float64), Glorot; biases are zero.
 

@@ -23,12 +23,9 @@ class Difference:
 
     Parameters
     ----------
-    name : str
-        `features of fc1`, `errors of fc1`, `probabilities`.
-    residual : float
-        The largest difference of an entry.
-    ratio : float
-        The largest difference over its bound; above 1 the two disagree.
+    name : str, `features of fc1`, `errors of fc1`, `probabilities`
+    residual : float, the largest difference of an entry
+    ratio : float, the largest difference over its bound; above 1 the two disagree
     """
 
     name: str
@@ -41,8 +38,7 @@ def recompute(snapshot: Snapshot) -> list[Difference]:
 
     Parameters
     ----------
-    snapshot : Snapshot
-        With a model section.
+    snapshot : Snapshot, with a model section
 
     Returns
     -------

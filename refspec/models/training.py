@@ -33,26 +33,17 @@ def fit(
 
     Parameters
     ----------
-    network : Network
-        The start.
-    X : Array, shape (N, ...)
-        Inputs.
-    labels : Array of int, shape (N,)
-        In 0..C-1.
+    network : Network, the start
+    X : Array, shape (N, ...), inputs
+    labels : Array of int, shape (N,), in 0..C-1
     method : {"lbfgs", "adam"}
         L-BFGS is SciPy's, on the host; Adam stays in the arrays' namespace.
-    weight_decay : float
-        eta >= 0.
-    steps : int
-        At most so many iterations.
-    sample_weights : Array, shape (N,), optional
-        1/N if not given; not with batches.
-    learning_rate : float
-        Of Adam.
-    batch : int, optional
-        Samples drawn for each Adam step; all if not given.
-    rng : numpy.random.Generator, optional
-        Draws the batches.
+    weight_decay : float, eta >= 0
+    steps : int, at most so many iterations
+    sample_weights : Array, shape (N,), optional, 1/N if not given; not with batches
+    learning_rate : float, of Adam
+    batch : int, optional, samples drawn for each Adam step; all if not given
+    rng : numpy.random.Generator, optional, draws the batches
 
     Returns
     -------

@@ -19,10 +19,8 @@ def verdicts(results: Mapping[str, Verdict], ax: Axes | None = None) -> Axes:
 
     Parameters
     ----------
-    results : mapping of str to Verdict
-        By the theorem's id.
-    ax : Axes, optional
-        A new figure's by default.
+    results : mapping of str to Verdict, by the theorem's id
+    ax : Axes, optional, a new figure's by default
 
     Returns
     -------

@@ -36,10 +36,8 @@ def approximations(result: LayerComparison, ax: Axes | None = None) -> Axes:
 
     Parameters
     ----------
-    result : LayerComparison
-        From `refspec.kronecker.compare_layer`.
-    ax : Axes, optional
-        A new figure's by default.
+    result : LayerComparison, from `refspec.kronecker.compare_layer`
+    ax : Axes, optional, a new figure's by default
 
     Returns
     -------
@@ -81,8 +79,7 @@ def comparisons(results: Mapping[str, LayerComparison]) -> list[Axes]:
 
     Parameters
     ----------
-    results : mapping of str to LayerComparison
-        By the name of the layer.
+    results : mapping of str to LayerComparison, by the name of the layer
 
     Returns
     -------
@@ -115,12 +112,9 @@ def hessian(
 
     Parameters
     ----------
-    result : HessianAttribution
-        From `refspec.attribution.attribute_hessian`.
-    ax : Axes, optional
-        A new figure's by default.
-    bins : int
-        How many.
+    result : HessianAttribution, from `refspec.attribution.attribute_hessian`
+    ax : Axes, optional, a new figure's by default
+    bins : int, how many
 
     Returns
     -------
@@ -172,10 +166,8 @@ def hessian_parts(
 
     Parameters
     ----------
-    result, ax
-        As in `hessian`.
-    top : int
-        How many.
+    result, ax : as in `hessian`
+    top : int, how many
 
     Returns
     -------
@@ -217,10 +209,8 @@ def hessian_attribution(result: HessianAttribution, title: str = "") -> list[Axe
 
     Parameters
     ----------
-    result : HessianAttribution
-        From `refspec.attribution.attribute_hessian`.
-    title : str
-        What the matrix is.
+    result : HessianAttribution, from `refspec.attribution.attribute_hessian`
+    title : str, what the matrix is
 
     Returns
     -------

@@ -28,17 +28,13 @@ def means_map(
 
     Parameters
     ----------
-    matrix : ndarray, shape (M, M)
-        Distances, from `refspec.attribution.distances`.
-    points : ndarray of int, shape (M, 2)
-        What each is, from there too.
-    ax : Axes, optional
-        A new figure's by default.
+    matrix : ndarray, shape (M, M), distances, from `refspec.attribution.distances`
+    points : ndarray of int, shape (M, 2), what each is, from there too
+    ax : Axes, optional, a new figure's by default
     method : {"mds", "tsne"}
         Classical scaling, which is linear and has no seed, or t-SNE (scikit-learn)
         with perplexity C, as in Papyan (2019), here with distances, not squares.
-    seed : int
-        Of t-SNE.
+    seed : int, of t-SNE
 
     Returns
     -------
@@ -105,8 +101,7 @@ def distance_matrix(
 
     Parameters
     ----------
-    matrix, points, ax
-        As in `means_map`.
+    matrix, points, ax : as in `means_map`
 
     Returns
     -------

@@ -39,16 +39,11 @@ def prediction(
 
     Parameters
     ----------
-    made : Prediction
-        Of any population.
-    measured : Spectrum
-        Of the same dimension.
-    ax : Axes, optional
-        A new figure's by default.
-    log : bool
-        Logarithmic eigenvalue axis, else a linear one.
-    bins : int
-        How many.
+    made : Prediction, of any population
+    measured : Spectrum, of the same dimension
+    ax : Axes, optional, a new figure's by default
+    log : bool, logarithmic eigenvalue axis, else a linear one
+    bins : int, how many
 
     Returns
     -------
@@ -101,10 +96,8 @@ def predictions(made: Prediction, measured: Spectrum, title: str = "") -> list[A
 
     Parameters
     ----------
-    made, measured
-        As in `prediction`.
-    title : str
-        What the matrix is.
+    made, measured : as in `prediction`
+    title : str, what the matrix is
 
     Returns
     -------

@@ -36,10 +36,8 @@ def depth(
     profiles : mapping of str to (mapping of str to Clarity)
         ``{"features": depth_profile(s), "errors": depth_profile(s, "errors")}``, or
         one of the two.
-    quantity : {"separation", "orthogonality", "cosine"}
-        Which.
-    ax : Axes, optional
-        A new figure's by default.
+    quantity : {"separation", "orthogonality", "cosine"}, which
+    ax : Axes, optional, a new figure's by default
 
     Returns
     -------

@@ -29,12 +29,9 @@ def scree(
 
     Parameters
     ----------
-    result : Attribution
-        Of any second moment.
-    ax : Axes, optional
-        A new figure's by default.
-    top : int, optional
-        How many; all by default.
+    result : Attribution, of any second moment
+    ax : Axes, optional, a new figure's by default
+    top : int, optional, how many; all by default
 
     Returns
     -------
@@ -77,8 +74,7 @@ def sandwich(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> A
 
     Parameters
     ----------
-    result, ax, top
-        As in `scree`.
+    result, ax, top : as in `scree`
 
     Returns
     -------
@@ -119,8 +115,7 @@ def shares(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> Axe
 
     Parameters
     ----------
-    result, ax, top
-        As in `scree`.
+    result, ax, top : as in `scree`
 
     Returns
     -------

@@ -32,15 +32,12 @@ def spectrum(
 
     Parameters
     ----------
-    result : Attribution
-        Of any second moment.
-    ax : Axes, optional
-        A new figure's by default.
+    result : Attribution, of any second moment
+    ax : Axes, optional, a new figure's by default
     log : bool
         Logarithmic eigenvalue axis (one eigenvalue and the bulk both show); else a
         linear one (how far the outliers stand out).
-    bins : int
-        How many.
+    bins : int, how many
 
     Returns
     -------
@@ -82,10 +79,8 @@ def knockout(
 
     Parameters
     ----------
-    result, ax, bins
-        As in `spectrum`.
-    level : str
-        What to take out, by subtraction.
+    result, ax, bins : as in `spectrum`
+    level : str, what to take out, by subtraction
 
     Returns
     -------
@@ -125,8 +120,7 @@ def knockouts(result: Attribution) -> list[Axes]:
 
     Parameters
     ----------
-    result : Attribution
-        Of any second moment.
+    result : Attribution, of any second moment
 
     Returns
     -------
@@ -159,10 +153,8 @@ def attribution(result: Attribution, title: str = "") -> list[Axes]:
 
     Parameters
     ----------
-    result : Attribution
-        Of any second moment.
-    title : str
-        What the matrix is.
+    result : Attribution, of any second moment
+    title : str, what the matrix is
 
     Returns
     -------

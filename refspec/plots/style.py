@@ -85,8 +85,7 @@ def figure(
 
     Parameters
     ----------
-    rows, columns : int
-        Of axes.
+    rows, columns : int, of axes
     size : tuple of float, optional
         Width and height in inches; 5 by 3.6 an axes by default.
 
@@ -175,10 +174,8 @@ def inline_svg(drawn: Figure | Axes, prefix: str) -> str:
 
     Parameters
     ----------
-    drawn : Figure or Axes
-        From `figure`; with an Axes, the figure that it is in.
-    prefix : str
-        Of every id in it, so that figures on one page do not share ids.
+    drawn : Figure or Axes, from `figure`; with an Axes, the figure that it is in
+    prefix : str, of every id in it, so that figures on one page do not share ids
 
     Returns
     -------
@@ -212,10 +209,8 @@ def save(drawn: Figure | Axes, path: str | Path) -> Path:
 
     Parameters
     ----------
-    drawn : Figure or Axes
-        From `figure`; with an Axes, the figure that it is in.
-    path : path
-        Its ending chooses the format.
+    drawn : Figure or Axes, from `figure`; with an Axes, the figure that it is in
+    path : path, its ending chooses the format
 
     Returns
     -------

@@ -42,14 +42,11 @@ class Contents:
 
     Parameters
     ----------
-    snapshot : Snapshot
-        What it is about.
-    whole : Attribution
-        Of the Fisher information of all layers.
+    snapshot : Snapshot, what it is about
+    whole : Attribution, of the Fisher information of all layers
     layers : mapping of str to Attribution
         Of each layer's Fisher information; empty if not asked for.
-    traces : mapping of str to float
-        Trace of each layer's Fisher information.
+    traces : mapping of str to float, trace of each layer's Fisher information
     spectra : list of dict
         From `refspec.report.knockouts.record`: the whole first, then by layer.
     profiles : mapping of str to (mapping of str to Clarity)
@@ -60,12 +57,9 @@ class Contents:
         KFAC, EKFAC and CFAC of every layer that is small enough.
     hessian : HessianAttribution or None
         Of the last layers that together are small enough.
-    hessian_layers : list of str
-        Which those are.
-    hessian_note : str
-        Why there is no Hessian, if there is none.
-    verdicts : list of Record
-        One of each theorem.
+    hessian_layers : list of str, which those are
+    hessian_note : str, why there is no Hessian, if there is none
+    verdicts : list of Record, one of each theorem
     dense : int
         The most parameters of a dense matrix: what "small enough" is.
     """
@@ -84,6 +78,11 @@ class Contents:
     verdicts: list[Record]
     dense: int
 
+    def __repr__(self) -> str:
+        """Say what it is about, and how much there is."""
+        spectra, verdicts = len(self.spectra), len(self.verdicts)
+        return f"Contents({self.snapshot!r}; {spectra} spectra, {verdicts} verdicts)"
+
 
 def collect(
     snapshot: Snapshot,
@@ -97,17 +96,14 @@ def collect(
 
     Parameters
     ----------
-    snapshot : Snapshot
-        N samples, C classes.
+    snapshot : Snapshot, N samples, C classes
     per_layer : bool
         Spectra of each layer's Fisher, features and errors, not only of the whole.
     dense : int
         Most parameters of a matrix that is formed: KFAC and CFAC are compared with
         layers up to this, the Hessian is of the last layers up to this together.
-    theorems : iterable of Theorem, optional
-        To verify; all of them if not given.
-    progress : callable, optional
-        Told what begins.
+    theorems : iterable of Theorem, optional, to verify; all of them if not given
+    progress : callable, optional, told what begins
 
     Returns
     -------

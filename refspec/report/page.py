@@ -40,8 +40,7 @@ def render(contents: Contents) -> str:
 
     Parameters
     ----------
-    contents : Contents
-        From `refspec.report.collect`.
+    contents : Contents, from `refspec.report.collect`
 
     Returns
     -------
@@ -118,10 +117,8 @@ def write(contents: Contents, path: str | Path) -> Path:
 
     Parameters
     ----------
-    contents : Contents
-        From `refspec.report.collect`.
-    path : path
-        Of the page.
+    contents : Contents, from `refspec.report.collect`
+    path : path, of the page
 
     Returns
     -------
