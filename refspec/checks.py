@@ -57,6 +57,15 @@ def expect_array(
     return xp
 
 
+def expect_some_array(name: str, x: Any) -> None:
+    """Refuse what is no array, whatever its shape and dtype."""
+    if not backend.is_array(x):
+        raise TypeError(
+            f"{name} must be an array, got {type(x).__name__}; convert it first, e.g. "
+            "numpy.asarray(x)"
+        )
+
+
 def expect_alike(**arrays: Array) -> Namespace:
     """Refuse arrays of several libraries or dtypes; return their namespace."""
     xp = backend.namespace(*arrays.values())
@@ -204,6 +213,31 @@ def expect_type(name: str, x: Any, kind: type | tuple[type, ...], advice: str) -
         )
 
 
+def expect_flag(name: str, x: Any) -> None:
+    """Refuse all but True and False: not 1, not "no", not None."""
+    if not isinstance(x, (bool, np.bool_)):
+        raise TypeError(
+            f"{name} must be True or False, got {_SHORT.repr(x)} of type "
+            f"{type(x).__name__}; give one of the two"
+        )
+
+
+def host_labels(labels: Any, N: int) -> np.ndarray:
+    """Refuse all but N integers, in any order; return them on the host."""
+    try:
+        host = np.asarray(
+            backend.to_host(labels) if backend.is_array(labels) else labels
+        )
+    except ValueError:  # lists of several lengths
+        host = np.asarray(None)
+    if host.shape != (N,) or host.dtype.kind not in "iu":
+        raise ValueError(
+            f"labels must be integers of shape (N,) = ({N},), got {host.dtype} of "
+            f"shape {host.shape}; give one class index 0..C-1 per sample"
+        )
+    return host
+
+
 def sorted_labels(
     labels: Array, N: int, C: int | None
 ) -> tuple[np.ndarray, tuple[int, ...]]:
@@ -211,12 +245,7 @@ def sorted_labels(
 
     Return them on the host, with the class offsets.
     """
-    host = np.asarray(backend.to_host(labels) if hasattr(labels, "dtype") else labels)
-    if host.shape != (N,) or host.dtype.kind not in "iu":
-        raise ValueError(
-            f"labels must be integers of shape (N,) = ({N},), got {host.dtype} of "
-            f"shape {host.shape}; give one class index 0..C-1 per sample"
-        )
+    host = host_labels(labels, N)
     if C is None:
         C = int(host.max(initial=0)) + 1
     if N == 0 or host.min() < 0 or host.max() >= C:
@@ -251,6 +280,13 @@ def sorted_labels(
 
 def expect_floating(name: str, x: Array, letters: str, *others: Array) -> None:
     """Refuse arrays of another rank than `letters` or of mixed or other dtypes."""
+    for y in (x, *others):
+        if not backend.is_array(y):
+            raise TypeError(
+                f"{name} and the arrays beside it must be arrays, {name} of shape "
+                f"{letters}, got {type(y).__name__}; convert it first, e.g. "
+                "numpy.asarray(x, dtype=float)"
+            )
     xp = backend.namespace(x, *others)
     _expect_letters(name, tuple(x.shape), letters, None)
     for y in (x, *others):

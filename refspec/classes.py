@@ -118,6 +118,7 @@ class Layer:
     errors: Array
 
     def __post_init__(self) -> None:
+        checks.expect_type("name of a layer", self.name, str, "name it, e.g. 'fc1'")
         where = f"features of layer {self.name!r}"
         checks.expect_floating(where, self.features, "(N, T, a)", self.errors)
         N, T = self.features.shape[:2]
@@ -127,6 +128,12 @@ class Layer:
                 f"errors of layer {self.name!r} must have shape (N, C, T, b) with "
                 f"N = {N}, T = {T} to match features, got {shape}; axes are (sample, "
                 "cross class, position, output), use T = 1 for a dense layer"
+            )
+        if 0 in (*self.features.shape, *shape):
+            raise ValueError(
+                f"layer {self.name!r} must have N, C, T, a, b >= 1, got features of "
+                f"shape {tuple(self.features.shape)} and errors of shape {shape}; "
+                "leave out a layer without parameters"
             )
         checks.expect_finite(where, self.features)
         checks.expect_finite(f"errors of layer {self.name!r}", self.errors)
@@ -168,17 +175,24 @@ class ModelSection:
     parameters: Mapping[str, Array]
 
     def __post_init__(self) -> None:
-        checks.expect_finite("model inputs", self.inputs)
-        for name, value in self.parameters.items():
-            checks.expect_finite(f"model parameter {name!r}", value)
+        named = {"model inputs": self.inputs}
+        advice = "give arrays by name, as refspec.models.section does"
+        checks.expect_type("model parameters", self.parameters, Mapping, advice)
+        named |= {f"model parameter {k!r}": x for k, x in self.parameters.items()}
+        for name, value in named.items():
+            checks.expect_some_array(name, value)
+            checks.expect_finite(name, value)
+        advice = "give one mapping a step"
+        checks.expect_type("model operations", self.operations, Sequence, advice)
         for step, operation in enumerate(self.operations):
+            checks.expect_type(f"model operation {step}", operation, Mapping, advice)
             for role in ("weight", "bias"):
                 key = operation.get(role)
                 if key is not None and key not in self.parameters:
                     raise ValueError(
-                        f"model operation {step} ({operation.get('op')}) names its "
-                        f"{role} {key!r}, got parameters {sorted(self.parameters)}; "
-                        "add the array or correct the name"
+                        f"model operation {step} ({operation.get('op')}) must name its "
+                        f"{role} {key!r} among the parameters, got "
+                        f"{sorted(self.parameters)}; add the array or correct the name"
                     )
 
     def __repr__(self) -> str:
@@ -228,11 +242,11 @@ class Snapshot:
     offsets: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        if not self.layers:
-            raise ValueError("layers must hold at least one Layer, got none; add one")
+        object.__setattr__(self, "layers", _expect_layers(self.layers))
         arrays = [x for layer in self.layers for x in (layer.features, layer.errors)]
         p = self.probabilities
         s = self.sample_weights
+        checks.expect_floating("sample_weights", s, "(N,)")
         checks.expect_floating("probabilities", p, "(N, C)", s, *arrays)
         N, C = p.shape
         if C < 2:
@@ -258,6 +272,10 @@ class Snapshot:
                     f"{tuple(layer.errors.shape)}; axes are (sample, cross class, "
                     "position, output)"
                 )
+        advice = "give a mapping, e.g. {'framework': 'torch'}"
+        checks.expect_type("provenance", self.provenance, Mapping, advice)
+        kinds = (ModelSection, type(None))
+        checks.expect_type("model", self.model, kinds, "None if it is not known")
         if self.model is not None and self.model.inputs.shape[0] != N:
             raise ValueError(
                 f"model inputs must have N = {N} samples to match probabilities, got "
@@ -343,11 +361,15 @@ def snapshot(
             "give exactly one of logits and probabilities, got "
             f"{'both' if logits is not None else 'neither'}"
         )
+    layers = _expect_layers(layers)
     arrays = [x for layer in layers for x in (layer.features, layer.errors)]
-    xp = backend.namespace(probabilities, *arrays)
+    checks.expect_floating("probabilities", probabilities, "(N, C)", *arrays)
+    if sample_weights is not None:
+        checks.expect_floating("sample_weights", sample_weights, "(N,)", *arrays)
+    xp = backend.namespace(probabilities)
     N = probabilities.shape[0]
-    host = np.asarray(backend.to_host(labels) if hasattr(labels, "dtype") else labels)
-    if host.shape == (N,) and all(x.features.shape[0] == N for x in layers):
+    host = checks.host_labels(labels, N)
+    if all(x.features.shape[0] == N for x in layers):
         order = np.argsort(host, kind="stable")
         if not np.array_equal(order, np.arange(N)):
             index = backend.from_host(order, probabilities)
@@ -356,16 +378,34 @@ def snapshot(
                 return xp.take(x, index, axis=0)
 
             host, probabilities = host[order], sort(probabilities)
-            layers = [Layer(x.name, sort(x.features), sort(x.errors)) for x in layers]
+            layers = tuple(
+                Layer(x.name, sort(x.features), sort(x.errors)) for x in layers
+            )
             sample_weights = None if sample_weights is None else sort(sample_weights)
-            if model is not None and model.inputs.shape[0] == N:
+            if isinstance(model, ModelSection) and model.inputs.shape[0] == N:
                 inputs = sort(model.inputs)
                 model = ModelSection(inputs, model.operations, model.parameters)
     if sample_weights is None:
         sample_weights = xp.full_like(probabilities[:, 0], 1 / max(N, 1))
     return Snapshot(
-        tuple(layers), probabilities, host, sample_weights, provenance or {}, model
+        layers,
+        probabilities,
+        host,
+        sample_weights,
+        {} if provenance is None else provenance,
+        model,
     )
+
+
+def _expect_layers(layers: Any) -> tuple[Layer, ...]:
+    """Refuse all but one or more layers; return them."""
+    advice = "put each in a list: [Layer(name, features, errors)]"
+    checks.expect_type("layers", layers, Sequence, advice)
+    for layer in layers:
+        checks.expect_type("each of layers", layer, Layer, advice)
+    if not layers:
+        raise ValueError("layers must hold at least one Layer, got none; add one")
+    return tuple(layers)
 
 
 def class_slices(offsets: Sequence[int]) -> Iterator[tuple[int, int, int]]:

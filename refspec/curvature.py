@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from refspec import backend, checks
 from refspec.backend import Array, Namespace
@@ -48,6 +49,27 @@ class SecondMoment:
     offsets: tuple[int, ...]
     scored: bool = False
     projection: Callable[[Array], Array] | None = None
+
+    def __post_init__(self) -> None:
+        advice = "refspec.curvature.fisher, features or errors make a moment"
+        checks.expect_type("rows", self.rows, Rows, advice)
+        N, K, _ = self.rows.shape
+        sizes = {"N": N, "K": K}
+        w, offsets = self.weights, self.offsets
+        checks.expect_array("weights", w, "(N, K)", sizes=sizes, nonnegative=True)
+        checks.expect_alike(rows=self.rows.like, weights=w)
+        checks.expect_type("offsets", offsets, tuple, "give those of the classes")
+        steps = pairwise(offsets)
+        if offsets[:1] != (0,) or offsets[-1] != N or any(j < i for i, j in steps):
+            raise ValueError(
+                f"offsets must ascend from 0 to N = {N}, got {offsets}; class c is "
+                "offsets[c]:offsets[c + 1] of the samples"
+            )
+        if not (self.projection is None or callable(self.projection)):
+            raise TypeError(
+                "projection must be callable, (N, K, m) to (N, K, m), or None, got "
+                f"{type(self.projection).__name__}; decompose(moment) makes some"
+            )
 
     def __repr__(self) -> str:
         """Say the sizes, not the entries."""
@@ -100,20 +122,27 @@ class SecondMoment:
 
     def matvec(self, v: Array) -> Array:
         """Return X'QX v for v of shape (P,) or (P, m). Cost O(N K b m + N a b m)."""
-        columns = v if len(v.shape) == 2 else v[:, None]
-        out = self.cross(self.project(self.dot(columns)))
+        one = backend.is_array(v) and len(v.shape) == 1
+        self._expect("v", v, "(P,)" if one else "(P, m)")
+        columns = v[:, None] if one else v
+        out = self.rows.cross(self.project(self.rows.dot(columns)))
         return out if len(v.shape) == 2 else self.xp.reshape(out, v.shape)
 
     def dot(self, V: Array) -> Array:
         """Return X V, shape (N, K, m), for V of shape (P, m)."""
-        checks.expect_shape("V", V, "(P, m)", (self.shape[1], V.shape[-1]), "")
+        self._expect("V", V, "(P, m)")
         return self.rows.dot(V)
 
     def cross(self, Z: Array) -> Array:
         """Return X'Z, shape (P, m), for Z over the rows, (N, K, m)."""
-        N, K = self.weights.shape
-        checks.expect_shape("Z", Z, "(N, K, m)", (N, K, Z.shape[-1]), "")
+        self._expect("Z", Z, "(N, K, m)")
         return self.rows.cross(Z)
+
+    def _expect(self, name: str, x: Array, letters: str) -> None:
+        """Refuse what the rows cannot be multiplied with."""
+        sizes = dict(zip("NKP", self.rows.shape, strict=True))
+        checks.expect_array(name, x, letters, sizes=sizes)
+        backend.namespace(x, self.rows.like)
 
 
 def moment_of(what: SecondMoment | Snapshot) -> SecondMoment:
@@ -154,6 +183,7 @@ def features(snapshot: Snapshot, layer: str) -> SecondMoment:
     >>> features(refspec.datasets.digits_mlp(), "fc1").shape[1]
     65
     """
+    _expect_snapshot(snapshot)
     xp, h = backend.namespace(snapshot.probabilities), snapshot.layer(layer).features
     s = snapshot.sample_weights
     roots = xp.reshape(h, (h.shape[0], 1, 1, -1)) * xp.sqrt(s)[:, None, None, None]
@@ -186,6 +216,7 @@ def errors(snapshot: Snapshot, layer: str) -> SecondMoment:
     >>> errors(refspec.datasets.digits_mlp(), "fc1").scored
     True
     """
+    _expect_snapshot(snapshot)
     s, p = snapshot.sample_weights, snapshot.probabilities
     xp = backend.namespace(p)
     root = xp.sqrt(s)[:, None] * xp.sqrt(p)  # the product s p could underflow
@@ -259,9 +290,10 @@ def empirical_fisher(
     >>> empirical_fisher(refspec.datasets.digits_mlp()).weights.shape[1]
     1
     """
+    chosen = _layers(snapshot, layers)
     s, factors = snapshot.sample_weights, []
     one = backend.namespace(s).ones_like(s)[:, None]
-    for x in _layers(snapshot, layers):
+    for x in chosen:
         own = [
             x.errors[i:j, c : c + 1, ...] for c, i, j in class_slices(snapshot.offsets)
         ]
@@ -288,10 +320,18 @@ def unit_weights(moment: SecondMoment) -> Array:
 
 def _layers(snapshot: Snapshot, names: Sequence[str] | None) -> tuple[Layer, ...]:
     """Return the layers called `names`, or all."""
+    _expect_snapshot(snapshot)
     if names is None:
         return snapshot.layers
-    checks.expect_names("layers", names, [x.name for x in snapshot.layers])
-    return tuple(map(snapshot.layer, names))
+    chosen = checks.expect_names("layers", names, [x.name for x in snapshot.layers])
+    if not chosen:
+        raise ValueError("layers must be one or more names, got none; leave it out")
+    return tuple(map(snapshot.layer, chosen))
+
+
+def _expect_snapshot(snapshot: Snapshot) -> None:
+    advice = "refspec.snapshot(...) or refspec.load(...) makes one"
+    checks.expect_type("snapshot", snapshot, Snapshot, advice)
 
 
 def _symmetric(x: Array, xp: Namespace) -> Array:

@@ -237,19 +237,23 @@ class Factors(Rows):
 def weighted(errors: Array, features: Array, weights: Sequence[Array]) -> Factor:
     """Return the rows of a layer, weights s (N,) and p (N, C): sqrt(s p) its errors.
 
-    Weighing must not lose errors so small that only huge features make them count:
-    such a sample's features give its errors a power of two first.
+    Weighing must not lose errors so small that only huge features make them count: in
+    such a sample the size of the features moves to the errors first.
     """
     xp = backend.namespace(errors)
     info = xp.finfo(errors.dtype)
     s, p = (xp.sqrt(w) for w in weights)  # the product s p could underflow
     roots = errors * (s[:, None] * p)[:, :, None, None]
-    largest = xp.max(xp.abs(roots), axis=(1, 2, 3))
-    small = (largest < float(info.smallest_normal) / float(info.eps)) & (s > 0)
+    some = xp.max(xp.abs(errors), axis=(1, 2, 3)) > 0
+    least = float(info.smallest_normal) / float(info.eps)
+    small = some & (xp.max(xp.abs(roots), axis=(1, 2, 3)) < least)
     if not bool(xp.any(small)):
         return Factor(roots, features)
-    power = np.where(backend.to_host(small), -2 * math.frexp(float(info.eps))[1], 0)
-    roots = errors * (_ldexp(s, power)[:, None] * p)[:, :, None, None]
+    size = np.frexp(backend.to_host(xp.max(xp.abs(features), axis=(1, 2))))[1]
+    power = np.where(backend.to_host(small), np.maximum(size, 0), 0)
+    half = power // 2  # in two steps, so that neither over- nor underflows
+    roots = errors * (_ldexp(s, half)[:, None] * p)[:, :, None, None]
+    roots = _ldexp(roots, (power - half)[:, None, None, None])
     return Factor(roots, _ldexp(features, -power[:, None, None]))
 
 

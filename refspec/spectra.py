@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
-from refspec import backend, rounding
+from refspec import backend, checks, rounding
 from refspec.backend import Array, Namespace
 from refspec.classes import Snapshot
 from refspec.coordinates import Coordinates, coordinates
@@ -99,6 +99,8 @@ def spectrum(
     >>> abs(float(s.values.sum()) - moment.trace()) <= 65 * s.radius
     True
     """
+    checks.expect_flag("vectors", vectors)
+    checks.expect_flag("certify", certify)
     at = moment if isinstance(moment, Coordinates) else coordinates(moment)
     values, Q, solver, kind = _solve(at.second, vectors, certify, at.moment.xp)
     return Spectrum(
@@ -134,7 +136,8 @@ def cluster_means(
 
     Within a cluster eigenvectors, and with them each part, are not determined.
     """
-    cluster = np.concatenate([[0], np.cumsum(-np.diff(values) > 2 * radius)])
+    gaps = -np.diff(values.astype(np.float64))  # twice the radius may not fit float32
+    cluster = np.concatenate([[0], np.cumsum(gaps > 2 * radius)])
     cluster = cluster[: len(values)].astype(np.int64)
     size = np.bincount(cluster)
     return {n: (np.bincount(cluster, x) / size)[cluster] for n, x in parts.items()}

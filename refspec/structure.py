@@ -143,7 +143,7 @@ def decompose(moment: SecondMoment | Snapshot) -> Decomposition:
     return Decomposition(moment, moments, of_cells)
 
 
-def plain_means(moment: SecondMoment) -> SecondMoment:
+def plain_means(moment: SecondMoment | Snapshot) -> SecondMoment:
     """Convert to the 2019 convention: the same rows, averaged with plain means.
 
     The square root of p stays in the rows, as always here; the class means then weigh
@@ -151,8 +151,9 @@ def plain_means(moment: SecondMoment) -> SecondMoment:
 
     Parameters
     ----------
-    moment : SecondMoment
-        With the weights w = s p of the 2020 convention.
+    moment : SecondMoment or Snapshot
+        With the weights w = s p of the 2020 convention; a snapshot stands for its
+        Fisher information.
 
     Returns
     -------
@@ -163,6 +164,7 @@ def plain_means(moment: SecondMoment) -> SecondMoment:
     -----
     Theory: theory/levels.md#L5. Papyan (2019), eq. (28).
     """
+    moment = moment_of(moment)
     xp, w = moment.xp, moment.weights
     s = xp.sum(w, axis=1, keepdims=True)
     return replace(moment, weights=s + xp.zeros_like(w))

@@ -103,14 +103,24 @@ def verify(
     kinds = (Snapshot, World, Study)
     checks.expect_type("subject", subject, kinds, "read one with refspec.export.load")
     checks.expect_type("source", source, str, "give the file's name")
-    chosen = all_theorems() if theorems is None else tuple(theorems)
-    for x in chosen:
-        advice = "refspec.theorems.find gives theorems by their ids"
-        checks.expect_type("each of theorems", x, Theorem, advice)
+    checks.expect_flag("deep", deep)
+    chosen = expect_theorems(theorems)
     if isinstance(subject, World):
         subject = Study(subject.snapshot, world=subject)
     study = subject if isinstance(subject, Study) else Study(subject)
     return (_run(theorem, study, source, deep) for theorem in chosen)
+
+
+def expect_theorems(theorems: Iterable[Theorem] | None) -> tuple[Theorem, ...]:
+    """Refuse all but theorems; return them, or all of them for None."""
+    advice = "refspec.theorems.find gives theorems by their ids"
+    if theorems is None:
+        return all_theorems()
+    checks.expect_type("theorems", theorems, Iterable, advice)
+    chosen = tuple(theorems)
+    for x in chosen:
+        checks.expect_type("each of theorems", x, Theorem, advice)
+    return chosen
 
 
 def _run(theorem: Theorem, study: Study, source: str, deep: bool) -> Record:
@@ -146,7 +156,7 @@ def worlds(seed: int = 0) -> dict[str, World]:
     >>> sorted(worlds())
     ['canonical world', 'nested world', 'orthogonal world']
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(checks.expect_size("seed", seed))
     nested = synthetic.Recipe(
         classes=4, dim=24, per_class=30, strength=4.0, cross_strength=2.0, seed=seed
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refspec import backend, curvature
+from refspec import backend, checks, curvature
 from refspec.attribution.means import Means, class_means
 from refspec.attribution.shares import eigenbasis, knockout
 from refspec.classes import Snapshot
@@ -48,7 +48,7 @@ class Clarity:
     index: int
 
 
-def class_clarity(moment: SecondMoment) -> Clarity:
+def class_clarity(moment: SecondMoment | Snapshot) -> Clarity:
     """Measure how clear the class structure of features, errors or gradients is.
 
     The ratios have the radius that their eigenvalues' radii give.
@@ -61,7 +61,7 @@ def class_clarity(moment: SecondMoment) -> Clarity:
     classes = backend.to_host(solved)
     inner, inner_radius = knockout(basis, list(basis.rows))
     within = max(0.0, float(backend.to_host(inner)[0])) if len(classes) else 0.0
-    m = min(C, moment.shape[1], len(classes))
+    m = min(C, at.shape[1], len(classes))
     if m > 1 and classes[m - 1] <= radius:
         m -= 1
     last = max(0.0, float(classes[m - 1])) if m else 0.0
@@ -104,8 +104,9 @@ def depth_profile(snapshot: Snapshot, of: str = "features") -> dict[str, Clarity
     >>> list(depth_profile(refspec.datasets.digits_mlp()))
     ['fc1', 'fc2', 'fc3']
     """
-    if of not in ("features", "errors"):
-        raise ValueError(f"of must be 'features' or 'errors', got {of!r}; choose one")
+    advice = "refspec.snapshot(...) or refspec.load(...) makes one"
+    checks.expect_type("snapshot", snapshot, Snapshot, advice)
+    checks.expect_choice("of", of, ("features", "errors"))
     build = curvature.features if of == "features" else curvature.errors
     return {x.name: class_clarity(build(snapshot, x.name)) for x in snapshot.layers}
 

@@ -110,6 +110,7 @@ def attribute_hessian(
     checks.expect_type("moment", moment, SecondMoment, advice)
     P = moment.shape[1]
     xp = checks.expect_array("hessian", hessian, "(P, P)", symmetric=True)
+    checks.expect_alike(hessian=hessian, moment=moment.rows.like)
     forming = checks.expect_positive("forming", forming, zero=True)
     if hessian.shape != (P, P) or moment.weights.shape[1] == 1:
         raise ValueError(

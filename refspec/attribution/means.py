@@ -6,12 +6,12 @@ angles are those between vectors of all parameters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from refspec import backend, structure
+from refspec import backend, checks, structure
 from refspec.classes import Snapshot
 from refspec.coordinates import Coordinates, coordinates
 from refspec.curvature import SecondMoment
@@ -97,7 +97,9 @@ def distances(
     Raises
     ------
     ValueError
-        If a class is not in 0..C-1.
+        If a class is not in 0..C-1, or comes twice.
+    TypeError
+        If the means are none, or a class is no integer.
 
     Notes
     -----
@@ -111,13 +113,9 @@ def distances(
     >>> distances(found, [0, 1, 2])[0].shape
     (12, 12)
     """
+    checks.expect_type("means", means, Means, "class_means(moment) makes them")
     C, K = means.cell_mass.shape
-    chosen = list(range(C)) if classes is None else list(classes)
-    if not chosen or not set(chosen) <= set(range(C)):
-        raise ValueError(
-            f"classes must be some of 0..C-1 = 0..{C - 1}, got {chosen}; name classes "
-            "of this network"
-        )
+    chosen = list(range(C)) if classes is None else _some_of(C, classes)
     points = [(c, -1) for c in chosen if means.class_mass[c] > 0]
     rows = [means.classes[c] for c, _ in points]
     if K > 1:
@@ -150,3 +148,18 @@ def classical_scaling(matrix: np.ndarray) -> tuple[np.ndarray, float]:
     total = float(values.sum())
     kept = float(values[:k].sum()) / total if total > 0 else 1.0
     return points * np.where(top < 0, -1, 1), kept
+
+
+def _some_of(C: int, classes: Sequence[int]) -> list[int]:
+    """Refuse all but distinct classes, at least one; return them."""
+    if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
+        raise TypeError(
+            f"classes must be a sequence of integers, got {classes!r}; put it in a list"
+        )
+    chosen = [checks.expect_size("each of classes", c) for c in classes]
+    if not chosen or max(chosen) >= C or len(set(chosen)) < len(chosen):
+        raise ValueError(
+            f"classes must be distinct and some of 0..C-1 = 0..{C - 1}, got {chosen}; "
+            "name classes of this network"
+        )
+    return chosen

@@ -216,8 +216,8 @@ def knockout(
         return _solved(without, basis, xp)
     if basis.within in levels:
         raise ValueError(
-            f"only levels of the means can be projected out, got {basis.within}: it "
-            "spans everything; take it out by subtraction"
+            f"levels must be of the means to be projected out, got {basis.within}, "
+            "which spans everything; take it out by subtraction"
         )
     if not levels or not basis.values.shape[0]:
         return basis.values, basis.radius

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from refspec import checks
 from refspec.plots.style import COLOURS, axes_or_new, legend
 from refspec.theorems import Verdict
 
@@ -39,8 +40,11 @@ def verdicts(results: Mapping[str, Verdict], ax: Axes | None = None) -> Axes:
     >>> verdicts({"L1": Verdict(1e-16, 1e-15), "A1": Verdict(0.0, 1.0)}).get_xscale()
     'log'
     """
+    checks.expect_type("results", results, Mapping, "give verdicts by id")
     if not results:
         raise ValueError("results must hold at least one verdict, got none; run some")
+    for each in results.values():
+        checks.expect_type("each of results", each, Verdict, "theorem.check makes one")
     ax = axes_or_new(ax)
     margins = np.asarray([v.margin for v in results.values()], np.float64)
     finite = margins[np.isfinite(margins) & (margins > 0)]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refspec import checks
 from refspec.attribution import HessianAttribution
 from refspec.kronecker import LayerComparison
 from refspec.plots.style import (
@@ -53,6 +54,8 @@ def approximations(result: LayerComparison, ax: Axes | None = None) -> Axes:
     >>> approximations(found).get_yscale()
     'log'
     """
+    advice = "refspec.kronecker.compare_layer makes one"
+    checks.expect_type("result", result, LayerComparison, advice)
     ax = axes_or_new(ax)
     rank = np.arange(1, len(result.fisher) + 1)
     ax.plot(
@@ -86,6 +89,11 @@ def comparisons(results: Mapping[str, LayerComparison]) -> list[Axes]:
     list of Axes
         Of a new figure.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If there are no comparisons.
+
     Examples
     --------
     >>> import refspec
@@ -94,6 +102,9 @@ def comparisons(results: Mapping[str, LayerComparison]) -> list[Axes]:
     >>> [ax.get_title() for ax in comparisons({"fc3": found})]
     ['fc3']
     """
+    checks.expect_type("results", results, Mapping, "give comparisons by layer")
+    if not results:
+        raise ValueError("results must hold a comparison, got none; compare a layer")
     columns = min(2, len(results))
     rows = -(-len(results) // columns)
     _, axes = figure(rows, columns, size=(6.4 * columns, 4.4 * rows))
@@ -130,6 +141,8 @@ def hessian(
     >>> hessian(refspec.attribution.attribute_hessian(H, G)).get_xscale()
     'symlog'
     """
+    _expect_hessian(result)
+    bins = checks.expect_size("bins", bins, least=1)
     ax = axes_or_new(ax)
     every = np.concatenate([result.values, result.fisher, result.residual])
     top = float(np.abs(every).max()) or 1.0
@@ -183,6 +196,8 @@ def hessian_parts(
     >>> hessian_parts(found).get_ylabel()
     'contribution to the eigenvalue'
     """
+    _expect_hessian(result)
+    top = checks.expect_size("top", top, least=1)
     ax, values = axes_or_new(ax), result.values[:top]
     rank = np.arange(1, len(values) + 1)
     up, down = np.zeros(len(values)), np.zeros(len(values))
@@ -225,11 +240,18 @@ def hessian_attribution(result: HessianAttribution, title: str = "") -> list[Axe
     >>> len(hessian_attribution(refspec.attribution.attribute_hessian(H, G)))
     2
     """
+    _expect_hessian(result)
     drawn, axes = figure(1, 2, size=(11, 4))
     hessian(result, axes[0])
     hessian_parts(result, axes[1])
     drawn.suptitle(plain(title))
     return axes
+
+
+def _expect_hessian(result: HessianAttribution) -> None:
+    """Refuse what has no residual to draw."""
+    advice = "refspec.attribution.attribute_hessian makes one"
+    checks.expect_type("result", result, HessianAttribution, advice)
 
 
 def _signed_edges(low: float, high: float, linear: float, bins: int) -> list[float]:

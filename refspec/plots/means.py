@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refspec import checks
 from refspec.attribution.means import classical_scaling
 from refspec.plots.style import axes_or_new, legend, whole_ranks
 
@@ -58,8 +59,9 @@ def means_map(
     >>> means_map(*found).get_aspect()
     1.0
     """
-    if method not in ("mds", "tsne"):
-        raise ValueError(f"method must be 'mds' or 'tsne', got {method!r}; choose one")
+    matrix, points = _expect_distances(matrix, points)
+    checks.expect_choice("method", method, ("mds", "tsne"))
+    checks.expect_size("seed", seed)
     ax = axes_or_new(ax)
     if method == "mds":
         xy, kept = classical_scaling(matrix)
@@ -117,6 +119,7 @@ def distance_matrix(
     >>> distance_matrix(*found).get_xlabel()
     'class c'
     """
+    matrix, points = _expect_distances(matrix, points)
     ax = axes_or_new(ax)
     centre = points[:, 1] < 0
     order = np.lexsort((points[:, 1], points[:, 0], ~centre))
@@ -137,6 +140,23 @@ def distance_matrix(
     ax.set_yticks((ends[1:] + ends[:-1]) / 2, names, fontsize=9)
     ax.set(xlabel="class means; cross-class means (c, c') by c")
     return ax
+
+
+def _expect_distances(
+    matrix: np.ndarray, points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Refuse all but distances between points that are said to be means."""
+    how = {"symmetric": True, "nonnegative": True}
+    matrix = checks.host_array("matrix", matrix, "(M, M)", **how)
+    sizes = {"M": len(matrix)}
+    whole = checks.host_array("points", points, "(M, 2)", sizes=sizes)
+    if not len(matrix) or np.any(whole != np.rint(whole)):
+        raise ValueError(
+            f"points must be M >= 1 pairs of integers, got M = {len(matrix)} and "
+            f"{np.sum(whole != np.rint(whole))} others; attribution.distances gives "
+            "them"
+        )
+    return matrix, whole.astype(np.int64)
 
 
 def _tsne(matrix: np.ndarray, points: np.ndarray, seed: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from refspec import backend
+from refspec import backend, checks
 from refspec.plots.style import (
     COLOURS,
     MARKERS,
@@ -61,6 +61,8 @@ def prediction(
     >>> prediction(made, Spectrum(made.eigenvalues, None, 0.0, "", 20)).get_xscale()
     'linear'
     """
+    _expect_prediction(made, measured)
+    bins = checks.expect_size("bins", bins, least=1)
     ax = axes_or_new(ax)
     values = np.asarray(backend.to_host(measured.values), dtype=np.float64)
     values = values[values > measured.radius]
@@ -112,11 +114,19 @@ def predictions(made: Prediction, measured: Spectrum, title: str = "") -> list[A
     >>> len(predictions(made, Spectrum(made.eigenvalues, None, 0.0, "", 20)))
     2
     """
+    _expect_prediction(made, measured)
     drawn, axes = figure(1, 2, size=(11, 4.4))
     for ax, log in zip(axes, (False, True), strict=True):
         prediction(made, measured, ax, log=log)
     drawn.suptitle(plain(title))
     return axes
+
+
+def _expect_prediction(made: Prediction, measured: Spectrum) -> None:
+    """Refuse what is no prediction, or no spectrum to lay beside it."""
+    kinds = (Prediction, KroneckerPrediction)
+    checks.expect_type("made", made, kinds, "refspec.random_matrix.predict makes one")
+    checks.expect_type("measured", measured, Spectrum, "refspec.spectrum makes one")
 
 
 def _rows(ax: Axes, made: Prediction, values: np.ndarray) -> None:

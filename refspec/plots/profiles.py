@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refspec import checks
 from refspec.attribution import Clarity
 from refspec.plots.style import axes_or_new, legend, plain
 
@@ -57,10 +58,10 @@ def depth(
     >>> depth({"features": found}).get_yscale()
     'log'
     """
-    if quantity not in _LABELS:
-        raise ValueError(
-            f"quantity must be one of {sorted(_LABELS)}, got {quantity!r}; choose one"
-        )
+    checks.expect_choice("quantity", quantity, _LABELS)
+    checks.expect_type("profiles", profiles, Mapping, "depth_profile(s) makes one")
+    if not any(profiles.values()):
+        raise ValueError("profiles must hold a layer, got none; measure some")
     ax = axes_or_new(ax)
     names = list(dict.fromkeys(n for p in profiles.values() for n in p))
     for of, profile in profiles.items():

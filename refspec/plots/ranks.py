@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from refspec import checks
 from refspec.attribution import Attribution
 from refspec.plots.style import (
     COLOURS,
@@ -13,6 +14,7 @@ from refspec.plots.style import (
     MARKERS,
     attributed_values,
     axes_or_new,
+    expect_attribution,
     label,
     legend,
     whole_ranks,
@@ -45,6 +47,8 @@ def scree(
     >>> scree(found).get_xlabel()
     'rank k'
     """
+    expect_attribution(result)
+    top = len(result.kinds) if top is None else checks.expect_size("top", top, least=1)
     ax, values = axes_or_new(ax), attributed_values(result)[:top]
     kinds, rank = np.asarray(result.kinds)[:top], np.arange(1, len(values) + 1)
     seen = values > result.radius
@@ -89,6 +93,8 @@ def sandwich(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> A
     >>> sandwich(found, top=12).get_yscale()
     'log'
     """
+    expect_attribution(result)
+    top = checks.expect_size("top", top, least=1)
     ax, values = axes_or_new(ax), attributed_values(result)[:top]
     rank = np.arange(1, len(values) + 1)
     upper = result.upper[:top]
@@ -129,6 +135,8 @@ def shares(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> Axe
     >>> shares(found, top=12).get_ylabel()
     'share of the eigenvalue'
     """
+    expect_attribution(result)
+    top = checks.expect_size("top", top, least=1)
     ax = axes_or_new(ax)
     height = np.zeros(min(top, len(result.kinds)))
     rank = np.arange(1, len(height) + 1)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refspec import checks
 from refspec.attribution import Attribution
 from refspec.plots.ranks import sandwich, scree, shares
 from refspec.plots.style import (
@@ -13,6 +14,7 @@ from refspec.plots.style import (
     attributed_values,
     axes_or_new,
     count_axis,
+    expect_attribution,
     figure,
     label,
     legend,
@@ -53,6 +55,8 @@ def spectrum(
     >>> spectrum(found).get_xscale()
     'log'
     """
+    expect_attribution(result)
+    bins = checks.expect_size("bins", bins, least=1)
     ax, values = axes_or_new(ax), attributed_values(result)
     seen = values > result.radius
     edges = _edges(values[seen], log, bins)
@@ -99,11 +103,9 @@ def knockout(
     >>> knockout(found, "between_class").get_title()
     'minus between class'
     """
-    if level not in result.knockouts:
-        raise ValueError(
-            f"level must be one of {sorted(result.knockouts)}, got {level!r}; correct "
-            "the name"
-        )
+    expect_attribution(result)
+    checks.expect_choice("level", level, result.knockouts)
+    bins = checks.expect_size("bins", bins, least=1)
     ax, values = axes_or_new(ax), attributed_values(result)
     rest = result.knockouts[level]
     edges = _edges(values[values > result.radius], True, bins).tolist()
@@ -134,6 +136,7 @@ def knockouts(result: Attribution) -> list[Axes]:
     >>> len(knockouts(found))
     5
     """
+    expect_attribution(result)
     levels = [n for n in COLOURS if n in result.knockouts]
     rows = len(levels) + 1
     _, axes = figure(rows, 1, size=(6, 1.3 + 1.5 * rows))
@@ -168,6 +171,7 @@ def attribution(result: Attribution, title: str = "") -> list[Axes]:
     >>> len(attribution(found))
     4
     """
+    expect_attribution(result)
     made, axes = figure(2, 2, size=(11, 8))
     spectrum(result, axes[0])
     scree(result, axes[1])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from refspec import backend, files
+from refspec import backend, checks, files
 from refspec.attribution import Attribution
 from refspec.structure import KINDS as _KIND_OF_LEVEL
 from refspec.text import visible
@@ -105,6 +105,11 @@ def figure(
     >>> len(axes)
     2
     """
+    checks.expect_size("rows", rows, least=1)
+    checks.expect_size("columns", columns, least=1)
+    if size is not None:
+        checks.expect_type("size", size, tuple, "give (width, height) in inches")
+        size = tuple(checks.expect_positive("size", x) for x in size)  # type: ignore[assignment]
     try:
         import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -131,7 +136,12 @@ def label(name: str) -> str:
 
 def axes_or_new(ax: Axes | None) -> Axes:
     """Return the given axes, or those of a new figure."""
-    return figure()[1][0] if ax is None else ax
+    if ax is None:
+        return figure()[1][0]
+    from matplotlib.axes import Axes
+
+    checks.expect_type("ax", ax, Axes, "plots.figure() makes some")
+    return ax
 
 
 def legend(ax: Axes, **options: Any) -> None:
@@ -144,6 +154,12 @@ def whole_ranks(ax: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def expect_attribution(result: Attribution) -> None:
+    """Refuse what has no levels to draw."""
+    advice = "refspec.attribute(moment) makes one"
+    checks.expect_type("result", result, Attribution, advice)
 
 
 def attributed_values(result: Attribution) -> np.ndarray:
@@ -257,6 +273,9 @@ def write(drawn: Figure | Axes, file: BinaryIO, ending: str) -> None:
 
 def root_of(drawn: Figure | Axes) -> Figure:
     """Return the figure that something is in."""
+    from matplotlib.artist import Artist
+
+    checks.expect_type("what is drawn", drawn, Artist, "give axes or their figure")
     found = drawn.get_figure(root=True)
     if found is None:
         raise ValueError("expected axes in a figure, got some without; draw on another")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from refspec import curvature, hessian, models
+from refspec import checks, curvature, hessian, models
 from refspec.attribution import (
     Attribution,
     Clarity,
@@ -23,8 +23,8 @@ from refspec.attribution import (
 from refspec.classes import Snapshot
 from refspec.kronecker import LayerComparison, compare_layer
 from refspec.report.knockouts import record
-from refspec.theorems import Study, Theorem, all_theorems
-from refspec.verify import Record, verify
+from refspec.theorems import Study, Theorem
+from refspec.verify import Record, expect_theorems, verify
 
 #: Numbers of one page's spectra: some nine characters each, a megabyte in all.
 _NUMBERS = 120_000
@@ -110,6 +110,11 @@ def collect(
     Contents
         In the library's types.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above.
+
     Notes
     -----
     Cost: one eigenbasis and 2^L small eigenproblems for each spectrum, L its number of
@@ -126,6 +131,16 @@ def collect(
     >>> [x["title"] for x in found.spectra][:2]
     ['Fisher information, all layers', 'Fisher information of layer fc']
     """
+    advice = "refspec.snapshot(...) or refspec.load(...) makes one"
+    checks.expect_type("snapshot", snapshot, Snapshot, advice)
+    checks.expect_flag("per_layer", per_layer)
+    dense = checks.expect_size("dense", dense)
+    wanted = expect_theorems(theorems)
+    if not (progress is None or callable(progress)):
+        raise TypeError(
+            f"progress must be callable or None, got {type(progress).__name__}; print "
+            "is one"
+        )
     say = progress or (lambda _: None)
     names = [x.name for x in snapshot.layers]
     jobs = [("Fisher information, all layers", curvature.fisher(snapshot))]
@@ -156,7 +171,6 @@ def collect(
         say(f"Hessian of {', '.join(chosen)}")
     result, note = _hessian(snapshot, chosen, dense)
     verdicts: list[Record] = []
-    wanted = all_theorems() if theorems is None else tuple(theorems)
     study = Study(snapshot)
     for theorem in wanted:
         say(f"theorem {theorem.id}")

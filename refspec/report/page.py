@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from refspec import backend, files, plots
+from refspec import backend, checks, files, plots
 from refspec._version import __version__
 from refspec.plots.style import KINDS, label
 from refspec.report.contents import Contents
@@ -64,6 +64,8 @@ def render(contents: Contents) -> str:
     >>> page.startswith("<!doctype html>"), "</html>" in page
     (True, True)
     """
+    advice = "refspec.report.collect makes them"
+    checks.expect_type("contents", contents, Contents, advice)
     expect_libraries()
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup

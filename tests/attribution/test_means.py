@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import refspec
 from refspec import attribution, curvature, rounding
 from refspec.attribution.depth import mean_cosine
-from support.snapshots import random_snapshot
+from support.snapshots import sampled
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -43,7 +43,7 @@ def loop_means(snapshot, of):
 
 @given(SEEDS, st.sampled_from(["features", "errors"]), st.sampled_from([4, 40]))
 def test_distances_are_those_of_the_definition(seed, of, a):
-    s = random_snapshot(seed, a=a, b=a)
+    s = sampled(seed, (3, 1, 2), [(a, a)], equal=True)
     moment = getattr(curvature, of)(s, "fc")
     found, points = attribution.distances(attribution.class_means(moment))
     classes, cells = loop_means(s, of)
@@ -78,7 +78,7 @@ def test_scaling_is_exact_in_the_plane(seed, M):
 @pytest.mark.parametrize("of", ["features", "errors"])
 @pytest.mark.parametrize("sizes", [(3, 1, 2), (4, 4), (1, 1, 1, 1)])
 def test_clarity_is_that_of_the_definition(of, sizes, dtype):
-    s = random_snapshot(7, sizes=sizes, dtype=dtype)
+    s = sampled(7, sizes, [(4, 3)], equal=True, dtype=dtype)
     found = attribution.depth_profile(s, of)["fc"]
     classes, cells = loop_means(s, of)
     d = len(classes[0][0])
@@ -137,7 +137,7 @@ def test_equiangular_means_have_the_cosine_of_a_simplex():
 
 
 def test_a_class_without_weight_has_no_point():
-    s = random_snapshot(3, sizes=(1, 2, 2), zero_weight=True)
+    s = sampled(3, (1, 2, 2), [(4, 3)], equal=True, empty=0)
     for of in ("features", "errors"):
         found = attribution.class_means(getattr(curvature, of)(s, "fc"))
         matrix, points = attribution.distances(found)
@@ -146,7 +146,7 @@ def test_a_class_without_weight_has_no_point():
 
 
 def test_wrong_choices_are_refused():
-    s = random_snapshot(0)
+    s = sampled(0, (3, 1, 2), [(4, 3)])
     means = attribution.class_means(curvature.features(s, "fc"))
     with pytest.raises(ValueError, match=r"0\.\.2"):
         attribution.distances(means, [5])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import refspec
 from refspec import attribution, backend, coordinates, curvature, factors, structure
-from support.snapshots import net
+from support.snapshots import sampled
 
 LEVELS = ("diagonal", "between_class", "between_cross_class", "within_cross_class")
 
@@ -31,7 +31,7 @@ def differ(values, true):
 
 @pytest.mark.parametrize("side", ["primal", "dual"])
 def test_knockouts_are_those_of_explicit_matrices(asarray, side):
-    snapshot = net(asarray)
+    snapshot = sampled(asarray=asarray)
     parts = explicit(snapshot)
     A = sum(parts.values())
     at = getattr(coordinates, side)(curvature.fisher(snapshot))
@@ -51,7 +51,7 @@ def test_knockouts_are_those_of_explicit_matrices(asarray, side):
 
 
 def test_projection_takes_the_span_out():
-    snapshot = net()
+    snapshot = sampled()
     parts = explicit(snapshot)
     A, B = sum(parts.values()), parts["between_class"] + parts["diagonal"]
     basis = attribution.eigenbasis(curvature.fisher(snapshot))
@@ -73,7 +73,7 @@ def test_projection_takes_the_span_out():
 
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 3), min_size=2, max_size=4))
 def test_shares_add_up_and_intervals_hold(seed, sizes):
-    snapshot = net(seed=seed, sizes=tuple(sizes))
+    snapshot = sampled(seed=seed, counts=tuple(sizes))
     result = attribution.attribute(curvature.fisher(snapshot))
     values = backend.to_host(result.spectrum.values)[: len(result.kinds)]
     total = sum(result.shares.values())
@@ -87,12 +87,12 @@ def test_shares_add_up_and_intervals_hold(seed, sizes):
 
 def test_an_interval_of_the_class_means_alone_is_too_short():
     """The mutant of the sandwich: nothing for what is beyond the means."""
-    result = attribution.attribute(curvature.fisher(net()))
+    result = attribution.attribute(curvature.fisher(sampled()))
     assert result.spectrum.values[0] > result.lower[0] + 2 * result.radius
 
 
 def test_shares_are_those_of_the_eigenvectors():
-    snapshot = net()
+    snapshot = sampled()
     parts = explicit(snapshot)
     w, V = np.linalg.eigh(sum(parts.values()))
     w, V = w[::-1], V[:, ::-1]
@@ -123,18 +123,18 @@ def test_a_planted_class_mean_is_a_proved_outlier():
 
 
 def test_unknown_levels_are_refused_by_name():
-    basis = attribution.eigenbasis(curvature.fisher(net()))
+    basis = attribution.eigenbasis(curvature.fisher(sampled()))
     with pytest.raises(ValueError, match=r"levels must be one of .* got 'bump'"):
         attribution.knockout(basis, ["bump"])
     with pytest.raises(ValueError, match=r"by must be .* got 'division'"):
         attribution.knockout(basis, ["diagonal"], by="division")
-    with pytest.raises(ValueError, match=r"only levels of the means"):
+    with pytest.raises(ValueError, match=r"levels must be of the means"):
         attribution.knockout(basis, [basis.within], by="projection")
 
 
 def test_all_from_one_factorisation(monkeypatch):
     """Every level and knock-out comes from the basis: no second pass over the data."""
-    basis = attribution.eigenbasis(curvature.fisher(net()))
+    basis = attribution.eigenbasis(curvature.fisher(sampled()))
 
     def touched(*_, **__):
         raise AssertionError("the data were read again")
@@ -142,5 +142,5 @@ def test_all_from_one_factorisation(monkeypatch):
     for product in ("dot", "cross", "gram", "squares", "chunks", "columns", "second"):
         monkeypatch.setattr(factors.Factors, product, touched)
     with pytest.raises(AssertionError, match="read again"):
-        refspec.attribute(net())
+        refspec.attribute(sampled())
     assert refspec.attribute(basis).kinds

@@ -16,7 +16,7 @@ import refspec
 from refspec.cli.app import app
 from refspec.cli.outputs import finite
 from refspec.text import visible
-from support.snapshots import random_snapshot
+from support.snapshots import sampled
 
 RUN = [sys.executable, "-m", "refspec"]
 
@@ -47,7 +47,7 @@ def process(*words, **options):
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
     """An export whose names are somebody else's text."""
-    s = random_snapshot(3, sizes=(4, 5, 3))
+    s = sampled(3, (4, 5, 3), [(4, 3)], equal=True)
     (one,) = s.layers
     layers = tuple(refspec.Layer(n, one.features, one.errors) for n in NAMES)
     made = refspec.Snapshot(layers, s.probabilities, s.labels, s.sample_weights, {})
@@ -57,7 +57,7 @@ def hostile(tmp_path_factory):
 @pytest.fixture(scope="module", params=["features", "errors"])
 def dead(request, tmp_path_factory):
     """A network one layer of which gives nothing: ReLUs that never fire."""
-    s = random_snapshot(3, sizes=(4, 5, 3))
+    s = sampled(3, (4, 5, 3), [(4, 3)], equal=True)
     (one,) = s.layers
     arrays = {"features": one.features, "errors": one.errors}
     arrays[request.param] = np.zeros_like(arrays[request.param])

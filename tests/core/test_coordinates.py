@@ -5,14 +5,14 @@ import pytest
 
 import refspec
 from refspec import attribution, backend, coordinates, curvature, rounding
-from support.snapshots import net, rows_of
+from support.snapshots import rows_of, sampled
 
 CASES = {
     "unequal": {},
-    "one sample a class": {"sizes": (1, 1, 1)},
-    "two classes": {"sizes": (3, 2)},
-    "fewer samples than dimensions": {"sizes": (1, 2), "dims": ((6, 5),)},
-    "fewer dimensions than classes": {"sizes": (2, 2, 2, 2), "dims": ((1, 1),)},
+    "one sample a class": {"counts": (1, 1, 1)},
+    "two classes": {"counts": (3, 2)},
+    "fewer samples than dimensions": {"counts": (1, 2), "sides": ((6, 5),)},
+    "fewer dimensions than classes": {"counts": (2, 2, 2, 2), "sides": ((1, 1),)},
     "positions": {"T": 2},
 }
 
@@ -28,7 +28,8 @@ def truth(snapshot):
     X = rows_of(snapshot)
     p = backend.to_host(snapshot.probabilities)
     N, C = p.shape
-    w, labels = p / N, snapshot.labels
+    w = backend.to_host(snapshot.sample_weights)[:, None] * p
+    labels = snapshot.labels
     V = X.reshape(N, C, -1) / np.sqrt(w)[:, :, None]
     out = {"diagonal": [], "between_class": [], "between_cross_class": []}
     within = []
@@ -54,7 +55,7 @@ def truth(snapshot):
 @pytest.mark.parametrize("case", sorted(CASES))
 @pytest.mark.parametrize("side", ["primal", "dual"])
 def test_levels_have_the_spectra_of_explicit_averages(asarray, case, side):
-    snapshot = net(asarray, **CASES[case])
+    snapshot = sampled(**CASES[case], asarray=asarray)
     at = getattr(coordinates, side)(curvature.fisher(snapshot))
     found, radius = levels_of(at)
     X = rows_of(snapshot)
@@ -71,7 +72,7 @@ def test_levels_have_the_spectra_of_explicit_averages(asarray, case, side):
 
 
 def test_a_probability_of_zero_is_no_mass_and_no_failure(asarray):
-    snapshot = net()
+    snapshot = sampled(counts=(4, 3, 2))
     p = snapshot.probabilities.copy()
     p[0] = [1.0, 0.0, 0.0]
     p[4:7, 0] = 0.0  # a whole cell without mass
@@ -93,15 +94,15 @@ def test_a_probability_of_zero_is_no_mass_and_no_failure(asarray):
 
 
 def test_the_smaller_side_is_chosen():
-    wide = curvature.fisher(net(sizes=(1, 1), dims=((9, 9),)))
-    tall = curvature.fisher(net(sizes=(30, 30), dims=((2, 2),)))
+    wide = curvature.fisher(sampled(counts=(1, 1), sides=((9, 9),)))
+    tall = curvature.fisher(sampled(counts=(30, 30), sides=((2, 2),)))
     assert coordinates.coordinates(wide).side == "dual"
     assert coordinates.coordinates(tall).side == "primal"
 
 
 def test_unscored_rows_keep_all_their_cross_classes(asarray):
     """Data that do not satisfy the score identity must not lose a row a sample."""
-    snapshot = net(asarray)
+    snapshot = sampled(asarray=asarray)
     layers = [
         refspec.Layer(x.name, x.features, x.errors + 1.0) for x in snapshot.layers
     ]
@@ -117,7 +118,7 @@ def test_unscored_rows_keep_all_their_cross_classes(asarray):
 
 
 def test_float32_has_a_wider_radius_and_keeps_it():
-    snapshot = net()
+    snapshot = sampled()
     narrow = [
         refspec.Layer(x.name, x.features.astype("f4"), x.errors.astype("f4"))
         for x in snapshot.layers
@@ -146,7 +147,7 @@ def test_float32_has_a_wider_radius_and_keeps_it():
 def test_what_pivoted_rows_leave_out_is_what_was_measured(monkeypatch, asarray, power):
     """The rows of pivots known block by block, the others' computed: nothing else."""
     monkeypatch.setattr(coordinates, "_BLOCK", 4)
-    snapshot = net(asarray, sizes=(5, 3, 4))
+    snapshot = sampled(counts=(5, 3, 4), asarray=asarray)
     moment, X = curvature.fisher(snapshot), rows_of(snapshot)
     n, trace, u = len(X), float((X * X).sum()), 2.0**-53
     made = coordinates._pivoted_rows(moment.rows, trace * 2.0**power, moment.xp)
@@ -162,7 +163,7 @@ def test_what_pivoted_rows_leave_out_is_what_was_measured(monkeypatch, asarray, 
 
 def test_errors_beside_features_that_are_zero_do_not_overflow(asarray):
     """Rows are small though a factor is huge; its square alone would be infinite."""
-    snapshot = net()
+    snapshot = sampled()
     features, errors = (
         np.array(getattr(snapshot.layers[0], n)) for n in ("features", "errors")
     )

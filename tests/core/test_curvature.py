@@ -3,14 +3,14 @@ import pytest
 
 import refspec
 from refspec import attribution, backend, coordinates, curvature, rounding, spectra
-from support.snapshots import net, rows_of
+from support.snapshots import rows_of, sampled
 
 U = 2.0**-53
 
 
 @pytest.mark.parametrize("T", [1, 3])
 def test_every_view_of_the_fisher_agrees(asarray, T):
-    snapshot = net(asarray, T)
+    snapshot = sampled(T=T, asarray=asarray)
     moment, X = curvature.fisher(snapshot), rows_of(snapshot)
     trace = (X * X).sum()
     bound = 4 * rounding.second_moment_radius(sum(X.shape) + 20, trace, U)
@@ -29,7 +29,7 @@ def test_every_view_of_the_fisher_agrees(asarray, T):
 
 @pytest.mark.parametrize("T", [1, 3])
 def test_reduced_rows_and_dual_side_keep_the_spectrum(asarray, T):
-    snapshot = net(asarray, T)
+    snapshot = sampled(T=T, asarray=asarray)
     moment, X = curvature.fisher(snapshot), rows_of(snapshot)
     rows, left_out = curvature.score_reduced(moment)
     assert left_out <= rounding.second_moment_radius(100, moment.trace(), U)
@@ -52,7 +52,7 @@ def test_reduced_rows_and_dual_side_keep_the_spectrum(asarray, T):
 
 
 def test_the_empirical_fisher_is_another_matrix():
-    snapshot = net()
+    snapshot = sampled()
     gap = curvature.fisher(snapshot).matrix()
     gap = gap - curvature.empirical_fisher(snapshot).matrix()
     assert np.abs(gap).max() > rounding.second_moment_radius(100, np.trace(gap) ** 2, U)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from refspec import Layer, rounding
 from refspec.kronecker import ekfac
 from refspec.kronecker.damping import default_residual
-from support.snapshots import network, slack
+from support.snapshots import sampled, slack
 
 sys.path.append(str(Path(__file__).parents[2] / "demos"))
 from second_order import METHODS, Curvature, inverse, observe
@@ -22,7 +22,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 def batch(seed, keep=(0, 1, 2)):
     """A layer sorted by class, with the classes to keep."""
-    s = network(seed, counts=(3, 2, 4), a=4, b=3, weights=False)
+    s = sampled(seed, (3, 2, 4), [(4, 3)], equal=True)
     mine = np.isin(s.labels, keep)
     layer = Layer("fc", s.layers[0].features[mine], s.layers[0].errors[mine])
     return layer, s.labels[mine], s.probabilities[mine]
@@ -65,7 +65,7 @@ def test_running_ekfac_carries_the_old_operator_over(seed):
     first = observe(*batch(seed), method="ekfac")
     layer, labels, p = batch(seed + 1)
     both = observe(layer, labels, p, method="ekfac", old=first, decay=0.7)
-    s = network(seed + 1, counts=(3, 2, 4), a=4, b=3, weights=False)
+    s = sampled(seed + 1, (3, 2, 4), [(4, 3)], equal=True)
     Q = np.kron(both.ekfac.left, both.ekfac.right)
     gradients = np.einsum("nctb,nta->ncba", layer.errors, layer.features)
     rows = np.sqrt(p / len(labels))[..., None] * gradients.reshape(*p.shape, -1)

@@ -16,7 +16,7 @@ from refspec.models import operations
 
 jax.config.update("jax_enable_x64", True)
 # torch.func.hessian itself calls what torch deprecates
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit")
 TORCH = {
     "gelu": torch.nn.functional.gelu,
     "gelu_tanh": torch.nn.GELU("tanh"),

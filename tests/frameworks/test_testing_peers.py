@@ -30,7 +30,7 @@ with warnings.catch_warnings():  # curvlinops' dependencies use what torch depre
     curvlinops = pytest.importorskip("curvlinops")
 
 jax.config.update("jax_enable_x64", True)
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit")
 
 N, C = 12, 3
 LABELS = torch.arange(C).repeat_interleave(4)

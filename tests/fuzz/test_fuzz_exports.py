@@ -203,14 +203,15 @@ def put(path, name, what, outside):
     place = Path(os.path.normpath(path / name))
     if path not in place.parents or max(map(len, place.parts)) > 255:
         return
+    for folder in place.parents:  # what is no folder where one belongs gives way
+        if path in folder.parents and (folder.is_symlink() or not folder.is_dir()):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                folder.unlink()
     if place.is_dir() and not place.is_symlink():
         shutil.rmtree(place)
     place.unlink(missing_ok=True)
     if what is None:
         return
-    for folder in place.parents:  # a file where a folder belongs gives way
-        if folder.is_file():
-            folder.unlink()
     with contextlib.suppress(FileExistsError):
         place.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(what, bytes):

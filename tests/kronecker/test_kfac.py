@@ -27,7 +27,7 @@ from refspec.kronecker.classwise import kfac_error, running_average
 from refspec.kronecker.comparison import layer_fisher
 from refspec.kronecker.conventions import CONVENTIONS, placement
 from refspec.kronecker.damping import default_residual
-from support.snapshots import network, slack
+from support.snapshots import sampled, slack
 
 U = 2.0**-53
 I1 = np.ones((1, 1, 1))
@@ -84,7 +84,7 @@ def floats(x):
 @example(seed=0, T=1)
 def test_factors_are_the_exact_moments(setting, fisher, seed, T):
     """K4 against rationals; H weighted by p, and Delta without it, are rejected."""
-    s = network(seed, counts=(2, 1), T=T)
+    s = sampled(seed, (2, 1), [(3, 2)], T)
     pi, left, right = exact_factors(s, setting, fisher)
     found = kfac(s, "fc", fisher=fisher, setting=setting)
     by_class = cfac(s, "fc", fisher=fisher, setting=setting)
@@ -119,7 +119,7 @@ def test_factors_are_the_exact_moments(setting, fisher, seed, T):
 @given(seed=seeds, T=st.integers(1, 2), C=st.integers(2, 4))
 def test_cfac_minus_kfac(setting, seed, T, C):
     """K5: both forms of the error; a mean that forgets pi is rejected."""
-    s = network(seed, counts=(3, 1, 4, 2)[:C], T=T)
+    s = sampled(seed, (3, 1, 4, 2)[:C], [(3, 2)], T)
     factors = class_factors(
         s.layers[0], s.labels, s.probabilities, s.sample_weights, setting=setting
     )
@@ -146,7 +146,7 @@ def test_cfac_minus_kfac(setting, seed, T, C):
 @given(seed=seeds, C=st.integers(2, 4))
 def test_fisher_minus_cfac_is_a_covariance_within_classes(seed, C):
     """K6: the identity, T = 1; about KFAC's means instead it is rejected."""
-    s = network(seed, counts=(3, 1, 4, 2)[:C])
+    s = sampled(seed, (3, 1, 4, 2)[:C], [(3, 2)])
     layer = s.layers[0]
     h, d = layer.features[:, 0], layer.errors[:, :, 0]
     D = np.einsum("nc,ncb,ncd->nbd", s.probabilities, d, d)
@@ -169,7 +169,7 @@ def test_fisher_minus_cfac_is_a_covariance_within_classes(seed, C):
 @given(seed=seeds)
 def test_cfac_is_exact_for_errors_constant_in_class(seed):
     """K6: with D_i = Delta_c the Fisher is CFAC; KFAC is not."""
-    s = network(seed, counts=(3, 2, 4))
+    s = sampled(seed, (3, 2, 4), [(3, 2)])
     first = np.asarray(s.offsets[:-1])[s.labels]
     layer = Layer("fc", s.layers[0].features, s.layers[0].errors[first])
     s = snapshot(
@@ -254,7 +254,7 @@ def test_kfac_multiplies_the_number_of_outliers(C, a, b):
 @given(seed=seeds, T=st.integers(1, 3))
 def test_ekfac_is_the_closest_in_its_basis(setting, fisher, seed, T):
     """K9: values are the Fisher's diagonal in the basis; the trace is the Fisher's."""
-    s = network(seed, T=T)
+    s = sampled(seed, sides=[(3, 2)], T=T)
     draws = np.random.default_rng(seed)
     options = {"fisher": fisher, "setting": setting, "samples": 2}
     state = draws.bit_generator.state
@@ -297,7 +297,7 @@ def drawn_snapshot(s, fisher, rng, samples):
 
 def test_monte_carlo_is_unbiased():
     """K7: within Hoeffding's bound of the exact factor; the empirical one is not."""
-    s = network(5, counts=(2, 2, 2), scale=2.0)
+    s = sampled(5, (2, 2, 2), [(3, 2)], sharpness=2.0)
     M, b = 40_000, 2
     exact = kfac(s, "fc").left
     found = kfac(
@@ -314,7 +314,7 @@ def test_monte_carlo_is_unbiased():
 
 def test_monte_carlo_of_a_certain_label_is_exact():
     """K7: one-hot probabilities leave nothing to draw, and p = 0 is never drawn."""
-    s = drawn_snapshot(network(3), "empirical", None, 1)
+    s = drawn_snapshot(sampled(3, sides=[(3, 2)]), "empirical", None, 1)
     exact, rng = kfac(s, "fc"), np.random.default_rng(0)
     drawn = kfac(s, "fc", fisher="monte_carlo", rng=rng)
     observed = kfac(s, "fc", fisher="empirical")
@@ -325,7 +325,7 @@ def test_monte_carlo_of_a_certain_label_is_exact():
 @given(seed=seeds, T=st.integers(2, 3))
 def test_settings_are_kfac_of_other_snapshots(seed, T):
     """K8: expand is T N samples, reduce is N averaged ones; they differ."""
-    s = network(seed, T=T)
+    s = sampled(seed, sides=[(3, 2)], T=T)
     layer, C = s.layers[0], 3
     N, _, a = layer.features.shape
     h = layer.features.reshape(N * T, 1, a)
@@ -359,7 +359,7 @@ def test_settings_are_kfac_of_other_snapshots(seed, T):
 @pytest.mark.parametrize("fisher", ["exact", "empirical"])
 def test_conventions_move_scalars(convention, T, fisher):
     """K8: the product times the block scale is KFAC, with two named deviations."""
-    s = network(0, T=T)
+    s = sampled(0, sides=[(3, 2)], T=T)
     N = len(s.labels)
     one = kfac(s, "fc", fisher=fisher)
     other = kfac(s, "fc", fisher=fisher, convention=convention)
@@ -386,7 +386,7 @@ NAMESPACES = {
 @settings_
 def test_namespaces(make, dtype, setting):
     """The same numbers from every namespace, within each dtype's own roundoff."""
-    s = network(1, T=2, weights=False)
+    s = sampled(1, sides=[(3, 2)], T=2, equal=True)
     layer = s.layers[0]
     N = len(s.labels)
 
@@ -432,7 +432,7 @@ def test_namespaces(make, dtype, setting):
 
 def test_degenerate_classes():
     """K4: a zero-weight class and an absent one are skipped; underflow keeps p = 0."""
-    s = network(2, counts=(2, 2, 3))
+    s = sampled(2, (2, 2, 3), [(3, 2)])
     w = np.where(s.labels == 1, 0.0, s.sample_weights)
     zero = snapshot(
         list(s.layers),
@@ -455,19 +455,19 @@ def test_degenerate_classes():
 
 def test_few_samples_give_the_spectrum_by_roots():
     """K3: roots are kept where they are smaller, and give the same spectrum."""
-    s = network(4, counts=(1, 1), a=9, b=7)
+    s = sampled(4, (1, 1), [(9, 7)])
     operator = cfac(s, "fc")
     assert operator.roots is not None
     plain = KroneckerSum(operator.coefficients, operator.lefts, operator.rights)
     (x, one), (y, two) = (z.certified_eigenvalues() for z in (operator, plain))
     assert np.max(np.abs(x - y)) <= one + two
-    assert cfac(network(4), "fc").roots is None
+    assert cfac(sampled(4, sides=[(3, 2)]), "fc").roots is None
 
 
 @given(seed=seeds, C=st.integers(2, 4), exponent=st.integers(-3, 1))
 def test_solve(seed, C, exponent):
     """K12: the residual asked for is reached, and the solution is the dense one's."""
-    s = network(seed, counts=(3, 4, 2, 5)[:C], a=4, b=3)
+    s = sampled(seed, (3, 4, 2, 5)[:C], [(4, 3)])
     G, damping = cfac(s, "fc"), 10.0**exponent
     P = factored_tikhonov(kfac(s, "fc"), damping)
     V = np.random.default_rng(seed).standard_normal((3, 4))
@@ -489,7 +489,7 @@ def test_solve(seed, C, exponent):
 
 
 def test_solve_stops_where_it_is_told():
-    s = network(0, counts=(5, 5), a=6, b=5)
+    s = sampled(0, (5, 5), [(6, 5)])
     G, P = cfac(s, "fc"), factored_tikhonov(kfac(s, "fc"), 1e-3)
     one = damped_solve(G, np.ones((5, 6)), 1e-3, P, iterations=1)
     more = damped_solve(G, np.ones((5, 6)), 1e-3, P)
@@ -510,7 +510,7 @@ def test_preconditioner_is_exact_for_one_class_of_kfac():
 @given(seed=seeds, decay=st.sampled_from([0.0, 0.5, 0.9]))
 def test_running_average(seed, decay):
     """K11: the average of unnormalised moments; an absent class keeps its factors."""
-    s = network(seed, counts=(2, 3, 2))
+    s = sampled(seed, (2, 3, 2), [(3, 2)])
     first = class_factors(s.layers[0], s.labels, s.probabilities, s.sample_weights)
     keep = s.labels != 2
     w = s.sample_weights[keep]
@@ -542,7 +542,7 @@ def test_a_small_share_of_the_past_is_kept():
 @pytest.mark.parametrize("side", [3, 40])
 def test_a_dead_layer_is_compared(dead, side):
     """Nothing reaches it, or nothing leaves it: spectra of zeros, and no kinds."""
-    s = network(0, a=side, b=side)
+    s = sampled(0, sides=[(side, side)])
     x = s.layers[0]
     gone = {dead: np.zeros_like(getattr(x, dead))}
     s = dataclasses.replace(s, layers=(dataclasses.replace(x, **gone),))
@@ -562,7 +562,7 @@ def test_a_dead_layer_is_compared(dead, side):
 @pytest.mark.parametrize("exponent", [-520, -300, 300, 600])
 def test_a_comparison_does_not_depend_on_the_scale(exponent):
     """Squares of the features under- or overflow; the comparison is the same."""
-    s = network(3, counts=(4, 3, 5))
+    s = sampled(3, (4, 3, 5), [(3, 2)])
     x = s.layers[0]
     scaled = dataclasses.replace(
         x,
@@ -581,7 +581,7 @@ def test_a_comparison_does_not_depend_on_the_scale(exponent):
 
 
 def test_compare_takes_a_fisher_and_ranks_the_approximations():
-    s = network(11, counts=(30, 20, 25), a=5, b=4, weights=False)
+    s = sampled(11, (30, 20, 25), [(5, 4)], equal=True)
     F = layer_fisher(s, "fc")
     found, again = compare_layer(s, "fc"), compare_layer(s, "fc", F)
     both = found.radius + again.radius
@@ -594,7 +594,7 @@ def test_compare_takes_a_fisher_and_ranks_the_approximations():
     assert found.angles["kfac"].shape == (3,)
 
 
-S = network(0, T=2)
+S = sampled(0, sides=[(3, 2)], T=2)
 LAYER = S.layers[0]
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from refspec import backend, curvature, datasets, structure
 from refspec.kronecker import cfac, compare_layer, kfac, origins
 from refspec.kronecker.eigenbasis import diagonalised
-from support.snapshots import network, slack
+from support.snapshots import sampled, slack
 
 U = 2.0**-53
 seeds = st.integers(0, 2**32 - 1)
@@ -35,7 +35,7 @@ def check(found, parts, values, vectors, bound):
 @given(seed=seeds, C=st.integers(2, 4), T=st.integers(1, 2))
 def test_shares_of_the_fisher(seed, C, T):
     """K16: v'(level)v / lambda, the levels those of the gradients."""
-    s = network(seed, counts=(3, 1, 4, 2)[:C], T=T)
+    s = sampled(seed, (3, 1, 4, 2)[:C], [(3, 2)], T)
     moment = curvature.fisher(s, ["fc"])
     values, vectors = np.linalg.eigh(moment.matrix())
     parts = {"outlier": levels(moment, OUTLIER), "bump": levels(moment, BUMP)}
@@ -50,7 +50,7 @@ def test_shares_of_the_fisher(seed, C, T):
 @given(seed=seeds, C=st.integers(2, 4), T=st.integers(1, 2))
 def test_shares_of_kfac_and_cfac(setting, seed, C, T):
     """K16: every error mean with every feature mean, or with its own class's."""
-    s = network(seed, counts=(3, 1, 4, 2)[:C], T=T)
+    s = sampled(seed, (3, 1, 4, 2)[:C], [(3, 2)], T)
     flat = origins.positions_apart(s, "fc", setting)
     one = kfac(s, "fc", setting=setting)
     assert np.linalg.norm(kfac(flat, "fc").matrix() - one.matrix()) <= slack(s)
@@ -101,7 +101,7 @@ def test_kfac_counts_c_squared_where_the_fisher_counts_c():
 
 
 def test_kinds_in_another_namespace(asarray):
-    s = network(1, weights=False)
+    s = sampled(1, sides=[(3, 2)], equal=True)
     other = type(s)(
         tuple(
             type(x)(x.name, asarray(x.features), asarray(x.errors)) for x in s.layers

@@ -11,19 +11,19 @@ import refspec
 from refspec import attribution, curvature, hessian, models, plots, structure
 from refspec.kronecker import compare_layer
 from refspec.theorems import Verdict
-from support.snapshots import random_snapshot
+from support.snapshots import sampled
 
 
 def attributions():
     """Attributions of every shape that pictures must survive."""
-    usual = random_snapshot(0, sizes=(5, 4, 6))
+    usual = sampled(0, (5, 4, 6), [(4, 3)], equal=True)
     yield "gradients", refspec.attribute(curvature.fisher(usual))
     yield "features", refspec.attribute(curvature.features(usual, "fc"))
-    single = random_snapshot(1, sizes=(5, 4, 6), dtype=np.float32)
+    single = sampled(1, (5, 4, 6), [(4, 3)], equal=True, dtype=np.float32)
     yield "float32", refspec.attribute(curvature.fisher(single))
-    two = random_snapshot(2, sizes=(3, 4))
+    two = sampled(2, (3, 4), [(4, 3)], equal=True)
     yield "C = 2, no cross level", refspec.attribute(curvature.errors(two, "fc"))
-    alone = random_snapshot(3, sizes=(1, 1, 1))
+    alone = sampled(3, (1, 1, 1), [(4, 3)], equal=True)
     yield "nothing within", refspec.attribute(curvature.fisher(alone))
     layer = refspec.Layer("fc", np.zeros((4, 1, 2)), np.zeros((4, 2, 1, 2)))
     zero = refspec.snapshot([layer], [0, 0, 1, 1], logits=np.zeros((4, 2)))
@@ -86,7 +86,7 @@ def test_a_knockout_of_no_level_is_refused():
 @pytest.mark.parametrize("sizes", [(3, 4), (5, 4, 6)])
 @pytest.mark.parametrize("of", ["features", "errors"])
 def test_means_are_drawn_and_named(sizes, of):
-    s = random_snapshot(4, sizes=sizes)
+    s = sampled(4, sizes, [(4, 3)], equal=True)
     found = attribution.distances(
         attribution.class_means(getattr(curvature, of)(s, "fc"))
     )

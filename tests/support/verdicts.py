@@ -22,3 +22,10 @@ def rejected(id, subject):
     """Assert that the check of a theorem fails."""
     found = verdict(id, subject)
     assert not found.holds, f"{id}: {found.residual} <= {found.bound}, {found.detail}"
+
+
+def study_of(snapshot, **wrong):
+    """Return a study some of whose quantities are replaced by wrong ones."""
+    study = Study(snapshot)
+    study.__dict__.update(wrong)
+    return study

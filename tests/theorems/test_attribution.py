@@ -9,8 +9,8 @@ from hypothesis import assume, given
 from refspec import attribution, curvature
 from refspec.theorems import Study, find
 from refspec.theorems import attribution as page
-from support.theorem_cases import snapshots, study_of, typical
-from support.verdicts import holds, rejected
+from support.snapshots import snapshots, typical
+from support.verdicts import holds, rejected, study_of
 
 
 @pytest.mark.theorem("A1")
@@ -50,7 +50,7 @@ def test_another_projected_spectrum_is_rejected(monkeypatch, factor):
 
 def separated(seed=0):
     """Errors almost constant within a class: outliers far above the rest."""
-    snapshot = typical(seed, sizes=(5, 5, 5))
+    snapshot = typical(seed, counts=(5, 5, 5))
     p = 0.7 * np.eye(3)[snapshot.labels] + 0.1
     rng = np.random.default_rng(seed)
     h = np.eye(3)[snapshot.labels] + 0.01 * rng.standard_normal((15, 3))
@@ -149,7 +149,7 @@ def test_attribution_of_the_smallest_scales_has_all_eigenvalues():
 
 def test_a_level_that_is_zero_takes_no_direction_with_it():
     """Two classes have no cross level: its knock-out by projection changes nothing."""
-    basis = Study(typical(sizes=(3, 4))).basis
+    basis = Study(typical(counts=(3, 4))).basis
     values, radius = attribution.knockout(
         basis, ["between_cross_class"], by="projection"
     )

@@ -13,7 +13,7 @@ from refspec import rounding
 from refspec.rounding import errorfree
 from refspec.theorems import Study
 from refspec.theorems import certificates as page
-from support.generated import sampled, samples
+from support.snapshots import sampled, samples
 from support.verdicts import holds, rejected
 
 NUMBERS = samples(layers=1)

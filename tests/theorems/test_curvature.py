@@ -8,8 +8,8 @@ from hypothesis import given
 
 from refspec import curvature
 from refspec.theorems import curvature as page
-from support.theorem_cases import altered, snapshots, study_of, typical
-from support.verdicts import holds, rejected
+from support.snapshots import altered, snapshots, typical
+from support.verdicts import holds, rejected, study_of
 
 
 def other_fisher(snapshot, name, **how):
@@ -83,7 +83,7 @@ def test_a_smaller_odds_ratio_is_rejected(monkeypatch):
         layers = [replace(x, features=2 * x.features) for x in snapshot.layers]
         return replace(snapshot, layers=tuple(layers))
 
-    snapshot = typical(sizes=(3, 3))  # two classes: Cauchy-Schwarz is an equality
+    snapshot = typical(counts=(3, 3))  # two classes: Cauchy-Schwarz is an equality
     right = curvature.empirical_fisher
     holds("C4", snapshot)
     monkeypatch.setattr(curvature, "empirical_fisher", doubled)

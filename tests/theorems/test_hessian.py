@@ -12,7 +12,7 @@ from refspec.hessian import assembly, blocks
 from refspec.models import network as network_module
 from refspec.theorems import Study, all_theorems
 from refspec.theorems import hessian as page
-from support.generated import networks, seen
+from support.snapshots import networks, seen
 from support.verdicts import holds, rejected
 
 TANH = {"kinds": ("tanh", "tanh"), "hidden": (3, 2)}

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from refspec import structure
 from refspec.kronecker import (
     Kronecker,
     KroneckerBasis,
@@ -16,7 +15,7 @@ from refspec.kronecker import (
 )
 from refspec.theorems import Study, all_theorems, factored
 from refspec.theorems import kronecker as page
-from support.generated import sampled, samples
+from support.snapshots import sampled, samples
 from support.verdicts import holds, rejected
 
 
@@ -263,8 +262,9 @@ def whole_moments(monkeypatch):
     true = page.structure.decompose
 
     def wrong(moment):
-        levels = dict(true(moment).levels) | {"between_class": moment}
-        return structure.Decomposition(moment, levels)
+        split = true(moment)
+        levels = split.levels | {"between_class": moment}
+        return dataclasses.replace(split, levels=levels)
 
     monkeypatch.setattr(page.structure, "decompose", wrong)
 

@@ -6,8 +6,8 @@ from hypothesis import Phase, given, settings
 
 from refspec import curvature, structure
 from refspec.theorems import Study, levels
-from support.theorem_cases import altered, snapshots, study_of, typical
-from support.verdicts import holds, rejected
+from support.snapshots import altered, snapshots, typical
+from support.verdicts import holds, rejected, study_of
 
 SHRINKING = (Phase.generate, Phase.shrink)
 
@@ -46,7 +46,7 @@ def test_the_counter_example_of_a_mutant_is_shrunk_and_printed(monkeypatch):
     @settings(max_examples=20, derandomize=True, database=None, phases=SHRINKING)
     @given(snapshots(scored=False, layers=1, one=True))
     def mutant(snapshot):
-        moment = {"errors": curvature.errors(snapshot, "l0")}
+        moment = {"errors": curvature.errors(snapshot, "fc1")}
         holds("L1", study_of(snapshot, moments=moment))
 
     monkeypatch.setattr(structure, "cell_projections", wrong_projections())
@@ -144,5 +144,5 @@ def test_an_altered_error_at_the_logits_is_rejected(k):
 
 def test_errors_elsewhere_need_not_sum_to_zero():
     snapshot = typical()
-    moment = curvature.errors(snapshot, "l0")
+    moment = curvature.errors(snapshot, "fc1")
     assert np.linalg.matrix_rank(moment.matrix()) == 4  # b, not b - 1

@@ -8,7 +8,7 @@ from refspec import models
 from refspec.classes import Layer, ModelSection, Snapshot
 from refspec.theorems import Study
 from refspec.theorems.catalogue import all_theorems
-from support.generated import seen
+from support.snapshots import seen
 
 
 def in_single():

@@ -9,7 +9,7 @@ from hypothesis import given
 from refspec.random_matrix.free import law as free_law
 from refspec.random_matrix.free import outliers
 from refspec.theorems import Study, random_matrix
-from support.generated import sampled, samples
+from support.snapshots import sampled, samples
 from support.verdicts import holds, rejected
 
 #: The full ladder is climbed by `refspec verify --deep` and by tests/benchmarks.

@@ -8,7 +8,7 @@ from refspec import rounding
 from refspec.rounding.certificates import certified_eigenvalues
 from refspec.theorems import Study
 from refspec.theorems import rounding as page
-from support.theorem_cases import snapshots, typical
+from support.snapshots import snapshots, typical
 from support.verdicts import holds, rejected
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from refspec import coordinates
 from refspec.theorems import Study
 from refspec.theorems import spectra as page
-from support.theorem_cases import snapshots, typical
+from support.snapshots import snapshots, typical
 from support.verdicts import holds, rejected
 
 
@@ -47,12 +47,12 @@ def test_other_means_are_rejected(monkeypatch):
 
 def test_scores_left_out_count_to_first_order_in_a_level():
     """An error in the scores is seen by the levels as itself, not as its square."""
-    snapshot = typical(sizes=(40, 40), a=2, b=2)
+    snapshot = typical(counts=(40, 40), a=2, b=2)
     errors = snapshot.layers[0].errors.copy()
     errors[:, 0] *= 1 + 2.0**-26  # below the threshold at which rows are reduced
     layers = (replace(snapshot.layers[0], errors=errors), snapshot.layers[1])
     study = Study(replace(snapshot, layers=layers))
-    name = "gradients of l0"
+    name = "gradients of fc1"
     (one, s), (two, t) = study.once(page.sides)[name]
     assert two.level_radius > 2 * two.radius
     holds("S1", study)

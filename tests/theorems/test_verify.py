@@ -14,7 +14,7 @@ from refspec import Layer, export, models, snapshot, verify
 from refspec.cli.app import app
 from refspec.models import training
 from refspec.theorems import Study, Theorem, Verdict, find, worst
-from support.theorem_cases import altered, typical
+from support.snapshots import altered, typical
 
 RUN = CliRunner()
 
@@ -227,7 +227,7 @@ def test_a_small_layer_beside_a_large_one_is_still_checked():
     wrong = altered(large, "errors", factor=1.1)  # of the small layer
     (record,) = verify.verify(wrong, theorems=find(["L3"]))
     assert record.status == "fails"
-    assert "l0" in record.detail
+    assert "fc1" in record.detail
     assert "scaled" in record.detail
 
 

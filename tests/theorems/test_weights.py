@@ -12,8 +12,8 @@ from refspec import models
 from refspec.models import training
 from refspec.theorems import find
 from refspec.theorems import weights as page
-from support.theorem_cases import altered, snapshots, study_of, typical
-from support.verdicts import holds, rejected
+from support.snapshots import altered, snapshots, typical
+from support.verdicts import holds, rejected, study_of
 
 
 def stationary(snapshot, decay):

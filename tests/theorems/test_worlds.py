@@ -10,7 +10,7 @@ from hypothesis import given
 from refspec.rounding import Bounded
 from refspec.theorems import Study, all_theorems, worlds
 from refspec.theorems import canonical as model
-from support.generated import sampled, samples
+from support.snapshots import sampled, samples
 from support.verdicts import holds, rejected
 
 EXACT = samples(layers=1)
