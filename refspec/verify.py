@@ -75,7 +75,7 @@ def verify(
     Parameters
     ----------
     subject : Snapshot, World or Study
-        A world's law is known, so that statements about it apply too.
+        A world's population is known, so that statements about it apply too.
     theorems : iterable of Theorem, optional
         All of `refspec.theorems.all_theorems` if not given.
     source : str

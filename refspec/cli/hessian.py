@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from refspec import attribution, curvature, hessian, plots
+from refspec import attribution, curvature, hessian
 from refspec.attribution import HessianAttribution
 from refspec.cli.inputs import Backend, expect_layer, expect_one_choice, load_snapshot
 from refspec.cli.outputs import finite, write_json, write_picture
 from refspec.cli.terminal import console, new_table, say, working
+from refspec.plots import matrices
 from refspec.plots.style import label
 
 
@@ -37,7 +38,7 @@ def attribute_hessian(
     title = "Hessian, " + ("all layers" if layer is None else f"layer {layer}")
     _print(result, title, top)
     if plot is not None:
-        write_picture(plot, plots.hessian_attribution(result, title))
+        write_picture(plot, matrices.hessian_attribution(result, title))
     if json_file is not None:
         _write(result, title, json_file)
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from refspec import plots
 from refspec.cli.inputs import (
     Backend,
     File,
@@ -25,6 +24,7 @@ from refspec.cli.outputs import (
 )
 from refspec.cli.terminal import console, new_table, say, working
 from refspec.kronecker.comparison import LARGEST, LayerComparison, compare_layer
+from refspec.plots import matrices
 from refspec.plots.style import label
 from refspec.text import listed, visible
 
@@ -75,7 +75,7 @@ def kfac(
             say(f"left out: {visible(name)}, {wide}")
     _print_verdict(found)
     if plot is not None:
-        write_picture(plot, plots.comparisons(found))
+        write_picture(plot, matrices.comparisons(found))
     if json_file is not None:
         layers = {name: _record(x) for name, x in found.items()}
         write_json(json_file, "refspec.kfac/1", {"setting": setting, "layers": layers})

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from refspec import backend, curvature, plots, random_matrix, rounding
+from refspec import backend, curvature, random_matrix, rounding
 from refspec.classes import Snapshot
 from refspec.cli.inputs import LayerName, Top, expect_layer, load_snapshot
 from refspec.cli.outputs import (
@@ -22,13 +22,14 @@ from refspec.cli.outputs import (
 )
 from refspec.cli.terminal import console, new_table, say, working
 from refspec.coordinates import coordinates, primal
+from refspec.plots.prediction import predictions
 from refspec.random_matrix import KroneckerPrediction, Prediction
 from refspec.random_matrix.comparison import Discrepancy
 from refspec.spectra import Spectrum, spectrum
 from refspec.synthetic import World, from_record
 from refspec.text import listed, visible
 
-#: Above this dimension eigenvectors are not computed in the coordinates of the law.
+#: Above this dimension eigenvectors are not computed in those of the population.
 _VECTORS = 4000
 
 
@@ -54,10 +55,10 @@ def predict(
     json_file: Json = None,
     plot: Plot = None,
 ) -> None:
-    """Predict the spectrum of a planted world from its law and compare.
+    """Predict the spectrum of a planted world from its population and compare.
 
-    The law is read off the recipe in the file's manifest; no draw is made for the
-    prediction.
+    The population is read off the recipe in the file's manifest; no draw is made for
+    the prediction.
     """
     expect_outputs([file], json=json_file, plot=plot)
     snapshot = load_snapshot(file)
@@ -70,9 +71,11 @@ def predict(
         )
     name = layer or names[0]
     try:
-        law = world.population(name, "gradients" if of is _Kind.fisher else of.value)
+        population = world.population(
+            name, "gradients" if of is _Kind.fisher else of.value
+        )
         with working("predicting"):
-            made = random_matrix.predict(law)
+            made = random_matrix.predict(population)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     with working("factorising"):
@@ -82,7 +85,7 @@ def predict(
     title = f"{what} of {name}: {snapshot.probabilities.shape[0]} samples"
     _print(f"{title}, predicted", made, measured, found, top)
     if plot is not None:
-        write_picture(plot, plots.predictions(made, measured, title))
+        write_picture(plot, predictions(made, measured, title))
     if json_file is not None:
         record = _record(f"{title}, predicted", made, measured, found)
         write_json(json_file, "refspec.prediction/1", record)
@@ -94,7 +97,7 @@ def _planted(snapshot: Snapshot, file: Path) -> World:
     if not isinstance(record, dict):
         raise typer.BadParameter(
             f"{file} is not a planted world: its manifest has no recipe. A prediction "
-            "needs the law the data were drawn from; plant one with refspec synth"
+            "needs the population the data came from; plant one with refspec synth"
         )
     dtype = str(snapshot.provenance["dtype"])  # of the arrays as they were stored
     try:

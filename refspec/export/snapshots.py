@@ -173,9 +173,10 @@ def assemble(
 
     Parameters
     ----------
-    manifest : mapping, as in `refspec.export.schema`; ``digest`` may be missing
-    arrays : mapping of str to ndarray, as in `refspec.export.schema`
-    xp, dtype : as in `load`
+    manifest, arrays : mapping
+        As in `refspec.export.schema`; ``digest`` may be missing.
+    xp, dtype
+        As in `load`.
     path : path, what errors call the source
 
     Returns

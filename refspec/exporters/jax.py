@@ -59,7 +59,7 @@ def export(
         leaf, joined by dots, as ``params.Dense_0.kernel`` or ``layers.0.weight``. By
         default every leaf that enters a matrix product or a convolution.
     loader, path, class_names, provenance, progress
-        As in every exporter, see `refspec.exporters`.
+        See `refspec.exporters`.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def export(
     ------
     ValueError
         If a leaf cannot be exported (used twice, in groups, in a loop, no part of the
-        forward pass; it is named), samples are mixed, or a batch does not fit.
+        forward pass; it is named), samples are mixed, or the batches do not fit.
     ExportError
         If the path cannot be written.
 

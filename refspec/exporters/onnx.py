@@ -49,14 +49,15 @@ def export(
         A classifier with one output of shape (batch, C): logits, probabilities, their
         logarithms, or one column of probabilities from a sigmoid.
     loader : iterable of (inputs, labels)
-        Inputs are one array, or a mapping from the names of the graph's inputs to
-        arrays.
-    output : str, optional, name of the output; by default the first of floating numbers
+        As in `refspec.exporters`; inputs may also be a mapping from the names of the
+        graph's inputs to arrays.
+    output : str, optional
+        Name of the output; by default the first of floating numbers.
     classes : sequence of int, optional
         Keep these columns only, in this order, and number the labels by them. The
         probabilities are then those given that the class is one of them.
     path, class_names, provenance, progress
-        As in every exporter, see `refspec.exporters`.
+        See `refspec.exporters`.
 
     Returns
     -------
@@ -66,7 +67,8 @@ def export(
     Raises
     ------
     ValueError
-        If the graph has no such layer or output, or output or batches do not fit.
+        If the graph has no such layer or output, its output is not as above, or the
+        batches do not fit.
     ExportError
         If the path cannot be written.
 

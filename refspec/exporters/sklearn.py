@@ -55,13 +55,13 @@ def export(
     ----------
     model : MLPClassifier, LogisticRegression, or Pipeline that ends in one
         Fitted. The steps before it in a pipeline are applied to the inputs.
-    loader : iterable of (inputs, labels), labels are as they were in the fit
+    loader : iterable of (inputs, labels)
+        Batches, for two arrays ``[(X, y)]``; labels as they were in the fit.
     layers : sequence of str, optional
         Some of the layers, which are called coefs_0, coefs_1, ... (coef for a
         LogisticRegression); all of them by default.
-    class_names : sequence of str, optional
-        C names, for the manifest; by default the model's ``classes_``.
-    path, provenance, progress : as in every exporter, see `refspec.exporters`
+    path, class_names, provenance, progress
+        See `refspec.exporters`; the names are by default the model's ``classes_``.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def export(
         If the model is none of these.
     ValueError
         If it is not fitted, is not a softmax over classes (one against the rest,
-        several labels a sample), or a batch does not fit.
+        several labels a sample), or the batches do not fit.
     ExportError
         If the path cannot be written.
 

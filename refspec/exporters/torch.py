@@ -50,14 +50,15 @@ def export(
 
     Parameters
     ----------
-    model : torch.nn.Module, gives logits (batch, C) for a batch of inputs; any graph
+    model : torch.nn.Module
+        Gives logits (batch, C) for a batch of inputs; any graph.
     layers : sequence of str, optional
         Names of modules (as in ``model.named_modules()``), each an ungrouped
         Linear, Conv1d, Conv2d or Conv3d; all of them by default.
     dtype : torch.float32 or torch.float64, optional
         Run a copy of the model in this precision; by default the model as it is.
     loader, path, class_names, provenance, progress
-        As in every exporter, see `refspec.exporters`.
+        See `refspec.exporters`.
 
     Returns
     -------
@@ -68,7 +69,7 @@ def export(
     ------
     ValueError
         If a module cannot be exported (grouped, shared, padded otherwise than by
-        zeros, or no part of the forward pass; it is named), or a batch does not fit.
+        zeros, or no part of the forward pass; it is named), or the batches do not fit.
     ExportError
         If the path cannot be written.
 

@@ -4,40 +4,30 @@ from refspec.kronecker.classwise import ClassFactors as ClassFactors
 from refspec.kronecker.classwise import class_factors as class_factors
 from refspec.kronecker.comparison import LayerComparison as LayerComparison
 from refspec.kronecker.comparison import compare_layer as compare_layer
-from refspec.kronecker.damping import DampedSolution as DampedSolution
 from refspec.kronecker.damping import damped_inverse as damped_inverse
 from refspec.kronecker.damping import damped_solve as damped_solve
 from refspec.kronecker.damping import factored_tikhonov as factored_tikhonov
 from refspec.kronecker.eigenbasis import KroneckerBasis as KroneckerBasis
-from refspec.kronecker.eigensystems import certified_spectrum as certified_spectrum
 from refspec.kronecker.kfac import cfac as cfac
 from refspec.kronecker.kfac import ekfac as ekfac
 from refspec.kronecker.kfac import kfac as kfac
 from refspec.kronecker.operators import BlockDiagonal as BlockDiagonal
-from refspec.kronecker.operators import column_stacked as column_stacked
-from refspec.kronecker.operators import linear_operator as linear_operator
-from refspec.kronecker.operators import row_major as row_major
 from refspec.kronecker.products import Kronecker as Kronecker
 from refspec.kronecker.products import KroneckerSum as KroneckerSum
 
 __all__ = [
     "BlockDiagonal",
     "ClassFactors",
-    "DampedSolution",
     "Kronecker",
     "KroneckerBasis",
     "KroneckerSum",
     "LayerComparison",
-    "certified_spectrum",
     "cfac",
     "class_factors",
-    "column_stacked",
     "compare_layer",
     "damped_inverse",
     "damped_solve",
     "ekfac",
     "factored_tikhonov",
     "kfac",
-    "linear_operator",
-    "row_major",
 ]

@@ -35,11 +35,8 @@ class ClassFactors:
 
     Raises
     ------
-    ValueError
-        If shapes or dtypes do not fit together, a frequency is negative, or as in
-        `KroneckerSum`.
-    TypeError
-        If one is no array, or the arrays are of different namespaces.
+    ValueError, TypeError
+        If a frequency is negative, or as in `KroneckerSum`.
 
     Notes
     -----
@@ -91,11 +88,13 @@ def class_factors(
 
     Parameters
     ----------
-    layer : Layer, features (N, T, a) and errors (N, C, T, b), sorted by class
+    layer : Layer
+        Features (N, T, a) and errors (N, C, T, b), sorted by class.
     labels : array of int, shape (N,), non-decreasing, in 0..C-1
     probabilities : Array, shape (N, C), softmax outputs
     sample_weights : Array, shape (N,), non-negative, sum 1
-    fisher, setting, rng, samples : as in `kfac`
+    fisher, setting, rng, samples
+        As in `kfac`.
 
     Returns
     -------
@@ -105,10 +104,8 @@ def class_factors(
 
     Raises
     ------
-    ValueError
-        If labels, probabilities or weights do not fit, or an option is unknown.
-    TypeError
-        If an argument is of another kind, or rng is missing.
+    ValueError, TypeError
+        If labels, probabilities or weights do not fit, or as `kfac`.
 
     Notes
     -----
@@ -126,11 +123,11 @@ def class_factors(
     checks.expect_type("layer", layer, Layer, "make one with refspec.Layer")
     N, C, _, b = layer.errors.shape
     labels = _expect_labels(labels, N, C)
-    law = {"probabilities": probabilities, "sample_weights": sample_weights}
+    given = {"probabilities": probabilities, "sample_weights": sample_weights}
     for name, shape in (("probabilities", "(N, C)"), ("sample_weights", "(N,)")):
         sizes = {"N": N, "C": C}
-        checks.expect_array(name, law[name], shape, sizes=sizes, nonnegative=True)
-    xp = checks.expect_alike(errors=layer.errors, **law)
+        checks.expect_array(name, given[name], shape, sizes=sizes, nonnegative=True)
+    xp = checks.expect_alike(errors=layer.errors, **given)
     checks.expect_sum_one("rows of probabilities", probabilities, 1)
     checks.expect_sum_one("sample_weights", sample_weights, 0)
     expect_setting(setting)

@@ -54,11 +54,8 @@ SETTINGS = ("expand", "reduce")
 class Placement:
     """How to form the two factors of KFAC in some convention.
 
-    Parameters
-    ----------
-    errors, features : {"expand", "reduce"}, treatment of positions in each factor
-    left, right : float, scalars of the errors' and the features' factor, on refspec's
-    block : float, scale that the library keeps beside the two factors
+    errors, features: treatment of positions, "expand" or "reduce"; left, right: scalars
+    of the two factors, on refspec's; block: a scale that the library keeps beside them.
     """
 
     errors: str

@@ -26,8 +26,7 @@ def damped_inverse(operator: KroneckerBasis, damping: float) -> KroneckerBasis:
 
     Parameters
     ----------
-    operator : KroneckerBasis
-        Positive semidefinite: EKFAC.
+    operator : KroneckerBasis, positive semidefinite: EKFAC
     damping : float, lambda > 0
 
     Returns
@@ -37,10 +36,9 @@ def damped_inverse(operator: KroneckerBasis, damping: float) -> KroneckerBasis:
 
     Raises
     ------
-    ValueError
-        If damping is not positive and finite, or its inverse not finite.
-    TypeError
-        If operator is no KroneckerBasis.
+    ValueError, TypeError
+        If damping is not positive and finite, its inverse not finite, or operator no
+        KroneckerBasis.
 
     Notes
     -----
@@ -77,20 +75,14 @@ def factored_tikhonov(operator: Kronecker, damping: float) -> KroneckerBasis:
 
     Raises
     ------
-    ValueError
-        If damping is not positive and finite, or its inverse not finite.
-    TypeError
-        If operator is no Kronecker.
+    ValueError, TypeError
+        As `damped_inverse`, operator a Kronecker.
 
     Notes
     -----
-    Theory: theory/kronecker.md#K10. The split minimises the bound on the cross terms
-    that factored damping adds. A zero factor, or one that has underflowed, has no
-    scale: varpi = 1.
-
-    References
-    ----------
-    Martens and Grosse (2015), section 6.3.
+    Theory: theory/kronecker.md#K10. Martens and Grosse (2015), section 6.3. The split
+    minimises the bound on the cross terms that factored damping adds. A zero factor, or
+    one that has underflowed, has no scale: varpi = 1.
 
     Examples
     --------
@@ -118,7 +110,7 @@ class DampedSolution:
 
     Parameters
     ----------
-    value : Array, shape (b, a), the X found
+    value : Array, shape (b, a), X
     residual : float
         ``||V - (G + damping I) X|| / ||V||``, recomputed from X at the end.
     iterations : int
@@ -152,7 +144,8 @@ def damped_solve(
         G, positive semidefinite, e.g. CFAC.
     V : Array, shape (b, a), the gradient of the weight
     damping : float, lambda > 0
-    preconditioner : KroneckerBasis, positive definite; `factored_tikhonov` of KFAC
+    preconditioner : KroneckerBasis
+        Positive definite; `factored_tikhonov` of KFAC.
     relative_residual : float, optional
         Stop when :math:`\|V - (G + \lambda) X\|_F \le` this times :math:`\|V\|_F`,
         judged on a recomputed residual. By default :math:`\gamma_{a+b+m+3} (1 + \sum_c
@@ -167,24 +160,20 @@ def damped_solve(
 
     Raises
     ------
-    ValueError
-        If V has another shape, or damping is not positive.
-    TypeError
-        If an operator is of another kind.
+    ValueError, TypeError
+        If V has another shape, damping is not positive, or an operator is of another
+        kind.
 
     Notes
     -----
-    Theory: theory/kronecker.md#K12. The iteration is SciPy's, on the host: where the
-    factors are on a device they stay there, and one vector goes there and back a
-    product. The recurrence's residual drifts from the true one, so on its convergence,
-    or after the a b steps that finish it in exact arithmetic, the true residual is
-    computed and the iteration restarts from it. It ends when the residual is reached or
-    when a restart fails to halve it: rounding is the limit. A step costs a product with
-    G, 2 C a b (a + b), and one with the preconditioner, 4 a b (a + b).
-
-    References
-    ----------
-    Hestenes and Stiefel (1952); Martens and Grosse (2015), section 6.3.
+    Theory: theory/kronecker.md#K12. Hestenes and Stiefel (1952). The iteration is
+    SciPy's, on the host: where the factors are on a device they stay there, and one
+    vector goes there and back a product. The recurrence's residual drifts from the true
+    one, so on its convergence, or after the a b steps that finish it in exact
+    arithmetic, the true residual is computed and the iteration restarts from it. It
+    ends when the residual is reached or when a restart fails to halve it: rounding is
+    the limit. A step costs a product with G, 2 C a b (a + b), and one with the
+    preconditioner, 4 a b (a + b).
 
     Examples
     --------

@@ -21,17 +21,16 @@ class KroneckerBasis(operators.LayerOperator):
 
     Parameters
     ----------
-    left : Array, shape (b, b), orthogonal Q, eigenvectors as columns
-    right : Array, shape (a, a), orthogonal R
+    left, right : Array, shapes (b, b) and (a, a)
+        Orthogonal Q and R, eigenvectors as columns.
     values : Array, shape (b, a)
         Eigenvalue of each pair of columns; EKFAC's corrected ones, or their inverses.
 
     Raises
     ------
-    ValueError
-        If shapes or dtypes do not fit together, or a number is not real and finite.
-    TypeError
-        If one is no array, or the arrays are of different namespaces.
+    ValueError, TypeError
+        If shapes, dtypes or namespaces do not fit together, or a number is not real and
+        finite.
 
     Notes
     -----

@@ -26,14 +26,8 @@ _PROBES, _POWERS = 24, 64
 class Leading:
     """The largest eigenvalues with their eigenvectors, on the host.
 
-    Parameters
-    ----------
-    values : array, shape (k,), descending
-    vectors : array, shape (P, k), orthonormal columns
-    radius : float
-        Every value is within it of the operator's eigenvalue of the same rank.
-    kind : str
-        How the radius is known: a posteriori, or with the probes' `FAILURE`.
+    values (k,), descending; vectors (P, k), orthonormal columns; radius: every value is
+    within it of the operator's of the same rank; kind: a posteriori, or with `FAILURE`.
     """
 
     values: np.ndarray
@@ -46,12 +40,8 @@ class Leading:
 class OnHost:
     """A symmetric operator A seen from the host.
 
-    Parameters
-    ----------
-    product : callable
-        (P,) or (P, m) to the same: A times a vector or columns.
-    like : array, shape (P,), of the size and dtype of a vector
-    matrix : callable, the dense A, on request
+    product: (P,) or (P, m) to the same, A times a vector or columns; like (P,): of the
+    size and dtype of a vector; matrix: A dense, on request.
     """
 
     product: Callable[[np.ndarray], np.ndarray]

@@ -15,7 +15,7 @@ from refspec.backend import Array, Namespace
 from refspec.classes import Layer
 
 #: Labels (N,) on the host, probabilities (N, C) and sample weights (N,).
-Law = tuple[np.ndarray, Array, Array]
+Weighting = tuple[np.ndarray, Array, Array]
 
 _BLOCK = 2**18  # entries of a temporary: 2 MiB in float64, stays in cache
 _FISHERS = ("exact", "monte_carlo", "empirical")
@@ -23,7 +23,7 @@ _FISHERS = ("exact", "monte_carlo", "empirical")
 
 def labelled_errors(
     layer: Layer,
-    law: Law,
+    given: Weighting,
     fisher: str,
     rng: np.random.Generator | None,
     samples: int,
@@ -38,7 +38,7 @@ def labelled_errors(
     samples = checks.expect_size("samples", samples, least=1)
     if rng is not None or fisher == "monte_carlo":
         checks.expect_generator("rng", rng)
-    (labels, probabilities, sample_weights), errors = law, layer.errors
+    (labels, probabilities, sample_weights), errors = given, layer.errors
     N, C, T, b = errors.shape
     if fisher == "exact":
         return errors, sample_weights[:, None] * probabilities

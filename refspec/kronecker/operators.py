@@ -78,23 +78,21 @@ class LayerOperator(ABC):
 class BlockDiagonal(LayerOperator):
     """Operators on consecutive blocks of one vector: the layers of a network.
 
+    Curvature between layers is dropped, not approximated.
+
     Parameters
     ----------
-    blocks : sequence
-        `Kronecker`, `KroneckerSum` or `KroneckerBasis`, in the order of the vector; of
-        one namespace and dtype.
+    blocks : sequence of `Kronecker`, `KroneckerSum` or `KroneckerBasis`
+        In the order of the vector; of one namespace and dtype.
 
     Raises
     ------
-    ValueError
-        If there is no block, or dtypes differ.
-    TypeError
-        If a block is no operator, or namespaces differ.
+    ValueError, TypeError
+        If there is no block, one is no operator, or dtypes or namespaces differ.
 
     Notes
     -----
-    Theory: theory/kronecker.md#K1. Curvature between layers is dropped, not
-    approximated.
+    Theory: theory/kronecker.md#K1.
 
     Examples
     --------
@@ -178,34 +176,9 @@ class BlockDiagonal(LayerOperator):
 
 
 def linear_operator(operator: LayerOperator) -> scipy.sparse.linalg.LinearOperator:
-    """View an operator as a SciPy LinearOperator, on the host.
+    """View an operator as a symmetric SciPy LinearOperator (P, P), on the host.
 
-    Parameters
-    ----------
-    operator : Kronecker, KroneckerSum, KroneckerBasis or BlockDiagonal
-        Factors of any namespace; vectors are moved to it and back.
-
-    Returns
-    -------
-    scipy.sparse.linalg.LinearOperator
-        Shape (P, P), symmetric.
-
-    Raises
-    ------
-    TypeError
-        If it is no operator of this package.
-
-    Notes
-    -----
-    Theory: theory/kronecker.md#K1.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from refspec.kronecker import Kronecker
-    >>> A = linear_operator(Kronecker(np.eye(2), 2 * np.eye(3)))
-    >>> A.shape, (A @ np.ones(6)).tolist()
-    ((6, 6), [2.0, 2.0, 2.0, 2.0, 2.0, 2.0])
+    Factors may be of any namespace; vectors are moved to it and back.
     """
     expect_operator("operator", operator)
     like = operator.like
@@ -226,34 +199,10 @@ def linear_operator(operator: LayerOperator) -> scipy.sparse.linalg.LinearOperat
 
 
 def column_stacked(v: Array, b: int, a: int) -> Array:
-    """Reorder row-major vectors of (b, a) matrices to column-stacked ones.
+    """Reorder row-major vectors (ab,) or (ab, m) of (b, a) matrices column by column.
 
-    Parameters
-    ----------
-    v : Array, shape (ab,) or (ab, m), ``ravel(V)`` of V (b, a), the order of refspec
-    b, a : int, outputs and inputs of the layer
-
-    Returns
-    -------
-    Array
-        ``ravel(V')``, the ``vec`` of the papers: features (x) errors.
-
-    Raises
-    ------
-    ValueError
-        If v does not have a b rows.
-    TypeError
-        If v is no array, or b and a are no integers.
-
-    Notes
-    -----
-    Theory: theory/kronecker.md#K1.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> column_stacked(np.arange(6), 2, 3).tolist()
-    [0, 3, 1, 4, 2, 5]
+    From ``ravel(V)``, the order of refspec, to ``ravel(V')``, the ``vec`` of the
+    papers: features (x) errors. Theory: theory/kronecker.md#K1.
     """
     b, a = (checks.expect_size(k, n, least=1) for k, n in (("b", b), ("a", a)))
     xp = backend.namespace(v)
@@ -263,33 +212,7 @@ def column_stacked(v: Array, b: int, a: int) -> Array:
 
 
 def row_major(v: Array, b: int, a: int) -> Array:
-    """Undo `column_stacked`.
-
-    Parameters
-    ----------
-    v : Array, shape (ab,) or (ab, m), in the order features (x) errors
-    b, a : int, outputs and inputs of the layer
-
-    Returns
-    -------
-    Array
-        In the order errors (x) features.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As `column_stacked`.
-
-    Notes
-    -----
-    Theory: theory/kronecker.md#K1.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> row_major(column_stacked(np.arange(6), 2, 3), 2, 3).tolist()
-    [0, 1, 2, 3, 4, 5]
-    """
+    """Undo `column_stacked`. Theory: theory/kronecker.md#K1."""
     return column_stacked(v, a, b)
 
 

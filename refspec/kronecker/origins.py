@@ -36,12 +36,8 @@ _CLASS_LEVELS = ("diagonal", "between_class")
 class FactorMeans:
     """Means of a layer's errors and features times square roots of masses.
 
-    Parameters
-    ----------
-    norms : array, shape (C, C), square roots of the masses of the cells of the errors
-    errors : array, shape (C, C, b), of every cell
-    features : array, shape (C, a)
-        sqrt(pi_c) h_c: of every class, global mean included.
+    norms (C, C): square roots of the masses of the cells of the errors; errors
+    (C, C, b): of every cell; features (C, a): sqrt(pi_c) h_c, global mean included.
     """
 
     norms: np.ndarray

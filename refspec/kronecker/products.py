@@ -30,15 +30,14 @@ class Kronecker(operators.LayerOperator):
 
     Parameters
     ----------
-    left : Array, shape (b, b), symmetric to the bit; the factor of the errors
-    right : Array, shape (a, a), symmetric to the bit; the factor of the features
+    left, right : Array, shapes (b, b) and (a, a), symmetric to the bit
+        The factors of the errors and of the features.
 
     Raises
     ------
-    ValueError
-        If a factor is not square, symmetric, real and finite, or dtypes differ.
-    TypeError
-        If a factor is no array, or the factors are of different namespaces.
+    ValueError, TypeError
+        If a factor is not square, symmetric, real and finite, or dtypes or namespaces
+        differ.
 
     Notes
     -----
@@ -127,8 +126,8 @@ class KroneckerSum(operators.LayerOperator):
     Parameters
     ----------
     coefficients : Array, shape (m,), any sign
-    lefts : Array, shape (m, b, b), symmetric to the bit; factors of the errors
-    rights : Array, shape (m, a, a), symmetric to the bit; factors of the features
+    lefts, rights : Array, shapes (m, b, b) and (m, a, a), symmetric to the bit
+        Factors of the errors and of the features.
     roots : tuple of pairs of Arrays, optional
         ``(L_c, R_c)`` with ``lefts[c] = L_c' L_c`` and ``rights[c] = R_c' R_c``, L_c
         (r_c, b), R_c (s_c, a). With coefficients >= 0 they give the spectrum from a
@@ -136,11 +135,8 @@ class KroneckerSum(operators.LayerOperator):
 
     Raises
     ------
-    ValueError
-        If shapes or dtypes do not fit together, a number is not real and finite, a
-        factor is not symmetric, or roots come with a negative coefficient.
-    TypeError
-        If one is no array, or the arrays are of different namespaces.
+    ValueError, TypeError
+        As `Kronecker`, or if roots come with a negative coefficient.
 
     Notes
     -----

@@ -149,10 +149,11 @@ def snapshot(
 
     Parameters
     ----------
-    network : Network, with L layers
-    X : Array, shape (N, ...), inputs, in any order of classes
+    network : Network
+    X : Array, shape (N, ...), inputs in any order of classes
     labels : Array of int, shape (N,), every class 0..C-1 present
-    sample_weights : Array, shape (N,), optional, non-negative, sum 1; 1/N if not given
+    sample_weights : Array, shape (N,), optional
+        Non-negative, sum 1; 1/N if not given.
     provenance : mapping, optional, where the network came from
 
     Returns

@@ -216,9 +216,11 @@ def mlp(
 
     Parameters
     ----------
-    dims : sequence of int, inputs, hidden widths, classes
-    activations : str or sequence of str, one for all hidden layers, or one each
-    rng : numpy.random.Generator, draws the weights (NumPy, float64)
+    dims : sequence of int: inputs, hidden widths, classes
+    activations : str or sequence of str
+        One for all hidden layers, or one each.
+    rng : numpy.random.Generator
+        Draws the weights (NumPy, float64).
 
     Returns
     -------
@@ -284,7 +286,8 @@ def cnn(
     classes : int, number of logits
     activation : str, after every convolution
     kernel, stride, padding : int, of every convolution
-    pool : int, kernel and stride of every pooling; 1 leaves it out
+    pool : int
+        Kernel and stride of every pooling; 1 leaves it out.
     rng : numpy.random.Generator
         Draws the weights (NumPy, float64), Glorot; biases are zero.
 

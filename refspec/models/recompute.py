@@ -23,9 +23,10 @@ class Difference:
 
     Parameters
     ----------
-    name : str, `features of fc1`, `errors of fc1`, `probabilities`
+    name : str, e.g. `features of fc1`, `probabilities`
     residual : float, the largest difference of an entry
-    ratio : float, the largest difference over its bound; above 1 the two disagree
+    ratio : float
+        The largest difference over its bound; above 1 the two disagree.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Difference:
 
 
 def recompute(snapshot: Snapshot) -> list[Difference]:
-    r"""Compute features and errors again from the model section and compare.
+    """Compute features and errors again from the model section and compare.
 
     Parameters
     ----------

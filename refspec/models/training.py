@@ -40,9 +40,11 @@ def fit(
         L-BFGS is SciPy's, on the host; Adam stays in the arrays' namespace.
     weight_decay : float, eta >= 0
     steps : int, at most so many iterations
-    sample_weights : Array, shape (N,), optional, 1/N if not given; not with batches
+    sample_weights : Array, shape (N,), optional
+        1/N if not given; not with batches.
     learning_rate : float, of Adam
-    batch : int, optional, samples drawn for each Adam step; all if not given
+    batch : int, optional
+        Samples drawn for each Adam step; all if not given.
     rng : numpy.random.Generator, optional, draws the batches
 
     Returns
@@ -58,12 +60,8 @@ def fit(
     Notes
     -----
     L-BFGS stops after `steps` iterations or where the line search finds no smaller
-    value in floating point. Adam has the constants of its paper, beta = (0.9, 0.999)
-    and epsilon = 1e-8, and the decay in the gradient.
-
-    References
-    ----------
-    Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
+    value in floating point. Adam has the constants of its paper (Kingma and Ba 2015,
+    algorithm 1), beta = (0.9, 0.999) and epsilon = 1e-8, and the decay in the gradient.
 
     Examples
     --------

@@ -4,16 +4,11 @@ Functions take the library's types and an Axes, a new figure's if none, and retu
 Axes: draw several into your own figure, change what you like, `save` the rest.
 """
 
-from refspec.plots.margins import verdicts as verdicts
 from refspec.plots.matrices import approximations as approximations
-from refspec.plots.matrices import comparisons as comparisons
 from refspec.plots.matrices import hessian as hessian
-from refspec.plots.matrices import hessian_attribution as hessian_attribution
 from refspec.plots.matrices import hessian_parts as hessian_parts
-from refspec.plots.means import distance_matrix as distance_matrix
 from refspec.plots.means import means_map as means_map
 from refspec.plots.prediction import prediction as prediction
-from refspec.plots.prediction import predictions as predictions
 from refspec.plots.profiles import depth as depth
 from refspec.plots.ranks import sandwich as sandwich
 from refspec.plots.ranks import scree as scree
@@ -24,30 +19,23 @@ from refspec.plots.spectra import knockouts as knockouts
 from refspec.plots.spectra import spectrum as spectrum
 from refspec.plots.style import COLOURS as COLOURS
 from refspec.plots.style import figure as figure
-from refspec.plots.style import inline_svg as inline_svg
 from refspec.plots.style import save as save
 
 __all__ = [
     "COLOURS",
     "approximations",
     "attribution",
-    "comparisons",
     "depth",
-    "distance_matrix",
     "figure",
     "hessian",
-    "hessian_attribution",
     "hessian_parts",
-    "inline_svg",
     "knockout",
     "knockouts",
     "means_map",
     "prediction",
-    "predictions",
     "sandwich",
     "save",
     "scree",
     "shares",
     "spectrum",
-    "verdicts",
 ]

@@ -16,29 +16,10 @@ if TYPE_CHECKING:
 
 
 def verdicts(results: Mapping[str, Verdict], ax: Axes | None = None) -> Axes:
-    """Draw the margin, residual over bound, of every verdict.
+    """Draw the margin, residual over bound, of every verdict, by the theorem's id.
 
-    Parameters
-    ----------
-    results : mapping of str to Verdict, by the theorem's id
-    ax : Axes, optional, a new figure's by default
-
-    Returns
-    -------
-    Axes
-        A statement holds left of the line at 1. Margins below the left end, 0 among
-        them, are drawn there; infinite ones at the right end.
-
-    Raises
-    ------
-    ValueError
-        If there are no verdicts.
-
-    Examples
-    --------
-    >>> from refspec.theorems import Verdict
-    >>> verdicts({"L1": Verdict(1e-16, 1e-15), "A1": Verdict(0.0, 1.0)}).get_xscale()
-    'log'
+    A statement holds left of the line at 1. Margins below the left end, 0 among them,
+    are drawn there; infinite ones at the right end.
     """
     checks.expect_type("results", results, Mapping, "give verdicts by id")
     if not results:

@@ -78,30 +78,7 @@ def approximations(result: LayerComparison, ax: Axes | None = None) -> Axes:
 
 
 def comparisons(results: Mapping[str, LayerComparison]) -> list[Axes]:
-    """Draw `approximations` of several layers, two in a row.
-
-    Parameters
-    ----------
-    results : mapping of str to LayerComparison, by the name of the layer
-
-    Returns
-    -------
-    list of Axes
-        Of a new figure.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If there are no comparisons.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> from refspec.kronecker import compare_layer
-    >>> found = compare_layer(refspec.datasets.digits_mlp(), "fc3")
-    >>> [ax.get_title() for ax in comparisons({"fc3": found})]
-    ['fc3']
-    """
+    """Draw `approximations` of several layers, by name, two in a row."""
     checks.expect_type("results", results, Mapping, "give comparisons by layer")
     if not results:
         raise ValueError("results must hold a comparison, got none; compare a layer")
@@ -125,7 +102,7 @@ def hessian(
     ----------
     result : HessianAttribution, from `refspec.attribution.attribute_hessian`
     ax : Axes, optional, a new figure's by default
-    bins : int, how many
+    bins : int
 
     Returns
     -------
@@ -179,22 +156,14 @@ def hessian_parts(
 
     Parameters
     ----------
-    result, ax : as in `hessian`
+    result, ax
+        As in `hessian`.
     top : int, how many
 
     Returns
     -------
     Axes
         Stacked bars; what is negative hangs below zero, the marks are the eigenvalues.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> H, G = refspec.hessian.of_snapshot(s, "fc3"), refspec.fisher(s, ["fc3"])
-    >>> found = refspec.attribution.attribute_hessian(H, G)
-    >>> hessian_parts(found).get_ylabel()
-    'contribution to the eigenvalue'
     """
     _expect_hessian(result)
     top = checks.expect_size("top", top, least=1)
@@ -220,26 +189,7 @@ def hessian_parts(
 
 
 def hessian_attribution(result: HessianAttribution, title: str = "") -> list[Axes]:
-    """Draw `hessian` and `hessian_parts` side by side.
-
-    Parameters
-    ----------
-    result : HessianAttribution, from `refspec.attribution.attribute_hessian`
-    title : str, what the matrix is
-
-    Returns
-    -------
-    list of Axes
-        Of a new figure.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> H, G = refspec.hessian.of_snapshot(s, "fc3"), refspec.fisher(s, ["fc3"])
-    >>> len(hessian_attribution(refspec.attribution.attribute_hessian(H, G)))
-    2
-    """
+    """Draw `hessian` and `hessian_parts` side by side in a new figure."""
     _expect_hessian(result)
     drawn, axes = figure(1, 2, size=(11, 4))
     hessian(result, axes[0])

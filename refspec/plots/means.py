@@ -29,8 +29,8 @@ def means_map(
 
     Parameters
     ----------
-    matrix : ndarray, shape (M, M), distances, from `refspec.attribution.distances`
-    points : ndarray of int, shape (M, 2), what each is, from there too
+    matrix, points : ndarray, shapes (M, M) and (M, 2)
+        Distances and what each point is, from `refspec.attribution.distances`.
     ax : Axes, optional, a new figure's by default
     method : {"mds", "tsne"}
         Classical scaling, which is linear and has no seed, or t-SNE (scikit-learn)
@@ -99,25 +99,9 @@ def means_map(
 def distance_matrix(
     matrix: np.ndarray, points: np.ndarray, ax: Axes | None = None
 ) -> Axes:
-    """Draw the distances between class means and cross-class means.
+    """Draw the distances between class means and cross-class means, as for `means_map`.
 
-    Parameters
-    ----------
-    matrix, points, ax : as in `means_map`
-
-    Returns
-    -------
-    Axes
-        Class means first; then cross-class means, class by class between the lines.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> from refspec.attribution import class_means, distances
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = distances(class_means(refspec.features(s, "fc3")))
-    >>> distance_matrix(*found).get_xlabel()
-    'class c'
+    Class means come first; then cross-class means, class by class between the lines.
     """
     matrix, points = _expect_distances(matrix, points)
     ax = axes_or_new(ax)

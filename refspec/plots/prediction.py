@@ -39,11 +39,11 @@ def prediction(
 
     Parameters
     ----------
-    made : Prediction, of any population
+    made : Prediction
     measured : Spectrum, of the same dimension
     ax : Axes, optional, a new figure's by default
-    log : bool, logarithmic eigenvalue axis, else a linear one
-    bins : int, how many
+    log : bool, logarithmic eigenvalue axis
+    bins : int
 
     Returns
     -------
@@ -94,26 +94,7 @@ def prediction(
 
 
 def predictions(made: Prediction, measured: Spectrum, title: str = "") -> list[Axes]:
-    """Draw both pictures of a prediction, linear and logarithmic, side by side.
-
-    Parameters
-    ----------
-    made, measured : as in `prediction`
-    title : str, what the matrix is
-
-    Returns
-    -------
-    list of Axes
-        Of a new figure.
-
-    Examples
-    --------
-    >>> from refspec.populations import Population
-    >>> from refspec.random_matrix import predict
-    >>> made = predict(Population((40,), 20, np.ones((40, 1)), 1.0))
-    >>> len(predictions(made, Spectrum(made.eigenvalues, None, 0.0, "", 20)))
-    2
-    """
+    """Draw both pictures of a `prediction`, linear and logarithmic, side by side."""
     _expect_prediction(made, measured)
     drawn, axes = figure(1, 2, size=(11, 4.4))
     for ax, log in zip(axes, (False, True), strict=True):

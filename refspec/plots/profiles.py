@@ -37,7 +37,7 @@ def depth(
     profiles : mapping of str to (mapping of str to Clarity)
         ``{"features": depth_profile(s), "errors": depth_profile(s, "errors")}``, or
         one of the two.
-    quantity : {"separation", "orthogonality", "cosine"}, which
+    quantity : {"separation", "orthogonality", "cosine"}
     ax : Axes, optional, a new figure's by default
 
     Returns

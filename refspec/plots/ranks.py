@@ -31,21 +31,14 @@ def scree(
 
     Parameters
     ----------
-    result : Attribution, of any second moment
-    ax : Axes, optional, a new figure's by default
+    result, ax
+        As in `refspec.plots.spectrum`.
     top : int, optional, how many; all by default
 
     Returns
     -------
     Axes
         By Weyl's inequality the lines lie below the points.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> found = refspec.attribute(refspec.errors(refspec.datasets.digits_mlp(), "fc3"))
-    >>> scree(found).get_xlabel()
-    'rank k'
     """
     expect_attribution(result)
     top = len(result.kinds) if top is None else checks.expect_size("top", top, least=1)
@@ -78,20 +71,14 @@ def sandwich(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> A
 
     Parameters
     ----------
-    result, ax, top : as in `scree`
+    result, ax, top
+        As in `scree`.
 
     Returns
     -------
     Axes
         Bars from lambda_k(B) to lambda_k(B) + lambda_1(M), B the levels of class means,
         M the rest; a lower end at or below zero is drawn to the axis.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> found = refspec.attribute(refspec.errors(refspec.datasets.digits_mlp(), "fc3"))
-    >>> sandwich(found, top=12).get_yscale()
-    'log'
     """
     expect_attribution(result)
     top = checks.expect_size("top", top, least=1)
@@ -121,19 +108,13 @@ def shares(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> Axe
 
     Parameters
     ----------
-    result, ax, top : as in `scree`
+    result, ax, top
+        As in `scree`.
 
     Returns
     -------
     Axes
         Stacked bars that add up to 1.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> found = refspec.attribute(refspec.errors(refspec.datasets.digits_mlp(), "fc3"))
-    >>> shares(found, top=12).get_ylabel()
-    'share of the eigenvalue'
     """
     expect_attribution(result)
     top = checks.expect_size("top", top, least=1)

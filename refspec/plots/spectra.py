@@ -39,7 +39,7 @@ def spectrum(
     log : bool
         Logarithmic eigenvalue axis (one eigenvalue and the bulk both show); else a
         linear one (how far the outliers stand out).
-    bins : int, how many
+    bins : int
 
     Returns
     -------
@@ -83,8 +83,10 @@ def knockout(
 
     Parameters
     ----------
-    result, ax, bins : as in `spectrum`
-    level : str, what to take out, by subtraction
+    result, ax, bins
+        As in `spectrum`.
+    level : str
+        What to take out, by subtraction.
 
     Returns
     -------
@@ -95,13 +97,6 @@ def knockout(
     ------
     ValueError
         If there is no such level.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> found = refspec.attribute(refspec.errors(refspec.datasets.digits_mlp(), "fc3"))
-    >>> knockout(found, "between_class").get_title()
-    'minus between class'
     """
     expect_attribution(result)
     checks.expect_choice("level", level, result.knockouts)
@@ -128,13 +123,6 @@ def knockouts(result: Attribution) -> list[Axes]:
     -------
     list of Axes
         Of a new figure, the whole first. Papyan (2020), Figure 5.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> found = refspec.attribute(refspec.errors(refspec.datasets.digits_mlp(), "fc3"))
-    >>> len(knockouts(found))
-    5
     """
     expect_attribution(result)
     levels = [n for n in COLOURS if n in result.knockouts]
@@ -163,13 +151,6 @@ def attribution(result: Attribution, title: str = "") -> list[Axes]:
     -------
     list of Axes
         Of a new figure.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> found = refspec.attribute(refspec.errors(refspec.datasets.digits_mlp(), "fc3"))
-    >>> len(attribution(found))
-    4
     """
     expect_attribution(result)
     made, axes = figure(2, 2, size=(11, 8))

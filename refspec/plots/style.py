@@ -186,23 +186,10 @@ def plain(text: str, longest: int = 80) -> str:
 
 
 def inline_svg(drawn: Figure | Axes, prefix: str) -> str:
-    """Return a figure as an SVG element to stand inside a page.
+    """Return a figure as an SVG element to stand inside a page, all ids with a prefix.
 
-    Parameters
-    ----------
-    drawn : Figure or Axes, from `figure`; with an Axes, the figure that it is in
-    prefix : str, of every id in it, so that figures on one page do not share ids
-
-    Returns
-    -------
-    str
-        Text stays text; black takes the colour of the page's text; the ground is
-        transparent; it is as wide as its place.
-
-    Examples
-    --------
-    >>> inline_svg(figure()[0], "a").startswith("<svg")
-    True
+    Text stays text; black takes the colour of the page's text; the ground is
+    transparent; it is as wide as its place.
     """
     import matplotlib
 
@@ -225,13 +212,13 @@ def save(drawn: Figure | Axes, path: str | Path) -> Path:
 
     Parameters
     ----------
-    drawn : Figure or Axes, from `figure`; with an Axes, the figure that it is in
-    path : path, its ending chooses the format
+    drawn : Figure or Axes
+        From `figure`; with an Axes, the figure that it is in.
+    path : path, whose ending chooses the format
 
     Returns
     -------
     Path
-        The file.
 
     Raises
     ------
@@ -239,13 +226,6 @@ def save(drawn: Figure | Axes, path: str | Path) -> Path:
         If matplotlib does not know the ending.
     OSError
         If the file cannot be written.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save(figure()[0], f"{folder}/a.png").name
-    'a.png'
     """
     path = Path(path)
     expect_format(path.suffix)

@@ -96,7 +96,7 @@ def collect(
 
     Parameters
     ----------
-    snapshot : Snapshot, N samples, C classes
+    snapshot : Snapshot
     per_layer : bool
         Spectra of each layer's Fisher, features and errors, not only of the whole.
     dense : int
@@ -119,17 +119,6 @@ def collect(
     -----
     Cost: one eigenbasis and 2^L small eigenproblems for each spectrum, L its number of
     levels; four dense eigenproblems a compared layer, three for the Hessian.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from refspec import Layer, snapshot
-    >>> errors = np.asarray([[[[-0.5, 0.5]], [[0.5, -0.5]]]] * 2)
-    >>> layer = Layer("fc", np.eye(2)[:, None, :], errors)
-    >>> s = snapshot([layer], np.asarray([0, 1]), logits=np.zeros((2, 2)))
-    >>> found = collect(s, theorems=())
-    >>> [x["title"] for x in found.spectra][:2]
-    ['Fisher information, all layers', 'Fisher information of layer fc']
     """
     advice = "refspec.snapshot(...) or refspec.load(...) makes one"
     checks.expect_type("snapshot", snapshot, Snapshot, advice)

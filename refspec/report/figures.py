@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from refspec import plots
+from refspec.plots import style
+from refspec.plots.margins import verdicts
 from refspec.report.contents import Contents
 from refspec.theorems import Verdict
 
@@ -30,7 +32,7 @@ def draw(contents: Contents) -> dict[str, str]:
         return plots.figure(size=_SIZE)[1][0]
 
     def keep(name: str, ax: Axes) -> None:
-        made[name] = plots.inline_svg(ax, name)
+        made[name] = style.inline_svg(ax, name)
 
     keep("spectrum", plots.spectrum(contents.whole, axes()))
     keep("scree", plots.scree(contents.whole, axes()))
@@ -52,5 +54,5 @@ def draw(contents: Contents) -> dict[str, str]:
     }
     if checked:
         _, (ax,) = plots.figure(size=(_SIZE[0], 0.9 + 0.17 * len(checked)))
-        keep("verdicts", plots.verdicts(checked, ax))
+        keep("verdicts", verdicts(checked, ax))
     return made

@@ -51,18 +51,6 @@ def render(contents: Contents) -> str:
     ------
     ImportError
         If jinja2 or matplotlib is missing.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from refspec import Layer, snapshot
-    >>> errors = np.asarray([[[[-0.5, 0.5]], [[0.5, -0.5]]]] * 2)
-    >>> layer = Layer("fc", np.eye(2)[:, None, :], errors)
-    >>> s = snapshot([layer], np.asarray([0, 1]), logits=np.zeros((2, 2)))
-    >>> from refspec.report.contents import collect
-    >>> page = render(collect(s, per_layer=False, dense=0, theorems=()))
-    >>> page.startswith("<!doctype html>"), "</html>" in page
-    (True, True)
     """
     advice = "refspec.report.collect makes them"
     checks.expect_type("contents", contents, Contents, advice)
@@ -98,13 +86,7 @@ def render(contents: Contents) -> str:
 
 
 def expect_libraries() -> None:
-    """Refuse before any work if a library of the page is missing.
-
-    Raises
-    ------
-    ImportError
-        If jinja2 or matplotlib is missing.
-    """
+    """Refuse before any work if a library of the page is missing."""
     try:
         import jinja2  # noqa: F401
     except ImportError as error:
@@ -125,7 +107,6 @@ def write(contents: Contents, path: str | Path) -> Path:
     Returns
     -------
     Path
-        The file.
 
     Raises
     ------

@@ -49,7 +49,7 @@ def assert_density(
     layer: str | tuple[str, ...] | None = None,
     setting: str = "expand",
     dtype: str | None = None,
-    law: str = "gaussian",
+    draws: str = "gaussian",
     width: float | None = None,
     steps: int | None = None,
     probes: int = 1,
@@ -69,7 +69,7 @@ def assert_density(
     of, layer, setting, dtype, order
         As in `refspec.testing.assert_operator`: the first three of a Snapshot, `order`
         that of the parameters in `vectors`.
-    law : {"gaussian", "rademacher"}
+    draws : {"gaussian", "rademacher"}
         How the probes were drawn; Gaussian ones may be normalised.
     width : float, optional
         Standard deviation of the Gaussian that smooths the density on a grid.
@@ -117,7 +117,7 @@ def assert_density(
     x, y = inputs.host("nodes", nodes), inputs.host("weights", weights)
     u = max(inputs.roundoff(nodes), 0.0 if dtype is None else format_roundoff(dtype))
     inputs.expect_expected(expected)
-    _expect(x, y, law, width, steps, probes)
+    _expect(x, y, draws, width, steps, probes)
     question = None
     if isinstance(expected, Spectrum):
         known = inputs.host("expected.values", expected.values)
@@ -136,7 +136,7 @@ def assert_density(
 
         def compare(values: np.ndarray, s: float = 1.0) -> list[_Check]:
             found = None if moments is None else [s * moments[0], s * s * moments[1]]
-            return _rules(x, y, values, radius, u, law, found)
+            return _rules(x, y, values, radius, u, draws, found)
 
     else:
         how = (width, steps or len(values), probes)
@@ -144,7 +144,7 @@ def assert_density(
 
         def compare(values: np.ndarray, s: float = 1.0) -> list[_Check]:
             del s  # a density knows no vectors
-            return _grid(x, y, values, radius, u, law, how, edge)
+            return _grid(x, y, values, radius, u, draws, how, edge)
 
     checks = compare(values)
     failed = [c for c in checks if not c.distance <= c.bound]
@@ -164,7 +164,7 @@ def _rules(
     values: np.ndarray,
     radius: float,
     u: float,
-    law: str,
+    draws: str,
     moments: list[np.ndarray] | None,
 ) -> list[_Check]:
     """Compare Gauss rules (n, k) with eigenvalues, ascending, or their moments (n,)."""
@@ -179,7 +179,7 @@ def _rules(
         move += rounding.gamma(k + 8, u) * top**power
         if moments is None:
             off = abs(float(np.mean(each)) - float(np.mean(values**power)))
-            out.append(_Check(name, off, move + _spread(values**power, n, law, 3)))
+            out.append(_Check(name, off, move + _spread(values**power, n, draws, 3)))
         else:
             off = float(np.max(np.abs(each - moments[power - 1])))
             out.append(_Check(name, off, move))
@@ -193,7 +193,7 @@ def _rules(
     least = np.searchsorted(values, at - shift, side="right") / P
     most = np.searchsorted(values, at + shift, side="right") / P
     ranks = np.arange(1, P) if P > 1 else np.array([1])
-    bound = float(np.max(_projector_spread(ranks, P, n, law, 2 * len(at))))
+    bound = float(np.max(_projector_spread(ranks, P, n, draws, 2 * len(at))))
     bound += rounding.gamma(2 * k + 8, u)
     off = max(float(np.max(low - most)), float(np.max(least - high)), 0.0)
     return [*out, _Check("distribution function", off, bound)]
@@ -220,7 +220,7 @@ def _grid(
     values: np.ndarray,
     radius: float,
     u: float,
-    law: str,
+    draws: str,
     how: tuple[float, int, int],
     edge: float,
 ) -> list[_Check]:
@@ -235,15 +235,15 @@ def _grid(
     true = np.mean(smooth, axis=1)
     found = np.concatenate([[0.0], np.cumsum(pieces)]) + true[0]
     steep = radius / (h * math.sqrt(2 * math.pi))  # a shift moves a smoothed step so
-    slack = _rule_error(x, values, h, k, n, law)
+    slack = _rule_error(x, values, h, k, n, draws)
     mass = abs(float(np.sum(pieces)) - 1)
     out = [_Check("mass", mass, trapezoid + edge + rounding.gamma(len(x) + k, u))]
     mean, middle = float(np.mean(values)), (x[1:] + x[:-1]) / 2
     first = abs(float(np.sum(pieces * middle)) - mean)
-    bound = _spread(values, n, law, 3) + radius + float(np.max(size)) * edge
+    bound = _spread(values, n, draws, 3) + radius + float(np.max(size)) * edge
     bound += float(np.sum(size * doubt + np.abs(pieces) * gaps / 2))
     out.append(_Check("first moment", first, bound))
-    spread = max(_spread(b, n, law, 2 * len(x)) for b in smooth)
+    spread = max(_spread(b, n, draws, 2 * len(x)) for b in smooth)
     allowed = slack + spread + steep + trapezoid + rounding.gamma(len(x) + k, u)
     worst = int(np.argmax(np.abs(found - true) / allowed))
     off = float(np.abs(found - true)[worst])
@@ -257,9 +257,9 @@ def _steps(x: np.ndarray, values: np.ndarray, h: float) -> np.ndarray:
 
 
 def _rule_error(
-    x: np.ndarray, values: np.ndarray, h: float, k: int, n: int, law: str
+    x: np.ndarray, values: np.ndarray, h: float, k: int, n: int, draws: str
 ) -> np.ndarray:
-    """Smoothed Christoffel function: what k nodes leave open of the distribution."""
+    """Smoothed Christoffel function: what k nodes leave open of the spectrum."""
     P = len(values)
     k = min(k, len(np.unique(values)))
     alpha, beta, Q = _jacobi(values, k)
@@ -276,7 +276,7 @@ def _rule_error(
         christoffel = np.where(np.isfinite(size), 1 / size, 0.0)
         best = np.where(np.isfinite(polynomials), polynomials, 0.0) * christoffel
     squares = (best.T @ (Q.T * math.sqrt(P))) ** 2  # q_x(lambda_i)^2, (g, P)
-    doubt = np.array([_spread(b, n, law, 2 * len(x)) for b in squares])
+    doubt = np.array([_spread(b, n, draws, 2 * len(x)) for b in squares])
     open_ = np.minimum(1.0, christoffel + doubt)
     kernel = np.exp(-(((x[:, None] - x[None, :]) / h) ** 2) / 2)
     return np.asarray(kernel @ open_ / kernel.sum(axis=1))
@@ -301,28 +301,28 @@ def _jacobi(values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     return np.array(alpha), np.array(beta), np.stack(Q, axis=1)
 
 
-def _spread(b: np.ndarray, n: int, law: str, count: int) -> float:
+def _spread(b: np.ndarray, n: int, draws: str, count: int) -> float:
     """Bound |mean of z'Bz/z'z - tr B / P| over n probes, b the eigenvalues of B."""
     centred = b - np.mean(b)
     F, S = math.sqrt(float(np.sum(centred**2))), float(np.max(np.abs(centred)))
-    return float(_concentration(np.array(F), np.array(S), n, law, count)) / len(b)
+    return float(_concentration(np.array(F), np.array(S), n, draws, count)) / len(b)
 
 
 def _projector_spread(
-    ranks: np.ndarray, P: int, n: int, law: str, count: int
+    ranks: np.ndarray, P: int, n: int, draws: str, count: int
 ) -> np.ndarray:
     """Bound the same for projectors of the given ranks."""
     share = ranks / P
     F, S = np.sqrt(ranks * (1 - share)), np.maximum(share, 1 - share)
-    return np.asarray(_concentration(F, S, n, law, count) / P)
+    return np.asarray(_concentration(F, S, n, draws, count) / P)
 
 
 def _concentration(
-    F: np.ndarray, S: np.ndarray, n: int, law: str, count: int
+    F: np.ndarray, S: np.ndarray, n: int, draws: str, count: int
 ) -> np.ndarray:
     """Tail of a quadratic form at FAILURE, shared by `count` of them."""
     t = math.log(2 * count / rounding.FAILURE)
-    if law == "gaussian":
+    if draws == "gaussian":
         return np.asarray(2 * F * math.sqrt(t / n) + 2 * S * t / n)
     a = 8 * t * 2 * S  # without its diagonal a matrix has at most twice the norm
     return np.asarray((a + np.sqrt(a**2 + 32 * n * t * F**2)) / (2 * n))
@@ -364,13 +364,13 @@ def _failure(
 def _expect(
     x: np.ndarray,
     y: np.ndarray,
-    law: str,
+    draws: str,
     width: float | None,
     steps: int | None,
     probes: int,
 ) -> None:
     """Check shapes and names."""
-    checks.expect_choice("law", law, ("gaussian", "rademacher"))
+    checks.expect_choice("draws", draws, ("gaussian", "rademacher"))
     checks.expect_size("probes", probes, least=1)
     if x.shape != y.shape or x.ndim not in (1, 2) or not x.size:
         raise ValueError(

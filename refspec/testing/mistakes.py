@@ -1,7 +1,7 @@
 """The field's usual convention mistakes, each as the operator that it computes.
 
 A mistake is a scalar (a sum where a mean belongs), or the right answer to another
-question (another label law, another order, another setting), or both. All are applied
+question (other labels, another order, another setting), or both. All are applied
 to the same probes as the operator under test, and one is named only if it fits within
 its own bound.
 """
@@ -114,7 +114,7 @@ def structures(question: Question, order: str | np.ndarray) -> Iterator[Mistake]
 
 
 def _labels(q: Question) -> Iterator[Mistake]:
-    """Other laws of the label that errors are averaged over."""
+    """Other labels that errors are averaged over."""
     snapshot = q.snapshot
     N, C = snapshot.probabilities.shape
     if q.of == "hessian":

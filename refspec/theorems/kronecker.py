@@ -18,9 +18,7 @@ from refspec.kronecker import (
     Kronecker,
     KroneckerBasis,
     KroneckerSum,
-    certified_spectrum,
     class_factors,
-    column_stacked,
     damped_solve,
     ekfac,
     factored_tikhonov,
@@ -29,6 +27,8 @@ from refspec.kronecker import (
 )
 from refspec.kronecker.classwise import kfac_error, running_average
 from refspec.kronecker.conventions import CONVENTIONS, placement
+from refspec.kronecker.eigensystems import certified_spectrum
+from refspec.kronecker.operators import column_stacked
 from refspec.synthetic.groups import Group, canonical_groups
 from refspec.theorems.canonical import (
     canonical,

@@ -21,7 +21,7 @@ import scipy.special
 from refspec import backend, curvature, rounding, structure
 from refspec.classes import Layer, Snapshot, class_slices
 from refspec.curvature import SecondMoment
-from refspec.kronecker import certified_spectrum
+from refspec.kronecker.eigensystems import certified_spectrum
 from refspec.populations import KroneckerPopulation, Population
 from refspec.synthetic import (
     covariances,

@@ -29,6 +29,10 @@ from refspec.attribution import (
     knockout,
 )
 from refspec.coordinates import coordinates
+from refspec.plots import matrices
+from refspec.plots.margins import verdicts
+from refspec.plots.means import distance_matrix
+from refspec.plots.prediction import predictions
 from refspec.spectra import spectrum
 from refspec.structure import decompose, plain_means
 from support.clear import assert_clear
@@ -356,13 +360,13 @@ TABLE = [
     (lambda: plots.hessian_parts(FOUND), "result"),
     (lambda: plots.hessian_parts(HESSIAN, top=-1), "top"),
     (lambda: plots.hessian_parts(HESSIAN, top=2.9), "top"),
-    (lambda: plots.hessian_attribution(None), "result"),
+    (lambda: matrices.hessian_attribution(None), "result"),
     (lambda: plots.approximations(FOUND), "result"),
-    (lambda: plots.comparisons(FOUND), "results"),
-    (lambda: plots.comparisons({}), "results"),
-    (lambda: plots.verdicts(None), "results"),
-    (lambda: plots.verdicts({}), "results"),
-    (lambda: plots.verdicts({"L1": FOUND}), "results"),
+    (lambda: matrices.comparisons(FOUND), "results"),
+    (lambda: matrices.comparisons({}), "results"),
+    (lambda: verdicts(None), "results"),
+    (lambda: verdicts({}), "results"),
+    (lambda: verdicts({"L1": FOUND}), "results"),
     (lambda: plots.depth(None), "profiles"),
     (lambda: plots.depth({}), "profiles"),
     (lambda: plots.depth({"features": {}}), "profiles"),
@@ -376,10 +380,10 @@ TABLE = [
     (lambda: plots.means_map(D, POINTS + 0.5), "points"),
     (lambda: plots.means_map(D, POINTS, method="pca"), "method"),
     (lambda: plots.means_map(D, POINTS, seed=2.5), "seed"),
-    (lambda: plots.distance_matrix(None, POINTS), "matrix"),
-    (lambda: plots.distance_matrix(D, POINTS[:2]), "points"),
+    (lambda: distance_matrix(None, POINTS), "matrix"),
+    (lambda: distance_matrix(D, POINTS[:2]), "points"),
     (lambda: plots.prediction(None, None), "made"),
-    (lambda: plots.predictions(FOUND, FOUND), "made"),
+    (lambda: predictions(FOUND, FOUND), "made"),
     (lambda: plots.figure(0), "rows"),
     (lambda: plots.figure(1, -1), "columns"),
     (lambda: plots.figure(1.5), "rows"),
@@ -387,7 +391,7 @@ TABLE = [
     (lambda: plots.figure(size=3), "size"),
     (lambda: plots.save(None, "x.png"), "drawn"),
     (lambda: plots.save(FOUND, "x.png"), "drawn"),
-    (lambda: plots.inline_svg(None, "p"), "drawn"),
+    (lambda: plots.style.inline_svg(None, "p"), "drawn"),
     *each(report.collect),
     (lambda: report.collect(S, dense=-1), "dense"),
     (lambda: report.collect(S, dense=2.9), "dense"),

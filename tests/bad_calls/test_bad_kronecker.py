@@ -11,20 +11,18 @@ from refspec.kronecker import (
     Kronecker,
     KroneckerBasis,
     KroneckerSum,
-    certified_spectrum,
     cfac,
     class_factors,
-    column_stacked,
     compare_layer,
     damped_inverse,
     damped_solve,
     ekfac,
     factored_tikhonov,
     kfac,
-    linear_operator,
-    row_major,
 )
 from refspec.kronecker.classwise import running_average
+from refspec.kronecker.eigensystems import certified_spectrum
+from refspec.kronecker.operators import column_stacked, linear_operator, row_major
 from support.clear import assert_clear
 
 I2, I3, ONE = np.eye(2), np.eye(3), np.ones(1)

@@ -174,7 +174,7 @@ def calls():
         "like": (NO_LIKE, (assert_operator, assert_levels)),
         "seed": (NO_COUNT, (assert_operator, assert_levels)),
         "convention": ([2020, "2021", None], (assert_levels,)),
-        "law": (["uniform", None, 3], (assert_density,)),
+        "draws": (["uniform", None, 3], (assert_density,)),
         "probes": ([0, *NO_COUNT], (assert_density,)),
     }
     data = {

@@ -275,7 +275,7 @@ def _pyhessian_density(case):
         np.asarray(weights),
         case.snapshot,
         of="hessian",
-        law="rademacher",
+        draws="rademacher",
     )
 
 

@@ -14,7 +14,6 @@ from refspec import Layer, backend, rounding, snapshot
 from refspec.kronecker import (
     ClassFactors,
     KroneckerSum,
-    certified_spectrum,
     cfac,
     class_factors,
     compare_layer,
@@ -27,6 +26,7 @@ from refspec.kronecker.classwise import kfac_error, running_average
 from refspec.kronecker.comparison import layer_fisher
 from refspec.kronecker.conventions import CONVENTIONS, placement
 from refspec.kronecker.damping import default_residual
+from refspec.kronecker.eigensystems import certified_spectrum
 from support.snapshots import sampled, slack
 
 U = 2.0**-53

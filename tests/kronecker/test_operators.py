@@ -14,14 +14,12 @@ from refspec.kronecker import (
     Kronecker,
     KroneckerBasis,
     KroneckerSum,
-    certified_spectrum,
-    column_stacked,
     damped_inverse,
     factored_tikhonov,
-    linear_operator,
-    row_major,
 )
 from refspec.kronecker.eigenbasis import diagonalised
+from refspec.kronecker.eigensystems import certified_spectrum
+from refspec.kronecker.operators import column_stacked, linear_operator, row_major
 
 U = 2.0**-53
 

@@ -10,6 +10,8 @@ import pytest
 import refspec
 from refspec import attribution, curvature, hessian, models, plots, structure
 from refspec.kronecker import compare_layer
+from refspec.plots.margins import verdicts
+from refspec.plots.means import distance_matrix
 from refspec.theorems import Verdict
 from support.snapshots import sampled
 
@@ -92,7 +94,7 @@ def test_means_are_drawn_and_named(sizes, of):
     )
     ax = drawn(plots.means_map(*found))
     assert [t.get_text() for t in ax.texts] == [str(c) for c in range(len(sizes))]
-    drawn(plots.distance_matrix(*found))
+    drawn(distance_matrix(*found))
     drawn(plots.means_map(*found, method="tsne"))
     with pytest.raises(ValueError, match="mds"):
         plots.means_map(*found, method="pca")
@@ -133,13 +135,13 @@ def test_verdicts_beyond_the_line_do_not_hold():
         "d": Verdict(1.0, float("inf")),
         "e": Verdict(float("nan"), 1.0),
     }
-    ax = drawn(plots.verdicts(some))
+    ax = drawn(verdicts(some))
     held, failed = (x for x in ax.lines if x.get_marker() in "oX")
     assert held.get_ydata().tolist() == [0, 2]
     assert failed.get_ydata().tolist() == [1, 3, 4]
     assert min(failed.get_xdata()) > 1 >= max(held.get_xdata())
     with pytest.raises(ValueError, match="at least one"):
-        plots.verdicts({})
+        verdicts({})
 
 
 def test_pictures_are_written_whole_or_not_at_all(tmp_path):

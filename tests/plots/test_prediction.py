@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from refspec import plots
+from refspec.plots.prediction import predictions
 from refspec.populations import Population
 from refspec.random_matrix import KroneckerPrediction, predict
 from refspec.spectra import Spectrum
@@ -67,7 +68,7 @@ def test_both_axes_in_one_file(tmp_path):
     made = predict(CASES["fixed"])
     measured = Spectrum(made.eigenvalues, None, 0.0, "", 20)
     for name in ("p.png", "p.svg"):
-        axes = plots.predictions(made, measured, "a title")
+        axes = predictions(made, measured, "a title")
         plots.save(axes[0], tmp_path / name)
         assert (tmp_path / name).stat().st_size > 1000
     with pytest.raises(ValueError, match="must end in one of"):

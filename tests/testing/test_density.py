@@ -27,12 +27,12 @@ def case():
     return s, np.einsum("nc,ncp,ncq->pq", p, g, g)
 
 
-def lanczos(A, k, n, *, law="gaussian", seed=0):
+def lanczos(A, k, n, *, draws="gaussian", seed=0):
     """Plain Lanczos, no reorthogonalisation, as the papers run it."""
     rng = np.random.default_rng(seed)
     nodes, weights = np.zeros((n, k)), np.zeros((n, k))
     starts = rng.standard_normal((len(A), n))
-    if law == "rademacher":
+    if draws == "rademacher":
         starts = np.sign(starts)
     for i in range(n):
         q, before, beta, T = starts[:, i] / np.linalg.norm(starts[:, i]), 0, 0, []
@@ -52,17 +52,17 @@ def lanczos(A, k, n, *, law="gaussian", seed=0):
 @pytest.mark.parametrize("law", ["gaussian", "rademacher"])
 def test_right_quadratures_pass(case, law):
     s, A = case
-    nodes, weights, starts = lanczos(A, 20, 300, law=law)
-    found = assert_density(nodes, weights, s, law=law)
+    nodes, weights, starts = lanczos(A, 20, 300, draws=law)
+    found = assert_density(nodes, weights, s, draws=law)
     assert set(found) == {
         "mass",
         "first moment",
         "second moment",
         "distribution function",
     }
-    exact = assert_density(nodes, weights, s, law=law, vectors=starts)
+    exact = assert_density(nodes, weights, s, draws=law, vectors=starts)
     assert exact["first moment"][1] < found["first moment"][1]
-    assert_density(nodes.astype(np.float32), weights.astype(np.float32), s, law=law)
+    assert_density(nodes.astype(np.float32), weights.astype(np.float32), s, draws=law)
 
 
 def smooth(nodes, weights, grid, width):
@@ -145,8 +145,8 @@ def test_wrong_arguments(case):
     nodes, weights, starts = lanczos(A, 5, 2)
     with pytest.raises(ValueError, match="must have one shape"):
         assert_density(nodes, weights[:1], s)
-    with pytest.raises(ValueError, match="law must be"):
-        assert_density(nodes, weights, s, law="uniform")
+    with pytest.raises(ValueError, match="draws must be"):
+        assert_density(nodes, weights, s, draws="uniform")
     with pytest.raises(ValueError, match="weights that are not squared"):
         assert_density(nodes, -weights, s)
     with pytest.raises(ValueError, match="an ascending grid"):
