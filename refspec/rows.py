@@ -15,6 +15,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from refspec import backend, rounding
 from refspec.backend import Array, Namespace
 from refspec.classes import class_slices
@@ -116,7 +118,15 @@ class Rows(ABC):
 
     def balanced(self) -> tuple[Rows, int]:
         """Return rows that can be squared without overflow, and the power they lost."""
-        return self, 0
+        xp = self.xp
+        info = xp.finfo(self.like.dtype)
+        with np.errstate(over="ignore"):
+            trace = backend.scalar(xp.sum(self.squares()))
+        if float(info.smallest_normal) / float(info.eps) < trace < math.inf:
+            return self, 0
+        largest = max(backend.scalar(xp.max(xp.abs(x))) for x in self.chunks())
+        power = math.frexp(largest)[1]
+        return self.times(-power), power
 
     def explicit(self, budget: float) -> Rows:  # noqa: ARG002 what factors can do
         """Return the same rows, multiplied out where that is cheaper in `budget`."""
@@ -230,15 +240,24 @@ class Scaled(Rows):
 
     def dot(self, V: Array) -> Array:
         """Return X V, shape (N, K, m)."""
-        return self.rows.dot(V) * 2.0**self.power
+        return self.rows.dot(self._up(V))
 
     def cross(self, Z: Array) -> Array:
         """Return X'Z, shape (P, m)."""
-        return self.rows.cross(Z) * 2.0**self.power
+        return self.rows.cross(self._up(Z))
 
     def part(self, i: int, j: int) -> Rows:
         """Return the rows of samples i to j."""
         return Scaled(self.rows.part(i, j), self.power)
+
+    def times(self, power: int) -> Rows:
+        """Return the rows times 2^power, exactly."""
+        return Scaled(self.rows, self.power + power)
+
+    def _up(self, x: Array) -> Array:
+        """Scale what multiplies the rows, in two steps: the power may not fit."""
+        half = self.power // 2
+        return x * 2.0**half * 2.0 ** (self.power - half)
 
     @property
     def roundings(self) -> int:
@@ -247,7 +266,7 @@ class Scaled(Rows):
 
     def forming(self) -> float:
         """Bound the error made in forming the rows."""
-        return float(self.rows.forming() * 2.0**self.power)
+        return math.ldexp(self.rows.forming(), self.power)
 
 
 def reflected(x: Array, u: Array, c: int, xp: Namespace) -> Array:
