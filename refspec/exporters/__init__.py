@@ -22,22 +22,7 @@ gradients (i, c, c') of Papyan, "Traces of Class/Cross-Class Structure Pervade D
 Learning Spectra", JMLR 21(252), 2020. Nothing is left behind where it fails.
 
 A module, and with it the framework, is imported when it is first used; the core imports
-none of them. Every `export` writes a classifier seen over the samples of a loader
-(Papyan 2020: extended gradients, indexed (i, c, c')), takes
-
-loader : iterable of (inputs, labels)
-    Batches; labels are integers in 0..C-1, every class present.
-path : path or None
-    Ends in `.npz` or `.zarr`; a Zarr group is written batch by batch, so the export
-    never sits in memory. None returns the Snapshot instead.
-class_names : sequence of str, optional
-    C names, for the manifest.
-provenance : mapping, optional
-    More for the manifest, JSON-able: the data, the licence, the seed.
-progress : bool
-    Show a bar, on a terminal only.
-
-and leaves nothing behind where it raises.
+none of them.
 """
 
 from importlib import import_module
