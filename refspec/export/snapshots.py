@@ -42,9 +42,10 @@ def save(
     logits : Array, shape (N, C), optional
         In the snapshot's order; stored in place of its probabilities.
     dtype : {"float32", "float64"}, optional
-        Of features, errors and model; by default as they are. Labels, probabilities,
-        logits and weights always keep theirs.
-    compress : bool, zip or zstd
+        Format of features, errors and model; by default as they are. Labels,
+        probabilities, logits and weights always keep theirs.
+    compress : bool
+        Zip or zstd.
 
     Returns
     -------
@@ -126,7 +127,7 @@ def load(
         Where the arrays shall live, e.g. ``refspec.backend.named("torch")``; NumPy by
         default.
     dtype : {"float64", "float32"}
-        Of the snapshot; stored numbers are taken as exact and converted.
+        Format of the snapshot; stored numbers are taken as exact and converted.
     max_bytes : int, optional
         What reading may take in memory, by default what is free: the arrays as stored
         and twice as read.

@@ -75,7 +75,7 @@ def hessian(
     >>> hessian(network, np.ones((1, 1)), [0]).tolist()[0]
     [0.25, 0.25, -0.25, -0.25]
     """
-    steps, curvature, errors = seeds(network, X, labels, part, sample_weights)
+    steps, curvature, errors = at_logits(network, X, labels, part, sample_weights)
     shapes = _chosen(network, layers)
     places, P = {}, 0
     for name, (b, a) in shapes.items():
@@ -172,7 +172,7 @@ def hessian_vector_product(
     >>> hessian_vector_product(network, np.ones((1, 1)), [0], v).tolist()
     [0.25, 0.25, -0.25, -0.25]
     """
-    steps, curvature, errors = seeds(network, X, labels, part, sample_weights)
+    steps, curvature, errors = at_logits(network, X, labels, part, sample_weights)
     shapes = _chosen(network, layers)
     P = sum(b * a for b, a in shapes.values())
     columns = "(P,)" if getattr(vectors, "ndim", 2) == 1 else "(P, K)"
@@ -196,7 +196,7 @@ def hessian_vector_product(
     return xp.reshape(xp.matrix_transpose(total), tuple(vectors.shape))
 
 
-def seeds(
+def at_logits(
     network: Network,
     X: Array,
     labels: Array,

@@ -51,7 +51,7 @@ class LayerComparison:
         Every eigenvalue, of the Fisher and of the approximations, is within it of the
         exact one; smaller ones of the Fisher are not resolved and are left out.
     kinds : mapping of str to list of str, length k
-        Of ``fisher`` and each approximation: ``outlier`` for an eigenvalue mostly made
+        For ``fisher`` and each approximation: ``outlier`` for an eigenvalue mostly made
         of class means, ``bump`` of cross-class means, ``bulk`` of the rest.
     class_rank : mapping of str to int
         Rank of the part made of class means: at most C for ``fisher`` and ``cfac``, up

@@ -105,9 +105,12 @@ class Step:
 
     Parameters
     ----------
-    kind : str, a member of `OPERATIONS`
-    name : str, of a layer, else empty
-    shape : tuple of int, of one sample that enters
+    kind : str
+        A member of `OPERATIONS`.
+    name : str
+        A layer's name, else empty.
+    shape : tuple of int
+        The shape of one sample that enters.
     matrix : Array, shape (b, a), or None (the default, as for all that follow)
         Weights of a layer, a convolution's as (out, in kh kw), without the bias.
     features : Array, shape (N, T, a) or (N, T, a + 1), or None

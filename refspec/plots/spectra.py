@@ -122,7 +122,7 @@ def knockouts(result: Attribution) -> list[Axes]:
     Returns
     -------
     list of Axes
-        Of a new figure, the whole first. Papyan (2020), Figure 5.
+        Those of a new figure, the whole first. Papyan (2020), Figure 5.
     """
     expect_attribution(result)
     levels = [n for n in COLOURS if n in result.knockouts]
@@ -150,7 +150,7 @@ def attribution(result: Attribution, title: str = "") -> list[Axes]:
     Returns
     -------
     list of Axes
-        Of a new figure.
+        Those of a new figure.
     """
     expect_attribution(result)
     made, axes = figure(2, 2, size=(11, 8))

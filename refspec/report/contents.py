@@ -22,7 +22,7 @@ from refspec.attribution import (
 )
 from refspec.classes import Snapshot
 from refspec.kronecker import LayerComparison, compare_layer
-from refspec.report.knockouts import record
+from refspec.report.knockouts import knockout_record
 from refspec.theorems import Study, Theorem
 from refspec.verify import Record, expect_theorems, verify
 
@@ -42,13 +42,16 @@ class Contents:
 
     Parameters
     ----------
-    snapshot : Snapshot, what it is about
-    whole : Attribution, of the Fisher information of all layers
+    snapshot : Snapshot
+        What it is about.
+    whole : Attribution
+        What makes up the Fisher information of all layers.
     layers : mapping of str to Attribution
-        Of each layer's Fisher information; empty if not asked for.
-    traces : mapping of str to float, trace of each layer's Fisher information
+        The same for each layer; empty if not asked for.
+    traces : mapping of str to float
+        Trace of each layer's Fisher information.
     spectra : list of dict
-        From `refspec.report.knockouts.record`: the whole first, then by layer.
+        From `refspec.report.knockouts.knockout_record`: the whole first, then by layer.
     profiles : mapping of str to (mapping of str to Clarity)
         `features` and `errors`, by layer.
     means : mapping of str to tuple
@@ -56,10 +59,13 @@ class Contents:
     comparisons : mapping of str to LayerComparison
         KFAC, EKFAC and CFAC of every layer that is small enough.
     hessian : HessianAttribution or None
-        Of the last layers that together are small enough.
-    hessian_layers : list of str, which those are
-    hessian_note : str, why there is no Hessian, if there is none
-    verdicts : list of Record, one of each theorem
+        The Hessian of the last layers that together are small enough.
+    hessian_layers : list of str
+        Which those are.
+    hessian_note : str
+        Why there is no Hessian, if there is none.
+    verdicts : list of Record
+        One of each theorem.
     dense : int
         The most parameters of a dense matrix: what "small enough" is.
     """
@@ -147,7 +153,7 @@ def collect(
         say(title)
         basis = eigenbasis(moment)
         found.append(attribute(basis))
-        spectra.append(record(title, basis, found[-1], top))
+        spectra.append(knockout_record(title, basis, found[-1], top))
     say("class structure by depth")
     profiles = {of: depth_profile(snapshot, of) for of in _BOTH}
     comparisons = {}

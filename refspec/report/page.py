@@ -16,7 +16,7 @@ from refspec import backend, checks, files, plots
 from refspec._version import __version__
 from refspec.plots.style import KINDS, label
 from refspec.report.contents import Contents
-from refspec.report.figures import draw
+from refspec.report.figures import draw_figures
 from refspec.theorems import all_theorems
 
 _TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"
@@ -74,7 +74,7 @@ def render(contents: Contents) -> str:
         facts=_facts(contents),
         rows=_rows(contents),
         theorems={x.id: x for x in all_theorems()},
-        figures={n: Markup(x) for n, x in draw(contents).items()},
+        figures={n: Markup(x) for n, x in draw_figures(contents).items()},
         names={n: label(n) for n in LEVELS},
         colours=plots.COLOURS,
         kinds=KINDS,

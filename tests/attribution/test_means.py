@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 import refspec
 from refspec import attribution, curvature, rounding
 from refspec.attribution.depth import mean_cosine
-from support.snapshots import sampled
-
-SEEDS = st.integers(0, 2**32 - 1)
+from support.snapshots import sampled, seeds
 
 
 def loop_means(snapshot, of):
@@ -41,7 +39,7 @@ def loop_means(snapshot, of):
     return classes, cells
 
 
-@given(SEEDS, st.sampled_from(["features", "errors"]), st.sampled_from([4, 40]))
+@given(seeds, st.sampled_from(["features", "errors"]), st.sampled_from([4, 40]))
 def test_distances_are_those_of_the_definition(seed, of, a):
     s = sampled(seed, (3, 1, 2), [(a, a)], equal=True)
     moment = getattr(curvature, of)(s, "fc")
@@ -62,7 +60,7 @@ def test_distances_are_those_of_the_definition(seed, of, a):
     assert np.abs((found**2) ** 2 - exact**2).max() > squares
 
 
-@given(SEEDS, st.integers(1, 8))
+@given(seeds, st.integers(1, 8))
 def test_scaling_is_exact_in_the_plane(seed, M):
     x = np.random.default_rng(seed).standard_normal((M, 2))
     matrix = np.linalg.norm(x[:, None] - x[None], axis=2)

@@ -62,13 +62,6 @@ def test_projection_takes_the_span_out():
     U = V[:, w > 64 * radius]
     P = np.eye(len(A)) - U @ U.T
     assert differ(values, descending(P @ A @ P)) <= 2.0**10 * radius
-    # Cauchy: interlaced with the whole, and below what the means leave over
-    top = backend.to_host(values)
-    whole = backend.to_host(basis.values)
-    k, r = len(top) - U.shape[1], U.shape[1]
-    assert (top[:k] <= whole[:k] + 4 * radius).all()
-    assert (whole[r:] <= top[: len(whole) - r] + 4 * radius).all()
-    assert top[0] <= descending(A - B)[0] + 4 * radius
 
 
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 3), min_size=2, max_size=4))

@@ -1,19 +1,14 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
 
 import refspec
 from refspec import __version__
-from refspec.cli.app import app
+from support.command import run
 
 
-@pytest.fixture
-def run():
-    return lambda *words: CliRunner().invoke(app, list(words))
-
-
-def test_attribute_writes_table_json_and_picture(run, tmp_path):
+@pytest.mark.slow
+def test_attribute_writes_table_json_and_picture(tmp_path):
     record, picture = tmp_path / "a.json", tmp_path / "a.png"
     words = ("--layer", "fc3", "--json", str(record), "--plot", str(picture))
     result = run("attribute", *words)
@@ -24,14 +19,14 @@ def test_attribute_writes_table_json_and_picture(run, tmp_path):
     assert 0 < len(data["kinds"]) <= len(data["values"])
 
 
-def test_spectrum_check_and_version(run):
+def test_spectrum_check_and_version():
     assert run("spectrum", "--of", "features", "--layer", "fc1").exit_code == 0
     assert "N = 400" in run("check").output
     assert __version__ in run("--version").output
     assert "errors of fc2: recomputed" in run("check").output
 
 
-def test_hessian_side_by_side_with_the_fisher(run, tmp_path):
+def test_hessian_side_by_side_with_the_fisher(tmp_path):
     record = tmp_path / "h.json"
     words = ("--of", "hessian", "--layer", "fc3", "--json", str(record))
     result = run("attribute", *words)
@@ -44,7 +39,8 @@ def test_hessian_side_by_side_with_the_fisher(run, tmp_path):
     assert max(abs(a - b) for a, b in gaps) <= data["weyl"] + data["radius"]
 
 
-def test_kfac_writes_table_json_and_picture(run, tmp_path):
+@pytest.mark.slow
+def test_kfac_writes_table_json_and_picture(tmp_path):
     record, picture = tmp_path / "k.json", tmp_path / "k.png"
     words = ("--layer", "fc3", "--json", str(record), "--plot", str(picture))
     result = run("kfac", *words)
@@ -58,7 +54,7 @@ def test_kfac_writes_table_json_and_picture(run, tmp_path):
     assert len(found["fisher"]) == len(found["kinds"]["kfac"]) == 90
 
 
-def test_check_finds_a_changed_weight(run, tmp_path):
+def test_check_finds_a_changed_weight(tmp_path):
     s = refspec.datasets.digits_mlp()
     key = "fc2.weight" if "fc2.weight" in s.model.parameters else None
     assert key is not None
@@ -86,11 +82,11 @@ def test_check_finds_a_changed_weight(run, tmp_path):
         ("kfac", "--setting", "both"),
     ],
 )
-def test_wrong_use_exits_with_two(run, words):
+def test_wrong_use_exits_with_two(words):
     assert run(*words).exit_code == 2
 
 
-def test_wrong_data_exit_with_one(run, tmp_path):
+def test_wrong_data_exit_with_one(tmp_path):
     bad = tmp_path / "bad.npz"
     bad.write_bytes(b"not a zip")
     result = run("check", str(bad))
@@ -106,7 +102,7 @@ def test_wrong_data_exit_with_one(run, tmp_path):
         ("kfac", "--layer", "fc3"),
     ],
 )
-def test_tables_fit_eighty_columns(run, words, monkeypatch):
+def test_tables_fit_eighty_columns(words, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     lines = run(*words).output.splitlines()
     assert max(map(len, lines)) <= 80
@@ -119,7 +115,7 @@ def test_tables_fit_eighty_columns(run, words, monkeypatch):
         )
 
 
-def test_the_hessian_has_a_picture(run, tmp_path):
+def test_the_hessian_has_a_picture(tmp_path):
     picture = tmp_path / "h.png"
     words = ("--of", "hessian", "--layer", "fc3", "--plot", str(picture))
     assert run("attribute", *words).exit_code == 0

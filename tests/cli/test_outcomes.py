@@ -10,12 +10,11 @@ import time
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import refspec
-from refspec.cli.app import app
 from refspec.cli.outputs import finite
 from refspec.text import visible
+from support.command import run
 from support.snapshots import sampled
 
 RUN = [sys.executable, "-m", "refspec"]
@@ -31,10 +30,6 @@ NAMES = (
     ":smile:",
     "$\\frac$",
 )
-
-
-def run(*words):
-    return CliRunner().invoke(app, [str(w) for w in words])
 
 
 def process(*words, **options):
@@ -96,6 +91,7 @@ def test_no_name_moves_the_terminal(words, hostile):
     assert "\nforged" not in result.output
 
 
+@pytest.mark.slow
 def test_hostile_names_are_drawn_and_kept_in_json(hostile, tmp_path):
     picture, record = tmp_path / "k.png", tmp_path / "k.json"
     assert run("kfac", hostile, "--plot", picture, "--json", record).exit_code == 0
@@ -103,6 +99,7 @@ def test_hostile_names_are_drawn_and_kept_in_json(hostile, tmp_path):
     assert [*json.loads(record.read_text())["layers"]] == [*NAMES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -120,6 +117,7 @@ def test_a_dead_layer_is_no_fault(words, dead, tmp_path):
     assert result.exit_code == 0, result.output
 
 
+@pytest.mark.slow
 def test_json_and_pictures_go_to_standard_output_alone():
     result = run("attribute", "--layer", "fc3", "--json", "-")
     assert json.loads(result.stdout)["schema"] == "refspec.spectrum/1"
@@ -159,7 +157,7 @@ def test_every_exception_has_its_code(error, code, sentence, monkeypatch):
     assert sentence in result.output
     assert "Traceback" not in result.output
     assert bool(result.output) == bool(sentence)
-    shown = CliRunner().invoke(app, ["--debug", "attribute", "--layer", "fc3"])
+    shown = run("--debug", "attribute", "--layer", "fc3")
     if code in (1, 2, 3):
         assert "Traceback" in shown.output
 
@@ -175,6 +173,7 @@ def test_what_numpy_raises_in_our_line_is_our_fault(monkeypatch):
     assert run("attribute", "--layer", "fc3").exit_code == 3
 
 
+@pytest.mark.slow
 def test_a_full_place_is_wrong_use_and_keeps_what_was_there(tmp_path):
     def small():
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
@@ -192,6 +191,7 @@ def test_a_full_place_is_wrong_use_and_keeps_what_was_there(tmp_path):
     assert sorted(x.name for x in tmp_path.iterdir()) == ["a.json", "a.png", "w.npz"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_full_standard_output_is_a_place_that_cannot_be_written():
     with open("/dev/full", "w") as full:
@@ -201,6 +201,7 @@ def test_a_full_standard_output_is_a_place_that_cannot_be_written():
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_news():
     read, write = os.pipe()
     os.close(read)
@@ -209,6 +210,7 @@ def test_a_reader_that_leaves_is_no_news():
     assert (done.returncode, done.stderr) == (2, "")
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_a_word_and_no_file(tmp_path):
     page = tmp_path / "a.html"
     started = subprocess.Popen(
@@ -223,6 +225,7 @@ def test_an_interrupt_leaves_a_word_and_no_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_module_runs_and_calls_itself_refspec():
     done = process("--help", stdout=subprocess.PIPE)
     assert done.returncode == 0

@@ -1,18 +1,16 @@
 """`refspec predict` plants the recipe again and compares spectrum and law."""
 
+import functools
 import json
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import refspec
-from refspec.cli.app import app
 from refspec.synthetic import Recipe
+from support import command
 
-
-def run(*words):
-    return CliRunner().invoke(app, [str(w) for w in words], env={"COLUMNS": "200"})
+run = functools.partial(command.run, columns=200)
 
 
 def plant(tmp_path, name="w.npz", dtype="float64", **fields):
@@ -52,6 +50,7 @@ def test_more_parameters_than_rows(tmp_path):
     assert "zero: expected 210, found 210" in result.output
 
 
+@pytest.mark.slow
 def test_gradients_errors_and_features_of_one_layer(tmp_path):
     path = plant(
         tmp_path,

@@ -6,23 +6,18 @@ import json
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import refspec
-from refspec.cli.app import app
 from refspec.cli.synth import synth
 from refspec.synthetic import Recipe, from_record
-
-
-def run(*words):
-    return CliRunner().invoke(app, ["synth", *words])
+from support.command import run
 
 
 def test_the_file_is_an_export_of_its_recipe(tmp_path):
     path, record = tmp_path / "w.npz", tmp_path / "w.json"
     words = "--classes 3 --dim 6 --per-class 2,3,4 --noise 1,2,3 --means random "
     words += "--cross-strength 2 --gains 1,2 --confidence 1 --spread 1 --dtype float32"
-    result = run("-o", str(path), "--json", str(record), *words.split())
+    result = run("synth", "-o", str(path), "--json", str(record), *words.split())
     assert result.exit_code == 0, result.output
     assert "expected trace" in result.output
     snapshot = refspec.load(path)
@@ -32,7 +27,7 @@ def test_the_file_is_an_export_of_its_recipe(tmp_path):
         assert np.array_equal(x.errors, y.errors)
     data = json.loads(record.read_text())
     assert from_record(data["recipe"]) == from_record(snapshot.provenance["recipe"])
-    assert CliRunner().invoke(app, ["check", str(path)]).exit_code == 0
+    assert run("check", path).exit_code == 0
 
 
 def test_options_are_the_fields_of_a_recipe(tmp_path):
@@ -41,7 +36,7 @@ def test_options_are_the_fields_of_a_recipe(tmp_path):
     fields = [x.name for x in dataclasses.fields(Recipe)]
     assert names == [*fields, "dtype", "json_file"]
     path = tmp_path / "w.npz"
-    assert run("-o", str(path)).exit_code == 0
+    assert run("synth", "-o", str(path)).exit_code == 0
     assert from_record(refspec.load(path).provenance["recipe"]) == Recipe()
 
 
@@ -61,5 +56,5 @@ def test_options_are_the_fields_of_a_recipe(tmp_path):
 )
 def test_wrong_use_exits_with_two_and_writes_nothing(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert run(*words.split()).exit_code == 2
+    assert run("synth", *words.split()).exit_code == 2
     assert not list(tmp_path.iterdir())

@@ -51,13 +51,7 @@ def test_reduced_rows_and_dual_side_keep_the_spectrum(asarray, T):
         assert abs(one.traces[name] - two.traces[name]) <= bound
 
 
-def test_the_empirical_fisher_is_another_matrix():
-    snapshot = sampled()
-    gap = curvature.fisher(snapshot).matrix()
-    gap = gap - curvature.empirical_fisher(snapshot).matrix()
-    assert np.abs(gap).max() > rounding.second_moment_radius(100, np.trace(gap) ** 2, U)
-
-
+@pytest.mark.slow
 def test_attribution_of_the_embedded_network_obeys_its_sandwich():
     moment = curvature.fisher(refspec.datasets.digits_mlp())
     result = attribution.attribute(moment)

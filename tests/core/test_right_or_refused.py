@@ -14,13 +14,13 @@ import refspec
 from refspec import Layer, attribution, backend, coordinates, curvature, rounding
 from refspec.rows import Reduced, Rows, Scaled
 from support import exact_levels
-from support.snapshots import net
+from support.snapshots import sampled
 
 SIDES = {"primal": coordinates.primal, "dual": coordinates.dual}
 OF = {
     "fisher": lambda s: curvature.fisher(s),
-    "features": lambda s: curvature.features(s, "l0"),
-    "errors": lambda s: curvature.errors(s, "l0"),
+    "features": lambda s: curvature.features(s, s.layers[0].name),
+    "errors": lambda s: curvature.errors(s, s.layers[0].name),
 }
 SCALES = {
     "float64": [1e-319, 5e-309, 1e-200, 1e-160, 1.0, 1e150, 1e300],
@@ -56,7 +56,7 @@ def moved(snapshot, asarray=np.asarray, dtype=None, features=1.0, errors=1.0):
 
 def assert_right_or_refused(snapshot, given, of, side, certify=False, level=None):
     """Compare all spectra of `given` with those of the same numbers on the host."""
-    x, w = exact_levels.vectors(snapshot, of, "l0")
+    x, w = exact_levels.vectors(snapshot, of, snapshot.layers[0].name)
     true = exact_levels.levels(x, w, snapshot.offsets)
     size = exact_levels.trace(true["total"])
     moment = OF[of](given)
@@ -104,7 +104,7 @@ def assert_consistent(found):
 @pytest.mark.parametrize("of", sorted(OF))
 def test_a_level_is_a_second_moment_like_any_other(asarray, of, side):
     """A projected moment: spectrum, attribution, both coordinates, certified or not."""
-    snapshot = net(sizes=(2, 1, 1), T=2, dims=((2, 2), (2, 1)))
+    snapshot = sampled(counts=(2, 1, 1), T=2, sides=((2, 2), (2, 1)))
     given = moved(snapshot, asarray)
     for level in refspec.decompose(OF[of](given)).levels:
         for certify in (False, True):
@@ -114,7 +114,7 @@ def test_a_level_is_a_second_moment_like_any_other(asarray, of, side):
 
 @pytest.mark.parametrize("of", sorted(OF))
 def test_the_levels_of_a_level_are_itself_and_nothing(of):
-    split = refspec.decompose(OF[of](net(sizes=(2, 1, 1))))
+    split = refspec.decompose(OF[of](sampled(counts=(2, 1, 1))))
     for level, part in split.levels.items():
         again = refspec.decompose(part)
         u, size = 2.0**-53, split.total.trace()
@@ -128,7 +128,7 @@ def test_the_levels_of_a_level_are_itself_and_nothing(of):
 @pytest.mark.parametrize("dtype", sorted(SCALES))
 def test_every_scale_is_right_or_refused(dtype, side):
     answered = []
-    snapshot = net(sizes=(2, 1), T=2, dims=((2, 2), (1, 2)))
+    snapshot = sampled(counts=(2, 1), T=2, sides=((2, 2), (1, 2)))
     for h, e in itertools.product(SCALES[dtype], repeat=2):
         host = moved(snapshot, dtype=dtype, features=h, errors=e)
         for of in OF:
@@ -153,7 +153,7 @@ def test_samples_and_layers_of_every_scale_in_one_snapshot(asarray, dtype, side)
         "samples": (by, least / by[..., None], by, least / by[..., None]),
         "dead": (by, least * dead, 1 / by, least * dead),
     }
-    snapshot = net(sizes=(2, 1), T=2, dims=((2, 2), (1, 2)))
+    snapshot = sampled(counts=(2, 1), T=2, sides=((2, 2), (1, 2)))
     for h, e, more, others in rows.values():
         one, two = (
             moved(snapshot, dtype=dtype, features=f, errors=g)
@@ -177,7 +177,7 @@ def harsh(draw):
     sizes = draw(st.sampled_from([(1, 1), (2, 1), (1, 1, 1), (1, 2, 1), (3, 1)]))
     dims = draw(st.lists(st.tuples(*2 * [st.integers(1, 3)]), min_size=1, max_size=2))
     snapshot, rng = (
-        net(T=T, seed=seed, sizes=sizes, dims=dims),
+        sampled(seed, sizes, dims, T),
         np.random.default_rng(seed),
     )
     N, C = snapshot.probabilities.shape
@@ -235,7 +235,7 @@ def test_positions_that_cancel_are_as_uncertain_as_their_terms(
     rng = np.random.default_rng(a)
     h = centre + spread * rng.standard_normal((4, 2, a))
     d = rng.standard_normal((4, 2, 1, 1))
-    layer = Layer("l0", h, np.concatenate([d, -d], axis=2))
+    layer = Layer("fc1", h, np.concatenate([d, -d], axis=2))
     half = np.full((4, 2), 0.5)
     snapshot = refspec.snapshot([layer], [0, 0, 1, 1], probabilities=half)
     for side, certify in itertools.product(SIDES, (False, True)):
@@ -268,7 +268,7 @@ def test_one_parameter_is_one_fraction(side, certify):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_where_nothing_cancels_the_radius_is_rounding(side, dtype):
     """Not inf, and not much: some hundred roundings of the trace."""
-    moment = curvature.fisher(moved(net(sizes=(2, 2, 2), T=2), dtype=dtype))
+    moment = curvature.fisher(moved(sampled(counts=(2, 2, 2), T=2), dtype=dtype))
     at = SIDES[side](moment)
     u, trace = rounding.unit_roundoff(moment.weights), moment.trace()
     n = sum(moment.shape)
@@ -279,11 +279,11 @@ def test_where_nothing_cancels_the_radius_is_rounding(side, dtype):
 
 
 EDGES = {
-    "two classes, one sample each": {"sizes": (1, 1), "dims": ((2, 2), (2, 1))},
-    "one sample a class": {"sizes": (1, 1, 1, 1)},
-    "N < d": {"sizes": (1, 2), "dims": ((6, 5), (5, 2))},
-    "d < C": {"sizes": (1, 1, 1, 1), "dims": ((1, 1),)},
-    "positions": {"sizes": (2, 1), "T": 3},
+    "two classes, one sample each": {"counts": (1, 1), "sides": ((2, 2), (2, 1))},
+    "one sample a class": {"counts": (1, 1, 1, 1)},
+    "N < d": {"counts": (1, 2), "sides": ((6, 5), (5, 2))},
+    "d < C": {"counts": (1, 1, 1, 1), "sides": ((1, 1),)},
+    "positions": {"counts": (2, 1), "T": 3},
 }
 
 
@@ -291,13 +291,13 @@ EDGES = {
 @pytest.mark.parametrize("dead", ["nothing", "features", "errors", "all"])
 def test_small_and_dead_networks_are_answered(edge, dead):
     """One layer dead, or all: the Fisher is 0 and has no eigenvalue to explain."""
-    snapshot = net(**EDGES[edge])
+    snapshot = sampled(**EDGES[edge])
     first, *rest = snapshot.layers
     features = first.features * (dead not in ("features", "all"))
     errors = first.errors * (dead not in ("errors", "all"))
     rest = [Layer(x.name, x.features, x.errors * (dead != "all")) for x in rest]
     s = refspec.snapshot(
-        [Layer("l0", features, errors), *rest],
+        [Layer("fc1", features, errors), *rest],
         snapshot.labels,
         probabilities=snapshot.probabilities,
     )
@@ -311,12 +311,12 @@ def test_small_and_dead_networks_are_answered(edge, dead):
 
 def test_a_weight_that_underflows_is_seen_in_the_radius(asarray):
     """A probability of 6e-320 has no class mean to speak of if its errors are big."""
-    snapshot = net(sizes=(2, 2), T=1, dims=((2, 2),))
+    snapshot = sampled(counts=(2, 2), T=1, sides=((2, 2),))
     p, e = snapshot.probabilities.copy(), snapshot.layers[0].errors.copy()
     p[:, 0], p[:, 1] = 1.0, [6e-320, 1e-321, 3e-318, 5e-324]
     for size in (1.0, 1e100, 1e159):
         errors = e * np.asarray([1.0, size])[:, None, None]
-        layer = Layer("l0", snapshot.layers[0].features, errors)
+        layer = Layer("fc1", snapshot.layers[0].features, errors)
         s = refspec.snapshot([layer], snapshot.labels, probabilities=p)
         for side in SIDES:
             found = assert_right_or_refused(s, moved(s, asarray), "fisher", side)
@@ -371,7 +371,7 @@ def kinds_of_rows(moment):
 def test_every_kind_of_rows_does_what_factors_do(monkeypatch, asarray, kind, T):
     """The default methods of `Rows` need dot, cross and part only."""
     monkeypatch.setattr(backend, "_TEMPORARY", 8 * 40)
-    moment = curvature.fisher(net(asarray, T=T, sizes=(3, 2, 2)))
+    moment = curvature.fisher(sampled(asarray=asarray, T=T, counts=(3, 2, 2)))
     rows, factors = kinds_of_rows(moment)[kind]
     assert rows.shape == factors.shape
     N, K, P = rows.shape
@@ -403,7 +403,7 @@ def test_every_kind_of_rows_does_what_factors_do(monkeypatch, asarray, kind, T):
 @pytest.mark.parametrize("kind", ["plain", "scaled"])
 @pytest.mark.parametrize("size", [1.0, 1e-200, 1e200])
 def test_attribution_needs_no_factors(asarray, kind, side, size):
-    snapshot = net(sizes=(2, 1, 2))
+    snapshot = sampled(counts=(2, 1, 2))
     given = moved(snapshot, asarray, features=size)
     moment = curvature.fisher(given)
     if size == 1.0:
@@ -445,14 +445,14 @@ def test_bounded_numbers_may_be_unknown_but_not_nan_wide():
 
 
 def test_clarity_of_dead_layers_is_unknown_not_wrong():
-    snapshot = net(sizes=(2, 1, 1))
-    layer = Layer("l0", 0 * snapshot.layers[0].features, 0 * snapshot.layers[0].errors)
+    snapshot = sampled(counts=(2, 1, 1))
+    layer = Layer("fc1", 0 * snapshot.layers[0].features, 0 * snapshot.layers[0].errors)
     s = refspec.snapshot(
         [layer, *snapshot.layers[1:]],
         snapshot.labels,
         probabilities=snapshot.probabilities,
     )
     for of in ("features", "errors"):
-        found = attribution.depth_profile(s, of)["l0"]
+        found = attribution.depth_profile(s, of)["fc1"]
         assert found.separation.radius == found.orthogonality.radius == np.inf
         assert np.isnan(found.cosine)

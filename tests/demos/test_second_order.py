@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from refspec import Layer, rounding
 from refspec.kronecker import ekfac
 from refspec.kronecker.damping import default_residual
-from support.snapshots import sampled, slack
+from support.snapshots import sampled, seeds, slack
 
 sys.path.append(str(Path(__file__).parents[2] / "demos"))
 from second_order import METHODS, Curvature, inverse, observe
 
 U = 2.0**-53
-seeds = st.integers(0, 2**32 - 1)
 
 
 def batch(seed, keep=(0, 1, 2)):

@@ -157,6 +157,7 @@ def test_each_network_fits(network):
     assert missed == (3 if name == "magika" else 0)
 
 
+@pytest.mark.slow
 def test_each_spectrum_is_that_of_the_rows_written_out(network):
     """The Fisher from every gradient, one by one, and LAPACK."""
     name, snapshot = network

@@ -145,6 +145,7 @@ def repeat(tally, kind, kinds, run):
         left, k = left - ROUND, k + 1
 
 
+@pytest.mark.slow
 def test_archives(tally, tmp_path):
     path = export.save(MADE, tmp_path / "run.npz")
     with np.load(path) as file:

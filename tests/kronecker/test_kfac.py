@@ -22,16 +22,15 @@ from refspec.kronecker import (
     factored_tikhonov,
     kfac,
 )
-from refspec.kronecker.classwise import kfac_error, running_average
+from refspec.kronecker.classwise import running_average
 from refspec.kronecker.comparison import layer_fisher
 from refspec.kronecker.conventions import CONVENTIONS, placement
 from refspec.kronecker.damping import default_residual
 from refspec.kronecker.eigensystems import certified_spectrum
-from support.snapshots import sampled, slack
+from support.snapshots import sampled, seeds, slack
 
 U = 2.0**-53
 I1 = np.ones((1, 1, 1))
-seeds = st.integers(0, 2**32 - 1)
 settings_ = pytest.mark.parametrize("setting", ["expand", "reduce"])
 
 
@@ -113,57 +112,6 @@ def test_factors_are_the_exact_moments(setting, fisher, seed, T):
     assert abs(np.trace(found.left) - np.sum(w[:, None] * mutant)) > (
         rounding.gamma(k, U) * sizes[0]
     )
-
-
-@settings_
-@given(seed=seeds, T=st.integers(1, 2), C=st.integers(2, 4))
-def test_cfac_minus_kfac(setting, seed, T, C):
-    """K5: both forms of the error; a mean that forgets pi is rejected."""
-    s = sampled(seed, (3, 1, 4, 2)[:C], [(3, 2)], T)
-    factors = class_factors(
-        s.layers[0], s.labels, s.probabilities, s.sample_weights, setting=setting
-    )
-    one = kfac(s, "fc", setting=setting)
-    many = cfac(s, "fc", setting=setting)
-    error = kfac_error(factors).matrix()
-    bound = slack(s)
-    assert np.linalg.norm(many.matrix() - one.matrix() - error) <= bound
-    pairs = np.ravel(factors.frequencies[:, None] * factors.frequencies)
-    index = np.arange(C)
-    all_pairs = KroneckerSum(
-        pairs,
-        factors.errors[np.repeat(index, C)],
-        factors.features[np.tile(index, C)],
-    )
-    assert np.linalg.norm(all_pairs.matrix() - one.matrix()) <= bound
-    assert abs(one.trace() - np.trace(one.left) * np.trace(one.right)) <= bound
-    equal = np.full(C, 1 / C)
-    mutant = ClassFactors(equal, factors.errors, factors.features)
-    wrong = kfac_error(mutant).matrix()
-    assert np.linalg.norm(many.matrix() - one.matrix() - wrong) > bound
-
-
-@given(seed=seeds, C=st.integers(2, 4))
-def test_fisher_minus_cfac_is_a_covariance_within_classes(seed, C):
-    """K6: the identity, T = 1; about KFAC's means instead it is rejected."""
-    s = sampled(seed, (3, 1, 4, 2)[:C], [(3, 2)])
-    layer = s.layers[0]
-    h, d = layer.features[:, 0], layer.errors[:, :, 0]
-    D = np.einsum("nc,ncb,ncd->nbd", s.probabilities, d, d)
-    hh = h[:, :, None] * h[:, None, :]
-    many, one = cfac(s, "fc"), kfac(s, "fc")
-
-    def covariance(left, right):
-        return sum(
-            w * np.kron(D[i] - left[c], hh[i] - right[c])
-            for i, (w, c) in enumerate(zip(s.sample_weights, s.labels, strict=True))
-        )
-
-    difference = layer_fisher(s, "fc") - many.matrix()
-    bound = slack(s)
-    assert np.linalg.norm(difference - covariance(many.lefts, many.rights)) <= bound
-    means = np.stack([one.left] * C), np.stack([one.right] * C)
-    assert np.linalg.norm(difference - covariance(*means)) > bound
 
 
 @given(seed=seeds)

@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from refspec import backend, curvature, datasets, structure
 from refspec.kronecker import cfac, compare_layer, kfac, origins
 from refspec.kronecker.eigenbasis import diagonalised
-from support.snapshots import sampled, slack
+from support.snapshots import sampled, seeds, slack
 
 U = 2.0**-53
-seeds = st.integers(0, 2**32 - 1)
 OUTLIER, BUMP = ("diagonal", "between_class"), ("between_cross_class",)
 
 

@@ -46,6 +46,7 @@ def drawn(ax):
     return ax
 
 
+@pytest.mark.slow
 def test_histogram_bars_add_up_to_the_counts(result):
     values = np.asarray(result.spectrum.values)[: len(result.kinds)]
     seen = int((values > result.radius).sum())
@@ -75,6 +76,7 @@ def test_shares_stack_to_one(result):
     assert abs(top - total) <= 8 * np.finfo(np.float32).eps
 
 
+@pytest.mark.slow
 def test_knockouts_and_sandwich_draw(result):
     for ax in (plots.knockouts(result)[-1], plots.sandwich(result)):
         drawn(ax)
@@ -85,6 +87,7 @@ def test_a_knockout_of_no_level_is_refused():
         plots.knockout(CASES["features"], "between_cross_class")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(3, 4), (5, 4, 6)])
 @pytest.mark.parametrize("of", ["features", "errors"])
 def test_means_are_drawn_and_named(sizes, of):
@@ -110,6 +113,7 @@ def test_depth_draws_what_is_resolved():
         plots.depth(both, "width")
 
 
+@pytest.mark.slow
 def test_matrices_side_by_side():
     s = refspec.datasets.digits_mlp()
     found = compare_layer(s, "fc3")
@@ -144,6 +148,7 @@ def test_verdicts_beyond_the_line_do_not_hold():
         verdicts({})
 
 
+@pytest.mark.slow
 def test_pictures_are_written_whole_or_not_at_all(tmp_path):
     result = CASES["gradients"]
     plots.save(plots.attribution(result, "title")[0], tmp_path / "a.png")
@@ -175,6 +180,7 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
         plots.figure()
 
 
+@pytest.mark.slow
 def test_importing_plots_does_not_import_matplotlib():
     code = "import sys, refspec.plots; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

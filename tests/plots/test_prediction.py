@@ -52,6 +52,7 @@ def test_the_curve_integrates_to_the_law():
     assert abs(total - 18) <= 18 * (x[1] - x[0]) / width
 
 
+@pytest.mark.slow
 def test_kfac_is_an_outline_of_all_its_eigenvalues():
     recipe = Recipe(
         classes=2, dim=6, per_class=40, means="orthogonal", feature_dim=5, strength=4.0
@@ -64,6 +65,7 @@ def test_kfac_is_an_outline_of_all_its_eigenvalues():
     ax.get_figure(root=True).draw_without_rendering()
 
 
+@pytest.mark.slow
 def test_both_axes_in_one_file(tmp_path):
     made = predict(CASES["fixed"])
     measured = Spectrum(made.eigenvalues, None, 0.0, "", 20)

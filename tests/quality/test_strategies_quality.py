@@ -199,12 +199,14 @@ def repeated(matrix):
     return any(x - y <= 2 * radius < y for x, y in pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HARD)
 def test_finds(name):
     strategy, predicate = HARD[name]
     assert predicate(search(strategy, predicate))
 
 
+@pytest.mark.slow
 def test_sizes_and_entries_shrink():
     """Two layers with a non-zero gradient: one sample a class, one parameter each."""
     found = search(

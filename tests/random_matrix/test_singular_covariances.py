@@ -45,6 +45,7 @@ def by_class(**given):
     return Population((30,) * 3, D, ONES, **given)
 
 
+@pytest.mark.slow
 @pytest.mark.theorem("R11")
 @pytest.mark.parametrize(
     ("population", "zeros"),
@@ -103,6 +104,7 @@ def test_as_simulated(population, zeros):
     assert np.all(gap <= (spacing + error)[: D - zeros])
 
 
+@pytest.mark.slow
 def test_gradients():
     """A bias among the features, errors without noise in one direction."""
     rng = np.random.default_rng(0)

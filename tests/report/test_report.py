@@ -8,13 +8,12 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import refspec
 from refspec import attribution, curvature, report
-from refspec.cli.app import app
 from refspec.report import knockouts
 from refspec.theorems import find
+from support.command import run
 from support.snapshots import sampled
 
 VOID = {"meta", "link", "input", "br", "hr", "img"}
@@ -76,6 +75,7 @@ def named(snapshot, provenance, name="fc"):
     )
 
 
+@pytest.mark.slow
 def test_the_page_nests_and_its_links_lead_somewhere(digits):
     page = Page(digits[1])
     ids = [a["id"] for _, a in page.elements if "id" in a]
@@ -94,6 +94,7 @@ def test_the_page_nests_and_its_links_lead_somewhere(digits):
         assert a["scope"] in ("row", "col")
 
 
+@pytest.mark.slow
 def test_the_page_asks_nothing_of_the_network(digits):
     page = Page(digits[1])
     for tag, a in page.elements:
@@ -105,10 +106,12 @@ def test_the_page_asks_nothing_of_the_network(digits):
     assert "fetch(" not in page.text["script"]
 
 
+@pytest.mark.slow
 def test_the_page_is_small(digits):
     assert len(digits[1].encode()) < 3_000_000
 
 
+@pytest.mark.slow
 def test_numbers_are_the_library_s(digits):
     contents, text = digits
     (found,) = Page(text).data()["spectra"]
@@ -148,6 +151,7 @@ def test_the_summary_says_what_the_attribution_found(digits):
     assert "100\N{NO-BREAK SPACE}% of them right" in text
 
 
+@pytest.mark.slow
 def test_nothing_of_an_export_can_inject(tmp_path):
     provenance = {
         "class_names": [HOSTILE] * 3,
@@ -168,6 +172,7 @@ def test_nothing_of_an_export_can_inject(tmp_path):
     assert HOSTILE in page.data()["spectra"][1]["title"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sizes", "dtype"),
     [((3, 4), np.float32), ((1, 1, 1), np.float64)],
@@ -200,50 +205,47 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path):
     assert [x.name for x in tmp_path.iterdir()] == ["folder"]
 
 
-@pytest.fixture
-def run():
-    return lambda *words: CliRunner().invoke(app, ["report", *words])
-
-
-def test_command_writes_the_page(run, tmp_path):
+@pytest.mark.slow
+def test_command_writes_the_page(tmp_path):
     source = refspec.save(
         sampled(2, (4, 5), [(4, 3)], equal=True), tmp_path / "two.npz"
     )
     page = tmp_path / "two.html"
-    result = run(str(source), "-o", str(page), "--no-verify", "--whole")
+    result = run("report", source, "-o", str(page), "--no-verify", "--whole")
     assert result.exit_code == 0, result.output
     assert "two.html" in result.output
     assert Page(page.read_text("utf-8")).every("h1")
     assert sorted(x.name for x in tmp_path.iterdir()) == ["two.html", "two.npz"]
 
 
-def test_wrong_use_exits_with_two_and_writes_nothing(run, tmp_path):
+def test_wrong_use_exits_with_two_and_writes_nothing(tmp_path):
     for words in (
         ("absent.npz", "-o", str(tmp_path / "a.html")),
         ("-o", str(tmp_path / "absent" / "a.html")),
         ("-o", str(tmp_path)),
     ):
-        result = run(*words)
+        result = run("report", *words)
         assert result.exit_code == 2, result.output
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wrong_data_exit_with_one_and_write_nothing(run, tmp_path):
+def test_wrong_data_exit_with_one_and_write_nothing(tmp_path):
     bad = tmp_path / "bad.npz"
     bad.write_bytes(b"not a zip")
-    result = run(str(bad), "-o", str(tmp_path / "a.html"))
+    result = run("report", bad, "-o", str(tmp_path / "a.html"))
     assert result.exit_code == 1
     assert "Traceback" not in result.output
     assert [x.name for x in tmp_path.iterdir()] == ["bad.npz"]
 
 
-def test_a_missing_library_is_named(run, tmp_path, monkeypatch):
+def test_a_missing_library_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    result = run("-o", str(tmp_path / "a.html"))
+    result = run("report", "-o", str(tmp_path / "a.html"))
     assert result.exit_code == 2
     assert "refspec[report]" in result.output
 
 
+@pytest.mark.slow
 def test_no_display_is_needed(tmp_path):
     """A backend that would open windows changes nothing."""
     source = refspec.save(

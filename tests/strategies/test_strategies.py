@@ -140,6 +140,7 @@ def test_from_type(kind):
     draw()
 
 
+@pytest.mark.slow
 def test_hypothesis_registers_by_itself(tmp_path):
     """With refspec's entry point on the path, no import of refspec.strategies."""
     from configparser import ConfigParser

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import refspec
 from refspec import Layer, backend, models, rounding
-from refspec.models import operations
+from refspec.models import operations, training
 from refspec.theorems import Study
 
 seeds = st.integers(0, 2**32 - 1)
@@ -97,6 +97,19 @@ def seen(seed, counts=(3, 1, 4), hidden=(3,), kinds=("tanh",), inputs=2, empty=N
     return models.snapshot(
         network, X, np.repeat(np.arange(C), counts), sample_weights=s
     )
+
+
+def trained(decay=0.01):
+    """See one network before training and at its minimum under decay."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), (6, 7, 8))
+    X = np.eye(3)[labels] @ rng.standard_normal((3, 4)) + rng.standard_normal((21, 4))
+    start = models.mlp([4, 5, 3], rng=rng)
+    end = training.fit(start, X, labels, weight_decay=decay, steps=400)
+    _, gradient = models.loss_and_gradient(end, X, labels)
+    slope = float(np.linalg.norm(gradient + decay * models.flatten(end)))
+    given = {"weight_decay": decay, "gradient_norm": slope}
+    return [models.snapshot(x, X, labels, provenance=given) for x in (start, end)]
 
 
 def altered(snapshot, name, factor=1.5, index=(0, 0, 0, 0), layer=0):

@@ -49,6 +49,7 @@ def lanczos(A, k, n, *, draws="gaussian", seed=0):
     return nodes, weights, starts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ["gaussian", "rademacher"])
 def test_right_quadratures_pass(case, law):
     s, A = case
@@ -71,6 +72,7 @@ def smooth(nodes, weights, grid, width):
     return np.sum(kernel * weights, axis=(1, 2)) / len(nodes)
 
 
+@pytest.mark.slow
 def test_right_densities_on_a_grid_pass(case):
     s, A = case
     k, n = 20, 300
@@ -89,6 +91,7 @@ def test_right_densities_on_a_grid_pass(case):
         assert_density(4 * grid, wrong, s, **how)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("factor", "name"), [(48, "factor N"), (1 / 48, "factor 1/N"), (2, "factor 2")]
 )
@@ -109,6 +112,7 @@ def test_weights_that_count_are_named(case):
         assert_density(nodes, weights * len(A), s)
 
 
+@pytest.mark.slow
 def test_unsquared_components_are_refused(case):
     s, A = case
     nodes, weights, _ = lanczos(A, 20, 300)

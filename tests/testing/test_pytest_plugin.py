@@ -63,7 +63,7 @@ def test_fixtures(pytester, monkeypatch):
             s = refspec_world.snapshot
             assert s.offsets == (0, 20, 50, 90)
             assert_operator(curvature.fisher(s).matrix(), s)
-            assert synthetic.fisher(refspec_world).shape == (20, 20)
+            assert synthetic.expected_fisher(refspec_world).shape == (20, 20)
         """
     )
     # in this process: numpy is here already
@@ -76,10 +76,10 @@ def test_fixtures(pytester, monkeypatch):
 def test_deep_profile(run, deep):
     result = run(
         """
-        from hypothesis import given, settings, strategies as st
+        from hypothesis import HealthCheck, given, settings, strategies as st
         import refspec
 
-        @settings(max_examples=3)
+        @settings(max_examples=3, suppress_health_check=[HealthCheck.too_slow])
         @given(st.from_type(refspec.Layer))
         def test_own_settings_stay(layer):
             assert layer.parameters > 0
@@ -99,6 +99,7 @@ def test_help_says_what_the_option_does(run):
     assert "no test is deselected" in " ".join(words)
 
 
+@pytest.mark.slow
 def test_import_refspec_imports_nothing_heavy():
     program = """
 import refspec, sys

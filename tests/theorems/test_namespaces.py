@@ -38,6 +38,7 @@ def strict(s):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "snapshot",
     [strict(seen(1)), in_single(), strict(in_single())],

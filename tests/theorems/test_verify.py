@@ -8,34 +8,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from refspec import Layer, export, models, snapshot, verify
-from refspec.cli.app import app
-from refspec.models import training
+from refspec import Layer, export, snapshot, verify
 from refspec.theorems import Study, Theorem, Verdict, find, worst
-from support.snapshots import altered, typical
+from support.command import run
+from support.snapshots import altered, trained, typical
 
-RUN = CliRunner()
 
-
-@pytest.fixture(scope="module")
-def trained():
-    """A network at its minimum under decay, seen through its samples."""
-    rng = np.random.default_rng(0)
-    labels = np.repeat(np.arange(3), (6, 7, 8))
-    X = np.eye(3)[labels] @ rng.standard_normal((3, 4)) + rng.standard_normal((21, 4))
-    net = models.mlp([4, 5, 3], rng=rng)
-    net = training.fit(net, X, labels, weight_decay=0.01, steps=400)
-    _, gradient = models.loss_and_gradient(net, X, labels)
-    slope = float(np.linalg.norm(gradient + 0.01 * models.flatten(net)))
-    given = {"weight_decay": 0.01, "gradient_norm": slope}
-    return models.snapshot(net, X, labels, provenance=given)
+@pytest.fixture(scope="module", name="trained")
+def at_its_minimum():
+    return trained()[1]
 
 
 def failing(*arguments):
     """Run the command line and return its exit code and the ids that fail."""
-    result = RUN.invoke(app, ["verify", *map(str, arguments)])
+    result = run("verify", *arguments)
     lines = result.output.splitlines()
     found = [x.split()[1] for x in lines if x.startswith("FAILS")]
     return result.exit_code, found, result.output
@@ -112,7 +99,7 @@ def test_a_file_altered_after_writing_does_not_load(trained, tmp_path):
     [["no-such-file.npz"], ["--only", "Z9"], ["--json", "/no/such/folder/x.json"]],
 )
 def test_wrong_use_exits_with_2(wrong):
-    assert RUN.invoke(app, ["verify", *wrong]).exit_code == 2
+    assert run("verify", *wrong).exit_code == 2
 
 
 def test_the_embedded_export_in_a_few_statements():
@@ -192,6 +179,7 @@ def test_wrong_use_is_said_before_any_work(bad, words):
         bad()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("part", [1.0, -1.0, 0.5, -0.5])
 @pytest.mark.parametrize("of", ["features", "errors", "both"])

@@ -25,6 +25,7 @@ def found():
     return kronecker_outliers(kronecker_design(POPULATION), EDGE)
 
 
+@pytest.mark.slow
 @pytest.mark.theorem("G4")
 def test_sum_of_the_top_C(monkeypatch):
     """Within 4 errors and 1 / (2P) of the mean; the mutant, iid features, fails."""

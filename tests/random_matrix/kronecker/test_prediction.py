@@ -18,6 +18,7 @@ RECIPE = Recipe(
 )
 
 
+@pytest.mark.slow
 def test_a_planted_world_is_as_predicted():
     world = RECIPE.plant()
     made = predict(world.population("layer1"))
@@ -37,6 +38,7 @@ def test_a_planted_world_is_as_predicted():
     assert not made.kfac[0] >= made.fixed.values[0] / 2
 
 
+@pytest.mark.slow
 def test_canonical_world_of_theorem_8_1():
     """No noise in the errors: outliers and null space of the theorem, at finite N."""
     C, D = 3, 8

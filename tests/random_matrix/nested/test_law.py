@@ -94,6 +94,7 @@ def test_projected_rows_are_an_infinite_effect(fixed):
     assert len(design.means) == len(names)
 
 
+@pytest.mark.slow
 @pytest.mark.theorem("R10")
 @pytest.mark.parametrize("z", [2 + 0.5j, 30 + 0.01j, 8 + 3j])
 def test_fixed_point_in_high_precision(z):
