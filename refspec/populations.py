@@ -47,17 +47,17 @@ class Population:
     weights : array, shape (N, K)
         Non-negative, rows sorted by class; K = C for errors, 1 for features.
     within_covariance : Covariance or tuple of C of them
-        Of the noise; one for all classes or one per class.
+        Covariance of the noise, one for all classes or one per class.
     global_mean : array, shape (d,), optional
         Fixed.
     class_means : array, shape (C, d), optional
         Fixed class means, relative to the global mean.
     class_covariance : Covariance, optional
-        Of random class means around the fixed ones.
+        Covariance of random class means around the fixed ones.
     cross_means : array, shape (C, K, d), optional
         Fixed cross-class means, relative to the class means.
     cross_covariance : Covariance, optional
-        Of random cross-class means around the fixed ones.
+        Covariance of random cross-class means around the fixed ones.
     noise : {"gaussian", "laplace", "student"}
         Shape of the noise, always with the covariance above.
     dof : float, optional
@@ -188,9 +188,9 @@ class KroneckerPopulation:
     Parameters
     ----------
     errors : Population
-        Of delta, K = C; its weights are those of the gradients.
+        The population of delta, K = C; its weights are those of the gradients.
     features : Population
-        Of h, K = 1 and no cross-class part, shared by every c' of a sample.
+        That of h, K = 1 and no cross-class part, shared by every c' of a sample.
     coupling : float
         In [-1, 1]: E[s t] - 1 for the random scales s and t (of mean 1) of the
         variances of a sample's features and errors; 0 makes them independent.

@@ -57,7 +57,7 @@ def refspec_world() -> World:
     """Return a planted world: 3 unequal classes, errors that obey the score identity.
 
     One layer, 4 outputs and 5 inputs, with class and cross-class means, from seed 0;
-    `refspec.synthetic.levels` and `refspec.synthetic.fisher` give what to expect.
+    `expected_levels` and `expected_fisher` of `refspec.synthetic` give what to expect.
     """
     import numpy as np
 

@@ -159,7 +159,7 @@ class Reduced(Rows):
     unit : Array, shape (N, C)
         The unit vectors u_i = sqrt(p_i).
     offsets : tuple of int, length C + 1
-        Of the classes.
+        Where the classes begin and end.
 
     Notes
     -----

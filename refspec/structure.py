@@ -74,7 +74,7 @@ class Level:
     unit : Array, shape (N, K)
         The entries of all q_{cc'}: sqrt(w) over its length in the cell.
     offsets : tuple of int, length C + 1
-        Of the classes.
+        Where the classes begin and end.
     of_cells : callable or None
         Pi, a projection of the cell space, (C, K, m) to (C, K, m); None: within.
     first : callable or None
@@ -102,7 +102,7 @@ def decompose(moment: SecondMoment | Snapshot) -> Decomposition:
     Parameters
     ----------
     moment : SecondMoment or Snapshot
-        Of features, errors or gradients; a snapshot stands for its Fisher information.
+        Features, errors or gradients; a snapshot stands for its Fisher information.
 
     Returns
     -------

@@ -51,7 +51,7 @@ def class_means(moment: SecondMoment | Coordinates | Snapshot) -> Means:
     Parameters
     ----------
     moment : SecondMoment, Coordinates or Snapshot
-        Of features (K = 1), errors or gradients (K = C; of a snapshot's Fisher).
+        The features' (K = 1), errors' or gradients' (K = C); a snapshot's Fisher.
 
     Returns
     -------

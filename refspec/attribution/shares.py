@@ -33,7 +33,7 @@ class Eigenbasis:
 
     Parameters
     ----------
-    spectrum : Spectrum, of the whole, before the cut
+    spectrum : Spectrum of the whole, before the cut
     values : Array, shape (r,), the eigenvalues kept
     rows : dict of str to Array, shape (C K, r)
         Rows of each level of the means; its matrix is rows' rows. What they leave of
@@ -63,7 +63,7 @@ class Attribution:
     Parameters
     ----------
     spectrum : Spectrum
-        Of the whole.
+        The whole second moment's.
     traces : dict of str to float
         Trace of every level; they add up to the whole's.
     shares : dict of str to ndarray, shape (r,)
@@ -239,7 +239,7 @@ def attribute(
     Parameters
     ----------
     moment : SecondMoment, Coordinates, Eigenbasis or Snapshot
-        Of features, errors or gradients; a snapshot stands for its Fisher information.
+        Features, errors or gradients; a snapshot stands for its Fisher information.
     certify : bool
         As in `refspec.spectra.spectrum`.
 

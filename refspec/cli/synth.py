@@ -19,7 +19,7 @@ import typer
 from refspec import export
 from refspec.cli.outputs import Json, expect_outputs, write_json
 from refspec.cli.terminal import say, working
-from refspec.synthetic import Recipe, levels
+from refspec.synthetic import Recipe, expected_levels
 
 
 class Precision(StrEnum):
@@ -63,7 +63,9 @@ def synth(
     )
     record = {}
     for name in world.populations:
-        expected = {n: float(x.trace()) for n, x in levels(world, name)[1].items()}
+        expected = {
+            n: float(x.trace()) for n, x in expected_levels(world, name)[1].items()
+        }
         total = sum(expected.values())
         shares = ", ".join(f"{n} {x / total:.3f}" for n, x in expected.items())
         say(f"  errors of {name}: expected trace {total:.6g}; {shares}")

@@ -37,15 +37,13 @@ def save(
 
     Parameters
     ----------
-    snapshot : Snapshot
-        Its provenance goes into the manifest.
-    path : path
-        Ends in `.npz` or `.zarr`; an export of that name is replaced.
+    snapshot : Snapshot, its provenance goes into the manifest
+    path : path, ends in `.npz` or `.zarr`; an export of that name is replaced
     logits : Array, shape (N, C), optional
         In the snapshot's order; stored in place of its probabilities.
     dtype : {"float32", "float64"}, optional
-        Of features, errors and model; by default as they are. Labels, probabilities,
-        logits and weights always keep theirs.
+        Format of features, errors and model; by default as they are. Labels,
+        probabilities, logits and weights always keep theirs.
     compress : bool
         Zip or zstd.
 
@@ -124,13 +122,12 @@ def load(
 
     Parameters
     ----------
-    path : path
-        An `.npz` file or a `.zarr` folder.
+    path : path, an `.npz` file or a `.zarr` folder
     xp : namespace, optional
         Where the arrays shall live, e.g. ``refspec.backend.named("torch")``; NumPy by
         default.
     dtype : {"float64", "float32"}
-        Of the snapshot; stored numbers are taken as exact and converted.
+        Format of the snapshot; stored numbers are taken as exact and converted.
     max_bytes : int, optional
         What reading may take in memory, by default what is free: the arrays as stored
         and twice as read.

@@ -42,31 +42,6 @@ def open_loader(
     return tuple(first), itertools.chain([first], batches), total
 
 
-def describe(
-    framework: str,
-    version: str,
-    architecture: str,
-    layers: Sequence[str],
-    class_names: Sequence[str] | None,
-    operations: Sequence[Mapping[str, Any]] | None,
-    provenance: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    """Return the manifest of an export; what the caller adds gives way to ours."""
-    manifest: dict[str, Any] = dict(provenance or {}) | {
-        "schema": SCHEMA,
-        "framework": framework,
-        "versions": {framework: version, "refspec": __version__},
-        "architecture": architecture,
-        "loss": "cross_entropy",
-        "layers": list(layers),
-    }
-    if class_names is not None:
-        manifest["class_names"] = [str(x) for x in class_names]
-    if operations is not None:
-        manifest["operations"] = list(operations)
-    return manifest
-
-
 def expect_samples(step: int, n: int) -> None:
     """Refuse a batch of n = 0 samples."""
     if n < 1:
@@ -102,6 +77,19 @@ def outputs(step: int, logits: Any, labels: Any, n: int) -> dict[str, np.ndarray
             f"{labels.max()} in batch {step}; number the classes from 0"
         )
     return {"labels": labels.astype(np.int64), "logits": host(logits)}
+
+
+def row(
+    inputs: np.ndarray | None,
+    made: Mapping[str, np.ndarray],
+    layers: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> dict[str, np.ndarray]:
+    """Return a batch by the names of the schema; (features, errors) of each layer."""
+    found = {} if inputs is None else {"model/inputs": inputs}
+    found |= made
+    for k, (features, errors) in enumerate(layers):
+        found |= {f"layers/{k}/features": features, f"layers/{k}/errors": errors}
+    return found
 
 
 def seeds(logits: np.ndarray) -> Iterator[np.ndarray]:
@@ -149,23 +137,40 @@ def pad(features: np.ndarray) -> np.ndarray:
 def deliver(
     rows: _Rows,
     path: str | os.PathLike[str] | None,
-    manifest: dict[str, Any],
     parameters: Mapping[str, np.ndarray],
     *,
+    framework: tuple[str, str],
+    architecture: str,
+    layers: Sequence[str],
+    operations: Sequence[Mapping[str, Any]] | None,
+    class_names: Sequence[str] | None,
+    provenance: Mapping[str, Any] | None,
     total: int | None,
     progress: bool,
 ) -> Path | Snapshot:
     """Write the rows as they come, or make a Snapshot of them if there is no path.
 
-    The bar counts to `total` batches, on a terminal only. Nothing is left behind if a
-    value is not finite or a class has no sample.
+    `framework` is its name and version; what the caller's provenance adds gives way to
+    ours. Nothing is left behind if a value is not finite or a class has no sample.
     """
+    manifest: dict[str, Any] = dict(provenance or {}) | {
+        "schema": SCHEMA,
+        "framework": framework[0],
+        "versions": {framework[0]: framework[1], "refspec": __version__},
+        "architecture": architecture,
+        "loss": "cross_entropy",
+        "layers": list(layers),
+    }
+    if class_names is not None:
+        manifest["class_names"] = [str(x) for x in class_names]
+    if operations is not None:
+        manifest["operations"] = [dict(x) for x in operations]
     console = Console(stderr=True)
     bar = Progress(
         console=console, disable=not (progress and console.is_terminal), transient=True
     )
     fixed = {PARAMETERS + name: x for name, x in parameters.items()}
-    checked = _checked(rows, manifest["layers"])
+    checked = _checked(rows, layers)
     with bar:
         shown = bar.track(checked, total=total, description="exporting")
         if path is not None:

@@ -110,16 +110,13 @@ def export(
     return shared.deliver(
         _rows(program, leaves, batches, operations is not None),
         path,
-        shared.describe(
-            "jax",
-            jax.__version__,
-            _architecture(names, leaves),
-            [names[m.leaf] for m in program.maps],
-            class_names,
-            operations,
-            provenance,
-        ),
         {x: shared.host(stored[x]).ravel()[order] for x, order in orders.items()},
+        framework=("jax", jax.__version__),
+        architecture=_architecture(names, leaves),
+        layers=[names[m.leaf] for m in program.maps],
+        operations=operations,
+        class_names=class_names,
+        provenance=provenance,
         total=total,
         progress=progress,
     )
@@ -247,12 +244,13 @@ def _rows(
                 f"{inputs.shape[1:]} in batch {step}; pad or resize the inputs"
             )
         z, features = forward(leaves, inputs)
-        row = {"model/inputs": shared.host(inputs)} if with_inputs else {}
-        row |= shared.outputs(step, np.asarray(z), labels, len(inputs))
+        made = shared.outputs(step, np.asarray(z), labels, len(inputs))
         seeds = shared.all_seeds(np.asarray(z))
         errors = backward(leaves, inputs, jnp.asarray(seeds, z.dtype))
-        for k, (m, h, e) in enumerate(zip(program.maps, features, errors, strict=True)):
-            h = shared.host(h)
-            row[f"layers/{k}/features"] = h if m.bias is None else shared.pad(h)
-            row[f"layers/{k}/errors"] = shared.host(e)
-        yield row
+        pairs = []
+        for m, h, e in zip(
+            program.maps, map(shared.host, features), errors, strict=True
+        ):
+            h = h if m.bias is None else shared.pad(h)
+            pairs.append((h, shared.host(e)))
+        yield shared.row(shared.host(inputs) if with_inputs else None, made, pairs)

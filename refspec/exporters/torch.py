@@ -105,16 +105,13 @@ def export(
         return shared.deliver(
             _rows(model, seen, chosen, batches, operations is not None),
             path,
-            shared.describe(
-                "torch",
-                str(torch.__version__),
-                repr(model),
-                list(chosen),
-                class_names,
-                operations,
-                provenance,
-            ),
             {x: _host(model.get_parameter(x)) for x in named},
+            framework=("torch", str(torch.__version__)),
+            architecture=repr(model),
+            layers=list(chosen),
+            operations=operations,
+            class_names=class_names,
+            provenance=provenance,
             total=total,
             progress=progress,
         )
@@ -226,21 +223,20 @@ def _rows(
         if inputs.is_floating_point():
             inputs = inputs.to(weight.dtype)
         shared.expect_samples(step, len(inputs))
-        row = {"model/inputs": _host(inputs)} if with_inputs else {}
+        stored = _host(inputs) if with_inputs else None
         seen.clear()
         logits = model(inputs)
         there = _host(logits) if isinstance(logits, Tensor) else logits
-        row |= shared.outputs(step, there, torch.as_tensor(labels).cpu(), len(inputs))
-        for k, name in enumerate(chosen):
-            if len(seen.get(name, ())) != 1:
-                times = len(seen.get(name, ()))
+        made = shared.outputs(step, there, torch.as_tensor(labels).cpu(), len(inputs))
+        for name in chosen:
+            times = len(seen.get(name, ()))
+            if times != 1:
                 raise _refusal(name, f"is called {times} times in one forward pass")
             if seen[name][0][0].shape[0] != len(inputs):
                 raise _refusal(name, "does not see the batch on its first axis")
-            row[f"layers/{k}/features"] = seen[name][0][0]
-        for k, errors in enumerate(_errors(logits, seen, chosen)):
-            row[f"layers/{k}/errors"] = errors
-        yield row
+        features = [seen[name][0][0] for name in chosen]
+        errors = _errors(logits, seen, chosen)
+        yield shared.row(stored, made, list(zip(features, errors, strict=True)))
 
 
 def _errors(

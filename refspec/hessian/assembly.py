@@ -46,10 +46,8 @@ def hessian(
     layers : str or sequence of str, optional
         One layer, a pair, any subset: the rows and columns of these only, in the order
         of the network. All if not given.
-    part : {"hessian", "fisher", "residual"}
-        The sum, or one of its terms.
-    sample_weights : Array, shape (N,), optional
-        Non-negative; 1/N if not given.
+    part : {"hessian", "fisher", "residual"}, the sum, or one of its terms
+    sample_weights : Array, shape (N,), optional, non-negative; 1/N if not given
 
     Returns
     -------
@@ -77,7 +75,7 @@ def hessian(
     >>> hessian(network, np.ones((1, 1)), [0]).tolist()[0]
     [0.25, 0.25, -0.25, -0.25]
     """
-    steps, curvature, errors = seeds(network, X, labels, part, sample_weights)
+    steps, curvature, errors = at_logits(network, X, labels, part, sample_weights)
     shapes = _chosen(network, layers)
     places, P = {}, 0
     for name, (b, a) in shapes.items():
@@ -109,10 +107,8 @@ def of_snapshot(
 
     Parameters
     ----------
-    snapshot : Snapshot
-        With a model section.
-    layers, part
-        As in `hessian`.
+    snapshot : Snapshot, with a model section
+    layers, part : as in `hessian`
 
     Returns
     -------
@@ -149,10 +145,8 @@ def hessian_vector_product(
 
     Parameters
     ----------
-    network, X, labels, layers, part, sample_weights
-        As in `hessian`.
-    vectors : Array, shape (P,) or (P, K)
-        One vector, or K of them as columns.
+    network, X, labels, layers, part, sample_weights : as in `hessian`
+    vectors : Array, shape (P,) or (P, K), one vector, or K of them as columns
 
     Returns
     -------
@@ -178,7 +172,7 @@ def hessian_vector_product(
     >>> hessian_vector_product(network, np.ones((1, 1)), [0], v).tolist()
     [0.25, 0.25, -0.25, -0.25]
     """
-    steps, curvature, errors = seeds(network, X, labels, part, sample_weights)
+    steps, curvature, errors = at_logits(network, X, labels, part, sample_weights)
     shapes = _chosen(network, layers)
     P = sum(b * a for b, a in shapes.values())
     columns = "(P,)" if getattr(vectors, "ndim", 2) == 1 else "(P, K)"
@@ -202,7 +196,7 @@ def hessian_vector_product(
     return xp.reshape(xp.matrix_transpose(total), tuple(vectors.shape))
 
 
-def seeds(
+def at_logits(
     network: Network,
     X: Array,
     labels: Array,

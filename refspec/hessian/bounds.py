@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from refspec import backend, rounding
 from refspec.backend import Array, Namespace
-from refspec.hessian.assembly import seeds
+from refspec.hessian.assembly import at_logits
 from refspec.models import Network, evaluation, operations
 from refspec.models.operations import EVALUATION, LIPSCHITZ, Step
 
@@ -30,8 +30,7 @@ def hessian_radius(
 
     Parameters
     ----------
-    network, X, labels, sample_weights
-        As in `refspec.hessian.hessian`.
+    network, X, labels, sample_weights : as in `refspec.hessian.hessian`
 
     Returns
     -------
@@ -60,7 +59,7 @@ def hessian_radius(
     >>> 0 < hessian_radius(network, np.ones((5, 3)), [0, 1, 0, 1, 1]) < 1e-9
     True
     """
-    steps, curvature, errors = seeds(network, X, labels, "hessian", sample_weights)
+    steps, curvature, errors = at_logits(network, X, labels, "hessian", sample_weights)
     xp = backend.namespace(X)
     gamma = rounding.gamma(_roundings(steps, curvature), rounding.unit_roundoff(X))
     rho, f = [xp.zeros_like(X)], X

@@ -45,7 +45,7 @@ def certified_eigensystem(A: Array, xp: Namespace) -> tuple[Array, Array, float]
 def unit_scaled(x: Array, xp: Namespace) -> tuple[Array, int]:
     """Return x 2**-e and e with the largest entry in [1/2, 1); e = 0 where x is 0.
 
-    Exact, but for entries 2**1000 times smaller than the largest.
+    Exact, except for entries 2**1000 times smaller than the largest.
     """
     size = backend.scalar(xp.max(xp.abs(x))) if math.prod(x.shape) else 0.0
     e = math.frexp(size)[1]

@@ -108,9 +108,9 @@ class Step:
     kind : str
         A member of `OPERATIONS`.
     name : str
-        Of a layer, else empty.
+        A layer's name, else empty.
     shape : tuple of int
-        Of one sample that enters.
+        The shape of one sample that enters.
     matrix : Array, shape (b, a), or None (the default, as for all that follow)
         Weights of a layer, a convolution's as (out, in kh kw), without the bias.
     features : Array, shape (N, T, a) or (N, T, a + 1), or None

@@ -53,7 +53,7 @@ class Prediction:
         are random.
     fixed : Outliers, of fixed means: above the law
     random : Outliers
-        Of random class means: those of the law that are in bands of their own.
+        Those of random class means: eigenvalues of the law in bands of their own.
     eigenvalues : array, shape (d,)
         Expected, descending, the outliers among them.
     means : array, shape (q, d)
@@ -67,6 +67,12 @@ class Prediction:
     random: Outliers
     eigenvalues: np.ndarray
     means: np.ndarray
+
+    def __repr__(self) -> str:
+        """Say what was predicted and how, not the entries."""
+        told = f"{len(self.outliers.values)} outliers, {len(self.law.bands)} bands"
+        name = type(self).__name__
+        return f"{name}(dimension={self.dimension}, {self.method}; {told})"
 
     @property
     def bands(self) -> tuple[Band, ...]:
@@ -107,7 +113,7 @@ class Prediction:
         return np.asarray(np.where(positive, below, 0.0) + steps)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class KroneckerPrediction(Prediction):
     """What is expected of the spectrum of gradients errors (x) features.
 
@@ -136,8 +142,8 @@ def predict(
     Parameters
     ----------
     population : Population or KroneckerPopulation
-        Of the vectors, or of gradients, whose means are then fixed. Covariances may be
-        singular.
+        The vectors', or the gradients', whose means are then fixed. Covariances may
+        be singular.
     resolution : float, optional
         Error of the distribution function that is accepted, in eigenvalues; 0.1, for
         gradients 0.25. No effect where it is exact, all covariances being numbers.

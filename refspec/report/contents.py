@@ -22,7 +22,7 @@ from refspec.attribution import (
 )
 from refspec.classes import Snapshot
 from refspec.kronecker import LayerComparison, compare_layer
-from refspec.report.knockouts import record
+from refspec.report.knockouts import knockout_record
 from refspec.theorems import Study, Theorem
 from refspec.verify import Record, expect_theorems, verify
 
@@ -45,13 +45,13 @@ class Contents:
     snapshot : Snapshot
         What it is about.
     whole : Attribution
-        Of the Fisher information of all layers.
+        What makes up the Fisher information of all layers.
     layers : mapping of str to Attribution
-        Of each layer's Fisher information; empty if not asked for.
+        The same for each layer; empty if not asked for.
     traces : mapping of str to float
         Trace of each layer's Fisher information.
     spectra : list of dict
-        From `refspec.report.knockouts.record`: the whole first, then by layer.
+        From `refspec.report.knockouts.knockout_record`: the whole first, then by layer.
     profiles : mapping of str to (mapping of str to Clarity)
         `features` and `errors`, by layer.
     means : mapping of str to tuple
@@ -59,7 +59,7 @@ class Contents:
     comparisons : mapping of str to LayerComparison
         KFAC, EKFAC and CFAC of every layer that is small enough.
     hessian : HessianAttribution or None
-        Of the last layers that together are small enough.
+        The Hessian of the last layers that together are small enough.
     hessian_layers : list of str
         Which those are.
     hessian_note : str
@@ -83,6 +83,11 @@ class Contents:
     hessian_note: str
     verdicts: list[Record]
     dense: int
+
+    def __repr__(self) -> str:
+        """Say what it is about, and how much there is."""
+        spectra, verdicts = len(self.spectra), len(self.verdicts)
+        return f"Contents({self.snapshot!r}; {spectra} spectra, {verdicts} verdicts)"
 
 
 def collect(
@@ -148,7 +153,7 @@ def collect(
         say(title)
         basis = eigenbasis(moment)
         found.append(attribute(basis))
-        spectra.append(record(title, basis, found[-1], top))
+        spectra.append(knockout_record(title, basis, found[-1], top))
     say("class structure by depth")
     profiles = {of: depth_profile(snapshot, of) for of in _BOTH}
     comparisons = {}

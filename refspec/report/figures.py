@@ -20,7 +20,7 @@ _SIZE = (4.6, 3.7)
 _DRAWN = 6
 
 
-def draw(contents: Contents) -> dict[str, str]:
+def draw_figures(contents: Contents) -> dict[str, str]:
     """Draw every still picture: SVG by the name that the template gives it.
 
     `kronecker_K` is of the K-th compared layer; pictures of what is not there are left

@@ -31,13 +31,13 @@ def rounded(x: Any) -> float:
     return float(f"{float(x):.{_DIGITS}g}")
 
 
-def record(
+def knockout_record(
     title: str, basis: Eigenbasis, found: Attribution, top: int
 ) -> dict[str, Any]:
     """Return a spectrum, its attribution and all its knock-outs as plain data.
 
-    Of each spectrum the `top` eigenvalues and a histogram: `values[m]`, `counts[m]` are
-    without the levels of the bits of m. Theory: theory/attribution.md#A1.
+    For each spectrum the `top` eigenvalues and a histogram: `values[m]`, `counts[m]`
+    are without the levels of the bits of m. Theory: theory/attribution.md#A1.
     """
     levels = [n for n in found.shares if n in found.traces]
     whole = np.asarray(backend.to_host(basis.values), np.float64)

@@ -60,7 +60,7 @@ def symmetric_matrices(
     min_side, max_side : int
         n lies in this range.
     dtype, xp
-        Of the matrix; the radius counts the rounding to float32.
+        Format and library of the matrix; the radius counts the rounding to float32.
 
     Returns
     -------

@@ -104,7 +104,7 @@ def probabilities(
     allow_zero : bool
         They may underflow to 0, up to rows that are one-hot to the bit.
     dtype, xp
-        Of the array.
+        Format and library of the arrays.
 
     Returns
     -------

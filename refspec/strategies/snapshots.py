@@ -113,7 +113,7 @@ def layers(
     exact : bool
         Features, and errors without probabilities, are whole numbers up to 9.
     dtype, xp
-        Of the arrays.
+        Format and library of the arrays.
 
     Returns
     -------
@@ -192,7 +192,7 @@ def snapshots(
     allow_tiny, allow_zero
         As in `probabilities`.
     dtype, xp
-        Of the arrays: {"float64", "float32"}, and their library, NumPy by default.
+        Format, {"float64", "float32"}, and library, by default NumPy, of the arrays.
 
     Returns
     -------

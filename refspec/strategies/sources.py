@@ -60,7 +60,7 @@ def networks(
     max_layers, max_width : int
         Linear maps, and inputs or channels of each.
     dtype, xp
-        Of the parameters.
+        Format and library of the parameters.
 
     Returns
     -------

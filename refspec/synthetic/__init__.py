@@ -4,7 +4,7 @@ A world in three lines, with what its spectrum is made of in expectation:
 
 >>> from refspec import synthetic
 >>> world = synthetic.Recipe(classes=3, dim=40, per_class=10, strength=4.0).plant()
->>> features, errors = synthetic.levels(world, "layer1")
+>>> features, errors = synthetic.expected_levels(world, "layer1")
 >>> {name: round(float(level.trace()), 2) for name, level in errors.items()}
 {'diagonal': 6.67, 'between_class': 12.0, 'between_cross_class': 1.33, \
 'within_cross_class': 36.0}
@@ -13,30 +13,21 @@ World builders
 
 - `Recipe`, `from_record`: a world in numbers and words, which a file can record.
 - `planted`: a world from a `refspec.populations.Population` of errors, or a
-  `KroneckerPopulation` of gradients, for every layer; `deepened` repeats one.
-- `orthogonal`: independent errors and features around orthogonal class means.
-- `canonical`: the classification model of the paper's Theorem 8.1; `bayes_error`,
-  `outlier_ratio`, `bump_ratio` and `outlier_eigenvectors` are its closed forms.
+  `KroneckerPopulation` of gradients, for every layer; see also `worlds`.
+- `canonical`: the classification model of the paper's Theorem 8.1; `logistic` has its
+  closed forms, `outlier_ratio` among them.
 - `fit_logistic`, `observe_logistic`: multinomial logistic regression on any inputs,
   fitted and seen as a Snapshot.
 
-What to plant
-
-- Means: `simplex_gram`, `orthogonal_gram`, `overlap_gram` or any Gram matrix, turned
-  into vectors by `means_of_gram`.
-- Covariances: a number, a vector, a matrix; `power_law`, `low_rank_plus_noise`,
-  `toeplitz`.
-- Probabilities: `confusion` or any confusion matrix, `softmax_outputs`.
-
-What a world should show
-
-- `means`, `levels`, `fisher`, `fisher_groups`: expectations in closed form.
-- `World.population`: what `refspec.random_matrix` predicts spectra from.
+What to plant is in the modules `geometry` (means from Gram matrices, probabilities) and
+`covariances`. What a world should show is in closed form: `expected_means`,
+`expected_levels`, `expected_fisher`; `World.population` is what `refspec.random_matrix`
+predicts spectra from.
 """
 
-from refspec.synthetic.expectations import fisher as fisher
-from refspec.synthetic.expectations import levels as levels
-from refspec.synthetic.expectations import means as means
+from refspec.synthetic.expectations import expected_fisher as expected_fisher
+from refspec.synthetic.expectations import expected_levels as expected_levels
+from refspec.synthetic.expectations import expected_means as expected_means
 from refspec.synthetic.logistic import canonical as canonical
 from refspec.synthetic.logistic import outlier_ratio as outlier_ratio
 from refspec.synthetic.recipes import Recipe as Recipe
@@ -50,11 +41,11 @@ __all__ = [
     "Recipe",
     "World",
     "canonical",
-    "fisher",
+    "expected_fisher",
+    "expected_levels",
+    "expected_means",
     "fit_logistic",
     "from_record",
-    "levels",
-    "means",
     "observe_logistic",
     "outlier_ratio",
     "planted",

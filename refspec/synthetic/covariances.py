@@ -71,7 +71,7 @@ def toeplitz(d: int, correlation: float, variance: float = 1.0) -> np.ndarray:
     return variance * np.asarray(scipy.linalg.toeplitz(correlation ** np.arange(d)))
 
 
-def named(
+def from_words(
     spec: str, d: int, variance: float, rng: np.random.Generator
 ) -> float | np.ndarray:
     """Return the covariance ``kind`` or ``kind:parameter`` of trace d times variance.

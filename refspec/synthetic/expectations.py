@@ -24,7 +24,7 @@ from refspec.synthetic.groups import Group
 from refspec.synthetic.worlds import AnyPopulation, World
 
 
-def means(world: World, name: str) -> tuple[np.ndarray, np.ndarray]:
+def expected_means(world: World, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the expected means of a layer's features and errors.
 
     Parameters
@@ -53,7 +53,7 @@ def means(world: World, name: str) -> tuple[np.ndarray, np.ndarray]:
     >>> errors = Population((5, 7), 1, np.ones((12, 2)), 1.0,
     ...                     class_means=np.ones((2, 1)), score_consistent=True)
     >>> world = planted({"fc": errors}, rng=np.random.default_rng(0))
-    >>> means(world, "fc")[1][:, :, 0].tolist()
+    >>> expected_means(world, "fc")[1][:, :, 0].tolist()
     [[-1.0, 1.0], [1.0, -1.0]]
     """
     both = _layer(world, name)
@@ -66,7 +66,7 @@ def means(world: World, name: str) -> tuple[np.ndarray, np.ndarray]:
     return both.features.fixed_means()[:, 0], errors
 
 
-def levels(
+def expected_levels(
     world: World, name: str
 ) -> tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
     """Return the expected level second moments of a layer's features and errors.
@@ -74,7 +74,7 @@ def levels(
     Parameters
     ----------
     world, name
-        As in `means`.
+        As in `expected_means`.
 
     Returns
     -------
@@ -95,14 +95,14 @@ def levels(
     >>> from refspec.synthetic import planted
     >>> errors = Population((5, 7), 3, np.ones((12, 2)), 1.0)
     >>> world = planted({"fc": errors}, rng=np.random.default_rng(0))
-    >>> sorted(levels(world, "fc")[0])
+    >>> sorted(expected_levels(world, "fc")[0])
     ['between_class', 'global_mean', 'within_class']
     """
     both = _layer(world, name)
     return feature_levels(both.features), error_levels(both.errors)
 
 
-def fisher(world: World) -> np.ndarray:
+def expected_fisher(world: World) -> np.ndarray:
     """Return the expected Fisher matrix of a world, all layers.
 
     Parameters
@@ -127,11 +127,11 @@ def fisher(world: World) -> np.ndarray:
     --------
     >>> from refspec.synthetic import planted
     >>> errors = Population((5, 7), 3, np.ones((12, 2)), 1.0)
-    >>> fisher(planted({"fc": errors}, rng=np.random.default_rng(0))).shape
+    >>> expected_fisher(planted({"fc": errors}, rng=np.random.default_rng(0))).shape
     (3, 3)
     """
     _expect_world(world)
-    return expected_fisher(list(world.populations.values()))
+    return fisher_of_layers(list(world.populations.values()))
 
 
 def fisher_groups(world: World) -> tuple[Group, ...]:
@@ -143,7 +143,7 @@ def fisher_groups(world: World) -> tuple[Group, ...]:
     _expect_world(world)
     if world.groups is not None:
         return world.groups
-    G = fisher(world)
+    G = expected_fisher(world)
     values = np.linalg.eigvalsh(G)[::-1]
     same = rounding.eigensolver_radius(len(G), float(np.linalg.norm(G)), 2.0**-53)
     starts = np.flatnonzero(np.concatenate([[True], -np.diff(values) > 2 * same]))
@@ -224,7 +224,7 @@ def cross_moment(errors: Population, c: int) -> np.ndarray:
     return np.asarray(fixed + effects + np.sum(w * squares) * noise)
 
 
-def expected_fisher(populations: Sequence[AnyPopulation]) -> np.ndarray:
+def fisher_of_layers(populations: Sequence[AnyPopulation]) -> np.ndarray:
     """Return the expected Fisher matrix (P, P) of layers drawn independently.
 
     Blocks are in the order of the layers, each gradient errors (x) features; those off

@@ -220,7 +220,7 @@ class Recipe:
         C, b = self.classes, self.dim
         overall = self.global_strength * _direction(b, rng)
         between, across, within = (
-            covariances.named(spec, b, variance, rng)
+            covariances.from_words(spec, b, variance, rng)
             for spec, variance in (
                 (self.class_covariance, self.strength**2 / b),
                 (self.cross_covariance, self.cross_strength**2 / b),

@@ -37,7 +37,7 @@ def fit_logistic(
         :math:`\eta > 0` of the penalty :math:`\eta \|W\|^2 / 2`, without which
         separable classes have no fit.
     max_steps : int
-        Of L-BFGS; a few Newton steps follow if it stops short.
+        Limit of L-BFGS; a few Newton steps follow if it stops short.
 
     Returns
     -------

@@ -210,7 +210,7 @@ def assert_spectrum(
     >>> agreement.distance <= agreement.radius
     True
     """
-    values = inputs.host("eigenvalues", found)
+    values = inputs.host_real("eigenvalues", found)
     checks.expect_array("eigenvalues", values, "(r,)")
     checks.expect_size("the number r of eigenvalues", len(values), least=1)
     values = np.sort(values)[::-1]
@@ -218,14 +218,14 @@ def assert_spectrum(
     inputs.expect_expected(expected)
     norms = np.zeros(len(values))
     if residuals is not None:
-        norms = inputs.host("residuals", residuals)
+        norms = inputs.host_real("residuals", residuals)
         checks.expect_array(
             "residuals", norms, "(r,)", sizes={"r": len(values)}, nonnegative=True
         )
     question = None
     if isinstance(expected, Spectrum):
         P = expected.dimension
-        known = inputs.host("expected.values", expected.values)
+        known = inputs.host_real("expected.values", expected.values)
         true = np.sort(np.pad(known, (0, max(0, P - len(known)))))[::-1]
         allowed = Accuracy(expected.radius, u, 0, 0)
     else:

@@ -114,13 +114,13 @@ def assert_density(
     >>> found["mass"][0] <= found["mass"][1]
     True
     """
-    x, y = inputs.host("nodes", nodes), inputs.host("weights", weights)
+    x, y = inputs.host_real("nodes", nodes), inputs.host_real("weights", weights)
     u = max(inputs.roundoff(nodes), 0.0 if dtype is None else format_roundoff(dtype))
     inputs.expect_expected(expected)
     _expect(x, y, draws, width, steps, probes)
     question = None
     if isinstance(expected, Spectrum):
-        known = inputs.host("expected.values", expected.values)
+        known = inputs.host_real("expected.values", expected.values)
         values, radius = np.pad(known, (0, expected.n_zero)), expected.radius
     else:
         question = ask(expected, of, layer, setting)
@@ -132,7 +132,9 @@ def assert_density(
 
         moments = None
         if vectors is not None:
-            moments = _moments(question, inputs.host("vectors", vectors), order, len(x))
+            moments = _moments(
+                question, inputs.host_real("vectors", vectors), order, len(x)
+            )
 
         def compare(values: np.ndarray, s: float = 1.0) -> list[_Check]:
             found = None if moments is None else [s * moments[0], s * s * moments[1]]

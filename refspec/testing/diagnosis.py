@@ -96,19 +96,19 @@ def _fits(
     """Try factors, then other questions, then both."""
     factors = scales(question)
     own, radius = see(operator(question)), size * accuracy(question, u).radius
-    single, tried = scaled("", "", own, radius, factors, found), []
+    single, tried = fitting("", "", own, radius, factors, found), []
     for mistake in candidates:
         with np.errstate(all="ignore"):
             seen = see(mistake.build())
         radius = size * accuracy(mistake.question, u).radius
         tried.append((mistake.name, mistake.sentence, seen, radius))
-        single += scaled(*tried[-1], {"": (1.0, "")}, found)
+        single += fitting(*tried[-1], {"": (1.0, "")}, found)
     if single:
         return single
-    return [x for candidate in tried for x in scaled(*candidate, factors, found)]
+    return [x for candidate in tried for x in fitting(*candidate, factors, found)]
 
 
-def scaled(
+def fitting(
     name: str,
     sentence: str,
     seen: np.ndarray,

@@ -89,7 +89,7 @@ def products(
 
 def matrix(operator: Array, P: int) -> np.ndarray:
     """Return a finite real matrix (P, P) on the host."""
-    A = host("the operator", operator)
+    A = host_real("the operator", operator)
     if A.shape != (P, P):
         raise ValueError(
             f"the operator must be square (P, P) with P = {P}, got shape {A.shape}; "
@@ -99,7 +99,7 @@ def matrix(operator: Array, P: int) -> np.ndarray:
     return A
 
 
-def host(name: str, x: Array) -> np.ndarray:
+def host_real(name: str, x: Array) -> np.ndarray:
     """Return a real array of any library, half precisions too, as host float64.
 
     Complex numbers pass whose imaginary part is 0; nan and infinity are the caller's.
@@ -197,7 +197,7 @@ def _applied(
                 f"the operator must map vectors (P,) to (P,) with P = {len(z)}, got "
                 f"{tuple(out.shape)}; flatten what it returns"
             )
-        columns.append(host("products of the operator", out))
+        columns.append(host_real("products of the operator", out))
         u = max(u, roundoff(out))
     return np.stack(columns, axis=1), u
 

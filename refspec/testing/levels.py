@@ -17,7 +17,7 @@ from refspec.curvature import SecondMoment
 from refspec.factors import lengths
 from refspec.testing import inputs, messages
 from refspec.testing.accuracy import Accuracy, format_roundoff, level_radius
-from refspec.testing.diagnosis import Fit, scaled
+from refspec.testing.diagnosis import Fit, fitting
 from refspec.testing.mistakes import scales
 from refspec.testing.questions import Question, ask
 
@@ -203,7 +203,7 @@ def _explain(
                 + f" the vectors; pass convention={years[1]!r}"
             )
             fits.append(Fit("convention", text, gap / size))
-    fits += scaled("", "", said[name], size, scales(question), products)
+    fits += fitting("", "", said[name], size, scales(question), products)
     if inputs.frobenius(products) <= size:
         text = "it is zero: means over every c', c' = c too, vanish (score identity)"
         fits.append(Fit("c' = c not left out", text, 0.0))

@@ -50,7 +50,7 @@ class Factored:
         return int(self.layer.features.shape[2])
 
 
-def host(study: Study) -> Snapshot:
+def on_host(study: Study) -> Snapshot:
     """Return the snapshot with NumPy arrays, without its network."""
     s = study.snapshot
     return Snapshot(
@@ -67,7 +67,7 @@ def host(study: Study) -> Snapshot:
 
 def factored(study: Study) -> list[Factored]:
     """Return every layer that is not too wide with its approximations."""
-    s = study.once(host)
+    s = study.once(on_host)
     by_class = s.labels, s.probabilities, s.sample_weights
     C = s.probabilities.shape[1]
     return [

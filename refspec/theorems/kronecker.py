@@ -41,9 +41,9 @@ from refspec.theorems.factored import (
     Factored,
     dense_layers,
     factored,
-    host,
     layer_probes,
     narrow,
+    on_host,
     reach,
     smaller_than,
     without_positions,
@@ -130,7 +130,7 @@ def K2(study: Study) -> Iterator[Comparison]:
 )
 def K3(study: Study) -> Iterator[Comparison]:
     """Diagonalise CFAC, and the CFAC of one sample a class: by its roots, if few."""
-    few = Study(_taken(study.once(host), study.once(host).offsets[:-1]))
+    few = Study(_taken(study.once(on_host), study.once(on_host).offsets[:-1]))
     for what, chosen in (("all samples", study), ("one sample a class", few)):
         for x in dense_layers(chosen):
             away, bound, kind = _spectra(x.cfac, study.u, x.slack)
@@ -152,7 +152,7 @@ def _taken(s: Snapshot, index: Sequence[int]) -> Snapshot:
 )
 def K4(study: Study) -> Iterator[Comparison]:
     """Factors as sums over the samples; the traces."""
-    s = study.once(host)
+    s = study.once(on_host)
     for x in study.once(factored):
         h, d = x.layer.features, x.layer.errors
         w = s.sample_weights[:, None] * s.probabilities
@@ -219,7 +219,7 @@ def K5(study: Study) -> Iterator[Comparison]:
 )
 def K6(study: Study) -> Iterator[Comparison]:
     """F - CFAC is a covariance within classes."""
-    s = study.once(host)
+    s = study.once(on_host)
     for x in study.once(factored):
         if x.layer.features.shape[1] > 1:
             continue
@@ -245,7 +245,7 @@ def K6(study: Study) -> Iterator[Comparison]:
 )
 def K7(study: Study) -> Iterator[Comparison]:
     """Hoeffding, for a few outputs of every layer, all entries at once."""
-    s, N = study.once(host), len(study.snapshot.labels)
+    s, N = study.once(on_host), len(study.snapshot.labels)
     layers = study.once(factored)
     for x in layers:
         m, rng = min(x.b, _OUTPUTS), np.random.default_rng(study.seed)
@@ -272,7 +272,7 @@ def K7(study: Study) -> Iterator[Comparison]:
 )
 def K8(study: Study) -> Iterator[Comparison]:
     """Expand is KFAC of all positions; conventions move scalars only."""
-    s = study.once(host)
+    s = study.once(on_host)
     for x in study.once(factored):
         z, (N, C, T, _) = layer_probes(study, x), x.layer.errors.shape
         want = x.kfac.matvec(z)
@@ -306,7 +306,7 @@ def K8(study: Study) -> Iterator[Comparison]:
 def K9(study: Study) -> Iterator[Comparison]:
     """Compare the Fisher's diagonal in the basis, its trace, and Pythagoras' sides."""
     for x in study.once(factored):
-        made = ekfac(study.once(host), x.layer.name)
+        made = ekfac(study.once(on_host), x.layer.name)
         n, T = x.layer.parameters, x.layer.features.shape[1]
         few = np.random.default_rng(study.seed).permutation(n)[:64]
         Q = made.left[:, few // x.a][:, None, :] * made.right[:, few % x.a][None, :, :]
@@ -319,7 +319,7 @@ def K9(study: Study) -> Iterator[Comparison]:
         orthogonal = rounding.gamma(4 * (x.a**2 + x.b**2), study.u) * x.scale
         yield away, 4 * T * x.slack + orthogonal, f"trace of {x.layer.name}"
     for x in dense_layers(study):
-        made = ekfac(study.once(host), x.layer.name)
+        made = ekfac(study.once(on_host), x.layer.name)
         F, E, K = x.fisher.matrix(), made.matrix(), x.kfac.matrix()
         scale = max(norm(F), norm(E), norm(K))
         if scale > 0:
@@ -404,7 +404,7 @@ def _inverse_defect(
 )
 def K11(study: Study) -> Iterator[Comparison]:
     """Average two batches, the even and the odd samples."""
-    s, decay = study.once(host), 0.75
+    s, decay = study.once(on_host), 0.75
     for x in study.once(factored):
         batches = []
         for part in (slice(0, None, 2), slice(1, None, 2)):
@@ -473,7 +473,7 @@ def at_one_position(study: Study) -> str:
 )
 def K13(study: Study) -> Iterator[Comparison]:
     """KFAC multiplies ranks, the Fisher's means do not."""
-    s = study.once(host)
+    s = study.once(on_host)
     C = s.probabilities.shape[1]
     for x in dense_layers(study):
         if x.layer.features.shape[1] > 1:
@@ -557,7 +557,7 @@ def K14(study: Study) -> Iterator[Comparison]:
 )
 def K16(study: Study) -> Iterator[Comparison]:
     """z'(part)z is that of the levels, and no part exceeds its matrix."""
-    s = study.once(host)
+    s = study.once(on_host)
     for x in study.once(factored):
         name, z = x.layer.name, layer_probes(study, x)
         bound = reach(x, z, study.u) * norm(z)

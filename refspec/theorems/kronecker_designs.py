@@ -61,7 +61,7 @@ def G1(study: Study) -> Iterable[Comparison]:
     for name, population in _populations(study):
         design, dense = (
             kronecker_design(population),
-            expectations.expected_fisher([population]),
+            expectations.fisher_of_layers([population]),
         )
         made = expectation(design)
         blocks = made.blocks[0] + made.signal, *made.blocks[1:]

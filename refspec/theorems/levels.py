@@ -28,7 +28,7 @@ from refspec.theorems.registry import Comparison, identity
 from refspec.theorems.study import Study
 
 
-def means(study: Study) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def defined_cell_means(study: Study) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return means of the images and masses of all cells, by the definition.
 
     For every moment: v_{cc'}, shape (C, K, 4), and p_{cc'}, shape (C, K).
@@ -52,7 +52,7 @@ def _second(v: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.asarray(rows.T @ rows)
 
 
-def class_means(v: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def defined_class_means(v: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return v_c and p_c of (C, C) cells, the diagonal left out."""
     # by the definition: independent of `refspec.structure`, which projects
     off = p * (1 - np.eye(len(p)))
@@ -70,7 +70,7 @@ def formula(v: np.ndarray, p: np.ndarray) -> dict[str, np.ndarray]:
             "global_mean": _second(overall[None], p.sum(keepdims=True)),
             "between_class": _second(v - overall, p),
         }
-    own, mass = class_means(v, p)
+    own, mass = defined_class_means(v, p)
     off = p * (1 - np.eye(len(p)))
     index = np.arange(len(p))
     return {
@@ -99,7 +99,7 @@ def L1(study: Study) -> Iterator[Comparison]:
             for m, level in split.levels.items():
                 gap = backend.to_host(level.project(again)) - (x if n == m else 0)
                 yield float(np.linalg.norm(gap)), 4 * g * one, f"{m} of {n} of {name}"
-        for n, matrix in formula(*study.once(means)[name]).items():
+        for n, matrix in formula(*study.once(defined_cell_means)[name]).items():
             x = seen[n].reshape(-1, host.shape[2])
             gap = np.linalg.norm(x.T @ x - matrix)
             yield float(gap), 8 * g * one**2, f"{n} of {name} by its formula"
@@ -290,8 +290,8 @@ def L7(study: Study) -> Iterator[Comparison]:
     for name, moment in study.moments.items():
         if not moment.scored:
             continue
-        v, p = study.once(means)[name]
-        own, mass = class_means(v, p)
+        v, p = study.once(defined_cell_means)[name]
+        own, mass = defined_class_means(v, p)
         total = float(np.sum(mass))
         overall = (mass @ own) / total if total > 0 else 0 * own[0]
         # roots of the masses first: where they all but vanish, squared means overflow

@@ -345,7 +345,7 @@ def W9(study: Study) -> Iterator[Comparison]:
             )
             features = few.features(1, tuple(T), class_means=mu[:, None])
             coupled = KroneckerPopulation(errors, features, coupling)
-            expected = expectations.expected_fisher([coupled]).item()
+            expected = expectations.fisher_of_layers([coupled]).item()
             bound = rounding.gamma(64 * few.p.size, _U) * float(np.sum(alone + both))
             away = abs(float(np.sum(both)) - expected)
             yield away, bound, f"E G, coupling {coupling}"
@@ -378,7 +378,7 @@ def W10(study: Study) -> Iterator[Comparison]:
     errors = side(few.p[first] / C, size, noise)
     features = side(np.full((C, 1), 1 / C), other, more)
     coupled = KroneckerPopulation(errors, features, _COUPLING)
-    matrix = expectations.expected_fisher([coupled])
+    matrix = expectations.fisher_of_layers([coupled])
     found = groups.independent_groups(
         C,
         d,

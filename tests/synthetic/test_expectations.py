@@ -276,7 +276,7 @@ def test_fisher_by_enumeration(consistent, coupling):
             for j in mine:
                 conditional += average(i, j) * sum(F(v) for v in w[j]) / mass
     assert (fisher == factors) == (coupling == 0)
-    found = expectations.expected_fisher([both])
+    found = expectations.fisher_of_layers([both])
     bound = rounding.gamma(800, U) * 4 * float(fisher + factors)
     assert abs(found.item() - float(fisher)) <= bound
     for sampled, other in ((False, factors), (True, conditional)):
@@ -301,7 +301,7 @@ def test_fisher_between_layers_is_that_of_the_means():
         )
 
     layers = [layer(2, 3), layer(4, 1)]
-    G = expectations.expected_fisher(layers)
+    G = expectations.fisher_of_layers(layers)
     block, size = np.zeros((6, 4)), 0.0
     for i, c in enumerate(LABELS):
         g = []

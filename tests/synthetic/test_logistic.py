@@ -36,7 +36,7 @@ def test_the_world_is_lemma_8_1(C, D, alpha):
     size = float(np.linalg.norm(lemma))
     bound = rounding.gamma(40 * 3 * C * C, U) * 4 * (size + C)
     other = logistic.mixture_fisher(np.full(C, 1 / C), moments(C, D, 4.0), p)
-    for found in (synthetic.fisher(world), other):
+    for found in (synthetic.expected_fisher(world), other):
         assert np.linalg.norm(found - lemma) <= bound
     # mutant: the mean of the inputs, not their second moment
     flat = logistic.mixture_fisher(np.full(C, 1 / C), moments(C, D, 4.0 / C), p)
@@ -145,7 +145,7 @@ def test_sampled_fisher_approaches_lemma_8_1():
     x = world.snapshot.layers[0].features[:, 0].reshape(C, n, D)
     p = geometry.confusion(C, alpha)
     G = logistic.mixture_fisher(np.full(C, 1 / C), x.swapaxes(1, 2) @ x / n, p)
-    exact = synthetic.fisher(world)
+    exact = synthetic.expected_fisher(world)
     t = math.sqrt(2 * math.log(8 * C / rounding.FAILURE))
     off = (math.sqrt(D) + t) / math.sqrt(n)
     # |X'X/n - (I + mm')| <= (2 off + off^2) + 2 |m| |mean z|, |mean z| <= off

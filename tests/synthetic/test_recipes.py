@@ -77,7 +77,9 @@ def test_namespaces_and_precisions():
 )
 def test_covariances_have_the_variance_asked_for(spec):
     d, variance = 7, 2.5
-    S = as_matrix(covariances.named(spec, d, variance, np.random.default_rng(0)), d)
+    S = as_matrix(
+        covariances.from_words(spec, d, variance, np.random.default_rng(0)), d
+    )
     bound = rounding.gamma(8 * d, U) * d * variance
     assert abs(np.trace(S) - d * variance) <= bound
     assert np.linalg.eigvalsh(S)[0] > 0
@@ -130,7 +132,7 @@ def test_populations_of_all_three():
 def test_means_of_a_consistent_world():
     """sum_c' p_{c,c'} v_{c,c'} = 0 for class means as for every sample."""
     world = RECIPES[3].plant()
-    features, errors = synthetic.means(world, "layer1")
+    features, errors = synthetic.expected_means(world, "layer1")
     weights, labels = world.populations["layer1"].weights, world.snapshot.labels
     mass = np.stack([weights[labels == c].sum(0) for c in range(3)])
     score = np.sum(mass[:, :, None] * errors, axis=1)

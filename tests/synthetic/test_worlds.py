@@ -60,7 +60,7 @@ def test_levels_of_a_balanced_world_are_chi_square(seed):
     assert not inside(found[2] / t2, b * C * (C - 1))
     assert not inside(found[1] / t2, b * C)
     # and the closed form is these means: E = scale dof
-    levels = synthetic.levels(world, "x")[1]
+    levels = synthetic.expected_levels(world, "x")[1]
     bound = rounding.gamma(40 * w.size, U) * float(sum(scales * dofs))
     for k, name in enumerate(levels):
         exact = scales[k] * dofs[k]
@@ -163,7 +163,7 @@ def test_orthogonal_world_has_its_groups():
         feature_noise=0.25,
         coupling=0.5,
     )
-    G = synthetic.fisher(world)
+    G = synthetic.expected_fisher(world)
     exact = np.sort(
         np.repeat(
             [g.value for g in world.groups], [g.multiplicity for g in world.groups]
@@ -185,8 +185,11 @@ def test_several_layers_and_depth():
     layers = synthetic.worlds.deepened(both, [0.5, 1.0, 2.0], "fc")
     world = planted(layers, rng=np.random.default_rng(5))
     assert [x.name for x in world.snapshot.layers] == ["fc1", "fc2", "fc3"]
-    assert synthetic.fisher(world).shape == (60, 60)
-    between = [np.trace(synthetic.levels(world, x)[1]["between_class"]) for x in layers]
+    assert synthetic.expected_fisher(world).shape == (60, 60)
+    between = [
+        np.trace(synthetic.expected_levels(world, x)[1]["between_class"])
+        for x in layers
+    ]
     assert between[0] < between[1] < between[2]
     found = [x.features for x in layers.values()]
     assert [x.class_covariance for x in found] == [0.5, 2.0, 8.0]

@@ -63,7 +63,7 @@ def test_fixtures(pytester, monkeypatch):
             s = refspec_world.snapshot
             assert s.offsets == (0, 20, 50, 90)
             assert_operator(curvature.fisher(s).matrix(), s)
-            assert synthetic.fisher(refspec_world).shape == (20, 20)
+            assert synthetic.expected_fisher(refspec_world).shape == (20, 20)
         """
     )
     # in this process: numpy is here already

@@ -126,7 +126,7 @@ def test_a_global_mean_with_the_diagonal_is_rejected(monkeypatch):
     def over_all(v, p):
         return (p[:, :, None] * v).sum(1) / p.sum(1)[:, None], p.sum(1)
 
-    monkeypatch.setattr(levels, "class_means", over_all)
+    monkeypatch.setattr(levels, "defined_class_means", over_all)
     rejected("L7", typical())
 
 

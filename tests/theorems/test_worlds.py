@@ -186,12 +186,12 @@ def diagonal_kept(monkeypatch):
 
 def uncoupled(monkeypatch):
     """Class-conditional independence where scales are shared."""
-    true = worlds.expectations.expected_fisher
+    true = worlds.expectations.fisher_of_layers
 
     def wrong(populations):
         return true([dataclasses.replace(x, coupling=0.0) for x in populations])
 
-    monkeypatch.setattr(worlds.expectations, "expected_fisher", wrong)
+    monkeypatch.setattr(worlds.expectations, "fisher_of_layers", wrong)
 
 
 def as_kfac(monkeypatch):

@@ -18,7 +18,7 @@ import numpy as np
 
 from refspec.random_matrix import definite
 from refspec.random_matrix.nested.design import NestedDesign
-from refspec.random_matrix.nested.tree import hessian, sweep
+from refspec.random_matrix.nested.tree import sensitivity, sweep
 
 #: Newton's last step, relative: the next error is its square.
 STEP = 2.0**-24
@@ -106,7 +106,7 @@ def linearise(
     # tr S Q^2 for free: trace S times Q (sum b S - z) Q = Q
     with np.errstate(invalid="ignore"):
         drift = -(gain @ b + t) / z
-    return FixedPoint(a, b, Q, pivots, t, hessian(design, a), gain, drift)
+    return FixedPoint(a, b, Q, pivots, t, sensitivity(design, a), gain, drift)
 
 
 def fixed_point(

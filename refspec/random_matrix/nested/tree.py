@@ -47,7 +47,7 @@ def sweep(
     return b[:-1], value, tuple(W[:-1])
 
 
-def hessian(design: NestedDesign, a: np.ndarray) -> np.ndarray:
+def sensitivity(design: NestedDesign, a: np.ndarray) -> np.ndarray:
     """Return the Hessian of L (k, k) by central differences of its gradient."""
     k = len(a)
     H = np.zeros((k, k), dtype=np.result_type(a, float))
