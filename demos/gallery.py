@@ -9,6 +9,7 @@ from pathlib import Path
 import jinja2
 
 HERE = Path(__file__).parent
+SHARED = ("gallery.py", "second_order.py", "setting.py")
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>refspec: the gallery</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -38,7 +39,7 @@ def main():
     at.folder.mkdir(parents=True, exist_ok=True)
     demos, failed = [], []
     for file in sorted(HERE.glob("*.py")):
-        if file.name in ("setting.py", "gallery.py") or file.name.startswith("howto"):
+        if file.name in SHARED or file.name.startswith("howto"):
             continue
         print(file.name, flush=True)
         command = [sys.executable, file, "--plot", at.folder, *["--quick"] * at.quick]

@@ -80,6 +80,11 @@ class Factors(Rows):
     layers: tuple[Factor, ...]
     lost: float | None = None
 
+    def __repr__(self) -> str:
+        """Say the sizes, not the entries."""
+        N, K, P = self.shape
+        return f"Factors({len(self.layers)} layers, N={N}, K={K}, P={P})"
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """N samples, K cross classes, P columns."""

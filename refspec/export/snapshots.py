@@ -42,10 +42,8 @@ def save(
 
     Parameters
     ----------
-    snapshot : Snapshot
-        Its provenance goes into the manifest.
-    path : path
-        Ends in `.npz` or `.zarr`; an export of that name is replaced.
+    snapshot : Snapshot, its provenance goes into the manifest
+    path : path, ends in `.npz` or `.zarr`; an export of that name is replaced
     logits : Array, shape (N, C), optional
         In the snapshot's order; stored in place of its probabilities.
     dtype : {"float32", "float64"}, optional
@@ -129,8 +127,7 @@ def load(
 
     Parameters
     ----------
-    path : path
-        An `.npz` file or a `.zarr` folder.
+    path : path, an `.npz` file or a `.zarr` folder
     xp : namespace, optional
         Where the arrays shall live, e.g. ``refspec.backend.named("torch")``; NumPy by
         default.

@@ -1,22 +1,28 @@
 """Exporters, one module a framework, each with a function `export`.
 
-A module, and with it the framework, is imported when it is first used; the core imports
-none of them. Every `export` writes a classifier seen over the samples of a loader
-(Papyan 2020: extended gradients, indexed (i, c, c')), takes
+What `export` takes beside the model means the same in all of them:
 
-loader : iterable of (inputs, labels)
-    Batches; labels are integers in 0..C-1, every class present.
-path : path or None
+loader
+    Batches (inputs, labels), for two arrays ``[(X, y)]``; labels are integers in
+    0..C-1, every class present.
+path
     Ends in `.npz` or `.zarr`; a Zarr group is written batch by batch, so the export
-    never sits in memory. None returns the Snapshot instead.
-class_names : sequence of str, optional
+    never sits in memory. None returns the `Snapshot` instead.
+layers
+    Names of some of the layers; all of them by default.
+class_names
     C names, for the manifest.
-provenance : mapping, optional
-    More for the manifest, JSON-able: the data, the licence, the seed.
-progress : bool
+provenance
+    A mapping, more for the manifest, JSON-able: the data, the licence, the seed.
+progress
     Show a bar, on a terminal only.
 
-and leaves nothing behind where it raises.
+It holds the features that enter each layer and its errors for every label, the extended
+gradients (i, c, c') of Papyan, "Traces of Class/Cross-Class Structure Pervade Deep
+Learning Spectra", JMLR 21(252), 2020. Nothing is left behind where it fails.
+
+A module, and with it the framework, is imported when it is first used; the core imports
+none of them.
 """
 
 from importlib import import_module
@@ -33,4 +39,5 @@ def __getattr__(name: str) -> ModuleType:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    """List the exporters, imported or not."""
+    return list(__all__)

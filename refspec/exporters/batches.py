@@ -96,33 +96,13 @@ def _shape(x: Any) -> tuple[int, ...] | None:
     return None if shape is None else tuple(shape)
 
 
-def describe(
-    framework: str,
-    version: str,
-    architecture: str,
-    layers: Sequence[str],
-    class_names: Sequence[str] | None,
-    operations: Sequence[Mapping[str, Any]] | None,
-    provenance: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    """Return the manifest of an export; what the caller adds gives way to ours."""
-    given: Any = {} if provenance is None else provenance
+def _provenance(given: Any) -> dict[str, Any]:
+    """Return what a caller adds to the manifest, but what only we can say."""
+    given = {} if given is None else given
     checks.expect_type("provenance", given, Mapping, "give a dict, as {'seed': 0}")
     for key in given:
         checks.expect_type(f"key {shown(key, 60)} of provenance", key, str, "quote it")
-    manifest = {k: v for k, v in given.items() if k not in RESERVED} | {
-        "schema": SCHEMA,
-        "framework": framework,
-        "versions": {framework: version, "refspec": __version__},
-        "architecture": architecture,
-        "loss": "cross_entropy",
-        "layers": list(layers),
-    }
-    if class_names is not None:
-        manifest["class_names"] = _names(class_names)
-    if operations is not None:
-        manifest["operations"] = list(operations)
-    return plain("provenance", manifest)
+    return {key: x for key, x in given.items() if key not in RESERVED}
 
 
 def _names(given: Any) -> list[str]:
@@ -255,6 +235,19 @@ def expect_no_softmax(step: int, logits: np.ndarray) -> None:
         )
 
 
+def row(
+    inputs: np.ndarray | None,
+    made: Mapping[str, np.ndarray],
+    layers: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> dict[str, np.ndarray]:
+    """Return a batch by the names of the schema; (features, errors) of each layer."""
+    found = {} if inputs is None else {"model/inputs": inputs}
+    found |= made
+    for k, (features, errors) in enumerate(layers):
+        found |= {f"layers/{k}/features": features, f"layers/{k}/errors": errors}
+    return found
+
+
 def seeds(logits: np.ndarray) -> Iterator[np.ndarray]:
     """Yield p - e_c' (n, C) for every label c', the derivative of -log p_c'.
 
@@ -313,18 +306,36 @@ def pad(features: np.ndarray) -> np.ndarray:
 def deliver(
     rows: _Rows,
     path: str | os.PathLike[str] | None,
-    manifest: dict[str, Any],
     parameters: Mapping[str, np.ndarray],
     *,
+    framework: tuple[str, str],
+    architecture: str,
+    layers: Sequence[str],
+    operations: Sequence[Mapping[str, Any]] | None,
+    class_names: Sequence[str] | None,
+    provenance: Mapping[str, Any] | None,
     total: int | None,
     progress: bool,
 ) -> Path | Snapshot:
     """Write the rows as they come, or make a Snapshot of them if there is no path.
 
-    The bar counts to `total` batches, on a terminal only. Nothing is left behind if a
-    value is not finite or a class has no sample.
+    `framework` is its name and version; what the caller's provenance adds gives way to
+    ours. Nothing is left behind if a value is not finite or a class has no sample.
     """
     checks.expect_type("progress", progress, bool, "give True or False")
+    manifest = _provenance(provenance) | {
+        "schema": SCHEMA,
+        "framework": framework[0],
+        "versions": {framework[0]: framework[1], "refspec": __version__},
+        "architecture": architecture,
+        "loss": "cross_entropy",
+        "layers": list(layers),
+    }
+    if class_names is not None:
+        manifest["class_names"] = _names(class_names)
+    if operations is not None:
+        manifest["operations"] = [dict(x) for x in operations]
+    manifest = plain("provenance", manifest)
     console = Console(stderr=True)
     bar = Progress(
         console=console, disable=not (progress and console.is_terminal), transient=True

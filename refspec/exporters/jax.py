@@ -136,16 +136,13 @@ def export(
     return shared.deliver(
         _rows(program, leaves, batches, operations is not None),
         path,
-        shared.describe(
-            "jax",
-            jax.__version__,
-            _architecture(names, leaves),
-            [names[m.leaf] for m in program.maps],
-            class_names,
-            operations,
-            provenance,
-        ),
         {x: shared.host(stored[x]).ravel()[order] for x, order in orders.items()},
+        framework=("jax", jax.__version__),
+        architecture=_architecture(names, leaves),
+        layers=[names[m.leaf] for m in program.maps],
+        operations=operations,
+        class_names=class_names,
+        provenance=provenance,
         total=total,
         progress=progress,
     )
@@ -288,14 +285,15 @@ def _rows(
             )
         with shared.answering(step, *_TAKES):
             z, features = forward(leaves, inputs)
-        row = {"model/inputs": shared.host(inputs)} if with_inputs else {}
-        row |= shared.outputs(step, np.asarray(z), labels, len(inputs))
-        shared.expect_no_softmax(step, row["logits"])
-        seeds = jnp.asarray(shared.all_seeds(row["logits"]), z.dtype)
+        made = shared.outputs(step, np.asarray(z), labels, len(inputs))
+        shared.expect_no_softmax(step, made["logits"])
+        seeds = jnp.asarray(shared.all_seeds(made["logits"]), z.dtype)
         with shared.answering(step, *_TRACED):
             errors = backward(leaves, inputs, seeds)
-        for k, (m, h, e) in enumerate(zip(program.maps, features, errors, strict=True)):
-            h = shared.host(h)
-            row[f"layers/{k}/features"] = h if m.bias is None else shared.pad(h)
-            row[f"layers/{k}/errors"] = shared.host(e)
-        yield row
+        pairs = []
+        for m, h, e in zip(
+            program.maps, map(shared.host, features), errors, strict=True
+        ):
+            h = h if m.bias is None else shared.pad(h)
+            pairs.append((h, shared.host(e)))
+        yield shared.row(shared.host(inputs) if with_inputs else None, made, pairs)

@@ -110,17 +110,14 @@ def export(
     return shared.deliver(
         _rows(session, inputs, last, classes, batches),
         path,
-        shared.describe(
-            "onnxruntime",
-            onnxruntime.__version__,
-            f"last layer of an ONNX graph of {len(model.graph.node)} nodes by "
-            f"{model.producer_name or 'an unknown producer'}",
-            [last.name],
-            class_names,
-            [operation],
-            provenance,
-        ),
         rows,
+        framework=("onnxruntime", onnxruntime.__version__),
+        architecture=f"last layer of an ONNX graph of {len(model.graph.node)} nodes by "
+        f"{model.producer_name or 'an unknown producer'}",
+        layers=[last.name],
+        operations=[operation],
+        class_names=class_names,
+        provenance=provenance,
         total=total,
         progress=progress,
     )
@@ -246,16 +243,10 @@ def _rows(
         if z.shape[1] == 1:
             z = np.concatenate([0 * z, z], axis=1)
         z = z if classes is None else z[:, list(classes)]
-        row = shared.outputs(step, z, labels, n)
-        h = shared.host(h)
-        features = h[:, None, :]
-        errors = shared.all_seeds(row["logits"])
-        row["model/inputs"] = h
-        row["layers/0/features"] = (
-            features if last.bias is None else shared.pad(features)
-        )
-        row["layers/0/errors"] = errors[:, :, None, :].astype(h.dtype)
-        yield row
+        found, h = shared.outputs(step, z, labels, n), shared.host(h)
+        features = h[:, None, :] if last.bias is None else shared.pad(h[:, None, :])
+        errors = shared.all_seeds(found["logits"])[:, :, None, :].astype(h.dtype)
+        yield shared.row(h, found, [(features, errors)])
 
 
 def _feed(step: int, given: Any, inputs: Mapping[str, np.dtype]) -> dict[str, Any]:

@@ -112,16 +112,13 @@ def export(
     return shared.deliver(
         _rows(model, final, network, chosen, batches),
         path,
-        shared.describe(
-            "sklearn",
-            sklearn.__version__,
-            " ".join(repr(model).split()),
-            chosen,
-            names,
-            [dict(x) for x in network.operations],
-            provenance,
-        ),
         {key: shared.host(x) for key, x in network.parameters.items()},
+        framework=("sklearn", sklearn.__version__),
+        architecture=" ".join(repr(model).split()),
+        layers=chosen,
+        operations=network.operations,
+        class_names=names,
+        provenance=provenance,
         total=total,
         progress=progress,
     )
@@ -202,15 +199,11 @@ def _rows(
         with np.errstate(over="ignore"):  # an infinity is refused by the network
             X = X.astype(dtype)
         steps, z = evaluation.forward(network, X)
-        row = {"model/inputs": X}
-        row |= shared.outputs(step, z, _numbers(step, final, labels), len(X))
+        made = shared.outputs(step, z, _numbers(step, final, labels), len(X))
         seeds = shared.all_seeds(z).astype(dtype)
         found = {x.name: (x, e) for x, e in evaluation.backpropagate(steps, seeds, np)}
-        for k, name in enumerate(chosen):
-            layer, errors = found[name]
-            row[f"layers/{k}/features"] = layer.features
-            row[f"layers/{k}/errors"] = errors
-        yield row
+        pairs = [(found[x][0].features, found[x][1]) for x in chosen]
+        yield shared.row(X, made, pairs)
 
 
 def _numbers(step: int, final: Any, labels: Any) -> np.ndarray:

@@ -119,16 +119,13 @@ def export(
         return shared.deliver(
             _rows(model, seen, chosen, batches, operations is not None),
             path,
-            shared.describe(
-                "torch",
-                str(torch.__version__),
-                repr(model),
-                list(chosen),
-                class_names,
-                operations,
-                provenance,
-            ),
             {x: _host(model.get_parameter(x)) for x in named},
+            framework=("torch", str(torch.__version__)),
+            architecture=repr(model),
+            layers=list(chosen),
+            operations=operations,
+            class_names=class_names,
+            provenance=provenance,
             total=total,
             progress=progress,
         )
@@ -249,7 +246,7 @@ def _rows(
     weight = next(iter(chosen.values())).weight
     for step, (given, labels) in enumerate(batches):
         inputs = _inputs(step, given, weight)
-        row = {"model/inputs": _host(inputs)} if with_inputs else {}
+        stored = _host(inputs) if with_inputs else None
         seen.clear()
         with shared.answering(step, *_TAKES):
             logits = model(inputs)
@@ -263,19 +260,19 @@ def _rows(
             )
         shared.expect_precise(logits.dtype)
         labels = labels.cpu() if isinstance(labels, Tensor) else labels
-        row |= shared.outputs(step, _host(logits), labels, len(inputs))
-        shared.expect_no_softmax(step, row["logits"])
-        for k, name in enumerate(chosen):
-            if len(seen.get(name, ())) != 1:
-                times = len(seen.get(name, ()))
+        made = shared.outputs(step, _host(logits), labels, len(inputs))
+        shared.expect_no_softmax(step, made["logits"])
+        features = []
+        for name in chosen:
+            times = len(seen.get(name, ()))
+            if times != 1:
                 raise _refusal(name, f"is called {times} times in one forward pass")
-            features = seen[name][0][0]
-            if features is None or len(features) != len(inputs):
+            x = seen[name][0][0]
+            if x is None or len(x) != len(inputs):
                 raise _refusal(name, "does not see the batch on its first axis")
-            row[f"layers/{k}/features"] = features
-        for k, errors in enumerate(_errors(step, logits, seen, chosen)):
-            row[f"layers/{k}/errors"] = errors
-        yield row
+            features.append(x)
+        errors = _errors(step, logits, seen, chosen)
+        yield shared.row(stored, made, list(zip(features, errors, strict=True)))
 
 
 def _inputs(step: int, given: Any, weight: Tensor | None) -> Tensor:

@@ -46,10 +46,8 @@ def hessian(
     layers : str or sequence of str, optional
         One layer, a pair, any subset: the rows and columns of these only, in the order
         of the network. All if not given.
-    part : {"hessian", "fisher", "residual"}
-        The sum, or one of its terms.
-    sample_weights : Array, shape (N,), optional
-        Non-negative; 1/N if not given.
+    part : {"hessian", "fisher", "residual"}, the sum, or one of its terms
+    sample_weights : Array, shape (N,), optional, non-negative; 1/N if not given
 
     Returns
     -------
@@ -109,10 +107,8 @@ def of_snapshot(
 
     Parameters
     ----------
-    snapshot : Snapshot
-        With a model section.
-    layers, part
-        As in `hessian`.
+    snapshot : Snapshot, with a model section
+    layers, part : as in `hessian`
 
     Returns
     -------
@@ -149,10 +145,8 @@ def hessian_vector_product(
 
     Parameters
     ----------
-    network, X, labels, layers, part, sample_weights
-        As in `hessian`.
-    vectors : Array, shape (P,) or (P, K)
-        One vector, or K of them as columns.
+    network, X, labels, layers, part, sample_weights : as in `hessian`
+    vectors : Array, shape (P,) or (P, K), one vector, or K of them as columns
 
     Returns
     -------

@@ -30,8 +30,7 @@ def hessian_radius(
 
     Parameters
     ----------
-    network, X, labels, sample_weights
-        As in `refspec.hessian.hessian`.
+    network, X, labels, sample_weights : as in `refspec.hessian.hessian`
 
     Returns
     -------

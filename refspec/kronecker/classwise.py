@@ -29,8 +29,7 @@ class ClassFactors:
         pi_c, non-negative; 0 for a class without samples, whose factors are zero.
     errors : Array, shape (C, b, b)
         Delta_c, uncentred, averaged over the samples of class c.
-    features : Array, shape (C, a, a)
-        H_c, likewise, without label weights.
+    features : Array, shape (C, a, a), H_c, likewise, without label weights
     roots : tuple of pairs of Arrays, optional
         Square roots of the factors by class, as `KroneckerSum` takes them.
 
@@ -56,6 +55,11 @@ class ClassFactors:
             shape = f"(C, {letter}, {letter})"
             checks.expect_array(name, getattr(self, name), shape, sizes=sizes)
         self.cfac()  # makes the other checks
+
+    def __repr__(self) -> str:
+        """Say the sizes, not the entries."""
+        (C, b, _), a = self.errors.shape, self.features.shape[1]
+        return f"ClassFactors(C={C}, b={b}, a={a})"
 
     def cfac(self) -> KroneckerSum:
         """Return sum_c pi_c Delta_c (x) H_c."""
@@ -143,17 +147,11 @@ def class_factors(
         rights.append(moments.second_moment(*H, xp))
         roots.append((E, H))
     sides = [moments.root_rows(*E) * moments.root_rows(*H) for E, H in roots]
-    few = sum(sides) < b * layer.features.shape[2]
-    return ClassFactors(
-        xp.asarray(pi, dtype=errors.dtype, device=backend.device(errors)),
-        xp.stack(lefts),
-        xp.stack(rights),
-        tuple(
-            (moments.square_root(*E, xp), moments.square_root(*H, xp)) for E, H in roots
-        )
-        if few
-        else None,
-    )
+    root, kept = moments.square_root, None
+    if sum(sides) < b * layer.features.shape[2]:
+        kept = tuple((root(*E, xp), root(*H, xp)) for E, H in roots)
+    frequencies = xp.asarray(pi, dtype=errors.dtype, device=backend.device(errors))
+    return ClassFactors(frequencies, xp.stack(lefts), xp.stack(rights), kept)
 
 
 def kfac_error(factors: ClassFactors) -> KroneckerSum:

@@ -56,8 +56,7 @@ class LayerComparison:
     class_rank : mapping of str to int
         Rank of the part made of class means: at most C for ``fisher`` and ``cfac``, up
         to C^2 for ``kfac``.
-    how : str
-        How the radius is known.
+    how : str, how the radius is known
     """
 
     fisher: np.ndarray
@@ -126,10 +125,8 @@ def compare_layer(
     fisher : array, shape (ab, ab), optional
         The dense layer Fisher, symmetric, row-major order; by default it is used
         through its rows and never formed, unless it is small.
-    setting : {"expand", "reduce"}
-        Treatment of positions in the approximations.
-    top : int, optional
-        Compare at most so many eigenvalues; default C(C-1).
+    setting : {"expand", "reduce"}, treatment of positions in the approximations
+    top : int, optional, compare at most so many eigenvalues; default C(C-1)
 
     Returns
     -------

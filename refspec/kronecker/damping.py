@@ -53,7 +53,7 @@ def damped_inverse(operator: KroneckerBasis, damping: float) -> KroneckerBasis:
     """
     checks.expect_type("operator", operator, KroneckerBasis, "e.g. from ekfac")
     damping = checks.expect_positive("damping", damping)
-    positive = backend.namespace(operator.values).clip(operator.values, min=0.0)
+    positive = operator.xp.clip(operator.values, min=0.0)
     return KroneckerBasis(operator.left, operator.right, 1 / (positive + damping))
 
 
@@ -93,7 +93,7 @@ def factored_tikhonov(operator: Kronecker, damping: float) -> KroneckerBasis:
     """
     checks.expect_type("operator", operator, Kronecker, "e.g. from kfac")
     damping = checks.expect_positive("damping", damping)
-    xp = backend.namespace(operator.left)
+    xp = operator.xp
     (mu, Q), (nu, R) = backend.eigh(operator.left, xp), backend.eigh(operator.right, xp)
     mu, nu = xp.clip(mu, min=0.0), xp.clip(nu, min=0.0)
     scales = backend.scalar(xp.mean(nu)), backend.scalar(xp.mean(mu))
@@ -121,6 +121,11 @@ class DampedSolution:
     residual: float
     iterations: int
 
+    def __repr__(self) -> str:
+        """Say how far it came, not the entries."""
+        (b, a), r = self.value.shape, self.residual
+        return f"DampedSolution(b={b}, a={a}, {r:.3g} in {self.iterations} iterations)"
+
 
 def damped_solve(
     operator: KroneckerSum,
@@ -146,8 +151,7 @@ def damped_solve(
         judged on a recomputed residual. By default :math:`\gamma_{a+b+m+3} (1 + \sum_c
         \pi_c \|\Delta_c\|_F \|H_c\|_F / \lambda)`, the most that rounding is sure to
         allow.
-    iterations : int, optional
-        Stop after this many steps in any case; default no limit.
+    iterations : int, optional, stop after this many steps in any case; default no limit
 
     Returns
     -------
@@ -185,7 +189,7 @@ def damped_solve(
     relative_residual = checks.expect_positive(
         "relative_residual", relative_residual, zero=True
     )
-    xp, P = backend.namespace(V), operator.dimension
+    xp, P = operator.xp, operator.dimension
     scaled, e = unit_scaled(V, xp)  # the solution is linear in V, its square is not
     v = np.reshape(backend.to_host(scaled), (-1,))
     G, M = linear_operator(operator), linear_operator(preconditioner)
@@ -211,7 +215,7 @@ def default_residual(operator: KroneckerSum, damping: float) -> float:
 
     Theory: theory/kronecker.md#K12.
     """
-    xp, m = backend.namespace(operator.lefts), operator.lefts.shape[0]
+    xp, m = operator.xp, operator.lefts.shape[0]
     norms = xp.abs(operator.coefficients)
     norms = norms * xp.linalg.matrix_norm(operator.lefts)
     norms = norms * xp.linalg.matrix_norm(operator.rights)

@@ -16,7 +16,7 @@ from refspec.kronecker.products import Kronecker
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class KroneckerBasis:
+class KroneckerBasis(operators.LayerOperator):
     """The operator ``(Q (x) R) diag(values) (Q (x) R)'`` with orthogonal Q and R.
 
     Parameters
@@ -55,6 +55,11 @@ class KroneckerBasis:
         checks.expect_array("values", self.values, "(b, a)", sizes=sizes)
         checks.expect_alike(left=self.left, values=self.values)
 
+    def __repr__(self) -> str:
+        """Say the sizes, not the entries."""
+        b, a = self.values.shape
+        return f"KroneckerBasis(b={b}, a={a}, {self.like.dtype})"
+
     @property
     def like(self) -> Array:
         """An array of the namespace, device and dtype its vectors must have."""
@@ -73,11 +78,9 @@ class KroneckerBasis:
         V = Q @ (V * self.values) @ xp.matrix_transpose(R)
         return operators.vectors(V, tuple(v.shape), xp)
 
-    matmat = matvec
-
     def trace(self) -> float:
         """Return the sum of the values."""
-        return backend.scalar(backend.namespace(self.values).sum(self.values))
+        return backend.scalar(self.xp.sum(self.values))
 
     def frobenius_norm(self) -> float:
         """Return the root of the sum of squared values."""
@@ -85,7 +88,7 @@ class KroneckerBasis:
 
     def eigenvalues(self) -> Array:
         """Return the values, descending."""
-        xp = backend.namespace(self.values)
+        xp = self.xp
         return xp.sort(xp.reshape(self.values, (-1,)), descending=True)
 
     def certified_eigenvalues(self) -> tuple[Array, float]:
@@ -94,12 +97,12 @@ class KroneckerBasis:
 
     def column_stacked(self) -> KroneckerBasis:
         """Return the same operator on column-stacked vectors: factors swapped."""
-        xp = backend.namespace(self.values)
+        xp = self.xp
         return KroneckerBasis(self.right, self.left, xp.matrix_transpose(self.values))
 
     def matrix(self) -> Array:
         """Return the dense matrix, shape (ab, ab)."""
-        xp, n = backend.namespace(self.values), self.dimension
+        xp, n = self.xp, self.dimension
         Q, R = self.left, self.right
         Q = xp.reshape(Q[:, None, :, None] * R[None, :, None, :], (n, n))
         return (Q * xp.reshape(self.values, (1, -1))) @ xp.matrix_transpose(Q)
@@ -110,6 +113,6 @@ def diagonalised(operator: Kronecker) -> KroneckerBasis:
 
     Theory: theory/kronecker.md#K2.
     """
-    xp = backend.namespace(operator.left)
+    xp = operator.xp
     (mu, Q), (nu, R) = backend.eigh(operator.left, xp), backend.eigh(operator.right, xp)
     return KroneckerBasis(Q, R, mu[:, None] * nu[None, :])

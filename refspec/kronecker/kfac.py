@@ -49,10 +49,8 @@ def kfac(
         Which second moment of gradients is approximated.
     setting : {"expand", "reduce"}
         How positions that share the weights are treated; the same if T = 1.
-    rng : numpy.random.Generator, optional
-        Draws the labels of ``monte_carlo``.
-    samples : int
-        Labels drawn per sample by ``monte_carlo``.
+    rng : numpy.random.Generator, optional, draws the labels of ``monte_carlo``
+    samples : int, labels drawn per sample by ``monte_carlo``
     convention : str
         Whose placement of scalars, and whose treatment of positions, the factors
         follow; see `refspec.kronecker.conventions`.

@@ -14,8 +14,9 @@ of an operator converts the operator.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections import Counter
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import scipy.sparse.linalg
@@ -24,39 +25,57 @@ from refspec import backend, checks
 from refspec.backend import Array, Namespace
 
 
-@runtime_checkable
-class LayerOperator(Protocol):
+class LayerOperator(ABC):
     """What every operator of this package can do: symmetric, on vectors of length P."""
 
+    __slots__ = ()
+
     @property
+    @abstractmethod
     def like(self) -> Array:
         """An array of the namespace, device and dtype its vectors must have."""
 
     @property
+    @abstractmethod
     def dimension(self) -> int:
         """Length P of the vectors it acts on."""
 
+    @property
+    def xp(self) -> Namespace:
+        """The array namespace of its factors."""
+        return backend.namespace(self.like)
+
+    @abstractmethod
     def matvec(self, v: Array) -> Array:
         """Return the product with a vector (P,) or columns (P, m)."""
 
+    def matmat(self, V: Array) -> Array:
+        """Return the product with columns (P, m)."""
+        return self.matvec(V)
+
+    @abstractmethod
     def matrix(self) -> Array:
         """Return the dense matrix, shape (P, P)."""
 
+    @abstractmethod
     def trace(self) -> float:
         """Return the sum of the eigenvalues."""
 
+    @abstractmethod
     def frobenius_norm(self) -> float:
         """Return the root of the sum of squared eigenvalues."""
 
+    @abstractmethod
     def eigenvalues(self) -> Array:
         """Return all eigenvalues, descending."""
 
+    @abstractmethod
     def certified_eigenvalues(self) -> tuple[Array, float]:
         """Return all eigenvalues and a radius that holds the exact ones."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class BlockDiagonal:
+class BlockDiagonal(LayerOperator):
     """Operators on consecutive blocks of one vector: the layers of a network.
 
     Curvature between layers is dropped, not approximated.
@@ -98,6 +117,12 @@ class BlockDiagonal:
         alike = {f"block {k} of blocks": x.like for k, x in enumerate(self.blocks)}
         checks.expect_alike(**alike)
 
+    def __repr__(self) -> str:
+        """Say how many blocks and their kinds."""
+        kinds = Counter(type(x).__name__ for x in self.blocks)
+        told = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+        return f"BlockDiagonal({told}; P={self.dimension})"
+
     @property
     def like(self) -> Array:
         """An array of the namespace, device and dtype its vectors must have."""
@@ -118,11 +143,9 @@ class BlockDiagonal:
             start = stop
         return backend.concatenate(parts)
 
-    matmat = matvec
-
     def matrix(self) -> Array:
         """Return the dense matrix, shape (P, P)."""
-        xp, rows, start = backend.namespace(self.like), [], 0
+        xp, rows, start = self.xp, [], 0
         for block in self.blocks:
             own = block.matrix()
             kind = {"dtype": own.dtype, "device": backend.device(own)}
@@ -143,14 +166,13 @@ class BlockDiagonal:
     def eigenvalues(self) -> Array:
         """Return all eigenvalues of all blocks, descending."""
         values = backend.concatenate(block.eigenvalues() for block in self.blocks)
-        return backend.namespace(values).sort(values, descending=True)
+        return self.xp.sort(values, descending=True)
 
     def certified_eigenvalues(self) -> tuple[Array, float]:
         """Return the eigenvalues of all blocks and the largest radius of a block."""
         found = [block.certified_eigenvalues() for block in self.blocks]
         values = backend.concatenate(values for values, _ in found)
-        xp = backend.namespace(values)
-        return xp.sort(values, descending=True), max(radius for _, radius in found)
+        return self.xp.sort(values, descending=True), max(radius for _, radius in found)
 
 
 def linear_operator(operator: LayerOperator) -> scipy.sparse.linalg.LinearOperator:

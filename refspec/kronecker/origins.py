@@ -29,8 +29,6 @@ from refspec.kronecker.eigenbasis import KroneckerBasis
 
 Shares = Mapping[str, np.ndarray]  # of outlier, bump, bulk in each eigenvalue
 
-_KINDS = {"diagonal": "outlier", "between_class": "outlier"}
-_KINDS |= {"between_cross_class": "bump"}
 _CLASS_LEVELS = ("diagonal", "between_class")
 
 
@@ -73,7 +71,7 @@ def factor_means(flat: Snapshot) -> FactorMeans:
     """Return what KFAC's and CFAC's parts are made of, from `positions_apart`."""
     name, found = flat.layers[0].name, []
     for moment in (curvature.errors(flat, name), curvature.features(flat, name)):
-        xp, norms = backend.namespace(moment.weights), structure.cell_norms(moment)
+        xp, norms = moment.xp, structure.cell_norms(moment)
         kind = {"dtype": norms.dtype, "device": backend.device(norms)}
         rows = moment.dot(xp.eye(moment.shape[1], **kind))  # X, of a few columns
         found.append((norms, structure.cells(moment, rows, norms)))
@@ -139,7 +137,7 @@ def mean_forms(norms: Array, cells: Array) -> dict[str, np.ndarray]:
     xp, forms = backend.namespace(norms), dict[str, np.ndarray]()
     for name, project in structure.cell_projections(norms).items():
         square = backend.to_host(xp.sum(project(cells) ** 2, axis=(0, 1)))
-        kind = _KINDS[name]
+        kind = structure.KINDS[name]
         forms[kind] = forms.get(kind, 0) + square
     return forms
 
@@ -149,7 +147,7 @@ def class_rows(moment: SecondMoment) -> np.ndarray:
 
     In errors and gradients those of c' = c and of c' != c, which are collinear.
     """
-    xp, w = backend.namespace(moment.weights), moment.weights
+    xp, w = moment.xp, moment.weights
     labels = np.repeat(np.arange(len(moment.offsets) - 1), np.diff(moment.offsets))
     hot = backend.from_host(np.eye(len(moment.offsets) - 1)[labels], w)
     # sqrt(w) over one class is in the span of its cells; a level takes the direction of

@@ -25,7 +25,7 @@ from refspec.kronecker.eigensystems import (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kronecker:
+class Kronecker(operators.LayerOperator):
     """The symmetric operator ``left (x) right`` on row-major vectors of (b, a).
 
     Parameters
@@ -57,6 +57,11 @@ class Kronecker:
     def __post_init__(self) -> None:
         operators.expect_factors(self.left, self.right)
 
+    def __repr__(self) -> str:
+        """Say the sizes, not the entries."""
+        b, a = self.left.shape[0], self.right.shape[0]
+        return f"Kronecker(b={b}, a={a}, {self.like.dtype})"
+
     @property
     def like(self) -> Array:
         """An array of the namespace, device and dtype its vectors must have."""
@@ -75,11 +80,9 @@ class Kronecker:
         V = V @ xp.matrix_transpose(self.right)
         return operators.vectors(V, tuple(v.shape), xp)
 
-    matmat = matvec
-
     def trace(self) -> float:
         """Return tr(left) tr(right)."""
-        xp = backend.namespace(self.left)
+        xp = self.xp
         traces = (backend.scalar(xp.linalg.trace(x)) for x in (self.left, self.right))
         return math.prod(traces)
 
@@ -90,7 +93,7 @@ class Kronecker:
 
     def eigenvalues(self) -> Array:
         """Return the ab products of eigenvalues, descending."""
-        xp = backend.namespace(self.left)
+        xp = self.xp
         mu, nu = backend.eigh(self.left, xp)[0], backend.eigh(self.right, xp)[0]
         return xp.sort(xp.reshape(mu[:, None] * nu[None, :], (-1,)), descending=True)
 
@@ -99,7 +102,7 @@ class Kronecker:
 
         Theory: theory/kronecker.md#K2.
         """
-        xp, u = backend.namespace(self.left), rounding.unit_roundoff(self.left)
+        xp, u = self.xp, rounding.unit_roundoff(self.left)
         (L, e), (R, f) = (unit_scaled(x, xp) for x in (self.left, self.right))
         (mu, _, one), (nu, _, two) = (certified_eigensystem(x, xp) for x in (L, R))
         top, other = (backend.scalar(xp.max(xp.abs(x))) for x in (mu, nu))
@@ -113,11 +116,11 @@ class Kronecker:
 
     def matrix(self) -> Array:
         """Return the dense matrix, shape (ab, ab)."""
-        return _dense(self.left, self.right, backend.namespace(self.left))
+        return _dense(self.left, self.right, self.xp)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class KroneckerSum:
+class KroneckerSum(operators.LayerOperator):
     """The symmetric operator ``sum_c coefficients[c] lefts[c] (x) rights[c]``.
 
     Parameters
@@ -164,6 +167,11 @@ class KroneckerSum:
         if self.roots is not None:
             _expect_roots(self.coefficients, self.lefts, self.rights, self.roots, xp)
 
+    def __repr__(self) -> str:
+        """Say the sizes, not the entries."""
+        (m, b, _), a = self.lefts.shape, self.rights.shape[1]
+        return f"KroneckerSum(m={m}, b={b}, a={a}, {self.like.dtype})"
+
     @property
     def like(self) -> Array:
         """An array of the namespace, device and dtype its vectors must have."""
@@ -192,16 +200,14 @@ class KroneckerSum:
         out = xp.matrix_transpose(xp.reshape(out, (m, a, b)))
         return operators.vectors(out, tuple(v.shape), xp)
 
-    matmat = matvec
-
     def trace(self) -> float:
         """Return sum_c coefficient_c tr(left_c) tr(right_c)."""
-        xp, c = backend.namespace(self.lefts), backend.to_host(self.coefficients)
+        xp, c = self.xp, backend.to_host(self.coefficients)
         return float(np.sum(c * _traces(self.lefts, xp) * _traces(self.rights, xp)))
 
     def frobenius_norm(self) -> float:
         """Return the norm from m^2 inner products: <A, B>_F factorises."""
-        xp, c = backend.namespace(self.lefts), backend.to_host(self.coefficients)
+        xp, c = self.xp, backend.to_host(self.coefficients)
         grams, size = [], 1.0
         for stack in (self.lefts, self.rights):
             flat = xp.reshape(stack, (stack.shape[0], -1))
@@ -212,7 +218,7 @@ class KroneckerSum:
 
     def eigenvalues(self) -> Array:
         """Return the ab eigenvalues, descending, from the smaller of Gram and dense."""
-        xp = backend.namespace(self.lefts)
+        xp = self.xp
         return self._padded(backend.eigh(self._smaller(xp), xp)[0], xp)
 
     def certified_eigenvalues(self) -> tuple[Array, float]:
@@ -220,7 +226,7 @@ class KroneckerSum:
 
         Theory: theory/kronecker.md#K3.
         """
-        xp = backend.namespace(self.lefts)
+        xp = self.xp
         at, e = self._unit_scaled(xp)
         values, _, radius = certified_eigensystem(at._smaller(xp), xp)
         c = np.abs(backend.to_host(at.coefficients))
@@ -242,7 +248,7 @@ class KroneckerSum:
 
     def matrix(self) -> Array:
         """Return the dense matrix, shape (ab, ab)."""
-        n, xp, like = self.dimension, backend.namespace(self.lefts), self.lefts
+        n, xp, like = self.dimension, self.xp, self.lefts
         total = xp.zeros((n, n), dtype=like.dtype, device=backend.device(like))
         for c in range(self.coefficients.shape[0]):
             left = self.coefficients[c] * self.lefts[c, :, :]

@@ -67,6 +67,13 @@ class Network:
         _expect_operations(self)
         _expect_chain(self)
 
+    def __repr__(self) -> str:
+        """Name the operations, and count the parameters."""
+        steps = [str(x["op"]) for x in self.operations]
+        shown = steps if len(steps) <= 12 else [*steps[:6], "...", *steps[-6:]]
+        count = sum(b * a for b, a in layer_shapes(self).values())
+        return f"Network({' -> '.join(shown)}; {count} parameters)"
+
 
 def layer_shapes(network: Network) -> dict[str, tuple[int, int]]:
     """Return (outputs, inputs with the bias) of each layer, in parameter order."""
@@ -135,8 +142,7 @@ def of_snapshot(snapshot: Snapshot) -> tuple[Network, Array]:
 
     Parameters
     ----------
-    snapshot : Snapshot
-        With a model section.
+    snapshot : Snapshot, with a model section
 
     Returns
     -------

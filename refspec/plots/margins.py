@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,18 +34,12 @@ def verdicts(results: Mapping[str, Verdict], ax: Axes | None = None) -> Axes:
     at = np.clip(np.nan_to_num(margins, nan=np.inf), low, high)
     holds = np.asarray([v.holds for v in results.values()])
     row = np.arange(len(at))
-    looks = (
-        (holds, "bulk", "o", "holds"),
-        (~holds, "outlier", "X", "does not hold"),
-    )
-    for mine, colour, marker, label in looks:
+    looks = (holds, "bulk", "o", "holds"), (~holds, "outlier", "X", "does not hold")
+    for mine, kind, marker, label in looks:
         if mine.any():
-            ax.hlines(row[mine], low, at[mine], color=COLOURS[colour], lw=1, alpha=0.5)
-            style: dict[str, Any] = {
-                "color": COLOURS[colour],
-                "label": f"{label} ({mine.sum()})",
-            }
-            ax.plot(at[mine], row[mine], marker, clip_on=False, **style)
+            told, hue = f"{label} ({mine.sum()})", COLOURS[kind]
+            ax.hlines(row[mine], low, at[mine], color=hue, lw=1, alpha=0.5)
+            ax.plot(at[mine], row[mine], marker, clip_on=False, color=hue, label=told)
     ax.axvline(1, color="0.3", lw=1)
     ax.set_yticks(row, list(results), fontsize=9)
     ax.set(xscale="log", xlim=(low, high), xlabel="residual / bound")

@@ -66,7 +66,7 @@ def approximations(result: LayerComparison, ax: Axes | None = None) -> Axes:
         told = f"{label(name)}, {result.log10_error[name]:.2g} decades"
         style = {"color": COLOURS[name], "ms": 3.5, "lw": 1, "alpha": 0.9}
         ax.plot(rank[seen], values[seen], label=told, **{**style, **_SIGNS[name]})
-    if len(rank):  # a logarithmic axis needs something positive
+    if np.any(result.fisher > 0):  # a logarithmic axis needs something positive
         ax.set(xscale="log", yscale="log")
     else:
         told, centre = "no eigenvalue above the radius", ax.transAxes
@@ -112,12 +112,9 @@ def hessian(
 
     Examples
     --------
-    >>> import refspec.hessian
-    >>> from refspec import models
+    >>> import refspec
     >>> s = refspec.datasets.digits_mlp()
-    >>> net = models.from_section(s.model)
-    >>> H = refspec.hessian.hessian(net, s.model.inputs, s.labels, layers=["fc3"])
-    >>> G = refspec.curvature.fisher(s, ["fc3"])
+    >>> H, G = refspec.hessian.of_snapshot(s, "fc3"), refspec.fisher(s, ["fc3"])
     >>> hessian(refspec.attribution.attribute_hessian(H, G)).get_xscale()
     'symlog'
     """
@@ -129,18 +126,16 @@ def hessian(
     linear = max(result.radius, top * 1e-6)
     edges = _signed_edges(float(every.min()), float(every.max()), linear, bins)
     kinds = (
-        ("Hessian", result.values, {"color": "0.55", "histtype": "stepfilled"}),
+        (
+            "Hessian",
+            result.values,
+            {"color": "0.55", "histtype": "stepfilled", "alpha": 0.5},
+        ),
         ("Fisher", result.fisher, {"color": COLOURS["outlier"], "ls": "-"}),
         ("residual E", result.residual, {"color": COLOURS["residual"], "ls": "--"}),
     )
     for told, values, style in kinds:
-        chosen: dict[str, Any] = {
-            "histtype": "step",
-            "lw": 1.4,
-            "label": told,
-            **style,
-        }
-        chosen["alpha"] = 0.5 if told == "Hessian" else 1
+        chosen: Any = {"histtype": "step", "lw": 1.4, "label": told, **style}
         ax.hist(np.asarray(values, np.float64), edges, **chosen)
     count_axis(ax)
     ax.set_xscale("symlog", linthresh=linear, linscale=0.6)

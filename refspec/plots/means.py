@@ -55,7 +55,7 @@ def means_map(
     >>> import refspec
     >>> from refspec.attribution import class_means, distances
     >>> s = refspec.datasets.digits_mlp()
-    >>> found = distances(class_means(refspec.curvature.errors(s, "fc3")), [0, 1, 2])
+    >>> found = distances(class_means(refspec.errors(s, "fc3")), [0, 1, 2])
     >>> means_map(*found).get_aspect()
     1.0
     """

@@ -77,15 +77,9 @@ def prediction(
         edges = np.linspace(0.0, high * 1.05, bins + 1)
     ax.hist(values, list(edges), color=COLOURS["bulk"], alpha=0.35, label="measured")
     if isinstance(made, KroneckerPrediction):
-        style: dict[str, Any] = {"color": COLOURS["kfac"], "lw": 1.4}
-        kfac = made.kfac[made.kfac > edges[0]]
-        ax.hist(
-            kfac,
-            list(edges),
-            histtype="step",
-            label=f"{label('kfac')}, expected factors",
-            **style,
-        )
+        style: Any = {"histtype": "step", "color": COLOURS["kfac"], "lw": 1.4}
+        style["label"] = f"{label('kfac')}, expected factors"
+        ax.hist(made.kfac[made.kfac > edges[0]], list(edges), **style)
     x, heights = _curve(made, edges, log)
     ax.plot(x, heights, color="black", lw=1.4, label="predicted, one bin wide")
     if len(expected.values):
@@ -123,29 +117,14 @@ def _rows(ax: Axes, made: Prediction, values: np.ndarray) -> None:
     heights = 0.97 - 0.8 * np.arange(r) / max(r, 12)
     across = ax.get_xaxis_transform()  # eigenvalues along, a fraction of the axes up
     ax.errorbar(
-        expected.values,
-        heights,
-        xerr=_BAR * expected.deviations,
-        fmt=MARKERS["outlier"],
-        ms=5,
-        lw=1.2,
-        capsize=2,
-        color=COLOURS["outlier"],
-        mfc="white",
-        zorder=3,
-        transform=across,
+        expected.values, heights, None, _BAR * expected.deviations,
+        MARKERS["outlier"], ms=5, lw=1.2, capsize=2, color=COLOURS["outlier"],
+        mfc="white", zorder=3, transform=across,
         label=f"outliers predicted, ±{_BAR} sd",
-    )
+    )  # fmt: skip
     seen = values[:r]
-    style: dict[str, Any] = {"ms": 3.5, "color": "black", "zorder": 4}
-    ax.plot(
-        seen,
-        heights[: len(seen)],
-        "o",
-        transform=across,
-        label="outliers measured",
-        **style,
-    )
+    style: Any = {"ms": 3.5, "color": "black", "zorder": 4, "transform": across}
+    ax.plot(seen, heights[: len(seen)], "o", label="outliers measured", **style)
 
 
 def _plain_ticks(ax: Axes) -> None:

@@ -62,10 +62,8 @@ def depth(
     checks.expect_type("profiles", profiles, Mapping, "depth_profile(s) makes one")
     if not any(profiles.values()):
         raise ValueError("profiles must hold a layer, got none; measure some")
-    ax, names = (
-        axes_or_new(ax),
-        list(dict.fromkeys(n for p in profiles.values() for n in p)),
-    )
+    ax = axes_or_new(ax)
+    names = list(dict.fromkeys(n for p in profiles.values() for n in p))
     for of, profile in profiles.items():
         at, found = [], []
         for name, clarity in profile.items():

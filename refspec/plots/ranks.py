@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from refspec import checks
 from refspec.attribution import Attribution
 from refspec.plots.style import (
     COLOURS,
+    KINDS,
     MARKERS,
     attributed_values,
     axes_or_new,
@@ -44,16 +45,12 @@ def scree(
     ax, values = axes_or_new(ax), attributed_values(result)[:top]
     kinds, rank = np.asarray(result.kinds)[:top], np.arange(1, len(values) + 1)
     seen = values > result.radius
-    for kind in ("outlier", "bump", "bulk"):
+    for kind in KINDS:
         mine = seen & (kinds == kind)
         if mine.any():
+            told, colour = f"{kind} ({mine.sum()})", COLOURS[kind]
             ax.plot(
-                rank[mine],
-                values[mine],
-                MARKERS[kind],
-                ms=4,
-                color=COLOURS[kind],
-                label=f"{kind} ({mine.sum()})",
+                rank[mine], values[mine], MARKERS[kind], ms=4, color=colour, label=told
             )
     class_means = result.lower[:top] + result.radius
     _line(ax, class_means, result, COLOURS["between_class"], "class means alone")
@@ -92,11 +89,11 @@ def sandwich(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> A
     lower = np.clip(result.lower[:top], floor, None)
     ax.vlines(rank, lower, upper, color=COLOURS["total"], lw=7, alpha=0.45)
     ax.plot([], [], color=COLOURS["total"], lw=7, alpha=0.45, label="proved interval")
-    for kind in ("outlier", "bump", "bulk"):
+    for kind in KINDS:
         mine = np.asarray(result.kinds)[:top] == kind
         if mine.any():
-            style: dict[str, Any] = {"ms": 5, "color": COLOURS[kind], "label": kind}
-            ax.plot(rank[mine], values[mine], MARKERS[kind], **style)
+            sign, colour = MARKERS[kind], COLOURS[kind]
+            ax.plot(rank[mine], values[mine], sign, ms=5, color=colour, label=kind)
     ax.set(xlabel="rank k", ylabel="eigenvalue")
     if floor > 0:
         ax.set_yscale("log")
@@ -126,12 +123,7 @@ def shares(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> Axe
     rank = np.arange(1, len(height) + 1)
     for name in (n for n in COLOURS if n in result.shares):
         part = result.shares[name][:top]
-        style: dict[str, Any] = {
-            "width": 1.0,
-            "color": COLOURS[name],
-            "label": label(name),
-        }
-        ax.bar(rank, part, bottom=height, **style)
+        ax.bar(rank, part, 1.0, height, color=COLOURS[name], label=label(name))
         height = height + part
     ax.set(xlabel="rank k", ylabel="share of the eigenvalue", ylim=(0, 1))
     ax.set_xlim(0.5, max(1, len(height)) + 0.5)
@@ -144,7 +136,5 @@ def _line(
     ax: Axes, values: np.ndarray, result: Attribution, colour: str, label: str
 ) -> None:
     """Draw resolved eigenvalues of a part of the whole by rank."""
-    rank = np.arange(1, len(values) + 1)[values > result.radius]
-    ax.plot(
-        rank, values[values > result.radius], "-", color=colour, lw=1.2, label=label
-    )
+    seen = np.flatnonzero(values > result.radius)
+    ax.plot(seen + 1, values[seen], "-", color=colour, lw=1.2, label=label)

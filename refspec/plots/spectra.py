@@ -51,8 +51,7 @@ def spectrum(
     Examples
     --------
     >>> import refspec
-    >>> s = refspec.datasets.digits_mlp()
-    >>> found = refspec.attribute(refspec.curvature.errors(s, "fc3"))
+    >>> found = refspec.attribute(refspec.errors(refspec.datasets.digits_mlp(), "fc3"))
     >>> spectrum(found).get_xscale()
     'log'
     """
@@ -68,11 +67,7 @@ def spectrum(
         part = np.histogram(values[seen], edges, weights=weights)[0]
         above = below + part / np.maximum(count, 1)
         bottom, height = count * below**2, count * (above**2 - below**2)
-        style: dict[str, Any] = {
-            "color": COLOURS[name],
-            "label": label(name),
-            "align": "edge",
-        }
+        style: Any = {"color": COLOURS[name], "label": label(name), "align": "edge"}
         ax.bar(edges[:-1], height, np.diff(edges), bottom, **style)
         below = above
     count_axis(ax)

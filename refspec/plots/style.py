@@ -16,6 +16,7 @@ import numpy as np
 
 from refspec import backend, checks, files
 from refspec.attribution import Attribution
+from refspec.structure import KINDS as _KIND_OF_LEVEL
 from refspec.text import visible
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ COLOURS = {
     "cfac": "#CC79A7",
 }
 
+#: The kinds of eigenvalue, from the strongest structure to the weakest.
+KINDS = tuple(dict.fromkeys(_KIND_OF_LEVEL.values()))
+
 #: Colour is never the only sign of a kind.
 MARKERS = {"outlier": "^", "bump": "D", "bulk": "o", "residual": "s"}
 
@@ -61,6 +65,16 @@ _STYLE: Any = {
     "axes.spines.right": False,
     "axes.linewidth": 0.8,
     "axes.axisbelow": True,
+}
+
+_LEGEND: Any = {
+    "loc": "lower left",
+    "bbox_to_anchor": (0, 1),
+    "ncols": 2,
+    "borderaxespad": 0.2,
+    "frameon": False,
+    "fontsize": 9,
+    "handlelength": 1.4,
 }
 
 
@@ -132,16 +146,7 @@ def axes_or_new(ax: Axes | None) -> Axes:
 
 def legend(ax: Axes, **options: Any) -> None:
     """Add a legend above the axes, where it covers no data."""
-    chosen: dict[str, Any] = {
-        "loc": "lower left",
-        "bbox_to_anchor": (0, 1),
-        "ncols": 2,
-        "borderaxespad": 0.2,
-        "frameon": False,
-        "fontsize": 9,
-        "handlelength": 1.4,
-    }
-    ax.legend(**{**chosen, **options})
+    ax.legend(**{**_LEGEND, **options})
 
 
 def whole_ranks(ax: Axes) -> None:

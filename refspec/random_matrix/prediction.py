@@ -68,6 +68,12 @@ class Prediction:
     eigenvalues: np.ndarray
     means: np.ndarray
 
+    def __repr__(self) -> str:
+        """Say what was predicted and how, not the entries."""
+        told = f"{len(self.outliers.values)} outliers, {len(self.law.bands)} bands"
+        name = type(self).__name__
+        return f"{name}(dimension={self.dimension}, {self.method}; {told})"
+
     @property
     def bands(self) -> tuple[Band, ...]:
         """Bands of the law, ascending."""
@@ -107,7 +113,7 @@ class Prediction:
         return np.asarray(np.where(positive, below, 0.0) + steps)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class KroneckerPrediction(Prediction):
     """What is expected of the spectrum of gradients errors (x) features.
 

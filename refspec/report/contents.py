@@ -84,6 +84,11 @@ class Contents:
     verdicts: list[Record]
     dense: int
 
+    def __repr__(self) -> str:
+        """Say what it is about, and how much there is."""
+        spectra, verdicts = len(self.spectra), len(self.verdicts)
+        return f"Contents({self.snapshot!r}; {spectra} spectra, {verdicts} verdicts)"
+
 
 def collect(
     snapshot: Snapshot,

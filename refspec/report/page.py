@@ -14,7 +14,7 @@ import scipy
 
 from refspec import backend, checks, files, plots
 from refspec._version import __version__
-from refspec.plots.style import label
+from refspec.plots.style import KINDS, label
 from refspec.report.contents import Contents
 from refspec.report.figures import draw_figures
 from refspec.theorems import all_theorems
@@ -77,6 +77,7 @@ def render(contents: Contents) -> str:
         figures={n: Markup(x) for n, x in draw_figures(contents).items()},
         names={n: label(n) for n in LEVELS},
         colours=plots.COLOURS,
+        kinds=KINDS,
         spectra=contents.spectra,
         style=Markup((folder / "style.css").read_text("utf-8")),
         script=Markup((folder / "spectrum.js").read_text("utf-8")),
@@ -191,7 +192,7 @@ def _rows(contents: Contents) -> list[dict[str, Any]]:
 
 def _counted(kinds: list[str]) -> dict[str, int]:
     """Return how many eigenvalues are of each kind."""
-    return {k: kinds.count(k) for k in ("outlier", "bump", "bulk")}
+    return {k: kinds.count(k) for k in KINDS}
 
 
 def _number(x: float, digits: int = 3) -> str:

@@ -55,6 +55,11 @@ class Certified:
                 f"{np.max(self.radii)}; what cannot be certified is no answer"
             )
 
+    def __repr__(self) -> str:
+        """Say how many, and how far off at most, not the entries."""
+        most = np.max(self.radii, initial=0.0)
+        return f"Certified({len(self.values)} eigenvalues, radii at most {most:.2g})"
+
 
 def certified_eigenvalues(
     A: backend.Array, *, vectors: backend.Array | None = None

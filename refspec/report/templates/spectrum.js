@@ -2,7 +2,7 @@
 // The spectrum without any of its levels: every knock-out is in the page already, and
 // a tick only chooses which to draw.
 (() => {
-  const { spectra, names, colours } = JSON.parse(document.getElementById("spectra-data").textContent);
+  const { spectra, names, colours, kinds } = JSON.parse(document.getElementById("spectra-data").textContent);
   const at = (id) => document.getElementById(id);
   const state = { matrix: 0, removed: 0, linear: false, rank: 0 };
   const now = () => spectra[state.matrix];
@@ -138,7 +138,7 @@
       entry("var(--rest)", "what stays");
       entry("none; outline: 1.5px solid var(--ghost)", "the whole");
     } else {
-      for (const kind of ["outlier", "bump", "bulk"]) if (m.kinds.includes(kind)) entry(colours[kind], kind);
+      for (const kind of kinds) if (m.kinds.includes(kind)) entry(colours[kind], kind);
       for (const name of ["global_mean", "diagonal"].filter((n) => m.levels.includes(n))) entry(colours[name], names[name]);
     }
   };
