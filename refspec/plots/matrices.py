@@ -66,7 +66,7 @@ def approximations(result: LayerComparison, ax: Axes | None = None) -> Axes:
         told = f"{label(name)}, {result.log10_error[name]:.2g} decades"
         style = {"color": COLOURS[name], "ms": 3.5, "lw": 1, "alpha": 0.9}
         ax.plot(rank[seen], values[seen], label=told, **{**style, **_SIGNS[name]})
-    if len(rank):  # a logarithmic axis needs something positive
+    if np.any(result.fisher > 0):  # a logarithmic axis needs something positive
         ax.set(xscale="log", yscale="log")
     else:
         told, centre = "no eigenvalue above the radius", ax.transAxes

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -243,3 +244,33 @@ def test_without_typer_the_extra_is_named():
     assert done.returncode == 2
     assert "pip install 'refspec[cli]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("features", "dtype", "code"),
+    [
+        (5e-309, "float64", 0),
+        (1e-200, "float64", 0),
+        (0.0, "float64", 0),
+        (2e-39, "float32", 0),
+        (1e30, "float32", 0),  # files are read in double precision
+        (1e300, "float64", 1),
+    ],
+)
+@pytest.mark.parametrize("command", ["attribute", "spectrum", "report"])
+def test_sizes_that_do_not_fit_are_refused_and_others_answered(
+    tmp_path, command, features, dtype, code
+):
+    s = sampled(counts=(2, 1), sides=((3, 2),), dtype=dtype)
+    x = s.layers[0]
+    layer = refspec.Layer("fc", (features * x.features).astype(dtype), x.errors)
+    s = refspec.snapshot([layer], s.labels, probabilities=s.probabilities)
+    refspec.save(s, tmp_path / "sized.npz")
+    how = ["-o", tmp_path / "r.html"] if command == "report" else ["--json", "-"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = run(command, tmp_path / "sized.npz", *how)
+    assert found.exit_code == code
+    assert "NaN" not in found.output
+    assert "Infinity" not in found.output
+    assert ("divide the features or errors by 2^" in found.output) == (code == 1)
