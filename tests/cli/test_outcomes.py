@@ -212,7 +212,8 @@ def test_a_reader_that_leaves_is_no_news():
 @pytest.mark.slow
 def test_an_interrupt_leaves_a_word_and_no_file(tmp_path):
     page = tmp_path / "a.html"
-    code = (  # a signal to itself while the page is written, whatever the machine's speed
+    # a signal to itself while the page is written, whatever the machine's speed
+    code = (
         "import os, signal, sys\n"
         "from refspec import report\n"
         "from refspec.cli import main\n"
@@ -221,7 +222,8 @@ def test_an_interrupt_leaves_a_word_and_no_file(tmp_path):
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    return right(page)\n"
         "report.encoded = encoded\n"
-        f"sys.argv = ['refspec', 'report', '--whole', '--no-verify', '-o', {str(page)!r}]\n"
+        f"page = {str(page)!r}\n"
+        "sys.argv = ['refspec', 'report', '--whole', '--no-verify', '-o', page]\n"
         "main()\n"
     )
     done = subprocess.run(
