@@ -191,7 +191,7 @@ def harsh(draw):
                 1 + 10.0 ** rng.uniform(-16, 0) * rng.standard_normal(h.shape)
             )
             e = e * (-1.0) ** np.arange(T)[:, None]
-        by = 10.0 ** rng.uniform(-power, power, (2, N))
+        by = 10.0 ** rng.uniform(-power, min(power, 308), (2, N))
         dead = draw(
             st.sampled_from(["no", "no", "no", "features", "errors", "a sample"])
         )
