@@ -5,6 +5,7 @@ import pytest
 
 import refspec
 from refspec import attribution, backend, coordinates, curvature, rounding
+from refspec.coordinates import factorisation
 from support.snapshots import rows_of, sampled
 
 CASES = {
@@ -146,16 +147,16 @@ def test_float32_has_a_wider_radius_and_keeps_it():
 @pytest.mark.parametrize("power", [-60, -30, -10, -3])
 def test_what_pivoted_rows_leave_out_is_what_was_measured(monkeypatch, asarray, power):
     """The rows of pivots known block by block, the others' computed: nothing else."""
-    monkeypatch.setattr(coordinates, "_BLOCK", 4)
+    monkeypatch.setattr(factorisation, "_BLOCK", 4)
     snapshot = sampled(counts=(5, 3, 4), asarray=asarray)
     moment, X = curvature.fisher(snapshot), rows_of(snapshot)
     n, trace, u = len(X), float((X * X).sum()), 2.0**-53
-    made = coordinates._pivoted_rows(moment.rows, trace * 2.0**power, moment.xp)
+    made = factorisation.pivoted_rows(moment.rows, trace * 2.0**power, moment.xp)
     L = backend.to_host(made.L)
     assert len(L) <= min(X.shape)
     assert len(backend.to_host(made.others)) >= n - len(L)
     true = np.linalg.norm(X @ X.T - L.T @ L)
-    found = coordinates._residual(moment.rows, made, trace, u, moment.xp)
+    found = factorisation.residual(moment.rows, made, trace, u, moment.xp)
     slack = 4 * rounding.second_moment_radius(sum(X.shape) + 64, trace, u)
     # both triangles of a block of pivots are counted twice
     assert true - slack <= found <= 2**0.5 * true + slack

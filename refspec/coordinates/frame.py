@@ -1,0 +1,115 @@
+"""What coordinates are, and the scale at which they can be computed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from refspec import backend
+from refspec.backend import Array
+from refspec.curvature import SecondMoment
+from refspec.rows import Rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Coordinates:
+    """A second moment and its means in r coordinates.
+
+    Parameters
+    ----------
+    second : Array, shape (r, r)
+        X'X in the coordinates, symmetric to the bit.
+    means : Array, shape (C, K, r)
+        Q'X, the cells, in the coordinates.
+    moment : SecondMoment
+        What they are coordinates of.
+    norms : Array, shape (C, K)
+        Square roots of the cells' masses.
+    trace : float
+        Trace of X'X.
+    radius : float
+        Every eigenvalue of X'X lies within this of the one in coordinates (before the
+        eigensolver adds its own error).
+    level_radius : float
+        The same for every level, and for the whole without some levels.
+    kind : str
+        How the radius is known.
+    shape : tuple of int
+        Rows and columns of X.
+    side : str
+        `primal` (coordinates are parameters) or `dual` (pivoted rows).
+    """
+
+    second: Array
+    means: Array
+    moment: SecondMoment
+    norms: Array
+    trace: float
+    radius: float
+    level_radius: float
+    kind: str
+    shape: tuple[int, int]
+    side: str
+
+    def __repr__(self) -> str:
+        """Say the sizes, not the entries."""
+        return (
+            f"Coordinates({self.side}, r={self.second.shape[0]} of P={self.shape[1]}, "
+            f"trace={self.trace:.6g}, radius={self.radius:.2g})"
+        )
+
+
+def scaled(moment: SecondMoment) -> tuple[SecondMoment, int]:
+    """Scale rows by a power of two to a trace near 1: no square over- or underflows.
+
+    Returned with the power that takes them back. A first scaling, to rows that can be
+    squared at all, is by the largest factors; the second by the trace.
+    """
+    rows, power = moment.rows.balanced()
+    trace = backend.scalar(moment.xp.sum(rows.squares()))
+    if trace > 0:
+        e = math.frexp(trace)[1] // 2
+        rows, power = rows.times(-e), power + e
+    return replace(moment, rows=rows), power
+
+
+def rescaled(at: Coordinates, moment: SecondMoment, power: int) -> Coordinates:
+    """Take coordinates of scaled rows back, and refuse what the format cannot hold."""
+    xp, r = moment.xp, at.second.shape[0]
+    info = xp.finfo(moment.weights.dtype)
+    biggest = max(at.trace + at.level_radius, 1.0)
+    if math.frexp(biggest)[1] + 2 * power > math.frexp(float(info.max))[1] - 1:
+        raise ValueError(
+            f"X'X must fit {moment.weights.dtype}, got a trace of about "
+            f"2^{math.frexp(biggest)[1] + 2 * power}; divide the features or errors by "
+            f"2^{power}"
+        )
+    if not math.isfinite(at.level_radius):
+        raise ValueError(
+            f"a finite radius needs N K u < 1, got N K = {moment.shape[0]} rows of "
+            f"{moment.weights.dtype}; convert the snapshot to float64"
+        )
+    up = 2.0**power if abs(power) < 1000 else 0.0
+    # entries below the smallest normal number are rounded absolutely, each by this
+    tiny = float(info.smallest_normal) * float(info.eps) * r if at.trace > 0 else 0.0
+    return replace(
+        at,
+        moment=moment,
+        second=at.second * up * up,
+        means=at.means * up,
+        trace=at.trace * up * up,
+        radius=at.radius * up * up + tiny,
+        level_radius=at.level_radius * up * up + tiny,
+    )
+
+
+def uncertain(moment: SecondMoment, rows: Rows, trace: float) -> float:
+    """Bound what weights that underflow, as products s p, can move in a level.
+
+    A level X'PX sees such rows F beside the others A through 2 A'PF + F'PF.
+    """
+    xp, w = moment.xp, moment.weights
+    info = xp.finfo(w.dtype)
+    least = float(info.smallest_normal) / float(info.eps)
+    squares = xp.where(w < least, rows.squares(), xp.zeros_like(w))
+    return 6 * math.sqrt(backend.scalar(xp.sum(squares)) * trace)

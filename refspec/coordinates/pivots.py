@@ -1,0 +1,93 @@
+"""Pivoted rows as coordinates: the moment and its cells in the rows of L."""
+
+from __future__ import annotations
+
+import math
+
+from refspec import backend, rounding
+from refspec.backend import Array, Namespace
+from refspec.classes import class_slices
+from refspec.coordinates.factorisation import pivoted_rows, residual
+from refspec.coordinates.frame import Coordinates, rescaled, scaled, uncertain
+from refspec.curvature import SecondMoment, score_reduced, unit_weights
+from refspec.rows import reflected
+from refspec.structure import cell_norms, cell_rows, cells
+
+_EXPLICIT = 2**28  # bytes of gradients of layers with positions that may be held
+
+
+def dual(moment: SecondMoment) -> Coordinates:
+    """Use pivoted rows as coordinates, r the numerical rank.
+
+    Theory: theory/spectra.md#S1, #S2. Cost O((N K)^2 r), memory O(N K r).
+    """
+    small, power = scaled(moment)
+    return rescaled(_dual(small), moment, power)
+
+
+def _dual(moment: SecondMoment) -> Coordinates:
+    """Do as `dual` says, without scaling."""
+    xp, w = moment.xp, moment.weights
+    u, norms = rounding.unit_roundoff(w), cell_norms(moment)
+    rows, left_out, seen_by = moment.rows, 0.0, _cell_rows
+    trace = backend.scalar(xp.sum(rows.squares()))
+    if moment.scored and moment.projection is None:
+        fewer, dropped = score_reduced(moment)
+        if dropped <= moment.shape[0] * u * trace:  # the identity holds in these data
+            rows, left_out, seen_by = fewer, dropped, _reduced_cell_rows
+    rows = rows.explicit(_EXPLICIT)
+    N, K, _ = rows.shape
+    n = N * K
+    # ||R||_F is about the norm of its diagonal: stop below the bound on forming XX'
+    made = pivoted_rows(rows, n * u * trace / 2, xp)
+    radius, L = residual(rows, made, trace, u, xp) + left_out, made.L
+    if moment.projection is None:
+        means = [
+            xp.matrix_transpose(seen_by(moment, norms, c, xp)) @ part
+            for c, i, j in class_slices(moment.offsets)
+            for part in (xp.matrix_transpose(L[:, i * K : j * K]),)
+        ]
+        at_cells = backend.concatenate([x[None, ...] for x in means])
+    else:
+        # the projection acts on rows, whatever their coordinates: project L itself
+        seen = moment.project(xp.reshape(xp.matrix_transpose(L), (N, K, -1)))
+        at_cells = cells(moment, seen, norms)
+        L = xp.matrix_transpose(xp.reshape(seen, (n, -1)))
+        radius += rounding.second_moment_radius(6 * (n + K) + 32, trace, u)
+    second = L @ xp.matrix_transpose(L)
+    second = (second + xp.matrix_transpose(second)) / 2
+    radius += rounding.second_moment_radius(n + 4, trace, u)
+    # the scores left out are second order in X'X, first order in what a level sees
+    level = radius + 2 * math.sqrt(left_out * trace)
+    level += uncertain(moment, moment.rows, trace)
+    if moment.projection is not None:
+        radius = level
+        trace = backend.scalar(xp.sum(L * L))
+    kind = "a priori, with the measured residual of the factorisation"
+    return Coordinates(
+        second,
+        at_cells,
+        moment,
+        norms,
+        trace,
+        radius,
+        level,
+        kind,
+        moment.shape,
+        "dual",
+    )
+
+
+def _cell_rows(moment: SecondMoment, norms: Array, c: int, xp: Namespace) -> Array:
+    """Return the class-c rows of Q, shape (n_c K, K)."""
+    return xp.reshape(cell_rows(moment, norms, c), (-1, norms.shape[1]))
+
+
+def _reduced_cell_rows(
+    moment: SecondMoment, norms: Array, c: int, xp: Namespace
+) -> Array:
+    """Return the class-c rows of Q as reduced rows see them, shape (n_c (C - 1), C)."""
+    i, j = moment.offsets[c : c + 2]
+    u = unit_weights(moment)[i:j, :]
+    full = cell_rows(moment, norms, c)
+    return xp.reshape(reflected(full, u, c, xp), (-1, norms.shape[1]))
