@@ -12,7 +12,8 @@ What its spectrum is made of
 - `fisher`, `features`, `errors`, `empirical_fisher`: second moments, never formed;
   `hessian`: the exact Hessian.
 - `decompose`: the levels of a second moment (`Decomposition`); `plain_means`.
-- `coordinates`, `spectrum` (`Spectrum`): eigenvalues with a radius.
+- `coordinates`, `spectrum` (`Spectrum`): eigenvalues with a radius; `density`
+  (`Density`): their number above any threshold, from products alone.
 - `attribute` (`Attribution`): which level explains which eigenvalue; `attribution` has
   knock-outs, the Hessian's, means and depth profiles.
 - `kronecker`: KFAC, EKFAC and CFAC; `random_matrix`: spectra predicted.
@@ -67,6 +68,8 @@ if TYPE_CHECKING:
     from refspec.export import ExportError as ExportError
     from refspec.export import load as load
     from refspec.export import save as save
+    from refspec.quadrature import Density as Density
+    from refspec.quadrature import density as density
     from refspec.rounding import Bounded as Bounded
     from refspec.rows import Rows as Rows
     from refspec.spectra import Spectrum as Spectrum
@@ -90,6 +93,8 @@ _HOMES = {
     "Spectrum": "spectra",
     "attribute": "attribution",
     "decompose": "structure",
+    "Density": "quadrature",
+    "density": "quadrature",
     "empirical_fisher": "curvature",
     "errors": "curvature",
     "features": "curvature",

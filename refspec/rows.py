@@ -64,6 +64,12 @@ class Rows(ABC):
         """How many roundings an entry of XX' suffers at most, its rows given."""
         return self.shape[2]
 
+    @property
+    def products(self) -> int:
+        """How many roundings an entry of X(X'z) suffers at most, its rows given."""
+        N, K, P = self.shape
+        return N * K + P + 2
+
     def forming(self) -> float:
         """Bound ||fl(X) - X||_F, the error made in forming the rows."""
         return 0.0
@@ -216,6 +222,11 @@ class Reduced(Rows):
         """How many roundings an entry of YY' suffers at most."""
         return self.rows.roundings + 2 * self.rows.shape[1] + 8
 
+    @property
+    def products(self) -> int:
+        """How many roundings an entry of Y(Y'z) suffers at most."""
+        return self.rows.products + 2 * (2 * self.rows.shape[1] + 8)
+
     def forming(self) -> float:
         """Bound the error made in forming the rows: reflections keep lengths."""
         return self.rows.forming()
@@ -263,6 +274,11 @@ class Scaled(Rows):
     def roundings(self) -> int:
         """How many roundings an entry of XX' suffers at most."""
         return self.rows.roundings
+
+    @property
+    def products(self) -> int:
+        """How many roundings an entry of X(X'z) suffers at most."""
+        return self.rows.products
 
     def forming(self) -> float:
         """Bound the error made in forming the rows."""
