@@ -11,6 +11,7 @@ What its spectrum is made of
 
 - `fisher`, `features`, `errors`, `empirical_fisher`: second moments, never formed;
   `hessian`: the exact Hessian.
+- `differentiated`: the Fisher of any network, through products with its derivative.
 - `decompose`: the levels of a second moment (`Decomposition`); `plain_means`.
 - `coordinates`, `spectrum` (`Spectrum`): eigenvalues with a radius.
 - `attribute` (`Attribution`): which level explains which eigenvalue; `attribution` has
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from refspec import coordinates as coordinates
     from refspec import curvature as curvature
     from refspec import datasets as datasets
+    from refspec import differentiated as differentiated
     from refspec import exporters as exporters
     from refspec import hessian as hessian
     from refspec import kronecker as kronecker
@@ -149,6 +151,7 @@ __all__ = [
     "curvature",
     "datasets",
     "decompose",
+    "differentiated",
     "empirical_fisher",
     "errors",
     "exporters",
