@@ -199,6 +199,7 @@ def _one_layer(study: Study) -> str:
     "Layer blocks interlace",
     "lambda_{k+P-P_l}(G) <= lambda_k(G_l) <= lambda_k(G)",
     _one_layer,
+    question="data",
 )
 def C6(study: Study) -> Iterator[Comparison]:
     """Compare the spectrum of every layer block with that of the whole."""
