@@ -27,8 +27,8 @@ def verify(files: Files = None, json_file: Json = None, only: Only = None) -> No
     """
     expect_outputs(files or [], json=json_file)
     theorems = chosen(only, "data")
-    for path in files or []:
-        expect_file(path)
+    for file in files or []:
+        expect_file(file)
     paths: Iterable[Path | None] = files or [None]
     records: list[Record] = []
     for path in paths:
