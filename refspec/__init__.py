@@ -20,8 +20,9 @@ What its spectrum is made of
 
 What is true of it
 
-- `theorems`, `verify`: every formal statement as a check; `testing`, `strategies`: the
-  oracle for other test suites; `plots`, `report`: for people.
+- `theorems`: every formal statement as a check; `verify` asks them about data,
+  `selftest` about refspec; `testing`, `strategies`: the oracle for other test suites;
+  `plots`, `report`: for people.
 
 Names are imported when first used, so that what only passes by (pytest and Hypothesis
 look at every installed package when they start) pays for nothing.
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from refspec import random_matrix as random_matrix
     from refspec import report as report
     from refspec import rounding as rounding
+    from refspec import selftest as selftest
     from refspec import strategies as strategies
     from refspec import structure as structure
     from refspec import synthetic as synthetic
@@ -168,6 +170,7 @@ __all__ = [
     "report",
     "rounding",
     "save",
+    "selftest",
     "snapshot",
     "spectrum",
     "strategies",

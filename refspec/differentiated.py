@@ -325,7 +325,7 @@ def measured(rows: Rows, other: Rows | None = None, seed: int = 0) -> float:
     """Bound the error of rows as measured on probes; refuse products of two X.
 
     How far X of `dot` and of `cross` are apart, and how far X is from the other's, as
-    far as that is due to this dtype. Theory: theory/rounding.md#B6; curvature.md#C8.
+    far as that is due to this dtype. Theory: theory/rounding.md#B6.
     """
     N, K, P = rows.shape
     rng = np.random.default_rng([seed, N, P])

@@ -200,6 +200,7 @@ def _one_layer(study: Study) -> str:
     "Layer blocks interlace",
     "lambda_{k+P-P_l}(G) <= lambda_k(G_l) <= lambda_k(G)",
     _one_layer,
+    question="data",
 )
 def C6(study: Study) -> Iterator[Comparison]:
     """Compare the spectrum of every layer block with that of the whole."""
@@ -303,12 +304,15 @@ def C8(study: Study) -> Iterator[Comparison]:
     size *= float(np.linalg.norm(study.once(directions)))
     k = rounding.gamma(sum(study.fisher.shape) + 64, study.u)
     gap = norm(X - scale * (D - scores))
-    yield gap, 4 * k * size + study.tiny, "rows and gradients"
+    yield gap, 4 * k * size + study.tiny, norm(X), "rows and gradients"
     misses = p[:, None, :] * (1 - np.eye(C, dtype=p.dtype))
     misses -= np.sum(misses, axis=2, keepdims=True) * np.eye(C, dtype=p.dtype)
-    over = np.abs(X - scale * (misses @ T)) - 2 * g * scale * (np.abs(misses) @ abs(T))
-    yield float(np.max(over)), study.tiny, "each row, to relative accuracy"
+    exact, terms = scale * (misses @ T), scale * (np.abs(misses) @ np.abs(T))
+    bound = 2 * g * terms + study.tiny
+    worst = np.unravel_index(np.argmax(np.abs(X - exact) / bound), X.shape)
+    gap = abs(X - exact)[worst]
+    yield gap, bound[worst], terms[worst], "a row, to relative accuracy"
     Z = study.probes(N, C, m).astype(T.dtype)
     gap = norm(rows.cross(Z) - X.reshape(-1, m).T @ Z.reshape(-1, m))
     bound = rounding.gamma(4 * N * C + 64, study.u) * norm(Z) * size
-    yield gap, bound + study.tiny, "the transpose"
+    yield gap, bound + study.tiny, norm(Z) * norm(X), "the transpose"

@@ -131,8 +131,8 @@ def B6(study: Study) -> Iterator[Comparison]:
     norm, g = float(np.linalg.norm(x)), rounding.gamma(8 * sum(x.shape), _U)
     seen = float(np.linalg.norm(x @ Z))
     bound = rounding.probed_frobenius(seen * seen, _PROBES)
-    yield norm, bound * (1 + g) + g * norm, f"||R||_F, {_PROBES} probes"
+    yield norm, bound * (1 + g) + g * norm, norm, f"||R||_F, {_PROBES} probes"
     both = float(np.linalg.norm(Y.T @ x @ Z))
     bound = rounding.probed_frobenius(both * both, _PROBES)
     more = float(np.linalg.norm(Y)) * float(np.linalg.norm(Z)) * norm
-    yield seen, bound * (1 + g) + g * more, "||RZ||_F, from Y'RZ"
+    yield seen, bound * (1 + g) + g * more, seen, "||RZ||_F, from Y'RZ"
