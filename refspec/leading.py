@@ -7,7 +7,7 @@ each other's images, and what a level makes of an eigenvalue is read off the row
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,8 +17,8 @@ from refspec.coordinates.frame import scaled, way_back
 from refspec.curvature import SecondMoment
 from refspec.rows import forming_radius
 
-#: The kind of the radius.
-PROBED = "measured residual; what is larger, by random vectors"
+#: The kind of the radius, besides that of the rows.
+_PROBED = "with the measured residual, and random vectors for what is larger"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,12 +26,14 @@ class Leading:
     """The k largest eigenvalues of X'QX, and their unit eigenvectors over the rows.
 
     values (k,), descending, on the host; rows (N, K, k), of QXX'Q, 0 where X'QX has no
-    eigenvector; every value is within radius of the one of its rank.
+    eigenvector; every value is within radius of the one of its rank; kind says how the
+    radius is known.
     """
 
     values: np.ndarray
     rows: Array
     radius: float
+    kind: str
 
 
 def leading(moment: SecondMoment, k: int) -> Leading:
@@ -44,11 +46,8 @@ def leading(moment: SecondMoment, k: int) -> Leading:
     trace = backend.scalar(moment.xp.sum(small.rows.squares()))
     found = of_scaled(small, k, trace)
     up = way_back(moment, power, trace + found.radius)
-    return Leading(
-        found.values * up * up,
-        found.rows,
-        found.radius * up * up + tiniest(moment, trace),
-    )
+    radius = found.radius * up * up + tiniest(moment, trace)
+    return replace(found, values=found.values * up * up, radius=radius)
 
 
 def of_scaled(moment: SecondMoment, k: int, trace: float) -> Leading:
@@ -64,7 +63,8 @@ def of_scaled(moment: SecondMoment, k: int, trace: float) -> Leading:
         size = xp.sqrt(xp.sum(seen * seen, axis=(0, 1)))
         seen = seen / xp.where(size > 0, size, xp.ones_like(size))
     u = rounding.unit_roundoff(rows.like)
-    return Leading(found.values, seen, found.radius + forming_radius(rows, trace, u))
+    radius = found.radius + forming_radius(rows, trace, u)
+    return Leading(found.values, seen, radius, f"{rows.known}, {_PROBED}")
 
 
 def smaller_side(moment: SecondMoment) -> tuple[krylov.Product, int]:

@@ -13,7 +13,7 @@ from refspec.backend import Array, Namespace
 from refspec.classes import Snapshot
 from refspec.coordinates import Coordinates, coordinates
 from refspec.curvature import SecondMoment, moment_of
-from refspec.leading import PROBED, leading
+from refspec.leading import leading
 from refspec.rounding.certificates import certified_eigenvalues
 
 
@@ -144,7 +144,7 @@ def _largest(
     found = leading(moment, top)
     like = moment.weights
     values = moment.xp.astype(backend.from_host(found.values, like), like.dtype)
-    return Spectrum(values, None, found.radius, PROBED, moment.shape[1], complete=False)
+    return Spectrum(values, None, found.radius, found.kind, moment.shape[1], complete=False)
 
 
 def eigenvalues(A: Array, xp: Namespace) -> tuple[Array, float]:

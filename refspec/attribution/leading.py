@@ -17,7 +17,6 @@ from refspec.backend import Array, Namespace
 from refspec.coordinates.frame import scaled, uncertain, way_back
 from refspec.curvature import SecondMoment
 from refspec.leading import (
-    PROBED,
     expect_top,
     of_scaled,
     product_radius,
@@ -80,7 +79,7 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
             found,
             None,
             whole.radius * up + tiny,
-            PROBED,
+            whole.kind,
             moment.shape[1],
             complete=False,
         ),
