@@ -140,23 +140,10 @@ def norm_beyond(
 
 
 def krylov_bound(top: float, steps: int, squares: float, columns: int) -> float:
-    r"""Bound the norm of B >= 0 from the top Ritz value of a random Krylov space.
+    """Bound ||B||, B >= 0: no Ritz value on the space of Z, BZ, ... is above `top`.
 
-    Parameters
-    ----------
-    top : float
-        No Ritz value on the space of Z, BZ, ..., B^(steps - 1) Z is larger.
-    squares : float, ||Z||^2
-    columns : int, of Z, independent standard Gaussian vectors
-
-    Returns
-    -------
-    float
-        ||B|| is at most this, except with probability `rounding.FAILURE`.
-
-    Notes
-    -----
-    Theory: theory/spectra.md#S3.
+    squares = ||Z||^2, Z of so many independent standard Gaussian columns; it fails with
+    probability `rounding.FAILURE`. Theory: theory/spectra.md#S3.
     """
     # the largest eps with eps T(1 + 2 eps)^2 <= ||Z||^2 / chi, T the Chebyshev
     # polynomial of degree steps - 1, T(1 + 2 eps) = cosh(2 (steps - 1) asinh(sqrt eps))

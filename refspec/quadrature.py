@@ -214,7 +214,7 @@ def _band(
 
 
 def _upper_tail(freedom: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Return the probability that chi-squared is at least x: 0 without freedom."""
+    """Return P(chi-squared >= x), which has no freedom where it is 0."""
     some = scipy.special.gammaincc(np.maximum(freedom, 1) / 2, x / 2)
     return np.where(freedom > 0, some, np.where(x > 0, 0.0, 1.0))
 

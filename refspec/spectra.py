@@ -101,7 +101,7 @@ def spectrum(
     -----
     Theory: theory/spectra.md#S1, #S2, #S3; theory/rounding.md#B3;
     theory/certificates.md#Q4. The radius of the largest alone holds except with
-    probability 1e-9, over random start vectors (S3).
+    probability 1e-9, over random start vectors.
 
     Examples
     --------
@@ -144,7 +144,9 @@ def _largest(
     found = leading(moment, top)
     like = moment.weights
     values = moment.xp.astype(backend.from_host(found.values, like), like.dtype)
-    return Spectrum(values, None, found.radius, found.kind, moment.shape[1], complete=False)
+    return Spectrum(
+        values, None, found.radius, found.kind, moment.shape[1], complete=False
+    )
 
 
 def eigenvalues(A: Array, xp: Namespace) -> tuple[Array, float]:

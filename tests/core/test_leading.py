@@ -75,7 +75,7 @@ def test_more_than_there_are_is_refused():
     n = min(m.shape)
     with pytest.raises(ValueError, match=rf"min\(N K, P\) = 1\.\.{n}, got {n + 1}"):
         refspec.spectrum(m, top=n + 1)
-    with pytest.raises(ValueError, match="top must lie in 1.*, got 0"):
+    with pytest.raises(ValueError, match=", got 0:"):
         refspec.attribute(m, top=0)
     with pytest.raises(TypeError, match="top must be an integer"):
         refspec.spectrum(m, top=2.0)
