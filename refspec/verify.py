@@ -37,6 +37,8 @@ class Record:
         One of `STATUSES`.
     residual, bound, margin : float
         The two sides of the comparison, and their ratio; nan where there was none.
+    resolution : float
+        The smallest relative error that the check is sure to see; nan as above.
     detail : str
         What was compared, or why nothing was.
     seconds : float
@@ -51,13 +53,14 @@ class Record:
     residual: float
     bound: float
     margin: float
+    resolution: float
     detail: str
     seconds: float
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON holds it: numbers that JSON lacks are null."""
         record = asdict(self)
-        for name in ("residual", "bound", "margin"):
+        for name in ("residual", "bound", "margin", "resolution"):
             value = float(record[name])
             record[name] = value if np.isfinite(value) else None
         return record
@@ -123,16 +126,19 @@ def expect_theorems(theorems: Iterable[Theorem] | None) -> tuple[Theorem, ...]:
     return chosen
 
 
+_Sides = tuple[float, float, float, float]  # residual, bound, margin, resolution
+
+
 def _run(theorem: Theorem, study: Study, source: str, deep: bool) -> Record:
     """Check one theorem."""
     start, missing = time.perf_counter(), float("nan")
 
-    def record(status: str, sides: tuple[float, float, float], detail: str) -> Record:
+    def record(status: str, sides: _Sides, detail: str) -> Record:
         seconds = time.perf_counter() - start
         t = theorem
         return Record(t.id, t.title, t.kind, source, status, *sides, detail, seconds)
 
-    nothing = (missing, missing, missing)
+    nothing = (missing, missing, missing, missing)
     if theorem.comparisons is None:
         return record("lemma", nothing, "proved and tested; nothing to check on data")
     if theorem.deep and not deep:
@@ -143,9 +149,10 @@ def _run(theorem: Theorem, study: Study, source: str, deep: bool) -> Record:
             return record("unmet", nothing, reason)
         verdict = theorem.check(study)
     except (ArithmeticError, ValueError) as error:  # data too wrong to be computed with
-        return record("fails", (missing, missing, float("inf")), str(error))
-    sides = (float(verdict.residual), float(verdict.bound), float(verdict.margin))
-    return record("holds" if verdict.holds else "fails", sides, verdict.detail)
+        return record("fails", (missing, missing, float("inf"), missing), str(error))
+    v = verdict
+    sides = (v.residual, v.bound, v.margin, v.resolution)
+    return record("holds" if v.holds else "fails", sides, v.detail)
 
 
 def worlds(seed: int = 0) -> dict[str, World]:

@@ -96,7 +96,9 @@ def _show(source: str, found: Iterator[Record], total: int) -> list[Record]:
         say(source)
         for r in found:
             records.append(r)
-            say(f"{r.id:4} {r.title:58} " + " ".join(f"{x:7}" for x in _cells(r)[2:]))
+            *head, sees, time, detail = _cells(r)[2:]
+            cells = (*head, f"sees {sees}" if sees else "", time, detail)
+            say(f"{r.id:4} {r.title:58} " + " ".join(f"{x:7}" for x in cells))
         return records
     with Live(
         console=console, refresh_per_second=8, vertical_overflow="visible"
@@ -111,15 +113,16 @@ def _table(source: str, records: list[Record], total: int) -> Table:
     """Draw what is known so far."""
     done = "" if len(records) == total else f", {len(records)} of {total}"
     table = Table(title=visible(source, 60) + done)
-    for name in ("id", "title", "verdict", "residual", "bound", "margin", "time"):
-        right = name in ("residual", "bound", "margin", "time")
+    numbers = ("residual", "bound", "margin", "sees", "time")
+    for name in ("id", "title", "verdict", *numbers):
+        right = name in numbers
         table.add_column(name, justify="right" if right else "left", no_wrap=right)
     for r in records:
         colour = _COLOURS.get(r.status, "dim")
         cells = _cells(r)
         verdict = cells[2] if r.status == "holds" else f"{cells[2]}: {r.detail}"
         table.add_row(
-            r.id, r.title, Text(visible(verdict, _DETAIL), style=colour), *cells[3:7]
+            r.id, r.title, Text(visible(verdict, _DETAIL), style=colour), *cells[3:8]
         )
     return table
 
@@ -128,6 +131,7 @@ def _cells(r: Record) -> list[str]:
     """Return the columns of a record as text."""
     numbers = ["" if math.isnan(x) else f"{x:.1e}" for x in (r.residual, r.bound)]
     margin = "" if math.isnan(r.margin) else f"{r.margin:.2g}"
+    sees = "" if math.isnan(r.resolution) else f"{r.resolution:.0e}"
     time = f"{r.seconds:.2f}s"
     status = "FAILS" if r.status == "fails" else r.status
-    return [r.id, r.title, status, *numbers, margin, time, r.detail]
+    return [r.id, r.title, status, *numbers, margin, sees, time, r.detail]

@@ -100,7 +100,9 @@ def _unit(x: np.ndarray) -> np.ndarray:
     return x / size if size > 0 else x
 
 
-def _spectra(operator: Kronecker | KroneckerSum, u: float, slack: float) -> Comparison:
+def _spectra(
+    operator: Kronecker | KroneckerSum, u: float, slack: float
+) -> tuple[float, float, str]:
     """Compare an operator's certified eigenvalues with those of its dense matrix."""
     values, radius = operator.certified_eigenvalues()
     dense, other = certified_spectrum(operator.matrix())
