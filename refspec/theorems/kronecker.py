@@ -266,7 +266,7 @@ def _uncertain(study: Study) -> Snapshot:
     narrow,
 )
 def K7(study: Study) -> Iterator[Comparison]:
-    """Bernstein, with exact variances: a few quadratic forms of Delta, and its trace."""
+    """Bernstein with exact variances: some quadratic forms of Delta, and its trace."""
     s, layers = study.once(_uncertain), study.once(factored)
     p, w = s.probabilities, s.sample_weights
     log = math.log(2 * (_FORMS + 1) * len(layers) / rounding.FAILURE)
@@ -543,9 +543,7 @@ def _squares(rows: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.svd(rows, compute_uv=False) ** 2)
 
 
-def _mean_rows(
-    s: Snapshot, x: Factored
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _mean_rows(s: Snapshot, x: Factored) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return means times roots of masses: features (C, a), errors (C, b), (C K, b).
 
     Of errors the class means and what cross-class means deviate, c' = c left out.

@@ -200,16 +200,20 @@ def uniform_labels(monkeypatch):
     monkeypatch.setattr(page, "kfac", wrong)
 
 
-def nothing_drawn(monkeypatch):
-    """A factor of no labels at all."""
-    true = page.kfac
+def drawn_times(factor):
+    """Return a mutant: the drawn factor times a number; 0 is a factor of no labels."""
 
-    def wrong(s, name, **options):
-        made = true(s, name, **options)
-        drawn = options.get("fisher") == "monte_carlo"
-        return dataclasses.replace(made, left=0 * made.left) if drawn else made
+    def mutate(monkeypatch):
+        true = page.kfac
 
-    monkeypatch.setattr(page, "kfac", wrong)
+        def wrong(s, name, **options):
+            made = true(s, name, **options)
+            drawn = options.get("fisher") == "monte_carlo"
+            return dataclasses.replace(made, left=factor * made.left) if drawn else made
+
+        monkeypatch.setattr(page, "kfac", wrong)
+
+    return mutate
 
 
 def forgotten_positions(monkeypatch):
@@ -286,16 +290,18 @@ def one_mean(monkeypatch):
     true = page.structure.decompose
 
     def wrong(moment):
-        split, first = true(moment), moment.offsets[1]
+        split = true(moment)
+        means = split.levels["between_class"]
+        inside = np.arange(len(moment.weights)) < moment.offsets[1]
 
         def kept(rows):
-            inside = np.arange(len(moment.weights)) < first
-            return split.levels["between_class"].projection(rows) * inside[:, None, None]
+            return means.projection(rows) * inside[:, None, None]
 
         if moment.weights.shape[1] == 1:
             return split
         level = dataclasses.replace(moment, projection=kept)
-        return dataclasses.replace(split, levels=split.levels | {"between_class": level})
+        levels = split.levels | {"between_class": level}
+        return dataclasses.replace(split, levels=levels)
 
     monkeypatch.setattr(page.structure, "decompose", wrong)
 
@@ -330,7 +336,8 @@ MUTANTS = [
     ("K5", equal_classes, {}),
     ("K6", pooled_means, {}),
     ("K7", uniform_labels, {}),
-    ("K7", nothing_drawn, {}),
+    ("K7", drawn_times(0), {}),
+    ("K7", drawn_times(1.3), {}),
     ("K8", forgotten_positions, {"T": 3}),
     ("K9", single_positions, {"T": 2}),
     ("K10", inverted_split, {"scales": (2, 0)}),
@@ -348,6 +355,12 @@ def test_mutants_are_rejected(name, mutant, world, monkeypatch):
     holds(name, Study(sampled(1, **world)))
     mutant(monkeypatch)
     rejected(name, Study(sampled(1, **world)))
+
+
+def test_means_that_are_independent_have_all_products():
+    """C^2 = 9 eigenvalues of KFAC's class part, where the Fisher's means have C."""
+    found = list(page.K13.comparisons(Study(sampled(1, sides=((5, 5),)))))
+    assert any(x[-1].startswith("rank 9, class part") for x in found)
 
 
 def test_what_a_statement_needs_is_said():
