@@ -190,7 +190,7 @@ def W5(study: Study) -> Iterator[Comparison]:
     few = study.once(few_samples)
     C, rng = few.p.shape[1], np.random.default_rng(study.seed)
     d = -(-_COORDINATES // C)
-    spread = tuple(float(x) for x in rng.uniform(0.5, 2, C))
+    spread = tuple(np.asarray(rng.uniform(0.5, 2, C)).tolist())
     first, second = rng.uniform(0.5, 2, (2, d))
     m, nu = rng.standard_normal((C, d)), rng.standard_normal((C, C, d))
     features = few.features(d, spread, class_means=m, class_covariance=first)
