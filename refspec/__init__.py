@@ -11,6 +11,7 @@ What its spectrum is made of
 
 - `fisher`, `features`, `errors`, `empirical_fisher`: second moments, never formed;
   `hessian`: the exact Hessian.
+- `differentiated`: the Fisher of any network, through products with its derivative.
 - `decompose`: the levels of a second moment (`Decomposition`); `plain_means`.
 - `coordinates`, `spectrum` (`Spectrum`): eigenvalues with a radius.
 - `attribute` (`Attribution`): which level explains which eigenvalue; `attribution` has
@@ -19,8 +20,9 @@ What its spectrum is made of
 
 What is true of it
 
-- `theorems`, `verify`: every formal statement as a check; `testing`, `strategies`: the
-  oracle for other test suites; `plots`, `report`: for people.
+- `theorems`: every formal statement as a check; `verify` asks them about data,
+  `selftest` about refspec; `testing`, `strategies`: the oracle for other test suites;
+  `plots`, `report`: for people.
 
 Names are imported when first used, so that what only passes by (pytest and Hypothesis
 look at every installed package when they start) pays for nothing.
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from refspec import coordinates as coordinates
     from refspec import curvature as curvature
     from refspec import datasets as datasets
+    from refspec import differentiated as differentiated
     from refspec import exporters as exporters
     from refspec import hessian as hessian
     from refspec import kronecker as kronecker
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from refspec import random_matrix as random_matrix
     from refspec import report as report
     from refspec import rounding as rounding
+    from refspec import selftest as selftest
     from refspec import strategies as strategies
     from refspec import structure as structure
     from refspec import synthetic as synthetic
@@ -149,6 +153,7 @@ __all__ = [
     "curvature",
     "datasets",
     "decompose",
+    "differentiated",
     "empirical_fisher",
     "errors",
     "exporters",
@@ -165,6 +170,7 @@ __all__ = [
     "report",
     "rounding",
     "save",
+    "selftest",
     "snapshot",
     "spectrum",
     "strategies",
