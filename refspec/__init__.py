@@ -36,6 +36,7 @@ from refspec._version import __version__
 
 if TYPE_CHECKING:
     from refspec import attribution as attribution
+    from refspec import claims as claims
     from refspec import coordinates as coordinates
     from refspec import curvature as curvature
     from refspec import datasets as datasets
@@ -155,6 +156,7 @@ __all__ = [
     "__version__",
     "attribute",
     "attribution",
+    "claims",
     "coordinates",
     "curvature",
     "datasets",
