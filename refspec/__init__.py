@@ -12,16 +12,19 @@ What its spectrum is made of
 
 - `fisher`, `features`, `errors`, `empirical_fisher`: second moments, never formed;
   `hessian`: the exact Hessian.
+- `differentiated`: the Fisher of any network, through products with its derivative.
 - `decompose`: the levels of a second moment (`Decomposition`); `plain_means`.
-- `coordinates`, `spectrum` (`Spectrum`): eigenvalues with a radius.
+- `coordinates`, `spectrum` (`Spectrum`): eigenvalues with a radius; `density`
+  (`Density`): their number above any threshold, from products alone.
 - `attribute` (`Attribution`): which level explains which eigenvalue; `attribution` has
   knock-outs, the Hessian's, means and depth profiles.
 - `kronecker`: KFAC, EKFAC and CFAC; `random_matrix`: spectra predicted.
 
 What is true of it
 
-- `theorems`, `verify`: every formal statement as a check; `testing`, `strategies`: the
-  oracle for other test suites; `plots`, `report`: for people.
+- `theorems`: every formal statement as a check; `verify` asks them about data,
+  `selftest` about refspec; `testing`, `strategies`: the oracle for other test suites;
+  `plots`, `report`: for people.
 
 Names are imported when first used, so that what only passes by (pytest and Hypothesis
 look at every installed package when they start) pays for nothing.
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from refspec import coverage as coverage
     from refspec import curvature as curvature
     from refspec import datasets as datasets
+    from refspec import differentiated as differentiated
     from refspec import exporters as exporters
     from refspec import hessian as hessian
     from refspec import kronecker as kronecker
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
     from refspec import random_matrix as random_matrix
     from refspec import report as report
     from refspec import rounding as rounding
+    from refspec import selftest as selftest
     from refspec import strategies as strategies
     from refspec import structure as structure
     from refspec import synthetic as synthetic
@@ -69,6 +74,8 @@ if TYPE_CHECKING:
     from refspec.export import ExportError as ExportError
     from refspec.export import load as load
     from refspec.export import save as save
+    from refspec.quadrature import Density as Density
+    from refspec.quadrature import density as density
     from refspec.rounding import Bounded as Bounded
     from refspec.rows import Rows as Rows
     from refspec.spectra import Spectrum as Spectrum
@@ -92,6 +99,8 @@ _HOMES = {
     "Spectrum": "spectra",
     "attribute": "attribution",
     "decompose": "structure",
+    "Density": "quadrature",
+    "density": "quadrature",
     "empirical_fisher": "curvature",
     "errors": "curvature",
     "features": "curvature",
@@ -137,6 +146,7 @@ __all__ = [
     "ClassArray",
     "Coordinates",
     "Decomposition",
+    "Density",
     "ExportError",
     "Layer",
     "ModelSection",
@@ -152,6 +162,8 @@ __all__ = [
     "curvature",
     "datasets",
     "decompose",
+    "density",
+    "differentiated",
     "empirical_fisher",
     "errors",
     "exporters",
@@ -168,6 +180,7 @@ __all__ = [
     "report",
     "rounding",
     "save",
+    "selftest",
     "snapshot",
     "spectrum",
     "strategies",
