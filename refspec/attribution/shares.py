@@ -80,11 +80,12 @@ class Attribution:
         Eigenvalues of each level by itself.
     knockouts : dict of str to ndarray
         Eigenvalues of the whole minus each level.
-    angles : ndarray
-        Principal angles, in radians, between the span of B and the eigenspace of as
-        many top eigenvalues.
-    angle_bound : float
-        Davis-Kahan: no sine of `angles` exceeds it (inf if it proves nothing).
+    angles : dict of str to ndarray
+        Principal angles, in radians: of the top eigenvalues' space, those above all
+        that weaker levels can make, to the span of means. `outlier`: of the class
+        means; `bump`: of class and cross-class means. Empty if no eigenvalue is above.
+    angle_bounds : dict of str to float
+        No sine of `angles` exceeds it, and it is below 1; inf where there is none.
     radius : float
         Every eigenvalue here, of the whole, a level or a knock-out, is known to this.
 
@@ -102,8 +103,8 @@ class Attribution:
     upper: np.ndarray
     levels: dict[str, np.ndarray]
     knockouts: dict[str, np.ndarray]
-    angles: np.ndarray
-    angle_bound: float
+    angles: dict[str, np.ndarray]
+    angle_bounds: dict[str, float]
     radius: float
 
     def __repr__(self) -> str:
@@ -286,7 +287,10 @@ def attribute(
     edges = {"outlier": _top(rest), "bump": _top(beyond), "bulk": np.inf}
     made = kinds(shares)
     proved = [v - edges[k] > 2 * radius for v, k in zip(values, made, strict=True)]
-    angles, bound = _angles(basis, means, edges["outlier"], radius, xp)
+    spans = {"outlier": means, "bump": list(basis.rows)}
+    if spans["bump"] == means:  # features have no cross classes
+        del spans["bump"]
+    near = {k: _angles(basis, n, edges[k], radius, xp) for k, n in spans.items()}
     return Attribution(
         basis.spectrum,
         {n: float(backend.to_host(x).sum()) for n, (x, _) in solved.items()},
@@ -297,10 +301,52 @@ def attribute(
         B + edges["outlier"] + radius,
         {n: backend.to_host(x) for n, (x, _) in solved.items()},
         {n: backend.to_host(x) for n, (x, _) in without.items()},
-        angles,
-        bound,
+        {k: x for k, (x, _) in near.items()},
+        {k: x for k, (_, x) in near.items()},
         radius,
     )
+
+
+def sines(basis: Eigenbasis, levels: Collection[str]) -> np.ndarray:
+    """Return the sine of every eigenvector's angle to the span of some levels.
+
+    Parameters
+    ----------
+    basis : Eigenbasis
+    levels : collection of str
+        Names of levels of the means; directions in which they are within their radius
+        of zero are not in the span.
+
+    Returns
+    -------
+    ndarray, shape (r,)
+        0: in the span; 1: at a right angle to it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a name is not that of a level of the means.
+
+    Notes
+    -----
+    Theory: theory/attribution.md#A7. Columns of I - UU', U the span's basis: no small
+    sine is a difference of numbers near 1.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> basis = eigenbasis(refspec.datasets.digits_mlp())
+    >>> means = ["diagonal", "between_class", "between_cross_class"]
+    >>> float(sines(basis, means)[9].round(2))  # of the tenth, in the bump
+    0.06
+    """
+    checks.expect_type("basis", basis, Eigenbasis, "eigenbasis(moment) makes one")
+    checks.expect_names("levels", levels, [*basis.rows])
+    if not levels or not basis.values.shape[0]:
+        return np.ones(basis.values.shape[0])
+    xp = backend.namespace(basis.values)
+    U = backend.to_host(_span(basis, levels, xp))
+    return np.asarray(np.linalg.norm(np.eye(len(U)) - U @ U.T, axis=0))
 
 
 def _less(values: Array, rows: list[Array], xp: Namespace) -> Array:
@@ -349,16 +395,13 @@ def _span(basis: Eigenbasis, levels: Collection[str], xp: Namespace) -> Array:
 def _angles(
     basis: Eigenbasis, means: list[str], edge: float, radius: float, xp: Namespace
 ) -> tuple[np.ndarray, float]:
-    """Return the angles of the span of B to the top eigenspace, and their bound."""
-    if not basis.values.shape[0]:
-        return np.zeros(0), np.inf
-    U = backend.to_host(_span(basis, means, xp))
-    k = U.shape[1]
+    """Return the angles of the eigenspace above the edge to the span, and a bound."""
+    values = backend.to_host(basis.values)
+    U = backend.to_host(_span(basis, means, xp)) if len(values) else np.zeros((0, 0))
+    k = min(U.shape[1], int(np.sum(values - radius > edge + radius)))
     if k == 0:
         return np.zeros(0), np.inf
-    lowest = backend.scalar(basis.values[k - 1]) - radius
-    bound = (edge + radius) / lowest if lowest > 0 else np.inf
-    return principal_angles(U, k), bound
+    return principal_angles(U, k), (edge + radius) / (float(values[k - 1]) - radius)
 
 
 def _shares(
