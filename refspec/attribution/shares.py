@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from refspec import backend, checks, rounding
+from refspec.attribution.assembly import Attribution, assembled
+from refspec.attribution.leading import attribute_leading
 from refspec.backend import Array, Namespace
 from refspec.classes import Snapshot
 from refspec.coordinates import Coordinates, coordinates
-from refspec.curvature import SecondMoment
+from refspec.curvature import SecondMoment, moment_of
 from refspec.spectra import (
     Spectrum,
     cluster_means,
@@ -24,7 +26,7 @@ from refspec.spectra import (
     principal_angles,
     spectrum,
 )
-from refspec.structure import KINDS, decompose, kinds
+from refspec.structure import KINDS, decompose
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +58,7 @@ class Eigenbasis:
         return f"Eigenbasis(r={self.values.shape[0]}, {names}, {self.spectrum!r})"
 
 
+<<<<<<< HEAD
 @dataclass(frozen=True, slots=True, eq=False)
 class Attribution:
     """What a spectrum is made of; arrays on the host.
@@ -115,6 +118,8 @@ class Attribution:
         return f"Attribution({made}; traces: {traces}; {self.spectrum!r})"
 
 
+=======
+>>>>>>> main
 def eigenbasis(
     moment: SecondMoment | Coordinates | Snapshot, *, certify: bool = False
 ) -> Eigenbasis:
@@ -233,16 +238,18 @@ def knockout(
 def attribute(
     moment: SecondMoment | Coordinates | Eigenbasis | Snapshot,
     *,
+    top: int | None = None,
     certify: bool = False,
 ) -> Attribution:
-    """Attribute every eigenvalue to the levels of the class structure.
+    """Attribute every eigenvalue, or the largest, to the levels of the class structure.
 
     Parameters
     ----------
     moment : SecondMoment, Coordinates, Eigenbasis or Snapshot
         Features, errors or gradients; a snapshot stands for its Fisher information.
-    certify : bool
-        As in `refspec.spectra.spectrum`.
+    top, certify
+        As in `refspec.spectra.spectrum`. With `top` the spectra of the levels of means
+        are whole, those of the within level and of knock-outs have `top` eigenvalues.
 
     Returns
     -------
@@ -267,6 +274,8 @@ def attribute(
     >>> attribute(refspec.datasets.digits_mlp()).kinds[0]
     'outlier'
     """
+    if top is not None:
+        return attribute_leading(_expect_products(moment, certify), top)
     if isinstance(moment, Eigenbasis):
         basis = moment
     else:
@@ -276,9 +285,8 @@ def attribute(
     solved = {n: _low_rank([x], basis, xp) for n, x in basis.rows.items()}
     solved[basis.within] = knockout(basis, list(basis.rows))
     without = {n: knockout(basis, [n]) for n in names}
-    radius = max(x for _, x in (*solved.values(), *without.values()))
-    shares = _shares(basis, values, xp)
     means = [n for n in basis.rows if KINDS[n] == "outlier"]
+<<<<<<< HEAD
     B = backend.to_host(_low_rank([basis.rows[n] for n in means], basis, xp)[0])
     B = np.pad(B, (0, len(values)))[: len(values)]
     # M = A - B is what is within, or lies below A minus the between-class level alone
@@ -292,15 +300,17 @@ def attribute(
         del spans["bump"]
     near = {k: _angles(basis, n, edges[k], radius, xp) for k, n in spans.items()}
     return Attribution(
+=======
+    levels = {n: backend.to_host(x) for n, (x, _) in solved.items()}
+    return assembled(
+>>>>>>> main
         basis.spectrum,
-        {n: float(backend.to_host(x).sum()) for n, (x, _) in solved.items()},
-        shares,
-        made,
-        np.asarray(proved, dtype=bool),
-        B - radius,
-        B + edges["outlier"] + radius,
-        {n: backend.to_host(x) for n, (x, _) in solved.items()},
+        {n: float(x.sum()) for n, x in levels.items()},
+        values,
+        _shares(basis, values, xp),
+        levels,
         {n: backend.to_host(x) for n, (x, _) in without.items()},
+<<<<<<< HEAD
         {k: x for k, (x, _) in near.items()},
         {k: x for k, (_, x) in near.items()},
         radius,
@@ -347,6 +357,25 @@ def sines(basis: Eigenbasis, levels: Collection[str]) -> np.ndarray:
     xp = backend.namespace(basis.values)
     U = backend.to_host(_span(basis, levels, xp))
     return np.asarray(np.linalg.norm(np.eye(len(U)) - U @ U.T, axis=0))
+=======
+        backend.to_host(_low_rank([basis.rows[n] for n in means], basis, xp)[0]),
+        _angles(basis, means, xp),
+        max(x for _, x in (*solved.values(), *without.values())),
+    )
+
+
+def _expect_products(
+    moment: SecondMoment | Coordinates | Eigenbasis | Snapshot, certify: bool
+) -> SecondMoment:
+    """Return the moment whose largest eigenvalues come from products."""
+    if certify or isinstance(moment, Eigenbasis):
+        raise ValueError(
+            "top must come with a moment and without certify, got "
+            f"{type(moment).__name__} and certify={certify}; leave it out for all "
+            "eigenvalues"
+        )
+    return moment_of(moment.moment if isinstance(moment, Coordinates) else moment)
+>>>>>>> main
 
 
 def _less(values: Array, rows: list[Array], xp: Namespace) -> Array:
@@ -378,12 +407,6 @@ def _solved(A: Array, basis: Eigenbasis, xp: Namespace) -> tuple[Array, float]:
     return values, basis.radius + solver
 
 
-def _top(solved: tuple[Array, float]) -> float:
-    """Return the largest eigenvalue, or 0 if there is none or all are negative."""
-    values = solved[0]
-    return max(0.0, backend.scalar(values[0])) if values.shape[0] else 0.0
-
-
 def _span(basis: Eigenbasis, levels: Collection[str], xp: Namespace) -> Array:
     """Return an orthonormal basis of the range of some levels, shape (r, k), k >= 0."""
     x = backend.concatenate(basis.rows[n] for n in levels)
@@ -392,6 +415,7 @@ def _span(basis: Eigenbasis, levels: Collection[str], xp: Namespace) -> Array:
     return xp.matrix_transpose(V[:k, :])
 
 
+<<<<<<< HEAD
 def _angles(
     basis: Eigenbasis, means: list[str], edge: float, radius: float, xp: Namespace
 ) -> tuple[np.ndarray, float]:
@@ -402,6 +426,14 @@ def _angles(
     if k == 0:
         return np.zeros(0), np.inf
     return principal_angles(U, k), (edge + radius) / (float(values[k - 1]) - radius)
+=======
+def _angles(basis: Eigenbasis, means: list[str], xp: Namespace) -> np.ndarray:
+    """Return the angles of the span of B to as many top eigenvectors."""
+    if not basis.values.shape[0]:
+        return np.zeros(0)
+    U = backend.to_host(_span(basis, means, xp))
+    return principal_angles(U, U.shape[1])
+>>>>>>> main
 
 
 def _shares(
