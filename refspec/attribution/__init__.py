@@ -12,7 +12,6 @@ from refspec.attribution.shares import Eigenbasis as Eigenbasis
 from refspec.attribution.shares import attribute as attribute
 from refspec.attribution.shares import eigenbasis as eigenbasis
 from refspec.attribution.shares import knockout as knockout
-from refspec.attribution.shares import sines as sines
 
 __all__ = [
     "Attribution",
@@ -27,5 +26,4 @@ __all__ = [
     "distances",
     "eigenbasis",
     "knockout",
-    "sines",
 ]

@@ -58,68 +58,6 @@ class Eigenbasis:
         return f"Eigenbasis(r={self.values.shape[0]}, {names}, {self.spectrum!r})"
 
 
-<<<<<<< HEAD
-@dataclass(frozen=True, slots=True, eq=False)
-class Attribution:
-    """What a spectrum is made of; arrays on the host.
-
-    Parameters
-    ----------
-    spectrum : Spectrum
-        The whole second moment's.
-    traces : dict of str to float
-        Trace of every level; they add up to the whole's.
-    shares : dict of str to ndarray, shape (r,)
-        Part of every eigenvalue that each level makes up; they add up to 1. In a
-        cluster (values that their radii do not separate) the cluster's mean share.
-    kinds : list of str
-        `outlier`, `bump` or `bulk`: of the level group with the largest share.
-    proved : ndarray of bool, shape (r,)
-        Whether the eigenvalue provably stands above all that weaker levels can make.
-    lower, upper : ndarray, shape (r,)
-        The sandwich lambda_k(B) <= lambda_k <= lambda_k(B) + lambda_1(M), B the levels
-        of class means and M the rest, widened by the radius.
-    levels : dict of str to ndarray
-        Eigenvalues of each level by itself.
-    knockouts : dict of str to ndarray
-        Eigenvalues of the whole minus each level.
-    angles : dict of str to ndarray
-        Principal angles, in radians: of the top eigenvalues' space, those above all
-        that weaker levels can make, to the span of means. `outlier`: of the class
-        means; `bump`: of class and cross-class means. Empty if no eigenvalue is above.
-    angle_bounds : dict of str to float
-        No sine of `angles` exceeds it, and it is below 1; inf where there is none.
-    radius : float
-        Every eigenvalue here, of the whole, a level or a knock-out, is known to this.
-
-    Notes
-    -----
-    Theory: theory/attribution.md#A1, #A2, #A3, #A4.
-    """
-
-    spectrum: Spectrum
-    traces: dict[str, float]
-    shares: dict[str, np.ndarray]
-    kinds: list[str]
-    proved: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
-    levels: dict[str, np.ndarray]
-    knockouts: dict[str, np.ndarray]
-    angles: dict[str, np.ndarray]
-    angle_bounds: dict[str, float]
-    radius: float
-
-    def __repr__(self) -> str:
-        """Say how many eigenvalues are of each kind, and every level's trace."""
-        counts = {k: self.kinds.count(k) for k in dict.fromkeys(KINDS.values())}
-        made = ", ".join(f"{n} {k}" for k, n in counts.items())
-        traces = ", ".join(f"{n} {x:.3g}" for n, x in self.traces.items())
-        return f"Attribution({made}; traces: {traces}; {self.spectrum!r})"
-
-
-=======
->>>>>>> main
 def eigenbasis(
     moment: SecondMoment | Coordinates | Snapshot, *, certify: bool = False
 ) -> Eigenbasis:
@@ -286,78 +224,14 @@ def attribute(
     solved[basis.within] = knockout(basis, list(basis.rows))
     without = {n: knockout(basis, [n]) for n in names}
     means = [n for n in basis.rows if KINDS[n] == "outlier"]
-<<<<<<< HEAD
-    B = backend.to_host(_low_rank([basis.rows[n] for n in means], basis, xp)[0])
-    B = np.pad(B, (0, len(values)))[: len(values)]
-    # M = A - B is what is within, or lies below A minus the between-class level alone
-    beyond = solved[basis.within]
-    rest = beyond if "global_mean" in means else without["between_class"]
-    edges = {"outlier": _top(rest), "bump": _top(beyond), "bulk": np.inf}
-    made = kinds(shares)
-    proved = [v - edges[k] > 2 * radius for v, k in zip(values, made, strict=True)]
-    spans = {"outlier": means, "bump": list(basis.rows)}
-    if spans["bump"] == means:  # features have no cross classes
-        del spans["bump"]
-    near = {k: _angles(basis, n, edges[k], radius, xp) for k, n in spans.items()}
-    return Attribution(
-=======
     levels = {n: backend.to_host(x) for n, (x, _) in solved.items()}
     return assembled(
->>>>>>> main
         basis.spectrum,
         {n: float(x.sum()) for n, x in levels.items()},
         values,
         _shares(basis, values, xp),
         levels,
         {n: backend.to_host(x) for n, (x, _) in without.items()},
-<<<<<<< HEAD
-        {k: x for k, (x, _) in near.items()},
-        {k: x for k, (_, x) in near.items()},
-        radius,
-    )
-
-
-def sines(basis: Eigenbasis, levels: Collection[str]) -> np.ndarray:
-    """Return the sine of every eigenvector's angle to the span of some levels.
-
-    Parameters
-    ----------
-    basis : Eigenbasis
-    levels : collection of str
-        Names of levels of the means; directions in which they are within their radius
-        of zero are not in the span.
-
-    Returns
-    -------
-    ndarray, shape (r,)
-        0: in the span; 1: at a right angle to it.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a name is not that of a level of the means.
-
-    Notes
-    -----
-    Theory: theory/attribution.md#A7. Columns of I - UU', U the span's basis: no small
-    sine is a difference of numbers near 1.
-
-    Examples
-    --------
-    >>> import refspec
-    >>> basis = eigenbasis(refspec.datasets.digits_mlp())
-    >>> means = ["diagonal", "between_class", "between_cross_class"]
-    >>> float(sines(basis, means)[9].round(2))  # of the tenth, in the bump
-    0.06
-    """
-    checks.expect_type("basis", basis, Eigenbasis, "eigenbasis(moment) makes one")
-    checks.expect_names("levels", levels, [*basis.rows])
-    if not levels or not basis.values.shape[0]:
-        return np.ones(basis.values.shape[0])
-    xp = backend.namespace(basis.values)
-    U = backend.to_host(_span(basis, levels, xp))
-    return np.asarray(np.linalg.norm(np.eye(len(U)) - U @ U.T, axis=0))
-=======
         backend.to_host(_low_rank([basis.rows[n] for n in means], basis, xp)[0]),
         _angles(basis, means, xp),
         max(x for _, x in (*solved.values(), *without.values())),
@@ -375,7 +249,6 @@ def _expect_products(
             "eigenvalues"
         )
     return moment_of(moment.moment if isinstance(moment, Coordinates) else moment)
->>>>>>> main
 
 
 def _less(values: Array, rows: list[Array], xp: Namespace) -> Array:
@@ -415,25 +288,12 @@ def _span(basis: Eigenbasis, levels: Collection[str], xp: Namespace) -> Array:
     return xp.matrix_transpose(V[:k, :])
 
 
-<<<<<<< HEAD
-def _angles(
-    basis: Eigenbasis, means: list[str], edge: float, radius: float, xp: Namespace
-) -> tuple[np.ndarray, float]:
-    """Return the angles of the eigenspace above the edge to the span, and a bound."""
-    values = backend.to_host(basis.values)
-    U = backend.to_host(_span(basis, means, xp)) if len(values) else np.zeros((0, 0))
-    k = min(U.shape[1], int(np.sum(values - radius > edge + radius)))
-    if k == 0:
-        return np.zeros(0), np.inf
-    return principal_angles(U, k), (edge + radius) / (float(values[k - 1]) - radius)
-=======
 def _angles(basis: Eigenbasis, means: list[str], xp: Namespace) -> np.ndarray:
     """Return the angles of the span of B to as many top eigenvectors."""
     if not basis.values.shape[0]:
         return np.zeros(0)
     U = backend.to_host(_span(basis, means, xp))
     return principal_angles(U, U.shape[1])
->>>>>>> main
 
 
 def _shares(
