@@ -13,7 +13,8 @@ What its spectrum is made of
   `hessian`: the exact Hessian.
 - `differentiated`: the Fisher of any network, through products with its derivative.
 - `decompose`: the levels of a second moment (`Decomposition`); `plain_means`.
-- `coordinates`, `spectrum` (`Spectrum`): eigenvalues with a radius.
+- `coordinates`, `spectrum` (`Spectrum`): eigenvalues with a radius; `density`
+  (`Density`): their number above any threshold, from products alone.
 - `attribute` (`Attribution`): which level explains which eigenvalue; `attribution` has
   knock-outs, the Hessian's, means and depth profiles.
 - `kronecker`: KFAC, EKFAC and CFAC; `random_matrix`: spectra predicted.
@@ -71,6 +72,8 @@ if TYPE_CHECKING:
     from refspec.export import ExportError as ExportError
     from refspec.export import load as load
     from refspec.export import save as save
+    from refspec.quadrature import Density as Density
+    from refspec.quadrature import density as density
     from refspec.rounding import Bounded as Bounded
     from refspec.rows import Rows as Rows
     from refspec.spectra import Spectrum as Spectrum
@@ -94,6 +97,8 @@ _HOMES = {
     "Spectrum": "spectra",
     "attribute": "attribution",
     "decompose": "structure",
+    "Density": "quadrature",
+    "density": "quadrature",
     "empirical_fisher": "curvature",
     "errors": "curvature",
     "features": "curvature",
@@ -139,6 +144,7 @@ __all__ = [
     "ClassArray",
     "Coordinates",
     "Decomposition",
+    "Density",
     "ExportError",
     "Layer",
     "ModelSection",
@@ -153,6 +159,7 @@ __all__ = [
     "curvature",
     "datasets",
     "decompose",
+    "density",
     "differentiated",
     "empirical_fisher",
     "errors",

@@ -125,6 +125,12 @@ class Factors(Rows):
         return max(_inner_length(f) for f in self.layers) + len(self.layers)
 
     @property
+    def products(self) -> int:
+        """How many roundings an entry of X(X'z) suffers at most, its rows given."""
+        N, K = self.shape[:2]
+        return max(_chain_length(f, N, K) for f in self.layers) + len(self.layers)
+
+    @property
     def known(self) -> str:
         """How the error made in forming the rows is known."""
         return self.how
@@ -288,6 +294,14 @@ def _inner_length(f: Factor) -> int:
         return int(T * b)
     a = f.features.shape[2]
     return int(b + a if T == 1 else a * b)
+
+
+def _chain_length(f: Factor, N: int, K: int) -> int:
+    """Return how many roundings X(X'z) suffers in one layer: there, and back."""
+    _, _, T, b = f.roots.shape
+    if f.features is None:
+        return int(N * K + T * b)
+    return int(K + N * T + f.features.shape[2] + T * b)
 
 
 def _sizes(f: Factor, xp: Namespace) -> Array:

@@ -65,6 +65,12 @@ class Rows(ABC):
         return self.shape[2]
 
     @property
+    def products(self) -> int:
+        """How many roundings an entry of X(X'z) suffers at most, its rows given."""
+        N, K, P = self.shape
+        return N * K + P + 2
+
+    @property
     def known(self) -> str:
         """How the error made in forming the rows is known."""
         return "a priori"
@@ -226,6 +232,11 @@ class Reduced(Rows):
         return self.rows.roundings + 2 * self.rows.shape[1] + 8
 
     @property
+    def products(self) -> int:
+        """How many roundings an entry of Y(Y'z) suffers at most."""
+        return self.rows.products + 2 * (2 * self.rows.shape[1] + 8)
+
+    @property
     def known(self) -> str:
         """How the error made in forming the rows is known."""
         return self.rows.known
@@ -290,6 +301,11 @@ class Scaled(Rows):
     def roundings(self) -> int:
         """How many roundings an entry of XX' suffers at most."""
         return self.rows.roundings
+
+    @property
+    def products(self) -> int:
+        """How many roundings an entry of X(X'z) suffers at most."""
+        return self.rows.products
 
     @property
     def known(self) -> str:
