@@ -45,7 +45,7 @@ def claims(
         snapshot = load_snapshot(path)
         say(name)
         with working("judging") as tell:
-            found = []
+            found: list[Finding] = []
             for id in chosen:
                 tell(f"claim {id}: {judged.CLAIMS[id].title}")
                 found += judged.judge(snapshot, [id], dense=dense)
