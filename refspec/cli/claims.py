@@ -36,8 +36,8 @@ def claims(
     """Judge with numbers what is claimed about networks; exit 0 whatever they say."""
     expect_outputs(files or [], json=json_file)
     chosen = _chosen(only)
-    for path in files or []:
-        expect_file(path)
+    for given in files or []:
+        expect_file(given)
     paths: list[Path | None] = [*files] if files else [None]
     records = []
     for path in paths:
