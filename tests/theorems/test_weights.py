@@ -110,8 +110,9 @@ def test_a_relabelled_sample_has_another_loss():
     rejected("D3", replace(snapshot, labels=labels))
     (theorem,) = find(["D3"])
     assert "mean_loss" in theorem.unmet(study_of(typical()))
-    lost = replace(sampled(certain=True, empty=None), provenance={"mean_loss": 0.0})
-    wrong = replace(lost, labels=np.roll(lost.labels, 1))
+    certain = sampled(certain=True)  # of labels 0, 0, 0, 1, 2, 2, 2, 2
+    labels = np.maximum(certain.labels, [0, 0, 1, 1, 2, 2, 2, 2])
+    wrong = replace(certain, labels=labels, provenance={"mean_loss": 0.0})
     assert "underflow" in theorem.unmet(study_of(wrong))
 
 
