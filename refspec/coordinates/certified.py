@@ -63,7 +63,7 @@ def _certified(moment: SecondMoment) -> Coordinates:
         trace,
         radius,
         level + uncertain(moment, rows, trace),
-        "certified",
+        "certified" if rows.known == "a priori" else f"certified, rows {rows.known}",
         moment.shape,
         "primal" if few else "dual",
         solved=True,
@@ -102,11 +102,12 @@ def _hosted(rows: Rows) -> Factors:
     if isinstance(rows, Factors):
         pairs = [(f.roots, f.features) for f in rows.layers]
         layers = (Factor(_host(d), None if h is None else _host(h)) for d, h in pairs)
-        made = Factors(tuple(layers), rows.lost)
+        made = Factors(tuple(layers), rows.lost, rows.how)
         return replace(made, lost=made.weighing(u)) if u > _U else made
     X = np.concatenate([_host(x) for x in rows.chunks()])
     lost = rows.forming() + rounding.gamma(rows.roundings, u) * math.sqrt(_square(X))
-    return Factors((Factor(X.reshape(*rows.shape[:2], 1, -1), None),), lost)
+    X = X.reshape(*rows.shape[:2], 1, -1)
+    return Factors((Factor(X, None),), lost, rows.known)
 
 
 def _pair(f: Factor) -> tuple[np.ndarray | None, np.ndarray]:

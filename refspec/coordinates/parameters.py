@@ -57,7 +57,7 @@ def _primal(moment: SecondMoment) -> Coordinates:
         seen_trace,
         radius,
         level,
-        "a priori",
+        moment.rows.known,
         moment.shape,
         "primal",
     )
