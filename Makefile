@@ -29,6 +29,9 @@ fuzz: .venv-test/done       ## spoil 100,000 archives and 20,000 stores, 10 minu
 	$(THREADS) REFSPEC_FUZZ=$(FUZZ) REFSPEC_FUZZ_SEED=$(SEED) \
 		.venv-test/bin/python -m pytest tests/fuzz -q -s
 
+adversarial: .venv-test/done  ## 10,000 hard spectra against 400-bit arithmetic, write the table
+	$(THREADS) REFSPEC_ADVERSARIAL=10000 .venv-test/bin/python -m pytest tests/adversarial -q -s
+
 deep: .venv-test/done       ## 5,000 random examples a property test, hours
 	$(THREADS) HYPOTHESIS_PROFILE=deep .venv-test/bin/python -m pytest -n 2 -m "not slow"
 
@@ -84,4 +87,4 @@ lint: .venv-test/done       ## ruff, mypy and the import contracts
 FUZZ ?= 100000
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
-.PHONY: help demo test coverage quick test-frameworks test-browser gallery conformance bench lint fuzz deep
+.PHONY: help demo test adversarial coverage quick test-frameworks test-browser gallery conformance bench lint fuzz deep

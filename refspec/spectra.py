@@ -125,9 +125,7 @@ def spectrum(
     xp = at.moment.xp
     if at.solved:
         values, Q = xp.linalg.diagonal(at.second), xp.eye(at.second.shape[0])
-        return Spectrum(
-            values, Q if vectors else None, at.radius, at.kind, at.shape[1]
-        )
+        return Spectrum(values, Q if vectors else None, at.radius, at.kind, at.shape[1])
     values, Q, solver, kind = _solve(at.second, vectors, certify, xp)
     return Spectrum(
         values,

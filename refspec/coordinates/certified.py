@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import scipy.linalg
@@ -18,7 +19,14 @@ from refspec import backend, rounding
 from refspec.backend import Array
 from refspec.classes import class_slices
 from refspec.coordinates.factorisation import pivoted_rows
-from refspec.coordinates.frame import Coordinates, means_radius, most_samples, rescaled, scaled, uncertain
+from refspec.coordinates.frame import (
+    Coordinates,
+    means_radius,
+    most_samples,
+    rescaled,
+    scaled,
+    uncertain,
+)
 from refspec.curvature import SecondMoment
 from refspec.factors import Factor, Factors
 from refspec.rounding import errorfree, forming
@@ -45,9 +53,9 @@ def certified(moment: SecondMoment) -> Coordinates:
 
 def _certified(moment: SecondMoment) -> Coordinates:
     """Do as `certified` says, without scaling."""
-    rows, (n, P) = moment.rows.explicit(math.inf), moment.shape
+    rows, (n, P) = cast(Factors, moment.rows).explicit(math.inf), moment.shape
     trace = float(np.sum(rows.squares()))
-    few = 2 * P <= n
+    few = n >= 2 * P
     W, radius = _turned_parameters(rows) if few else _turned_pivots(rows, trace)
     d, off = forming.squared_columns(W)
     radius += off + forming_radius(rows, trace, _U)
@@ -88,12 +96,13 @@ def _turned_parameters(rows: Factors) -> tuple[np.ndarray, float]:
     W = forming.close_product(errorfree.split_rows(X), turned)
     product = errorfree.row_product(turned, turned)
     product.head.flat[:: P + 1] -= 1
-    away = spectral_norm_bound(product.head + product.tail) + 2 * (lost + _U**2) * P
+    gap = product.head + product.tail
+    away = spectral_norm_bound(gap) + 2 * _U * math.sqrt(_square(gap)) + 2 * lost * P
     size, off = math.sqrt(_square(X)), _U * math.sqrt(_square(W))
     # X, too, is rounded once more, where factors are multiplied out
     off += (2 * lost * math.sqrt(P) + 2 * _U) * size
-    away *= spectral_norm_bound(X.T) ** 2
-    return W, away + (4 * size + off) * off
+    error = away * spectral_norm_bound(X.T) ** 2 + (4 * size + off) * off
+    return W, error if away <= 1 else math.inf
 
 
 def _hosted(rows: Rows) -> Factors:

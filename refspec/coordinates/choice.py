@@ -38,9 +38,10 @@ def coordinates(
 
     Notes
     -----
-    Theory: theory/spectra.md#S1, #S2; theory/certificates.md#Q10. Dual: the factorisation stops when what is left
-    of the diagonal is below the rounding error of the Gram matrix; the whole residual
-    is measured, block by block. Cost O(N K r^2 + (N K)^2 r), memory O(N K r).
+    Theory: theory/spectra.md#S1, #S2; theory/certificates.md#Q10. Dual: the
+    factorisation stops when what is left of the diagonal is below the rounding error of
+    the Gram matrix; the whole residual is measured, block by block. Cost O(N K r^2 +
+    (N K)^2 r), memory O(N K r).
 
     Examples
     --------

@@ -138,4 +138,3 @@ def means_radius(moment: SecondMoment, trace: float, samples: int) -> float:
 def most_samples(moment: SecondMoment) -> int:
     """Return the size of the largest class."""
     return max(j - i for _, i, j in class_slices(moment.offsets))
-

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refspec.rounding import errorfree
 from refspec.rounding.bounds import gamma
 from refspec.rounding.errorfree import FLOOR, Split, inflation, row_product, split_rows
 

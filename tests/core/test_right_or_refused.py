@@ -263,7 +263,9 @@ def test_one_parameter_is_one_fraction(side, certify):
     ]
     exact = sum(sum(x) ** 2 for x in terms) / 8
     moment = curvature.fisher(s)
-    found = refspec.spectrum(moment if certify else SIDES[side](moment), certify=certify)
+    found = refspec.spectrum(
+        moment if certify else SIDES[side](moment), certify=certify
+    )
     assert abs(Fraction(float(found.values[0])) - exact) <= Fraction(found.radius)
 
 

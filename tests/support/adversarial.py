@@ -40,9 +40,7 @@ def _changed(snapshot, change, probabilities=None, weights=None):
     p = snapshot.probabilities if probabilities is None else probabilities
     s = snapshot.sample_weights if weights is None else weights
     made = [Layer(x.name, *change(x.features, x.errors)) for x in snapshot.layers]
-    return refspec.snapshot(
-        made, snapshot.labels, probabilities=p, sample_weights=s
-    )
+    return refspec.snapshot(made, snapshot.labels, probabilities=p, sample_weights=s)
 
 
 def _fit(x, dtype="float64"):
