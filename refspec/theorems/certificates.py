@@ -73,12 +73,17 @@ def _symmetric(study: Study) -> Iterator[tuple[str, np.ndarray]]:
             yield f"Gram matrix of {kind} of {name}", np.tril(A) + np.tril(A, -1).T
 
 
-def _ratios(away: np.ndarray, bound: np.ndarray, detail: str) -> Comparison:
-    """Return the entry that comes closest to its bound, or breaks it most."""
+def _ratios(
+    away: np.ndarray, bound: np.ndarray, terms: np.ndarray, detail: str
+) -> Comparison:
+    """Return the entry that comes closest to its bound, or breaks it most.
+
+    What was compared is as large as the largest of the terms.
+    """
     gap, limit = (np.vectorize(float)(x) for x in (np.abs(away), bound))
     safe = np.where(limit > 0, limit, np.finfo(float).tiny)
     k = int(np.argmax(gap / safe))
-    return float(gap.flat[k]), float(limit.flat[k]), detail
+    return float(gap.flat[k]), float(limit.flat[k]), float(np.max(abs(terms))), detail
 
 
 @inequality(
@@ -90,9 +95,10 @@ def Q0(study: Study) -> Iterator[Comparison]:
     for name, x in _small(study):
         y = _exact(x)
         k, tiny = x.shape[1], x.shape[1] * 2.0**-1074
-        away = _exact(x @ x.T) - y @ y.T
+        exact = y @ y.T
+        away = _exact(x @ x.T) - exact
         bound = Fraction(rounding.gamma(k, _U)) * (abs(y) @ abs(y).T) + Fraction(tiny)
-        yield _ratios(away, bound, f"inner products of {name}")
+        yield _ratios(away, bound, exact, f"inner products of {name}")
 
 
 @identity(
@@ -106,11 +112,11 @@ def Q1(study: Study) -> Iterator[Comparison]:
         b = np.roll(a, 1) * (1 + 2.0**-30)
         s, e = errorfree.two_sum(a, b)
         away = _exact(a) + _exact(b) - _exact(s) - _exact(e)
-        yield _ratios(away, np.zeros(len(a)), f"sums of {name}")
+        yield _ratios(away, np.zeros(len(a)), s, f"sums of {name}")
         p, e = errorfree.two_product(a, b)
         away = _exact(a) * _exact(b) - _exact(p) - _exact(e)
         normal = (np.abs(p) > 2.0**-960) | (p == 0) & ((a == 0) | (b == 0))
-        yield _ratios(away, np.where(normal, 0, 2.0**-1070), f"products of {name}")
+        yield _ratios(away, np.where(normal, 0, 2.0**-1070), p, f"products of {name}")
 
 
 @identity(
@@ -122,13 +128,14 @@ def Q2(study: Study) -> Iterator[Comparison]:
     for name, x in _small(study):
         part = errorfree.split_rows(x)
         away = _exact(x) - _exact(part.high) - _exact(part.low)
-        yield _ratios(away, np.zeros(x.shape), f"cut of {name}")
+        yield _ratios(away, np.zeros(x.shape), x, f"cut of {name}")
         high = _exact(part.high)
-        away = _exact(part.high @ part.high.T) - high @ high.T
+        head = part.high @ part.high.T
+        away = _exact(head) - high @ high.T
         grid = np.frexp(np.max(np.abs(x), axis=1))[1] - part.bits
         fine = grid[:, None] + grid[None, :] < -1074
         bound = np.where(fine, x.shape[1] * 2.0**-1074, 0)
-        yield _ratios(away, bound, f"head of {name}")
+        yield _ratios(away, bound, head, f"head of {name}")
 
 
 @inequality(
@@ -141,12 +148,13 @@ def Q3(study: Study) -> Iterator[Comparison]:
         part = errorfree.split_rows(x)
         made, y = errorfree.row_product(part, part), _exact(x)
         away = y @ y.T - _exact(made.head) - _exact(made.tail)
-        yield _ratios(away, made.left @ made.right.T, f"products of {name}")
+        bound = made.left @ made.right.T
+        yield _ratios(away, bound, made.head, f"products of {name}")
         v = np.linalg.svd(x)[0][:, 0]
         image = _exact(v) @ y  # |x'v|^2 / |v|^2 <= ||x||^2
         least = sum(image * image) / sum(_exact(v) * _exact(v))
-        bound = Fraction(certificates.spectral_norm_bound(x))
-        yield float(least - bound**2), 0.0, f"norm of {name}, squared"
+        above = Fraction(certificates.spectral_norm_bound(x)) ** 2
+        yield float(least - above), 0.0, float(least), f"norm of {name}, squared"
 
 
 def inertia(A: np.ndarray, x: Fraction) -> tuple[int, int]:
@@ -195,8 +203,9 @@ def Q4(study: Study) -> Iterator[Comparison]:
         Q = Q + 2.0**-20 * rng.standard_normal(Q.shape)
         found = certificates.certified_eigenvalues(A, vectors=Q)
         infinite = float(np.sum(np.isinf(found.radii)))
-        yield infinite, 0.0, f"radii of inf, {name}"
-        yield float(_misplaced(A, found)), 0.0, f"eigenvalues misplaced, {name}"
+        yield infinite, 0.0, len(A), f"radii of inf, {name}"
+        wrong = float(_misplaced(A, found))
+        yield wrong, 0.0, len(A), f"eigenvalues misplaced, {name}"
 
 
 @inequality(
@@ -207,7 +216,8 @@ def Q5(study: Study) -> Iterator[Comparison]:
     """Rayleigh quotients of separated eigenvalues, and clusters."""
     for name, A in _symmetric(study):
         found = certificates.certified_eigenvalues(A)
-        yield float(_misplaced(A, found)), 0.0, f"eigenvalues misplaced, {name}"
+        wrong = float(_misplaced(A, found))
+        yield wrong, 0.0, len(A), f"eigenvalues misplaced, {name}"
 
 
 @inequality(
@@ -224,15 +234,17 @@ def Q6(study: Study) -> Iterator[Comparison]:
         v, r = found.values, found.radii
         away = abs(math.fsum([*v.tolist(), *(-np.diag(A)).tolist()]))
         bound = math.fsum(r) * (1 + rounding.gamma(4, _U))
-        yield away, bound + 2.0**-1074, f"trace of {x.name}"
+        size = float(np.trace(A))
+        yield away, bound + 2.0**-1074, size, f"trace of {x.name}"
         whole = [y.tolist() for y in errorfree.two_product(A.ravel(), A.ravel())]
         parts = [(-y).tolist() for y in errorfree.two_product(v, v)]
         squares = itertools.chain(*whole, *parts)
         bound = math.fsum((2 * abs(v) + r) * r) * (1 + rounding.gamma(8, _U))
-        yield abs(math.fsum(squares)), bound + 2.0**-1022, f"squares of {x.name}"
-        v = np.abs(v)
-        typical = 20 * 2 * _U * float(np.max(v))
-        yield float(np.median(r)), typical + 2.0**-1074, f"median radius of {x.name}"
+        away, size = abs(math.fsum(squares)), float(np.sum(A * A))
+        yield away, bound + 2.0**-1022, size, f"squares of {x.name}"
+        size = float(np.max(np.abs(v)))
+        typical = 20 * 2 * _U * size + 2.0**-1074
+        yield float(np.median(r)), typical, size, f"median radius of {x.name}"
 
 
 @inequality(
@@ -244,12 +256,12 @@ def Q7(study: Study) -> Iterator[Comparison]:
     for name, x in _small(study):
         part = errorfree.split_rows(x)
         made, y = errorfree.row_product(part, part), _exact(x)
-        away = abs(y @ y.T - _exact(made.head) - _exact(made.tail))
+        exact = y @ y.T
+        away = exact - _exact(made.head) - _exact(made.tail)
         sizes = np.maximum(np.linalg.norm(x, axis=1), errorfree.FLOOR)
         bound = forming.split_error(x.shape[1]) * np.outer(sizes, sizes)
-        gap, limit = _ratios(away, bound, "")[:2]
-        limit *= 1 + rounding.gamma(x.shape[1] + 8, _U)
-        yield gap, limit, float(max(sizes) ** 2), f"products of {name}"
+        bound *= 1 + rounding.gamma(x.shape[1] + 8, _U)
+        yield _ratios(away, bound, exact, f"products of {name}")
 
 
 @inequality(
@@ -270,11 +282,10 @@ def Q8(study: Study) -> Iterator[Comparison]:
         exact = exact + (x @ x.T) * (y @ y.T)
         size = np.linalg.norm(h[few], axis=1) * np.linalg.norm(d[few], axis=1)
         bound += np.outer(size, size)
-    upper, trace = np.triu_indices(len(K)), float(np.trace(bound))
     bound = bound * made.error * (1 + rounding.gamma(2 * _COLUMNS + 9, _U))
-    away = (_exact(K) - exact)[upper]
-    gap, limit = _ratios(away, bound[upper] + errorfree.FLOOR, "")[:2]
-    yield gap, limit, trace, "Gram matrix of gradients"
+    away, upper = _exact(K) - exact, np.triu_indices(len(K))
+    bound = bound[upper] + errorfree.FLOOR
+    yield _ratios(away[upper], bound, exact, "Gram matrix of gradients")
 
 
 @inequality(
