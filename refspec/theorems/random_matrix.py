@@ -223,7 +223,7 @@ def _without(values: np.ndarray, known: np.ndarray) -> tuple[float, float]:
     "Outliers of fixed means",
     "within 4 deviations of psi(v) and its shift; overlaps psi' theta^2 / v to 2/d",
     deep=True,
-    coarse="deviations of order d^(-1/2): sees 1 % of an outlier's mean, .03 of a cosine",
+    coarse="deviations of order d^(-1/2): sees 2 % of an outlier's mean, .1 % alone",
 )
 def R8(study: Study) -> Iterator[Comparison]:
     """Outliers of close fixed means in growing dimensions, and the shift of one."""

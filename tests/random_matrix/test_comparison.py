@@ -1,4 +1,4 @@
-"""The Kolmogorov-Smirnov distance sees too many eigenvalues, too few, and both limits."""
+"""The Kolmogorov-Smirnov distance sees eigenvalues too large, too small, and ties."""
 
 import numpy as np
 import pytest

@@ -71,7 +71,7 @@ def shift_times(factor):
 
 def unbiased_noise(monkeypatch):
     """A resolvent whose mean is its limit."""
-    monkeypatch.setattr(outliers, "_lifted", lambda law, v: v)
+    monkeypatch.setattr(outliers, "_lifted", lambda _, v: v)
 
 
 def no_shift(monkeypatch):
