@@ -11,16 +11,19 @@ What its spectrum is made of
 
 - `fisher`, `features`, `errors`, `empirical_fisher`: second moments, never formed;
   `hessian`: the exact Hessian.
+- `differentiated`: the Fisher of any network, through products with its derivative.
 - `decompose`: the levels of a second moment (`Decomposition`); `plain_means`.
-- `coordinates`, `spectrum` (`Spectrum`): eigenvalues with a radius.
+- `coordinates`, `spectrum` (`Spectrum`): eigenvalues with a radius; `density`
+  (`Density`): their number above any threshold, from products alone.
 - `attribute` (`Attribution`): which level explains which eigenvalue; `attribution` has
   knock-outs, the Hessian's, means and depth profiles.
 - `kronecker`: KFAC, EKFAC and CFAC; `random_matrix`: spectra predicted.
 
 What is true of it
 
-- `theorems`, `verify`: every formal statement as a check; `testing`, `strategies`: the
-  oracle for other test suites; `plots`, `report`: for people.
+- `theorems`: every formal statement as a check; `verify` asks them about data,
+  `selftest` about refspec; `testing`, `strategies`: the oracle for other test suites;
+  `plots`, `report`: for people.
 
 Names are imported when first used, so that what only passes by (pytest and Hypothesis
 look at every installed package when they start) pays for nothing.
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from refspec import coordinates as coordinates
     from refspec import curvature as curvature
     from refspec import datasets as datasets
+    from refspec import differentiated as differentiated
     from refspec import exporters as exporters
     from refspec import hessian as hessian
     from refspec import kronecker as kronecker
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
     from refspec import random_matrix as random_matrix
     from refspec import report as report
     from refspec import rounding as rounding
+    from refspec import selftest as selftest
     from refspec import strategies as strategies
     from refspec import structure as structure
     from refspec import synthetic as synthetic
@@ -67,6 +72,8 @@ if TYPE_CHECKING:
     from refspec.export import ExportError as ExportError
     from refspec.export import load as load
     from refspec.export import save as save
+    from refspec.quadrature import Density as Density
+    from refspec.quadrature import density as density
     from refspec.rounding import Bounded as Bounded
     from refspec.rows import Rows as Rows
     from refspec.spectra import Spectrum as Spectrum
@@ -90,6 +97,8 @@ _HOMES = {
     "Spectrum": "spectra",
     "attribute": "attribution",
     "decompose": "structure",
+    "Density": "quadrature",
+    "density": "quadrature",
     "empirical_fisher": "curvature",
     "errors": "curvature",
     "features": "curvature",
@@ -135,6 +144,7 @@ __all__ = [
     "ClassArray",
     "Coordinates",
     "Decomposition",
+    "Density",
     "ExportError",
     "Layer",
     "ModelSection",
@@ -149,6 +159,8 @@ __all__ = [
     "curvature",
     "datasets",
     "decompose",
+    "density",
+    "differentiated",
     "empirical_fisher",
     "errors",
     "exporters",
@@ -165,6 +177,7 @@ __all__ = [
     "report",
     "rounding",
     "save",
+    "selftest",
     "snapshot",
     "spectrum",
     "strategies",

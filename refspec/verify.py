@@ -1,7 +1,7 @@
-"""Run the registry of theorems over snapshots: which hold, by what margin, in how long.
+"""Check theorems on a snapshot: which hold, by what margin, in how long.
 
-The one module above the mathematics that opens a source: an export, or a planted world
-for statements about laws.
+By default those that ask about the data: is the export consistent with itself and with
+its network, which hypotheses does it meet, which inequalities say something here?
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from refspec import checks, synthetic
+from refspec import checks
 from refspec.classes import Snapshot
 from refspec.synthetic.worlds import World
-from refspec.theorems import Study, Theorem, all_theorems
+from refspec.theorems import Study, Theorem, asked
 
 #: holds, fails; unmet: a hypothesis that the data do not meet; skipped: asked for by
 #: deep only; lemma: proved and tested, with nothing to check on data.
@@ -37,6 +37,8 @@ class Record:
         One of `STATUSES`.
     residual, bound, margin : float
         The two sides of the comparison, and their ratio; nan where there was none.
+    resolution : float
+        The smallest relative error that the check is sure to see; nan as above.
     detail : str
         What was compared, or why nothing was.
     seconds : float
@@ -51,13 +53,14 @@ class Record:
     residual: float
     bound: float
     margin: float
+    resolution: float
     detail: str
     seconds: float
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON holds it: numbers that JSON lacks are null."""
         record = asdict(self)
-        for name in ("residual", "bound", "margin"):
+        for name in ("residual", "bound", "margin", "resolution"):
             value = float(record[name])
             record[name] = value if np.isfinite(value) else None
         return record
@@ -77,7 +80,7 @@ def verify(
     subject : Snapshot, World or Study
         A world's population is known, so that statements about it apply too.
     theorems : iterable of Theorem, optional
-        All of `refspec.theorems.all_theorems` if not given.
+        Those that ask about data, `refspec.theorems.asked("data")`, if not given.
     source : str
         What to call the snapshot.
     deep : bool
@@ -112,10 +115,10 @@ def verify(
 
 
 def expect_theorems(theorems: Iterable[Theorem] | None) -> tuple[Theorem, ...]:
-    """Refuse all but theorems; return them, or all of them for None."""
+    """Refuse all but theorems; return them, or those on data for None."""
     advice = "refspec.theorems.find gives theorems by their ids"
     if theorems is None:
-        return all_theorems()
+        return asked("data")
     checks.expect_type("theorems", theorems, Iterable, advice)
     chosen = tuple(theorems)
     for x in chosen:
@@ -123,16 +126,19 @@ def expect_theorems(theorems: Iterable[Theorem] | None) -> tuple[Theorem, ...]:
     return chosen
 
 
+_Sides = tuple[float, float, float, float]  # residual, bound, margin, resolution
+
+
 def _run(theorem: Theorem, study: Study, source: str, deep: bool) -> Record:
     """Check one theorem."""
     start, missing = time.perf_counter(), float("nan")
 
-    def record(status: str, sides: tuple[float, float, float], detail: str) -> Record:
+    def record(status: str, sides: _Sides, detail: str) -> Record:
         seconds = time.perf_counter() - start
         t = theorem
         return Record(t.id, t.title, t.kind, source, status, *sides, detail, seconds)
 
-    nothing = (missing, missing, missing)
+    nothing = (missing, missing, missing, missing)
     if theorem.comparisons is None:
         return record("lemma", nothing, "proved and tested; nothing to check on data")
     if theorem.deep and not deep:
@@ -143,27 +149,7 @@ def _run(theorem: Theorem, study: Study, source: str, deep: bool) -> Record:
             return record("unmet", nothing, reason)
         verdict = theorem.check(study)
     except (ArithmeticError, ValueError) as error:  # data too wrong to be computed with
-        return record("fails", (missing, missing, float("inf")), str(error))
-    sides = (float(verdict.residual), float(verdict.bound), float(verdict.margin))
-    return record("holds" if verdict.holds else "fails", sides, verdict.detail)
-
-
-def worlds(seed: int = 0) -> dict[str, World]:
-    """Plant the worlds that statements about laws are checked on by default.
-
-    Examples
-    --------
-    >>> sorted(worlds())
-    ['canonical world', 'nested world', 'orthogonal world']
-    """
-    rng = np.random.default_rng(checks.expect_size("seed", seed))
-    nested = synthetic.Recipe(
-        classes=4, dim=24, per_class=30, strength=4.0, cross_strength=2.0, seed=seed
-    )
-    return {
-        "canonical world": synthetic.canonical(
-            5, 12, 60, signal=9.0, alpha=0.2, rng=rng
-        ),
-        "nested world": nested.plant(),
-        "orthogonal world": synthetic.worlds.orthogonal(4, 8, 6, 40, rng=rng),
-    }
+        return record("fails", (missing, missing, float("inf"), missing), str(error))
+    v = verdict
+    sides = (v.residual, v.bound, v.margin, v.resolution)
+    return record("holds" if v.holds else "fails", sides, v.detail)

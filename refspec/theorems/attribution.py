@@ -70,6 +70,7 @@ def _ranks(study: Study) -> dict[tuple[str, ...], int]:
 @inequality(
     "Sandwich and subtraction",
     "lambda_k(B) <= lambda_k(A) <= lambda_k(B) + lambda_1(M), M = A - B >= 0",
+    question="data",
 )
 def A1(study: Study) -> Iterator[Comparison]:
     """Compare eigenvalues of A with those of B and of M."""
@@ -95,6 +96,7 @@ def A1(study: Study) -> Iterator[Comparison]:
 @inequality(
     "Counting",
     "lambda_{r+1}(A) <= lambda_1(M), r = rank B: at most r lie above the edge of M",
+    question="data",
 )
 def A6(study: Study) -> Iterator[Comparison]:
     """Compare the first eigenvalue past the rank of B with the edge of M."""
@@ -118,6 +120,7 @@ def A6(study: Study) -> Iterator[Comparison]:
 @inequality(
     "Projection",
     "lambda_{k+r}(A) <= lambda_k(PAP) <= lambda_k(A), lambda_1(PAP) <= lambda_1(M)",
+    question="data",
 )
 def A2(study: Study) -> Iterator[Comparison]:
     """Compare PAP with A (Cauchy) and with M, P the complement of range B."""
@@ -151,6 +154,7 @@ def _separated(study: Study) -> str:
     "Outliers point along the means",
     "sin angle(top-r eigenspace of A, range B) <= lambda_1(M) / lambda_r(A)",
     _separated,
+    question="data",
 )
 def A3(study: Study) -> Iterator[Comparison]:
     """Compare the largest sine with Davis-Kahan's bound."""

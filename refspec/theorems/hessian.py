@@ -92,6 +92,7 @@ def _columns(A: np.ndarray) -> float:
     "Hessian = Fisher + residual",
     "grad^2 loss = G + E, G = sum w J'(diag p - pp')J the samples' Fisher matrix",
     small_hessian,
+    question="data",
 )
 def H1(study: Study) -> Iterator[Comparison]:
     """Compare the network's Hessian with the samples' Fisher matrix plus E."""
@@ -173,6 +174,7 @@ def H5(study: Study) -> Iterator[Comparison]:
     "Hessian-vector products",
     "forward-over-reverse gives Hz, Gz, Ez; Gz is the stored samples' X'(Xz)",
     small_hessian,
+    question="data",
 )
 def H6(study: Study) -> Iterator[Comparison]:
     """G z by forward-over-reverse and from the stored errors."""
@@ -245,6 +247,7 @@ def H8(study: Study) -> Iterator[Comparison]:
     "Outliers of the Hessian through those of the Fisher matrix",
     "|l_k(H) - l_k(G)| <= ||E||; sin(top r) <= ||E|| / (l_r - l_(r+1) - ||E||)",
     few_parameters,
+    question="data",
 )
 def H9(study: Study) -> Iterator[Comparison]:
     """Weyl's interval, and Davis-Kahan's angle wherever there is a gap."""
@@ -277,6 +280,7 @@ def H9(study: Study) -> Iterator[Comparison]:
     "Recomputing an export",
     "stored features, errors and probabilities are the network's within rounding",
     whole_network,
+    question="data",
 )
 def H10(study: Study) -> Iterator[Comparison]:
     """Every stored array is what the network gives."""

@@ -6,6 +6,7 @@ if the difference of two operators has a norm of at most e, it moves z by e |z|.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -58,8 +59,11 @@ from refspec.theorems.registry import (
 )
 from refspec.theorems.study import Study
 
-_OUTPUTS = 16  # of a layer, looked at entry by entry
-_LABELS = 4  # drawn per sample
+_U = 2.0**-53
+_SAMPLES = 20  # whose labels are drawn
+_LABELS = 1024  # drawn per sample
+_DRAWN = 2**21  # numbers in the errors of all drawn labels
+_FORMS = 2  # quadratic forms of a drawn factor
 _PAIRS = 2**24  # numbers in the factors of all pairs of classes
 _SMALL = smaller_than(DENSE)
 _FAR = 2.0**-10  # where the first of two solutions stops
@@ -96,7 +100,9 @@ def _unit(x: np.ndarray) -> np.ndarray:
     return x / size if size > 0 else x
 
 
-def _spectra(operator: Kronecker | KroneckerSum, u: float, slack: float) -> Comparison:
+def _spectra(
+    operator: Kronecker | KroneckerSum, u: float, slack: float
+) -> tuple[float, float, str]:
     """Compare an operator's certified eigenvalues with those of its dense matrix."""
     values, radius = operator.certified_eigenvalues()
     dense, other = certified_spectrum(operator.matrix())
@@ -238,31 +244,52 @@ def K6(study: Study) -> Iterator[Comparison]:
         yield norm(gap), 4 * reach(x, z, study.u), f"F - CFAC of {x.layer.name}"
 
 
+def _uncertain(study: Study) -> Snapshot:
+    """Take a few samples in float64, the labels' probabilities halfway to chance."""
+    s = study.once(on_host)
+    C = s.probabilities.shape[1]
+    each = max(1, _SAMPLES // C)
+    few = _taken(s, [i for j, k in pairwise(s.offsets) for i in range(j, k)[:each]])
+    layers = (
+        Layer(x.name, x.features.astype(np.float64), x.errors.astype(np.float64))
+        for x in few.layers
+    )
+    p = few.probabilities.astype(np.float64)
+    p = (p / p.sum(axis=1, keepdims=True) + 1 / C) / 2
+    weights = np.full(len(p), 1 / len(p))
+    return Snapshot(tuple(layers), p, few.labels, weights, few.provenance)
+
+
 @statistical(
     "Kinds of Fisher",
-    "Monte-Carlo's Delta is within sqrt(log(2 b^2/eta) sum s^2 rho^2 / 2M)",
+    "|z'(Delta_M - Delta)z| <= sqrt(2 V log(2/eta)) + R log(2/eta) / 3",
     narrow,
 )
 def K7(study: Study) -> Iterator[Comparison]:
-    """Hoeffding, for a few outputs of every layer, all entries at once."""
-    s, N = study.once(on_host), len(study.snapshot.labels)
-    layers = study.once(factored)
+    """Bernstein with exact variances: some quadratic forms of Delta, and its trace."""
+    s, layers = study.once(_uncertain), study.once(factored)
+    p, w = s.probabilities, s.sample_weights
+    log = math.log(2 * (_FORMS + 1) * len(layers) / rounding.FAILURE)
     for x in layers:
-        m, rng = min(x.b, _OUTPUTS), np.random.default_rng(study.seed)
-        drawn = kfac(s, x.layer.name, fisher="monte_carlo", rng=rng, samples=_LABELS)
-        ranges = np.zeros((N, m, m))
-        for i in range(N):
-            d = x.layer.errors[i, :, :, :m]
-            each = np.swapaxes(d, 1, 2) @ d
-            ranges[i] = s.sample_weights[i] * (each.max(axis=0) - each.min(axis=0))
-        spread = lengths(ranges, 0) / _LABELS**0.5  # squares may underflow
-        log = np.log(2 * m * m * len(layers) / rounding.FAILURE)
-        bound = np.sqrt(log / 2) * spread + 4 * rounding.gamma(
-            4 * N * x.layer.errors.shape[1] * x.layer.errors.shape[2] + 64, study.u
-        ) * (np.trace(x.kfac.left) + np.trace(drawn.left))
-        away = np.abs(drawn.left - x.kfac.left)[:m, :m]
-        k = int(np.argmax(away / np.where(bound > 0, bound, 1)))
-        yield away.flat[k], bound.flat[k], f"entry of Delta of {x.layer.name}"
+        name, errors = x.layer.name, s.layer(x.layer.name).errors
+        M = max(1, min(_LABELS, _DRAWN // (len(w) * errors[0, 0].size)))
+        rng = np.random.default_rng(study.seed)
+        drawn = kfac(s, name, fisher="monte_carlo", rng=rng, samples=M).left
+        z = study.probes(x.b, _FORMS) / x.b**0.5
+        found = np.append(np.sum(z * (drawn @ z), axis=0), np.trace(drawn))
+        squares = np.sum((errors @ z) ** 2, axis=2)
+        squares = np.append(squares, np.sum(errors**2, axis=(2, 3))[..., None], axis=2)
+        each = np.sum(p[:, :, None] * squares, axis=1)  # (N, forms)
+        away = squares - each[:, None, :]
+        variances = w**2 @ np.sum(p[:, :, None] * away**2, axis=1) / M
+        ranges = np.max(w[:, None, None] * np.abs(away), axis=(0, 1)) / M
+        bounds = np.sqrt(2 * variances * log) + ranges * log / 3
+        rows = len(w) * M * errors.shape[2]
+        bounds += rounding.gamma(rows + 4 * x.b + 64, _U) * (w @ each + found)
+        for k, mean in enumerate(w @ each):
+            what = "trace" if k == _FORMS else "a form"
+            detail = f"{what} of Delta of {name}, {len(w)} x {M} labels"
+            yield abs(found[k] - mean), bounds[k], mean, detail
 
 
 @identity(
@@ -472,7 +499,7 @@ def at_one_position(study: Study) -> str:
     at_one_position,
 )
 def K13(study: Study) -> Iterator[Comparison]:
-    """KFAC multiplies ranks, the Fisher's means do not."""
+    """KFAC multiplies ranks, the Fisher's means do not: both against the samples'."""
     s = study.once(on_host)
     C = s.probabilities.shape[1]
     for x in dense_layers(study):
@@ -482,43 +509,63 @@ def K13(study: Study) -> Iterator[Comparison]:
         feature = structure.decompose(curvature.features(s, name)).levels
         error = structure.decompose(curvature.errors(s, name)).levels
         H = feature["global_mean"].matrix() + feature["between_class"].matrix()
-        D, cross = (error[y].matrix() for y in ("between_class", "between_cross_class"))
-        nu, right = certified_spectrum(H)
+        h, own, others = _mean_rows(s, x)
+        nu = _squares(h)
         slack = 8 * x.slack + rounding.gamma(64 * len(s.labels) * C, study.u) * x.scale
-        for what, left, most in (("class", D, C), ("cross", cross, C * (C - 2))):
-            mu, radius = certified_spectrum(left)
-            r, t = min(most, x.b), min(C, x.a)
-            values, other = certified_spectrum(Kronecker(left, H).matrix())
-            bound = radius * float(nu[0]) + right * float(mu[0]) + other + slack
-            products = np.sort(np.ravel(mu[:r, None] * nu[:t]))[::-1]
-            away = np.max(np.abs(values[: r * t] - products), initial=0)
-            yield float(away), bound, f"{r} x {t} eigenvalues, {what} x class of {name}"
-            if r * t < len(values):
-                yield float(values[r * t]), bound, f"rank of {what} x class of {name}"
-        pi = np.bincount(s.labels, s.sample_weights, C)
-        h = np.stack(
-            [
-                s.sample_weights[i:j] @ x.layer.features[i:j, 0] / (pi[c] or 1)
-                for c, (i, j) in enumerate(pairwise(s.offsets))
-            ]
-        )
-        means = _class_means(s, x)
-        rows = (means[:, :, None] * h[:, None, :]).reshape(C, -1)
-        values, other = certified_spectrum(rows.T @ rows)
-        if len(values) > C:
-            yield float(values[C]), other + slack, f"rank of the means' part of {name}"
+        for what, level, rows, most in (
+            ("class", "between_class", own, C * C),
+            ("cross-class", "between_cross_class", others, C * C * (C - 2)),
+        ):
+            part = Kronecker(error[level].matrix(), H).matrix()
+            values, radius = certified_spectrum(part)
+            wanted = np.sort(np.outer(_squares(rows), nu), axis=None)[::-1]
+            wanted = np.append(wanted, np.zeros(len(values)))[: len(values)]
+            bound, away = radius + slack, float(np.max(np.abs(values - wanted)))
+            detail = f"{what} part of the errors (x) class part of {name}"
+            yield away, bound, x.scale, detail
+            full = min(most, len(values))
+            if wanted[full - 1] > 2 * bound:  # the means are independent, beyond doubt
+                missing = full - float(np.sum(values > bound))
+                yield missing, 0.0, full, f"rank {full}, {detail}"
+        part = (own[:, :, None] * h[:, None, :]).reshape(C, -1)
+        if part.shape[1] > C:  # rows times sqrt(pi), which leaves the rank alone
+            values, radius = certified_spectrum(part.T @ part)
+            bound, detail = radius + slack, f"rank of the means' part of {name}"
+            yield float(values[C]), bound, x.scale, f"{detail}, C = {C} at most"
+            # eigenvalues of an entrywise product, by Schur
+            last = float(nu[C - 1]) if len(nu) == C else 0.0
+            least = float(np.min(lengths(own, 1))) ** 2 * last
+            yield least - float(values[C - 1]), bound, x.scale, f"{detail}, at least"
 
 
-def _class_means(s: Snapshot, x: Factored) -> np.ndarray:
-    """Return sqrt(p_c) delta_c, c' = c left out, shape (C, b)."""
+def _squares(rows: np.ndarray) -> np.ndarray:
+    """Return the eigenvalues of rows' rows, without zeros for lack of rows."""
+    return np.asarray(np.linalg.svd(rows, compute_uv=False) ** 2)
+
+
+def _mean_rows(s: Snapshot, x: Factored) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return means times roots of masses: features (C, a), errors (C, b), (C K, b).
+
+    Of errors the class means and what cross-class means deviate, c' = c left out.
+    """
     # from the samples, by the definition: independent of `refspec.structure`
     C = s.probabilities.shape[1]
     w = s.sample_weights[:, None] * s.probabilities
     w = w * (1 - np.eye(C, dtype=w.dtype)[s.labels])
-    top = np.sum(w[:, :, None] * x.layer.errors[:, :, 0], axis=1)
-    sums = np.stack([top[i:j].sum(axis=0) for i, j in pairwise(s.offsets)])
-    mass = np.asarray([w[i:j].sum() for i, j in pairwise(s.offsets)])
-    return np.asarray(sums / np.sqrt(np.where(mass > 0, mass, 1))[:, None])
+
+    def over(y: np.ndarray) -> np.ndarray:
+        return np.stack([y[i:j].sum(axis=0) for i, j in pairwise(s.offsets)])
+
+    def mean(sums: np.ndarray, mass: np.ndarray) -> np.ndarray:
+        return np.asarray(sums / np.where(mass > 0, mass, 1)[..., None])
+
+    pi, mass = over(s.sample_weights), over(w)
+    h = mean(over(s.sample_weights[:, None] * x.layer.features[:, 0]), pi)
+    sums = over(w[:, :, None] * x.layer.errors[:, :, 0])
+    own = mean(sums.sum(axis=1), mass.sum(axis=1))
+    others = np.sqrt(mass)[..., None] * (mean(sums, mass) - own[:, None])
+    own = np.sqrt(mass.sum(axis=1))[:, None] * own
+    return np.sqrt(pi)[:, None] * h, own, others.reshape(-1, x.b)
 
 
 @identity(

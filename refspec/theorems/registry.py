@@ -3,7 +3,8 @@
 A statement has an id, never renumbered, that its page in theory/, the code it is about,
 its check and its property test share: theory/kronecker.md#K9 is checked by
 `refspec.theorems.kronecker.K9`, a generator of comparisons declared by its kind. A
-check never answers with a bare bool: it gives the two sides of what it compared.
+check never answers with a bare bool: it gives the two sides of what it compared, and
+the size of the terms: a bound that is wide beside them would let an error pass.
 """
 
 from __future__ import annotations
@@ -28,6 +29,13 @@ KINDS = (
     "lemma",
 )
 
+#: data: what a file can get wrong, or a network can lack. The statement compares what
+#: an export states more than once (errors and probabilities, labels and loss, all of it
+#: and its network), or it is an inequality between spectra or has a hypothesis on them.
+#: code: true of whatever numbers are put in, of drawn ones or of arithmetic, so that a
+#: failure is a fault of refspec.
+QUESTIONS = ("data", "code")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdict:
@@ -43,6 +51,12 @@ class Verdict:
         verdict fails and says so.
     detail : str
         What was compared, in a few words.
+    resolution : float
+        The smallest relative error that the check is sure to see: bound over size, the
+        size being the norm of the terms that enter a comparison, never of their
+        difference. Of several comparisons it is the largest of theirs, since an error
+        may be in the one that sees least; residual and bound are of the one closest to
+        failing. nan where nothing was compared.
 
     Examples
     --------
@@ -53,6 +67,7 @@ class Verdict:
     residual: float
     bound: float
     detail: str = ""
+    resolution: float = math.nan
 
     @property
     def holds(self) -> bool:
@@ -74,33 +89,54 @@ class Verdict:
         return 0.0 if self.holds else math.inf
 
 
-#: Residual, bound, and what was compared.
-Comparison = tuple[float, float, str]
+#: Residual, bound, size of the terms, and what was compared.
+Comparison = tuple[float, float, float, str] | tuple[float, float, str]
 #: What a check compares, and the hypothesis that is not met, '' if all are.
 Check = Callable[[Study], Iterable[Comparison]]
 Unmet = Callable[[Study], str]
 
 
 def worst(comparisons: Iterable[Comparison]) -> Verdict:
-    """Return the comparison (residual, bound, detail) that comes closest to failing.
+    """Return the comparison that comes closest to failing, with the worst resolution.
+
+    Parameters
+    ----------
+    comparisons : iterable of (residual, bound, size, detail)
+
+    Returns
+    -------
+    Verdict
 
     Examples
     --------
-    >>> worst([(1, 4, "fc1"), (3, 4, "fc2")]).detail
-    'fc2'
+    >>> found = worst([(1, 4, 100, "fc1"), (3, 4, 400, "fc2")])
+    >>> found.detail, found.margin, found.resolution
+    ('fc2', 0.75, 0.04)
     """
-    found = [_verdict(float(r), float(b), detail) for r, b, detail in comparisons]
+    found = [_verdict(*_sized(x)) for x in comparisons]
     nothing = Verdict(math.nan, 0.0, "nothing was compared")
-    return max(found, key=lambda x: x.margin, default=nothing)
+    closest = max(found, key=lambda x: x.margin, default=nothing)
+    known = [x.resolution for x in found if not math.isnan(x.resolution)]
+    return replace(closest, resolution=max(known, default=math.nan))
 
 
-def _verdict(residual: float, bound: float, detail: str) -> Verdict:
+def _sized(comparison: Comparison) -> tuple[float, float, float, str]:
+    """Return a comparison with its size, nan where it does not say it."""
+    if len(comparison) == 3:
+        residual, bound, detail = comparison
+        return residual, bound, math.nan, detail
+    return comparison
+
+
+def _verdict(residual: float, bound: float, size: float, detail: str) -> Verdict:
     """Return the verdict of a comparison; where it decides nothing, it says so."""
-    found = Verdict(residual, bound, detail)
+    residual, bound, size = float(residual), float(bound), float(size)
+    seen = 0.0 if bound == 0 else bound / size if size != 0 else math.inf
+    found = Verdict(residual, bound, detail, seen)
     if found.decided:
         return found
     text = f"{detail}: {residual:.3g} against {bound:.3g} decides nothing"
-    return Verdict(residual, bound, text)
+    return replace(found, detail=text)
 
 
 def everywhere(_: Study) -> str:
@@ -146,6 +182,12 @@ class Theorem:
     as_stored : bool
         Not homogeneous in features and errors: checked on the numbers as they are,
         however large, never on `Study.scaled`.
+    coarse : str
+        Why the check sees only large errors where it applies, and which it sees; '' if
+        its resolution is that of rounding (tests/theorems/test_resolution.py).
+    question : str
+        One of `QUESTIONS`: `data` is asked by ``refspec verify``, `code` by ``refspec
+        selftest``.
     """
 
     id: str
@@ -158,6 +200,8 @@ class Theorem:
     unmet: Unmet = everywhere
     deep: bool = False
     as_stored: bool = False
+    coarse: str = ""
+    question: str = "code"
 
     def __post_init__(self) -> None:
         lacks = (self.comparisons is None) != (self.kind == "lemma")
@@ -166,13 +210,18 @@ class Theorem:
                 f"theorem {self.id} must have a kind among {KINDS} and, unless it is a "
                 f"lemma, a check, got {self.kind!r}; correct its entry"
             )
+        if self.question not in QUESTIONS:
+            raise ValueError(
+                f"theorem {self.id} must ask one of {QUESTIONS}, got "
+                f"{self.question!r}; correct its entry"
+            )
 
     def subject(self, study: Study) -> Study:
         """Return what is checked in a study's place."""
         return study if self.as_stored else study.scaled
 
     def check(self, study: Study) -> Verdict:
-        """Return the comparison that comes closest to failing."""
+        """Return the comparison that comes closest to failing, with the resolution."""
         subject = self.subject(study)
         found = worst(self.comparisons(subject) if self.comparisons else ())
         note = "" if subject is study else ", features and errors scaled"
@@ -187,6 +236,8 @@ def _declare(
     *,
     deep: bool = False,
     as_stored: bool = False,
+    coarse: str = "",
+    question: str = "code",
     test: str = "",
 ) -> Callable[[Check], Theorem]:
     """Make a theorem of the check that follows, by the check's name and module."""
@@ -195,7 +246,7 @@ def _declare(
         id, page = check.__name__, check.__module__.rpartition(".")[2]
         at = test or f"tests/theorems/test_{page}.py::test_{id}"
         about = id, title, kind, statement, f"{page}.md", at
-        return Theorem(*about, check, unmet, deep, as_stored)
+        return Theorem(*about, check, unmet, deep, as_stored, coarse, question)
 
     return theorem
 

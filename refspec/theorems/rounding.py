@@ -118,3 +118,21 @@ def B5(study: Study) -> Iterator[Comparison]:
     radius = rounding.residual_radius(A, Q, values)
     over = np.abs(values[::-1] - proof.values) - proof.radii
     yield float(np.max(over)), radius, f"size {len(A)}"
+
+
+@statistical(
+    "A Frobenius norm from Gaussian probes",
+    "||R||_F^2 <= sum_j ||R z_j||^2 / (q t), q probes, t e^(1 - t) = 1e-9^(2/q)",
+)
+def B6(study: Study) -> Iterator[Comparison]:
+    """Compare a Frobenius norm with its bounds, from probes of one and of two sides."""
+    x = study.once(rows)
+    Y, Z = study.probes(len(x), _PROBES), study.probes(x.shape[1], _PROBES)
+    norm, g = float(np.linalg.norm(x)), rounding.gamma(8 * sum(x.shape), _U)
+    seen = float(np.linalg.norm(x @ Z))
+    bound = rounding.probed_frobenius(seen * seen, _PROBES)
+    yield norm, bound * (1 + g) + g * norm, norm, f"||R||_F, {_PROBES} probes"
+    both = float(np.linalg.norm(Y.T @ x @ Z))
+    bound = rounding.probed_frobenius(both * both, _PROBES)
+    more = float(np.linalg.norm(Y)) * float(np.linalg.norm(Z)) * norm
+    yield seen, bound * (1 + g) + g * more, seen, "||RZ||_F, from Y'RZ"

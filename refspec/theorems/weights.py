@@ -72,6 +72,7 @@ def _stationary(study: Study) -> str:
     "W = -(1/eta) sum_i s_i delta_{i,c} h_i' at a stationary point",
     _stationary,
     as_stored=True,
+    question="data",
 )
 def D1(study: Study) -> Iterator[Comparison]:
     """Compare every weight matrix with the mean of errors times features."""
@@ -145,6 +146,7 @@ def _stated(study: Study) -> str:
     "The stated loss",
     "mean_loss = -sum_i s_i log p_{i,c(i)}",
     _stated,
+    question="data",
 )
 def D3(study: Study) -> Iterator[Comparison]:
     """Compare the stated loss with the probabilities of the observed labels."""

@@ -48,6 +48,8 @@ from refspec.theorems.study import Study
 _U = 2.0**-53  # worlds are drawn and expected in float64
 _SIDE = 200  # of a covariance
 _DRAWS = 20000
+_COORDINATES = 2**14  # of all class means together
+_SUMS = 7  # of squares, for features and errors
 _COUPLING = 0.5
 _DECISIONS = 40000
 _PARAMETERS = 700
@@ -145,10 +147,38 @@ def W4(study: Study) -> Iterator[Comparison]:
         yield away, rounding.gamma(2 * C + 4, _U), f"confusion of {alpha:.3g}"
 
 
-def _squares(found: float, dof: int, tests: int) -> tuple[float, float]:
-    """Compare a chi-square with its mean by Laurent and Massart's inequality."""
-    x = math.log(2 * tests / rounding.FAILURE)
-    return abs(found - dof), 2 * math.sqrt(dof * x) + 2 * x
+def _chi_square(found: float, dof: int, what: str) -> Comparison:
+    """Compare a chi-square over its degrees of freedom with 1, by its quantiles."""
+    tail = rounding.FAILURE / (2 * _SUMS)
+    low, high = scipy.special.chdtri(dof, [1 - tail, tail]) / dof
+    width = max(high - 1, 1 - low)
+    return abs(found / dof - 1), float(width), what
+
+
+def _hierarchy(population: Population, x: np.ndarray, of: str) -> Iterator[Comparison]:
+    """Split draws into independent sums of squares, one for each level, whitened."""
+    C, (N, K, d) = population.C, x.shape
+    labels, spread = population.labels, np.asarray(population.within)[:, None]
+    first, second = (
+        0.0 if s is None else s
+        for s in (population.class_covariance, population.cross_covariance)
+    )
+    cells = np.stack([x[labels == c].mean(axis=0) for c in range(C)])
+    scale = second + spread / np.asarray(population.sizes)[:, None]  # of a cell's mean
+    away = cells - population.fixed_means()
+    own = away.mean(axis=1) / np.sqrt(first + scale / K)
+    grand = own.mean(axis=0)
+    yield _chi_square(C * float(np.sum(grand**2)), d, f"grand mean of {of}")
+    found = float(np.sum((own - grand) ** 2))
+    yield _chi_square(found, (C - 1) * d, f"class means of {of}")
+    if K > 1:
+        gaps = (away - away.mean(axis=1, keepdims=True)) ** 2
+        found = float(np.sum(gaps / scale[:, None]))
+        yield _chi_square(found, C * (K - 1) * d, f"cross-class means of {of}")
+    if N > C:
+        inner = np.sum((x - cells[labels]) ** 2, axis=(1, 2)) / spread[labels, 0]
+        found = float(np.sum(inner))
+        yield _chi_square(found, (N - C) * K * d, f"noise of {of}")
 
 
 @statistical(
@@ -156,26 +186,18 @@ def _squares(found: float, dof: int, tests: int) -> tuple[float, float]:
     "Cov(F_icc', F_jcc'') = S_1 + [c'=c''] S_2 + [i=j][c'=c''] S_{3,c}",
 )
 def W5(study: Study) -> Iterator[Comparison]:
-    """Means of the classes and of the cross classes, whitened, are chi-square."""
+    """Every level's sum of squares, whitened, is a chi-square of its own."""
     few = study.once(few_samples)
-    labels, C, d = few.labels, few.p.shape[1], 16
-    n = np.bincount(labels, minlength=C)
-    rng = np.random.default_rng(study.seed)
-    spread = tuple((1.0 + np.arange(C)).tolist())
-    m = rng.standard_normal((C, d))
-    features = few.features(d, spread, class_means=m, class_covariance=2.0)
-    h = draw(features, rng=rng)[:, 0]
-    means = np.stack([h[labels == c].mean(axis=0) for c in range(C)])
-    scale = 2.0 + np.asarray(spread) / n
-    found = float(np.sum(np.sum((means - m) ** 2, axis=1) / scale))
-    yield *_squares(found, C * d, 2), "class means"
-    errors = few.errors(d, spread, class_covariance=2.0, cross_covariance=3.0)
-    e = draw(errors, rng=rng)
-    cells = np.stack([e[labels == c].mean(axis=0) for c in range(C)])
-    gaps = cells - cells.mean(axis=1, keepdims=True)
-    scale = 3.0 + np.asarray(spread) / n
-    found = float(np.sum(np.sum(gaps**2, axis=(1, 2)) / scale))
-    yield *_squares(found, C * (C - 1) * d, 2), "cross-class means"
+    C, rng = few.p.shape[1], np.random.default_rng(study.seed)
+    d = -(-_COORDINATES // C)
+    spread = tuple(np.asarray(rng.uniform(0.5, 2, C)).tolist())
+    first, second = rng.uniform(0.5, 2, (2, d))
+    m, nu = rng.standard_normal((C, d)), rng.standard_normal((C, C, d))
+    features = few.features(d, spread, class_means=m, class_covariance=first)
+    yield from _hierarchy(features, draw(features, rng=rng), "features")
+    random = {"class_covariance": first, "cross_covariance": second}
+    errors = few.errors(d, spread, cross_means=nu, **random)
+    yield from _hierarchy(errors, draw(errors, rng=rng), "errors")
 
 
 def _each_vector(moment: SecondMoment) -> dict[str, np.ndarray]:
