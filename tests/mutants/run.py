@@ -45,6 +45,7 @@ LIMIT = 300.0
 #: A quick start: no plugin but our own and Hypothesis's, no rewriting of assertions.
 FLAGS = ["-x", "-q", "--assert=plain", "-p", "no:cacheprovider"]
 FLAGS += ["-p", "_hypothesis_pytestplugin", "-p", "refspec.pytest_plugin"]
+FLAGS += ["-o", "addopts=--import-mode=importlib --strict-markers --doctest-modules"]
 ENVIRONMENT = {
     "HYPOTHESIS_PROFILE": "mutants",
     "OMP_NUM_THREADS": "1",
@@ -83,7 +84,7 @@ class Mutant:
 class Result:
     """What became of a mutant: killed, survived, or an error, and the last lines."""
 
-    mutant: Mutant
+    mutant: Mutant | None
     outcome: str
     seconds: float
     said: str = ""
@@ -131,14 +132,16 @@ def tested(place: pathlib.Path, tests: tuple[str, ...], limit: float) -> Result:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Result(NONE, "timed out", time.monotonic() - start)
+        return Result(None, "timed out", time.monotonic() - start)
     said = "\n".join((done.stdout + done.stderr).splitlines()[-25:])
     outcome = OUTCOMES.get(done.returncode, f"error {done.returncode}")
-    return Result(NONE, outcome, time.monotonic() - start, said)
+    return Result(None, outcome, time.monotonic() - start, said)
 
 
 def tried(mutant: Mutant, place: pathlib.Path, limit: float = LIMIT) -> Result:
     """Apply a mutant in a copy, run its tests, take it back."""
+    if not mutant.file:
+        return dataclasses.replace(tested(place, mutant.tests, limit), mutant=mutant)
     path = place / mutant.file
     right = path.read_text(encoding="utf-8")
     try:
@@ -149,9 +152,6 @@ def tried(mutant: Mutant, place: pathlib.Path, limit: float = LIMIT) -> Result:
     finally:
         path.write_text(right, encoding="utf-8")
     return dataclasses.replace(made, mutant=mutant)
-
-
-NONE = Mutant("", "", "", "", "the tree as it is", ())
 
 
 def changed(since: str, packages: set[str], root: pathlib.Path = ROOT) -> set[str]:
@@ -178,27 +178,22 @@ def run(
 ) -> list[Result]:
     """Try mutants, `jobs` at a time; in `seconds`, those that can be tried in them.
 
-    First the tests must pass without any, or a failure would say nothing. Where time is
-    short this is left to the run of all tests, which comes before.
+    First their tests must pass without any, or a failure would say nothing. Where time
+    is short this is left to the run of all tests, which comes before.
     """
     end = time.monotonic() + (seconds or float("inf"))
     free: queue.SimpleQueue[pathlib.Path] = queue.SimpleQueue()
 
-    def work(mutant: Mutant | None, tests: tuple[str, ...]) -> Result | None:
-        place = free.get()
-        limit = min(LIMIT, end - time.monotonic())
+    def work(mutant: Mutant) -> Result | None:
+        place, limit = free.get(), min(LIMIT, end - time.monotonic())
         try:
-            if limit <= 0:
-                return None
-            if mutant is None:
-                return tested(place, tests, LIMIT)
-            made = tried(mutant, place, limit)
+            made = tried(mutant, place, limit) if limit > 0 else None
         finally:
             free.put(place)
-        if made.outcome == "timed out" and limit < LIMIT:
+        if made is None or (made.outcome == "timed out" and limit < LIMIT):
             return None
-        print(f"{made.outcome:>9} {made.seconds:5.1f} s  {mutant.package}: ", end="")
-        print(mutant.means, flush=True)
+        told = f"{made.outcome:>9} {made.seconds:5.1f} s  {mutant.package}"
+        print(f"{told}: {mutant.means}", flush=True)
         return made
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -207,14 +202,20 @@ def run(
             place.mkdir()
             free.put(copied(root, place))
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-            whole = {m.tests: None for m in chosen} if seconds is None else {}
-            for tests, made in zip(
-                whole, pool.map(work, itertools.repeat(None), whole), strict=False
-            ):
-                if made.outcome != "survived":
-                    sys.exit(f"{' '.join(tests)} without a mutant: {made.said}")
-            made = pool.map(work, chosen, [m.tests for m in chosen])
-            return [x for x in made if x is not None]
+            if seconds is None:
+                found = [x for x in pool.map(work, whole(chosen)) if x is not None]
+                if failed := [x for x in found if x.outcome != "survived"]:
+                    return failed
+            found = pool.map(work, chosen)
+            return [x for x in found if x is not None]
+
+
+def whole(chosen: list[Mutant]) -> list[Mutant]:
+    """Return no mutant at all for each package, with all the tests of its mutants."""
+    tests: dict[str, dict[str, None]] = {}
+    for m in chosen:
+        tests.setdefault(m.package, {}).update(dict.fromkeys(m.tests))
+    return [Mutant(n, "", "", "", "no mutant", tuple(x)) for n, x in tests.items()]
 
 
 def table(results: list[Result], seconds: float) -> str:
