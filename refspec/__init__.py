@@ -4,8 +4,9 @@ What a network is seen through
 
 - `Snapshot`, `Layer`, `ModelSection`: a classifier's features, errors, probabilities;
   `snapshot` builds one from arrays, `load` and `save` read and write exports.
-- `exporters`: `refspec.exporters.torch`, `jax`, `sklearn`, `onnx`; `datasets`: embedded
-  trained networks; `models`: networks in plain arrays; `synthetic`: planted worlds.
+- `exporters`: `refspec.exporters.torch`, `jax`, `sklearn`, `onnx`; `coverage`: how much
+  of the network an export holds; `datasets`: embedded trained networks; `models`:
+  networks in plain arrays; `synthetic`: planted worlds.
 
 What its spectrum is made of
 
@@ -37,6 +38,7 @@ from refspec._version import __version__
 if TYPE_CHECKING:
     from refspec import attribution as attribution
     from refspec import coordinates as coordinates
+    from refspec import coverage as coverage
     from refspec import curvature as curvature
     from refspec import datasets as datasets
     from refspec import differentiated as differentiated
@@ -156,6 +158,7 @@ __all__ = [
     "attribute",
     "attribution",
     "coordinates",
+    "coverage",
     "curvature",
     "datasets",
     "decompose",

@@ -165,6 +165,12 @@ class Differentiated(Rows):
         return P + K + 8
 
     @property
+    def products(self) -> int:
+        """How many roundings an entry of X(X'z) suffers at most, its rows given."""
+        n, K, P = self.shape
+        return n * K + P + 2 * (K + 8)
+
+    @property
     def known(self) -> str:
         """How the error made in forming the rows is known."""
         return "measured"

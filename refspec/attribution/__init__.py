@@ -12,6 +12,7 @@ from refspec.attribution.shares import Eigenbasis as Eigenbasis
 from refspec.attribution.shares import attribute as attribute
 from refspec.attribution.shares import eigenbasis as eigenbasis
 from refspec.attribution.shares import knockout as knockout
+from refspec.attribution.shares import sines as sines
 
 __all__ = [
     "Attribution",
@@ -26,4 +27,5 @@ __all__ = [
     "distances",
     "eigenbasis",
     "knockout",
+    "sines",
 ]

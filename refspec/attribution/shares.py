@@ -233,7 +233,7 @@ def attribute(
         levels,
         {n: backend.to_host(x) for n, (x, _) in without.items()},
         backend.to_host(_low_rank([basis.rows[n] for n in means], basis, xp)[0]),
-        _angles(basis, means, xp),
+        lambda names, k: _angles(basis, names, k, xp),
         max(x for _, x in (*solved.values(), *without.values())),
     )
 
@@ -249,6 +249,48 @@ def _expect_products(
             "eigenvalues"
         )
     return moment_of(moment.moment if isinstance(moment, Coordinates) else moment)
+
+
+def sines(basis: Eigenbasis, levels: Collection[str]) -> np.ndarray:
+    """Return the sine of every eigenvector's angle to the span of some levels.
+
+    Parameters
+    ----------
+    basis : Eigenbasis
+    levels : collection of str
+        Names of levels of the means; directions in which they are within their radius
+        of zero are not in the span.
+
+    Returns
+    -------
+    ndarray, shape (r,)
+        0: in the span; 1: at a right angle to it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a name is not that of a level of the means.
+
+    Notes
+    -----
+    Theory: theory/attribution.md#A7. Columns of I - UU', U the span's basis: no small
+    sine is a difference of numbers near 1.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> basis = eigenbasis(refspec.datasets.digits_mlp())
+    >>> means = ["diagonal", "between_class", "between_cross_class"]
+    >>> float(sines(basis, means)[9].round(2))  # of the tenth, in the bump
+    0.06
+    """
+    checks.expect_type("basis", basis, Eigenbasis, "eigenbasis(moment) makes one")
+    checks.expect_names("levels", levels, [*basis.rows])
+    if not levels or not basis.values.shape[0]:
+        return np.ones(basis.values.shape[0])
+    xp = backend.namespace(basis.values)
+    U = backend.to_host(_span(basis, levels, xp))
+    return np.asarray(np.linalg.norm(np.eye(len(U)) - U @ U.T, axis=0))
 
 
 def _less(values: Array, rows: list[Array], xp: Namespace) -> Array:
@@ -288,12 +330,9 @@ def _span(basis: Eigenbasis, levels: Collection[str], xp: Namespace) -> Array:
     return xp.matrix_transpose(V[:k, :])
 
 
-def _angles(basis: Eigenbasis, means: list[str], xp: Namespace) -> np.ndarray:
-    """Return the angles of the span of B to as many top eigenvectors."""
-    if not basis.values.shape[0]:
-        return np.zeros(0)
-    U = backend.to_host(_span(basis, means, xp))
-    return principal_angles(U, U.shape[1])
+def _angles(basis: Eigenbasis, means: list[str], k: int, xp: Namespace) -> np.ndarray:
+    """Return the angles of the first k eigenvectors to the span of some means."""
+    return principal_angles(backend.to_host(_span(basis, means, xp)), k)
 
 
 def _shares(
