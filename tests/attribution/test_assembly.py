@@ -15,16 +15,19 @@ SHARES = {
 RADIUS = 0.25
 
 
-def made(angles=2):
+def made():
     levels = {n: np.array([1.0]) for n in SHARES}
     knockouts = {n: np.array([1.0]) for n in SHARES}
     # M, all but the class means, has its edge at 6; without the cross-class means at 3
     levels["within_cross_class"] = np.array([3.0, 1.0])
     knockouts["between_class"] = np.array([6.0, 2.0])
-    between, spread = np.array([14.0, 5.0]), np.zeros(angles)
-    traces = dict.fromkeys(SHARES, 1.0)
+    between, traces = np.array([14.0, 5.0]), dict.fromkeys(SHARES, 1.0)
+
+    def angles(names, k):
+        return np.array([len(names) + k / 8])
+
     return assembled(
-        None, traces, VALUES, SHARES, levels, knockouts, between, spread, RADIUS
+        None, traces, VALUES, SHARES, levels, knockouts, between, angles, RADIUS
     )
 
 
@@ -41,7 +44,15 @@ def test_the_sandwich_is_the_class_means_and_the_edge_of_the_rest():
     assert (found.upper - RADIUS).tolist() == [20.0, 11.0, 6.0, 6.0, 6.0]
 
 
-def test_the_angle_bound_is_the_edge_over_the_last_eigenvalue_beside_the_span():
-    assert made().angle_bound == (6 + RADIUS) / (6.5 - RADIUS)
-    assert made(angles=1).angle_bound == (6 + RADIUS) / (16 - RADIUS)
-    assert made(angles=0).angle_bound == np.inf
+def test_angles_are_of_as_many_eigenvectors_as_stand_above_the_edge():
+    """The edge over the last of them bounds the sine (Davis and Kahan)."""
+    found = made()
+    # 16 alone is above 6 by more than both radii, 16, 6.5 and 4 are above 3
+    assert {n: x.tolist() for n, x in found.angles.items()} == {
+        "outlier": [2 + 1 / 8],
+        "bump": [3 + 3 / 8],
+    }
+    assert found.angle_bounds == {
+        "outlier": (6 + RADIUS) / (16 - RADIUS),
+        "bump": (3 + RADIUS) / (4 - RADIUS),
+    }

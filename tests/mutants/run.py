@@ -135,6 +135,8 @@ def tested(place: pathlib.Path, tests: tuple[str, ...], limit: float) -> Result:
         return Result(None, "timed out", time.monotonic() - start)
     said = "\n".join((done.stdout + done.stderr).splitlines()[-25:])
     outcome = OUTCOMES.get(done.returncode, f"error {done.returncode}")
+    if "ERROR collecting" in done.stdout:  # with -x this too ends with 1
+        outcome = "error on import"
     return Result(None, outcome, time.monotonic() - start, said)
 
 
@@ -264,7 +266,9 @@ def main() -> int:
     alive = [x for x in results if x.outcome != "killed"]
     for x in alive:
         m = x.mutant
-        print(f"\n{x.outcome}: {m.file}, {m.means}\n- {m.before}\n+ {m.after}\n{x.said}")
+        print(
+            f"\n{x.outcome}: {m.file}, {m.means}\n- {m.before}\n+ {m.after}\n{x.said}"
+        )
     if given.write:
         text = table(results, time.monotonic() - start)
         (HERE / "results.md").write_text(text, encoding="utf-8")
