@@ -37,6 +37,7 @@ from refspec._version import __version__
 
 if TYPE_CHECKING:
     from refspec import attribution as attribution
+    from refspec import claims as claims
     from refspec import coordinates as coordinates
     from refspec import coverage as coverage
     from refspec import curvature as curvature
@@ -157,6 +158,7 @@ __all__ = [
     "__version__",
     "attribute",
     "attribution",
+    "claims",
     "coordinates",
     "coverage",
     "curvature",
