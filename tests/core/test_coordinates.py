@@ -120,8 +120,9 @@ def test_unscored_rows_keep_all_their_cross_classes(asarray):
 
 
 @pytest.mark.parametrize("case", sorted(CASES))
-def test_both_sides_are_as_sharp(asarray, case):
+def test_both_sides_are_as_sharp(monkeypatch, asarray, case):
     """Nothing is left out that rounding would not hide: no pivot is missing."""
+    monkeypatch.setattr(factorisation, "_BLOCK", 2)
     moment = curvature.fisher(sampled(**CASES[case], asarray=asarray))
     one, other = coordinates.primal(moment), coordinates.dual(moment)
     n = max(moment.shape)

@@ -142,7 +142,7 @@ def test_the_solver_is_as_uncertain_as_the_matrix_is_large(asarray):
 
 
 def test_a_certified_radius_is_that_of_the_least_certain_eigenvalue():
-    """A pair that cannot be told apart is known less well than one that stands alone."""
+    """A pair that cannot be told apart is known less well than one that is alone."""
     rng = np.random.default_rng(0)
     Q = np.linalg.qr(rng.standard_normal((6, 6)))[0]
     A = (Q * [1.0, 1.0 + 2.0**-50, 0.5, 0.25, 0.125, 0.0625]) @ Q.T
@@ -154,7 +154,10 @@ def test_a_certified_radius_is_that_of_the_least_certain_eigenvalue():
 
 
 def test_parts_are_averaged_where_radii_do_not_separate_values():
-    values, parts = np.array([4.0, 3.5, 3.0, 1.0]), {"a": np.array([1.0, 2.0, 6.0, 5.0])}
+    values, parts = (
+        np.array([4.0, 3.5, 3.0, 1.0]),
+        {"a": np.array([1.0, 2.0, 6.0, 5.0])},
+    )
     together = spectra.cluster_means(values, 0.25, parts)["a"]
     assert together.tolist() == [3.0, 3.0, 3.0, 5.0]
     apart = spectra.cluster_means(values, 0.125, parts)["a"]

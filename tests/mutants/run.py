@@ -2,6 +2,7 @@
 
     python tests/mutants/run.py                     all of them, in parallel
     python tests/mutants/run.py structure rounding  those of some packages
+    python tests/mutants/run.py --about "c' = c"    those that mean something
     python tests/mutants/run.py --since v0.1.0 --seconds 150
                                                     those of changed packages first
 
@@ -247,6 +248,7 @@ def main() -> int:
     """Run what the command line asks for; 1 if a mutant is not killed."""
     parser = argparse.ArgumentParser(description="See the tests fail for every mutant.")
     parser.add_argument("packages", nargs="*", help="all by default")
+    parser.add_argument("--about", default="", help="words in what a mutant means")
     parser.add_argument("--since", help="a commit: packages changed from it come first")
     parser.add_argument("--seconds", type=float, help="stop then; all by default")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
@@ -256,7 +258,9 @@ def main() -> int:
     packages = {m.package for m in every}
     if unknown := set(given.packages) - packages:
         parser.error(f"no mutants of {', '.join(sorted(unknown))}")
-    chosen = [m for m in every if not given.packages or m.package in given.packages]
+    chosen = [m for m in every if given.about in m.means]
+    if given.packages:
+        chosen = [m for m in chosen if m.package in given.packages]
     if given.since is not None:
         first = changed(given.since, packages)
         chosen.sort(key=lambda m: m.package not in first)
