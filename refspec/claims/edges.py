@@ -49,7 +49,8 @@ class Edges:
     cells : int
         The most that can stand above the within edge: C(C - 1), or C for features.
     sine : float
-        Largest sine between the span of the class means and as many top eigenvectors.
+        Largest sine between the eigenvectors above the class edge and the span of the
+        class means; nan if there is none above.
     """
 
     attribution: Attribution
@@ -114,6 +115,7 @@ def edges(moment: SecondMoment | Snapshot) -> Edges:
     ranks = {n: int(np.sum(x > whole.radius)) for n, x in whole.levels.items()}
     between = backend.to_host(knockout(basis, [n for n in ranks if n not in means])[0])
     most = C if K == 1 else C * (C - 1)
+    outliers = whole.angles["outlier"]
     return Edges(
         whole,
         class_edge,
@@ -122,7 +124,7 @@ def edges(moment: SecondMoment | Snapshot) -> Edges:
         above(values, within_edge, radius),
         min(C, int(np.sum(between > radius))),
         min(most, len(values)),
-        float(np.sin(whole.angles).max(initial=0.0)) if len(whole.angles) else np.nan,
+        float(np.sin(outliers).max()) if len(outliers) else np.nan,
     )
 
 
@@ -153,7 +155,7 @@ def features(subject: Subject) -> Iterator[Evidence]:
             "above the within-class edge, possibly": high,
             "of": found.largest,
             "share of the global mean in the largest": first,
-            "largest sine to the span of class means": found.sine,
+            "largest sine of outliers to the span of class means": found.sine,
         }
         verdict = together([counted((low, high), found.largest), graded(first)])
         text = f"{low} of {found.largest} outliers, {first:.2f} of the largest global"
@@ -180,7 +182,7 @@ def _fishers(subject: Subject) -> Iterator[tuple[str, Edges]]:
     """Yield the Fisher information of the whole and of every layer, with its place."""
     yield "all layers of the export", subject.once(_edges_of)
     layers = subject.snapshot.layers
-    for x in layers if len(layers) > 1 else ():
+    for x in layers if len(layers) > 1 and subject.per_layer else ():
         yield f"layer {x.name}", subject.once(_edges_of, x.name)
 
 
@@ -205,7 +207,7 @@ def _three_groups(found: Edges, C: int, place: str) -> Evidence:
         "above the within edge, certainly": within[0],
         "above the within edge, possibly": within[1],
         "of ": found.cells,
-        "largest sine to the span of class means": found.sine,
+        "largest sine of outliers to the span of class means": found.sine,
     }
     verdicts = [counted((low, high), found.largest), counted(within, found.cells)]
     text = (
