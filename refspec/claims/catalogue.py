@@ -56,7 +56,7 @@ CLAIMS = {
             "global mean",
             _cited("Figures 7 and 8"),
             "eigenvalues above the within-class edge, of C; share of the global mean "
-            "in the largest; largest sine of the outliers to the span of class means",
+            "in the largest; largest sine to the span of the class means",
             f"count: {_COUNTS}; share: {_SHARES}",
             edges.features,
         ),

@@ -14,7 +14,13 @@ import numpy as np
 import scipy.stats
 
 from refspec import backend, curvature
-from refspec.attribution import Attribution, attribute, eigenbasis, knockout
+from refspec.attribution import (
+    Attribution,
+    attribute,
+    eigenbasis,
+    knockout,
+    span_angles,
+)
 from refspec.claims.registry import (
     Evidence,
     Subject,
@@ -49,8 +55,7 @@ class Edges:
     cells : int
         The most that can stand above the within edge: C(C - 1), or C for features.
     sine : float
-        Largest sine between the eigenvectors above the class edge and the span of the
-        class means; nan if there is none above.
+        Largest sine between the span of the class means and as many top eigenvectors.
     """
 
     attribution: Attribution
@@ -114,8 +119,7 @@ def edges(moment: SecondMoment | Snapshot) -> Edges:
     values = backend.to_host(basis.values)
     ranks = {n: int(np.sum(x > whole.radius)) for n, x in whole.levels.items()}
     between = backend.to_host(knockout(basis, [n for n in ranks if n not in means])[0])
-    most = C if K == 1 else C * (C - 1)
-    outliers = whole.angles["outlier"]
+    most, angles = C if K == 1 else C * (C - 1), span_angles(basis, means)
     return Edges(
         whole,
         class_edge,
@@ -124,7 +128,7 @@ def edges(moment: SecondMoment | Snapshot) -> Edges:
         above(values, within_edge, radius),
         min(C, int(np.sum(between > radius))),
         min(most, len(values)),
-        float(np.sin(outliers).max()) if len(outliers) else np.nan,
+        float(np.sin(angles).max()) if len(angles) else np.nan,
     )
 
 
@@ -155,7 +159,7 @@ def features(subject: Subject) -> Iterator[Evidence]:
             "above the within-class edge, possibly": high,
             "of": found.largest,
             "share of the global mean in the largest": first,
-            "largest sine of outliers to the span of class means": found.sine,
+            "largest sine to the span of class means": found.sine,
         }
         verdict = together([counted((low, high), found.largest), graded(first)])
         text = f"{low} of {found.largest} outliers, {first:.2f} of the largest global"
@@ -207,7 +211,7 @@ def _three_groups(found: Edges, C: int, place: str) -> Evidence:
         "above the within edge, certainly": within[0],
         "above the within edge, possibly": within[1],
         "of ": found.cells,
-        "largest sine of outliers to the span of class means": found.sine,
+        "largest sine to the span of class means": found.sine,
     }
     verdicts = [counted((low, high), found.largest), counted(within, found.cells)]
     text = (

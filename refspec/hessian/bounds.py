@@ -10,13 +10,15 @@ of factors, each factor enlarged by its error.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from refspec import backend, rounding
 from refspec.backend import Array, Namespace
 from refspec.hessian.assembly import at_logits
 from refspec.models import Network, evaluation, operations
-from refspec.models.operations import EVALUATION, LIPSCHITZ, Step
+from refspec.models.activations import EVALUATION, LIPSCHITZ, bends, doubtful
+from refspec.models.operations import Step, overlap
 
 
 def hessian_radius(
@@ -62,13 +64,18 @@ def hessian_radius(
     steps, curvature, errors = at_logits(network, X, labels, "hessian", sample_weights)
     xp = backend.namespace(X)
     gamma = rounding.gamma(_roundings(steps, curvature), rounding.unit_roundoff(X))
-    rho, f = [xp.zeros_like(X)], X
+    _, made = evaluation.run(network, X)
+    rho, entered = [xp.zeros_like(X)], []  # 0: no parameter moves the entry
     for step, operation in zip(steps, network.operations, strict=True):
-        if step.kind == "relu" and bool(xp.any(xp.abs(f) <= gamma * rho[-1])):
+        x, error = (operations.entering(step.of, z) for z in (made, rho))
+        if len(step.of) > 1:  # the sum is rounded
+            error = error + xp.abs(x)
+        if not _certain(step, operation, x, gamma * error, xp):
             return math.inf
-        bias = network.parameters.get(operation.get("bias") or "")
-        rho.append(_error(step, rho[-1], f, bias, xp))
-        f = operations.record(operation, network.parameters, f, xp)[1]
+        entered.append(error)
+        shift = operations.shift(step, operation, network.parameters)
+        rho.append(_error(step, operation, error, x, shift, xp))
+    f = made[-1]
     own = 8 * (1 + 2 * _largest(f, xp))  # of a probability, from its logits
     tau = own + 16 * _largest(rho[-1], xp)  # and from their errors
     if not gamma * backend.scalar(xp.max(tau)) < 1:
@@ -78,7 +85,7 @@ def hessian_radius(
     best, R = math.inf, 1.0
     while gamma * R < 1:
         a, d = (x * (1 + tau / R) + w * own / R for x in (alpha, _norm(errors, xp)))
-        total = xp.sum(_majorant(steps, rho, a, d, R, xp))
+        total = xp.sum(_majorant(steps, entered, a, d, R, xp))
         best, R = min(best, 2 * gamma * R * backend.scalar(total)), 2 * R
     return best
 
@@ -90,59 +97,100 @@ def _roundings(steps: Sequence[Step], curvature: Array) -> int:
     for step in steps:
         if step.matrix is not None:
             b, a = step.matrix.shape
-            count += 2 * (a + b * _overlap(step) + 4)
+            count += 2 * (a + b * overlap(step) + 4)
             positions = max(positions, step.features.shape[1])
         else:
-            count += 2 * (_overlap(step) + 4)
+            kernel = 1 if step.window is None else math.prod(step.window[0])
+            count += 2 * (kernel + overlap(step) + 4)
+        count += 4 * (len(step.of) - 1)
     return int(count + N * positions)
 
 
+def _certain(
+    step: Step, operation: Mapping[str, Any], x: Array, off: Array, xp: Namespace
+) -> bool:
+    """Whether x off by `off` is on one side of every kink, each maximum one entry.
+
+    Entries that no parameter moves (off = 0) may lie anywhere.
+    """
+    if step.slope is not None:
+        return not bool(xp.any(doubtful(operation, x, off, xp)))
+    if step.choice is not None:
+        near = operations.near_the_maximum(step, x, off, xp)
+        return not bool(xp.any(near * operations.windows(step, off, xp) > 0))
+    return True
+
+
 def _error(
-    step: Step, rho: Array, x: Array, bias: Array | None, xp: Namespace
+    step: Step,
+    operation: Mapping[str, Any],
+    rho: Array,
+    x: Array,
+    shift: Array,
+    xp: Namespace,
 ) -> Array:
     """Error of what leaves a step, over gamma_K, entry by entry; x and rho enter it."""
+    if step.kind == "batch_norm":
+        return xp.abs(step.slope) * (rho + xp.abs(x)) + shift
     if step.slope is not None:
-        return LIPSCHITZ * rho + xp.abs(x) + 1
+        moved = LIPSCHITZ * rho + xp.abs(x) + 1
+        # where a piecewise linear function is constant nothing moves, and no rounding
+        return moved if bends(operation) else xp.where(step.slope == 0, 0 * x, moved)
+    if step.choice is not None:
+        return xp.max(operations.windows(step, rho, xp), axis=2)
     if step.matrix is None:
         return operations.push(step, (rho + xp.abs(x))[:, None, ...], xp)[:, 0, ...]
     across = xp.matrix_transpose(xp.abs(step.matrix))
     z = operations.unfold(step, rho + xp.abs(x), xp) @ across
-    return operations.arrange(step, z if bias is None else z + xp.abs(bias), xp)
+    u = rounding.unit_roundoff(x)
+    some = float(xp.finfo(x.dtype).smallest_normal) / u**2  # weights move all of it
+    return operations.arrange(step, z + shift + some, xp)
 
 
 def _majorant(
     steps: Sequence[Step],
-    rho: Sequence[Array],
+    entered: Sequence[Array],
     alpha: Array,
     top: Array,
     R: float,
     xp: Namespace,
 ) -> Array:
     """Sum over paths (N,): alpha g^2 + sum bend d g^2 + 2 sum d g over the steps."""
-    g, reach = xp.zeros_like(alpha), []
-    for step, error in zip(steps, rho, strict=False):
+    made, reach = [xp.zeros_like(alpha)], []
+    for step, error in zip(steps, entered, strict=True):
+        g = operations.entering(step.of, made)
         reach.append(g)
         if step.matrix is not None:
             features = (
                 _norm(step.features, xp)
-                + math.sqrt(_overlap(step)) * _norm(error, xp) / R
+                + math.sqrt(overlap(step)) * _norm(error, xp) / R
             )
             g = xp.sqrt((_gain(step, xp) * g) ** 2 + features**2)
         elif step.slope is not None:
-            g = g * _bend(step.slope, error, R, xp)
-    total, d = alpha * g**2, top
-    for step, g, error in zip(steps[::-1], reach[::-1], rho[-2::-1], strict=True):
+            g = g * _bend(step, step.slope, error, R, xp)
+        elif step.choice is not None:
+            g = g * math.sqrt(overlap(step))
+        made.append(g)
+    total = alpha * made[-1] ** 2
+    back: list[Array] = [*[None] * len(steps), top]
+    for k, step in reversed(list(enumerate(steps))):
+        g, error, d = reach[k], entered[k], back[k + 1]
         if step.matrix is not None:
-            total = total + 2 * d * math.sqrt(_overlap(step)) * g
+            total = total + 2 * d * math.sqrt(overlap(step)) * g
             d = _gain(step, xp) * d
         elif step.slope is not None:
-            total = total + d * _bend(step.bend, error, R, xp) * g**2
-            d = d * _bend(step.slope, error, R, xp)
+            total = total + d * _bend(step, step.bend, error, R, xp) * g**2
+            d = d * _bend(step, step.slope, error, R, xp)
+        elif step.choice is not None:
+            d = d * math.sqrt(overlap(step))
+        operations.leave(step.of, d, back)
     return total
 
 
-def _bend(x: Array, error: Array, R: float, xp: Namespace) -> Array:
+def _bend(step: Step, x: Array, error: Array, R: float, xp: Namespace) -> Array:
     """Largest slope or bend at arguments off by `error`, over gamma_K R."""
+    if step.kind == "batch_norm":  # a number for each channel, a few roundings off
+        return _largest(x, xp) * (1 + 1 / R)
     return _largest(xp.abs(x) + LIPSCHITZ * (error + 1) / R, xp)
 
 
@@ -151,12 +199,7 @@ def _gain(step: Step, xp: Namespace) -> float:
     size = xp.abs(step.matrix)
     sides = [backend.scalar(xp.max(xp.sum(size, axis=k))) for k in (0, 1)]
     square = min(math.prod(sides), backend.scalar(xp.sum(size * size)))
-    return math.sqrt(square * _overlap(step))
-
-
-def _overlap(step: Step) -> int:
-    """At most so many windows hold one pixel."""
-    return 1 if step.window is None else math.prod(step.window[0])
+    return math.sqrt(square * overlap(step))
 
 
 def _norm(x: Array, xp: Namespace) -> Array:

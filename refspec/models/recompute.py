@@ -6,15 +6,17 @@ running bound on what rounding, in the precision of the file, can do to them.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from refspec import backend, rounding
 from refspec.backend import Array, Namespace
 from refspec.classes import Snapshot
 from refspec.models import evaluation, operations
+from refspec.models.activations import EVALUATION, LIPSCHITZ, bends, doubtful, jumps
 from refspec.models.network import Network, of_snapshot
-from refspec.models.operations import EVALUATION, LIPSCHITZ, Step
+from refspec.models.operations import Step
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,8 +57,9 @@ def recompute(snapshot: Snapshot) -> list[Difference]:
     -----
     Theory: theory/hessian.md#H10. The bound is a running error analysis: a map W takes
     an error e to |W| e + gamma_k |W||x|, an activation to 2 e + gamma_64 (|x| + 1);
-    going back, a slope whose argument is off by e is off by 2 e, a relu's by 1 where e
-    covers 0. u is that of the narrowest dtype in the file.
+    going back, a slope whose argument is off by e is off by 2 e, and by its jump where
+    e covers a kink; a maximum may be any entry that e brings as near. u is that of the
+    narrowest dtype in the file.
 
     Examples
     --------
@@ -83,15 +86,15 @@ def computed_again(snapshot: Snapshot) -> tuple[Snapshot, dict[str, Array]]:
     narrow = str(snapshot.provenance.get("dtype", p.dtype))
     u = 2.0**-24 if "32" in narrow else rounding.unit_roundoff(p)
     again = evaluation.snapshot(network, X, snapshot.labels)
-    steps, final = evaluation.forward(network, X)
-    into, error = _forward_errors(steps, network, X, u, xp)
+    steps, made = evaluation.run(network, X)
+    into, error = _forward_errors(steps, network, made, u, xp)
     spread = xp.max(error, axis=1, keepdims=True)
-    tau = xp.expm1(2 * spread) + rounding.gamma(EVALUATION + final.shape[1], u)
+    tau = xp.expm1(2 * spread) + rounding.gamma(EVALUATION + made[-1].shape[1], u)
     q = again.probabilities
     found = {"probabilities": tau * q + u}
     seeds = q[:, None, :] - xp.eye(q.shape[1], dtype=q.dtype, device=backend.device(q))
     off = tau[:, :, None] * xp.abs(seeds) + 2 * u
-    back = _backward_errors(steps, into, xp.abs(seeds), off, u, xp)
+    back = _backward_errors(steps, network, into, (xp.abs(seeds), off), u, xp)
     shared = {layer.name for layer in snapshot.layers}
     for layer in again.layers:
         if layer.name in shared:
@@ -101,6 +104,19 @@ def computed_again(snapshot: Snapshot) -> tuple[Snapshot, dict[str, Array]]:
             found[f"features of {layer.name}"] = e
             found[f"errors of {layer.name}"] = d
     return again, found
+
+
+def same_logits(network: Network, X: Array, logits: Array) -> bool:
+    """Whether logits (N, C) are the network's, both within rounding of the exact ones.
+
+    Theory: theory/hessian.md#H10.
+    """
+    steps, made = evaluation.run(network, X)
+    xp, f = backend.namespace(X, logits), made[-1]
+    if f.shape != logits.shape:
+        return False
+    _, error = _forward_errors(steps, network, made, rounding.unit_roundoff(X), xp)
+    return bool(xp.all(xp.abs(f - logits) <= 2 * error))
 
 
 def _stored(snapshot: Snapshot, name: str) -> Array:
@@ -127,56 +143,75 @@ def _difference(name: str, stored: Array, again: Array, bound: Array) -> Differe
 
 
 def _forward_errors(
-    steps: list[Step], network: Network, X: Array, u: float, xp: Namespace
+    steps: list[Step], network: Network, made: list[Array], u: float, xp: Namespace
 ) -> tuple[list[tuple[Array, Array]], Array]:
     """Return what enters every step with its error, and the error of the logits."""
-    into, x, error = [], X, xp.zeros_like(X)
+    into, off = [], [xp.zeros_like(made[0])]
+    g = rounding.gamma(EVALUATION, u)
     for step, operation in zip(steps, network.operations, strict=True):
+        x, error = operations.entering(step.of, made), operations.entering(step.of, off)
         size = xp.abs(x)
-        error = error + u * size
+        error = error + len(step.of) * u * size
         into.append((x, error))
-        x = operations.record(operation, network.parameters, x, xp)[1]
-        if step.slope is not None:
-            error = LIPSCHITZ * error + rounding.gamma(EVALUATION, u) * (size + 1)
+        shift = operations.shift(step, operation, network.parameters)
+        if step.kind == "batch_norm":
+            size = xp.abs(step.slope) * size + shift
+            error = xp.abs(step.slope) * error + g * size
+        elif step.slope is not None:
+            jump = jumps(operation)[0] * _doubt(operation, x, error, xp)
+            error = LIPSCHITZ * error + g * (size + 1) + jump
+        elif step.choice is not None:
+            error = xp.max(operations.windows(step, error, xp), axis=2)
         elif step.matrix is None:
             both = xp.stack([error, size], axis=1)
             both = operations.push(step, both, xp)
-            error = both[:, 0, ...] + rounding.gamma(EVALUATION, u) * both[:, 1, ...]
+            error = both[:, 0, ...] + g * both[:, 1, ...]
         else:
-            W, g = xp.abs(step.matrix), rounding.gamma(step.matrix.shape[1] + 2, u)
-            z = operations.unfold(step, error + g * size, xp) @ xp.matrix_transpose(W)
-            bias = network.parameters.get(operation.get("bias") or "")
-            z = z if bias is None else z + g * xp.abs(bias)
-            error = operations.arrange(step, z, xp)
-    return into, error
+            W, k = xp.abs(step.matrix), rounding.gamma(step.matrix.shape[1] + 2, u)
+            z = operations.unfold(step, error + k * size, xp) @ xp.matrix_transpose(W)
+            error = operations.arrange(step, z + k * shift, xp)
+        off.append(error)
+    return into, off[-1]
 
 
 def _backward_errors(
     steps: list[Step],
+    network: Network,
     into: list[tuple[Array, Array]],
-    size: Array,
-    error: Array,
+    seeds: tuple[Array, Array],
     u: float,
     xp: Namespace,
 ) -> dict[str, tuple[Array, Array]]:
     """Return the errors of features (N, T, a) and errors (N, C, T, b) by layer."""
-    found, (N, C) = {}, size.shape[:2]
-    for step, (x, e) in zip(reversed(steps), reversed(into), strict=True):
+    found, (N, C) = {}, seeds[0].shape[:2]
+    nothing: list[Array] = [None] * len(steps)
+    sizes, errors = [*nothing, seeds[0]], [*nothing, seeds[1]]
+    for k, (step, (x, e)) in reversed(list(enumerate(zip(steps, into, strict=True)))):
+        size, error = sizes[k + 1], errors[k + 1]
         g, in_doubt = rounding.gamma(EVALUATION, u), 0.0
+        operation = network.operations[k]
         if step.matrix is not None:
             d = xp.reshape(error, (-1, *error.shape[2:]))
             d = operations.positions(step, d, xp)
             d = xp.reshape(d, (N, C, *d.shape[1:]))
             found[step.name] = (operations.unfold(step, e, xp), d)
             step = replace(step, matrix=xp.abs(step.matrix))
-            overlap = 1 if step.window is None else math.prod(step.window[0])
-            g = rounding.gamma(step.matrix.shape[0] * overlap + 2, u)
+            g = rounding.gamma(step.matrix.shape[0] * operations.overlap(step) + 2, u)
+        elif step.choice is not None:
+            near = replace(step, choice=operations.near_the_maximum(step, x, e, xp))
+            in_doubt = operations.pull(near, size + error, xp)
         elif step.slope is not None:
-            off = LIPSCHITZ * e + g
-            if step.kind == "relu":  # 0 or 1, and which is in doubt near the kink
-                off = xp.astype((xp.abs(x) <= e) & (e > 0), e.dtype)
+            off = LIPSCHITZ * e + g if bends(operation) else xp.zeros_like(e)
+            off = off + jumps(operation)[1] * _doubt(operation, x, e, xp)
             in_doubt = operations.pull(replace(step, slope=off), size + error, xp)
             step = replace(step, slope=xp.abs(step.slope))
         size, error = operations.pull(step, size, xp), operations.pull(step, error, xp)
         error = error + g * size + in_doubt
+        operations.leave(step.of, size, sizes)
+        operations.leave(step.of, error + len(step.of) * u * size, errors)
     return found
+
+
+def _doubt(operation: Mapping[str, Any], x: Array, e: Array, xp: Namespace) -> Array:
+    """Return 1 where it is not certain on which side of a kink x lies, else 0."""
+    return xp.astype(doubtful(operation, x, e, xp), x.dtype)

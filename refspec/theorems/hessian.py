@@ -10,6 +10,7 @@ import numpy as np
 from refspec import backend, curvature, hessian, rounding
 from refspec.factors import lengths
 from refspec.hessian.bounds import hessian_radius
+from refspec.implicit import operator
 from refspec.models import Network
 from refspec.models.recompute import computed_again, recompute
 from refspec.theorems import registry
@@ -31,6 +32,7 @@ from refspec.theorems.study import Study
 # a network gives the numbers as they are stored, not multiples of them
 identity = partial(registry.identity, as_stored=True)
 inequality = partial(registry.inequality, as_stored=True)
+statistical = partial(registry.statistical, as_stored=True)
 
 
 def _matrices(study: Study) -> dict[str, np.ndarray]:
@@ -252,12 +254,8 @@ def H8(study: Study) -> Iterator[Comparison]:
 def H9(study: Study) -> Iterator[Comparison]:
     """Weyl's interval, and Davis-Kahan's angle wherever there is a gap."""
     p, s = study.once(problem), study.snapshot
-    m = 0
-    for name in reversed(p.layers):
-        if m + s.layer(name).parameters > EIGENPROBLEM:
-            break
-        m += s.layer(name).parameters
-    H, E = (study.once(_matrices)[x][-m:, -m:] for x in ("hessian", "residual"))
+    H, E = (_tail(study, study.once(_matrices)[x]) for x in ("hessian", "residual"))
+    m = len(H)
     G = _stored_fisher(study)[0][-m:, -m:]
     values, U = (np.flip(x, axis=-1) for x in np.linalg.eigh(H))
     fisher, Q = (np.flip(x, axis=-1) for x in np.linalg.eigh(G))
@@ -286,3 +284,34 @@ def H10(study: Study) -> Iterator[Comparison]:
     """Every stored array is what the network gives."""
     for x in recompute(study.snapshot):
         yield x.ratio, 1.0, x.name
+
+
+@statistical(
+    "Both ends of the spectrum from products",
+    "l_k(H) = l_k(H + s) - s, l_(P+1-k)(H) = s - l_k(s - H), s >= ||H||",
+    few_parameters,
+)
+def H11(study: Study) -> Iterator[Comparison]:
+    """Compare the ends, from products with the Hessian, with all its eigenvalues."""
+    H = _tail(study, study.once(_matrices)["hessian"])
+    m = len(H)
+    if m < 2:
+        return
+    values = np.linalg.eigvalsh(H)[::-1]
+    size = float(np.max(np.abs(values)))
+    solver = rounding.eigensolver_radius(m, size, study.u)
+    k = min(3, m // 2)
+    found = operator(lambda V: H @ V, H, m, seed=study.seed).ends(k)
+    gap = np.abs(found.values - np.concatenate([values[:k], values[-k:]]))
+    bound = found.radius + solver + study.tiny
+    yield float(gap.max()), bound, size, f"{k} at both ends, {m} parameters"
+
+
+def _tail(study: Study, matrix: np.ndarray) -> np.ndarray:
+    """Return the block of the last layers that an eigenproblem is not too large for."""
+    m = 0
+    for name in reversed(study.once(problem).layers):
+        if m + study.snapshot.layer(name).parameters > EIGENPROBLEM:
+            break
+        m += study.snapshot.layer(name).parameters
+    return matrix[-m:, -m:]
