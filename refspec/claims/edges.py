@@ -186,7 +186,7 @@ def _fishers(subject: Subject) -> Iterator[tuple[str, Edges]]:
     """Yield the Fisher information of the whole and of every layer, with its place."""
     yield "all layers of the export", subject.once(_edges_of)
     layers = subject.snapshot.layers
-    for x in layers if len(layers) > 1 else ():
+    for x in layers if len(layers) > 1 and subject.per_layer else ():
         yield f"layer {x.name}", subject.once(_edges_of, x.name)
 
 
