@@ -38,11 +38,7 @@ def network() -> nn.Sequential:
 
 
 def objective(model: nn.Module, X: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-<<<<<<< HEAD
-    """Return the mean cross entropy plus half the decay times the squared norm."""
-=======
     """Return the mean cross entropy plus decay / 2 times the squared parameters."""
->>>>>>> main
     squares = sum(torch.sum(x * x) for x in model.parameters())
     return nn.functional.cross_entropy(model(X), y) + DECAY / 2 * squares
 
