@@ -4,23 +4,27 @@ What a network is seen through
 
 - `Snapshot`, `Layer`, `ModelSection`: a classifier's features, errors, probabilities;
   `snapshot` builds one from arrays, `load` and `save` read and write exports.
-- `exporters`: `refspec.exporters.torch`, `jax`, `sklearn`, `onnx`; `datasets`: embedded
-  trained networks; `models`: networks in plain arrays; `synthetic`: planted worlds.
+- `exporters`: `refspec.exporters.torch`, `jax`, `sklearn`, `onnx`; `coverage`: how much
+  of the network an export holds; `datasets`: embedded trained networks; `models`:
+  networks in plain arrays; `synthetic`: planted worlds.
 
 What its spectrum is made of
 
 - `fisher`, `features`, `errors`, `empirical_fisher`: second moments, never formed;
-  `hessian`: the exact Hessian.
+  `hessian`: the exact Hessian; `implicit`: that of any network, by products.
+- `differentiated`: the Fisher of any network, through products with its derivative.
 - `decompose`: the levels of a second moment (`Decomposition`); `plain_means`.
-- `coordinates`, `spectrum` (`Spectrum`): eigenvalues with a radius.
+- `coordinates`, `spectrum` (`Spectrum`): eigenvalues with a radius; `density`
+  (`Density`): their number above any threshold, from products alone.
 - `attribute` (`Attribution`): which level explains which eigenvalue; `attribution` has
   knock-outs, the Hessian's, means and depth profiles.
 - `kronecker`: KFAC, EKFAC and CFAC; `random_matrix`: spectra predicted.
 
 What is true of it
 
-- `theorems`, `verify`: every formal statement as a check; `testing`, `strategies`: the
-  oracle for other test suites; `plots`, `report`: for people.
+- `theorems`: every formal statement as a check; `verify` asks them about data,
+  `selftest` about refspec; `testing`, `strategies`: the oracle for other test suites;
+  `plots`, `report`: for people.
 
 Names are imported when first used, so that what only passes by (pytest and Hypothesis
 look at every installed package when they start) pays for nothing.
@@ -33,11 +37,15 @@ from refspec._version import __version__
 
 if TYPE_CHECKING:
     from refspec import attribution as attribution
+    from refspec import claims as claims
     from refspec import coordinates as coordinates
+    from refspec import coverage as coverage
     from refspec import curvature as curvature
     from refspec import datasets as datasets
+    from refspec import differentiated as differentiated
     from refspec import exporters as exporters
     from refspec import hessian as hessian
+    from refspec import implicit as implicit
     from refspec import kronecker as kronecker
     from refspec import models as models
     from refspec import plots as plots
@@ -45,6 +53,7 @@ if TYPE_CHECKING:
     from refspec import random_matrix as random_matrix
     from refspec import report as report
     from refspec import rounding as rounding
+    from refspec import selftest as selftest
     from refspec import strategies as strategies
     from refspec import structure as structure
     from refspec import synthetic as synthetic
@@ -67,6 +76,8 @@ if TYPE_CHECKING:
     from refspec.export import ExportError as ExportError
     from refspec.export import load as load
     from refspec.export import save as save
+    from refspec.quadrature import Density as Density
+    from refspec.quadrature import density as density
     from refspec.rounding import Bounded as Bounded
     from refspec.rows import Rows as Rows
     from refspec.spectra import Spectrum as Spectrum
@@ -90,6 +101,8 @@ _HOMES = {
     "Spectrum": "spectra",
     "attribute": "attribution",
     "decompose": "structure",
+    "Density": "quadrature",
+    "density": "quadrature",
     "empirical_fisher": "curvature",
     "errors": "curvature",
     "features": "curvature",
@@ -135,6 +148,7 @@ __all__ = [
     "ClassArray",
     "Coordinates",
     "Decomposition",
+    "Density",
     "ExportError",
     "Layer",
     "ModelSection",
@@ -145,16 +159,21 @@ __all__ = [
     "__version__",
     "attribute",
     "attribution",
+    "claims",
     "coordinates",
+    "coverage",
     "curvature",
     "datasets",
     "decompose",
+    "density",
+    "differentiated",
     "empirical_fisher",
     "errors",
     "exporters",
     "features",
     "fisher",
     "hessian",
+    "implicit",
     "kronecker",
     "load",
     "models",
@@ -165,6 +184,7 @@ __all__ = [
     "report",
     "rounding",
     "save",
+    "selftest",
     "snapshot",
     "spectrum",
     "strategies",

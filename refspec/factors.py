@@ -71,6 +71,8 @@ class Factors(Rows):
     lost : float or None
         The error made in forming the rows, if they were computed from other factors,
         whose terms may have cancelled.
+    how : str
+        How that error is known.
 
     Notes
     -----
@@ -79,6 +81,7 @@ class Factors(Rows):
 
     layers: tuple[Factor, ...]
     lost: float | None = None
+    how: str = "a priori"
 
     def __repr__(self) -> str:
         """Say the sizes, not the entries."""
@@ -120,6 +123,17 @@ class Factors(Rows):
     def roundings(self) -> int:
         """How many roundings an entry of XX' suffers at most, its rows given."""
         return max(_inner_length(f) for f in self.layers) + len(self.layers)
+
+    @property
+    def products(self) -> int:
+        """How many roundings an entry of X(X'z) suffers at most, its rows given."""
+        N, K = self.shape[:2]
+        return max(_chain_length(f, N, K) for f in self.layers) + len(self.layers)
+
+    @property
+    def known(self) -> str:
+        """How the error made in forming the rows is known."""
+        return self.how
 
     def forming(self) -> float:
         """Bound ||fl(X) - X||_F: weighing the errors, and adding up over positions.
@@ -179,7 +193,7 @@ class Factors(Rows):
             replace(f, roots=_ldexp(f.roots, np.asarray(power))) for f in self.layers
         )
         lost = None if self.lost is None else self.lost * 2.0**power
-        return Factors(tuple(scaled), lost)
+        return Factors(tuple(scaled), lost, self.how)
 
     def balanced(self) -> tuple[Factors, int]:
         """Return rows that can be squared without overflow, and the power they lost.
@@ -191,7 +205,8 @@ class Factors(Rows):
         power = max(k for _, _, k in moved)
         power = 0 if power <= _NEVER // 2 else power  # every row is 0
         lost = None if self.lost is None else self.lost * 2.0**-power
-        return Factors(tuple(_lifted(f, up - power) for f, up, _ in moved), lost), power
+        layers = tuple(_lifted(f, up - power) for f, up, _ in moved)
+        return Factors(layers, lost, self.how), power
 
     def explicit(self, budget: float) -> Factors:
         """Multiply out layers with positions whose rows together fit in `budget`."""
@@ -203,7 +218,7 @@ class Factors(Rows):
                 rows = backend.concatenate(Factors((f,)).chunks())
                 f = Factor(self.xp.reshape(rows, (N, K, 1, f.dimension)), None)
             out.append(f)
-        return Factors(tuple(out), self.forming())
+        return Factors(tuple(out), self.forming(), self.how)
 
     def reduced(self, unit: Array, offsets: tuple[int, ...]) -> tuple[Factors, float]:
         """Return C - 1 rows a sample, by C - 1 errors a sample, and the trace left out.
@@ -222,7 +237,7 @@ class Factors(Rows):
             layers.append(replace(f, roots=backend.concatenate(parts)))
         # a reflection mixes the terms of a sample before they are added up
         lost = self.forming() + self._forming(2 * self.shape[1] + 8)
-        return Factors(tuple(layers), lost), left_out
+        return Factors(tuple(layers), lost, self.how), left_out
 
     def _forming(self, roundings: int) -> float:
         """Bound the error of sums over positions whose terms were rounded so often."""
@@ -279,6 +294,14 @@ def _inner_length(f: Factor) -> int:
         return int(T * b)
     a = f.features.shape[2]
     return int(b + a if T == 1 else a * b)
+
+
+def _chain_length(f: Factor, N: int, K: int) -> int:
+    """Return how many roundings X(X'z) suffers in one layer: there, and back."""
+    _, _, T, b = f.roots.shape
+    if f.features is None:
+        return int(N * K + T * b)
+    return int(K + N * T + f.features.shape[2] + T * b)
 
 
 def _sizes(f: Factor, xp: Namespace) -> Array:

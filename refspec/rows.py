@@ -64,16 +64,31 @@ class Rows(ABC):
         """How many roundings an entry of XX' suffers at most, its rows given."""
         return self.shape[2]
 
+    @property
+    def products(self) -> int:
+        """How many roundings an entry of X(X'z) suffers at most, its rows given."""
+        N, K, P = self.shape
+        return N * K + P + 2
+
+    @property
+    def known(self) -> str:
+        """How the error made in forming the rows is known."""
+        return "a priori"
+
     def forming(self) -> float:
         """Bound ||fl(X) - X||_F, the error made in forming the rows."""
         return 0.0
 
     def take(self, index: Array) -> Array:
         """Return chosen rows explicitly, (m, P); row (i, c') has index i K + c'."""
-        xp, (N, K, _) = self.xp, self.shape
-        picked = xp.arange(N * K, device=backend.device(self.like))[:, None] == index
-        picked = xp.astype(picked, self.like.dtype)
-        return xp.matrix_transpose(self.cross(xp.reshape(picked, (N, K, -1))))
+        xp, K = self.xp, self.shape[1]
+        host = backend.to_host(index)
+        samples, place = np.unique(host // K, return_inverse=True)
+        one = xp.eye(K, dtype=self.like.dtype, device=backend.device(self.like))
+        found = (self.part(i, i + 1).cross(one[None, ...]) for i in samples.tolist())
+        rows = backend.concatenate(found, axis=1)
+        place = backend.from_host(place * K + host % K, self.like)
+        return xp.take(xp.matrix_transpose(rows), place, axis=0)
 
     def gram(self, index: Array, first: int = 0) -> Array:
         """Return chosen rows of XX', (m, (N - first) K), from sample `first` on."""
@@ -216,9 +231,24 @@ class Reduced(Rows):
         """How many roundings an entry of YY' suffers at most."""
         return self.rows.roundings + 2 * self.rows.shape[1] + 8
 
+    @property
+    def products(self) -> int:
+        """How many roundings an entry of Y(Y'z) suffers at most."""
+        return self.rows.products + 2 * (2 * self.rows.shape[1] + 8)
+
+    @property
+    def known(self) -> str:
+        """How the error made in forming the rows is known."""
+        return self.rows.known
+
     def forming(self) -> float:
         """Bound the error made in forming the rows: reflections keep lengths."""
         return self.rows.forming()
+
+    def explicit(self, budget: float) -> Rows:
+        """Return the same rows, multiplied out where that is cheaper in `budget`."""
+        rows = self.rows.explicit(budget)
+        return self if rows is self.rows else rows.reduced(self.unit, self.offsets)[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -250,6 +280,14 @@ class Scaled(Rows):
         """Return the rows of samples i to j."""
         return Scaled(self.rows.part(i, j), self.power)
 
+    def take(self, index: Array) -> Array:
+        """Return chosen rows explicitly, (m, P)."""
+        return self._up(self.rows.take(index))
+
+    def chunks(self) -> Iterator[Array]:
+        """Yield all rows explicitly, some samples at a time, shape (m K, P)."""
+        yield from map(self._up, self.rows.chunks())
+
     def times(self, power: int) -> Rows:
         """Return the rows times 2^power, exactly."""
         return Scaled(self.rows, self.power + power)
@@ -264,9 +302,24 @@ class Scaled(Rows):
         """How many roundings an entry of XX' suffers at most."""
         return self.rows.roundings
 
+    @property
+    def products(self) -> int:
+        """How many roundings an entry of X(X'z) suffers at most."""
+        return self.rows.products
+
+    @property
+    def known(self) -> str:
+        """How the error made in forming the rows is known."""
+        return self.rows.known
+
     def forming(self) -> float:
         """Bound the error made in forming the rows."""
         return math.ldexp(self.rows.forming(), self.power)
+
+    def explicit(self, budget: float) -> Rows:
+        """Return the same rows, multiplied out where that is cheaper in `budget`."""
+        rows = self.rows.explicit(budget)
+        return self if rows is self.rows else rows.times(self.power)
 
 
 def reflected(x: Array, u: Array, c: int, xp: Namespace) -> Array:

@@ -206,6 +206,24 @@ def cells(moment: SecondMoment, rows: Array, norms: Array) -> Array:
     return _gathered(_unit(moment, norms), moment.offsets, rows, moment.xp)
 
 
+def cell_gram(moment: SecondMoment, norms: Array) -> Array:
+    """Return Q'XX'Q, shape (C K, C K), some cells at a time: X is never formed.
+
+    Theory: theory/curvature.md#C7.
+    """
+    xp, (C, K), P = moment.xp, norms.shape, moment.shape[1]
+    unit, N = _unit(moment, norms), moment.weights.shape[0]
+    every = xp.eye(C * K, dtype=norms.dtype, device=backend.device(norms))
+    step, parts = backend.at_a_time(8 * (N * K + P), norms), []
+    for j in range(0, C * K, step):
+        some = xp.reshape(every[:, j : min(j + step, C * K)], (C, K, -1))
+        z = moment.project(_spread(unit, moment.offsets, some))
+        back = moment.project(moment.rows.dot(moment.rows.cross(z)))
+        parts.append(_gathered(unit, moment.offsets, back, xp))
+    made = xp.reshape(backend.concatenate(parts, axis=2), (C * K, C * K))
+    return (made + xp.matrix_transpose(made)) / 2
+
+
 def cell_projections(norms: Array) -> dict[str, Callable[[Array], Array]]:
     """Return the levels of the means as projections of the cell space, (C, K, m)."""
     xp = backend.namespace(norms)

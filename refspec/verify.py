@@ -1,7 +1,7 @@
-"""Run the registry of theorems over snapshots: which hold, by what margin, in how long.
+"""Check theorems on a snapshot: which hold, by what margin, in how long.
 
-The one module above the mathematics that opens a source: an export, or a planted world
-for statements about laws.
+By default those that ask about the data: is the export consistent with itself and with
+its network, which hypotheses does it meet, which inequalities say something here?
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from refspec import checks, synthetic
+from refspec import checks
 from refspec.classes import Snapshot
 from refspec.synthetic.worlds import World
-from refspec.theorems import Study, Theorem, all_theorems
+from refspec.theorems import Study, Theorem, asked
 
 #: holds, fails; unmet: a hypothesis that the data do not meet; skipped: asked for by
 #: deep only; lemma: proved and tested, with nothing to check on data.
@@ -80,7 +80,7 @@ def verify(
     subject : Snapshot, World or Study
         A world's population is known, so that statements about it apply too.
     theorems : iterable of Theorem, optional
-        All of `refspec.theorems.all_theorems` if not given.
+        Those that ask about data, `refspec.theorems.asked("data")`, if not given.
     source : str
         What to call the snapshot.
     deep : bool
@@ -115,10 +115,10 @@ def verify(
 
 
 def expect_theorems(theorems: Iterable[Theorem] | None) -> tuple[Theorem, ...]:
-    """Refuse all but theorems; return them, or all of them for None."""
+    """Refuse all but theorems; return them, or those on data for None."""
     advice = "refspec.theorems.find gives theorems by their ids"
     if theorems is None:
-        return all_theorems()
+        return asked("data")
     checks.expect_type("theorems", theorems, Iterable, advice)
     chosen = tuple(theorems)
     for x in chosen:
@@ -153,24 +153,3 @@ def _run(theorem: Theorem, study: Study, source: str, deep: bool) -> Record:
     v = verdict
     sides = (v.residual, v.bound, v.margin, v.resolution)
     return record("holds" if v.holds else "fails", sides, v.detail)
-
-
-def worlds(seed: int = 0) -> dict[str, World]:
-    """Plant the worlds that statements about laws are checked on by default.
-
-    Examples
-    --------
-    >>> sorted(worlds())
-    ['canonical world', 'nested world', 'orthogonal world']
-    """
-    rng = np.random.default_rng(checks.expect_size("seed", seed))
-    nested = synthetic.Recipe(
-        classes=4, dim=24, per_class=30, strength=4.0, cross_strength=2.0, seed=seed
-    )
-    return {
-        "canonical world": synthetic.canonical(
-            5, 12, 60, signal=9.0, alpha=0.2, rng=rng
-        ),
-        "nested world": nested.plant(),
-        "orthogonal world": synthetic.worlds.orthogonal(4, 8, 6, 40, rng=rng),
-    }

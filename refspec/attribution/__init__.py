@@ -1,5 +1,6 @@
 """Which level explains which eigenvalue: shares, sandwich intervals and knock-outs."""
 
+from refspec.attribution.assembly import Attribution as Attribution
 from refspec.attribution.depth import Clarity as Clarity
 from refspec.attribution.depth import depth_profile as depth_profile
 from refspec.attribution.hessian import HessianAttribution as HessianAttribution
@@ -7,11 +8,11 @@ from refspec.attribution.hessian import attribute_hessian as attribute_hessian
 from refspec.attribution.means import Means as Means
 from refspec.attribution.means import class_means as class_means
 from refspec.attribution.means import distances as distances
-from refspec.attribution.shares import Attribution as Attribution
 from refspec.attribution.shares import Eigenbasis as Eigenbasis
 from refspec.attribution.shares import attribute as attribute
 from refspec.attribution.shares import eigenbasis as eigenbasis
 from refspec.attribution.shares import knockout as knockout
+from refspec.attribution.shares import sines as sines
 
 __all__ = [
     "Attribution",
@@ -26,4 +27,5 @@ __all__ = [
     "distances",
     "eigenbasis",
     "knockout",
+    "sines",
 ]

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from refspec import backend, checks, rounding
+from refspec.attribution.assembly import Attribution, assembled
+from refspec.attribution.leading import attribute_leading
 from refspec.backend import Array, Namespace
 from refspec.classes import Snapshot
 from refspec.coordinates import Coordinates, coordinates
-from refspec.curvature import SecondMoment
+from refspec.curvature import SecondMoment, moment_of
 from refspec.spectra import (
     Spectrum,
     cluster_means,
@@ -24,7 +26,7 @@ from refspec.spectra import (
     principal_angles,
     spectrum,
 )
-from refspec.structure import KINDS, decompose, kinds
+from refspec.structure import KINDS, decompose
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,64 +56,6 @@ class Eigenbasis:
         """Name the levels and the rank."""
         names = ", ".join([*self.rows, self.within])
         return f"Eigenbasis(r={self.values.shape[0]}, {names}, {self.spectrum!r})"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Attribution:
-    """What a spectrum is made of; arrays on the host.
-
-    Parameters
-    ----------
-    spectrum : Spectrum
-        The whole second moment's.
-    traces : dict of str to float
-        Trace of every level; they add up to the whole's.
-    shares : dict of str to ndarray, shape (r,)
-        Part of every eigenvalue that each level makes up; they add up to 1. In a
-        cluster (values that their radii do not separate) the cluster's mean share.
-    kinds : list of str
-        `outlier`, `bump` or `bulk`: of the level group with the largest share.
-    proved : ndarray of bool, shape (r,)
-        Whether the eigenvalue provably stands above all that weaker levels can make.
-    lower, upper : ndarray, shape (r,)
-        The sandwich lambda_k(B) <= lambda_k <= lambda_k(B) + lambda_1(M), B the levels
-        of class means and M the rest, widened by the radius.
-    levels : dict of str to ndarray
-        Eigenvalues of each level by itself.
-    knockouts : dict of str to ndarray
-        Eigenvalues of the whole minus each level.
-    angles : ndarray
-        Principal angles, in radians, between the span of B and the eigenspace of as
-        many top eigenvalues.
-    angle_bound : float
-        Davis-Kahan: no sine of `angles` exceeds it (inf if it proves nothing).
-    radius : float
-        Every eigenvalue here, of the whole, a level or a knock-out, is known to this.
-
-    Notes
-    -----
-    Theory: theory/attribution.md#A1, #A2, #A3, #A4.
-    """
-
-    spectrum: Spectrum
-    traces: dict[str, float]
-    shares: dict[str, np.ndarray]
-    kinds: list[str]
-    proved: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
-    levels: dict[str, np.ndarray]
-    knockouts: dict[str, np.ndarray]
-    angles: np.ndarray
-    angle_bound: float
-    radius: float
-
-    def __repr__(self) -> str:
-        """Say how many eigenvalues are of each kind, and every level's trace."""
-        counts = {k: self.kinds.count(k) for k in dict.fromkeys(KINDS.values())}
-        made = ", ".join(f"{n} {k}" for k, n in counts.items())
-        traces = ", ".join(f"{n} {x:.3g}" for n, x in self.traces.items())
-        return f"Attribution({made}; traces: {traces}; {self.spectrum!r})"
 
 
 def eigenbasis(
@@ -232,16 +176,18 @@ def knockout(
 def attribute(
     moment: SecondMoment | Coordinates | Eigenbasis | Snapshot,
     *,
+    top: int | None = None,
     certify: bool = False,
 ) -> Attribution:
-    """Attribute every eigenvalue to the levels of the class structure.
+    """Attribute every eigenvalue, or the largest, to the levels of the class structure.
 
     Parameters
     ----------
     moment : SecondMoment, Coordinates, Eigenbasis or Snapshot
         Features, errors or gradients; a snapshot stands for its Fisher information.
-    certify : bool
-        As in `refspec.spectra.spectrum`.
+    top, certify
+        As in `refspec.spectra.spectrum`. With `top` the spectra of the levels of means
+        are whole, those of the within level and of knock-outs have `top` eigenvalues.
 
     Returns
     -------
@@ -266,6 +212,8 @@ def attribute(
     >>> attribute(refspec.datasets.digits_mlp()).kinds[0]
     'outlier'
     """
+    if top is not None:
+        return attribute_leading(_expect_products(moment, certify), top)
     if isinstance(moment, Eigenbasis):
         basis = moment
     else:
@@ -275,32 +223,74 @@ def attribute(
     solved = {n: _low_rank([x], basis, xp) for n, x in basis.rows.items()}
     solved[basis.within] = knockout(basis, list(basis.rows))
     without = {n: knockout(basis, [n]) for n in names}
-    radius = max(x for _, x in (*solved.values(), *without.values()))
-    shares = _shares(basis, values, xp)
     means = [n for n in basis.rows if KINDS[n] == "outlier"]
-    B = backend.to_host(_low_rank([basis.rows[n] for n in means], basis, xp)[0])
-    B = np.pad(B, (0, len(values)))[: len(values)]
-    # M = A - B is what is within, or lies below A minus the between-class level alone
-    beyond = solved[basis.within]
-    rest = beyond if "global_mean" in means else without["between_class"]
-    edges = {"outlier": _top(rest), "bump": _top(beyond), "bulk": np.inf}
-    made = kinds(shares)
-    proved = [v - edges[k] > 2 * radius for v, k in zip(values, made, strict=True)]
-    angles, bound = _angles(basis, means, edges["outlier"], radius, xp)
-    return Attribution(
+    levels = {n: backend.to_host(x) for n, (x, _) in solved.items()}
+    return assembled(
         basis.spectrum,
-        {n: float(backend.to_host(x).sum()) for n, (x, _) in solved.items()},
-        shares,
-        made,
-        np.asarray(proved, dtype=bool),
-        B - radius,
-        B + edges["outlier"] + radius,
-        {n: backend.to_host(x) for n, (x, _) in solved.items()},
+        {n: float(x.sum()) for n, x in levels.items()},
+        values,
+        _shares(basis, values, xp),
+        levels,
         {n: backend.to_host(x) for n, (x, _) in without.items()},
-        angles,
-        bound,
-        radius,
+        backend.to_host(_low_rank([basis.rows[n] for n in means], basis, xp)[0]),
+        lambda names, k: _angles(basis, names, k, xp),
+        max(x for _, x in (*solved.values(), *without.values())),
     )
+
+
+def _expect_products(
+    moment: SecondMoment | Coordinates | Eigenbasis | Snapshot, certify: bool
+) -> SecondMoment:
+    """Return the moment whose largest eigenvalues come from products."""
+    if certify or isinstance(moment, Eigenbasis):
+        raise ValueError(
+            "top must come with a moment and without certify, got "
+            f"{type(moment).__name__} and certify={certify}; leave it out for all "
+            "eigenvalues"
+        )
+    return moment_of(moment.moment if isinstance(moment, Coordinates) else moment)
+
+
+def sines(basis: Eigenbasis, levels: Collection[str]) -> np.ndarray:
+    """Return the sine of every eigenvector's angle to the span of some levels.
+
+    Parameters
+    ----------
+    basis : Eigenbasis
+    levels : collection of str
+        Names of levels of the means; directions in which they are within their radius
+        of zero are not in the span.
+
+    Returns
+    -------
+    ndarray, shape (r,)
+        0: in the span; 1: at a right angle to it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a name is not that of a level of the means.
+
+    Notes
+    -----
+    Theory: theory/attribution.md#A7. Columns of I - UU', U the span's basis: no small
+    sine is a difference of numbers near 1.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> basis = eigenbasis(refspec.datasets.digits_mlp())
+    >>> means = ["diagonal", "between_class", "between_cross_class"]
+    >>> float(sines(basis, means)[9].round(2))  # of the tenth, in the bump
+    0.06
+    """
+    checks.expect_type("basis", basis, Eigenbasis, "eigenbasis(moment) makes one")
+    checks.expect_names("levels", levels, [*basis.rows])
+    if not levels or not basis.values.shape[0]:
+        return np.ones(basis.values.shape[0])
+    xp = backend.namespace(basis.values)
+    U = backend.to_host(_span(basis, levels, xp))
+    return np.asarray(np.linalg.norm(np.eye(len(U)) - U @ U.T, axis=0))
 
 
 def _less(values: Array, rows: list[Array], xp: Namespace) -> Array:
@@ -332,12 +322,6 @@ def _solved(A: Array, basis: Eigenbasis, xp: Namespace) -> tuple[Array, float]:
     return values, basis.radius + solver
 
 
-def _top(solved: tuple[Array, float]) -> float:
-    """Return the largest eigenvalue, or 0 if there is none or all are negative."""
-    values = solved[0]
-    return max(0.0, backend.scalar(values[0])) if values.shape[0] else 0.0
-
-
 def _span(basis: Eigenbasis, levels: Collection[str], xp: Namespace) -> Array:
     """Return an orthonormal basis of the range of some levels, shape (r, k), k >= 0."""
     x = backend.concatenate(basis.rows[n] for n in levels)
@@ -346,19 +330,9 @@ def _span(basis: Eigenbasis, levels: Collection[str], xp: Namespace) -> Array:
     return xp.matrix_transpose(V[:k, :])
 
 
-def _angles(
-    basis: Eigenbasis, means: list[str], edge: float, radius: float, xp: Namespace
-) -> tuple[np.ndarray, float]:
-    """Return the angles of the span of B to the top eigenspace, and their bound."""
-    if not basis.values.shape[0]:
-        return np.zeros(0), np.inf
-    U = backend.to_host(_span(basis, means, xp))
-    k = U.shape[1]
-    if k == 0:
-        return np.zeros(0), np.inf
-    lowest = backend.scalar(basis.values[k - 1]) - radius
-    bound = (edge + radius) / lowest if lowest > 0 else np.inf
-    return principal_angles(U, k), bound
+def _angles(basis: Eigenbasis, means: list[str], k: int, xp: Namespace) -> np.ndarray:
+    """Return the angles of the first k eigenvectors to the span of some means."""
+    return principal_angles(backend.to_host(_span(basis, means, xp)), k)
 
 
 def _shares(

@@ -12,10 +12,12 @@ from typer.core import TyperGroup
 
 import refspec
 from refspec.cli.check import check
+from refspec.cli.claims import claims
 from refspec.cli.kfac import kfac
 from refspec.cli.outcomes import USE, outcome
 from refspec.cli.predict import predict
 from refspec.cli.report import report
+from refspec.cli.selftest import selftest
 from refspec.cli.spectra import attribute, spectrum
 from refspec.cli.synth import synth
 from refspec.cli.terminal import console
@@ -39,7 +41,18 @@ class _Commands(TyperGroup):
 
 
 app = typer.Typer(cls=_Commands, add_completion=False)
-for command in (attribute, spectrum, kfac, check, synth, predict, verify, report):
+for command in (
+    attribute,
+    spectrum,
+    kfac,
+    check,
+    synth,
+    predict,
+    claims,
+    verify,
+    selftest,
+    report,
+):
     app.command()(command)
 
 _Debug = Annotated[

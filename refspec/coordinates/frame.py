@@ -77,19 +77,12 @@ def rescaled(at: Coordinates, moment: SecondMoment, power: int) -> Coordinates:
     """Take coordinates of scaled rows back, and refuse what the format cannot hold."""
     xp, r = moment.xp, at.second.shape[0]
     info = xp.finfo(moment.weights.dtype)
-    biggest = max(at.trace + at.level_radius, 1.0)
-    if math.frexp(biggest)[1] + 2 * power > math.frexp(float(info.max))[1] - 1:
-        raise ValueError(
-            f"X'X must fit {moment.weights.dtype}, got a trace of about "
-            f"2^{math.frexp(biggest)[1] + 2 * power}; divide the features or errors by "
-            f"2^{power}"
-        )
     if not math.isfinite(at.level_radius):
         raise ValueError(
             f"a finite radius needs N K u < 1, got N K = {moment.shape[0]} rows of "
             f"{moment.weights.dtype}; convert the snapshot to float64"
         )
-    up = 2.0**power if abs(power) < 1000 else 0.0
+    up = way_back(moment, power, at.trace + at.level_radius)
     # entries below the smallest normal number are rounded absolutely, each by this
     tiny = float(info.smallest_normal) * float(info.eps) * r if at.trace > 0 else 0.0
     return replace(
@@ -101,6 +94,18 @@ def rescaled(at: Coordinates, moment: SecondMoment, power: int) -> Coordinates:
         radius=at.radius * up * up + tiny,
         level_radius=at.level_radius * up * up + tiny,
     )
+
+
+def way_back(moment: SecondMoment, power: int, trace: float) -> float:
+    """Return 2^power for rows that were scaled, unless their X'X does not fit."""
+    dtype = moment.weights.dtype
+    exponent = math.frexp(max(trace, 1.0))[1] + 2 * power
+    if exponent > math.frexp(float(moment.xp.finfo(dtype).max))[1] - 1:
+        raise ValueError(
+            f"X'X must fit {dtype}, got a trace of about 2^{exponent}; divide the "
+            f"features or errors by 2^{power}"
+        )
+    return 2.0**power if abs(power) < 1000 else 0.0
 
 
 def uncertain(moment: SecondMoment, rows: Rows, trace: float) -> float:

@@ -49,7 +49,7 @@ def _primal(moment: SecondMoment) -> Coordinates:
         seen_trace,
         radius,
         level,
-        "a priori",
+        moment.rows.known,
         moment.shape,
         "primal",
     )

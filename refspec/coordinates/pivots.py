@@ -63,7 +63,7 @@ def _dual(moment: SecondMoment) -> Coordinates:
     if moment.projection is not None:
         radius = level
         trace = backend.scalar(xp.sum(L * L))
-    kind = "a priori, with the measured residual of the factorisation"
+    kind = f"{rows.known}, with the measured residual of the factorisation"
     return Coordinates(
         second,
         at_cells,

@@ -25,7 +25,9 @@ order, the same for every key; they are sorted by class when read. The manifest 
 ``operations`` (see `ModelSection`); where known also ``framework``, ``versions``,
 ``architecture``, ``class_names``, ``loss``. In an `.npz` it is a 0-d string array, in a
 Zarr group the attribute ``manifest``; it is strict JSON, at most 2^24 characters and 64
-levels.
+levels. How much of the network the layers are is stated by ``left_out`` (parameters by
+module, ``{}`` for none) and ``biases`` (true or false by layer), see
+`refspec.coverage`; a file without them does not say.
 
 The digest is ``refspec.digest/2:`` and 64 hexadecimal digits, the SHA-256 of lines::
 
@@ -50,6 +52,7 @@ from typing import Any
 import numpy as np
 
 from refspec import rounding
+from refspec.coverage import is_statement
 from refspec.export.digests import KIND, fingerprint
 from refspec.export.errors import ExportError, shown
 
@@ -58,9 +61,16 @@ SCHEMA = "refspec.export/1"
 #: What the keys of the model's arrays begin with.
 PARAMETERS = "model/parameters/"
 #: What a manifest says of the export itself: a caller's own give way.
-RESERVED = {"schema", "layers", "operations", "digest", "dtype"}
+RESERVED = {
+    *("schema", "layers", "operations", "left_out", "biases"),
+    *("digest", "dtype"),
+}
 
 _OPTIONAL = {"sample_weights": ("N",)}
+_STATED = {
+    "left_out": "counts of parameters by module",
+    "biases": "true or false by layer",
+}
 
 
 def expect_form(
@@ -147,6 +157,16 @@ def _expect_manifest(path: Any, manifest: Mapping[str, Any]) -> None:
             "manifest",
             f"layer names must be distinct, got {shown(layers)}; rename one",
         )
+    for key, kind in (("left_out", int), ("biases", bool)):
+        given = manifest.get(key, {})
+        known = is_statement(given, kind)
+        if not known or (kind is bool and not set(given) <= set(layers)):
+            raise ExportError(
+                path,
+                "manifest",
+                f"expected {key}, an object of {_STATED[key]}, got {shown(given)}; "
+                "correct it, or leave it out if it is not known",
+            )
     if not isinstance(steps, list) or not all(_is_step(x) for x in steps):
         raise ExportError(
             path,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from refspec import backend, checks, classes, rounding
+from refspec import backend, checks, classes, coverage, rounding
 from refspec._version import __version__
 from refspec.classes import Layer, ModelSection, Snapshot
 from refspec.export import memory
@@ -106,6 +106,7 @@ def save(
     manifest: dict[str, Any] = {"versions": {"refspec": __version__}}
     manifest |= {k: v for k, v in snapshot.provenance.items() if k not in RESERVED}
     manifest |= {"schema": SCHEMA, "layers": [x.name for x in snapshot.layers]}
+    manifest |= coverage.statement(snapshot)
     if snapshot.model is not None:
         manifest["operations"] = [dict(x) for x in snapshot.model.operations]
         batch["model/inputs"] = stored(snapshot.model.inputs)

@@ -8,10 +8,12 @@ ends in such rows or in a sentence, that of a framework below included.
 from __future__ import annotations
 
 import itertools
+import math
 import numbers
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from refspec.export.errors import shown
 from refspec.export.schema import PARAMETERS, RESERVED, SCHEMA, expect_form
 
 _Rows = Iterator[dict[str, np.ndarray]]
+_SEEN = 4  # samples of a batch that are checked
 _PAIRS = "for two arrays X and y give [(X, y)]"
 
 
@@ -267,6 +270,124 @@ def all_seeds(logits: np.ndarray) -> np.ndarray:
     return np.stack(list(seeds(logits)), axis=1)
 
 
+# --- an exporter checks itself --------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Probe:
+    """Random r_n and a label c': of sum_n r_n loss_(n,c') the gradient is compared."""
+
+    weights: np.ndarray  # r, (n,)
+    label: int  # c'
+
+
+def checked_steps(total: int | None, rng: np.random.Generator) -> set[int]:
+    """Return the batches to check: the first, and a later one drawn at random.
+
+    Of a stream without a length it is the second.
+    """
+    return {0, int(rng.integers(1, total)) if (total or 0) > 1 else 1}
+
+
+def probe(n: int, C: int, rng: np.random.Generator) -> Probe:
+    """Draw r and c' for a batch of n samples: `_SEEN` of them weigh, the others 0."""
+    # Powers of two scale every rounding with them: a pass of r times a seed gives r
+    # times its errors, to the bit, where samples are not mixed. And the fewer terms a
+    # sum has, the fewer roundings, the smaller the faults that it shows.
+    r = np.zeros(n)
+    seen = rng.choice(n, min(n, _SEEN), replace=False)
+    r[seen] = rng.choice([-4.0, -2.0, -1.0, 1.0, 2.0, 4.0], len(seen))
+    return Probe(r, int(rng.integers(C)))
+
+
+def expect_gradient(
+    step: int,
+    name: str,
+    rows: tuple[np.ndarray, np.ndarray],
+    drawn: Probe,
+    gradient: np.ndarray,
+    path: int,
+    unit: float | None = None,
+) -> None:
+    """Refuse a layer unless sum_n r_n errors_n (x) features_n is the gradient.
+
+    `rows`: its features (n, T, a) and errors (n, C, T, b); `gradient` (b, a): the
+    framework's, by [weight bias], of sum_n r_n loss_(n,c'); `path`: see `path_length`.
+    """
+    features, errors = rows
+    unit = rounding.unit_roundoff(errors) if unit is None else unit
+    seen = np.flatnonzero(drawn.weights)
+    r = drawn.weights[seen]
+    h = features[seen].astype(np.float64)
+    e = errors[seen, drawn.label].astype(np.float64) * r[:, None, None]
+    (m, T, a), b = h.shape, e.shape[2]
+    e, h, given = e.reshape(m * T, b), h.reshape(m * T, a), gradient.astype(np.float64)
+    with np.errstate(all="ignore"):  # what is not finite is refused later
+        size = float(np.linalg.norm(np.abs(e).T @ np.abs(h)))
+        off = float(np.linalg.norm(e.T @ h - given))
+    if not np.isfinite(size):
+        return
+    k = m * T + path
+    bound = _likely_gamma(k, unit, a * b) * size
+    bound += rounding.underflow(k, unit) * math.sqrt(a * b) * float(np.abs(r).max())
+    if not off <= bound:
+        raise ValueError(
+            f"errors (x) features of layer {name!r} must make up the gradient of its "
+            f"weights, got a sum that is off by {off:.2g} of {size:.2g}, more than "
+            f"rounding ({bound:.2g}), in batch {step}: the layer does something else "
+            "than multiply its inputs (a subclass, a hook), its weights are used again "
+            "or tied, its samples are not on the first axis, or samples are mixed; "
+            f"leave it out by exclude=[{name!r}]"
+        )
+
+
+def expect_alone(
+    step: int, one: np.ndarray, other: np.ndarray, path: int, unit: float | None = None
+) -> None:
+    """Refuse logits (m, C) of samples that change when other samples of the batch do.
+
+    `one` and `other` are those of the same samples among different ones (`replaced`).
+    """
+    unit = rounding.unit_roundoff(one) if unit is None else unit
+    with np.errstate(all="ignore"):  # what is not finite is refused later
+        off = np.abs(one.astype(np.float64) - other.astype(np.float64))
+        size = float(np.max(np.abs(one)))
+    if (
+        np.isfinite(size)
+        and not np.max(off) <= _likely_gamma(path, unit, off.size) * size
+    ):
+        raise ValueError(
+            "model must treat each sample by itself, got logits of a sample that move "
+            f"by {np.max(off):.2g} of {size:.2g} when others of batch {step} are "
+            "replaced; use running averages in place of batch statistics, as in "
+            "evaluation mode, and nothing random"
+        )
+
+
+def replaced(n: int) -> tuple[np.ndarray, int]:
+    """Return a choice of n samples whose first ones are as they were, and how many.
+
+    The others give way to copies of these: logits of the first ones may not move.
+    """
+    same = n // 2
+    return (np.resize(np.arange(same), n) if same else np.arange(n)), same
+
+
+def path_length(layers: Iterable[tuple[int, int]]) -> int:
+    """Count the roundings on a way through a network: a + b of each layer, at least."""
+    return 64 + 4 * sum(a + b for a, b in layers)
+
+
+def _likely_gamma(k: int, u: float, entries: int) -> float:
+    """Bound k roundings in each of many entries, but for a chance of `FAILURE`.
+
+    Of independent roundings of mean 0 (Higham and Mary, SISC 41(5), 2019, Thm 2.4).
+    """
+    chance = 2 * math.log(2 * max(k, 1) * entries / rounding.FAILURE)
+    likely = math.expm1(math.sqrt(chance * k) * u + k * u * u / (1 - u))
+    return min(rounding.gamma(k, u), likely)
+
+
 def choose_layers(
     layers: Sequence[str] | None, names: Sequence[str], known: Sequence[str], what: str
 ) -> list[str]:
@@ -312,6 +433,8 @@ def deliver(
     architecture: str,
     layers: Sequence[str],
     operations: Sequence[Mapping[str, Any]] | None,
+    left_out: Mapping[str, int] | None = None,
+    biases: Mapping[str, bool] | None = None,
     class_names: Sequence[str] | None,
     provenance: Mapping[str, Any] | None,
     total: int | None,
@@ -319,8 +442,8 @@ def deliver(
 ) -> Path | Snapshot:
     """Write the rows as they come, or make a Snapshot of them if there is no path.
 
-    `framework` is its name and version; what the caller's provenance adds gives way to
-    ours. Nothing is left behind if a value is not finite or a class has no sample.
+    `framework`: name and version; for `left_out`, `biases` see `refspec.coverage`. Ours
+    stand before the caller's provenance; values not finite leave nothing behind.
     """
     checks.expect_type("progress", progress, bool, "give True or False")
     manifest = _provenance(provenance) | {
@@ -331,10 +454,11 @@ def deliver(
         "loss": "cross_entropy",
         "layers": list(layers),
     }
+    steps = None if operations is None else [dict(x) for x in operations]
+    stated = {"left_out": left_out, "biases": biases, "operations": steps}
+    manifest |= {key: x for key, x in stated.items() if x is not None}
     if class_names is not None:
         manifest["class_names"] = _names(class_names)
-    if operations is not None:
-        manifest["operations"] = [dict(x) for x in operations]
     manifest = plain("provenance", manifest)
     console = Console(stderr=True)
     bar = Progress(

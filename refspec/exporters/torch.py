@@ -27,6 +27,8 @@ try:
     from torch import Tensor, nn
 
     from refspec.exporters import batches as shared
+    from refspec.exporters.torch_moment import hessian as hessian
+    from refspec.exporters.torch_moment import moment as moment
     from refspec.exporters.torch_sequential import sequential_operations
 except ImportError as error:
     raise ImportError(

@@ -6,7 +6,7 @@
 All three come from one computation with two seeds at the logits, the second derivative
 diag p - pp' and the first p - e_y: G keeps the second derivative only, E the first. A
 multilayer perceptron goes through `refspec.hessian.blocks`, a network with convolutions
-through Hessian-vector products of blocks of unit vectors.
+or residual sums through Hessian-vector products of blocks of unit vectors.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from refspec.hessian import blocks
 from refspec.models import Network, evaluation, operations
 from refspec.models.operations import Step
 
-#: Unit vectors multiplied at once where a network has convolutions.
+#: Unit vectors multiplied at once where a network is no multilayer perceptron.
 BLOCK = 64
 
 #: A network's steps with w (diag p - pp') and w (p - e_y), what begins at the logits.
@@ -94,7 +94,7 @@ def assembled(
     steps, curvature, _ = seeded
     xp = backend.namespace(curvature)
     H = xp.zeros((P, P), dtype=curvature.dtype, device=backend.device(curvature))
-    if all(step.window is None for step in steps):
+    if blocks.apply(steps):
         for chunk in _chunks(seeded, blocks.samples_at_once(every, P)):
             blocks.add_blocks(H, places, *chunk, xp)
     else:
@@ -276,6 +276,7 @@ def _chunks(whole: Seeded, size: int) -> Iterator[Seeded]:
                 features=cut(step.features),
                 slope=cut(step.slope),
                 bend=cut(step.bend),
+                choice=cut(step.choice),
             )
             for step in steps
         ]
@@ -320,21 +321,23 @@ def _products(
     xp: Namespace,
 ) -> Array:
     """Rows of (Hessian vectors)' (K, P) in the layers wanted; vectors (K, b, a)."""
-    tangent: Array = None
-    tangents: list[Array] = []
+    tangents: list[Array] = [None]  # of the inputs and of what each step gives
     for step in steps:
-        tangents.append(tangent)
+        tangent = operations.entering(step.of, tangents)
         tangent = None if tangent is None else operations.push(step, tangent, xp)
         if step.name in vectors:
             moved = _apply(step, vectors[step.name], step.features, xp)
             tangent = moved if tangent is None else tangent + moved
+        tangents.append(tangent)
     # Forward over reverse: errors and their tangents go back together. At a layer the
     # gradient is errors' features, so its tangent has two terms (`_outer`); at weights
     # that move, and where an activation bends, the tangent of the errors changes too.
-    turned = tangent @ curvature
+    nothing: list[Array] = [None] * len(steps)
+    all_turned, all_errors = [*nothing, tangents[-1] @ curvature], [*nothing, errors]
     found: dict[str, Array] = {}
-    for step, tangent in zip(reversed(steps), reversed(tangents), strict=True):
-        change = None
+    for k, step in reversed(list(enumerate(steps))):
+        turned, errors, change = all_turned[k + 1], all_errors[k + 1], None
+        tangent = operations.entering(step.of, tangents)
         if step.name in wanted:
             found[step.name] = _outer(step, turned, errors, tangent, xp)
             if len(found) == len(wanted):
@@ -345,8 +348,11 @@ def _products(
             elif step.bend is not None and tangent is not None:
                 change = (step.bend * errors)[:, None, ...] * tangent
             errors = operations.pull(step, errors[:, None, ...], xp)[:, 0, ...]
+            operations.leave(step.of, errors, all_errors)
         turned = operations.pull(step, turned, xp)
         turned = turned if change is None else turned + change
+        operations.leave(step.of, turned, all_turned)
+        all_turned[k + 1] = all_errors[k + 1] = tangents[k + 1] = None
     return xp.concat(
         [xp.reshape(found[x], (found[x].shape[0], -1)) for x in wanted], axis=1
     )

@@ -17,7 +17,8 @@ from refspec import backend, classes, rounding
 from refspec.backend import Array, Namespace
 from refspec.hessian.assembly import Seeded, at_logits, multiplied
 from refspec.models import Network, evaluation, layer_shapes, operations, running
-from refspec.models.operations import EVALUATION, Step
+from refspec.models.activations import ACTIVATIONS, EVALUATION, doubtful
+from refspec.models.operations import Step, overlap
 
 #: By how much errors of factors are enlarged, and what they add divided again.
 _SCALE = 64.0
@@ -120,22 +121,19 @@ def product_errors(
     xp, u = backend.namespace(X), rounding.unit_roundoff(X)
     g, shapes = rounding.gamma(_roundings(*seeded[:2]), u), _shapes(network, layers)
     w = evaluation.sample_average(sample_weights, X, xp)
-    run = running.forward(network, X, u, xp)
-    kinks = [
-        bool(xp.any(xp.abs(z) <= e))
-        for step, (z, e) in zip(run.steps, run.into, strict=True)
-        if step.kind == "relu"
-    ]
+    # parameters move every entry of a layer's outputs, be its error 0
+    least = float(xp.finfo(X.dtype).smallest_normal) / u
+    run = running.forward(network, X, u, xp, least=least)
     moved, own = running.probability_errors(run.logits, run.errors, u, xp)
     tau = (moved + own)[:, 0]  # of a probability, relative
-    if any(kinks) or not g < 1 or not bool(xp.all(tau < 1)):
+    if not (g < 1 and bool(xp.all(tau < 1)) and _certain(run, network, xp)):
         return None
     # a difference 1 - p is off by as much as p, and by roundings of its own
     lost = w[:, None] * (2 * own + 2 * g) if subtracted else 0 * own
     p = xp.exp(classes.log_softmax(run.logits))
     hot = evaluation.one_hot(labels, p, xp)
     plain = _absolute(seeded, xp)
-    more = _with_errors(plain, run, tau, lost * p, lost * hot, u, xp)
+    more = _with_errors(plain, run, network, tau, lost * p, lost * hot, u, xp)
 
     def errors_of(v: Array) -> Array:
         # what errors add is convex in their size, and so at most a part of what larger
@@ -159,14 +157,32 @@ def _roundings(steps: Sequence[Step], curvature: Array) -> int:
     N, C = curvature.shape[:2]
     count, positions = 4 * EVALUATION + 2 * C, 1
     for step in steps:
-        overlap = 1 if step.window is None else math.prod(step.window[0])
         if step.matrix is not None:
             b, a = step.matrix.shape
-            count += 2 * (a + b * overlap + 4)
+            count += 2 * (a + b * overlap(step) + 4)
             positions = max(positions, step.features.shape[1])
         else:
-            count += 2 * (overlap + 4)
+            kernel = 1 if step.window is None else math.prod(step.window[0])
+            count += 2 * (kernel + overlap(step) + 4)
+        count += 4 * (len(step.of) - 1)
     return int(count + N * positions)
+
+
+def _certain(run: running.Run, network: Network, xp: Namespace) -> bool:
+    """Whether all is on one side of every kink, and each maximum one entry.
+
+    Entries that no parameter moves, of error 0, may lie anywhere.
+    """
+    for step, operation, (x, e) in zip(
+        run.steps, network.operations, run.into, strict=True
+    ):
+        if step.kind in ACTIVATIONS and bool(xp.any(doubtful(operation, x, e, xp))):
+            return False
+        if step.choice is not None:
+            near = operations.near_the_maximum(step, x, e, xp)
+            if bool(xp.any(near * operations.windows(step, e, xp) > 0)):
+                return False
+    return True
 
 
 def _absolute(seeded: Seeded, xp: Namespace) -> Seeded:
@@ -174,7 +190,7 @@ def _absolute(seeded: Seeded, xp: Namespace) -> Seeded:
     steps, curvature, errors = seeded
     found = []
     for step in steps:
-        names = ("matrix", "features", "slope", "bend")
+        names = ("matrix", "features", "slope", "bend")  # a choice is 0 or 1
         known = {n: getattr(step, n) for n in names if getattr(step, n) is not None}
         sizes = {name: xp.abs(x) for name, x in known.items()}
         found.append(dataclasses.replace(step, **sizes))
@@ -184,6 +200,7 @@ def _absolute(seeded: Seeded, xp: Namespace) -> Seeded:
 def _with_errors(
     plain: Seeded,
     run: running.Run,
+    network: Network,
     tau: Array,
     lost: Array,
     lost_seeds: Array,
@@ -196,14 +213,15 @@ def _with_errors(
     p lose, in the diagonal of w (diag p - pp') and in w (p - e).
     """
     found, (_, curvature, errors) = [], plain
-    for size, step, (z, e) in zip(plain[0], run.steps, run.into, strict=True):
+    for k, (size, step) in enumerate(zip(plain[0], run.steps, strict=True)):
+        z, e = run.into[k]
         if step.matrix is not None:
             off = operations.unfold(step, e, xp)
             bias = xp.zeros_like(size.features[:, :, off.shape[2] :])
             more = size.features + _SCALE * xp.concat([off, bias], axis=2)
             size = dataclasses.replace(size, features=more)
         elif step.slope is not None:
-            s, b = running.slope_errors(step, z, e, u, xp)
+            s, b = running.slope_errors(step, network.operations[k], z, e, u, xp)
             slope, bend = size.slope + _SCALE * s, size.bend + _SCALE * b
             size = dataclasses.replace(size, slope=slope, bend=bend)
         found.append(size)

@@ -7,8 +7,6 @@ bound in the precision of the file.
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -16,8 +14,9 @@ from refspec import backend, rounding
 from refspec.backend import Array, Namespace
 from refspec.classes import Layer, Snapshot, log_softmax
 from refspec.models import evaluation, operations, running
-from refspec.models.network import in_double, of_snapshot
-from refspec.models.operations import EVALUATION, Step
+from refspec.models.activations import EVALUATION
+from refspec.models.network import Network, in_double, of_snapshot
+from refspec.models.operations import Step
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,10 +59,12 @@ def recompute(snapshot: Snapshot) -> list[Difference]:
 
     Notes
     -----
-    Theory: theory/hessian.md#H10. The bound is a running error analysis: a map W takes
-    an error e to |W| e + gamma_k |W||x|, an activation to 2 e + gamma_64 (|x| + 1);
-    going back, a slope whose argument is off by e is off by 2 e, a relu's by 1 where e
-    covers 0. u is that of the narrowest dtype in the file.
+    Theory: theory/hessian.md#H10. Every layer goes on from the stored features, and the
+    bound runs beside the computation: a map W takes an error e to |W| e + gamma_k
+    |W||x|, an activation to |slope| e + e^2 + gamma_64 (|x| + 1); going back, a slope
+    is off by what its argument's error makes of it, and by its jump where that covers a
+    kink; a maximum may be any entry that it brings as near. u is that of the narrowest
+    dtype in the file.
 
     Examples
     --------
@@ -106,7 +107,7 @@ def computed_again(snapshot: Snapshot) -> Again:
     own = rounding.unit_roundoff(X)
     u = 2.0**-24 if "32" in narrow else rounding.unit_roundoff(p)
     seen = {x.name: xp.astype(x.features, X.dtype) for x in snapshot.layers}
-    run = running.forward(network, X, u, xp, seen)
+    run = running.forward(network, X, u, xp, seen=seen)
     steps, f = run.steps, run.logits
     q = xp.exp(log_softmax(f))
     hot = xp.eye(q.shape[1], dtype=q.dtype, device=backend.device(q))
@@ -119,7 +120,7 @@ def computed_again(snapshot: Snapshot) -> Again:
     # entry c' of p - e_c' may be a difference, which loses digits where p_c' is near 1
     off = off[:, None, :] + g * xp.abs(seeds) + 2 * u * hot
     into = _with_signs(run, seen, xp)
-    back = _backward_errors(steps, into, xp.abs(seeds), off, u, xp)
+    back = _backward_errors(network, steps, into, (xp.abs(seeds), off), u, xp)
     layers = []
     for step, errors in evaluation.backpropagate(steps, seeds, xp):
         if step.name in seen:
@@ -132,6 +133,18 @@ def computed_again(snapshot: Snapshot) -> Again:
     # what is computed again is off too, by what its own, finer, arithmetic does
     bounds = {name: (1 + own / u) * x for name, x in bounds.items()}
     return Again(tuple(layers), q, bounds, run)
+
+
+def same_logits(network: Network, X: Array, logits: Array) -> bool:
+    """Whether logits (N, C) are the network's, both within rounding of the exact ones.
+
+    Theory: theory/hessian.md#H10.
+    """
+    xp = backend.namespace(X, logits)
+    run = running.forward(network, X, rounding.unit_roundoff(X), xp)
+    if run.logits.shape != logits.shape:
+        return False
+    return bool(xp.all(xp.abs(run.logits - logits) <= 2 * run.errors))
 
 
 def _difference(name: str, stored: Array, again: Array, bound: Array) -> Difference:
@@ -157,39 +170,48 @@ def _with_signs(
     What was exported and what is computed again have one slope there.
     """
     found = list(run.into)
-    for t, (step, after) in enumerate(itertools.pairwise(run.steps)):
-        if step.kind == "relu" and after.name in seen:
+    for after in run.steps:
+        k = after.of[0] - 1
+        shown = after.name in seen and len(after.of) == 1 and k >= 0
+        if shown and run.steps[k].kind == "relu":
             mine, _ = run.made[after.name]
             differ = (mine > 0) != (seen[after.name][..., : mine.shape[2]] > 0)
             doubt = operations.fold(after, xp.astype(differ, mine.dtype), xp)
-            x, e = found[t]
-            found[t] = x, xp.where(doubt > 0, e, xp.zeros_like(e))
+            x, e = found[k]
+            found[k] = x, xp.where(doubt > 0, e, xp.zeros_like(e))
     return found
 
 
 def _backward_errors(
+    network: Network,
     steps: list[Step],
     into: list[tuple[Array, Array]],
-    size: Array,
-    error: Array,
+    seeds: tuple[Array, Array],
     u: float,
     xp: Namespace,
 ) -> dict[str, Array]:
     """Return the errors of the errors (N, C, T, b) of every layer."""
-    found, (N, C) = {}, size.shape[:2]
-    for step, (x, e) in zip(reversed(steps), reversed(into), strict=True):
+    found, (N, C) = {}, seeds[0].shape[:2]
+    nothing: list[Array] = [None] * len(steps)
+    sizes, errors = [*nothing, seeds[0]], [*nothing, seeds[1]]
+    for k, (step, (x, e)) in reversed(list(enumerate(zip(steps, into, strict=True)))):
+        size, error = sizes[k + 1], errors[k + 1]
         g, in_doubt = rounding.gamma(EVALUATION, u), 0.0
         if step.matrix is not None:
             d = xp.reshape(error, (-1, *error.shape[2:]))
             d = operations.positions(step, d, xp)
             found[step.name] = xp.reshape(d, (N, C, *d.shape[1:]))
             step = replace(step, matrix=xp.abs(step.matrix))
-            overlap = 1 if step.window is None else math.prod(step.window[0])
-            g = rounding.gamma(step.matrix.shape[0] * overlap + 2, u)
+            g = rounding.gamma(step.matrix.shape[0] * operations.overlap(step) + 2, u)
+        elif step.choice is not None:
+            near = replace(step, choice=operations.near_the_maximum(step, x, e, xp))
+            in_doubt = operations.pull(near, size + error, xp)
         elif step.slope is not None:
-            off, _ = running.slope_errors(step, x, e, u, xp)
+            off, _ = running.slope_errors(step, network.operations[k], x, e, u, xp)
             in_doubt = operations.pull(replace(step, slope=off), size + error, xp)
             step = replace(step, slope=xp.abs(step.slope))
         size, error = operations.pull(step, size, xp), operations.pull(step, error, xp)
         error = error + g * size + in_doubt
+        operations.leave(step.of, size, sizes)
+        operations.leave(step.of, error + len(step.of) * u * size, errors)
     return found

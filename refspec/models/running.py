@@ -10,15 +10,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from refspec import rounding
 from refspec.backend import Array, Namespace
 from refspec.models import operations
+from refspec.models.activations import EVALUATION, LIPSCHITZ, bends, doubtful, jumps
 from refspec.models.network import Network
-from refspec.models.operations import EVALUATION, LIPSCHITZ, Step
-
-#: Values, slopes and bends of these are exact at the argument that is given.
-_EXACT = ("relu", "identity")
+from refspec.models.operations import Step
 
 
 @dataclass(slots=True)
@@ -40,37 +39,58 @@ def forward(
     X: Array,
     u: float,
     xp: Namespace,
+    *,
     seen: Mapping[str, Array] | None = None,
+    least: float = 0.0,
 ) -> Run:
     """Run a network with bounds on what arithmetic of unit roundoff u can do to it.
 
-    Layers whose features are `seen` go on with these: errors begin anew at each.
+    Layers whose features are `seen` in a file go on with these: errors begin anew at
+    each. What leaves a layer is off by `least` at least.
     """
-    run, x, error = Run(), X, xp.zeros_like(X)
-    for operation in network.operations:
-        error = error + u * xp.abs(x)  # a value that is stored is rounded once more
-        step, y = operations.record(operation, network.parameters, x, xp)
-        run.into.append((x, error))
+    run, outputs, errors = Run(), [X], [xp.zeros_like(X)]
+    for k, operation in enumerate(network.operations):
+        of = operations.sources(operation, k)
+        x, e = operations.entering(of, outputs), operations.entering(of, errors)
+        stored = seen is not None  # then a value is rounded once more
+        e = e + (len(of) - 1 + stored) * u * xp.abs(x)
+        step, y = operations.record(operation, network.parameters, x, of, xp)
+        run.into.append((x, e))
+        shift = operations.shift(step, operation, network.parameters)
         if step.matrix is None:
-            error = _passed(step, x, error, u, xp)
+            error = _passed(step, operation, x, e, shift, u, xp)
         else:
-            bias = network.parameters.get(operation.get("bias") or "")
-            off = operations.unfold(step, error, xp)
+            off = operations.unfold(step, e, xp)
             made = step.features[..., : off.shape[2]]
             run.made[step.name] = made, off
             if seen is not None and step.name in seen:
-                _expect_like(step, seen[step.name])
-                made = seen[step.name][..., : off.shape[2]]
-                step, y = _resumed(step, seen[step.name], made, bias, xp)
+                bias = network.parameters.get(operation.get("bias") or "")
+                step, made, y = _resumed(step, seen[step.name], bias, xp)
                 off = u * xp.abs(made)
             g = _inner_products(made, off, u, xp)
             z = (off + g * xp.abs(made)) @ xp.matrix_transpose(xp.abs(step.matrix))
-            z = z if bias is None else z + g * xp.abs(bias)
-            error = operations.arrange(step, z, xp)
+            error = operations.arrange(step, z + g * shift + least, xp)
         run.steps.append(step)
-        x = y
-    run.logits, run.errors = x, error
+        outputs.append(y)
+        errors.append(error)
+    run.logits, run.errors = outputs[-1], errors[-1]
     return run
+
+
+def _resumed(
+    step: Step, features: Array, bias: Array | None, xp: Namespace
+) -> tuple[Step, Array, Array]:
+    """Apply a layer to features (N, T, a) in place of those that came to it."""
+    if features.shape != step.features.shape:
+        raise ValueError(
+            f"features of {step.name} must have the shape "
+            f"{tuple(step.features.shape)} that the model section gives, got "
+            f"{tuple(features.shape)}; the two are not of one network"
+        )
+    inputs = features[..., : step.matrix.shape[1]]
+    z = inputs @ xp.matrix_transpose(step.matrix)
+    z = operations.arrange(step, z if bias is None else z + bias, xp)
+    return dataclasses.replace(step, features=features), inputs, z
 
 
 def _inner_products(x: Array, off: Array, u: float, xp: Namespace) -> Array:
@@ -80,55 +100,59 @@ def _inner_products(x: Array, off: Array, u: float, xp: Namespace) -> Array:
     """
     terms = xp.astype((x != 0) | (off > 0), x.dtype)
     k = xp.sum(terms, axis=2, keepdims=True) + 2
-    return k * u / (1 - x.shape[2] * u - 2 * u)
+    return k * u / (1 - (x.shape[2] + 2) * u)
 
 
-def _expect_like(step: Step, features: Array) -> None:
-    """Refuse features that cannot be those of a layer."""
-    if features.shape != step.features.shape:
-        raise ValueError(
-            f"features of {step.name} must have the shape "
-            f"{tuple(step.features.shape)} that the model section gives, got "
-            f"{tuple(features.shape)}; the two are not of one network"
-        )
-
-
-def _resumed(
-    step: Step, features: Array, made: Array, bias: Array | None, xp: Namespace
-) -> tuple[Step, Array]:
-    """Apply a layer to features (N, T, a) in place of those that came to it."""
-    z = made @ xp.matrix_transpose(step.matrix)
-    z = z if bias is None else z + bias
-    step = dataclasses.replace(step, features=features)
-    return step, operations.arrange(step, z, xp)
-
-
-def _passed(step: Step, z: Array, e: Array, u: float, xp: Namespace) -> Array:
-    """Bound the error of what leaves a step without weights; z is off by e."""
-    g = rounding.gamma(EVALUATION, u)
+def _passed(
+    step: Step,
+    operation: Mapping[str, Any],
+    z: Array,
+    e: Array,
+    shift: Array,
+    u: float,
+    xp: Namespace,
+) -> Array:
+    """Bound the error of what leaves a step that is no layer; z is off by e."""
+    g, size = rounding.gamma(EVALUATION, u), xp.abs(z)
+    if step.kind == "batch_norm":
+        return xp.abs(step.slope) * (e + g * size) + g * shift
+    if step.choice is not None:
+        return xp.max(operations.windows(step, e, xp), axis=2)
     if step.slope is None:
-        both = operations.push(step, xp.stack([e, xp.abs(z)], axis=1), xp)
+        both = operations.push(step, xp.stack([e, size], axis=1), xp)
         return both[:, 0, ...] + g * both[:, 1, ...]
-    if step.kind in _EXACT:
-        return e * xp.astype((z > -e) | (step.slope != 0), e.dtype)
-    # the slope moves by at most LIPSCHITZ e on the way
-    return (xp.abs(step.slope) + LIPSCHITZ / 2 * e) * e + g * (xp.abs(z) + 1)
+    doubt = doubtful(operation, z, e, xp)
+    steep = xp.abs(step.slope)
+    if bends(operation):  # a slope moves by at most LIPSCHITZ e on the way
+        moved, rounded = (steep + LIPSCHITZ / 2 * e) * e, g * (size + 1)
+    else:  # it is constant, and where it is 0 or 1 the value is exact
+        plain = (step.slope == 0) | (step.slope == 1)
+        moved, rounded = steep * e, xp.where(plain, 0 * size, g * (size + 1))
+    across = LIPSCHITZ * e + jumps(operation)[0]
+    return xp.where(doubt, across, moved) + rounded
 
 
 def slope_errors(
-    step: Step, z: Array, e: Array, u: float, xp: Namespace
+    step: Step,
+    operation: Mapping[str, Any],
+    z: Array,
+    e: Array,
+    u: float,
+    xp: Namespace,
 ) -> tuple[Array, Array]:
-    """Bound the errors of an activation's slope and bend, its argument off by e.
+    """Bound the errors of a slope and a bend, their argument z off by e.
 
-    The slope of a relu may be wrong by 1 where the sign of its argument is not certain.
+    Where it is not certain on which side of a kink z lies, the slope's jump is added.
     """
-    if step.kind == "identity":
-        return xp.zeros_like(e), xp.zeros_like(e)
-    if step.kind == "relu":
-        return xp.astype((xp.abs(z) <= e) & (e > 0), e.dtype), xp.zeros_like(e)
-    g = 2 * rounding.gamma(EVALUATION, u)
-    moved = (xp.abs(step.bend) + LIPSCHITZ / 2 * e) * e
-    return moved + g, LIPSCHITZ * e + g
+    g, zero = 2 * rounding.gamma(EVALUATION, u), xp.zeros_like(e)
+    if step.kind == "batch_norm":
+        return g * xp.abs(step.slope), zero
+    doubt = xp.astype(doubtful(operation, z, e, xp), e.dtype)
+    jump = doubt * (jumps(operation)[1] + LIPSCHITZ * e)
+    if not bends(operation):
+        plain = (step.slope == 0) | (step.slope == 1)
+        return jump + xp.where(plain, zero, g + zero), zero
+    return (xp.abs(step.bend) + LIPSCHITZ / 2 * e) * e + g + jump, LIPSCHITZ * e + g
 
 
 def probability_errors(

@@ -65,7 +65,7 @@ class Contents:
     hessian_note : str
         Why there is no Hessian, if there is none.
     verdicts : list of Record
-        One of each theorem.
+        One of each theorem that was asked for.
     dense : int
         The most parameters of a dense matrix: what "small enough" is.
     """
@@ -108,7 +108,7 @@ def collect(
     dense : int
         Most parameters of a matrix that is formed: KFAC and CFAC are compared with
         layers up to this, the Hessian is of the last layers up to this together.
-    theorems : iterable of Theorem, optional, to verify; all of them if not given
+    theorems : iterable of Theorem, optional, to verify; those on data if not given
     progress : callable, optional, told what begins
 
     Returns

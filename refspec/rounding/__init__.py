@@ -4,6 +4,7 @@ from refspec.rounding.bounds import FAILURE as FAILURE
 from refspec.rounding.bounds import Bounded as Bounded
 from refspec.rounding.bounds import eigensolver_radius as eigensolver_radius
 from refspec.rounding.bounds import gamma as gamma
+from refspec.rounding.bounds import probed_frobenius as probed_frobenius
 from refspec.rounding.bounds import probed_norm as probed_norm
 from refspec.rounding.bounds import residual_radius as residual_radius
 from refspec.rounding.bounds import second_moment_radius as second_moment_radius
@@ -19,6 +20,7 @@ __all__ = [
     "certified_eigenvalues",
     "eigensolver_radius",
     "gamma",
+    "probed_frobenius",
     "probed_norm",
     "residual_radius",
     "second_moment_radius",

@@ -223,6 +223,46 @@ def probed_norm(squares: float, probes: int) -> float:
     return math.sqrt(squares / quantile)
 
 
+def probed_frobenius(squares: float, probes: int) -> float:
+    r"""Bound ||R||_F from sum_j ||R z_j||^2 over independent Gaussian probes z_j.
+
+    Parameters
+    ----------
+    squares : float, >= 0, the sum
+    probes : int, >= 1, how many z_j there were
+
+    Returns
+    -------
+    float
+        A bound that fails with probability at most `FAILURE`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the sum is negative or nan, or the number of probes no integer >= 1.
+
+    Notes
+    -----
+    Theory: theory/rounding.md#B6. The sum is a mean of chi-squared numbers, weighted by
+    the squared singular values, times :math:`\|R\|_F^2`; it is less than t times the
+    number of probes with probability at most :math:`(t e^{1 - t})^{probes / 2}`. Where
+    only Y'R z is known, bound Y'R first, then R: both fail rarely.
+
+    Examples
+    --------
+    >>> probed_frobenius(8.0, 8) >= 1.0
+    True
+    """
+    checks.expect_size("probes", probes, least=1)
+    if not squares >= 0:
+        raise ValueError(
+            f"squares must be a sum of squares >= 0, got {squares}; look for nan in "
+            "the products"
+        )
+    least = -scipy.special.lambertw(-(FAILURE ** (2 / probes)) / math.e).real
+    return math.sqrt(squares / (probes * float(least)))
+
+
 def residual_radius(A: backend.Array, Q: backend.Array, values: backend.Array) -> float:
     r"""Certify eigenvalues of a symmetric A a posteriori, all of them at once.
 

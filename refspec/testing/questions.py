@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from refspec import backend, checks, curvature, hessian, models
+from refspec import backend, checks, coverage, curvature, hessian, models
 from refspec.backend import Array
 from refspec.classes import Layer, ModelSection, Snapshot
 from refspec.curvature import SecondMoment
@@ -56,9 +56,15 @@ class Question:
 
     @property
     def biased(self) -> list[bool]:
-        """Whether the last feature of each layer is 1: a bias."""
-        chosen = [self.snapshot.layer(x).features for x in self.layers]
-        return [bool(np.all(h[:, :, -1] == 1)) for h in chosen]
+        """Whether the last feature of each layer is the 1 of a bias.
+
+        Where that is not stated, a last feature equal to 1 is taken for one.
+        """
+        stated, found = coverage.biases(self.snapshot), []
+        for name in self.layers:
+            h, said = self.snapshot.layer(name).features, stated[name]
+            found.append(bool(np.all(h[:, :, -1] == 1)) if said is None else said)
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from refspec import backend, rounding, structure
-from refspec.attribution import knockout
+from refspec.attribution import knockout, sines
 from refspec.theorems.quantities import level_roundings, level_rows
 from refspec.theorems.registry import Comparison, identity, inequality
 from refspec.theorems.study import Study
@@ -55,6 +55,15 @@ def rests(study: Study) -> _Solved:
     return found
 
 
+def projected(study: Study) -> _Solved:
+    """Return the eigenvalues of PAP, P the complement of range B, and their radius."""
+    found: _Solved = {}
+    for names in (_CLASS, _MEANS):
+        values, radius = knockout(study.basis, names, by="projection")
+        found[names] = backend.to_host(values), radius
+    return found
+
+
 def _top(values: np.ndarray) -> float:
     """Return the largest value, or 0: what is left out is 0."""
     return float(np.max(values, initial=0.0))
@@ -70,6 +79,7 @@ def _ranks(study: Study) -> dict[tuple[str, ...], int]:
 @inequality(
     "Sandwich and subtraction",
     "lambda_k(B) <= lambda_k(A) <= lambda_k(B) + lambda_1(M), M = A - B >= 0",
+    question="data",
 )
 def A1(study: Study) -> Iterator[Comparison]:
     """Compare eigenvalues of A with those of B and of M."""
@@ -90,6 +100,7 @@ def A1(study: Study) -> Iterator[Comparison]:
 @inequality(
     "Counting",
     "lambda_{r+1}(A) <= lambda_1(M), r = rank B: at most r lie above the edge of M",
+    question="data",
 )
 def A6(study: Study) -> Iterator[Comparison]:
     """Compare the first eigenvalue past the rank of B with the edge of M."""
@@ -111,13 +122,13 @@ def A6(study: Study) -> Iterator[Comparison]:
 @inequality(
     "Projection",
     "lambda_{k+r}(A) <= lambda_k(PAP) <= lambda_k(A), lambda_1(PAP) <= lambda_1(M)",
+    question="data",
 )
 def A2(study: Study) -> Iterator[Comparison]:
     """Compare PAP with A (Cauchy) and with M, P the complement of range B."""
     values, radius = _values(study)
     for names, rank in _ranks(study).items():
-        found, solved = knockout(study.basis, names, by="projection")
-        cut = backend.to_host(found)
+        cut, solved = study.once(projected)[names]
         rest, other = study.once(rests)[names]
         # directions of B below its radius stay: they move M's edge by that much
         slack, label = radius + solved + other + study.basis.radius, " + ".join(names)
@@ -131,30 +142,71 @@ def A2(study: Study) -> Iterator[Comparison]:
         yield _top(cut) - _top(rest), slack, size, f"{label}: PAP below the edge"
 
 
-def _separated(study: Study) -> str:
-    """Say that the bound on the angle proves nothing."""
-    bound = study.attribution.angle_bound
-    text = f"lambda_1(M) must be below lambda_r(A), the ratio is {bound:.3g}"
-    return "" if bound < 1 else text
-
-
-@inequality(
-    "Outliers point along the means",
-    "sin angle(top-r eigenspace of A, range B) <= lambda_1(M) / lambda_r(A)",
-    _separated,
-)
-def A3(study: Study) -> Iterator[Comparison]:
-    """Compare the largest sine with Davis-Kahan's bound."""
-    found = study.attribution
-    # sines come from an orthonormal basis of the span, computed by an SVD
-    rounded = rounding.gamma(4 * len(found.kinds), study.u)
-    sine = float(np.max(np.sin(found.angles)))
-    yield sine - found.angle_bound, rounded, sine + found.angle_bound, "sine"
-
-
 def _something(study: Study) -> str:
     """Say that there is nothing to attribute."""
     return "" if study.fisher.trace() > 0 else "the Fisher information is zero"
+
+
+def _separated(study: Study) -> str:
+    """Say that no eigenvalue is large enough for an angle."""
+    found = min(study.attribution.angle_bounds.values())
+    return "" if found < 1 else "lambda_1(A) must be above lambda_1(M)"
+
+
+@inequality(
+    "Eigenvectors above the edge point along the means",
+    "sin angle(top-k eigenspace of A, range B) <= lambda_1(M) / lambda_k(A)",
+    _separated,
+    question="data",
+)
+def A3(study: Study) -> Iterator[Comparison]:
+    """Compare the largest sine with the bound, for class means and for all means."""
+    found = study.attribution
+    # sines come from an orthonormal basis of the span, computed by an SVD
+    rounded = rounding.gamma(4 * len(found.kinds), study.u)
+    sides, told = [], []
+    for kind, angles in found.angles.items():
+        if len(angles):
+            sine, bound = float(np.max(np.sin(angles))), found.angle_bounds[kind]
+            sides.append(sine - bound)
+            what = "class means" if kind == "outlier" else "all means"
+            told.append(f"sine of the top {len(angles)} to {what} {sine:.3g}")
+            told[-1] += f", at most {bound:.3g}"
+    for over in sides:
+        yield over, rounded, 1.0, "; ".join(told)
+
+
+@inequality(
+    "Angle and share",
+    "sin^2(v, range B) <= (1 - w) lambda_1(PAP) / l; cos^2(v, b_1..b_j) <= w l / s_j",
+    _something,
+    question="data",
+)
+def A7(study: Study) -> Iterator[Comparison]:
+    """Compare every eigenvector's angles to class means and all means with shares."""
+    basis, sides, told = study.basis, [], []
+    values, slack = backend.to_host(basis.values), 2 * basis.radius + study.tiny
+    rounded = rounding.gamma(8 * len(values) + 64, study.u)
+    for names, (cut, solved) in study.once(projected).items():
+        rows = np.concatenate([backend.to_host(basis.rows[n]) for n in names])
+        own = np.sum(rows * rows, axis=0)  # v'Bv
+        # Av is lv, M >= 0 and all of B is in its span, up to the radius
+        edge, rest = _top(cut) + solved + slack, np.maximum(values - own, 0) + slack
+        most = np.sqrt(edge) * np.sqrt(rest)  # the product may underflow
+        bound, sine = (most + slack) / values, sines(basis, names)
+        sides.append((float(np.max(sine - bound)), rounded, 1.0))
+        # of the bounds that say something, those below 1
+        k = int(np.argmax(np.where(bound < 1, sine, -1) - bound))
+        what = "class means" if names == _CLASS else "all means"
+        told.append(f"eigenvector {k + 1} and {what}: sine {sine[k]:.3g}")
+        told[-1] += f", at most {bound[k]:.3g}"
+        V = np.linalg.svd(rows, full_matrices=False)[2]
+        s, known = study.once(level_values)[names]
+        n = min(len(s), len(V))
+        over = np.cumsum(V[:n] ** 2, axis=0) * s[:n, None] - own
+        sides.append((float(np.max(over)), known + slack + rounded * s[0], s[0]))
+    for side in sides:
+        yield *side, "; ".join(told)
 
 
 @identity(

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from importlib import import_module
 
 from refspec import checks
-from refspec.theorems.registry import KINDS, Theorem
+from refspec.theorems.registry import KINDS, QUESTIONS, Theorem
 
 #: Pages of theory/: `refspec.theorems.<page>` holds the checks of theory/<page>.md.
 PAGES = (
@@ -25,14 +25,28 @@ PAGES = (
     "worlds",
 )
 
+#: Which command asks which question.
+RUNNERS = {"data": "verify", "code": "selftest"}
+
 _HEAD = """# Theory
 
 Every formal statement of refspec: hypotheses, statement, full proof, source, what fails
 without the hypotheses, the code it is about, its check, and the test with its mutants.
 Start with [levels.md](levels.md): the one idea is that averaging is an orthogonal
 projection of the sample index space. The check of `kronecker.md#K9` is
-`refspec.theorems.kronecker.K9`; `refspec verify` runs all of them on an export. Ids are
-never renumbered. This page is made by `python -m refspec.theorems`.
+`refspec.theorems.kronecker.K9`. Ids are never renumbered. This page is made by
+`python -m refspec.theorems`.
+
+Two questions are asked apart, and the last column says which one a statement answers.
+
+- `refspec verify FILE` asks about the *data*. A statement is asked there if a file that
+  loads can fail it, since it compares what an export states more than once: errors with
+  probabilities, labels with the loss, all of it with the network. Or if it is an
+  inequality between spectra, or needs a hypothesis on them, that says more on one
+  network than on another. No verdict is the same for two unrelated networks.
+- `refspec selftest` asks about the *code*: statements that are true of whatever numbers
+  are put in, of numbers drawn from a known law, or of arithmetic. Where one fails,
+  refspec is wrong. `refspec verify --only ID FILE` runs one of them on a file.
 
 *Identity*: both sides equal, apart from rounding. *Inequality*: true, apart from
 rounding. *Statistical*: fails with probability at most 1e-9. *Asymptotic*: an error
@@ -53,6 +67,33 @@ def all_theorems() -> tuple[Theorem, ...]:
     modules = [import_module(f"refspec.theorems.{page}") for page in PAGES]
     found = [x for page in modules for x in vars(page).values()]
     return tuple(sorted((x for x in found if isinstance(x, Theorem)), key=_order))
+
+
+def asked(question: str) -> tuple[Theorem, ...]:
+    """Return the theorems that answer a question, sorted by id.
+
+    Parameters
+    ----------
+    question : str
+        `data`: what a file can get wrong, or a network can lack. `code`: what is true
+        of whatever numbers are put in.
+
+    Returns
+    -------
+    tuple of Theorem
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no such question.
+
+    Examples
+    --------
+    >>> [x.id for x in asked("data")][-4:]
+    ['L2', 'L3', 'L4', 'L8']
+    """
+    checks.expect_choice("question", question, QUESTIONS)
+    return tuple(x for x in all_theorems() if x.question == question)
 
 
 def find(ids: Iterable[str]) -> tuple[Theorem, ...]:
@@ -88,16 +129,24 @@ def markdown() -> str:
     """Return theory/README.md: how to read the pages, and the table of all theorems."""
     theorems = all_theorems()
     pages = sorted({x.page for x in theorems})
+    data = sum(x.question == "data" for x in theorems)
+    checked = sum(x.kind != "lemma" for x in theorems)
     kinds = ", ".join(
         f"{sum(x.kind == kind for x in theorems)} of kind {kind}"
         for kind in KINDS
         if any(x.kind == kind for x in theorems)
     )
     lines = [_HEAD, f"{len(theorems)} statements on {len(pages)} pages: {kinds}.", ""]
-    lines += ["| id | title | statement | kind |", "|---|---|---|---|"]
+    lines += [
+        f"`refspec verify` runs {data}, `refspec selftest` {checked - data}.",
+        "",
+    ]
+    lines += ["| id | title | statement | kind | run by |", "|---|---|---|---|---|"]
     for x in theorems:
         statement = x.statement.replace("|", "\\|")
-        cells = (f"[{x.id}]({x.page}#{x.id})", x.title, f"`` {statement} ``", x.kind)
+        runner = "" if x.kind == "lemma" else RUNNERS[x.question]
+        place = f"[{x.id}]({x.page}#{x.id})"
+        cells = (place, x.title, f"`` {statement} ``", x.kind, runner)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

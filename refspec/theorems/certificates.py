@@ -70,12 +70,17 @@ def _symmetric(study: Study) -> Iterator[tuple[str, np.ndarray]]:
             yield f"Gram matrix of {kind} of {name}", np.tril(A) + np.tril(A, -1).T
 
 
-def _ratios(away: np.ndarray, bound: np.ndarray, detail: str) -> Comparison:
-    """Return the entry that comes closest to its bound, or breaks it most."""
+def _ratios(
+    away: np.ndarray, bound: np.ndarray, terms: np.ndarray, detail: str
+) -> Comparison:
+    """Return the entry that comes closest to its bound, or breaks it most.
+
+    What was compared is as large as the largest of the terms.
+    """
     gap, limit = (np.vectorize(float)(x) for x in (np.abs(away), bound))
     safe = np.where(limit > 0, limit, np.finfo(float).tiny)
     k = int(np.argmax(gap / safe))
-    return float(gap.flat[k]), float(limit.flat[k]), detail
+    return float(gap.flat[k]), float(limit.flat[k]), float(np.max(abs(terms))), detail
 
 
 @inequality(
@@ -87,9 +92,10 @@ def Q0(study: Study) -> Iterator[Comparison]:
     for name, x in _small(study):
         y = _exact(x)
         k, tiny = x.shape[1], x.shape[1] * 2.0**-1074
-        away = _exact(x @ x.T) - y @ y.T
+        exact = y @ y.T
+        away = _exact(x @ x.T) - exact
         bound = Fraction(rounding.gamma(k, _U)) * (abs(y) @ abs(y).T) + Fraction(tiny)
-        yield _ratios(away, bound, f"inner products of {name}")
+        yield _ratios(away, bound, exact, f"inner products of {name}")
 
 
 @identity(
@@ -103,11 +109,11 @@ def Q1(study: Study) -> Iterator[Comparison]:
         b = np.roll(a, 1) * (1 + 2.0**-30)
         s, e = errorfree.two_sum(a, b)
         away = _exact(a) + _exact(b) - _exact(s) - _exact(e)
-        yield _ratios(away, np.zeros(len(a)), f"sums of {name}")
+        yield _ratios(away, np.zeros(len(a)), s, f"sums of {name}")
         p, e = errorfree.two_product(a, b)
         away = _exact(a) * _exact(b) - _exact(p) - _exact(e)
         normal = (np.abs(p) > 2.0**-960) | (p == 0) & ((a == 0) | (b == 0))
-        yield _ratios(away, np.where(normal, 0, 2.0**-1070), f"products of {name}")
+        yield _ratios(away, np.where(normal, 0, 2.0**-1070), p, f"products of {name}")
 
 
 @identity(
@@ -119,13 +125,14 @@ def Q2(study: Study) -> Iterator[Comparison]:
     for name, x in _small(study):
         part = errorfree.split_rows(x)
         away = _exact(x) - _exact(part.high) - _exact(part.low)
-        yield _ratios(away, np.zeros(x.shape), f"cut of {name}")
+        yield _ratios(away, np.zeros(x.shape), x, f"cut of {name}")
         high = _exact(part.high)
-        away = _exact(part.high @ part.high.T) - high @ high.T
+        head = part.high @ part.high.T
+        away = _exact(head) - high @ high.T
         grid = np.frexp(np.max(np.abs(x), axis=1))[1] - part.bits
         fine = grid[:, None] + grid[None, :] < -1074
         bound = np.where(fine, x.shape[1] * 2.0**-1074, 0)
-        yield _ratios(away, bound, f"head of {name}")
+        yield _ratios(away, bound, head, f"head of {name}")
 
 
 @inequality(
@@ -138,12 +145,13 @@ def Q3(study: Study) -> Iterator[Comparison]:
         part = errorfree.split_rows(x)
         made, y = errorfree.row_product(part, part), _exact(x)
         away = y @ y.T - _exact(made.head) - _exact(made.tail)
-        yield _ratios(away, made.left @ made.right.T, f"products of {name}")
+        bound = made.left @ made.right.T
+        yield _ratios(away, bound, made.head, f"products of {name}")
         v = np.linalg.svd(x)[0][:, 0]
         image = _exact(v) @ y  # |x'v|^2 / |v|^2 <= ||x||^2
         least = sum(image * image) / sum(_exact(v) * _exact(v))
-        bound = Fraction(certificates.spectral_norm_bound(x))
-        yield float(least - bound**2), 0.0, f"norm of {name}, squared"
+        above = Fraction(certificates.spectral_norm_bound(x)) ** 2
+        yield float(least - above), 0.0, float(least), f"norm of {name}, squared"
 
 
 def inertia(A: np.ndarray, x: Fraction) -> tuple[int, int]:
@@ -192,8 +200,9 @@ def Q4(study: Study) -> Iterator[Comparison]:
         Q = Q + 2.0**-20 * rng.standard_normal(Q.shape)
         found = certificates.certified_eigenvalues(A, vectors=Q)
         infinite = float(np.sum(np.isinf(found.radii)))
-        yield infinite, 0.0, f"radii of inf, {name}"
-        yield float(_misplaced(A, found)), 0.0, f"eigenvalues misplaced, {name}"
+        yield infinite, 0.0, len(A), f"radii of inf, {name}"
+        wrong = float(_misplaced(A, found))
+        yield wrong, 0.0, len(A), f"eigenvalues misplaced, {name}"
 
 
 @inequality(
@@ -204,7 +213,8 @@ def Q5(study: Study) -> Iterator[Comparison]:
     """Rayleigh quotients of separated eigenvalues, and clusters."""
     for name, A in _symmetric(study):
         found = certificates.certified_eigenvalues(A)
-        yield float(_misplaced(A, found)), 0.0, f"eigenvalues misplaced, {name}"
+        wrong = float(_misplaced(A, found))
+        yield wrong, 0.0, len(A), f"eigenvalues misplaced, {name}"
 
 
 @inequality(
@@ -221,15 +231,17 @@ def Q6(study: Study) -> Iterator[Comparison]:
         v, r = found.values, found.radii
         away = abs(math.fsum([*v.tolist(), *(-np.diag(A)).tolist()]))
         bound = math.fsum(r) * (1 + rounding.gamma(4, _U))
-        yield away, bound + 2.0**-1074, f"trace of {x.name}"
+        size = float(np.trace(A))
+        yield away, bound + 2.0**-1074, size, f"trace of {x.name}"
         whole = [y.tolist() for y in errorfree.two_product(A.ravel(), A.ravel())]
         parts = [(-y).tolist() for y in errorfree.two_product(v, v)]
         squares = itertools.chain(*whole, *parts)
         bound = math.fsum((2 * abs(v) + r) * r) * (1 + rounding.gamma(8, _U))
-        yield abs(math.fsum(squares)), bound + 2.0**-1022, f"squares of {x.name}"
-        v = np.abs(v)
-        typical = 20 * 2 * _U * float(np.max(v))
-        yield float(np.median(r)), typical + 2.0**-1074, f"median radius of {x.name}"
+        away, size = abs(math.fsum(squares)), float(np.sum(A * A))
+        yield away, bound + 2.0**-1022, size, f"squares of {x.name}"
+        size = float(np.max(np.abs(v)))
+        typical = 20 * 2 * _U * size + 2.0**-1074
+        yield float(np.median(r)), typical, size, f"median radius of {x.name}"
 
 
 def _gram(study: Study) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
@@ -254,10 +266,11 @@ def Q7(study: Study) -> Iterator[Comparison]:
     few = np.ix_(*[_spread(len(H[0]), _ROWS)] * 2)
     K = sum((h @ h.T) * (d @ d.T) for h, d in zip(H, D, strict=True))
     bound = np.full(exact.shape, forming.gram_error_bound(H, D))
-    yield _ratios(_exact(K[few]) - exact, bound, "Gram matrix of gradients")
+    yield _ratios(_exact(K[few]) - exact, bound, exact, "Gram matrix of gradients")
     sure, radius = forming.certified_gram(H, D)
     away = float(np.linalg.norm(K - sure, 2))
-    yield away, 2 * (float(bound.flat[0]) + radius), "against the certified one"
+    both = 2 * (float(bound.flat[0]) + radius)
+    yield away, both, float(np.linalg.norm(sure, 2)), "against the certified one"
 
 
 @inequality(
@@ -270,7 +283,8 @@ def Q8(study: Study) -> Iterator[Comparison]:
     few = np.ix_(*[_spread(len(H[0]), _ROWS)] * 2)
     K, radius = forming.certified_gram(H, D)
     away = _exact(K[few]) - exact
-    yield _ratios(away, np.full(exact.shape, radius), "certified Gram matrix")
+    bound = np.full(exact.shape, radius)
+    yield _ratios(away, bound, exact, "certified Gram matrix")
 
 
 @inequality(
@@ -286,4 +300,5 @@ def Q9(study: Study) -> Iterator[Comparison]:
             bound = forming.certified_residual_norm([A], L)
             rest = _exact(A) - _exact(L) @ _exact(L).T
             least = np.sum(rest * rest)
-            yield float(least - Fraction(bound) ** 2), 0.0, f"rank {r} of {name}"
+            away, size = float(least - Fraction(bound) ** 2), float(np.sum(A * A))
+            yield away, 0.0, size, f"rank {r} of {name}"

@@ -12,6 +12,7 @@ import numpy as np
 
 from refspec import backend, curvature, factors, rounding
 from refspec.classes import class_slices
+from refspec.differentiated import Differentiated, Jacobian
 from refspec.spectra import Spectrum, spectrum
 from refspec.theorems.quantities import (
     cell_rows,
@@ -205,6 +206,7 @@ def _one_layer(study: Study) -> str:
     "Layer blocks interlace",
     "lambda_{k+P-P_l}(G) <= lambda_k(G_l) <= lambda_k(G)",
     _one_layer,
+    question="data",
 )
 def C6(study: Study) -> Iterator[Comparison]:
     """Compare the spectrum of every layer block with that of the whole."""
@@ -259,3 +261,60 @@ def C7(study: Study) -> Iterator[Comparison]:
                 yield norm(gap), bound, size, where
                 over = norm(found - error.T @ mean) - norm(a) * norm(b)
                 yield over, bound, size, f"Cauchy-Schwarz, {where}"
+
+
+class _Array(Jacobian):
+    """A derivative (N, C, P) that is known explicitly."""
+
+    def __init__(self, entries: np.ndarray) -> None:
+        self.entries = entries
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        N, C, P = self.entries.shape
+        return N, C, P
+
+    @property
+    def like(self) -> np.ndarray:
+        return self.entries
+
+    def dot(self, V: np.ndarray, i: int, j: int) -> np.ndarray:
+        return np.asarray(self.entries[i:j] @ V)
+
+    def cross(self, S: np.ndarray, i: int, j: int) -> np.ndarray:
+        C, P = self.shape[1:]
+        flat = self.entries[i:j].reshape(-1, P)
+        return np.asarray(flat.T @ S.reshape((j - i) * C, -1))
+
+
+@identity(
+    "Rows by differentiation",
+    "x_c'V = sqrt(w_c') (p'(T - T_k) - (T_c' - T_k)), T = JV, k the most probable",
+)
+def C8(study: Study) -> Iterator[Comparison]:
+    """Make rows of differences of gradients, -J up to a common term; and transpose."""
+    D, s = study.once(derivatives), backend.to_host(study.snapshot.sample_weights)
+    p, sizes = backend.to_host(study.snapshot.probabilities), study.once(sizes_of_rows)
+    N, C, m = D.shape
+    every, top = np.arange(N), np.argmax(p, axis=1)
+    T, roots = D[every, top][:, None] - D, np.sqrt(s)[:, None] * np.sqrt(p)
+    rows, g = Differentiated(_Array(T), p, roots), rounding.gamma(4 * C + 64, study.u)
+    X, scale = rows.dot(np.eye(m, dtype=T.dtype)), roots[:, :, None]
+    scores = np.sum(p[:, :, None] * D, axis=1, keepdims=True)
+    both = sizes + sizes[every, top][:, None]
+    size = norm(roots * (both + np.sum(p * both, axis=1, keepdims=True)))
+    size *= float(np.linalg.norm(study.once(directions)))
+    k = rounding.gamma(sum(study.fisher.shape) + 64, study.u)
+    gap = norm(X - scale * (D - scores))
+    yield gap, 4 * k * size + study.tiny, norm(X), "rows and gradients"
+    misses = p[:, None, :] * (1 - np.eye(C, dtype=p.dtype))
+    misses -= np.sum(misses, axis=2, keepdims=True) * np.eye(C, dtype=p.dtype)
+    exact, terms = scale * (misses @ T), scale * (np.abs(misses) @ np.abs(T))
+    bound = 2 * g * terms + study.tiny
+    worst = np.unravel_index(np.argmax(np.abs(X - exact) / bound), X.shape)
+    gap = abs(X - exact)[worst]
+    yield gap, bound[worst], terms[worst], "a row, to relative accuracy"
+    Z = study.probes(N, C, m).astype(T.dtype)
+    gap = norm(rows.cross(Z) - X.reshape(-1, m).T @ Z.reshape(-1, m))
+    bound = rounding.gamma(4 * N * C + 64, study.u) * norm(Z) * size
+    yield gap, bound + study.tiny, norm(Z) * norm(X), "the transpose"

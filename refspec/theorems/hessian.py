@@ -13,6 +13,7 @@ from refspec.factors import lengths
 from refspec.hessian import assembly
 from refspec.hessian.assembly import Seeded
 from refspec.hessian.bounds import algorithm_errors, norm_of, product_errors
+from refspec.implicit import operator
 from refspec.models import Network
 from refspec.models.recompute import Again, computed_again, recompute
 from refspec.theorems import registry
@@ -36,6 +37,7 @@ from refspec.theorems.study import Study
 # a network gives the numbers as they are stored, not multiples of them
 identity = partial(registry.identity, as_stored=True)
 inequality = partial(registry.inequality, as_stored=True)
+statistical = partial(registry.statistical, as_stored=True)
 
 
 def _matrices(study: Study) -> dict[str, np.ndarray]:
@@ -130,6 +132,7 @@ def _columns(A: np.ndarray) -> float:
     "Hessian = Fisher + residual",
     "grad^2 loss = G + E, G = sum w J'(diag p - pp')J the samples' Fisher matrix",
     small_hessian,
+    question="data",
 )
 def H1(study: Study) -> Iterator[Comparison]:
     """Compare (H - E) z with Gz, of the network and of the stored samples."""
@@ -235,6 +238,7 @@ def H5(study: Study) -> Iterator[Comparison]:
     "Hessian-vector products",
     "forward-over-reverse gives Hz, Gz, Ez; Gz is the stored samples' X'(Xz)",
     small_hessian,
+    question="data",
 )
 def H6(study: Study) -> Iterator[Comparison]:
     """G z by forward-over-reverse and from samples, the network's and the stored."""
@@ -310,6 +314,7 @@ def H8(study: Study) -> Iterator[Comparison]:
     "Outliers of the Hessian through those of the Fisher matrix",
     "|l_k(H) - l_k(G)| <= ||E||; sin(top r) <= ||E|| / (l_r - l_(r+1) - ||E||)",
     few_parameters,
+    question="data",
 )
 def H9(study: Study) -> Iterator[Comparison]:
     """Weyl's interval, and Davis-Kahan's angle wherever there is a gap."""
@@ -351,6 +356,7 @@ def H9(study: Study) -> Iterator[Comparison]:
     "Recomputing an export",
     "stored features, errors and probabilities are the network's within rounding",
     whole_network,
+    question="data",
 )
 def H10(study: Study) -> Iterator[Comparison]:
     """Every stored array is what the network gives; the first wrong one is named."""
@@ -360,3 +366,34 @@ def H10(study: Study) -> Iterator[Comparison]:
         yield x.ratio * x.bound, x.bound, x.size, x.name
         if x.ratio > 1:
             return
+
+
+@statistical(
+    "Both ends of the spectrum from products",
+    "l_k(H) = l_k(H + s) - s, l_(P+1-k)(H) = s - l_k(s - H), s >= ||H||",
+    few_parameters,
+)
+def H11(study: Study) -> Iterator[Comparison]:
+    """Compare the ends, from products with the Hessian, with all its eigenvalues."""
+    H = _tail(study, study.once(_matrices)["hessian"])
+    m = len(H)
+    if m < 2:
+        return
+    values = np.linalg.eigvalsh(H)[::-1]
+    size = float(np.max(np.abs(values)))
+    solver = rounding.eigensolver_radius(m, size, study.u)
+    k = min(3, m // 2)
+    found = operator(lambda V: H @ V, H, m, seed=study.seed).ends(k)
+    gap = np.abs(found.values - np.concatenate([values[:k], values[-k:]]))
+    bound = found.radius + solver + study.tiny
+    yield float(gap.max()), bound, size, f"{k} at both ends, {m} parameters"
+
+
+def _tail(study: Study, matrix: np.ndarray) -> np.ndarray:
+    """Return the block of the last layers that an eigenproblem is not too large for."""
+    m = 0
+    for name in reversed(study.once(problem).layers):
+        if m + study.snapshot.layer(name).parameters > EIGENPROBLEM:
+            break
+        m += study.snapshot.layer(name).parameters
+    return matrix[-m:, -m:]

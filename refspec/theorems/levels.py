@@ -124,6 +124,7 @@ def ranks(C: int, K: int, scored: bool) -> dict[tuple[str, ...], int]:
 @identity(
     "Traces add, ranks are known",
     "tr = sum of traces; ranks C, C(C-2), C; with the score C(C-1) together",
+    question="data",
 )
 def L2(study: Study) -> Iterator[Comparison]:
     """Add traces and bound ranks."""
@@ -172,6 +173,7 @@ def _ranks(study: Study) -> Iterator[Comparison]:
     "The score identity",
     "sum_c' p_{i,c'} x_{i,c'} = 0 for every sample, errors and gradients",
     of_scores,
+    question="data",
 )
 def L3(study: Study) -> Iterator[Comparison]:
     """Average over all c', sample by sample."""
@@ -187,6 +189,7 @@ def L3(study: Study) -> Iterator[Comparison]:
     "Diagonal and class means are collinear",
     "p_cc v_cc = -p_c v_c, so the diagonal term is p_c / p_cc times the class term",
     of_scores,
+    question="data",
 )
 def L4(study: Study) -> Iterator[Comparison]:
     """Compare p_cc v_cc + p_c v_c with the sum of scores, on all gradients; both 0."""
@@ -339,6 +342,7 @@ def _seed_gaps(study: Study) -> tuple[np.ndarray, np.ndarray]:
     "delta = p - e_c' at the logits, so 1'delta = 0 and the rank is at most C - 1",
     _logits_layer,
     as_stored=True,
+    question="data",
 )
 def L8(study: Study) -> Iterator[Comparison]:
     """Errors of the last layer are p - e_c'; they sum to 0, so the rank is C - 1."""

@@ -14,8 +14,9 @@ from refspec import backend, models
 from refspec.classes import Layer, Snapshot
 from refspec.hessian.bounds import norm_of, product_errors
 from refspec.models import Network, evaluation
+from refspec.models.activations import bends
 from refspec.models.network import in_double
-from refspec.models.operations import LAYERS
+from refspec.models.operations import LAYERS, SPACE
 from refspec.theorems.registry import of_a_network
 from refspec.theorems.study import Study
 
@@ -104,8 +105,9 @@ def _inputs(steps: list[models.operations.Step]) -> int:
 
 
 def _is_dense(network: Network) -> bool:
-    """Whether there are no convolutions and no pooling."""
-    return not {x["op"] for x in network.operations} & {"conv2d", "avg_pool2d"}
+    """Whether there are no convolutions, no pooling and no sums."""
+    plain = all("of" not in x for x in network.operations)
+    return plain and not {x["op"] for x in network.operations} & {*SPACE}
 
 
 def whole_network(study: Study) -> str:
@@ -146,8 +148,8 @@ def piecewise_linear(study: Study) -> str:
     """Need relus or no activations."""
     if missing := small_hessian(study):
         return missing
-    used = {x["op"] for x in study.once(problem).network.operations}
-    smooth = sorted(used - {*LAYERS, "avg_pool2d", "flatten", "relu", "identity"})
+    operations = study.once(problem).network.operations
+    smooth = sorted({x["op"] for x in operations if bends(x)})
     return f"needs piecewise linear activations, not {smooth[0]}" if smooth else ""
 
 

@@ -130,7 +130,7 @@ def R1(study: Study) -> Iterator[Comparison]:
     bound = (n + 4) * rounding.eigensolver_radius(n, float(exact[-1]), _U)
     bound += rounding.gamma(n + 8, _U) * float(exact.sum())
     padded = np.append(np.zeros(n - len(found)), found)  # the least are not told from 0
-    yield float(np.max(np.abs(padded - exact))), bound, f"{n} rows"
+    yield float(np.max(np.abs(padded - exact))), bound, exact[-1], f"{n} rows"
 
 
 @identity(
@@ -149,12 +149,12 @@ def R5(study: Study) -> Iterator[Comparison]:
     table = free_spectrum.tabulate(law)
     share = max(1.0, float(law.counts.sum()) / d)
     bound = rounding.gamma(64 * (len(law.scales) + 2), _U) * share
-    yield abs(float(table.cumulative[-1]) - 1), bound, f"d = {d}: all of it"
+    yield abs(float(table.cumulative[-1]) - 1), bound, 1.0, f"d = {d}: all of it"
     dofs = np.cumsum(law.counts[::-1])
     above = np.cumsum([b.mass * d for b in table.bands[::-1]])[:-1]
     for count in above:
         away = float(np.min(np.abs(dofs - count)))
-        yield away, d * bound * len(table.bands), f"d = {d}: above a gap"
+        yield away, d * bound * len(table.bands), count, f"d = {d}: above a gap"
 
 
 @asymptotic(

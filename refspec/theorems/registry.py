@@ -31,6 +31,13 @@ KINDS = (
     "lemma",
 )
 
+#: data: what a file can get wrong, or a network can lack. The statement compares what
+#: an export states more than once (errors and probabilities, labels and loss, all of it
+#: and its network), or it is an inequality between spectra or has a hypothesis on them.
+#: code: true of whatever numbers are put in, of drawn ones or of arithmetic, so that a
+#: failure is a fault of refspec.
+QUESTIONS = ("data", "code")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdict:
@@ -195,6 +202,9 @@ class Theorem:
     coarse : str
         Why the check sees only large errors where it applies, and which it sees; '' if
         its resolution is that of rounding (tests/theorems/test_resolution.py).
+    question : str
+        One of `QUESTIONS`: `data` is asked by ``refspec verify``, `code` by ``refspec
+        selftest``.
     """
 
     id: str
@@ -208,6 +218,7 @@ class Theorem:
     deep: bool = False
     as_stored: bool = False
     coarse: str = ""
+    question: str = "code"
 
     def __post_init__(self) -> None:
         lacks = (self.comparisons is None) != (self.kind == "lemma")
@@ -215,6 +226,11 @@ class Theorem:
             raise ValueError(
                 f"theorem {self.id} must have a kind among {KINDS} and, unless it is a "
                 f"lemma, a check, got {self.kind!r}; correct its entry"
+            )
+        if self.question not in QUESTIONS:
+            raise ValueError(
+                f"theorem {self.id} must ask one of {QUESTIONS}, got "
+                f"{self.question!r}; correct its entry"
             )
 
     def subject(self, study: Study) -> Study:
@@ -238,6 +254,7 @@ def _declare(
     deep: bool = False,
     as_stored: bool = False,
     coarse: str = "",
+    question: str = "code",
     test: str = "",
 ) -> Callable[[Check], Theorem]:
     """Make a theorem of the check that follows, by the check's name and module."""
@@ -246,7 +263,7 @@ def _declare(
         id, page = check.__name__, check.__module__.rpartition(".")[2]
         at = test or f"tests/theorems/test_{page}.py::test_{id}"
         about = id, title, kind, statement, f"{page}.md", at
-        return Theorem(*about, check, unmet, deep, as_stored, coarse)
+        return Theorem(*about, check, unmet, deep, as_stored, coarse, question)
 
     return theorem
 

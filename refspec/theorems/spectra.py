@@ -11,12 +11,14 @@ import numpy as np
 
 from refspec import backend, coordinates, rounding
 from refspec.coordinates import Coordinates
+from refspec.quadrature import density
 from refspec.spectra import Spectrum, spectrum
 from refspec.structure import cell_projections
-from refspec.theorems.registry import Comparison, identity, inequality
+from refspec.theorems.registry import Comparison, identity, inequality, statistical
 from refspec.theorems.study import Study
 
 _COLUMNS, _ROWS = 300, 4096  # of the largest moments that are compared
+_TOP = 5
 
 _Side = tuple[Coordinates, Spectrum]
 
@@ -95,3 +97,39 @@ def S2(study: Study) -> Iterator[Comparison]:
         off = abs(float(np.linalg.norm(values / trace)) - size)
         bound = (n**0.5 * found.radius + one.radius + forming) / trace
         yield off, bound, size, f"sum of squared eigenvalues of {name}"
+
+
+@statistical(
+    "The largest eigenvalue from a random Krylov space",
+    "||B|| <= theta (1 + eps), eps T(1 + 2 eps)^2 = ||Z||^2 / chi; p(fail) = 1e-9",
+    _small,
+    test="tests/core/test_krylov.py::test_S3",
+)
+def S3(study: Study) -> Iterator[Comparison]:
+    """Compare the largest eigenvalues from products with those of all."""
+    for name, (_, (at, every)) in study.once(sides).items():
+        k = min(_TOP, *at.shape)
+        some = spectrum(at, top=k)
+        values = backend.to_host(some.values)
+        away = values - _padded(backend.to_host(every.values), k)
+        radius = some.radius + every.radius + study.tiny
+        size = float(values[0]) + study.tiny
+        yield float(np.max(np.abs(away))), radius, size, f"top {k} of {name}"
+
+
+@statistical(
+    "Counting eigenvalues by quadrature",
+    "chi^2_(m r(t)) is what m random vectors put above t; p(fail) = 1e-9 for all t",
+    _small,
+    coarse="a count from m vectors has a relative error of 1 / sqrt(m count)",
+    test="tests/core/test_leading.py::test_S4",
+)
+def S4(study: Study) -> Iterator[Comparison]:
+    """Compare the numbers of eigenvalues above thresholds with their band."""
+    for name, (_, (at, every)) in study.once(sides).items():
+        found, values = density(at.moment), backend.to_host(every.values)
+        t, radius = found.thresholds[:, None], every.radius + study.tiny
+        least = np.sum(values > t + radius, axis=1)
+        most = np.sum(values > t - radius, axis=1)
+        over = np.maximum(least - found.upper, found.lower - most)
+        yield float(np.max(over)), 0.0, float(found.n), f"counts of {name}"

@@ -16,6 +16,7 @@ from refspec import (
     datasets,
     plots,
     report,
+    selftest,
     snapshot,
     verify,
 )
@@ -407,8 +408,11 @@ TABLE = [
     (lambda: verify.verify(S, theorems="L1"), "theorems"),
     (lambda: verify.verify(S, source=None), "source"),
     (lambda: verify.verify(S, deep="no"), "deep"),
-    (lambda: verify.worlds(-1), "seed"),
-    (lambda: verify.worlds(2.5), "seed"),
+    (lambda: selftest.worlds(-1), "seed"),
+    (lambda: selftest.worlds(2.5), "seed"),
+    (lambda: selftest.selftest(theorems=["L1"]), "theorems"),
+    (lambda: selftest.selftest(deep="no"), "deep"),
+    (lambda: selftest.selftest(seed=-1), "seed"),
     (lambda: datasets.load("cifar"), "name"),
     (lambda: datasets.load(None), "name"),
 ]

@@ -42,6 +42,10 @@ BAD = [
     ("verify --only Z9", USE, "--only"),
     ("verify --only ''", USE, "--only"),
     ("verify --only L1,,L2", USE, "--only"),
+    ("verify --deep", USE, "No such option: --deep"),
+    ("selftest --only Z9", USE, "--only"),
+    ("selftest HERE/good.npz", USE, "unexpected extra argument"),
+    ("selftest --json HERE", USE, "--json"),
     # layers
     ("attribute --layer nope", USE, f"--layer must be {LAYERS}; got 'nope'"),
     ("attribute --layer ''", USE, f"--layer must be {LAYERS}; got ''"),

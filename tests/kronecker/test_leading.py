@@ -61,19 +61,6 @@ def test_leading_of_a_large_operator(seed, k, decay, double):
     assert off <= rounding.gamma(8 * P, U) * k
 
 
-def test_probes_bound_what_was_not_found():
-    """K15: the norm beyond V is at least the largest value that V misses."""
-    values = 0.9 ** np.arange(P)
-    product, _ = turned(values, 0)
-    Q = basis(0)(np.eye(P)[:, :5])
-    probes = np.random.default_rng(1).standard_normal((P, 24))
-    form = rounding.gamma(12 * P, U)
-    missed = at._norm_beyond(product, Q[:, 1:], probes, 0.0)
-    assert values[0] <= missed + form < 2 * values[0]
-    whole = at._norm_beyond(product, Q, probes, 0.0)
-    assert values[5] <= whole + form < values[0]
-
-
 def test_small_operators_are_solved_whole():
     A = np.diag([3.0, 1.0, 2.0])
     whole = at.OnHost(lambda V: A @ V, A[0], lambda: A)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 
 from refspec import curvature
+from refspec.differentiated import Differentiated
 from refspec.theorems import curvature as page
 from support.snapshots import altered, snapshots, typical
 from support.verdicts import holds, rejected, study_of
@@ -39,6 +40,34 @@ def test_C3(snapshot):
 @given(snapshots(scored=False))
 def test_C7(snapshot):
     holds("C7", snapshot)
+
+
+@pytest.mark.theorem("C8")
+@given(snapshots())
+def test_C8(snapshot):
+    holds("C8", snapshot)
+
+
+def test_without_the_most_probable_class_a_small_row_is_lost(monkeypatch):
+    def plain(rows, V):
+        p, T = rows.probabilities[:, :, None], rows.jacobian.entries @ V
+        T = T + 1.0  # a common part of all logits, which p - e is blind to
+        mean = np.sum(p * T, axis=1, keepdims=True)
+        return rows.roots[:, :, None] * (mean - T)
+
+    snapshot = typical()
+    p = np.asarray([1 - 2.0**-29, 2.0**-30, 2.0**-30])
+    fitted = replace(snapshot, probabilities=np.tile(p, (12, 1)))
+    holds("C8", fitted)
+    monkeypatch.setattr(Differentiated, "dot", plain)
+    rejected("C8", fitted)
+
+
+@pytest.mark.parametrize("wrong", [1, -1])
+def test_a_transpose_with_another_sign_is_rejected(monkeypatch, wrong):
+    right = Differentiated.cross
+    monkeypatch.setattr(Differentiated, "cross", lambda x, Z: wrong * right(x, Z))
+    (holds if wrong == 1 else rejected)("C8", typical())
 
 
 @pytest.mark.parametrize("name", ["features", "errors"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from refspec import Layer, curvature, hessian, models
+from refspec import Layer, curvature, hessian, krylov, models
 from refspec.classes import snapshot
 from refspec.hessian import assembly, blocks
 from refspec.models import network as network_module
@@ -77,6 +77,12 @@ def test_H9(study):
 @given(networks())
 def test_H10(study):
     holds("H10", study)
+
+
+@pytest.mark.theorem("H11")
+@given(networks())
+def test_H11(study):
+    holds("H11", study)
 
 
 def halved(monkeypatch):
@@ -208,6 +214,20 @@ def test_a_spoiled_export_is_rejected(name, what):
     made = seen(1, **TANH)
     holds(name, Study(made))
     rejected(name, Study(shuffled(made, what, np.random.default_rng(0))))
+
+
+def test_a_shift_below_the_norm_is_rejected(monkeypatch):
+    """H11's mutant: half of the norm, and what is missing goes unseen."""
+    study = Study(seen(1, **TANH))
+    holds("H11", study)
+    right = krylov.leading
+
+    def blind(product, like, n, k, forming=0.0, seed=0):
+        found = right(product, like, n, k, forming, seed)
+        return dataclasses.replace(found, values=found.values / 2, radius=0.0)
+
+    monkeypatch.setattr(krylov, "leading", blind)
+    rejected("H11", study)
 
 
 def test_a_smooth_activation_has_a_residual_on_the_diagonal():

@@ -200,6 +200,22 @@ def uniform_labels(monkeypatch):
     monkeypatch.setattr(page, "kfac", wrong)
 
 
+def drawn_times(factor):
+    """Return a mutant: the drawn factor times a number; 0 is a factor of no labels."""
+
+    def mutate(monkeypatch):
+        true = page.kfac
+
+        def wrong(s, name, **options):
+            made = true(s, name, **options)
+            drawn = options.get("fisher") == "monte_carlo"
+            return dataclasses.replace(made, left=factor * made.left) if drawn else made
+
+        monkeypatch.setattr(page, "kfac", wrong)
+
+    return mutate
+
+
 def forgotten_positions(monkeypatch):
     """A conversion checked on dense layers only: no factor T."""
     true = page.placement
@@ -269,6 +285,27 @@ def whole_moments(monkeypatch):
     monkeypatch.setattr(page.structure, "decompose", wrong)
 
 
+def one_mean(monkeypatch):
+    """Errors of all classes but the first taken out: one mean where there are C."""
+    true = page.structure.decompose
+
+    def wrong(moment):
+        split = true(moment)
+        means = split.levels["between_class"]
+        inside = np.arange(len(moment.weights)) < moment.offsets[1]
+
+        def kept(rows):
+            return means.projection(rows) * inside[:, None, None]
+
+        if moment.weights.shape[1] == 1:
+            return split
+        level = dataclasses.replace(moment, projection=kept)
+        levels = split.levels | {"between_class": level}
+        return dataclasses.replace(split, levels=levels)
+
+    monkeypatch.setattr(page.structure, "decompose", wrong)
+
+
 def off_chance(monkeypatch):
     """Groups of another misclassification."""
     true = page.canonical_groups
@@ -291,31 +328,39 @@ def all_cross_classes(monkeypatch):
     monkeypatch.setattr(origins, "mean_forms", wrong)
 
 
-MUTANTS = {
-    "K1": (column_major, {}),
-    "K2": (sums, {}),
-    "K3": (squared_roots, {"sides": ((5, 5),)}),
-    "K4": (weighted_features, {}),
-    "K5": (equal_classes, {}),
-    "K6": (pooled_means, {}),
-    "K7": (uniform_labels, {"counts": (300, 300, 300), "sharpness": 3}),
-    "K8": (forgotten_positions, {"T": 3}),
-    "K9": (single_positions, {"T": 2}),
-    "K10": (inverted_split, {"scales": (2, 0)}),
-    "K11": (averaged_factors, {}),
-    "K12": (half_damped, {}),
-    "K13": (whole_moments, {"sides": ((5, 5),)}),
-    "K14": (off_chance, {}),
-    "K16": (all_cross_classes, {}),
-}
+MUTANTS = [
+    ("K1", column_major, {}),
+    ("K2", sums, {}),
+    ("K3", squared_roots, {"sides": ((5, 5),)}),
+    ("K4", weighted_features, {}),
+    ("K5", equal_classes, {}),
+    ("K6", pooled_means, {}),
+    ("K7", uniform_labels, {}),
+    ("K7", drawn_times(0), {}),
+    ("K7", drawn_times(1.3), {}),
+    ("K8", forgotten_positions, {"T": 3}),
+    ("K9", single_positions, {"T": 2}),
+    ("K10", inverted_split, {"scales": (2, 0)}),
+    ("K11", averaged_factors, {}),
+    ("K12", half_damped, {}),
+    ("K13", whole_moments, {"sides": ((5, 5),)}),
+    ("K13", one_mean, {"sides": ((5, 5),)}),
+    ("K14", off_chance, {}),
+    ("K16", all_cross_classes, {}),
+]
 
 
-@pytest.mark.parametrize("name", MUTANTS)
-def test_mutants_are_rejected(name, monkeypatch):
-    mutant, world = MUTANTS[name]
+@pytest.mark.parametrize(("name", "mutant", "world"), MUTANTS)
+def test_mutants_are_rejected(name, mutant, world, monkeypatch):
     holds(name, Study(sampled(1, **world)))
     mutant(monkeypatch)
     rejected(name, Study(sampled(1, **world)))
+
+
+def test_means_that_are_independent_have_all_products():
+    """C^2 = 9 eigenvalues of KFAC's class part, where the Fisher's means have C."""
+    found = list(page.K13.comparisons(Study(sampled(1, sides=((5, 5),)))))
+    assert any(x[-1].startswith("rank 9, class part") for x in found)
 
 
 def test_what_a_statement_needs_is_said():

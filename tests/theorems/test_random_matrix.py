@@ -12,7 +12,7 @@ from refspec.theorems import Study, random_matrix
 from support.snapshots import sampled, samples
 from support.verdicts import holds, rejected
 
-#: The full ladder is climbed by `refspec verify --deep` and by tests/benchmarks.
+#: The full ladder is climbed by `refspec selftest --deep` and by tests/benchmarks.
 SHORT = ((100, 24), (200, 5))
 
 

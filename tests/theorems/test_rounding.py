@@ -42,6 +42,21 @@ def test_B5(snapshot):
     holds("B5", snapshot)
 
 
+@pytest.mark.theorem("B6")
+@given(snapshots(scored=False))
+def test_B6(snapshot):
+    holds("B6", snapshot)
+
+
+def test_a_mean_over_probes_is_no_bound(monkeypatch):
+    def mean(squares, probes):
+        return (squares / probes) ** 0.5 / 2
+
+    holds("B6", typical())
+    monkeypatch.setattr(rounding, "probed_frobenius", mean)
+    rejected("B6", typical())
+
+
 def test_float32_products_are_rejected(monkeypatch):
     """Arithmetic of another precision than the bound's."""
     study = Study(typical(a=7))

@@ -145,15 +145,33 @@ def shifted_labels(monkeypatch):
     monkeypatch.setattr(worlds.geometry, "confusion", wrong)
 
 
+def covariance_times(level, factor):
+    """Return a mutant: draws with one level's covariance times a number."""
+
+    def mutate(monkeypatch):
+        true = worlds.draw
+
+        def wrong(law, *, rng):
+            given = getattr(law, level)
+            if level == "within_covariance":
+                changed = tuple(factor * x for x in given)
+            else:
+                changed = None if given is None else factor * given
+            return true(dataclasses.replace(law, **{level: changed}), rng=rng)
+
+        monkeypatch.setattr(worlds, "draw", wrong)
+
+    return mutate
+
+
 def shared_effects(monkeypatch):
-    """One class effect for all classes' means, no cross-class effects."""
+    """One class effect for all classes, of the right variance."""
     true = worlds.draw
 
     def wrong(law, *, rng):
-        changed = dataclasses.replace(
-            law, class_covariance=200.0, cross_covariance=None
-        )
-        return true(changed, rng=rng)
+        apart = dataclasses.replace(law, class_covariance=None)
+        root = np.sqrt(law.class_covariance)
+        return true(apart, rng=rng) + root * rng.standard_normal(law.dimension)
 
     monkeypatch.setattr(worlds, "draw", wrong)
 
@@ -273,30 +291,35 @@ def other_decay(monkeypatch):
     monkeypatch.setattr(worlds.regression, "fit_logistic", wrong)
 
 
-MUTANTS = {
-    "W1": scaled(worlds.covariances, "root", 1.01),
-    "W2": raw_laws,
-    "W3": scaled(worlds.geometry, "means_of_gram", 1.01),
-    "W4": shifted_labels,
-    "W5": shared_effects,
-    "W6": infinite_classes,
-    "W7": diagonal_kept,
-    "W8": diagonal_kept,
-    "W9": uncoupled,
-    "W10": as_kfac,
-    "W11": means_only,
-    "W12": class_term_only,
-    "W13": mismatched,
-    "W14": rising,
-    "W15": two_classes,
-    "W16": other_decay,
-}
+MUTANTS = [
+    ("W1", scaled(worlds.covariances, "root", 1.01)),
+    ("W2", raw_laws),
+    ("W3", scaled(worlds.geometry, "means_of_gram", 1.01)),
+    ("W4", shifted_labels),
+    ("W5", shared_effects),
+    *(
+        ("W5", covariance_times(f"{level}_covariance", factor))
+        for level in ("class", "cross", "within")
+        for factor in (0.0, 0.5, 1.3, 1.9)
+    ),
+    ("W6", infinite_classes),
+    ("W7", diagonal_kept),
+    ("W8", diagonal_kept),
+    ("W9", uncoupled),
+    ("W10", as_kfac),
+    ("W11", means_only),
+    ("W12", class_term_only),
+    ("W13", mismatched),
+    ("W14", rising),
+    ("W15", two_classes),
+    ("W16", other_decay),
+]
 
 
-@pytest.mark.parametrize("name", MUTANTS)
-def test_mutants_are_rejected(name, monkeypatch):
+@pytest.mark.parametrize(("name", "mutant"), MUTANTS)
+def test_mutants_are_rejected(name, mutant, monkeypatch):
     holds(name, Study(sampled(1)))
-    MUTANTS[name](monkeypatch)
+    mutant(monkeypatch)
     rejected(name, Study(sampled(1)))
 
 

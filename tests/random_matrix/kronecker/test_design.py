@@ -111,6 +111,25 @@ def test_lengths_have_the_variance_of_chi_square():
         assert not abs(value - 1 / d) <= 0.2 * 2 / d
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_lengths_have_the_variance_of_vectors_that_are_drawn(full):
+    """Off isotropy degrees of freedom are fewer than dimensions, here 3 of 8."""
+    rng = np.random.default_rng(0)
+    S, Q = 0.5 ** np.arange(8), np.linalg.qr(rng.standard_normal((8, 8)))[0]
+    covariance = Q.T @ np.diag(S) @ Q if full else S
+    population = world(8, 8, 4, 8)
+    sides = (
+        dataclasses.replace(x, within_covariance=(covariance + covariance.T) / 2)
+        for x in (population.errors, population.features)
+    )
+    samples = kronecker_design(KroneckerPopulation(*sides), lengths=True).samples
+    lengths = np.sum(rng.standard_normal((40000, 8)) ** 2 * S, axis=1) / np.sum(S)
+    expected = np.var(lengths)
+    for found in (np.var(samples.errors), np.var(samples.features)):
+        assert abs(found - expected) <= 0.2 * expected
+        assert not abs(2 / 8 - expected) <= 0.2 * expected
+
+
 @pytest.mark.parametrize(
     ("errors", "features", "message"),
     [

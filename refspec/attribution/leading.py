@@ -1,0 +1,140 @@
+"""The largest eigenvalues attributed, from products with X and X' alone.
+
+An eigenvector over the rows, u, has the share ||P_level u||^2 of a level. The levels of
+the means live in the small cell space, so that their spectra are known whole; of what
+is within, and of a knock-out, the largest are found as those of the whole are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from refspec import backend
+from refspec.attribution.assembly import Attribution, assembled
+from refspec.backend import Array, Namespace
+from refspec.coordinates.frame import scaled, uncertain, way_back
+from refspec.curvature import SecondMoment
+from refspec.leading import (
+    expect_top,
+    of_scaled,
+    product_radius,
+    tiniest,
+)
+from refspec.spectra import Spectrum, cluster_means, eigenvalues
+from refspec.structure import (
+    KINDS,
+    Decomposition,
+    cell_gram,
+    cell_norms,
+    cells,
+    decompose,
+)
+
+
+def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
+    """Attribute the k largest eigenvalues: `refspec.attribute(moment, top=k)`.
+
+    Theory: theory/attribution.md#A6; theory/spectra.md#S3.
+    """
+    small, power = scaled(expect_top(moment, k))
+    xp, split, norms = small.xp, decompose(small), cell_norms(small)
+    trace = backend.scalar(xp.sum(small.rows.squares()))
+    whole, radii = of_scaled(small, k, trace), [0.0]
+    means = list(split.of_cells)
+    (within,) = set(split.levels) - set(means)
+    gram = cell_gram(small, norms)
+
+    def of_means(names: list[str]) -> np.ndarray:
+        values, solver = eigenvalues(_levels(gram, split, names, norms, xp), xp)
+        radii.append(whole.radius + solver)
+        return backend.to_host(values)
+
+    def of_rows(seen: SecondMoment) -> np.ndarray:
+        found = of_scaled(seen, k, trace)
+        radii.append(found.radius)
+        return found.values
+
+    levels = {n: of_means([n]) for n in means} | {within: of_rows(split.levels[within])}
+    knockouts = {n: of_rows(_without(small, split.levels[n])) for n in means}
+    knockouts[within] = of_means(means)
+    between = [n for n in means if KINDS[n] == "outlier"]
+    B = of_means(between)
+    # what is read off the cells is a product too, and the weights may have underflowed
+    radius = max(radii) + product_radius(split.levels[within], trace)
+    radius += uncertain(small, small.rows, trace)
+    rank = int(np.sum(whole.values > radius))  # the others have no known eigenvector
+    values, rows = whole.values[:rank], whole.rows[:, :, :rank]
+    traces = {n: float(levels[n].sum()) for n in means}
+    traces[within] = small.trace() - sum(traces.values())
+    spread = cells(small, rows, norms)
+
+    def angles(names: list[str], k: int) -> np.ndarray:
+        inner = _levels(gram, split, names, norms, xp)
+        return _angles(values[:k], spread, inner, radius)
+
+    shares = {n: _squares(x.project(rows), xp) for n, x in split.levels.items()}
+    up = way_back(moment, power, trace + radius) ** 2
+    tiny = tiniest(moment, trace)
+    found = moment.xp.astype(backend.from_host(whole.values * up, norms), norms.dtype)
+    return assembled(
+        Spectrum(
+            found,
+            None,
+            whole.radius * up + tiny,
+            whole.kind,
+            moment.shape[1],
+            complete=False,
+        ),
+        {n: x * up for n, x in traces.items()},
+        values * up,
+        _normalised(cluster_means(values, radius, shares)),
+        {n: x * up for n, x in levels.items()},
+        {n: x * up for n, x in knockouts.items()},
+        B * up,
+        angles,
+        radius * up + tiny,
+    )
+
+
+def _levels(
+    gram: Array, split: Decomposition, names: list[str], norms: Array, xp: Namespace
+) -> Array:
+    """Return the sum of some levels of the means over the cells, (C K, C K)."""
+    for _ in range(2):  # symmetric, so that its columns are its rows
+        x = xp.reshape(gram, (*norms.shape, -1))
+        seen = sum(split.of_cells[n](x) for n in names)
+        gram = xp.matrix_transpose(xp.reshape(seen, gram.shape))
+    return (gram + xp.matrix_transpose(gram)) / 2
+
+
+def _without(moment: SecondMoment, level: SecondMoment) -> SecondMoment:
+    """Return the whole without a level, (I - P) seen from both sides."""
+    return replace(moment, projection=lambda z: moment.project(z) - level.project(z))
+
+
+def _squares(x: Array, xp: Namespace) -> np.ndarray:
+    """Return the squared length of every column over the rows, (r,)."""
+    return backend.to_host(xp.sum(x * x, axis=(0, 1)))
+
+
+def _normalised(parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return parts (r,) that add up to 1."""
+    total = sum(parts.values())
+    return {n: x / total for n, x in parts.items()}
+
+
+def _angles(
+    values: np.ndarray, spread: Array, between: Array, radius: float
+) -> np.ndarray:
+    """Return the angles of eigenvectors to the span of means, by the Gram matrix.
+
+    With v = X'u / sqrt(lambda), w = X'Qx / sqrt(sigma): v'w = sqrt(lambda / sigma)u'Qx.
+    """
+    sigma, W = np.linalg.eigh(backend.to_host(between))
+    W, sigma = W[:, sigma > radius], sigma[sigma > radius]
+    inside = backend.to_host(spread).reshape(len(W), -1)[:, : len(values)].T @ W
+    cosines = inside * np.sqrt(values[:, None] / sigma)
+    s = np.linalg.svd(cosines, compute_uv=False)
+    return np.asarray(np.arccos(np.minimum(s, 1)))

@@ -1,0 +1,31 @@
+"""`refspec selftest`."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Annotated
+
+import typer
+
+from refspec.cli.outputs import Json, expect_outputs
+from refspec.cli.verdicts import Only, chosen, conclude, show
+from refspec.selftest import selftest as run
+from refspec.verify import Record
+
+Deep = Annotated[
+    bool, typer.Option("--deep", help="Also slow checks, and all embedded networks.")
+]
+
+
+def selftest(json_file: Json = None, only: Only = None, deep: Deep = False) -> None:
+    """Check the theorems on refspec itself, on planted worlds and known networks.
+
+    Exit 1 if a statement fails. It needs no file: see verify for yours.
+    """
+    expect_outputs([], json=json_file)
+    theorems = chosen(only, "code")
+    records: list[Record] = []
+    found = run(theorems=theorems, deep=deep)
+    for source, own in groupby(found, lambda x: x.source):
+        records += show(source, own, len(theorems))
+    conclude(records, json_file, "refspec.selftest/1")

@@ -1,0 +1,102 @@
+"""Verdicts on theorems as they come: a table on a terminal, lines when piped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from refspec.cli.outcomes import DATA
+from refspec.cli.outputs import write_json
+from refspec.cli.terminal import console, say
+from refspec.text import visible
+from refspec.theorems import Theorem, asked, find
+from refspec.verify import Record
+
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", help="Statements by id: L1 or L1,C3; may be repeated."),
+]
+
+#: Characters of what was compared, in the live table.
+_DETAIL = 400
+
+_COLOURS = {"holds": "green", "fails": "bold red"}
+
+
+def chosen(only: list[str] | None, question: str) -> tuple[Theorem, ...]:
+    """Return the theorems that were asked for, or all that answer the question."""
+    if not only:
+        return asked(question)
+    try:
+        return find(x.strip() for x in ",".join(only).split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"--only: {error}") from error
+
+
+def show(source: str, found: Iterable[Record], total: int) -> list[Record]:
+    """Print records as they come: a live table on a terminal, lines when piped."""
+    records: list[Record] = []
+    if not console.is_terminal:
+        say(source)
+        for r in found:
+            records.append(r)
+            *head, sees, time, detail = _cells(r)[2:]
+            cells = (*head, f"sees {sees}" if sees else "", time, detail)
+            say(f"{r.id:4} {r.title:58} " + " ".join(f"{x:7}" for x in cells))
+        return records
+    with Live(
+        console=console, refresh_per_second=8, vertical_overflow="visible"
+    ) as live:
+        for r in found:
+            records.append(r)
+            live.update(_table(source, records, total))
+    return records
+
+
+def conclude(records: list[Record], json_file: Path | None, schema: str) -> None:
+    """Count, name what fails, write the JSON; exit 1 if a statement fails."""
+    counts = {x: sum(r.status == x for r in records) for x in ("holds", "fails")}
+    rest = len(records) - sum(counts.values())
+    say(f"{counts['holds']} hold, {counts['fails']} fail, {rest} not applicable")
+    for r in records:
+        if r.status == "fails":
+            say(f"FAILS: {r.id} ({r.title}) on {r.source}: {r.detail}")
+    if json_file is not None:
+        write_json(json_file, schema, {"records": [x.plain() for x in records]})
+    if counts["fails"]:
+        raise typer.Exit(DATA)
+
+
+def _table(source: str, records: list[Record], total: int) -> Table:
+    """Draw what is known so far."""
+    done = "" if len(records) == total else f", {len(records)} of {total}"
+    table = Table(title=visible(source, 60) + done)
+    numbers = ("residual", "bound", "margin", "sees", "time")
+    for name in ("id", "title", "verdict", *numbers):
+        right = name in numbers
+        table.add_column(name, justify="right" if right else "left", no_wrap=right)
+    for r in records:
+        colour = _COLOURS.get(r.status, "dim")
+        cells = _cells(r)
+        verdict = cells[2] if r.status == "holds" else f"{cells[2]}: {r.detail}"
+        table.add_row(
+            r.id, r.title, Text(visible(verdict, _DETAIL), style=colour), *cells[3:8]
+        )
+    return table
+
+
+def _cells(r: Record) -> list[str]:
+    """Return the columns of a record as text."""
+    numbers = ["" if math.isnan(x) else f"{x:.1e}" for x in (r.residual, r.bound)]
+    margin = "" if math.isnan(r.margin) else f"{r.margin:.2g}"
+    sees = "" if math.isnan(r.resolution) else f"{r.resolution:.0e}"
+    time = f"{r.seconds:.2f}s"
+    status = "FAILS" if r.status == "fails" else r.status
+    return [r.id, r.title, status, *numbers, margin, sees, time, r.detail]

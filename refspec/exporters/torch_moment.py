@@ -1,0 +1,441 @@
+"""The Fisher information and the Hessian of any PyTorch classifier, by derivatives.
+
+No layer is understood, and none is left out: forward mode gives J V, reverse mode J'S,
+in any choice of parameters (`refspec.differentiated`); the derivative of the loss's
+gradient gives products with its Hessian (`refspec.implicit`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import jvp, vjp, vmap
+from torch.utils import _pytree as tree
+
+from refspec import checks
+from refspec.backend import Array
+from refspec.differentiated import Jacobian, NetworkMoment
+from refspec.differentiated import moment as moment_of_jacobian
+from refspec.export.errors import shown
+from refspec.exporters.torch_network import (
+    Choice,
+    Network,
+    Samples,
+    choose,
+    collected,
+    shown_names,
+    unwrapped,
+)
+from refspec.implicit import HessianOperator, operator
+
+_ROOM = 2**30  # bytes that one pass may keep, on a device a share of what is free
+
+
+def moment(
+    model: nn.Module,
+    loader: Iterable[tuple[Any, Any]],
+    parameters: Choice = None,
+    *,
+    dtype: torch.dtype = torch.float64,
+    sample_weights: Any = None,
+    seed: int = 0,
+) -> NetworkMoment:
+    """Return the Fisher information of any classifier, in any of its parameters.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Gives logits (batch, C), or an output that holds them as ``logits``; any graph
+        that is differentiable and treats every sample by itself in eval mode.
+    loader
+        See `refspec.exporters`. Inputs may be a mapping (named arguments of the model)
+        or a tuple (its arguments).
+    parameters : sequence of str or callable, optional
+        Names of parameters, or of modules with all that they hold; or a predicate of
+        name and parameter. By default all that are trained (``requires_grad``).
+    dtype : torch.float64 or torch.float32
+        The precision in which the model is run and differentiated.
+    sample_weights : array of float, shape (N,), optional
+        In the order of the loader, non-negative, sum 1; 1/N each by default.
+    seed : int
+        Of the probes that measure the error.
+
+    Returns
+    -------
+    NetworkMoment
+        Its ``coverage`` says which parameters it is of, ``blocks`` their names. Arrays
+        are NumPy's, or torch's on the device of the model.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of another type.
+    ValueError
+        If a name is unknown, samples are mixed, the model cannot be differentiated or
+        run in the precision, or the batches do not fit.
+
+    Notes
+    -----
+    Theory: theory/curvature.md#C8. The model is run in float32 and in float64, so that
+    rounding is measured. J V by forward mode where all operations have it; else the
+    reverse mode is differentiated; else J is formed by it. Rows are formed where they
+    fit in 256 MiB: C reverse products a sample, all samples of a chunk at once where
+    operations can be batched. The model is given back as it was, and parameters are
+    copied: what is trained later changes nothing.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+    >>> batch = torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 1])
+    >>> print(moment(model, [batch]).coverage)
+    covers all 34 parameters
+    >>> print(moment(model, [batch], ["1"]).coverage)
+    covers 8 of 34 parameters; left out: 0.weight 12, 0.bias 4, 2.weight 8, 2.bias 2
+    """
+    pair, weights, found = _opened(
+        model, loader, parameters, dtype, sample_weights, Derivative
+    )
+    first = pair[0].samples
+    return moment_of_jacobian(
+        pair[0],
+        first.logits,
+        first.labels,
+        sample_weights=weights,
+        other=pair[1],
+        seed=seed,
+        **found,
+    )
+
+
+def hessian(
+    model: nn.Module,
+    loader: Iterable[tuple[Any, Any]],
+    parameters: Choice = None,
+    *,
+    dtype: torch.dtype = torch.float64,
+    sample_weights: Any = None,
+    seed: int = 0,
+) -> HessianOperator:
+    """Return the Hessian of the mean cross-entropy of any classifier, by its products.
+
+    Parameters
+    ----------
+    model, loader, parameters, dtype, sample_weights, seed
+        See `moment`.
+
+    Returns
+    -------
+    HessianOperator
+        ``ends(k)`` has the largest and the smallest eigenvalues, ``matrix()`` is dense;
+        `refspec.attribution.attribute_hessian` attributes it through `moment` of the
+        same parameters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `moment`; operations must be differentiable twice.
+
+    Notes
+    -----
+    Theory: theory/hessian.md#H11. The exact Hessian, not the Gauss-Newton matrix: the
+    reverse pass is differentiated again in the direction of each column. At a kink (of
+    a relu, of max pooling) second derivatives are those of the branch taken.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(3, 4), nn.Softplus(), nn.Linear(4, 2))
+    >>> batch = torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 1])
+    >>> H = hessian(model, [batch])
+    >>> H.matrix().shape, len(H.ends(2).values)
+    ((26, 26), 4)
+    """
+    pair, weights, found = _opened(
+        model, loader, parameters, dtype, sample_weights, SecondDerivative
+    )
+    N = len(pair[0].samples.labels)
+    s = np.full(N, 1 / N) if weights is None else weights
+    checks.expect_sum_one("sample_weights", s, 0)
+    one, other = pair
+
+    def product(of: SecondDerivative) -> Callable[[Array], Array]:
+        return lambda V: of.dot(V, s)
+
+    return operator(
+        product(one),
+        one.like,
+        sum(one.network.sizes),
+        other=(product(other), other.like),
+        seed=seed,
+        **found,
+    )
+
+
+def _opened(
+    model: nn.Module,
+    loader: Iterable[tuple[Any, Any]],
+    parameters: Choice,
+    dtype: torch.dtype,
+    sample_weights: Any,
+    kind: type[_Passes],
+) -> tuple[list[Any], Any, dict[str, Any]]:
+    """Return the model's passes in the precision asked for and in the other one.
+
+    With the weights in the order of the samples, and which parameters are chosen.
+    """
+    checks.expect_type("model", model, nn.Module, "give a torch.nn.Module")
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"dtype must be torch.float32 or torch.float64, got {dtype}; use one of "
+            "these"
+        )
+    model = unwrapped(model)
+    chosen, others = choose(model, parameters)
+    wide = Network(model, chosen, torch.float64)
+    samples = collected(wide, loader)
+    narrow = Network(model, chosen, torch.float32)
+    pair = [kind(wide, samples), kind(narrow, samples)]
+    if dtype == torch.float32:
+        pair.reverse()
+    if sample_weights is not None:
+        sample_weights = samples.sorted("sample_weights", sample_weights)
+    blocks, left_out = (
+        [(name, x.numel()) for name, x in some.items()] for some in (chosen, others)
+    )
+    return pair, sample_weights, {"blocks": blocks, "left_out": left_out}
+
+
+class _Passes:
+    """Passes of a network over samples sorted by class, a chunk at a time."""
+
+    def __init__(self, network: Network, samples: Samples) -> None:
+        self.network, self.samples = network, samples
+        self._sample = self._kept()
+
+    @property
+    def example(self) -> Array:
+        """An array as results are: NumPy's on the host, torch's on a device."""
+        device, dtype = self.network.device, self.network.dtype
+        return _given_back(torch.zeros(1, dtype=dtype, device=device))
+
+    def _variables(self) -> dict[str, Tensor]:
+        """Return the parameters as what is differentiated by."""
+        return {n: x.requires_grad_() for n, x in self.network.leaves().items()}
+
+    def _placed(self, x: Array) -> Tensor:
+        return torch.as_tensor(x).to(self.network.device, self.network.dtype)
+
+    def _chunks(self, i: int, j: int, copies: int) -> Iterator[tuple[int, int]]:
+        """Yield ranges of samples whose passes fit in the memory that is there."""
+        room, device = _ROOM, self.network.device
+        if device.type == "cuda":
+            room = max(room, torch.cuda.mem_get_info(device)[0] // 4)
+        step = max(1, room // max(1, copies * self._sample))
+        for a in range(i, j, step):
+            yield a, min(a + step, j)
+
+    def _kept(self) -> int:
+        """Count the bytes that one sample's pass keeps for the way back."""
+        sizes, own = [0], {x.data_ptr() for x in self.network.chosen.values()}
+
+        def seen(x: Tensor) -> Tensor:
+            if x.data_ptr() not in own:
+                sizes.append(x.nbytes)
+            return x
+
+        with (
+            self._differentiating(),
+            torch.autograd.graph.saved_tensors_hooks(seen, lambda x: x),
+        ):
+            z = self.network(self._variables(), self.samples.part(0, 1))
+        if not z.requires_grad:
+            raise ValueError(
+                "logits must be a function of the parameters chosen, got logits that "
+                f"none of {shown_names(self.network.chosen)} reaches; choose others"
+            )
+        return sum(sizes)
+
+    @contextmanager
+    def _differentiating(self) -> Iterator[None]:
+        """Run the model; whatever a framework says of it becomes a sentence."""
+        try:
+            with self.network.running():
+                yield
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except (RuntimeError, NotImplementedError, TypeError, IndexError) as error:
+            raise ValueError(
+                "logits must be differentiable by the parameters in "
+                f"{self.network.dtype}, got {type(error).__name__} "
+                f"{shown(' '.join(str(error).split()))}; leave out what changes values "
+                "in place or has a precision of its own, or choose other parameters"
+            ) from error
+
+
+class Derivative(_Passes, Jacobian):
+    """J of a network at samples that are sorted by class."""
+
+    def __init__(self, network: Network, samples: Samples) -> None:
+        super().__init__(network, samples)
+        # until an operation has no such mode; the last way is J itself
+        self._ways: list[Any] = [self._by_forward_mode, self._by_reverse_mode, None]
+        self._batched = True
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """N samples, C logits, P parameters."""
+        N, C = self.samples.logits.shape
+        return N, C, sum(self.network.sizes)
+
+    @property
+    def like(self) -> Array:
+        """NumPy's on the host, torch's on a device."""
+        return self.example
+
+    def dot(self, V: Array, i: int, j: int) -> Array:
+        """Return J V of samples i to j, shape (j - i, C, m)."""
+        columns = self._placed(V).T
+        with self._differentiating():
+            parts = [self._pushed(a, b, columns) for a, b in self._chunks(i, j, 2)]
+            return _given_back(torch.cat(parts))
+
+    def cross(self, S: Array, i: int, j: int) -> Array:
+        """Return sum_i J_i'S_i, shape (P, m)."""
+        seeds = self._placed(S)
+        total = seeds.new_zeros((seeds.shape[2], sum(self.network.sizes)))
+        with self._differentiating():
+            for a, b in self._chunks(i, j, 1):
+                at = self._variables()
+                z = self.network(at, self.samples.part(a, b))
+                for row, seed in zip(
+                    total, seeds[a - i : b - i].unbind(2), strict=True
+                ):
+                    row += self.network.flat(_pulled(z, at, seed))
+        return _given_back(total.T)
+
+    def explicit(self, i: int, j: int) -> Array:
+        """Return J_i of samples i to j, (j - i, C, P)."""
+        _, C, P = self.shape
+        if not self._batched:
+            return super().explicit(i, j)
+        try:
+            with self._differentiating():
+                parts = [
+                    self._each(self.samples.part(a, b)).reshape(b - a, C, P)
+                    for a, b in self._chunks(i, j, 2 * C)
+                ]
+                return _given_back(torch.cat(parts))
+        except ValueError:  # an operation that cannot be batched over samples
+            self._batched = False
+            return super().explicit(i, j)
+
+    def _pushed(self, a: int, b: int, columns: Tensor) -> Tensor:
+        """Return J V of samples a to b, (n, C, m), columns (m, P) of V."""
+        for way in self._ways[:-1]:
+            try:
+                return way(self.samples.part(a, b), columns)
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, NotImplementedError):
+                self._ways.remove(way)
+        J = torch.as_tensor(self.explicit(a, b))
+        return torch.stack([J @ v for v in columns], 2)
+
+    def _by_reverse_mode(self, inputs: Any, columns: Tensor) -> Tensor:
+        """Return J V: J'u is linear in u, its derivative in the direction V is J V."""
+        at = self._variables()
+        z = self.network(at, inputs)
+        u = torch.zeros_like(z, requires_grad=True)
+        found = _pulled(z, at, u, create_graph=True)
+        some = [k for k, x in enumerate(found) if x.requires_grad]
+        images = []
+        for v in columns:
+            parts = list(self.network.named(v).values())
+            (image,) = torch.autograd.grad(
+                [found[k] for k in some],
+                [u],
+                [parts[k] for k in some],
+                retain_graph=True,
+                materialize_grads=True,
+            )
+            images.append(image)
+        return torch.stack(images, 2)
+
+    def _by_forward_mode(self, inputs: Any, columns: Tensor) -> Tensor:
+        """Return J V, a pass for each column."""
+        return torch.stack([self._ahead(inputs, v) for v in columns], 2)
+
+    def _ahead(self, inputs: Any, v: Tensor) -> Tensor:
+        """Return J v by forward mode, (n, C)."""
+        primals, tangents = (self.network.chosen,), (self.network.named(v),)
+        image: Tensor
+        _, image = jvp(lambda x: self.network(x, inputs), primals, tangents)
+        return image
+
+    def _each(self, inputs: Any) -> Tensor:
+        """Return J of some samples, each by itself, all at once."""
+        C = self.shape[1]
+        one = torch.eye(C, dtype=self.network.dtype, device=self.network.device)
+
+        def rows(sample: Any) -> Tensor:
+            def logits(x: Mapping[str, Tensor]) -> Tensor:
+                alone = tree.tree_map(lambda y: y[None], sample)
+                return self.network(x, alone)[0]
+
+            _, pull = vjp(logits, self.network.chosen)
+            (parts,) = vmap(pull)(one)
+            return torch.cat([x.reshape(C, -1) for x in parts.values()], 1)
+
+        every: Tensor = vmap(rows)(self.network.placed(inputs))
+        return every
+
+
+class SecondDerivative(_Passes):
+    """The Hessian of the cross-entropy, by its products."""
+
+    @property
+    def like(self) -> Array:
+        """NumPy's on the host, torch's on a device."""
+        return self.example
+
+    def dot(self, V: Array, weights: np.ndarray) -> Array:
+        """Return H V, shape (P, m); weights (N,) of the samples."""
+        columns, total = self._placed(V).T, self._placed(0 * V).T
+        s, labels = self._placed(weights), torch.as_tensor(self.samples.labels)
+        labels = labels.to(self.network.device)
+        with self._differentiating():
+            for a, b in self._chunks(0, len(s), 4):
+                at = self._variables()
+                z = self.network(at, self.samples.part(a, b))
+                losses = nn.functional.cross_entropy(z, labels[a:b], reduction="none")
+                gradient = self.network.flat(
+                    _pulled(losses, at, s[a:b], create_graph=True)
+                )
+                for row, v in zip(total, columns, strict=True):
+                    row += self.network.flat(_pulled(gradient, at, v))
+        return _given_back(total.T)
+
+
+def _pulled(
+    z: Tensor, at: Mapping[str, Tensor], seed: Tensor, *, create_graph: bool = False
+) -> Sequence[Tensor]:
+    """Return J'S in every parameter, 0 in those that do not reach the logits."""
+    parts: Sequence[Tensor] = torch.autograd.grad(
+        z,
+        list(at.values()),
+        seed,
+        retain_graph=True,
+        create_graph=create_graph,
+        materialize_grads=True,
+    )
+    return parts
+
+
+def _given_back(x: Tensor) -> Array:
+    """Return an array of NumPy where there is no device."""
+    x = x.detach()
+    return x.numpy() if x.device.type == "cpu" else x

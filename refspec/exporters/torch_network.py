@@ -1,0 +1,335 @@
+"""A PyTorch classifier as a function of any choice of its parameters.
+
+Nothing has to be understood of the modules: their parameters and buffers are replaced
+by name (torch.func.functional_call) in the forward pass that is the model's own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as tree
+
+from refspec import checks
+from refspec.exporters import batches as shared
+
+Choice = Sequence[str] | Callable[[str, nn.Parameter], bool] | None
+_TAKES = "model must take the inputs of the loader", "compare shapes, dtypes, devices"
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return what DataParallel and torch.compile were put around, if anything."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)  # torch.compile
+        if inner is None and isinstance(
+            model, (nn.DataParallel, nn.parallel.DistributedDataParallel)
+        ):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def choose(
+    model: nn.Module, parameters: Choice
+) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
+    """Return the parameters chosen and the others, by name; weights that are tied once.
+
+    By default those that are trained; else names, of parameters or of modules that hold
+    some, or a predicate of name and parameter.
+    """
+    every = dict(model.named_parameters())
+    if not every:
+        raise ValueError("model must have parameters, got none; give a torch.nn.Module")
+    for name, x in every.items():
+        if isinstance(x, nn.parameter.UninitializedParameter) or x.is_meta:
+            raise ValueError(
+                f"parameters must hold numbers, got {name!r} that is lazy or on the "
+                "device 'meta'; run the model once, or load its weights"
+            )
+        if not x.is_floating_point():
+            raise ValueError(
+                f"parameters must be real floating, got {name!r} of {x.dtype}; leave "
+                "the model out, or take its real and imaginary parts apart"
+            )
+    if parameters is None:
+        wanted = {name for name, x in every.items() if x.requires_grad}
+        if not wanted:
+            raise ValueError(
+                "parameters must be some that are trained, got a model in which all "
+                f"{len(every)} are frozen; name some of {shown_names(every)}"
+            )
+    elif callable(parameters):
+        wanted = {name for name, x in every.items() if parameters(name, x)}
+    else:
+        wanted = _named(model, every, parameters)
+    if not wanted:
+        raise ValueError(
+            f"parameters must choose some of {shown_names(every)}, got none of them; "
+            "correct the names or the predicate"
+        )
+    return (
+        {name: x for name, x in every.items() if name in wanted},
+        {name: x for name, x in every.items() if name not in wanted},
+    )
+
+
+def _named(model: nn.Module, every: Mapping[str, Any], given: Any) -> set[str]:
+    """Return names of parameters that are given, or are in modules that are given."""
+    advice = "give names of parameters or modules in a list, or a predicate"
+    if isinstance(given, str):
+        raise TypeError(f"parameters must be a list, got {given!r}; {advice}")
+    checks.expect_type("parameters", given, Iterable, advice)
+    first = {id(x): name for name, x in every.items()}
+    wanted: set[str] = set()
+    for each in given:
+        checks.expect_type("each of parameters", each, str, advice)
+        found = {
+            first[id(x)]
+            for name, x in model.named_parameters(remove_duplicate=False)
+            if name == each or name.startswith(f"{each}.")
+        }
+        if not found:
+            raise ValueError(
+                "parameters must name parameters, or modules that hold some, among "
+                f"{shown_names(every)}, got {each!r}; correct the name"
+            )
+        wanted |= found
+    return wanted
+
+
+def shown_names(names: Iterable[str]) -> str:
+    """List names, of many the first and the last."""
+    some = list(names)
+    return str(some if len(some) < 12 else [*some[:6], "...", *some[-4:]])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """All samples of a loader, sorted by class: inputs as a tree, labels and logits."""
+
+    inputs: tuple[tuple[Any, ...], dict[str, Any]]
+    labels: np.ndarray
+    logits: np.ndarray
+    order: np.ndarray
+
+    def part(self, i: int, j: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return positional and named inputs of samples i to j."""
+        found: tuple[tuple[Any, ...], dict[str, Any]]
+        found = tree.tree_map(lambda x: x[i:j], self.inputs)
+        return found
+
+    def sorted(self, name: str, given: Any) -> np.ndarray:
+        """Return numbers (N,) in the order of the loader in that of the samples."""
+        N = len(self.order)
+        host = checks.host_array(name, given, "(N,)", sizes={"N": N})
+        return np.asarray(host[self.order])
+
+
+class Network:
+    """A model in eval mode and in one precision, as a function of some parameters."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        chosen: Mapping[str, nn.Parameter],
+        dtype: torch.dtype,
+    ) -> None:
+        self.model, self.dtype = model, dtype
+        self.chosen = {name: self._constant(x) for name, x in chosen.items()}
+        others = {n: x for n, x in model.named_parameters() if n not in chosen}
+        others |= dict(model.named_buffers())
+        self.others = {name: self._constant(x) for name, x in others.items()}
+        self.device = next(iter(self.chosen.values())).device
+        self.sizes = [x.numel() for x in self.chosen.values()]
+
+    def _constant(self, x: Tensor) -> Tensor:
+        """Copy numbers, so that what is trained later changes nothing here."""
+        x = x.detach().clone()
+        return x.to(self.dtype) if x.is_floating_point() else x
+
+    def __call__(self, parameters: Mapping[str, Tensor], inputs: Any) -> Tensor:
+        """Return logits (n, C) of a batch; parameters by name."""
+        args, kwargs = self.placed(inputs)
+        out = functional_call(
+            self.model, {**self.others, **parameters}, tuple(args), dict(kwargs)
+        )
+        return logits_of(out)
+
+    def placed(self, inputs: Any) -> Any:
+        """Put inputs on the device; real ones in the precision of the model."""
+
+        def put(x: Tensor) -> Tensor:
+            return x.to(self.device, self.dtype if x.is_floating_point() else x.dtype)
+
+        return tree.tree_map(put, inputs)
+
+    def leaves(self) -> dict[str, Tensor]:
+        """Return the parameters as new leaves of a graph."""
+        return {name: x.detach() for name, x in self.chosen.items()}
+
+    def named(self, vector: Tensor) -> dict[str, Tensor]:
+        """Return a vector (P,) as parameters by name."""
+        parts = torch.split(vector, self.sizes)
+        pairs = zip(self.chosen.items(), parts, strict=True)
+        return {name: part.reshape(x.shape) for (name, x), part in pairs}
+
+    def flat(self, parts: Sequence[Tensor]) -> Tensor:
+        """Return arrays of the parameters' shapes as one vector (P,)."""
+        return torch.cat([x.reshape(-1) for x in parts])
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Run the model in eval mode, with derivatives of all orders; it is unchanged.
+
+        Fused attention and recurrent kernels know no forward mode, compiled code none.
+        """
+        kept = [(module, dict(vars(module))) for module in self.model.modules()]
+        fused = torch.backends.mha.get_fastpath_enabled()
+        recurrent = any(isinstance(x, nn.RNNBase) for x in self.model.modules())
+        with ExitStack() as stack:
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")  # of modes and kernels that we chose
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(torch.autocast(self.device.type, enabled=False))
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(_Plain())
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            if recurrent:
+                stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            try:
+                torch.backends.mha.set_fastpath_enabled(False)
+                self.model.eval()
+                yield
+            finally:
+                torch.backends.mha.set_fastpath_enabled(fused)
+                for module, state in kept:  # the mode; weights that hooks have set
+                    vars(module).clear()
+                    vars(module).update(state)
+
+
+class _Plain(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
+    """Weight norm by its definition.
+
+    The fused one has no forward mode; its second derivatives leave the norm fixed.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if func is torch._weight_norm:
+            v, g, dim = args
+            return v * (g / torch.norm_except_dim(v, 2, dim))
+        return func(*args, **(kwargs or {}))
+
+
+def logits_of(out: Any) -> Tensor:
+    """Return the logits that a model gives: a tensor, or `logits` of an output."""
+    if isinstance(out, Mapping) and "logits" in out:
+        out = out["logits"]
+    out = getattr(out, "logits", out)
+    if not isinstance(out, Tensor):
+        raise ValueError(
+            "model must give a tensor of logits (batch, C), or an output that holds it "
+            f"as `logits`, got {type(out).__name__}; wrap it so that it does"
+        )
+    return out
+
+
+def collected(network: Network, loader: Any) -> Samples:
+    """Run all batches once; return the samples sorted by class, on the host."""
+    _, batches, _ = shared.open_loader(loader)
+    inputs, labels, logits = [], [], []
+    for step, (given, wanted) in enumerate(batches):
+        args, kwargs = _call(network.model, step, given)
+        with network.running(), shared.answering(step, *_TAKES), torch.no_grad():
+            z = network(network.chosen, (args, kwargs))
+        n = _count(step, (args, kwargs))
+        wanted = wanted.cpu() if isinstance(wanted, Tensor) else wanted
+        shared.expect_precise(z.dtype)
+        made = shared.outputs(step, z.cpu().numpy(), wanted, n)
+        shared.expect_no_softmax(step, made["logits"])
+        if step == 0:
+            _expect_samplewise(network, (args, kwargs), z)
+        inputs.append((args, kwargs))
+        labels.append(made["labels"])
+        logits.append(made["logits"])
+    every = np.concatenate(labels)
+    order = np.argsort(every, kind="stable")
+    index = torch.from_numpy(order)
+
+    def together(*parts: Any) -> Any:
+        return torch.cat(parts)[index] if isinstance(parts[0], Tensor) else parts[0]
+
+    with shared.answering(0, "samples must have one shape", "pad or resize the inputs"):
+        whole = tree.tree_map(together, *inputs)
+    return Samples(whole, every[order], np.concatenate(logits)[order], order)
+
+
+def _call(
+    model: nn.Module, step: int, given: Any
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return inputs as a call: by name, or several by place, if it takes such."""
+    several = isinstance(given, tuple) or (
+        isinstance(given, list) and any(isinstance(x, Tensor) for x in given)
+    )
+    if isinstance(given, Mapping):
+        whole: Any = {str(k): _tensor(step, x) for k, x in given.items()}
+        call: tuple[tuple[Any, ...], dict[str, Any]] = (), whole
+    elif several:
+        whole = tuple(_tensor(step, x) for x in given)
+        call = whole, {}
+    else:
+        return (_tensor(step, given),), {}
+    try:
+        inspect.signature(model.forward).bind(*call[0], **call[1])
+    except (TypeError, ValueError):  # it takes them as one argument
+        return (whole,), {}
+    return call
+
+
+def _tensor(step: int, x: Any) -> Tensor:
+    if isinstance(x, Tensor):
+        return x.detach().cpu()
+    with shared.answering(step, "inputs must be numbers that torch has", "convert"):
+        return torch.tensor(shared.as_numbers(step, x))
+
+
+def _count(step: int, inputs: Any) -> int:
+    """Return the number of samples, the same in all inputs of a batch."""
+    sizes = {len(x) for x in tree.tree_leaves(inputs) if x.ndim}
+    if len(sizes) != 1:
+        raise ValueError(
+            "inputs must have samples on their first axis, got the sizes "
+            f"{sorted(sizes)} in batch {step}; give arrays of shape (batch, ...)"
+        )
+    return sizes.pop()
+
+
+def _expect_samplewise(network: Network, inputs: Any, logits: Tensor) -> None:
+    """Refuse logits of a sample that are others when fewer are beside it."""
+    some = max(1, len(logits) // 2)
+    few = tree.tree_map(lambda x: x[:some], inputs)
+    with network.running(), shared.answering(0, *_TAKES), torch.no_grad():
+        seen = network(network.chosen, few)
+    gap, size = (float(x.abs().max()) for x in (seen - logits[:some], logits))
+    half = torch.finfo(logits.dtype).eps ** 0.5  # of the digits
+    if not gap <= half * size:
+        raise ValueError(
+            "model must treat each sample by itself, got logits that move by "
+            f"{gap:.2g} of {size:.2g} when half of the batch is left out; use running "
+            "averages in place of batch statistics, batch_first=True, nothing random"
+        )

@@ -1,0 +1,108 @@
+"""The largest eigenvalues of a second moment, from products with X and X' alone.
+
+Nothing of size P x P or N K x N K is formed: a Krylov space on the smaller side, of
+parameters or of rows, holds a few hundred vectors. Eigenvectors of X'X and of XX' are
+each other's images, and what a level makes of an eigenvalue is read off the rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from refspec import backend, checks, krylov, rounding
+from refspec.backend import Array
+from refspec.coordinates.frame import scaled, way_back
+from refspec.curvature import SecondMoment
+from refspec.rows import forming_radius
+
+#: The kind of the radius, besides that of the rows.
+_PROBED = "with the measured residual, and random vectors for what is larger"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Leading:
+    """The k largest eigenvalues of X'QX, and their unit eigenvectors over the rows.
+
+    values (k,), descending, on the host; rows (N, K, k), of QXX'Q, 0 where X'QX has no
+    eigenvector; every value is within radius of the one of its rank; kind says how the
+    radius is known.
+    """
+
+    values: np.ndarray
+    rows: Array
+    radius: float
+    kind: str
+
+
+def leading(moment: SecondMoment, k: int) -> Leading:
+    """Return the k largest eigenvalues.
+
+    Theory: theory/spectra.md#S3. Cost of a few k products with X and X', memory of a
+    few k vectors of length min(N K, P).
+    """
+    small, power = scaled(expect_top(moment, k))
+    trace = backend.scalar(moment.xp.sum(small.rows.squares()))
+    found = of_scaled(small, k, trace)
+    up = way_back(moment, power, trace + found.radius)
+    radius = found.radius * up * up + tiniest(moment, trace)
+    return replace(found, values=found.values * up * up, radius=radius)
+
+
+def of_scaled(moment: SecondMoment, k: int, trace: float) -> Leading:
+    """Do as `leading` says; `trace` is that of X'X, near 1."""
+    xp, rows, (N, K, P) = moment.xp, moment.rows, moment.rows.shape
+    product, n = smaller_side(moment)
+    forming = product_radius(moment, trace)
+    found = krylov.leading(product, rows.like, n, k, forming)
+    if n < P:
+        seen = xp.reshape(found.vectors, (N, K, k))
+    else:
+        seen = moment.project(rows.dot(found.vectors))
+        size = xp.sqrt(xp.sum(seen * seen, axis=(0, 1)))
+        seen = seen / xp.where(size > 0, size, xp.ones_like(size))
+    u = rounding.unit_roundoff(rows.like)
+    radius = found.radius + forming_radius(rows, trace, u)
+    return Leading(found.values, seen, radius, f"{rows.known}, {_PROBED}")
+
+
+def smaller_side(moment: SecondMoment) -> tuple[krylov.Product, int]:
+    """Return products with X'QX or QXX'Q, whichever is smaller, and its size."""
+    xp, rows, (N, K, P) = moment.xp, moment.rows, moment.rows.shape
+
+    def by_rows(z: Array) -> Array:
+        z = moment.project(xp.reshape(z, (N, K, z.shape[1])))
+        return xp.reshape(moment.project(rows.dot(rows.cross(z))), (N * K, z.shape[2]))
+
+    return (by_rows, N * K) if N * K < P else (moment.matvec, P)
+
+
+def expect_top(moment: SecondMoment, k: int) -> SecondMoment:
+    """Refuse to look for more eigenvalues than there can be; return the moment."""
+    checks.expect_type("moment", moment, SecondMoment, "refspec.fisher makes one")
+    n = min(moment.shape)
+    if not 1 <= checks.expect_size("top", k) <= n:
+        raise ValueError(
+            f"top must lie in 1..min(N K, P) = 1..{n}, got {k}: there are no more "
+            "eigenvalues than that; ask for fewer, or for all of them without top"
+        )
+    return moment
+
+
+def tiniest(moment: SecondMoment, trace: float) -> float:
+    """Return what numbers below the smallest normal one are rounded by."""
+    info = moment.xp.finfo(moment.weights.dtype)
+    return float(info.smallest_normal) * float(info.eps) if trace > 0 else 0.0
+
+
+def product_radius(moment: SecondMoment, trace: float) -> float:
+    """Bound ||fl(QX(X'Qz)) - QX(X'Qz)|| for a unit vector z, the rows as computed.
+
+    Theory: theory/rounding.md#B2: sums of products over rows and columns, and twice a
+    projection, of a sum over the rows and one over the cells each way.
+    """
+    N, K, _ = moment.rows.shape
+    seen = 0 if moment.projection is None else 2 * (2 * (N + K) + 32)
+    u = rounding.unit_roundoff(moment.rows.like)
+    return rounding.second_moment_radius(moment.rows.products + seen, trace, u)

@@ -1,0 +1,230 @@
+r"""How many eigenvalues lie where, from products: Lanczos quadrature with a band.
+
+For a Gaussian vector z and orthonormal eigenvectors q_i the squares (q_i'z)^2 are
+independent and chi-squared: what z carries above a threshold t is chi-squared with as
+many degrees of freedom as there are eigenvalues above t. Lanczos from z gives the Gauss
+quadrature of that measure, whose weights bound what it carries above t from both sides
+(Chebyshev, Markov, Stieltjes). Both together make an interval for a count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+import scipy.special
+
+from refspec import backend, checks, rounding
+from refspec.backend import Array, Namespace
+from refspec.classes import Snapshot
+from refspec.coordinates.frame import scaled, way_back
+from refspec.curvature import SecondMoment, moment_of
+from refspec.krylov import Product
+from refspec.leading import product_radius, smaller_side
+from refspec.rows import forming_radius
+
+_THRESHOLDS = 256
+_DECADES = 12
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Density:
+    """Where the eigenvalues of a second moment lie; arrays on the host.
+
+    Parameters
+    ----------
+    nodes, weights : ndarray, shape (probes * steps,)
+        Quadrature: sum of weights f(nodes) estimates the sum of f over the n
+        eigenvalues of the smaller of X'X and XX'; nodes descend.
+    thresholds : ndarray, shape (G,)
+        Descending, equal steps of the logarithm.
+    lower, upper : ndarray of int, shape (G,)
+        Of these eigenvalues at least and at most so many lie above each threshold: for
+        all thresholds at once, except with probability `failure`.
+    n : int
+        min(N K, P).
+    failure : float
+    """
+
+    nodes: np.ndarray
+    weights: np.ndarray
+    thresholds: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    n: int
+    failure: float
+
+    def __repr__(self) -> str:
+        """Say the sizes and how wide the band is."""
+        wide = int(np.max(self.upper - self.lower, initial=0))
+        return f"Density(n={self.n}, {len(self.nodes)} nodes, band at most {wide} wide)"
+
+
+def density(
+    moment: SecondMoment | Snapshot, *, probes: int = 16, steps: int = 64, seed: int = 0
+) -> Density:
+    """Count eigenvalues above thresholds, without computing them.
+
+    Parameters
+    ----------
+    moment : SecondMoment or Snapshot
+        A whole, a level or a knock-out; a snapshot stands for its Fisher information.
+    probes : int
+        Random vectors: the band narrows as 1 / sqrt(probes count).
+    steps : int
+        Lanczos steps from each: how finely eigenvalues are told apart.
+    seed : int
+        Of the random vectors.
+
+    Returns
+    -------
+    Density
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is none of these.
+
+    Notes
+    -----
+    Theory: theory/spectra.md#S4. Cost of probes * steps products with X and X', memory
+    of `steps` vectors of length n = min(N K, P) for each probe that runs at a time.
+
+    References
+    ----------
+    Golub and Meurant, *Matrices, Moments and Quadrature*; Cortinovis and Kressner
+    (2022).
+
+    Examples
+    --------
+    >>> import refspec
+    >>> F = refspec.fisher(refspec.datasets.wine_sklearn())
+    >>> found = density(F)
+    >>> above = (refspec.spectrum(F).values > found.thresholds[:, None]).sum(axis=1)
+    >>> bool(((found.lower <= above) & (above <= found.upper)).all())
+    True
+    """
+    moment = moment_of(moment)
+    checks.expect_size("probes", probes, least=1)
+    checks.expect_size("steps", steps, least=1)
+    checks.expect_size("seed", seed)
+    small, power = scaled(moment)
+    xp, rows = small.xp, small.rows
+    trace = backend.scalar(xp.sum(rows.squares()))
+    product, n = smaller_side(small)
+    j, rng = min(steps, n), np.random.default_rng(seed)
+    at_a_time, made = backend.at_a_time(8 * n * j, rows.like), []
+    for i in range(0, probes, at_a_time):
+        z = rng.standard_normal((n, min(at_a_time, probes - i)))
+        start = xp.astype(backend.from_host(z, rows.like), rows.like.dtype)
+        made.append(_gauss(product, start, j, rng, xp))
+    nodes, weights = (np.concatenate(x) for x in zip(*made, strict=True))
+    u = rounding.unit_roundoff(rows.like)
+    away = product_radius(small, trace) * (1 + j) + forming_radius(rows, trace, u)
+    top = max(float(nodes.max(initial=0.0)), away)
+    thresholds = (top + 2 * away) * np.logspace(0, -_DECADES, _THRESHOLDS)
+    lower, upper = _band(nodes, weights, thresholds, away, n)
+    up = way_back(moment, power, trace) ** 2
+    flat, order = nodes.ravel(), np.argsort(-nodes, axis=None, kind="stable")
+    return Density(
+        flat[order] * up,
+        weights.ravel()[order] / probes,
+        thresholds * up,
+        lower,
+        upper,
+        n,
+        rounding.FAILURE,
+    )
+
+
+def _gauss(
+    product: Product, z: Array, steps: int, rng: np.random.Generator, xp: Namespace
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return Gauss nodes and weights (m, steps) of the measures of m vectors z (n, m).
+
+    Lanczos from each of them, orthogonalised twice against its own vectors.
+    """
+    n, m = z.shape
+    u = rounding.unit_roundoff(z)
+    V = xp.zeros((m, n, steps), dtype=z.dtype, device=backend.device(z))
+    size = xp.sqrt(xp.sum(z * z, axis=0))
+    diagonal, beside = np.zeros((m, steps)), np.zeros((m, steps - 1))
+    q = xp.matrix_transpose(z / size)
+    for j in range(steps):
+        V[:, :, j] = q
+        known = V[:, :, : j + 1]
+        w = xp.matrix_transpose(product(xp.matrix_transpose(q)))
+        diagonal[:, j] = backend.to_host(xp.sum(q * w, axis=1))
+        if j + 1 == steps:
+            break
+        scale = xp.sqrt(xp.sum(w * w, axis=1))
+        w = _without(w, known, xp)
+        left = xp.sqrt(xp.sum(w * w, axis=1))
+        # where rounding alone is left the measure is used up: beta = 0, and on
+        # from a vector that has nothing to do with it
+        new = left > rounding.gamma(n, u) * scale
+        beside[:, j] = backend.to_host(xp.where(new, left, xp.zeros_like(left)))
+        other = xp.astype(backend.from_host(rng.standard_normal((m, n)), z), z.dtype)
+        q = _without(xp.where(new[:, None], w, other), known, xp)
+        q = q / xp.sqrt(xp.sum(q * q, axis=1))[:, None]
+    nodes, weights = np.zeros((m, steps)), np.zeros((m, steps))
+    for i, square in enumerate(backend.to_host(size).astype(np.float64) ** 2):
+        nodes[i], S = scipy.linalg.eigh_tridiagonal(diagonal[i], beside[i])
+        weights[i] = square * S[0] ** 2
+    return nodes, weights
+
+
+def _without(w: Array, V: Array, xp: Namespace) -> Array:
+    """Return vectors w (m, n) without what lies in the spans of V (m, n, j)."""
+    for _ in range(2):
+        w = w - (V @ (xp.matrix_transpose(V) @ w[:, :, None]))[:, :, 0]
+    return w
+
+
+def _band(
+    nodes: np.ndarray,
+    weights: np.ndarray,
+    thresholds: np.ndarray,
+    away: float,
+    n: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return bounds on the number of eigenvalues above each threshold.
+
+    nodes and weights (m, j), one row a vector; eigenvalues are known to `away`.
+    """
+    least, most = np.zeros(len(thresholds)), np.zeros(len(thresholds))
+    for node, weight in zip(nodes, weights, strict=True):
+        order = np.argsort(-node)
+        total = np.concatenate([[0.0], np.cumsum(weight[order])])
+        above = np.searchsorted(-node[order], -(thresholds + away), side="left")
+        least += total[np.maximum(above - 1, 0)]
+        above = np.searchsorted(-node[order], -(thresholds - away), side="left")
+        most += total[np.minimum(above + 1, len(node))]
+    half = rounding.FAILURE / (2 * len(thresholds))
+    m = len(nodes)
+    # the fewest r for which chi^2 with m r degrees of freedom reaches `least` with
+    # probability `half`, and the most for which it stays below `most`
+    lower = _first(lambda r: _upper_tail(m * r, least) >= half, n, len(thresholds))
+    upper = _first(
+        lambda r: 1 - half < _upper_tail(m * (r + 1), most), n, len(thresholds)
+    )
+    return lower, upper
+
+
+def _upper_tail(freedom: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return P(chi-squared >= x), which has no freedom where it is 0."""
+    some = scipy.special.gammaincc(np.maximum(freedom, 1) / 2, x / 2)
+    return np.where(freedom > 0, some, np.where(x > 0, 0.0, 1.0))
+
+
+def _first(holds: Callable[[np.ndarray], np.ndarray], n: int, size: int) -> np.ndarray:
+    """Return the smallest r in 0..n for which what is monotone in r holds, or n."""
+    low, high = np.zeros(size, dtype=np.int64), np.full(size, n)
+    while np.any(low < high):
+        middle = (low + high) // 2
+        yes = holds(middle)
+        high, low = np.where(yes, middle, high), np.where(yes, low, middle + 1)
+        low = np.minimum(low, high)
+    return high

@@ -1,0 +1,175 @@
+"""Rows known through a derivative, against the factors that they equal."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import refspec
+from refspec import backend, curvature, differentiated, rounding
+from refspec.coordinates import coordinates
+from refspec.differentiated import Differentiated, moment
+from support.jacobians import Regression, regression
+
+U = 2.0**-53
+
+
+def by_products(given, **how):
+    """The moment whose rows are not formed."""
+    return moment(*given[:3], **how)
+
+
+@pytest.fixture
+def unformed(monkeypatch):
+    """No rows fit in memory."""
+    monkeypatch.setattr(differentiated, "_HELD", 0)
+    monkeypatch.setattr("refspec.coordinates.pivots._EXPLICIT", 0)
+
+
+def placed(given, asarray):
+    jacobian, logits, labels, snapshot = given
+    return Regression(asarray(jacobian.x), jacobian.C), logits, labels, snapshot
+
+
+@pytest.mark.usefixtures("unformed")
+@pytest.mark.parametrize("sharpness", [1.0, 30.0])
+def test_rows_are_those_of_factors(asarray, sharpness):
+    given = placed(regression(sharpness=sharpness), asarray)
+    found, true = by_products(given), curvature.fisher(given[3])
+    assert isinstance(found.rows, Differentiated)
+    host, (N, K, P) = backend.to_host, true.rows.shape
+    assert found.rows.shape == (N, K, P)
+    assert found.offsets == true.offsets
+    rng = np.random.default_rng(0)
+    V, Z = rng.standard_normal((P, 3)), rng.standard_normal((N, K, 2))
+    index = np.asarray([5, 0, N * K - 1, 5])
+    g = rounding.gamma(8 * (N * K + P), U)
+    size = true.trace() ** 0.5
+
+    def gap(f):
+        return np.abs(host(f(found.rows, asarray)) - f(true.rows, np.asarray)).max()
+
+    assert gap(lambda r, a: r.dot(a(V))) <= g * size * np.linalg.norm(V)
+    assert gap(lambda r, a: r.cross(a(Z))) <= g * size * np.linalg.norm(Z)
+    assert gap(lambda r, a: r.take(a(index))) <= g * size
+    assert gap(lambda r, a: r.gram(a(index), 2)) <= g * size**2
+    assert gap(lambda r, _: r.squares()) <= g * size**2
+    assert gap(lambda r, _: r.second()) <= g * size**2
+    assert gap(lambda r, _: backend.concatenate(r.chunks())) <= g * size
+    assert gap(lambda r, a: r.part(1, 4).dot(a(V))) <= g * size * np.linalg.norm(V)
+    assert not gap(lambda r, a: r.part(1, 4).take(a(index[:2]))) > g * size
+
+
+@pytest.mark.usefixtures("unformed")
+def test_the_small_row_of_a_fitted_sample_keeps_its_digits():
+    """Row c of a sample with p_c near 1, to relative accuracy."""
+    given = regression(sharpness=30.0)
+    found, true = by_products(given).rows, curvature.fisher(given[3]).rows
+    every = np.arange(found.shape[0] * found.shape[1])
+    X, Y = found.take(every), true.take(every)
+    sizes = np.abs(Y).max(axis=1, keepdims=True)
+    assert sizes.min() < 1e-6 * sizes.max()
+    assert (np.abs(X - Y) <= rounding.gamma(64, U) * sizes).all()
+
+
+@pytest.mark.parametrize("held", [0, 2**28])
+@pytest.mark.parametrize("a", [2, 9])
+def test_attribution_is_that_of_factors_and_says_measured(monkeypatch, held, a):
+    monkeypatch.setattr(differentiated, "_HELD", held)
+    monkeypatch.setattr("refspec.coordinates.pivots._EXPLICIT", held)
+    given = regression(counts=(5, 3, 4), a=a)
+    at, true = coordinates(by_products(given)), refspec.attribute(given[3])
+    assert at.kind.startswith("measured")
+    assert at.side == ("primal" if a == 2 else "dual")
+    found = refspec.attribute(at)
+    radius = found.radius + true.radius
+    mine, other = found.spectrum.values, true.spectrum.values
+    n = min(len(mine), len(other))
+    assert np.abs(mine[:n] - other[:n]).max() <= radius
+    assert not np.abs(mine[:n] * (1 + 2.0**-20) - other[:n]).max() <= radius
+    for name, level in true.levels.items():
+        m = min(len(level), len(found.levels[name]))
+        assert np.abs(found.levels[name][:m] - level[:m]).max() <= radius
+
+
+@pytest.mark.usefixtures("unformed")
+def test_levels_of_differentiated_rows_add_up():
+    found = by_products(regression(counts=(5, 3, 4)))
+    levels = refspec.decompose(found).levels
+    whole = sum(x.matrix() for x in levels.values())
+    bound = 8 * rounding.second_moment_radius(64, found.trace(), U)
+    assert np.abs(whole - found.matrix()).max() <= bound
+    assert levels["between_class"].blocks == found.blocks
+
+
+def test_the_measured_error_is_a_bound_and_no_wild_one():
+    """Rows in float32 beside float64: the error is known, and the bound within 1000."""
+    wide = regression(counts=(20, 20, 20), a=30)
+    narrow = Regression(wide[0].x.astype(np.float32), 3)
+    found = moment(narrow, *wide[1:3], other=wide[0])
+    exact = moment(*wide[:3])
+    every = np.arange(60 * 3)
+    error = np.linalg.norm(
+        found.rows.take(every).astype(float) - exact.rows.take(every)
+    )
+    assert 0 < error <= found.rows.forming() <= 1000 * error
+    assert exact.rows.forming() <= found.rows.forming() * 2.0**-24
+    beside = moment(*wide[:3], other=narrow)
+    assert exact.rows.forming() < beside.rows.forming() <= found.rows.forming()
+
+
+class Wrong(Regression):
+    """A derivative one of whose products is not its own."""
+
+    mistake = "scale"
+
+    def cross(self, S, i, j):
+        if self.mistake == "scale":
+            return super().cross(S, i, j) * (1 + 2.0**-20)
+        return super().cross(S[::-1], i, j)
+
+
+@pytest.mark.parametrize("mistake", ["scale", "order"])
+def test_products_with_two_derivatives_are_refused(mistake):
+    jacobian, logits, labels, _ = regression()
+    wrong = Wrong(jacobian.x, jacobian.C)
+    wrong.mistake = mistake
+    with pytest.raises(ValueError, match="must be products with one matrix"):
+        moment(wrong, logits, labels)
+
+
+def test_weights_of_samples_are_taken():
+    jacobian, logits, labels, given = regression()
+    s = np.arange(1.0, 9.0) / 36
+    found = moment(jacobian, logits, labels, sample_weights=s)
+    true = curvature.fisher(dataclasses.replace(given, sample_weights=s))
+    bound = rounding.second_moment_radius(64, true.trace(), U)
+    assert np.abs(found.matrix() - true.matrix()).max() <= bound
+
+
+def test_what_is_covered_is_said():
+    jacobian, logits, labels, _ = regression()
+    blocks = [("fc.weight", 15)]
+    found = moment(jacobian, logits, labels, blocks=blocks)
+    assert found.coverage == "covers all 15 parameters"
+    left = [("lstm", 5632)]
+    part = moment(jacobian, logits, labels, blocks=blocks, left_out=left)
+    assert part.coverage == "covers 15 of 5,647 parameters; left out: lstm 5,632"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"jacobian": 3}, "jacobian must be a Jacobian"),
+        ({"logits": np.zeros((8, 2))}, r"logits must have shape \(N, C\)"),
+        ({"labels": np.arange(8)[::-1] % 3}, "labels must be non-decreasing"),
+        ({"sample_weights": np.ones(8)}, "sample_weights must sum to 1"),
+        ({"other": regression(a=4)[0]}, r"other must have the shape \(N, C, P\)"),
+        ({"blocks": 3}, "blocks must be a Sequence"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changed, message):
+    jacobian, logits, labels, _ = regression()
+    given = {"jacobian": jacobian, "logits": logits, "labels": labels} | changed
+    with pytest.raises((TypeError, ValueError), match=message):
+        moment(**given)

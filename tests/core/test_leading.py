@@ -1,0 +1,176 @@
+"""The largest eigenvalues from products agree with those of a full spectrum."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import refspec
+from refspec import backend, datasets, rounding
+from refspec.theorems import Study
+from support.snapshots import snapshots, typical
+
+MOMENTS = ("features", "errors", "fisher")
+
+
+def moment(snapshot, of):
+    if of == "fisher":
+        return refspec.fisher(snapshot)
+    return getattr(refspec, of)(snapshot, snapshot.layers[0].name)
+
+
+@settings(max_examples=25)
+@pytest.mark.theorem("S3")
+@given(snapshots(), st.sampled_from(MOMENTS), st.integers(1, 9))
+def test_largest_of_any_snapshot(snapshot, of, k):
+    """Each within both radii, at any scale, whole and for every level."""
+    m = moment(snapshot, of)
+    for x in (m, *refspec.decompose(m).levels.values()):
+        k = min(k, *x.shape)
+        some, every = refspec.spectrum(x, top=k), refspec.spectrum(x)
+        n = max(k, len(every.values))
+        whole = np.pad(backend.to_host(every.values), (0, n))[:k]
+        away = np.max(np.abs(backend.to_host(some.values) - whole))
+        assert away <= some.radius + every.radius
+
+
+def test_the_radius_is_as_sharp_as_that_of_all():
+    """float64: no wider than 100 times the radius of the whole factorisation."""
+    for name in ("wine_sklearn", "mnist_cnn"):
+        m = refspec.fisher(getattr(datasets, name)())
+        some, every = refspec.spectrum(m, top=5), refspec.spectrum(m)
+        assert some.radius <= 100 * every.radius
+        assert not some.complete
+        assert some.n_zero == 0
+        assert "top=5" in repr(some)
+
+
+def test_one_eigenvalue_more_would_be_seen():
+    """Effect: shifted by one rank, or by twice the radius, the values are others."""
+    m = refspec.fisher(typical())
+    some, every = refspec.spectrum(m, top=3), refspec.spectrum(m)
+    radius = some.radius + every.radius
+    assert np.max(np.abs(some.values - every.values[1:4])) > radius
+    assert np.max(np.abs(some.values + 2 * radius - every.values[:3])) > radius
+
+
+def test_largest_in_any_namespace(asarray):
+    host = typical()
+    moved = refspec.snapshot(
+        [
+            refspec.Layer(x.name, asarray(x.features), asarray(x.errors))
+            for x in host.layers
+        ],
+        host.labels,
+        probabilities=asarray(host.probabilities),
+    )
+    a, b = (refspec.attribute(refspec.fisher(x), top=4) for x in (host, moved))
+    values = [backend.to_host(x.spectrum.values) for x in (a, b)]
+    assert np.max(np.abs(values[0] - values[1])) <= a.radius + b.radius
+    assert a.kinds == b.kinds
+
+
+def test_more_than_there_are_is_refused():
+    m = refspec.features(typical(), "fc1")
+    n = min(m.shape)
+    with pytest.raises(ValueError, match=rf"min\(N K, P\) = 1\.\.{n}, got {n + 1}"):
+        refspec.spectrum(m, top=n + 1)
+    with pytest.raises(ValueError, match=", got 0:"):
+        refspec.attribute(m, top=0)
+    with pytest.raises(TypeError, match="top must be an integer"):
+        refspec.spectrum(m, top=2.0)
+    with pytest.raises(ValueError, match="without vectors and certify"):
+        refspec.spectrum(m, top=1, certify=True)
+    with pytest.raises(ValueError, match="without certify"):
+        refspec.attribute(m, top=1, certify=True)
+
+
+@pytest.mark.theorem("S4")
+@settings(max_examples=15)
+@given(snapshots(), st.sampled_from(MOMENTS), st.integers(1, 6), st.integers(1, 20))
+def test_S4(snapshot, of, probes, steps):
+    """The number of eigenvalues above any threshold is inside the band."""
+    m = moment(snapshot, of)
+    every, radius = refspec.spectrum(m).values, refspec.spectrum(m).radius
+    found = refspec.density(m, probes=probes, steps=steps)
+    t = found.thresholds[:, None]
+    assert np.all(found.lower <= np.sum(every > t - radius, axis=1))
+    assert np.all(np.sum(every > t + radius, axis=1) <= found.upper)
+
+
+@pytest.mark.slow
+def test_the_band_says_something():
+    """Effect: twice the eigenvalues, or half of them, are not inside."""
+    m = refspec.fisher(datasets.mnist_cnn())
+    every, found = refspec.spectrum(m).values, refspec.density(m, probes=64)
+    above = np.sum(every > found.thresholds[:, None], axis=1)
+    assert np.all((found.lower <= above) & (above <= found.upper))
+    assert np.any(2 * above > found.upper)
+    assert np.any(above < 2 * found.lower)
+    wide = found.upper - found.lower
+    fewer = refspec.density(m, probes=4)
+    assert np.min(wide[above > 20]) < np.min((fewer.upper - fewer.lower)[above > 20])
+
+
+def test_the_band_holds_for_every_seed(monkeypatch):
+    """With a failure probability of a tenth it fails as seldom as it says."""
+    monkeypatch.setattr(rounding, "FAILURE", 0.1)
+    m = refspec.fisher(typical())
+    every = refspec.spectrum(m).values
+    trials, failed = 120, 0
+    for seed in range(trials):
+        found = refspec.density(m, probes=3, steps=8, seed=seed)
+        above = np.sum(every > found.thresholds[:, None], axis=1)
+        failed += not np.all((found.lower <= above) & (above <= found.upper))
+    assert failed / trials <= 0.1 + np.sqrt(np.log(1e9) / (2 * trials))
+
+
+def test_quadrature_is_the_trace_on_average():
+    """Sum of weights nodes: within the spread of its own probes, at 1e-9."""
+    m = refspec.fisher(datasets.wine_sklearn())
+    found = refspec.density(m, probes=256, steps=4)
+    trace, values = m.trace(), refspec.spectrum(m).values
+    # 256 times the estimate is a weighted sum of chi-squared: Laurent and Massart
+    x = np.log(2e9)
+    square, top = float(np.sum(values**2)), float(values[0])
+    slack = 2 * np.sqrt(square * x / 256) + 2 * top * x / 256
+    assert abs(float(found.nodes @ found.weights) - trace) <= slack
+    assert abs(2 * float(found.nodes @ found.weights) - trace) > slack  # effect
+
+
+@pytest.mark.theorem("A6")
+@settings(max_examples=12)
+@given(snapshots(), st.sampled_from(MOMENTS), st.integers(1, 6))
+def test_attribution_of_the_largest(snapshot, of, k):
+    """Levels, knock-outs, sandwich: those of the full attribution, within radii."""
+    m = moment(snapshot, of)
+    k = min(k, *m.shape)
+    some, every = refspec.attribute(m, top=k), refspec.attribute(m)
+    radius = some.radius + every.radius
+    for a, b in ((some.levels, every.levels), (some.knockouts, every.knockouts)):
+        for name, values in a.items():
+            n = min(k, len(values))
+            whole = np.pad(b[name], (0, n))[:n]
+            assert np.max(np.abs(values[:n] - whole), initial=0.0) <= radius
+    for name, trace in some.traces.items():
+        assert abs(trace - every.traces[name]) <= max(m.shape) * radius
+    n = min(len(some.lower), len(every.lower))
+    assert np.max(np.abs(some.lower - every.lower[:n])[:n], initial=0.0) <= 2 * radius
+    total = sum(some.shares.values())
+    assert np.max(np.abs(total - 1), initial=0.0) <= 8 * Study(snapshot).u
+
+
+@pytest.mark.slow
+def test_shares_of_the_largest():
+    """On embedded networks: the shares of the full attribution, by their gaps."""
+    for name in ("wine_sklearn", "mnist_cnn"):
+        m = refspec.fisher(getattr(datasets, name)())
+        some, every = refspec.attribute(m, top=6), refspec.attribute(m)
+        v, radius = every.spectrum.values, some.radius + every.radius
+        gap = np.min(v[:6] - v[1:7])
+        # a level's share moves by at most twice the sine of its eigenvector's angle, to
+        # which the residual over the gap is a bound
+        for level, shares in some.shares.items():
+            away = np.max(np.abs(shares - every.shares[level][:6]))
+            assert away <= 2 * radius / (gap - radius) + radius / v[5]
+        assert some.kinds == every.kinds[:6]

@@ -1,0 +1,407 @@
+"""Any PyTorch classifier: its Fisher and Hessian against the definition, by autograd.
+
+The second path is J by one backward pass for each logit of the model as it is, nothing
+functional: G = sum_i s_i J_i'(diag p_i - p_i p_i')J_i; and the gradient of the loss's
+gradient in the direction of a vector.
+"""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+import refspec
+from refspec import rounding
+from refspec.attribution import attribute_hessian
+from refspec.coordinates import coordinates
+from refspec.exporters import torch_moment
+from refspec.exporters.torch import export, hessian, moment
+from refspec.rows import forming_radius
+from support.torch_networks import LABELS, SMALL, C, N, flat, loader, mlp, small
+
+U = 2.0**-53
+# what torch says of old modules and of its own is no concern of ours
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def logits(model, inputs):
+    """Run the model as it is, compiled code apart."""
+    model = getattr(model, "_orig_mod", model)
+
+    def wide(x):
+        return x.double() if x.is_floating_point() else x
+
+    if isinstance(inputs, dict):
+        return model(**{k: wide(x) for k, x in inputs.items()})["logits"]
+    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    return model(*map(wide, inputs))
+
+
+def jacobian(model, inputs):
+    """J (N, C, P) in the parameters that are trained, and the probabilities."""
+    z = logits(model, inputs)
+    chosen = [x for x in model.parameters() if x.requires_grad]
+    how = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+    rows = [
+        torch.cat([g.reshape(-1) for g in torch.autograd.grad(z[n, c], chosen, **how)])
+        for n in range(len(z))
+        for c in range(C)
+    ]
+    return torch.stack(rows).reshape(len(z), C, -1), torch.softmax(z, 1).detach()
+
+
+def fisher(J, p):
+    """G by the definition, summed over samples."""
+    A = torch.diag_embed(p) - p[:, :, None] * p[:, None]
+    return (torch.einsum("ncp,ncd,ndq->pq", J, A, J) / len(p)).numpy()
+
+
+def bound(found, J):
+    """What both can be off by: the rows as measured, twice, and their products."""
+    size = float((J * J).sum()) / len(J)
+    radius = forming_radius(found.rows, found.trace(), U)
+    return 2 * radius + 2 * rounding.second_moment_radius(len(J) * C + 64, size, U)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_fisher_is_that_of_the_definition(name):
+    model, inputs = small(name)
+    found = moment(model, loader(inputs))
+    order = np.argsort(LABELS.numpy(), kind="stable")
+    assert found.offsets == (0, 2, 4, 6)
+    J, p = jacobian(model, inputs)
+    G, true = found.matrix(), fisher(J, p)
+    limit = bound(found, J)
+    assert np.linalg.norm(G - true) <= limit
+    assert not np.linalg.norm(G * (1 + 2.0**-24) - true) <= limit
+    count = sum(x.numel() for x in model.parameters() if x.requires_grad)
+    assert found.shape == (N * C, count)
+    assert sum(n for _, n in found.blocks) == count
+    scores = p.numpy()[order]
+    assert np.abs(found.weights - scores / N).max() <= rounding.gamma(64, U)
+
+
+@pytest.mark.parametrize("name", ["lstm", "transformer encoder", "embedding bag"])
+def test_products_are_those_of_rows_that_are_formed(monkeypatch, name):
+    model, inputs = small(name)
+    formed = moment(model, loader(inputs))
+    monkeypatch.setattr("refspec.differentiated._HELD", 0)
+    monkeypatch.setattr(torch_moment, "_ROOM", 1)  # a sample at a time
+    found = moment(model, loader(inputs, size=2))
+    assert type(found.rows).__name__ == "Differentiated"
+    V = np.random.default_rng(0).standard_normal((found.shape[1], 2))
+    size = np.linalg.norm(V)
+    limit = size * (found.rows.forming() + formed.rows.forming())
+    limit += size * rounding.gamma(sum(found.shape), U) * found.trace() ** 0.5
+    assert np.linalg.norm(found.rows.dot(V) - formed.rows.dot(V)) <= limit
+    one, other = coordinates(found), coordinates(formed)
+    assert one.kind.startswith("measured")
+    gap = refspec.spectrum(one).values[0] - refspec.spectrum(other).values[0]
+    assert abs(gap) <= one.radius + other.radius + 64 * U * found.trace()
+
+
+@pytest.mark.parametrize("name", ["mlp, tanh", "conv, average pool", "weight sharing"])
+def test_it_has_the_spectrum_of_an_export(name):
+    """Weights and biases are in another order there."""
+    model, inputs = small(name)
+    found = refspec.attribute(moment(model, loader(inputs)))
+    seen = export(model, loader(inputs), None, dtype=torch.float64, progress=False)
+    true = refspec.attribute(seen)
+    radius, n = found.radius + true.radius, N * (C - 1)
+    mine, other = found.spectrum.values[:n], true.spectrum.values[:n]
+    m = min(len(mine), len(other))
+    assert np.abs(mine[:m] - other[:m]).max() <= radius
+    for level, values in true.levels.items():
+        m = min(len(values), len(found.levels[level]))
+        assert np.abs(values[:m] - found.levels[level][:m]).max() <= radius
+
+
+def test_a_choice_is_a_block_of_the_whole():
+    model, inputs = small("transformer encoder")
+    whole, first = moment(model, loader(inputs)), "body.layers.0"
+    block = moment(model, loader(inputs), [first])
+    start = 0
+    for name, size in whole.blocks:
+        inside = name.startswith(f"{first}.")
+        assert (name in dict(block.blocks)) == inside
+        start += size
+    n = block.shape[1]
+    assert whole.blocks[: len(block.blocks)] == block.blocks
+    gap = np.linalg.norm(whole.matrix()[:n, :n] - block.matrix())
+    limit = 2 * forming_radius(whole.rows, whole.trace(), U)
+    limit += 2 * rounding.second_moment_radius(N * C + 8, whole.trace(), U)
+    assert gap <= limit
+    by_predicate = moment(model, loader(inputs), lambda name, _: first in name)
+    assert by_predicate.blocks == block.blocks
+    assert block.coverage.startswith(f"covers {n:,} of {whole.shape[1]:,} parameters")
+
+
+def test_frozen_parameters_are_left_out_and_said():
+    model, inputs = small("scale")
+    found = moment(model, loader(inputs))
+    assert found.left_out == (("frozen", 4),)
+    assert "left out: frozen 4" in found.coverage
+    assert dict(moment(model, loader(inputs), ["frozen"]).blocks) == {"frozen": 4}
+
+
+def test_tied_weights_may_be_named_by_either_name():
+    model, inputs = small("tied weights")
+    one = moment(model, loader(inputs), ["last"])
+    other = moment(model, loader(inputs), ["embed.weight"])
+    assert one.blocks == other.blocks == (("embed.weight", 12),)
+
+
+@pytest.mark.parametrize("name", ["mlp, tanh", "lstm", "transformer encoder", "conv"])
+def test_in_float32_the_measured_error_is_a_bound(name):
+    model, inputs = small(name)
+    wide = moment(model, loader(inputs))
+    narrow = moment(model.float(), loader(inputs), dtype=torch.float32)
+    again = moment(model.double(), loader(inputs))
+    every = np.arange(N * C)
+    X, Y, Z = (x.rows.take(every).astype(float) for x in (wide, narrow, again))
+    moved = np.linalg.norm(X - Z)  # float32 parameters
+    error = np.linalg.norm(Y - Z)
+    assert moved >= 0
+    assert 0 < error <= narrow.rows.forming() + again.rows.forming()
+    assert again.rows.forming() <= 2.0**-20 * narrow.rows.forming()
+
+
+def test_sample_weights_are_in_the_order_of_the_loader():
+    model, inputs = small("mlp, tanh")
+    s = np.arange(1.0, 7.0) / 21
+    found = moment(model, loader(inputs), sample_weights=s)
+    J, p = jacobian(model, inputs)
+    root = torch.tensor(s * N).sqrt()[:, None, None]
+    assert np.linalg.norm(found.matrix() - fisher(root * J, p)) <= bound(found, 2 * J)
+    assert not np.linalg.norm(found.matrix() - fisher(J, p)) <= bound(found, 2 * J)
+
+
+@pytest.mark.parametrize(
+    "name", ["pruned", "weight norm, old", "lstm", "residual, batch norm", "compiled"]
+)
+def test_the_model_is_given_back_as_it_was(name):
+    model, inputs = small(name)
+    model.train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    kept = {k: set(vars(x)) for k, x in model.named_modules()}
+    moment(model, loader(inputs))
+    assert model.training
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert {k: set(vars(x)) for k, x in model.named_modules()} == kept
+    assert all(x.grad is None for x in model.parameters())
+    model.eval()
+    logits(model, inputs).sum().backward()
+    assert any(x.grad is not None for x in model.parameters())
+
+
+def test_training_on_changes_nothing_of_a_moment(monkeypatch):
+    monkeypatch.setattr("refspec.differentiated._HELD", 0)
+    model, inputs = small("residual, batch norm")
+    found = moment(model, loader(inputs))
+    V = np.ones((found.shape[1], 1))
+    before = found.rows.dot(V)
+    with torch.no_grad():
+        [x.add_(1) for x in model.parameters()]
+    model.norm.running_mean.add_(1)
+    assert np.array_equal(found.rows.dot(V), before)
+
+
+class Batch(nn.Module):
+    def forward(self, x):
+        return nn.functional.batch_norm(x, None, None, training=True)
+
+
+class Random(nn.Module):
+    def forward(self, x):
+        return nn.functional.dropout(x)
+
+
+class Cast(nn.Module):
+    def forward(self, x):
+        return x.bfloat16()
+
+
+class Narrow(nn.Module):
+    def forward(self, x):
+        return x.float()
+
+
+class Detached(nn.Module):
+    def forward(self, x):
+        return x.detach()
+
+
+class Few(nn.Module):
+    def forward(self, x):
+        return [x]
+
+
+def ended(*steps):
+    return nn.Sequential(nn.Linear(4, C), *steps).double()
+
+
+X = torch.randn(N, 4)
+LAZY = nn.Sequential(nn.LazyLinear(C))
+META = nn.Linear(4, C, device="meta")
+COMPLEX = nn.Linear(4, C, dtype=torch.complex64)
+FROZEN = nn.Linear(4, C).requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "how", "message"),
+    [
+        (ended(Batch()), X, {}, "must treat each sample by itself"),
+        (ended(nn.BatchNorm1d(C, track_running_stats=False)), X, {}, "by itself"),
+        (ended(Random()), X, {}, "by itself.*nothing random"),
+        (ended(nn.Softmax(1)), X, {}, "take the softmax off"),
+        (ended(Cast()), X, {}, "logits of float32 or float64, got torch.bfloat16"),
+        (ended(Narrow(), nn.Linear(C, C)), X, {}, "take the inputs of the loader"),
+        (ended(Detached()), X, {}, "none of .*reaches"),
+        (ended(Few()), X, {}, "must give a tensor of logits"),
+        (ended(), X, {"parameters": ["1"]}, "must name parameters, or modules"),
+        (ended(), X, {"parameters": "0"}, "parameters must be a list"),
+        (ended(), X, {"parameters": []}, "must choose some"),
+        (ended(), X, {"parameters": lambda *_: False}, "must choose some"),
+        (ended(), X, {"dtype": torch.float16}, "dtype must be torch.float32"),
+        (ended(), X, {"sample_weights": np.ones(N)}, "must sum to 1"),
+        (ended(), torch.randn(N, 5), {}, "take the inputs of the loader"),
+        (ended(), {"x": X}, {}, "take the inputs of the loader"),
+        (LAZY, X, {}, "lazy or on the device 'meta'"),
+        (META, X, {}, "lazy or on the device 'meta'"),
+        (COMPLEX, X, {}, "must be real floating"),
+        (FROZEN, X, {}, "are frozen; name some"),
+        (nn.Flatten(), X, {}, "model must have parameters"),
+        (3, X, {}, "model must be a Module"),
+    ],
+)
+def test_what_has_no_such_moment_is_refused(model, given, how, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        moment(model, loader(given), **how)
+
+
+class Wrong(torch.autograd.Function):
+    """A product whose backward pass is another one's, forward mode right."""
+
+    @staticmethod
+    def forward(x):
+        return 2 * x
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, g):  # noqa: ARG004
+        return 2.001 * g
+
+    @staticmethod
+    def jvp(ctx, t):  # noqa: ARG004
+        return 2 * t
+
+
+def test_a_derivative_that_one_mode_gets_wrong_is_refused():
+    class Body(nn.Module):
+        def forward(self, x):
+            return Wrong.apply(x)
+
+    with pytest.raises(ValueError, match="must be products with one matrix"):
+        moment(ended(Body()), loader(X))
+
+
+def test_a_list_in_place_of_tensors_and_one_batch():
+    torch.manual_seed(0)
+    model = flat(mlp(4, 5, C))[0].double()
+    copied = copy.deepcopy(model)
+    one = moment(model, [(X.tolist(), LABELS.tolist())])
+    other = moment(copied, [(X.numpy(), LABELS.numpy())])
+    size = 2 * (forming_radius(one.rows, one.trace(), U) + 2.0**-20 * one.trace())
+    assert np.linalg.norm(one.matrix() - other.matrix()) <= size
+
+
+def normed(model, inputs):
+    """The logits of a network with weight norm, without torch's: its Hessian errs."""
+    x, found = inputs.double(), dict(model.named_parameters())
+    g = found.get("0.weight_g", found.get("0.parametrizations.weight.original0"))
+    v = found.get("0.weight_v", found.get("0.parametrizations.weight.original1"))
+    W = g * v / (v * v).sum(1, keepdim=True).sqrt()
+    return model[2](torch.tanh(x @ W.T + found["0.bias"]))
+
+
+def loss_hessian(model, inputs, V, run=logits):
+    """H V of the mean cross-entropy of the model as it is."""
+    chosen = [x for x in model.parameters() if x.requires_grad]
+    how = {"allow_unused": True, "materialize_grads": True}
+    with sdpa_kernel(SDPBackend.MATH):  # the others have no second derivative
+        loss = nn.functional.cross_entropy(run(model, inputs), LABELS)
+    g = torch.autograd.grad(loss, chosen, create_graph=True, **how)
+    g = torch.cat([x.reshape(-1) for x in g])
+    columns = []
+    for v in torch.tensor(V).T:
+        parts = torch.autograd.grad(g, chosen, v, retain_graph=True, **how)
+        columns.append(torch.cat([x.reshape(-1) for x in parts]))
+    return torch.stack(columns, 1).numpy()
+
+
+@pytest.mark.parametrize("name", [x for x in SMALL if x != "embedding bag"])
+def test_products_with_the_hessian_are_autograds(name):
+    model, inputs = small(name)
+    H = hessian(model, loader(inputs))
+    V = np.random.default_rng(0).standard_normal((H.size, 2))
+    run = normed if "weight norm" in name else logits
+    found, true = H.dot(V), loss_hessian(model, inputs, V, run)
+    limit = 2 * H.lost * np.linalg.norm(V)
+    assert np.linalg.norm(found - true) <= limit
+    assert not np.linalg.norm(found * (1 + 2.0**-20) - true) <= limit
+    assert sum(n for _, n in H.blocks) == H.size
+
+
+@pytest.mark.parametrize("name", ["mlp, tanh", "mlp, sigmoid", "conv, average pool"])
+def test_the_hessian_is_that_of_the_section(name):
+    """Weights and biases are in another order there: eigenvalues."""
+    model, inputs = small(name)
+    model = model if name.startswith("mlp") else mlp(4, 7, 5, C).double()
+    inputs = inputs if name.startswith("mlp") else torch.randn(N, 4)
+    H, G = hessian(model, loader(inputs)), moment(model, loader(inputs))
+    seen = export(model, loader(inputs), None, dtype=torch.float64, progress=False)
+    true = np.linalg.eigvalsh(refspec.hessian.of_snapshot(seen))[::-1]
+    section = refspec.models.from_section(seen.model)
+    theirs = refspec.hessian.hessian_radius(section, seen.model.inputs, seen.labels)
+    whole, ends = attribute_hessian(H, G), attribute_hessian(H, G, top=3)
+    assert np.abs(whole.values - true).max() <= whole.radius + theirs
+    pick = np.r_[:3, -3:0]
+    assert np.abs(ends.values - true[pick]).max() <= ends.radius + theirs
+    assert not np.abs(ends.values * 1.001 - true[pick]).max() <= ends.radius + theirs
+    assert np.abs(sum(whole.parts.values()) - whole.values).max() <= whole.radius
+
+
+def test_torchs_own_weight_norm_has_another_hessian():
+    """Why it is replaced by its definition."""
+    model, inputs = small("weight norm")
+    V = np.eye(sum(x.numel() for x in model.parameters()))
+    H, true = (loss_hessian(model, inputs, V, run) for run in (logits, normed))
+    assert np.linalg.norm(true - true.T) <= rounding.gamma(2**10, U) * abs(true).max()
+    assert np.linalg.norm(H - H.T) > 0.1 * np.linalg.norm(true)
+
+
+def test_hessians_that_are_not_there_are_refused():
+    model, inputs = small("embedding bag")
+    with pytest.raises(ValueError, match=r"_embedding_bag_backward.*not implemented"):
+        hessian(model, loader(inputs))
+    with pytest.raises(ValueError, match="must sum to 1"):
+        hessian(ended(), loader(X), sample_weights=np.ones(N))
+
+
+def test_a_hessian_by_chunks_and_with_weights(monkeypatch):
+    model, inputs = small("lstm")
+    s = np.ones(N) / N
+    whole = hessian(model, loader(inputs), sample_weights=s)
+    monkeypatch.setattr(torch_moment, "_ROOM", 1)
+    parts = hessian(model, loader(inputs, size=2))
+    V = np.ones((whole.size, 1))
+    limit = (whole.lost + parts.lost) * np.linalg.norm(V)
+    assert np.linalg.norm(whole.dot(V) - parts.dot(V)) <= limit
+    first = hessian(model, loader(inputs), sample_weights=np.eye(N)[0])
+    assert not np.linalg.norm(whole.dot(V) - first.dot(V)) <= limit
