@@ -35,6 +35,9 @@ fuzz: .venv-test/done       ## spoil 100,000 archives and 20,000 stores, 10 minu
 	$(THREADS) REFSPEC_FUZZ=$(FUZZ) REFSPEC_FUZZ_SEED=$(SEED) \
 		.venv-test/bin/python -m pytest tests/fuzz -q -s
 
+adversarial: .venv-test/done  ## 10,000 hard spectra against 400-bit arithmetic, write the table
+	$(THREADS) REFSPEC_ADVERSARIAL=10000 .venv-test/bin/python -m pytest tests/adversarial -q -s
+
 deep: .venv-test/done       ## 5,000 random examples a property test, hours
 	$(THREADS) HYPOTHESIS_PROFILE=deep .venv-test/bin/python -m pytest -n 2 -m "not slow"
 
@@ -93,5 +96,9 @@ BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list -n 20
 WITHIN ?= 150
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
+<<<<<<< HEAD
+.PHONY: help demo test adversarial coverage quick test-frameworks test-browser gallery conformance bench lint fuzz deep
+=======
 .PHONY: help demo test coverage quick test-frameworks test-browser gallery conformance bench lint fuzz deep \
 	mutants mutants-changed
+>>>>>>> main

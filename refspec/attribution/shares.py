@@ -26,7 +26,7 @@ from refspec.spectra import (
     principal_angles,
     spectrum,
 )
-from refspec.structure import KINDS, decompose
+from refspec.structure import KINDS, cell_projections, decompose, within_name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,23 +92,24 @@ def eigenbasis(
     >>> basis.within
     'within_cross_class'
     """
-    at = moment if isinstance(moment, Coordinates) else coordinates(moment)
+    at = moment
+    if not isinstance(at, Coordinates):
+        at = coordinates(at, certify=certify)
     whole = spectrum(at, vectors=True, certify=certify)
     xp, (C, K, r) = at.moment.xp, at.means.shape
     tail = np.cumsum(np.abs(backend.to_host(whole.values))[::-1])[::-1]
     rank = int(np.sum(tail > whole.radius))
     means = xp.reshape(at.means, (C * K, r)) @ whole.vectors[:, :rank]  # type: ignore[index]
     means = xp.reshape(means, (C, K, rank))
-    split = decompose(at.moment)
+    decompose(at.moment)  # refuses a projection that does not commute with the levels
     rows = {
         name: xp.reshape(project(means), (C * K, rank))
-        for name, project in split.of_cells.items()
+        for name, project in cell_projections(at.norms).items()
     }
-    (within,) = set(split.levels) - set(rows)
     u = rounding.unit_roundoff(at.second)
-    solver = 2 * rounding.eigensolver_radius(r, at.trace, u)
+    solver = 0.0 if at.solved else 2 * rounding.eigensolver_radius(r, at.trace, u)
     radius = 2 * whole.radius + solver + (at.level_radius - at.radius)
-    return Eigenbasis(whole, whole.values[:rank], rows, within, radius)
+    return Eigenbasis(whole, whole.values[:rank], rows, within_name(K), radius)
 
 
 def knockout(
