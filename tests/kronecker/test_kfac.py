@@ -113,7 +113,10 @@ def test_factors_are_the_exact_moments(setting, fisher, seed, T):
     )
     of_classes = parts.kfac()  # means over classes by their frequencies
     for one, two, size in zip(
-        (of_classes.left, of_classes.right), (found.left, found.right), sizes, strict=True
+        (of_classes.left, of_classes.right),
+        (found.left, found.right),
+        sizes,
+        strict=True,
     ):
         assert np.linalg.norm(one - two) <= 2 * rounding.gamma(k, U) * size
     mutant = np.sum(layer.errors**2, axis=(2, 3))
