@@ -11,7 +11,7 @@ What a network is seen through
 What its spectrum is made of
 
 - `fisher`, `features`, `errors`, `empirical_fisher`: second moments, never formed;
-  `hessian`: the exact Hessian.
+  `hessian`: the exact Hessian; `implicit`: that of any network, by products.
 - `differentiated`: the Fisher of any network, through products with its derivative.
 - `decompose`: the levels of a second moment (`Decomposition`); `plain_means`.
 - `coordinates`, `spectrum` (`Spectrum`): eigenvalues with a radius; `density`
@@ -37,6 +37,7 @@ from refspec._version import __version__
 
 if TYPE_CHECKING:
     from refspec import attribution as attribution
+    from refspec import claims as claims
     from refspec import coordinates as coordinates
     from refspec import coverage as coverage
     from refspec import curvature as curvature
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from refspec import differentiated as differentiated
     from refspec import exporters as exporters
     from refspec import hessian as hessian
+    from refspec import implicit as implicit
     from refspec import kronecker as kronecker
     from refspec import models as models
     from refspec import plots as plots
@@ -157,6 +159,7 @@ __all__ = [
     "__version__",
     "attribute",
     "attribution",
+    "claims",
     "coordinates",
     "coverage",
     "curvature",
@@ -170,6 +173,7 @@ __all__ = [
     "features",
     "fisher",
     "hessian",
+    "implicit",
     "kronecker",
     "load",
     "models",

@@ -12,6 +12,8 @@ from refspec.attribution.shares import Eigenbasis as Eigenbasis
 from refspec.attribution.shares import attribute as attribute
 from refspec.attribution.shares import eigenbasis as eigenbasis
 from refspec.attribution.shares import knockout as knockout
+from refspec.attribution.shares import sines as sines
+from refspec.attribution.shares import span_angles as span_angles
 
 __all__ = [
     "Attribution",
@@ -26,4 +28,6 @@ __all__ = [
     "distances",
     "eigenbasis",
     "knockout",
+    "sines",
+    "span_angles",
 ]

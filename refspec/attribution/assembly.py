@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,11 +36,12 @@ class Attribution:
     knockouts : dict of str to ndarray
         Eigenvalues of the whole minus each level. Of the largest alone as many here,
         and of the within level.
-    angles : ndarray
-        Principal angles, in radians, between the span of B and the eigenspace of as
-        many top eigenvalues; none where fewer were found.
-    angle_bound : float
-        Davis-Kahan: no sine of `angles` exceeds it (inf if it proves nothing).
+    angles : dict of str to ndarray
+        Principal angles, in radians, of the eigenspace of the eigenvalues above all
+        that weaker levels can make to the span of means. `outlier`: of class means;
+        `bump`: of class and cross-class means. Empty if no eigenvalue is above.
+    angle_bounds : dict of str to float
+        No sine of `angles` exceeds it, and it is below 1; inf where there is none.
     radius : float
         Every eigenvalue here, of the whole, a level or a knock-out, is known to this.
 
@@ -57,8 +59,8 @@ class Attribution:
     upper: np.ndarray
     levels: dict[str, np.ndarray]
     knockouts: dict[str, np.ndarray]
-    angles: np.ndarray
-    angle_bound: float
+    angles: dict[str, np.ndarray]
+    angle_bounds: dict[str, float]
     radius: float
 
     def __repr__(self) -> str:
@@ -77,12 +79,13 @@ def assembled(
     levels: dict[str, np.ndarray],
     knockouts: dict[str, np.ndarray],
     between: np.ndarray,
-    angles: np.ndarray,
+    angles: Callable[[list[str], int], np.ndarray],
     radius: float,
 ) -> Attribution:
     """Put together what is known of the eigenvalues (r,) that are resolved from zero.
 
-    `between` are the eigenvalues of B, the class means; `angles` those of its span.
+    `between` are the eigenvalues of B, the class means; `angles` gives those of the
+    first k eigenvectors to the span of some levels.
     """
     means = [n for n in shares if KINDS[n] == "outlier"]
     (within,) = [n for n in shares if KINDS[n] == "bulk"]
@@ -92,7 +95,14 @@ def assembled(
     edges = {"outlier": _top(rest), "bump": _top(levels[within]), "bulk": np.inf}
     made = kinds(shares)
     proved = [v - edges[k] > 2 * radius for v, k in zip(values, made, strict=True)]
-    lowest = float(values[len(angles) - 1]) - radius if len(angles) else 0.0
+    spans, near, bounds = {"outlier": means}, {}, {}
+    if cross := [n for n in shares if KINDS[n] == "bump"]:
+        spans["bump"] = [*means, *cross]
+    for kind, names in spans.items():
+        k = int(np.sum(values - radius > edges[kind] + radius))
+        near[kind] = angles(names, k) if k else np.zeros(0)
+        lowest = float(values[k - 1]) - radius if k else 0.0
+        bounds[kind] = (edges[kind] + radius) / lowest if k else np.inf
     return Attribution(
         spectrum,
         traces,
@@ -103,8 +113,8 @@ def assembled(
         B + edges["outlier"] + radius,
         levels,
         knockouts,
-        angles,
-        (edges["outlier"] + radius) / lowest if lowest > 0 else np.inf,
+        near,
+        bounds,
         radius,
     )
 

@@ -69,7 +69,11 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
     traces = {n: float(levels[n].sum()) for n in means}
     traces[within] = small.trace() - sum(traces.values())
     spread = cells(small, rows, norms)
-    angles = _angles(values, spread, _levels(gram, split, between, norms, xp), radius)
+
+    def angles(names: list[str], k: int) -> np.ndarray:
+        inner = _levels(gram, split, names, norms, xp)
+        return _angles(values[:k], spread, inner, radius)
+
     shares = {n: _squares(x.project(rows), xp) for n, x in split.levels.items()}
     up = way_back(moment, power, trace + radius) ** 2
     tiny = tiniest(moment, trace)
@@ -124,16 +128,13 @@ def _normalised(parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _angles(
     values: np.ndarray, spread: Array, between: Array, radius: float
 ) -> np.ndarray:
-    """Return the angles of the span of B to as many top eigenvectors.
+    """Return the angles of eigenvectors to the span of means, by the Gram matrix.
 
     With v = X'u / sqrt(lambda), w = X'Qx / sqrt(sigma): v'w = sqrt(lambda / sigma)u'Qx.
     """
     sigma, W = np.linalg.eigh(backend.to_host(between))
     W, sigma = W[:, sigma > radius], sigma[sigma > radius]
-    q = len(sigma)
-    if not 0 < q <= len(values):
-        return np.zeros(0)
-    inside = backend.to_host(spread).reshape(len(W), -1)[:, :q].T @ W
-    cosines = inside * np.sqrt(values[:q, None] / sigma)
+    inside = backend.to_host(spread).reshape(len(W), -1)[:, : len(values)].T @ W
+    cosines = inside * np.sqrt(values[:, None] / sigma)
     s = np.linalg.svd(cosines, compute_uv=False)
     return np.asarray(np.arccos(np.minimum(s, 1)))

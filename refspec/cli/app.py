@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 import refspec
 from refspec.cli.check import check
+from refspec.cli.claims import claims
 from refspec.cli.kfac import kfac
 from refspec.cli.outcomes import USE, outcome
 from refspec.cli.predict import predict
@@ -47,6 +48,7 @@ for command in (
     check,
     synth,
     predict,
+    claims,
     verify,
     selftest,
     report,

@@ -95,8 +95,8 @@ def _write(result: Attribution, title: str, path: Path) -> None:
         "upper": result.upper.tolist(),
         "knockouts": {n: x.tolist() for n, x in result.knockouts.items()},
         "levels": {n: x.tolist() for n, x in result.levels.items()},
-        "angles": result.angles.tolist(),
-        "angle_bound": finite(result.angle_bound),
+        "angles": {n: x.tolist() for n, x in result.angles.items()},
+        "angle_bounds": {n: finite(x) for n, x in result.angle_bounds.items()},
     }
     write_json(path, "refspec.spectrum/1", record)
 

@@ -6,7 +6,7 @@
 All three come from one computation with two seeds at the logits, the second derivative
 diag p - pp' and the first p - e_y: G keeps the second derivative only, E the first. A
 multilayer perceptron goes through `refspec.hessian.blocks`, a network with convolutions
-through Hessian-vector products of blocks of unit vectors.
+or residual sums through Hessian-vector products of blocks of unit vectors.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from refspec.hessian import blocks
 from refspec.models import Network, evaluation, operations
 from refspec.models.operations import Step
 
-#: Unit vectors multiplied at once where a network has convolutions.
+#: Unit vectors multiplied at once where a network is no multilayer perceptron.
 BLOCK = 64
+
+#: A network's steps with w (diag p - pp') and w (p - e_y), what begins at the logits.
+Seeded = tuple[list[Step], Array, Array | None]
 
 
 def hessian(
@@ -75,20 +78,27 @@ def hessian(
     >>> hessian(network, np.ones((1, 1)), [0]).tolist()[0]
     [0.25, 0.25, -0.25, -0.25]
     """
-    steps, curvature, errors = at_logits(network, X, labels, part, sample_weights)
-    shapes = _chosen(network, layers)
+    seeded = at_logits(network, X, labels, part, sample_weights)
+    return assembled(seeded, _chosen(network, layers), models.layer_shapes(network))
+
+
+def assembled(
+    seeded: Seeded,
+    shapes: Mapping[str, tuple[int, int]],
+    every: Mapping[str, tuple[int, int]],
+) -> Array:
+    """Form the matrix (P, P) of layers of some shapes, of those of the network."""
     places, P = {}, 0
     for name, (b, a) in shapes.items():
         places[name], P = P, P + b * a
-    xp = backend.namespace(X)
-    H = xp.zeros((P, P), dtype=X.dtype, device=backend.device(X))
-    if all(step.window is None for step in steps):
-        size = blocks.samples_at_once(models.layer_shapes(network), P)
-        for chunk in _chunks((steps, curvature, errors), size):
+    steps, curvature, _ = seeded
+    xp = backend.namespace(curvature)
+    H = xp.zeros((P, P), dtype=curvature.dtype, device=backend.device(curvature))
+    if blocks.apply(steps):
+        for chunk in _chunks(seeded, blocks.samples_at_once(every, P)):
             blocks.add_blocks(H, places, *chunk, xp)
     else:
-        size = _samples_at_once(steps, BLOCK)
-        for chunk in _chunks((steps, curvature, errors), size):
+        for chunk in _chunks(seeded, _samples_at_once(steps, BLOCK)):
             _add_products(H, places, shapes, *chunk, xp)
         for start, end in itertools.pairwise([*places.values(), P]):
             block = H[start:end, start:end]
@@ -172,7 +182,7 @@ def hessian_vector_product(
     >>> hessian_vector_product(network, np.ones((1, 1)), [0], v).tolist()
     [0.25, 0.25, -0.25, -0.25]
     """
-    steps, curvature, errors = at_logits(network, X, labels, part, sample_weights)
+    seeded = at_logits(network, X, labels, part, sample_weights)
     shapes = _chosen(network, layers)
     P = sum(b * a for b, a in shapes.values())
     columns = "(P,)" if getattr(vectors, "ndim", 2) == 1 else "(P, K)"
@@ -185,15 +195,22 @@ def hessian_vector_product(
             "the order of refspec.models.flatten"
         )
     rows = xp.matrix_transpose(xp.reshape(vectors, (P, -1)))
+    total = multiplied(seeded, shapes, rows, xp)
+    return xp.reshape(xp.matrix_transpose(total), tuple(vectors.shape))
+
+
+def multiplied(
+    seeded: Seeded, shapes: Mapping[str, tuple[int, int]], rows: Array, xp: Namespace
+) -> Array:
+    """Multiply vectors, the rows (K, P) of layers of some shapes: rows of (H V)'."""
     K, start, split = rows.shape[0], 0, {}
     for name, (b, a) in shapes.items():
         split[name] = xp.reshape(rows[:, start : start + b * a], (K, b, a))
         start += b * a
     total = xp.zeros_like(rows)
-    size = _samples_at_once(steps, K)
-    for chunk in _chunks((steps, curvature, errors), size):
+    for chunk in _chunks(seeded, _samples_at_once(seeded[0], K)):
         total = total + _products(split, list(shapes), *chunk, xp)
-    return xp.reshape(xp.matrix_transpose(total), tuple(vectors.shape))
+    return total
 
 
 def at_logits(
@@ -202,12 +219,19 @@ def at_logits(
     labels: Array,
     part: str,
     sample_weights: Array | None,
-) -> tuple[list[Step], Array, Array | None]:
-    """Run the network; w (diag p - pp') (N, C, C) and w (p - e_y) (N, C) of a part."""
+) -> Seeded:
+    """Run the network; its steps and the part's derivatives at the logits."""
     checks.expect_choice("part", part, ("hessian", "fisher", "residual"))
     steps, f = evaluation.forward(network, X)
+    return seed(steps, f, labels, part, sample_weights)
+
+
+def seed(
+    steps: list[Step], f: Array, labels: Array, part: str, sample_weights: Array | None
+) -> Seeded:
+    """Return steps with w (diag p - pp') (N, C, C) and w (p - e_y) (N, C) of a part."""
     xp = backend.namespace(f)
-    w = evaluation.sample_average(sample_weights, X, xp)
+    w = evaluation.sample_average(sample_weights, f, xp)
     hot = evaluation.one_hot(labels, f, xp)
     p = xp.exp(classes.log_softmax(f))
     every = xp.eye(f.shape[1], dtype=f.dtype, device=backend.device(f))
@@ -236,9 +260,7 @@ def _chosen(
     return {name: shape for name, shape in shapes.items() if name in names}
 
 
-def _chunks(
-    whole: tuple[list[Step], Array, Array | None], size: int
-) -> Iterator[tuple[list[Step], Array, Array | None]]:
+def _chunks(whole: Seeded, size: int) -> Iterator[Seeded]:
     """Cut the samples into chunks of at most `size`."""
     steps, curvature, errors = whole
     N = curvature.shape[0]
@@ -254,6 +276,7 @@ def _chunks(
                 features=cut(step.features),
                 slope=cut(step.slope),
                 bend=cut(step.bend),
+                choice=cut(step.choice),
             )
             for step in steps
         ]
@@ -298,21 +321,23 @@ def _products(
     xp: Namespace,
 ) -> Array:
     """Rows of (Hessian vectors)' (K, P) in the layers wanted; vectors (K, b, a)."""
-    tangent: Array = None
-    tangents: list[Array] = []
+    tangents: list[Array] = [None]  # of the inputs and of what each step gives
     for step in steps:
-        tangents.append(tangent)
+        tangent = operations.entering(step.of, tangents)
         tangent = None if tangent is None else operations.push(step, tangent, xp)
         if step.name in vectors:
             moved = _apply(step, vectors[step.name], step.features, xp)
             tangent = moved if tangent is None else tangent + moved
+        tangents.append(tangent)
     # Forward over reverse: errors and their tangents go back together. At a layer the
     # gradient is errors' features, so its tangent has two terms (`_outer`); at weights
     # that move, and where an activation bends, the tangent of the errors changes too.
-    turned = tangent @ curvature
+    nothing: list[Array] = [None] * len(steps)
+    all_turned, all_errors = [*nothing, tangents[-1] @ curvature], [*nothing, errors]
     found: dict[str, Array] = {}
-    for step, tangent in zip(reversed(steps), reversed(tangents), strict=True):
-        change = None
+    for k, step in reversed(list(enumerate(steps))):
+        turned, errors, change = all_turned[k + 1], all_errors[k + 1], None
+        tangent = operations.entering(step.of, tangents)
         if step.name in wanted:
             found[step.name] = _outer(step, turned, errors, tangent, xp)
             if len(found) == len(wanted):
@@ -323,8 +348,11 @@ def _products(
             elif step.bend is not None and tangent is not None:
                 change = (step.bend * errors)[:, None, ...] * tangent
             errors = operations.pull(step, errors[:, None, ...], xp)[:, 0, ...]
+            operations.leave(step.of, errors, all_errors)
         turned = operations.pull(step, turned, xp)
         turned = turned if change is None else turned + change
+        operations.leave(step.of, turned, all_turned)
+        all_turned[k + 1] = all_errors[k + 1] = tangents[k + 1] = None
     return xp.concat(
         [xp.reshape(found[x], (found[x].shape[0], -1)) for x in wanted], axis=1
     )

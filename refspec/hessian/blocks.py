@@ -37,6 +37,11 @@ class _Dense:
     bend: Array
 
 
+def apply(steps: Sequence[Step]) -> bool:
+    """Whether a network is layers and functions of each entry, one after the other."""
+    return all(x.window is None and x.of == (k,) for k, x in enumerate(steps))
+
+
 def samples_at_once(shapes: Mapping[str, tuple[int, int]], P: int) -> int:
     """Return how many samples to take at once: their blocks fit in the budget.
 

@@ -21,6 +21,12 @@ from refspec.models.network import Network, to_section
 
 def forward(network: Network, X: Array) -> tuple[list[operations.Step], Array]:
     """Run the network on X (N, ...); return its steps and the logits (N, C)."""
+    steps, made = run(network, X)
+    return steps, made[-1]
+
+
+def run(network: Network, X: Array) -> tuple[list[operations.Step], list[Array]]:
+    """Run the network on X (N, ...); return its steps, and X with what each gives."""
     checks.expect_type("network", network, Network, "make one, e.g. with models.mlp")
     if not hasattr(X, "dtype"):
         checks.expect_array("inputs", X, "(N, ...)")  # no array: refused by its type
@@ -37,10 +43,8 @@ def forward(network: Network, X: Array) -> tuple[list[operations.Step], Array]:
             "the first axis counts samples"
         )
     checks.expect_finite("inputs", X)
-    steps = []
-    for operation in network.operations:
-        step, X = operations.record(operation, network.parameters, X, xp)
-        steps.append(step)
+    steps, made = operations.run(network.operations, network.parameters, X, xp)
+    X = made[-1]
     if X.ndim != 2 or X.shape[1] < 2:
         raise ValueError(
             f"the network must end in logits of shape (N, C) with C >= 2, got "
@@ -51,7 +55,7 @@ def forward(network: Network, X: Array) -> tuple[list[operations.Step], Array]:
             "logits must be finite, got nan or infinite ones; look for a diverged "
             "network or inputs of a wrong scale"
         )
-    return steps, X
+    return steps, made
 
 
 def logits(network: Network, X: Array) -> Array:
@@ -243,15 +247,18 @@ def backpropagate(
     """Pull seeds (N, K, C) back; return each layer with its errors (N, K, T, b)."""
     N, K = seeds.shape[:2]
     first = next((step for step in steps if step.matrix is not None), None)
-    found, g = [], seeds
-    for step in reversed(steps):
+    found = []
+    back: list[Array] = [None] * len(steps) + [seeds]
+    for k, step in reversed(list(enumerate(steps))):
+        g = back[k + 1]
         if step.matrix is not None:
             rows = xp.reshape(g, (N * K, *g.shape[2:]))
             errors = operations.positions(step, rows, xp)
             found.append((step, xp.reshape(errors, (N, K, *errors.shape[1:]))))
         if step is first:
             break  # nothing asks for the errors of the inputs
-        g = operations.pull(step, g, xp)
+        operations.leave(step.of, operations.pull(step, g, xp), back)
+        back[k + 1] = None
     return found[::-1]
 
 

@@ -1,9 +1,12 @@
-"""What a network is: a validated chain of operations, its parameters as one vector.
+"""What a network is: validated operations in a row, its parameters as one vector.
 
 The operations are those of `refspec.models.operations`, named by plain mappings as in
-`refspec.classes.ModelSection`. The parameter vector runs layer by layer; a layer's part
-is its (b, a) or, with a bias as last column, (b, a + 1) matrix raveled row-major, the
-order of errors (x) features everywhere in refspec.
+`refspec.classes.ModelSection`. Each takes what the one before gives, or the sum of
+those earlier outputs that it names, so that residual sums need no operation of their
+own. The parameter vector runs layer by layer; a layer's part is its (b, a) or, with a
+bias as last column, (b, a + 1) matrix raveled row-major, the order of errors (x)
+features everywhere in refspec. Running averages and the rest of a batch norm are fixed
+numbers, as an evaluated network has them, and no part of the vector.
 """
 
 from __future__ import annotations
@@ -20,29 +23,41 @@ import numpy as np
 from refspec import backend, checks
 from refspec.backend import Array
 from refspec.classes import ModelSection, Snapshot
-from refspec.models.operations import ACTIVATIONS, LAYERS, OPERATIONS
+from refspec.models.activations import ACTIVATIONS, LIPSCHITZ, OPTIONS, steepness
+from refspec.models.operations import LAYERS, OPERATIONS, SPACE, sources
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Network:
-    """A chain of operations and the arrays they name.
+    """Operations in a row and the arrays they name.
 
     Parameters
     ----------
     operations : sequence of mappings
-        ``{"op": "linear", "name": .., "weight": key, "bias": key or None}``,
-        ``{"op": "conv2d", .., "stride": [s, s], "padding": [p, p]}``, ``{"op":
-        "avg_pool2d", "kernel": [k, k], "stride": [s, s]}``, ``{"op": "flatten"}`` or
-        one of the activations tanh, relu, sigmoid, softplus, gelu (exact), gelu_tanh,
-        silu, identity.
+        - ``{"op": "linear", "name": .., "weight": key, "bias": key or None}``
+        - ``{"op": "conv2d", .., "stride": [s, s], "padding": [p, p]}``, and conv1d,
+          conv3d; ``"dilation": [d, d]`` if not 1
+        - ``{"op": "max_pool2d", "kernel": [k, k], "stride": [s, s]}``, avg_pool2d, and
+          both in 1d and 3d; ``"padding": [p, p]`` if not 0
+        - ``{"op": "batch_norm", "mean": key, "variance": key, "weight": key or None,
+          "bias": key or None, "epsilon": number}``, with the averages of training
+        - ``{"op": "flatten"}``, or flatten_channels_last
+        - an activation: tanh, relu, sigmoid, softplus, gelu (exact), gelu_tanh, silu,
+          leaky_relu, elu, clip, hard_sigmoid, hard_swish, log_sigmoid, identity, some
+          with options, see `refspec.models.activations`
+
+        ``"of": [k, ...]`` beside any of them: it takes the sum of these outputs, 0 the
+        inputs and k >= 1 what operation k gives, counted from 1; by default the one
+        before.
     parameters : mapping of str to Array
-        Weights (b, a), or (out, in, kh, kw) for conv2d; biases (b,). One dtype.
+        Weights (b, a), or (out, in, *kernel) of a convolution; biases (b,); of a batch
+        norm (channels,). One dtype.
 
     Raises
     ------
     ValueError
         If an operation is unknown or incomplete, a parameter is missing or has the
-        wrong shape, or two layers do not chain.
+        wrong shape, an output is not used, or two layers do not chain.
 
     Examples
     --------
@@ -125,7 +140,7 @@ def unflatten(network: Network, vector: Array) -> Network:
             f"the parameter vector must have shape (P,) = ({P},), got "
             f"{tuple(vector.shape)}; refspec.models.flatten gives its order"
         )
-    parameters, start = {}, 0
+    parameters, start = dict(network.parameters), 0
     for operation, (b, a) in zip(_layers(network), shapes.values(), strict=True):
         matrix = xp.reshape(vector[start : start + b * a], (b, a))
         start += b * a
@@ -172,6 +187,13 @@ def of_snapshot(snapshot: Snapshot) -> tuple[Network, Array]:
     network = from_section(snapshot.model)
     like = next(iter(network.parameters.values()))
     return network, backend.namespace(like).astype(snapshot.model.inputs, like.dtype)
+
+
+def in_double(network: Network, X: Array) -> tuple[Network, Array]:
+    """Return a network and its inputs in float64: the same numbers."""
+    xp = backend.namespace(X)
+    wide = {k: xp.astype(v, xp.float64) for k, v in network.parameters.items()}
+    return Network(network.operations, wide), xp.astype(X, xp.float64)
 
 
 def from_section(section: ModelSection) -> Network:
@@ -375,21 +397,26 @@ def _expect_operations(network: Network) -> None:
                 f"operation {step} must be one of {', '.join(OPERATIONS)}, got "
                 f"{kind!r}; rewrite the network with these"
             )
-        pairs = {"conv2d": ("stride", "padding"), "avg_pool2d": ("kernel", "stride")}
-        for role in pairs.get(kind, ()):
-            pair, least = operation.get(role), int(role != "padding")
-            if (
-                not isinstance(pair, list | tuple)
-                or [type(x) for x in pair] != [int, int]
-                or min(pair) < least
-            ):
-                raise ValueError(
-                    f"{role} of operation {step} ({kind}) must be two integers >= "
-                    f"{least}, got {pair!r}; give [rows, columns]"
-                )
+        _expect_sources(step, operation)
+        if kind in SPACE:
+            _expect_window(step, operation)
         if kind in LAYERS:
             names.append(operation.get("name", ""))
-            _expect_weights(step, operation, network.parameters)
+        if kind in LAYERS or kind == "batch_norm":
+            _expect_parameters(step, operation, network.parameters)
+        if kind == "batch_norm":
+            _expect_number(step, operation, "epsilon")
+            variance = network.parameters[operation["variance"]]
+            checks.expect_nonnegative(f"variance of operation {step}", variance)
+        for option in OPTIONS.get(kind, ()):
+            if option in operation:
+                _expect_number(step, operation, option)
+        if kind in ACTIVATIONS and not steepness(operation) <= LIPSCHITZ:
+            raise ValueError(
+                f"operation {step} ({kind}) must have options of a sense, with three "
+                f"derivatives of at most {LIPSCHITZ:g} for the bounds, got "
+                f"{dict(operation)}; rewrite it with others"
+            )
     if not names or "" in names or len(set(names)) < len(names):
         raise ValueError(
             f"a network must have layers (linear, conv2d) with distinct names, got "
@@ -397,14 +424,71 @@ def _expect_operations(network: Network) -> None:
         )
 
 
-def _expect_weights(
+def _expect_number(step: int, operation: Mapping[str, Any], option: str) -> None:
+    """Check that an option is a finite number."""
+    x = operation.get(option)
+    good = isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
+    if not good:
+        raise ValueError(
+            f"{option} of operation {step} ({operation['op']}) must be a finite "
+            f"number, got {x!r}; give one"
+        )
+
+
+def _expect_sources(step: int, operation: Mapping[str, Any]) -> None:
+    """Check that what enters an operation is made before it."""
+    of = operation.get("of", [step])
+    good = isinstance(of, list | tuple) and of and all(type(k) is int for k in of)
+    if not good or not 0 <= min(of) <= max(of) <= step:
+        raise ValueError(
+            f"of in operation {step} must list outputs among 0..{step}, 0 the inputs "
+            f"and k what operation k gives, from 1, got {of!r}; correct it"
+        )
+
+
+def _expect_window(step: int, operation: Mapping[str, Any]) -> None:
+    """Check the sizes of a convolution's or a pooling's window."""
+    kind, d = operation["op"], SPACE[operation["op"]]
+    least = {"stride": 1}
+    if kind not in LAYERS:
+        least["kernel"] = 1
+    if kind in LAYERS or operation.get("padding") is not None:
+        least["padding"] = 0
+    if operation.get("dilation") is not None:
+        least["dilation"] = 1
+    for role, smallest in least.items():
+        sizes = operation.get(role)
+        if (
+            not isinstance(sizes, list | tuple)
+            or [type(x) for x in sizes] != [int] * d
+            or min(sizes) < smallest
+        ):
+            give = ("[length]", "[rows, columns]", "[depth, rows, columns]")[d - 1]
+            raise ValueError(
+                f"{role} of operation {step} ({kind}) must be {d} integers >= "
+                f"{smallest}, got {sizes!r}; give {give}"
+            )
+    if kind not in LAYERS and "padding" in least:
+        kernel, padding = operation["kernel"], operation["padding"]
+        if any(2 * p > k for k, p in zip(kernel, padding, strict=True)):
+            raise ValueError(
+                f"padding of operation {step} ({kind}) must be at most half the kernel "
+                f"{list(kernel)}, got {list(padding)}; a window of nothing has no value"
+            )
+
+
+def _expect_parameters(
     step: int, operation: Mapping[str, Any], parameters: Mapping[str, Array]
 ) -> None:
-    """Check that a layer's parameters are there and of the right shape."""
+    """Check that an operation's parameters are there and of the right shape."""
     kind = operation["op"]
-    for role in ("weight", "bias"):
+    roles = ["weight", "bias"]
+    if kind == "batch_norm":
+        roles = ["mean", "variance", *roles]
+    axes = 1 if kind == "batch_norm" else 2 + SPACE.get(kind, 0)
+    for role in roles:
         key = operation.get(role)
-        if role == "bias" and key is None:
+        if key is None and (role == "bias" or (role, axes) == ("weight", 1)):
             continue
         if key is None or key not in parameters:
             raise ValueError(
@@ -414,12 +498,10 @@ def _expect_weights(
         x, first = parameters[key], next(iter(parameters.values()))
         xp = backend.namespace(x, first)
         shape = tuple(x.shape)
-        rows = next(iter(parameters[operation["weight"]].shape), 0)  # of a number, none
-        wanted = {
-            "weight": "(out, in, kh, kw)" if kind == "conv2d" else "(b, a)",
-            "bias": f"(b,) = ({rows},)",
-        }[role]
-        count = {"weight": 4 if kind == "conv2d" else 2, "bias": 1}[role]
+        rows = next(iter(parameters[operation[roles[0]]].shape), 0)  # of a number, none
+        count, wanted = 1, f"(b,) = ({rows},)"
+        if role == "weight" and axes > 1:
+            count, wanted = axes, "(b, a)" if axes == 2 else "(out, in, *kernel)"
         if len(shape) != count or 0 in shape or (count == 1 and shape != (rows,)):
             raise ValueError(
                 f"{role} {key!r} of {kind} must have shape {wanted}, got {shape}; "
@@ -434,29 +516,54 @@ def _expect_weights(
 
 
 def _expect_chain(network: Network) -> None:
-    """Check that each layer takes what the one before gives, as far as it is known.
+    """Check that each operation takes what enters it, as far as it is known.
 
-    `width` counts features (channels of an image); after flattening an image it is
-    known only up to a factor, the number of positions.
+    Known of every output: the axes of space (0: flat, None: any), how many features
+    or channels, and whether exactly or up to a factor, the positions of an image.
     """
-    kind, width, exact = "any", 0, False
+    kinds = {0: "flat", 1: "line", 2: "image", 3: "volume", None: "any"}
+    made: list[tuple[int | None, int, bool]] = [(None, 0, False)]
+    used = {len(network.operations)}
     for step, operation in enumerate(network.operations):
-        op = operation["op"]
-        wants = {"linear": "flat", "conv2d": "image", "avg_pool2d": "image"}.get(op)
-        if wants and kind not in ("any", wants):
+        op, of = operation["op"], sources(operation, step)
+        used.update(of)
+        # of the outputs that are added the first that is known best stands for all
+        axes, width, exact = min(
+            (made[k] for k in of), key=lambda x: (not x[2], not x[1])
+        )
+        for other in (made[k] for k in of):
+            if other[0] not in (None, axes) or (other[2] and other[1] != width):
+                raise ValueError(
+                    f"operation {step} ({op}) must be given a sum of like outputs, got "
+                    f"{kinds[axes]} ones of {width} and {kinds[other[0]]} ones of "
+                    f"{other[1]}; correct of"
+                )
+        wants = 0 if op == "linear" else SPACE.get(op)
+        if wants is not None and axes not in (None, wants):
             raise ValueError(
-                f"operation {step} ({op}) must be given {wants} samples, got {kind} "
-                "ones; put flatten between images and linear layers"
+                f"operation {step} ({op}) must be given {kinds[wants]} samples, got "
+                f"{kinds[axes]} ones; put flatten between images and linear layers"
             )
-        kind = wants or kind
-        if op == "flatten" and kind == "image":
-            kind, exact = "flat", False
+        axes = axes if wants is None else wants
+        if op.startswith("flatten") and axes:
+            axes, exact = 0, False
+        inner = 0
         if op in LAYERS:
             out, inner = network.parameters[operation["weight"]].shape[:2]
+        elif op == "batch_norm":
+            out = inner = network.parameters[operation["mean"]].shape[0]
+        if inner:
             if inner != width if exact else width and inner % width:
                 raise ValueError(
-                    f"weight of operation {step} ({operation['name']!r}) must take "
-                    f"{'' if exact else 'a multiple of '}{width} inputs, what comes "
-                    f"before it gives, got {inner}; the weights do not chain"
+                    f"weight of operation {step} ({operation.get('name', op)!r}) must "
+                    f"take {'' if exact else 'a multiple of '}{width} inputs, what "
+                    f"comes before it gives, got {inner}; the weights do not chain"
                 )
             width, exact = out, True
+        made.append((axes, width, exact))
+    unused = sorted(set(range(len(made))) - used - {0})
+    if unused:
+        raise ValueError(
+            f"every operation's output must be used, got none for {unused}, counted "
+            "from 1; name them in of, or leave them out"
+        )

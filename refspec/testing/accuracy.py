@@ -24,7 +24,7 @@ from refspec import models, rounding
 from refspec.factors import lengths
 from refspec.hessian.bounds import hessian_radius
 from refspec.kronecker import ekfac, kfac
-from refspec.models.operations import EVALUATION
+from refspec.models.activations import EVALUATION
 from refspec.testing.questions import Question
 
 

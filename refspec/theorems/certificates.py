@@ -16,6 +16,9 @@ import numpy as np
 import scipy.linalg
 
 from refspec import backend, rounding
+from refspec.coordinates.certified import certified
+from refspec.curvature import SecondMoment
+from refspec.factors import Factor, Factors
 from refspec.rounding import certificates, errorfree, forming
 from refspec.theorems.registry import Comparison, identity, inequality
 from refspec.theorems.study import Study
@@ -23,7 +26,7 @@ from refspec.theorems.study import Study
 _U = 2.0**-53
 _ROWS = 10  # of a matrix that is looked at in exact arithmetic
 _FEWER = 6  # of a matrix whose eigenvalues are counted in exact arithmetic
-_MORE = 40  # of a Gram matrix
+_MORE = 40  # of all data
 _COLUMNS = 64
 _SIDE = 300  # of an eigenproblem
 
@@ -70,12 +73,17 @@ def _symmetric(study: Study) -> Iterator[tuple[str, np.ndarray]]:
             yield f"Gram matrix of {kind} of {name}", np.tril(A) + np.tril(A, -1).T
 
 
-def _ratios(away: np.ndarray, bound: np.ndarray, detail: str) -> Comparison:
-    """Return the entry that comes closest to its bound, or breaks it most."""
+def _ratios(
+    away: np.ndarray, bound: np.ndarray, terms: np.ndarray, detail: str
+) -> Comparison:
+    """Return the entry that comes closest to its bound, or breaks it most.
+
+    What was compared is as large as the largest of the terms.
+    """
     gap, limit = (np.vectorize(float)(x) for x in (np.abs(away), bound))
     safe = np.where(limit > 0, limit, np.finfo(float).tiny)
     k = int(np.argmax(gap / safe))
-    return float(gap.flat[k]), float(limit.flat[k]), detail
+    return float(gap.flat[k]), float(limit.flat[k]), float(np.max(abs(terms))), detail
 
 
 @inequality(
@@ -87,9 +95,10 @@ def Q0(study: Study) -> Iterator[Comparison]:
     for name, x in _small(study):
         y = _exact(x)
         k, tiny = x.shape[1], x.shape[1] * 2.0**-1074
-        away = _exact(x @ x.T) - y @ y.T
+        exact = y @ y.T
+        away = _exact(x @ x.T) - exact
         bound = Fraction(rounding.gamma(k, _U)) * (abs(y) @ abs(y).T) + Fraction(tiny)
-        yield _ratios(away, bound, f"inner products of {name}")
+        yield _ratios(away, bound, exact, f"inner products of {name}")
 
 
 @identity(
@@ -103,11 +112,11 @@ def Q1(study: Study) -> Iterator[Comparison]:
         b = np.roll(a, 1) * (1 + 2.0**-30)
         s, e = errorfree.two_sum(a, b)
         away = _exact(a) + _exact(b) - _exact(s) - _exact(e)
-        yield _ratios(away, np.zeros(len(a)), f"sums of {name}")
+        yield _ratios(away, np.zeros(len(a)), s, f"sums of {name}")
         p, e = errorfree.two_product(a, b)
         away = _exact(a) * _exact(b) - _exact(p) - _exact(e)
         normal = (np.abs(p) > 2.0**-960) | (p == 0) & ((a == 0) | (b == 0))
-        yield _ratios(away, np.where(normal, 0, 2.0**-1070), f"products of {name}")
+        yield _ratios(away, np.where(normal, 0, 2.0**-1070), p, f"products of {name}")
 
 
 @identity(
@@ -119,13 +128,14 @@ def Q2(study: Study) -> Iterator[Comparison]:
     for name, x in _small(study):
         part = errorfree.split_rows(x)
         away = _exact(x) - _exact(part.high) - _exact(part.low)
-        yield _ratios(away, np.zeros(x.shape), f"cut of {name}")
+        yield _ratios(away, np.zeros(x.shape), x, f"cut of {name}")
         high = _exact(part.high)
-        away = _exact(part.high @ part.high.T) - high @ high.T
+        head = part.high @ part.high.T
+        away = _exact(head) - high @ high.T
         grid = np.frexp(np.max(np.abs(x), axis=1))[1] - part.bits
         fine = grid[:, None] + grid[None, :] < -1074
         bound = np.where(fine, x.shape[1] * 2.0**-1074, 0)
-        yield _ratios(away, bound, f"head of {name}")
+        yield _ratios(away, bound, head, f"head of {name}")
 
 
 @inequality(
@@ -138,12 +148,13 @@ def Q3(study: Study) -> Iterator[Comparison]:
         part = errorfree.split_rows(x)
         made, y = errorfree.row_product(part, part), _exact(x)
         away = y @ y.T - _exact(made.head) - _exact(made.tail)
-        yield _ratios(away, made.left @ made.right.T, f"products of {name}")
+        bound = made.left @ made.right.T
+        yield _ratios(away, bound, made.head, f"products of {name}")
         v = np.linalg.svd(x)[0][:, 0]
         image = _exact(v) @ y  # |x'v|^2 / |v|^2 <= ||x||^2
         least = sum(image * image) / sum(_exact(v) * _exact(v))
-        bound = Fraction(certificates.spectral_norm_bound(x))
-        yield float(least - bound**2), 0.0, f"norm of {name}, squared"
+        above = Fraction(certificates.spectral_norm_bound(x)) ** 2
+        yield float(least - above), 0.0, float(least), f"norm of {name}, squared"
 
 
 def inertia(A: np.ndarray, x: Fraction) -> tuple[int, int]:
@@ -151,7 +162,7 @@ def inertia(A: np.ndarray, x: Fraction) -> tuple[int, int]:
 
     By Sylvester's law of inertia: congruences in fractions, no rounding.
     """
-    M = _exact(A) - x * np.eye(len(A), dtype=int)
+    M = np.array(_exact(A) - x * np.eye(len(A), dtype=int))
     below = above = 0
     while len(M):
         k = next((i for i in range(len(M)) if M[i, i] != 0), None)
@@ -192,8 +203,9 @@ def Q4(study: Study) -> Iterator[Comparison]:
         Q = Q + 2.0**-20 * rng.standard_normal(Q.shape)
         found = certificates.certified_eigenvalues(A, vectors=Q)
         infinite = float(np.sum(np.isinf(found.radii)))
-        yield infinite, 0.0, f"radii of inf, {name}"
-        yield float(_misplaced(A, found)), 0.0, f"eigenvalues misplaced, {name}"
+        yield infinite, 0.0, len(A), f"radii of inf, {name}"
+        wrong = float(_misplaced(A, found))
+        yield wrong, 0.0, len(A), f"eigenvalues misplaced, {name}"
 
 
 @inequality(
@@ -204,7 +216,8 @@ def Q5(study: Study) -> Iterator[Comparison]:
     """Rayleigh quotients of separated eigenvalues, and clusters."""
     for name, A in _symmetric(study):
         found = certificates.certified_eigenvalues(A)
-        yield float(_misplaced(A, found)), 0.0, f"eigenvalues misplaced, {name}"
+        wrong = float(_misplaced(A, found))
+        yield wrong, 0.0, len(A), f"eigenvalues misplaced, {name}"
 
 
 @inequality(
@@ -221,69 +234,112 @@ def Q6(study: Study) -> Iterator[Comparison]:
         v, r = found.values, found.radii
         away = abs(math.fsum([*v.tolist(), *(-np.diag(A)).tolist()]))
         bound = math.fsum(r) * (1 + rounding.gamma(4, _U))
-        yield away, bound + 2.0**-1074, f"trace of {x.name}"
+        size = float(np.trace(A))
+        yield away, bound + 2.0**-1074, size, f"trace of {x.name}"
         whole = [y.tolist() for y in errorfree.two_product(A.ravel(), A.ravel())]
         parts = [(-y).tolist() for y in errorfree.two_product(v, v)]
         squares = itertools.chain(*whole, *parts)
         bound = math.fsum((2 * abs(v) + r) * r) * (1 + rounding.gamma(8, _U))
-        yield abs(math.fsum(squares)), bound + 2.0**-1022, f"squares of {x.name}"
-        v = np.abs(v)
-        typical = 20 * 2 * _U * float(np.max(v))
-        yield float(np.median(r)), typical + 2.0**-1074, f"median radius of {x.name}"
-
-
-def _gram(study: Study) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
-    """Return features, errors, and the exact Gram matrix of a few rows."""
-    layers = study.once(_data)
-    H, D = [h for _, h, _ in layers], [d for _, _, d in layers]
-    few = _spread(len(H[0]), _ROWS)
-    exact = _exact(np.zeros((len(few), len(few))))
-    for h, d in zip(H, D, strict=True):
-        x, y = _exact(h[few]), _exact(d[few])
-        exact = exact + (x @ x.T) * (y @ y.T)
-    return H, D, exact
+        away, size = abs(math.fsum(squares)), float(np.sum(A * A))
+        yield away, bound + 2.0**-1022, size, f"squares of {x.name}"
+        size = float(np.max(np.abs(v)))
+        typical = 20 * 2 * _U * size + 2.0**-1074
+        yield float(np.median(r)), typical, size, f"median radius of {x.name}"
 
 
 @inequality(
-    "Forming a Gram matrix, a priori",
-    "||fl(K) - K|| <= gamma_k max (Pv)_i / v_i + tau",
+    "One bound for all split products",
+    "|a'b - head - tail| <= gamma_{k+10} k 2^-24 |a| |b|",
 )
 def Q7(study: Study) -> Iterator[Comparison]:
-    """Compare the machine's products with the a priori bound."""
-    H, D, exact = study.once(_gram)
-    few = np.ix_(*[_spread(len(H[0]), _ROWS)] * 2)
-    K = sum((h @ h.T) * (d @ d.T) for h, d in zip(H, D, strict=True))
-    bound = np.full(exact.shape, forming.gram_error_bound(H, D))
-    yield _ratios(_exact(K[few]) - exact, bound, "Gram matrix of gradients")
-    sure, radius = forming.certified_gram(H, D)
-    away = float(np.linalg.norm(K - sure, 2))
-    yield away, 2 * (float(bound.flat[0]) + radius), "against the certified one"
+    """Compare split products with exact ones, relative to the lengths of the rows."""
+    for name, x in _small(study):
+        part = errorfree.split_rows(x)
+        made, y = errorfree.row_product(part, part), _exact(x)
+        exact = y @ y.T
+        away = exact - _exact(made.head) - _exact(made.tail)
+        sizes = np.maximum(np.linalg.norm(x, axis=1), errorfree.FLOOR)
+        bound = forming.split_error(x.shape[1]) * np.outer(sizes, sizes)
+        bound *= 1 + rounding.gamma(x.shape[1] + 8, _U)
+        yield _ratios(away, bound, exact, f"products of {name}")
 
 
 @inequality(
-    "Forming a Gram matrix, tight",
-    "|K^ - K| <= u |K^| + E, and a bound of its norm",
+    "Forming a Gram matrix",
+    "|K^ - K| <= kappa sum_l x_l x_l', ||K^ - K|| <= kappa tr K",
 )
 def Q8(study: Study) -> Iterator[Comparison]:
-    """Almost correctly rounded."""
-    H, D, exact = study.once(_gram)
-    few = np.ix_(*[_spread(len(H[0]), _ROWS)] * 2)
-    K, radius = forming.certified_gram(H, D)
-    away = _exact(K[few]) - exact
-    yield _ratios(away, np.full(exact.shape, radius), "certified Gram matrix")
+    """Compare a few entries with exact ones, relative to the lengths of the rows."""
+    layers = study.once(_data)
+    few = _spread(len(layers[0][1]), _ROWS)
+    made = forming.gram([(h[few], d[few]) for _, h, d in layers], 1)
+    K = np.zeros((len(few), len(few)))
+    for i, block in zip(range(0, len(few), 3), made.blocks(3), strict=True):
+        K[i : i + len(block), i:] = block
+    exact, bound = _exact(np.zeros(K.shape)), np.zeros(K.shape)
+    for _, h, d in layers:
+        x, y = _exact(h[few]), _exact(d[few])
+        exact = exact + (x @ x.T) * (y @ y.T)
+        size = np.linalg.norm(h[few], axis=1) * np.linalg.norm(d[few], axis=1)
+        bound += np.outer(size, size)
+    bound = bound * made.error * (1 + rounding.gamma(2 * _COLUMNS + 9, _U))
+    away, upper = _exact(K) - exact, np.triu_indices(len(K))
+    bound = bound[upper] + errorfree.FLOOR
+    yield _ratios(away[upper], bound, exact, "Gram matrix of gradients")
 
 
 @inequality(
-    "The residual of a factorization",
-    "||K - LL'||_F is at most the computed bound",
+    "A matrix and its factor, a factor and its columns",
+    "||K - WW'|| and ||W'W - diag d|| are at most the computed bounds",
 )
 def Q9(study: Study) -> Iterator[Comparison]:
-    """Bound the residual of a Gram matrix and its leading eigenvectors, all or half."""
+    """Take a Gram matrix and its leading eigenvectors, all or half, scaled."""
     for name, A in _symmetric(study):
         values, Q = scipy.linalg.eigh(A)
         for r in sorted({len(A), max(1, len(A) // 2)}):
-            L = (Q * np.sqrt(np.maximum(values, 0)))[:, -r:]
-            bound = forming.certified_residual_norm([A], L)
-            rest = _exact(A) - _exact(L) @ _exact(L).T
-            least = np.sum(rest * rest)
-            yield float(least - Fraction(bound) ** 2), 0.0, f"rank {r} of {name}"
+            W = (Q * np.sqrt(np.maximum(values, 0)))[:, -r:][:, ::-1].copy()
+            size, exact = float(np.linalg.norm(A)), _exact(W)
+            bound = forming.residual_norm([A], W)
+            rest = _exact(A) - exact @ exact.T
+            found = math.sqrt(np.sum(rest * rest))
+            yield found, bound * (1 + 8 * _U), size, f"rank {r} of {name}"
+            d, bound = forming.squared_columns(W)
+            rest = exact.T @ exact - np.diag(_exact(d))
+            bound *= math.sqrt(r) * (1 + 8 * _U)  # of the 2-norm, not Frobenius'
+            found = math.sqrt(np.sum(rest * rest))
+            yield found, bound, size, f"columns, rank {r} of {name}"
+
+
+@inequality(
+    "Certified coordinates",
+    "|lambda_k - d_k| <= ||XX' - WW'|| + ||W'W - diag d||, whatever W is",
+)
+def Q10(study: Study) -> Iterator[Comparison]:
+    """Certified spectra of rows and of their transpose: both sides, exactly counted."""
+    for name, x in _small(study):
+        for rows, how in ((x[:_FEWER], "rows"), (x[:, :_FEWER].T, "columns")):
+            n = len(rows)
+            made = Factors((Factor(np.ascontiguousarray(rows)[:, None, None], None),))
+            at = certified(SecondMoment(made, np.ones((n, 1)), (0, n)))
+            A = _exact(rows) @ _exact(rows).T
+            values = np.zeros(n)
+            values[: len(at.second)] = np.diagonal(at.second)[:n]
+            off = _furthest(A, values)
+            yield off, at.radius, at.trace, f"{how} of {name}, {at.side}"
+
+
+def _furthest(A: np.ndarray, values: np.ndarray) -> float:
+    """Bound the largest |value - eigenvalue| of an exact matrix from below.
+
+    The trace times a power of two, the largest tried that misplaces an eigenvalue.
+    """
+    n, size = len(A), sum(A[i, i] for i in range(len(A)))
+    off = size * Fraction(2) ** -2
+    while off > size * Fraction(2) ** -60:
+        for i, value in enumerate(values):
+            below, _ = inertia(A, Fraction(value) - off)
+            _, above = inertia(A, Fraction(value) + off)
+            if below > n - 1 - i or above > i:
+                return float(off)
+        off /= 16 if off > size * Fraction(2) ** -40 else 4
+    return 0.0

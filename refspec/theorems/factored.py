@@ -102,9 +102,10 @@ def _slack(s: Snapshot, layer: Layer, u: float) -> tuple[float, float]:
 
     Theory: theory/kronecker.md#K4.
     """
-    # Every entry sums N C T terms, each a product of few numbers. What underflows is
-    # below the smallest normal number times the other factor; what a subnormal weight
-    # loses is below the smallest subnormal number times both.
+    # Every entry of a factor sums N C T or N T terms, one of the Fisher N C products of
+    # two sums over T, each term a product of few numbers. What underflows is below the
+    # smallest normal number times the other factor; what a subnormal weight loses is
+    # below the smallest subnormal number times both.
     N, C, T, _ = layer.errors.shape
     w = s.sample_weights[:, None] * s.probabilities
     errors = np.sum(layer.errors**2, axis=(2, 3))
@@ -114,13 +115,13 @@ def _slack(s: Snapshot, layer: Layer, u: float) -> tuple[float, float]:
     right = np.bincount(s.labels, s.sample_weights * features, C)
     within = np.sum(left * (right / np.where(pi > 0, pi, 1)))
     fisher = np.sum(w * errors * features[:, None])
-    size = T * float(np.sum(left) * np.sum(right) + within + fisher)
+    size = float((np.sum(left) * np.sum(right) + within) / T + fisher)
     kind = np.finfo(layer.errors.dtype)
     one, other = float(np.sum(errors)), float(np.sum(features))
     lost = float(kind.tiny) * (1 + one + other)
     lost += float(kind.smallest_subnormal) * one * other
     lost *= layer.parameters
-    return rounding.gamma(8 * N * C * T + 64, u) * size + lost, size + lost
+    return rounding.gamma(N * (C + 1) * T + 4 * T + 64, u) * size + lost, size + lost
 
 
 def layer_probes(study: Study, x: Factored) -> np.ndarray:

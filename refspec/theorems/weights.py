@@ -90,7 +90,8 @@ def D1(study: Study) -> Iterator[Comparison]:
         k = 2 * len(s) * h.shape[1] + 32
         rounded = rounding.gamma(k, study.u) * _size(study, x) / eta
         bound = slope * (1 + study.stored) / eta + stored + 2 * rounded
-        yield float(np.linalg.norm(gap)), bound, f"weights of {x.name}"
+        size = float(np.linalg.norm(W))
+        yield float(np.linalg.norm(gap)), bound, size, f"weights of {x.name}"
 
 
 def _class_part(study: Study, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
@@ -129,17 +130,44 @@ def D2(study: Study) -> Iterator[Comparison]:
         ]
         k = 4 * len(s) * h.shape[1] + 64
         bound = 8 * rounding.gamma(k, study.u) * norms[0] * norms[1] + study.tiny**0.5
-        yield float(np.linalg.norm(gap)), bound, f"gradient of {x.name}"
+        size = float(np.linalg.norm(means)) + float(np.linalg.norm(within))
+        yield float(np.linalg.norm(gap)), bound, size, f"gradient of {x.name}"
         rank, values = C * h.shape[1], np.linalg.svd(means, compute_uv=False)
         if rank < len(values):
-            yield float(values[rank]), bound, f"rank of the class part of {x.name}"
+            what = f"rank of the class part of {x.name}"
+            yield float(values[rank]), bound, float(values[0]), what
 
 
 def _stated(study: Study) -> str:
-    """Say that the export does not state its loss."""
+    """Say that the export does not state its loss, or that the loss is lost."""
     given = study.snapshot.provenance.get("mean_loss")
-    known = isinstance(given, (int, float)) and math.isfinite(given)
-    return "" if known else "needs mean_loss in the export's provenance"
+    if not (isinstance(given, (int, float)) and math.isfinite(given)):
+        return "needs mean_loss in the export's provenance"
+    p = backend.to_host(study.snapshot.probabilities)
+    own = p[np.arange(len(p)), study.snapshot.labels]
+    kept = bool(np.all(own >= np.finfo(p.dtype).smallest_normal))
+    return "" if kept else "needs probabilities of the labels that do not underflow"
+
+
+def _logarithm_errors(p: np.ndarray, labels: np.ndarray, u: float) -> np.ndarray:
+    """Bound the error of log p at the label, from logits in precision u, shape (N,).
+
+    A certain sample's is far below u. Theory: theory/weights.md#D3.
+    """
+    rows, C = np.arange(len(p)), p.shape[1]
+    logs = np.log(np.maximum(p, np.finfo(p.dtype).smallest_normal))
+    top = np.argmax(p, axis=1)
+    others, wrong = p.copy(), p.copy()
+    others[rows, top], wrong[rows, labels] = 0, 0
+    # z_j - z_top, exp and sum: in an addition to the largest term at most the smaller
+    # of both is lost, so that tiny terms lose themselves and no more
+    below = logs[rows, top, None] - logs
+    total = np.sum(np.minimum(u, others), axis=1)
+    total += u * np.sum(others * (below + C + 2), axis=1)
+    # the label's z_j - z_top, the logarithm of the sum, the difference of both
+    total += u * 2 * np.abs(logs[rows, labels]) + u * np.abs(logs[rows, top])
+    moved = rounding.gamma(2 * C + 16, u) * 2 * (1 - logs.min(axis=1))
+    return np.asarray(2 * total + u + moved * np.sum(wrong, axis=1))
 
 
 @identity(
@@ -151,14 +179,12 @@ def _stated(study: Study) -> str:
 def D3(study: Study) -> Iterator[Comparison]:
     """Compare the stated loss with the probabilities of the observed labels."""
     s, p = (
-        backend.to_host(x)
+        backend.to_host(x).astype(np.float64)
         for x in (study.snapshot.sample_weights, study.snapshot.probabilities)
     )
-    p = np.maximum(p, np.finfo(p.dtype).tiny)
-    own = -np.log(p[np.arange(len(s)), study.snapshot.labels])
-    found, given = float(s @ own), float(study.snapshot.provenance["mean_loss"])
-    spread = 2 - 2 * np.log(p.min(axis=1))
-    N, C = p.shape
-    bound = rounding.gamma(2 * C + 16, study.stored) * float(s @ spread)
+    labels, N = study.snapshot.labels, len(s)
+    found = -float(s @ np.log(p[np.arange(N), labels]))
+    given = float(study.snapshot.provenance["mean_loss"])
+    bound = float(s @ _logarithm_errors(p, labels, study.stored))
     bound += rounding.gamma(N + 4, study.stored) * (abs(given) + abs(found))
-    yield abs(found - given), bound, f"mean loss, {given:.6g} stated"
+    yield abs(found - given), bound, abs(given), f"mean loss, {given:.6g} stated"

@@ -13,6 +13,12 @@ from refspec.models import evaluation, operations
 
 U = 2.0**-53
 FUNCTIONS = {
+    "clip": lambda z: min(max(z, mpmath.mpf(-1)), mpmath.mpf(1)),
+    "elu": lambda z: z if z > 0 else mpmath.expm1(z),
+    "hard_sigmoid": lambda z: min(max(z + 3, mpmath.mpf(0)), mpmath.mpf(6)) / 6,
+    "hard_swish": lambda z: z * min(max(z + 3, mpmath.mpf(0)), mpmath.mpf(6)) / 6,
+    "leaky_relu": lambda z: z if z > 0 else mpmath.mpf(0.01) * z,
+    "log_sigmoid": lambda z: -mpmath.log1p(mpmath.exp(-z)),
     "gelu": lambda z: z * mpmath.ncdf(z),
     "gelu_tanh": lambda z: (
         z * (1 + mpmath.tanh(mpmath.sqrt(2 / mpmath.pi) * (z + G3 * z**3))) / 2
@@ -60,10 +66,18 @@ def test_the_windows_adjoint_is_the_adjoint():
     )
     X = rng.normal(size=(4, 2, 7, 6))
     steps, _ = evaluation.forward(network, X)
-    pool = operations.record(
-        {"op": "avg_pool2d", "kernel": [3, 2], "stride": [1, 2]}, {}, X, np
-    )[0]
-    for step in [*steps, pool]:
+    window = {"kernel": [3, 2], "stride": [1, 2]}
+    dilated = {"op": "conv2d", "name": "d", "weight": "d", "dilation": [2, 1]}
+    others = [
+        {"op": "avg_pool2d"} | window,
+        {"op": "avg_pool2d", "padding": [1, 0]} | window,
+        {"op": "max_pool2d", "padding": [1, 1], "dilation": [2, 1]} | window,
+        {"op": "flatten_channels_last"},
+        dilated | {"stride": [2, 1], "padding": [1, 0]},
+    ]
+    weights = {"d": rng.normal(size=(3, 2, 3, 2))}
+    made = [operations.record(x, weights, X, (0,), np)[0] for x in others]
+    for step in [*steps, *made]:
         x = rng.normal(size=(4, 2, *step.shape))
         y = operations.push(step, x, np)
         g = rng.normal(size=y.shape)

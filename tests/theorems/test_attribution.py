@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 
-from refspec import attribution, curvature
+from refspec import attribution, curvature, datasets
+from refspec.attribution import shares
 from refspec.theorems import Study, find
 from refspec.theorems import attribution as page
 from support.snapshots import snapshots, typical
@@ -72,11 +73,56 @@ def test_A3(snapshot):
     holds("A3", separated())
 
 
-def test_the_complementary_angle_is_rejected():
+def test_the_last_eigenvectors_in_place_of_the_first_are_rejected(monkeypatch):
+    def wrong(U, k):
+        return right(U[::-1], k)
+
+    right = shares.principal_angles
+    monkeypatch.setattr(shares, "principal_angles", wrong)
+    rejected("A3", separated())
+
+
+@pytest.mark.parametrize("kind", ["outlier", "bump"])
+def test_the_complementary_angle_is_rejected(kind):
     study = Study(separated())
     found = study.attribution
-    wrong = replace(found, angles=np.pi / 2 - found.angles)
-    rejected("A3", study_of(study.snapshot, attribution=wrong))
+    wrong = found.angles | {kind: np.pi / 2 - found.angles[kind]}
+    rejected("A3", study_of(study.snapshot, attribution=replace(found, angles=wrong)))
+
+
+def test_each_network_has_eigenvectors_along_its_means():
+    """None meets the hypothesis for as many eigenvalues as there are classes."""
+    for name in ("mnist_cnn", "wine_sklearn"):
+        study = Study(getattr(datasets, name)())
+        found = study.attribution
+        C = study.snapshot.probabilities.shape[1]
+        assert 0 < len(found.angles["outlier"]) < C
+        assert len(found.angles["outlier"]) < len(found.angles["bump"]) < C * (C - 1)
+        holds("A3", study)
+
+
+@pytest.mark.theorem("A7")
+@given(snapshots())
+def test_A7(snapshot):
+    study = Study(snapshot)
+    assume(study.fisher.trace() > 0)
+    holds("A7", study)
+
+
+def test_vectors_that_are_no_eigenvectors_are_rejected():
+    study = Study(separated())
+    basis, rng = study.basis, np.random.default_rng(0)
+    r = len(basis.values)
+    Q = np.linalg.qr(rng.standard_normal((r, r)))[0]
+    rows = {n: x @ Q for n, x in basis.rows.items()}
+    rejected("A7", study_of(study.snapshot, basis=replace(basis, rows=rows)))
+
+
+def test_shares_of_smaller_means_are_rejected():
+    study = Study(typical())
+    rows = {n: x / 2 for n, x in study.basis.rows.items()}
+    wrong = study_of(study.snapshot, basis=replace(study.basis, rows=rows))
+    rejected("A7", wrong)
 
 
 @pytest.mark.theorem("A4")

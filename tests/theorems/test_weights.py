@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import refspec
 from refspec.theorems import find
 from refspec.theorems import weights as page
-from support.snapshots import altered, snapshots, trained, typical
+from support.snapshots import altered, sampled, snapshots, trained, typical
 from support.verdicts import holds, rejected, study_of
 
 
@@ -91,13 +91,15 @@ def test_means_of_other_weights_are_rejected(monkeypatch):
 def stated(snapshot):
     """Give a snapshot the loss of its labels."""
     p = snapshot.probabilities[np.arange(len(snapshot.labels)), snapshot.labels]
-    loss = float(-snapshot.sample_weights @ np.log(np.maximum(p, 2.0**-1022)))
+    loss = float(-snapshot.sample_weights @ np.log(p))
     return replace(snapshot, provenance={"mean_loss": loss})
 
 
 @pytest.mark.theorem("D3")
 @given(snapshots())
 def test_D3(snapshot):
+    p = snapshot.probabilities[np.arange(len(snapshot.labels)), snapshot.labels]
+    assume(np.all(p >= 2.0**-1022))
     holds("D3", stated(snapshot))
 
 
@@ -108,11 +110,23 @@ def test_a_relabelled_sample_has_another_loss():
     rejected("D3", replace(snapshot, labels=labels))
     (theorem,) = find(["D3"])
     assert "mean_loss" in theorem.unmet(study_of(typical()))
+    certain = sampled(certain=True)  # of labels 0, 0, 0, 1, 2, 2, 2, 2
+    labels = np.maximum(certain.labels, [0, 0, 1, 1, 2, 2, 2, 2])
+    wrong = replace(certain, labels=labels, provenance={"mean_loss": 0.0})
+    assert "underflow" in theorem.unmet(study_of(wrong))
+
+
+def restated(snapshot, factor):
+    """Multiply the stated loss."""
+    given = dict(snapshot.provenance)
+    given["mean_loss"] *= factor
+    return replace(snapshot, provenance=given)
 
 
 def test_a_label_of_the_embedded_export_is_seen():
     digits = refspec.datasets.digits_mlp()
     holds("D3", digits)
+    rejected("D3", restated(digits, 1.003))
     last = digits.offsets[4] - 1
     labels = digits.labels.copy()
     labels[last] = 4

@@ -1,0 +1,29 @@
+"""What is claimed about trained networks, judged with numbers of this one."""
+
+from refspec.claims.catalogue import CLAIMS as CLAIMS
+from refspec.claims.catalogue import judge as judge
+from refspec.claims.depth import Collapse as Collapse
+from refspec.claims.depth import collapse as collapse
+from refspec.claims.edges import Edges as Edges
+from refspec.claims.edges import edges as edges
+from refspec.claims.products import ProductErrors as ProductErrors
+from refspec.claims.products import product_errors as product_errors
+from refspec.claims.registry import VERDICTS as VERDICTS
+from refspec.claims.registry import Claim as Claim
+from refspec.claims.registry import Evidence as Evidence
+from refspec.claims.registry import Finding as Finding
+
+__all__ = [
+    "CLAIMS",
+    "VERDICTS",
+    "Claim",
+    "Collapse",
+    "Edges",
+    "Evidence",
+    "Finding",
+    "ProductErrors",
+    "collapse",
+    "edges",
+    "judge",
+    "product_errors",
+]

@@ -1,0 +1,248 @@
+"""Every claim, in the order in which a reader meets them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+
+from refspec import checks
+from refspec.claims import curvature, depth, edges, products
+from refspec.claims.registry import (
+    FROM_NOTES,
+    MOST,
+    NEARLY_ALL,
+    PAPER,
+    Claim,
+    Evidence,
+    Finding,
+    Judge,
+    Subject,
+    together,
+    unjudged,
+)
+from refspec.classes import Snapshot
+
+_COUNTS = (
+    "the number that the sentence names, certain within the radii; in part from half "
+    "of it to twice it, which a picture does not tell apart"
+)
+_SHARES = (
+    f"{NEARLY_ALL:.1f} of what is explained, or a tenth of what is to vanish; in part "
+    f"from {MOST:.1f}, the larger part"
+)
+
+
+def _series(needs: str) -> Judge:
+    """Return a judge of what one network cannot show."""
+
+    def judge(_: Subject) -> Iterator[Evidence]:
+        yield unjudged("one network", f"needs {needs}")
+
+    return judge
+
+
+def _cited(place: str) -> str:
+    return f"{PAPER}, {place}; {FROM_NOTES}"
+
+
+#: By id.
+CLAIMS = {
+    x.id: x
+    for x in (
+        Claim(
+            "F",
+            "Features: outliers from class means",
+            "C outliers come from the class means of features, the largest from the "
+            "global mean",
+            _cited("Figures 7 and 8"),
+            "eigenvalues above the within-class edge, of C; share of the global mean "
+            "in the largest; largest sine to the span of the class means",
+            f"count: {_COUNTS}; share: {_SHARES}",
+            edges.features,
+        ),
+        Claim(
+            "E",
+            "Errors: outliers and bump",
+            "C outliers come from the class means of errors, C(C-2) or C^2 beside the "
+            "bulk from cross-class means",
+            _cited("Figures 9 and 10"),
+            "eigenvalues above the edge without class means and diagonal, of C; above "
+            "the within edge, of C(C-1)",
+            _COUNTS,
+            edges.errors,
+        ),
+        Claim(
+            "G",
+            "Gradients and Fisher: outliers, bump, bulk",
+            "the same three groups in the Fisher information, of a layer and of all",
+            _cited("Figures 1 and 5"),
+            "as of errors; which of C(C-2), C(C-1), C^2 the count is nearest to",
+            _COUNTS,
+            edges.gradients,
+        ),
+        Claim(
+            "W",
+            "The bulk is the within-cross-class covariance",
+            "the main bulk is due to the within-cross-class covariance",
+            f"{PAPER}, abstract, and Figure 5; {FROM_NOTES}",
+            "share of the within level in the trace of what is not above the within "
+            "edge; Kolmogorov distance to the level's own spectrum",
+            _SHARES,
+            edges.bulk,
+        ),
+        Claim(
+            "D",
+            "The diagonal is not seen",
+            "the term with c' = c has no visible effect at convergence",
+            _cited("Figure 5"),
+            "its share of the trace; the largest move of one of the C(C-1) largest "
+            "eigenvalues when it is knocked out",
+            _SHARES,
+            edges.diagonal,
+        ),
+        Claim(
+            "K",
+            "Means of gradients are products of means",
+            "Kronecker products of means of errors and features approximate the means "
+            "of gradients",
+            _cited("section 7"),
+            "relative error by class and by cell; the covariance beside it",
+            _SHARES,
+            products.kronecker_means,
+        ),
+        Claim(
+            "H",
+            "Outliers of the Hessian come from the Fisher",
+            "the outliers of the Hessian are those of the Fisher information",
+            _cited("Figures 3 and 4"),
+            "least share of the Fisher in a top C eigenvalue; sine between the top C "
+            "eigenspaces; shift; ||E|| over the C-th eigenvalue",
+            _SHARES,
+            curvature.hessian_outliers,
+        ),
+        Claim(
+            "X",
+            "CFAC is nearer than KFAC",
+            "a correction of KFAC by class approximates the Fisher of a layer better",
+            f"{PAPER}, abstract, and Figures 11 and 12; {FROM_NOTES}",
+            "log10 error, Frobenius error, largest angle of the top C eigenspaces, "
+            "against KFAC and EKFAC",
+            "all six comparisons; in part from half of them",
+            curvature.approximations,
+        ),
+        Claim(
+            "L",
+            "Depth separates and orthogonalises",
+            "with depth a network separates class means from variability, and makes "
+            "them orthogonal; in errors towards the output",
+            f"{PAPER}, abstract, and Figures 7 to 10; {FROM_NOTES}",
+            "rank correlations with depth of lambda_C/lambda_1 within, "
+            "-lambda_2/lambda_C, -mean |cos|",
+            f"{NEARLY_ALL:.1f}; in part from {MOST:.1f}: the same as for shares",
+            depth.depth,
+        ),
+        Claim(
+            "T",
+            "Epochs separate, samples merge",
+            "more epochs separate the cross-class bulk from the within bulk, more "
+            "samples merge them",
+            _cited("Figure 6"),
+            "both edges over epochs, over N",
+            "not judged of one network",
+            _series("exports of one network at several epochs or sample sizes"),
+        ),
+        Claim(
+            "M",
+            "Outlier over bulk predicts errors",
+            "the ratio of outliers to bulk predicts misclassification",
+            f"{PAPER}, abstract, Theorem 8.1; {FROM_NOTES}",
+            "rank correlation of the ratio with the test error",
+            "not judged of one network",
+            _series("networks with several rates of error"),
+        ),
+        Claim(
+            "P",
+            "Weights come from class means",
+            "under weight decay the top C singular values of the weights come from "
+            "class means",
+            _cited("Figure 13"),
+            "distance of W from its stationary value; share of the class part in the "
+            "top C singular values",
+            _SHARES,
+            depth.from_class_means,
+        ),
+        Claim(
+            "B",
+            "Batch norm suppresses outliers",
+            "batch norm suppresses outliers by taking the global mean away",
+            _cited("section 9.3"),
+            "the same network with, without, and with the mean put back",
+            "not judged of one network",
+            _series("the same network with and without batch norm"),
+        ),
+        Claim(
+            "N",
+            "Neural collapse",
+            "variability within classes vanishes, class means become a simplex, "
+            "weights align with them, the nearest class mean decides",
+            "Papyan, Han and Donoho (2020), PNAS 117(40)",
+            "NC1 to NC4 of what enters the last layer",
+            _SHARES,
+            depth.collapsed,
+        ),
+    )
+}
+
+
+def judge(
+    snapshot: Snapshot,
+    claims: Iterable[str] | None = None,
+    *,
+    dense: int = 1000,
+    per_layer: bool = True,
+) -> Iterator[Finding]:
+    """Hold a network against what is claimed about networks.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    claims : iterable of str, optional
+        Letters; all of `CLAIMS` if not given.
+    dense : int
+        The most parameters of a matrix that is formed: for the Hessian and the
+        approximations of the Fisher.
+    per_layer : bool
+        The Fisher information of every layer too, not only of all together.
+
+    Returns
+    -------
+    iterator of Finding
+        In the order of the claims, each as soon as it is known.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> [x.verdict for x in judge(refspec.datasets.wine_sklearn(), "D")]
+    ['holds']
+    """
+    advice = "refspec.snapshot(...) or refspec.load(...) makes one"
+    checks.expect_type("snapshot", snapshot, Snapshot, advice)
+    checks.expect_size("dense", dense)
+    chosen = list(CLAIMS) if claims is None else list(claims)
+    checks.expect_names("claims", chosen, list(CLAIMS))
+    checks.expect_flag("per_layer", per_layer)
+    subject = Subject(snapshot, dense, per_layer)
+    return (_judged(CLAIMS[id], subject) for id in chosen)
+
+
+def _judged(claim: Claim, subject: Subject) -> Finding:
+    """Judge one claim."""
+    start = time.perf_counter()
+    evidence = tuple(claim.judge(subject))
+    verdict = together(x.verdict for x in evidence)
+    return Finding(claim, verdict, evidence, time.perf_counter() - start)

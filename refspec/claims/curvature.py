@@ -1,0 +1,97 @@
+"""The Hessian beside the Fisher information, the Fisher beside approximations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from refspec import curvature, hessian, models
+from refspec.attribution import attribute_hessian
+from refspec.claims.registry import Evidence, Subject, graded, small, together, unjudged
+from refspec.classes import Snapshot
+from refspec.kronecker import compare_layer
+
+
+def hessian_outliers(subject: Subject) -> Iterator[Evidence]:
+    """Judge H on the last layers that fit in one dense matrix."""
+    snapshot, dense = subject.snapshot, subject.dense
+    chosen, reason = last_layers(snapshot, dense)
+    if not chosen:
+        yield unjudged("all layers of the export", reason)
+        return
+    H = hessian.of_snapshot(snapshot, chosen)
+    found = attribute_hessian(H, curvature.fisher(snapshot, chosen))
+    place = "all layers of the export"
+    if len(chosen) < len(snapshot.layers):
+        place = f"layers {', '.join(chosen)}"
+    C = snapshot.probabilities.shape[1]
+    top = found.values[:C]
+    top = top[top > found.radius]
+    if not len(top):
+        yield unjudged(place, "no eigenvalue is resolved from zero")
+        return
+    share = 1 - np.abs(found.parts["residual"][: len(top)]) / top
+    shift = np.abs(found.values - found.fisher)[: len(top)] / top
+    sine = float(np.sin(found.angles).max(initial=0.0))
+    numbers = {
+        "least share of the Fisher information in a top eigenvalue": float(share.min()),
+        "largest relative shift of a top eigenvalue": float(shift.max()),
+        "||E|| over the C-th eigenvalue": found.weyl / float(top[-1]),
+        "largest sine between the top C eigenspaces": sine,
+    }
+    text = f"{share.min():.2f} of a top eigenvalue at least, sine {sine:.2f}"
+    yield Evidence(
+        place, numbers, together([graded(float(share.min())), small(sine)]), text
+    )
+
+
+def last_layers(snapshot: Snapshot, dense: int) -> tuple[list[str], str]:
+    """Return the last layers of a known network with at most `dense` parameters.
+
+    Or none, and why.
+    """
+    chosen: list[str] = []
+    if snapshot.model is None:
+        return chosen, "the export holds no network, only its features and errors"
+    try:
+        models.from_section(snapshot.model)
+    except ValueError as error:  # a network that refspec cannot run
+        return chosen, str(error)
+    known, left = {op.get("name") for op in snapshot.model.operations}, dense
+    for x in reversed(snapshot.layers):
+        left -= x.parameters
+        if left < 0 or x.name not in known:
+            break
+        chosen.insert(0, x.name)
+    last = snapshot.layers[-1]
+    return chosen, (
+        f"the last layer, {last.name}, has {last.parameters} parameters, more than "
+        f"{dense}, or is not in the network"
+    )
+
+
+def approximations(subject: Subject) -> Iterator[Evidence]:
+    """Judge X in every layer that fits: CFAC nearer than KFAC and EKFAC, three ways."""
+    snapshot, dense = subject.snapshot, subject.dense
+    for x in snapshot.layers:
+        if x.parameters > dense:
+            text = f"{x.parameters} parameters, more than {dense}"
+            yield unjudged(f"layer {x.name}", text)
+            continue
+        found = compare_layer(snapshot, x.name)
+        away: dict[str, dict[str, float]] = {
+            "log10 error": dict(found.log10_error),
+            "Frobenius error": dict(found.frobenius_error),
+            "largest angle": {n: float(y.max()) for n, y in found.angles.items()},
+        }
+        numbers = {
+            f"{what} of {n.upper()}": float(y[n])
+            for what, y in away.items()
+            for n in ("kfac", "ekfac", "cfac")
+        }
+        wins = [y["cfac"] < y[n] for y in away.values() for n in ("kfac", "ekfac")]
+        nearer = sum(wins)
+        verdict = graded(nearer / len(wins), full=1.0)
+        text = f"nearer than KFAC and EKFAC in {nearer} of {len(wins)} comparisons"
+        yield Evidence(f"layer {x.name}", numbers, verdict, text)

@@ -1,0 +1,266 @@
+"""Eigenvalues above the edges: what stands clear of everything within classes.
+
+The edge of a part of a second moment is its largest eigenvalue. What stands above the
+edge of the whole without its class means is an outlier; what stands above the edge of
+the within level, a bump beside the bulk or an outlier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.stats
+
+from refspec import backend, curvature
+from refspec.attribution import (
+    Attribution,
+    attribute,
+    eigenbasis,
+    knockout,
+    span_angles,
+)
+from refspec.claims.registry import (
+    Evidence,
+    Subject,
+    counted,
+    graded,
+    small,
+    together,
+    unjudged,
+)
+from refspec.classes import Snapshot
+from refspec.curvature import SecondMoment, moment_of
+from refspec.structure import KINDS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edges:
+    """The eigenvalues of a second moment beside the edges of its parts.
+
+    Parameters
+    ----------
+    attribution : Attribution
+        The whole.
+    class_edge, within_edge : float
+        Largest eigenvalue of the whole without class means (and diagonal), and of the
+        within level.
+    above_class, above_within : (int, int)
+        How many eigenvalues certainly and possibly stand above each edge, radii
+        counted.
+    largest : int
+        The most that can stand above the class edge, by rank: the number that the paper
+        names, C, or C - 1 for vectors that add up to zero, or fewer dimensions.
+    cells : int
+        The most that can stand above the within edge: C(C - 1), or C for features.
+    sine : float
+        Largest sine between the span of the class means and as many top eigenvectors.
+    """
+
+    attribution: Attribution
+    class_edge: float
+    within_edge: float
+    above_class: tuple[int, int]
+    above_within: tuple[int, int]
+    largest: int
+    cells: int
+    sine: float
+
+    def __repr__(self) -> str:
+        """Say the counts."""
+        return (
+            f"Edges({self.above_class[0]} of {self.largest} above the class edge, "
+            f"{self.above_within[0]} of {self.cells} above the within edge)"
+        )
+
+
+def edges(moment: SecondMoment | Snapshot) -> Edges:
+    """Count the eigenvalues that stand above the edges of what is not class structure.
+
+    Parameters
+    ----------
+    moment : SecondMoment or Snapshot
+        Features, errors or gradients; a snapshot stands for its Fisher information.
+
+    Returns
+    -------
+    Edges
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `refspec.attribute`.
+
+    Notes
+    -----
+    Theory: theory/attribution.md#A1; theory/levels.md#L2. By rank no more eigenvalues
+    than `largest` and `cells` can stand above the edges.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> found = edges(refspec.datasets.wine_sklearn())
+    >>> found.largest, found.cells
+    (3, 6)
+    """
+    moment = moment_of(moment)
+    basis = eigenbasis(moment)
+    whole = attribute(basis)
+    K = moment.weights.shape[1]
+    C = len(moment.offsets) - 1
+    means = [n for n in basis.rows if KINDS[n] == "outlier"]
+    rest, radius = knockout(basis, means)
+    radius = max(radius, whole.radius)
+    class_edge, within_edge = (
+        _top(backend.to_host(rest)),
+        _top(whole.levels[basis.within]),
+    )
+    values = backend.to_host(basis.values)
+    ranks = {n: int(np.sum(x > whole.radius)) for n, x in whole.levels.items()}
+    between = backend.to_host(knockout(basis, [n for n in ranks if n not in means])[0])
+    most, angles = C if K == 1 else C * (C - 1), span_angles(basis, means)
+    return Edges(
+        whole,
+        class_edge,
+        within_edge,
+        above(values, class_edge, radius),
+        above(values, within_edge, radius),
+        min(C, int(np.sum(between > radius))),
+        min(most, len(values)),
+        float(np.sin(angles).max()) if len(angles) else np.nan,
+    )
+
+
+def above(values: np.ndarray, edge: float, radius: float) -> tuple[int, int]:
+    """Return how many values certainly and possibly lie above an edge."""
+    return int(np.sum(values > edge + 2 * radius)), int(
+        np.sum(values > edge - 2 * radius)
+    )
+
+
+def _top(values: np.ndarray) -> float:
+    """Return the largest eigenvalue, 0 if there is none."""
+    return max(0.0, float(values[0])) if len(values) else 0.0
+
+
+def features(subject: Subject) -> Iterator[Evidence]:
+    """Judge F in every layer: C outliers, the largest from the global mean."""
+    for x in subject.snapshot.layers:
+        found = edges(curvature.features(subject.snapshot, x.name))
+        a = found.attribution
+        if not a.kinds:
+            yield unjudged(f"features of {x.name}", "they are zero")
+            continue
+        first = float(a.shares["global_mean"][0])
+        low, high = found.above_class
+        numbers = {
+            "above the within-class edge, certainly": low,
+            "above the within-class edge, possibly": high,
+            "of": found.largest,
+            "share of the global mean in the largest": first,
+            "largest sine to the span of class means": found.sine,
+        }
+        verdict = together([counted((low, high), found.largest), graded(first)])
+        text = f"{low} of {found.largest} outliers, {first:.2f} of the largest global"
+        yield Evidence(f"features of {x.name}", numbers, verdict, text)
+
+
+def errors(subject: Subject) -> Iterator[Evidence]:
+    """Judge E in every layer."""
+    s = subject.snapshot
+    C = s.probabilities.shape[1]
+    for x in s.layers:
+        found = edges(curvature.errors(s, x.name))
+        yield _three_groups(found, C, f"errors of {x.name}")
+
+
+def gradients(subject: Subject) -> Iterator[Evidence]:
+    """Judge G of all layers together and of each."""
+    C = subject.snapshot.probabilities.shape[1]
+    for place, found in _fishers(subject):
+        yield _three_groups(found, C, place)
+
+
+def _fishers(subject: Subject) -> Iterator[tuple[str, Edges]]:
+    """Yield the Fisher information of the whole and of every layer, with its place."""
+    yield "all layers of the export", subject.once(_edges_of)
+    layers = subject.snapshot.layers
+    for x in layers if len(layers) > 1 and subject.per_layer else ():
+        yield f"layer {x.name}", subject.once(_edges_of, x.name)
+
+
+def _edges_of(subject: Subject, *layers: str) -> Edges:
+    """Return the edges of the Fisher information of some layers, or of all."""
+    return edges(curvature.fisher(subject.snapshot, list(layers) or None))
+
+
+def _three_groups(found: Edges, C: int, place: str) -> Evidence:
+    """Hold the counts above both edges against C outliers and C(C - 1) in all."""
+    if not found.attribution.kinds:
+        return unjudged(place, "the matrix is zero")
+    low, high = found.above_class
+    within = found.above_within
+    named = {"C(C-2)": C * (C - 2), "C(C-1)": C * (C - 1), "C^2": C * C}
+    middle = (within[0] + within[1]) / 2
+    nearest = min(named, key=lambda n: abs(named[n] - middle))
+    numbers = {
+        "above the edge without class means, certainly": low,
+        "above the edge without class means, possibly": high,
+        "of": found.largest,
+        "above the within edge, certainly": within[0],
+        "above the within edge, possibly": within[1],
+        "of ": found.cells,
+        "largest sine to the span of class means": found.sine,
+    }
+    verdicts = [counted((low, high), found.largest), counted(within, found.cells)]
+    text = (
+        f"{low} of {found.largest} outliers, {within[0]} of {found.cells} above the "
+        f"within edge (nearest of the three numbers: {nearest} = {named[nearest]})"
+    )
+    return Evidence(place, numbers, together(verdicts), text)
+
+
+def bulk(subject: Subject) -> Iterator[Evidence]:
+    """Judge W: what does not stand above the within edge is the within level."""
+    for place, found in _fishers(subject):
+        a, first = found.attribution, found.above_within[0]
+        rest = backend.to_host(a.spectrum.values)[first : len(a.kinds)]
+        if not len(rest):
+            yield unjudged(place, "no eigenvalue is below the within edge")
+            continue
+        (within,) = (n for n in a.shares if KINDS[n] == "bulk")
+        share = float(rest @ a.shares[within][first:] / np.sum(rest))
+        level, distance = a.levels[within], np.nan
+        known = rest[rest > a.radius], level[level > a.radius]
+        if all(map(len, known)):
+            distance = float(scipy.stats.ks_2samp(*known).statistic)
+        numbers = {
+            "share of the within level in the bulk's trace": share,
+            "Kolmogorov distance of the bulk to the level's own spectrum": distance,
+            "eigenvalues in the bulk": len(rest),
+        }
+        text = f"{share:.2f} of the bulk's trace, distance {distance:.3f}"
+        yield Evidence(place, numbers, together([graded(share), small(distance)]), text)
+
+
+def diagonal(subject: Subject) -> Iterator[Evidence]:
+    """Judge D: c' = c has no visible effect."""
+    C = subject.snapshot.probabilities.shape[1]
+    for place, found in _fishers(subject):
+        a = found.attribution
+        total = sum(a.traces.values())
+        if not a.kinds:
+            yield unjudged(place, "the matrix is zero")
+            continue
+        values = backend.to_host(a.spectrum.values)[: len(a.kinds)]
+        without = np.pad(a.knockouts["diagonal"], (0, len(values)))[: len(values)]
+        top = min(C * (C - 1), len(values))
+        moved = float(np.max(1 - without[:top] / values[:top]))
+        share = a.traces["diagonal"] / total
+        numbers = {
+            "share of the trace": share,
+            "largest relative move of one of the C(C - 1) largest": moved,
+        }
+        text = f"{share:.3f} of the trace, moves none by more than {moved:.3f}"
+        yield Evidence(place, numbers, together([small(share), small(moved)]), text)

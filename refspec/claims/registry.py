@@ -1,0 +1,192 @@
+"""What a claim and a finding are: numbers held against thresholds fixed beforehand.
+
+A theorem is true of every snapshot and tests the library. A claim is a sentence about
+trained networks; it may be false of this one. It says what is measured, from where on
+it is said to hold, and why from there; the thresholds are the same for every network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from refspec.classes import Snapshot
+
+_T = TypeVar("_T")
+
+#: What a finding says, from the best to the worst; the last is no answer.
+VERDICTS = ("holds", "holds in part", "does not hold", "cannot be judged")
+
+#: What a sentence means by "made of", "explained by", "grows with": nine tenths of a
+#: trace, of an eigenvalue, of samples, or a rank correlation of nine tenths. What is
+#: left is then a tenth, about what a histogram shows as nothing.
+NEARLY_ALL = 0.9
+
+#: Less than that, but the larger part: a sentence holds in part.
+MOST = 0.5
+
+#: How the paper is cited: its text beyond abstract and introduction was not at hand.
+PAPER = "Papyan (2020), arXiv 2008.11865"
+FROM_NOTES = "cited from notes about the paper, not from its text"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was found in one place.
+
+    place: a layer, or all of them; numbers by name, in the order to be shown; verdict:
+    one of `VERDICTS`; reason: what decided it, in a few words.
+    """
+
+    place: str
+    numbers: dict[str, float]
+    verdict: str
+    reason: str
+
+
+class Subject:
+    """A network to be judged, and what several claims ask of it, computed once.
+
+    snapshot; dense: the most parameters of a matrix that is formed; per_layer: whether
+    the Fisher information of every layer is looked at, beside that of all.
+    """
+
+    def __init__(self, snapshot: Snapshot, dense: int, per_layer: bool) -> None:
+        self.snapshot = snapshot
+        self.dense = dense
+        self.per_layer = per_layer
+        self._kept: dict[tuple[Any, ...], Any] = {}
+
+    def once(self, compute: Callable[..., _T], *arguments: Any) -> _T:
+        """Return ``compute(self, *arguments)``, computed when first asked for."""
+        key = (compute, *arguments)
+        if key not in self._kept:
+            self._kept[key] = compute(self, *arguments)
+        found: _T = self._kept[key]
+        return found
+
+
+#: Looks at a network and yields evidence.
+Judge = Callable[[Subject], Iterable[Evidence]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Claim:
+    """A sentence about trained networks, and how numbers judge it.
+
+    Parameters
+    ----------
+    id : str
+        A letter.
+    title, sentence : str
+        A few words; what is claimed.
+    source : str
+        Where it is claimed.
+    numbers : str
+        What is measured.
+    threshold : str
+        From where on it holds, or holds in part, and why from there.
+    judge : callable
+        `Subject` to evidence.
+    """
+
+    id: str
+    title: str
+    sentence: str
+    source: str
+    numbers: str
+    threshold: str
+    judge: Judge
+
+    def __repr__(self) -> str:
+        """Say the title."""
+        return f"Claim({self.id}: {self.title})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finding:
+    """What a network says to a claim.
+
+    Parameters
+    ----------
+    claim : Claim
+    verdict : str
+        One of `VERDICTS`: that of the places if they agree, `holds in part` if they do
+        not; places that cannot be judged do not count beside others.
+    evidence : tuple of Evidence
+        By place.
+    seconds : float
+        What it took.
+    """
+
+    claim: Claim
+    verdict: str
+    evidence: tuple[Evidence, ...]
+    seconds: float = field(default=math.nan)
+
+    def __repr__(self) -> str:
+        """Say the verdict."""
+        return f"Finding({self.claim.id}: {self.verdict}, {len(self.evidence)} places)"
+
+    def plain(self) -> dict[str, object]:
+        """Return it as JSON holds it: numbers that JSON lacks are null."""
+        places = [
+            {
+                "place": x.place,
+                "verdict": x.verdict,
+                "reason": x.reason,
+                "numbers": {
+                    n: v if math.isfinite(v) else None for n, v in x.numbers.items()
+                },
+            }
+            for x in self.evidence
+        ]
+        c = self.claim
+        return {
+            "id": c.id,
+            "title": c.title,
+            "sentence": c.sentence,
+            "source": c.source,
+            "measured": c.numbers,
+            "threshold": c.threshold,
+            "verdict": self.verdict,
+            "places": places,
+        }
+
+
+def together(verdicts: Iterable[str]) -> str:
+    """Return the verdict of several places."""
+    seen = {x for x in verdicts if x != "cannot be judged"}
+    if not seen:
+        return "cannot be judged"
+    return seen.pop() if len(seen) == 1 else "holds in part"
+
+
+def graded(x: float, full: float = NEARLY_ALL, part: float = MOST) -> str:
+    """Return the verdict of a number that should be large."""
+    if not math.isfinite(x):
+        return "cannot be judged"
+    return VERDICTS[0] if x >= full else VERDICTS[1] if x >= part else VERDICTS[2]
+
+
+def small(x: float) -> str:
+    """Return the verdict of an error, or of a share that should be nothing."""
+    return graded(1 - x)
+
+
+def counted(found: tuple[int, int], expected: int) -> str:
+    """Return the verdict of a count, known to lie between two numbers, as expected.
+
+    It holds where it is certain, in part from half the number on.
+    """
+    low, high = found
+    if low == high == expected:
+        return VERDICTS[0]
+    return VERDICTS[1] if 2 * low >= expected and low <= 2 * expected else VERDICTS[2]
+
+
+def unjudged(place: str, reason: str) -> Evidence:
+    """Return evidence that there is none."""
+    return Evidence(place, {}, "cannot be judged", reason)

@@ -1,0 +1,187 @@
+"""Claims: thresholds say what they say, numbers are those of an independent script."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import refspec
+from refspec import claims, datasets
+from refspec.claims import CLAIMS, VERDICTS, registry
+from refspec.claims.__main__ import page
+from support.command import run
+from support.snapshots import sampled
+
+
+def test_every_claim_states_what_it_measures():
+    for id, claim in CLAIMS.items():
+        assert claim.id == id
+        for text in (claim.sentence, claim.source, claim.numbers, claim.threshold):
+            assert len(text) > 10
+        if "Papyan (2020)" in claim.source:
+            assert "not from its text" in claim.source
+
+
+def test_every_claim_has_a_verdict_on_every_network():
+    for name in ("wine_sklearn", "mnist_cnn"):
+        for found in claims.judge(getattr(datasets, name)()):
+            assert found.verdict in VERDICTS
+            assert found.evidence
+            for x in found.evidence:
+                assert x.reason
+                assert bool(x.numbers) == (x.verdict != "cannot be judged")
+
+
+def independent(snapshot):
+    """The same numbers by plain formulas, the matrices formed."""
+    s, p, y = snapshot.sample_weights, snapshot.probabilities, snapshot.labels
+    N, C = p.shape
+    rows = np.concatenate(
+        [
+            np.einsum("nctb,nta->ncba", x.errors, x.features).reshape(N, C, -1)
+            for x in snapshot.layers
+        ],
+        axis=2,
+    )
+    w = s[:, None] * p
+
+    def second(v, weights):
+        v = v.reshape(-1, v.shape[-1])
+        return (v * weights.reshape(-1, 1)).T @ v
+
+    whole = second(rows, w)
+    means, mass = np.zeros((C, C, rows.shape[2])), np.zeros((C, C))
+    for c in range(C):
+        mass[c] = w[y == c].sum(0)
+        means[c] = (w[y == c][:, :, None] * rows[y == c]).sum(0) / mass[c][:, None]
+    off = mass * (1 - np.eye(C))
+    own = (off[:, :, None] * means).sum(1) / off.sum(1)[:, None]
+    diagonal = second(means[range(C), range(C)], mass[range(C), range(C)])
+    between = second(own, off.sum(1))
+    within = second(rows - means[y], w)
+    return whole, diagonal, between, within
+
+
+def test_counts_are_those_of_plain_formulas():
+    """G: outliers and bump of wine, from matrices formed by the definitions."""
+    snapshot = datasets.wine_sklearn()
+    whole, diagonal, between, within = independent(snapshot)
+    values = np.linalg.eigvalsh(whole)[::-1]
+    found = claims.edges(snapshot)
+    edges = [np.linalg.eigvalsh(x)[-1] for x in (whole - diagonal - between, within)]
+    radius = found.attribution.radius
+    for edge, seen in zip(edges, (found.class_edge, found.within_edge), strict=True):
+        assert abs(edge - seen) <= 2 * radius
+    counts = [int(np.sum(values > edge)) for edge in edges]
+    assert found.above_class == (counts[0],) * 2
+    assert found.above_within == (counts[1],) * 2
+    assert counts[0] != counts[1] != 0  # effect: the two edges are two
+
+
+def test_products_of_means_are_those_of_plain_formulas():
+    """K: the error by cell in one layer, in loops."""
+    snapshot = datasets.wine_sklearn()
+    x, y = snapshot.layers[1], snapshot.labels
+    p, s = snapshot.probabilities, snapshot.sample_weights
+    top = bottom = 0.0
+    for c in range(p.shape[1]):
+        h = x.features[y == c, 0]
+        plain = np.average(h, axis=0, weights=s[y == c])
+        for k in range(p.shape[1]):
+            if k == c:
+                continue
+            w = s[y == c] * p[y == c, k]
+            e = x.errors[y == c, k, 0]
+            mean = np.average(np.einsum("nb,na->nba", e, h), axis=0, weights=w)
+            product = np.outer(np.average(e, axis=0, weights=w), plain)
+            top += w.sum() * np.sum((mean - product) ** 2)
+            bottom += w.sum() * np.sum(mean**2)
+    found = claims.product_errors(snapshot, x.name)
+    u = refspec.rounding.unit_roundoff(p)
+    bound = refspec.rounding.gamma(8 * len(y), u) * 4
+    assert abs(found.by_cell - np.sqrt(top / bottom)) <= bound
+    assert found.by_cell > bound  # effect
+
+
+def test_products_are_exact_where_errors_do_not_vary():
+    """K's number is rounding alone where every sample of a class is the same."""
+    snapshot = sampled(ties=True)
+    for x in snapshot.layers:
+        found = claims.product_errors(snapshot, x.name)
+        u = refspec.rounding.unit_roundoff(snapshot.probabilities)
+        assert found.by_cell <= refspec.rounding.gamma(64 * len(snapshot.labels), u)
+
+
+def test_collapse_of_a_collapsed_network():
+    """N: a simplex without variability is collapsed; noise is not."""
+    C, n = 4, 5
+    means = np.eye(C) - 1 / C
+    labels = np.repeat(np.arange(C), n)
+    rng = np.random.default_rng(0)
+
+    def made(noise):
+        h = means[labels] + noise * rng.standard_normal((C * n, C))
+        logits = 9 * h @ means.T
+        p = np.exp(logits - logits.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        errors = p[:, None, None, :] - np.eye(C)[None, :, None]
+        layer = refspec.Layer("last", h[:, None], errors)
+        return refspec.snapshot([layer], labels, probabilities=p)
+
+    near, far = (claims.collapse(made(x)) for x in (0.0, 1.0))
+    rounded = refspec.rounding.gamma(64 * C * n, 2.0**-53)
+    for x in (near.nc1, near.nc2_lengths, near.nc2_angles):
+        assert x <= rounded
+    assert near.nc4 == 1
+    assert far.nc1 > 0.1
+    assert far.nc4 < 1
+
+
+@pytest.mark.parametrize(
+    ("x", "verdict"), [(0.9, 0), (0.89, 1), (0.5, 1), (0.49, 2), (np.nan, 3)]
+)
+def test_a_share_is_graded(x, verdict):
+    assert registry.graded(x) == VERDICTS[verdict]
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "verdict"),
+    [
+        ((10, 10), 10, 0),
+        ((9, 10), 10, 1),
+        ((5, 5), 10, 1),
+        ((4, 4), 10, 2),
+        ((21, 21), 10, 2),
+    ],
+)
+def test_a_count_is_graded(found, expected, verdict):
+    assert registry.counted(found, expected) == VERDICTS[verdict]
+
+
+def test_places_that_disagree_hold_in_part():
+    assert registry.together(["holds", "holds", "cannot be judged"]) == "holds"
+    assert registry.together(["holds", "does not hold"]) == "holds in part"
+    assert registry.together(["does not hold"] * 2) == "does not hold"
+    assert registry.together([]) == "cannot be judged"
+
+
+def test_the_command_says_it_and_writes_it(tmp_path):
+    made = run("claims", "--only", "F,T", "--json", str(tmp_path / "c.json"))
+    assert made.exit_code == 0
+    assert "needs exports of one network" in made.output
+    record = json.loads((tmp_path / "c.json").read_text())
+    assert record["schema"] == "refspec.claims/1"
+    F, T = record["networks"][0]["claims"]
+    assert T["verdict"] == "cannot be judged"
+    assert F["places"][0]["numbers"]["of"] == 10
+    wrong = run("claims", "--only", "F,Q")
+    assert wrong.exit_code == 2
+    assert "got Q" in wrong.output
+
+
+def test_the_page_is_what_the_results_say():
+    root = Path(__file__).parents[2]
+    results = sorted((root / "demos" / "results" / "claims").glob("*.json"))
+    made = page([json.loads(x.read_text()) for x in results])
+    assert (root / "theory" / "claims.md").read_text() == made
