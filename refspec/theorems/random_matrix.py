@@ -246,7 +246,8 @@ def R6(study: Study) -> Iterator[Comparison]:
         # t is right to the rounding of its equation, over its slope
         off = 4 * g / (1 - share**0.5) * (1 + (bulk / d) ** 0.5)
         for bands, near in ((1, t * (1 - off)), (2, t * (1 + off))):
-            found = len(support(FreeLaw([scale, near], [bulk, bump], d)))
+            law = FreeLaw(np.asarray([scale, near]), np.asarray([bulk, bump]), d)
+            found = len(support(law))
             yield abs(found - bands), 0.0, bands, f"bands near the threshold, {at}"
 
 
@@ -289,7 +290,7 @@ def R7(study: Study) -> Iterator[Comparison]:
     "zeros of det S(x), S = diag(1/W) + M Q M', with overlap and variance",
 )
 def R13(study: Study) -> Iterator[Comparison]:
-    """Compare with theory/random_matrix.md#R8: one mean, isotropic noise as matrices."""
+    """Compare one mean, isotropic noise as matrices: theory/random_matrix.md#R8."""
     rng, d, n = np.random.default_rng(study.seed), 24, 12
     s2, s3 = rng.uniform(0.5, 2, 2).tolist()
     mean, w = 4 * rng.standard_normal((1, d)), np.ones((n, 2))
