@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from refspec.random_matrix import random_means
 from refspec.random_matrix.free import law as free_law
 from refspec.random_matrix.free import outliers
 from refspec.theorems import Study, random_matrix
@@ -13,7 +14,7 @@ from support.snapshots import sampled, samples
 from support.verdicts import holds, rejected
 
 #: The full ladder is climbed by `refspec selftest --deep` and by tests/benchmarks.
-SHORT = ((100, 24), (200, 5))
+SHORT = ((100, 60), (200, 20))
 
 
 @pytest.fixture
@@ -56,6 +57,39 @@ def plain_lawley(monkeypatch):
 
     monkeypatch.setattr(outliers, "_spread", spread)
     monkeypatch.setattr(outliers, "_self_shift", lambda *of: 0 * of[1])
+
+
+def shift_times(factor):
+    """Return a mutant: the shift that the length of a mean lacks, times a number."""
+
+    def mutate(monkeypatch):
+        true = outliers._self_shift
+        monkeypatch.setattr(outliers, "_self_shift", lambda *of: factor * true(*of))
+
+    return mutate
+
+
+def unbiased_noise(monkeypatch):
+    """A resolvent whose mean is its limit."""
+    monkeypatch.setattr(outliers, "_lifted", lambda _, v: v)
+
+
+def no_shift(monkeypatch):
+    """Neither: outliers at psi(v)."""
+    unbiased_noise(monkeypatch)
+    shift_times(0)(monkeypatch)
+
+
+def rows_are_means(monkeypatch):
+    """Overlaps with the rows of the class means, of which the means are a share."""
+    true = random_means._overlaps
+
+    def wrong(population, values):
+        n, K, s1 = population.sizes[0], population.C - 1, population.class_covariance
+        noise = n * population.cross_covariance + population.within_covariance
+        return true(population, values) * (1 + noise / (n * K * s1))
+
+    monkeypatch.setattr(random_means, "_overlaps", wrong)
 
 
 def no_overlap_loss(monkeypatch):
@@ -101,7 +135,12 @@ def shares_of_the_rows(monkeypatch):
         ("R5", shares_of_the_rows),
         ("R8", plain_lawley),
         ("R8", no_overlap_loss),
+        ("R8", shift_times(0)),
+        ("R8", shift_times(2)),
+        ("R8", unbiased_noise),
+        ("R8", no_shift),
         ("R14", diagonal_kept),
+        ("R14", rows_are_means),
     ],
     ids=lambda x: x if isinstance(x, str) else x.__name__,
 )
