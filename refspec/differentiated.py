@@ -23,6 +23,7 @@ import numpy as np
 from refspec import backend, checks, rounding
 from refspec.backend import Array
 from refspec.classes import log_softmax
+from refspec.coverage import Coverage
 from refspec.curvature import SecondMoment
 from refspec.factors import Factor, Factors
 from refspec.rows import Rows
@@ -223,13 +224,18 @@ class NetworkMoment(SecondMoment):
     left_out: tuple[tuple[str, int], ...] = ()
 
     @property
-    def coverage(self) -> str:
-        """Which parameters are columns, in a sentence."""
-        n, missing = (sum(x for _, x in y) for y in (self.blocks, self.left_out))
-        if not self.left_out:
-            return f"covers all {n:,} parameters"
-        names = ", ".join(f"{name} {x:,}" for name, x in self.left_out)
-        return f"covers {n:,} of {n + missing:,} parameters; left out: {names}"
+    def coverage(self) -> Coverage:
+        """How much of the network it is of, by modules: ``str`` of it is a sentence."""
+        return Coverage(by_module(self.blocks), by_module(self.left_out))
+
+
+def by_module(blocks: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """Add up the parameters of each module: a name without its last part."""
+    found: dict[str, int] = {}
+    for name, size in blocks:
+        module = name.rpartition(".")[0] or name
+        found[module] = found.get(module, 0) + size
+    return found
 
 
 def moment(

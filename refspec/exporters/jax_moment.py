@@ -88,7 +88,7 @@ def moment(
     ...     return (jnp.tanh(x @ W["first"]) * W["scale"]) @ W["last"]
     >>> batch = np.eye(5, 3), [0, 1, 1, 0, 1]
     >>> print(moment(logits, W, [batch], ["scale"]).coverage)
-    covers 4 of 24 parameters; left out: first 12, last 8
+    covers 4 of 24 parameters (1 of 3 modules); left out: first 12, last 8
     """
     pair, samples, weights, found = _opened(
         function, parameters, loader, chosen, dtype, sample_weights

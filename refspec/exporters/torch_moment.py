@@ -93,9 +93,9 @@ def moment(
     >>> model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
     >>> batch = torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 1])
     >>> print(moment(model, [batch]).coverage)
-    covers all 34 parameters
+    covers all 34 parameters (3 modules)
     >>> print(moment(model, [batch], ["1"]).coverage)
-    covers 8 of 34 parameters; left out: 0.weight 12, 0.bias 4, 2.weight 8, 2.bias 2
+    covers 8 of 34 parameters (1 of 3 modules); left out: 0 16, 2 10
     """
     pair, weights, found = _opened(
         model, loader, parameters, dtype, sample_weights, Derivative

@@ -6,6 +6,7 @@ gradient in the direction of a vector.
 """
 
 import copy
+import importlib.util
 
 import numpy as np
 import pytest
@@ -20,7 +21,18 @@ from refspec.coordinates import coordinates
 from refspec.exporters import torch_moment
 from refspec.exporters.torch import export, hessian, moment
 from refspec.rows import forming_radius
-from support.torch_networks import LABELS, SMALL, C, N, flat, loader, mlp, small
+from support.torch_networks import (
+    LABELS,
+    SMALL,
+    C,
+    N,
+    flat,
+    loader,
+    mlp,
+    published,
+    small,
+    trained_norms,
+)
 
 U = 2.0**-53
 # what torch says of old modules and of its own is no concern of ours
@@ -136,14 +148,16 @@ def test_a_choice_is_a_block_of_the_whole():
     assert gap <= limit
     by_predicate = moment(model, loader(inputs), lambda name, _: first in name)
     assert by_predicate.blocks == block.blocks
-    assert block.coverage.startswith(f"covers {n:,} of {whole.shape[1]:,} parameters")
+    assert str(block.coverage).startswith(
+        f"covers {n:,} of {whole.shape[1]:,} parameters"
+    )
 
 
 def test_frozen_parameters_are_left_out_and_said():
     model, inputs = small("scale")
     found = moment(model, loader(inputs))
     assert found.left_out == (("frozen", 4),)
-    assert "left out: frozen 4" in found.coverage
+    assert "left out: frozen 4" in str(found.coverage)
     assert dict(moment(model, loader(inputs), ["frozen"]).blocks) == {"frozen": 4}
 
 
@@ -309,6 +323,37 @@ def test_a_derivative_that_one_mode_gets_wrong_is_refused():
 
     with pytest.raises(ValueError, match="must be products with one matrix"):
         moment(ended(Body()), loader(X))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121", "vit"])
+def test_published_networks_by_products(monkeypatch, name):
+    """G V and H V in one direction, of all parameters, against autograd."""
+    if importlib.util.find_spec("torchvision") is None:
+        pytest.skip("needs torchvision")
+    monkeypatch.setattr("refspec.differentiated._HELD", 0)
+    torch.manual_seed(0)
+    model = trained_norms(published()[name]()).double().eval()
+    inputs, labels = torch.randn(3, 3, 32, 32), torch.arange(3)
+    found = moment(model, [(inputs, labels)])
+    assert found.coverage.complete
+    chosen = list(model.parameters())
+    with sdpa_kernel(SDPBackend.MATH):
+        z, v = model(inputs.double()), np.ones((found.shape[1], 1))
+    p, u = torch.softmax(z, 1).detach(), torch.zeros_like(z, requires_grad=True)
+    g = torch.autograd.grad(z, chosen, u, create_graph=True)
+    ones = [torch.ones_like(x) for x in chosen]
+    (T,) = torch.autograd.grad(g, u, ones, retain_graph=True)  # J v
+    M = p * T - p * (p * T).sum(1, keepdim=True)
+    parts = torch.autograd.grad(z, chosen, M / len(z))
+    true = torch.cat([x.reshape(-1) for x in parts]).numpy()
+    got = found.matvec(v)[:, 0]
+    size = float(np.linalg.norm(found.rows.dot(v)))  # ||X v||; ||X|| is at least |X'Xv|
+    norm = np.linalg.norm(got) / size
+    e = found.rows.forming()
+    limit = 2 * e * (size + (norm + e) * np.linalg.norm(v))
+    assert np.linalg.norm(got - true) <= limit
+    assert not np.linalg.norm(got * (1 + 2.0**-16) - true) <= limit
 
 
 def test_a_list_in_place_of_tensors_and_one_batch():
