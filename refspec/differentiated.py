@@ -86,6 +86,8 @@ class Differentiated(Rows):
         The number of their first sample in `jacobian`.
     lost : float
         The error made in forming the rows, as measured.
+    known : str
+        How it was measured.
 
     Notes
     -----
@@ -98,6 +100,7 @@ class Differentiated(Rows):
     roots: Array
     first: int = 0
     lost: float = 0.0
+    known: str = "measured"
 
     def __repr__(self) -> str:
         """Say the sizes, not the entries."""
@@ -170,11 +173,6 @@ class Differentiated(Rows):
         """How many roundings an entry of X(X'z) suffers at most, its rows given."""
         n, K, P = self.shape
         return n * K + P + 2 * (K + 8)
-
-    @property
-    def known(self) -> str:
-        """How the error made in forming the rows is known."""
-        return "measured"
 
     def forming(self) -> float:
         """Return ||fl(X) - X||_F, as measured."""
@@ -322,7 +320,8 @@ def moment(
         checks.expect_type(name, given, Sequence, "give pairs (name, size)")
     rows = _rows(jacobian, z, s)
     lost = measured(rows, None if other is None else _rows(other, z, s), seed)
-    held = replace(rows, lost=lost).explicit(_HELD)
+    known = "measured" if other is not None else "measured between two modes only"
+    held = replace(rows, lost=lost, known=known).explicit(_HELD)
     return NetworkMoment(
         held,
         rows.roots * rows.roots,

@@ -27,7 +27,7 @@ from refspec.implicit import HessianOperator, operator
 
 _TAKES = (
     "function must take (parameters, inputs)",
-    "compare the shapes and dtypes of inputs and parameters",
+    "compare shapes and dtypes; one with float32 constants takes dtype=numpy.float32",
 )
 Choice = Sequence[str] | Callable[[str, Any], bool] | None
 
@@ -77,9 +77,11 @@ def moment(
     Notes
     -----
     Theory: theory/curvature.md#C8. The function is run in float32 and in float64, so
-    that rounding is measured. J V by forward mode, or where a function has its own
-    reverse mode only, by differentiating that. As many samples at a time as the largest
-    batch of the loader has; C reverse products a sample where rows are formed.
+    that rounding is measured; one that runs in float32 only is measured between forward
+    and reverse mode alone, and the kind of the radius says so. J V by forward mode, or
+    where a function has its own reverse mode only, by differentiating that. As many
+    samples at a time as the largest batch of the loader has; C reverse products a
+    sample where rows are formed.
 
     Examples
     --------
@@ -93,7 +95,7 @@ def moment(
     pair, samples, weights, found = _opened(
         function, parameters, loader, chosen, dtype, sample_weights
     )
-    one, other = (Derivative(x, samples) for x in pair)
+    one, other = (x and Derivative(x, samples) for x in pair)
     return moment_of_jacobian(
         one,
         samples.logits,
@@ -154,12 +156,12 @@ def hessian(
     N = len(samples.labels)
     s = np.full(N, 1 / N) if weights is None else weights
     checks.expect_sum_one("sample_weights", s, 0)
-    one, other = (SecondDerivative(x, samples, s) for x in pair)
+    one, other = (x and (SecondDerivative(x, samples, s), x.like) for x in pair)
     return operator(
-        one,
-        pair[0].like,
+        one[0],
+        one[1],
         pair[0].size,
-        other=(other, pair[1].like),
+        other=other,
         seed=seed,
         **found,
     )
@@ -265,7 +267,7 @@ def _collected(of: Passes, loader: Any) -> Samples:
         made = shared.outputs(step, np.asarray(z), wanted, n)
         shared.expect_no_softmax(step, made["logits"])
         if step == 0:
-            _expect_samplewise(of, given, made["logits"])
+            _expect_samplewise(of, run, given, made["logits"])
         inputs.append(given)
         labels.append(made["labels"])
         logits.append(made["logits"])
@@ -277,12 +279,14 @@ def _collected(of: Passes, loader: Any) -> Samples:
     return Samples(whole, every[order], np.concatenate(logits)[order], order, step)
 
 
-def _expect_samplewise(of: Passes, inputs: Any, logits: np.ndarray) -> None:
+def _expect_samplewise(
+    of: Passes, run: Callable[..., Any], inputs: Any, logits: np.ndarray
+) -> None:
     """Refuse logits of a sample that are others when fewer are beside it."""
     some = max(1, len(logits) // 2)
     with of.running(), shared.answering(0, *_TAKES):
         few = of.placed(jax.tree.map(partial(_part, 0, some), inputs))
-        seen = np.asarray(of(of.chosen, few))
+        seen = np.asarray(run(of.chosen, few))
     gap, size = (float(np.max(np.abs(x))) for x in (seen - logits[:some], logits))
     half = float(np.finfo(of.dtype).eps) ** 0.5  # of the digits
     if not gap <= half * size:
@@ -484,8 +488,8 @@ def _opened(
     chosen: Choice,
     dtype: Any,
     sample_weights: Any,
-) -> tuple[list[Passes], Samples, Any, dict[str, Any]]:
-    """Return passes in the precision asked for and in the other one.
+) -> tuple[list[Any], Samples, Any, dict[str, Any]]:
+    """Return passes in the precision asked for and, where it runs, in the other one.
 
     With the samples, their weights in their order, and which parameters are chosen.
     """
@@ -501,12 +505,20 @@ def _opened(
         )
     leaves = _Leaves(parameters, chosen)
     wide, narrow = (Passes(function, leaves, x) for x in (np.float64, np.float32))
-    samples = _collected(wide, loader)
+    pair: list[Any] = [wide, narrow]
+    if np.dtype(dtype) == np.float32:
+        pair.reverse()
+    try:
+        samples = _collected(wide, loader)
+    except ValueError:
+        if np.dtype(dtype) == np.float64:
+            raise
+        # constants in float32 of its own: there is nothing to compare with
+        pair, samples = [narrow, None], _collected(narrow, loader)
     if sample_weights is not None:
         N = len(samples.order)
         s = checks.host_array("sample_weights", sample_weights, "(N,)", sizes={"N": N})
         sample_weights = s[samples.order]
-    pair = [wide, narrow] if np.dtype(dtype) == np.float64 else [narrow, wide]
     found = {
         "blocks": leaves.sizes(chosen=True),
         "left_out": leaves.sizes(chosen=False),

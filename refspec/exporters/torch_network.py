@@ -25,7 +25,10 @@ from refspec import checks
 from refspec.exporters import batches as shared
 
 Choice = Sequence[str] | Callable[[str, nn.Parameter], bool] | None
-_TAKES = "model must take the inputs of the loader", "compare shapes, dtypes, devices"
+_TAKES = (
+    "model must take the inputs of the loader",
+    "compare shapes and dtypes; one with float32 constants takes dtype=torch.float32",
+)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

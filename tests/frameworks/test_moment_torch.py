@@ -223,6 +223,14 @@ def test_training_on_changes_nothing_of_a_moment(monkeypatch):
     assert np.array_equal(found.rows.dot(V), before)
 
 
+def test_a_model_of_float32_alone_says_how_it_is_measured():
+    model = ended(Narrow(), nn.Linear(C, C)).float()
+    found = moment(model, loader(X), dtype=torch.float32)
+    assert found.rows.known == "measured between two modes only"
+    assert hessian(model, loader(X), dtype=torch.float32).lost > 0
+    assert moment(ended(), loader(X)).rows.known == "measured"
+
+
 class Batch(nn.Module):
     def forward(self, x):
         return nn.functional.batch_norm(x, None, None, training=True)
@@ -272,7 +280,7 @@ FROZEN = nn.Linear(4, C).requires_grad_(False)
         (ended(Random()), X, {}, "by itself.*nothing random"),
         (ended(nn.Softmax(1)), X, {}, "take the softmax off"),
         (ended(Cast()), X, {}, "logits of float32 or float64, got torch.bfloat16"),
-        (ended(Narrow(), nn.Linear(C, C)), X, {}, "take the inputs of the loader"),
+        (ended(Narrow(), nn.Linear(C, C)), X, {}, r"takes dtype=torch\.float32"),
         (ended(Detached()), X, {}, "none of .*reaches"),
         (ended(Few()), X, {}, "must give a tensor of logits"),
         (ended(), X, {"parameters": ["1"]}, "must name parameters, or modules"),
@@ -339,11 +347,13 @@ def test_published_networks_by_products(monkeypatch, name):
     assert found.coverage.complete
     chosen = list(model.parameters())
     with sdpa_kernel(SDPBackend.MATH):
-        z, v = model(inputs.double()), np.ones((found.shape[1], 1))
+        z = model(inputs.double())
+    v = np.random.default_rng(0).standard_normal((found.shape[1], 1))
     p, u = torch.softmax(z, 1).detach(), torch.zeros_like(z, requires_grad=True)
     g = torch.autograd.grad(z, chosen, u, create_graph=True)
-    ones = [torch.ones_like(x) for x in chosen]
-    (T,) = torch.autograd.grad(g, u, ones, retain_graph=True)  # J v
+    parts = torch.split(torch.tensor(v[:, 0]), [x.numel() for x in chosen])
+    parts = [y.reshape(x.shape) for x, y in zip(chosen, parts, strict=True)]
+    (T,) = torch.autograd.grad(g, u, parts, retain_graph=True)  # J v
     M = p * T - p * (p * T).sum(1, keepdim=True)
     parts = torch.autograd.grad(z, chosen, M / len(z))
     true = torch.cat([x.reshape(-1) for x in parts]).numpy()

@@ -94,7 +94,9 @@ class Attending(linen.Module):
 class Recurrent(linen.Module):
     @linen.compact
     def __call__(self, x):
-        return linen.Dense(C)(linen.RNN(linen.OptimizedLSTMCell(5))(x)[:, -1])
+        return linen.Dense(C)(
+            linen.RNN(linen.OptimizedLSTMCell(5, param_dtype=x.dtype))(x)[:, -1]
+        )
 
 
 def flax(module, example):
