@@ -324,13 +324,17 @@ class Wrong(torch.autograd.Function):
         return 2 * t
 
 
-def test_a_derivative_that_one_mode_gets_wrong_is_refused():
+def wrong_body():
     class Body(nn.Module):
         def forward(self, x):
             return Wrong.apply(x)
 
+    return Body()
+
+
+def test_a_derivative_that_one_mode_gets_wrong_is_refused():
     with pytest.raises(ValueError, match="must be products with one matrix"):
-        moment(ended(Body()), loader(X))
+        moment(ended(wrong_body()), loader(X))
 
 
 @pytest.mark.slow
