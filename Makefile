@@ -96,9 +96,5 @@ BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list -n 20
 WITHIN ?= 150
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
-<<<<<<< HEAD
-.PHONY: help demo test adversarial coverage quick test-frameworks test-browser gallery conformance bench lint fuzz deep
-=======
-.PHONY: help demo test coverage quick test-frameworks test-browser gallery conformance bench lint fuzz deep \
-	mutants mutants-changed
->>>>>>> main
+.PHONY: help demo test adversarial coverage quick test-frameworks test-browser gallery conformance bench lint fuzz \
+	deep mutants mutants-changed
