@@ -301,13 +301,13 @@ def Q9(study: Study) -> Iterator[Comparison]:
             size, exact = float(np.linalg.norm(A)), _exact(W)
             bound = forming.residual_norm([A], W)
             rest = _exact(A) - exact @ exact.T
-            found = math.sqrt(np.sum(rest * rest))
-            yield found - bound, 8 * _U * bound, size, f"rank {r} of {name}"
+            over = math.sqrt(np.sum(rest * rest)) - bound
+            yield over, 8 * _U * bound, size, f"rank {r} of {name}"
             d, bound = forming.squared_columns(W)
             rest = exact.T @ exact - np.diag(_exact(d))
-            bound *= math.sqrt(r) * (1 + 8 * _U)  # of the 2-norm, not Frobenius'
-            found = math.sqrt(np.sum(rest * rest))
-            yield found, bound, size, f"columns, rank {r} of {name}"
+            bound *= math.sqrt(r)  # of the 2-norm, not Frobenius'
+            over = math.sqrt(np.sum(rest * rest)) - bound
+            yield over, 8 * _U * bound, size, f"columns, rank {r} of {name}"
 
 
 @inequality(
