@@ -64,7 +64,7 @@ def test_the_hessian_is_in_the_order_of_the_layers_asked_for():
 
 
 def test_a_moment_errs_by_its_weights_and_its_vectors():
-    """One row 2 x 3 off by 1/4 of its errors, 1/2 of its features, weight 1/2 of 1/8."""
+    """One row 2 x 3 off by 1/4 of errors, 1/2 of features, weight 1/2 of 1/8."""
     h, dh, d, dd = (np.full((1, 1), x) for x in (3.0, 0.5, 2.0, 0.25))
     sizes = [accuracy._Sizes(h, dh, d[:, :, None], dd[:, :, None])]
     w, dw = np.full((1, 1), 0.5), np.full((1, 1), 0.125)
