@@ -85,6 +85,17 @@ def test_shift_is_second_order_perturbation():
     assert np.all(np.abs(made.values - expected) <= bound + shift**2 / made.values)
 
 
+def test_the_shift_of_one_outlier_is_exact():
+    """Alone it mixes with none: no draws, the second order and nothing else."""
+    law = FreeLaw([1.0], [4000], 1000)
+    for v in (np.asarray([9000.0]), np.asarray([5500.0])):
+        found = outliers.fixed_outliers(law, v, v - 1000).values[0]
+        shift = fixed_means.mean_shifts(law, v, v - 1000)[0]
+        exact = free_law.location(law, v)[0] + shift
+        # both are right to the second order, of which the square is what differs
+        assert abs(found - exact) <= 2 * shift**2 / exact < abs(shift) / 16
+
+
 def test_equal_means_share_one_small_matrix():
     law = FreeLaw([1.0], [400], 100)
     v = np.full(4, 1000.0)
