@@ -85,15 +85,20 @@ def test_shift_is_second_order_perturbation():
     assert np.all(np.abs(made.values - expected) <= bound + shift**2 / made.values)
 
 
-def test_the_shift_of_one_outlier_is_exact():
-    """Alone it mixes with none: no draws, the second order and nothing else."""
-    law = FreeLaw([1.0], [4000], 1000)
-    for v in (np.asarray([9000.0]), np.asarray([5500.0])):
-        found = outliers.fixed_outliers(law, v, v - 1000).values[0]
-        shift = fixed_means.mean_shifts(law, v, v - 1000)[0]
-        exact = free_law.location(law, v)[0] + shift
-        # both are right to the second order, of which the square is what differs
-        assert abs(found - exact) <= 2 * shift**2 / exact < abs(shift) / 16
+def test_shift_of_one_mean():
+    """To first order in 1 / d, of large d: both terms, each with its sign."""
+    law = FreeLaw([1.0], [40000], 10000)
+    for strength in (80000.0, 30000.0):
+        v, theta2 = np.asarray([10000 + strength]), np.asarray([strength])
+        (found,) = outliers.fixed_outliers(law, v, theta2).values
+        psi = free_law.location(law, v)[0]
+        (expected,) = fixed_means.mean_shifts(law, v, theta2)
+        away = abs(found - psi - expected)
+        rate, bend = free_law.derivative(law, v)[0], free_law.curvature(law, v)[0]
+        lift = v[0] ** 2 * bend / (2 * law.dimension * rate)
+        bound = 8 * lift**2 / (strength * rate) + rounding.gamma(256, U) * psi
+        assert away <= bound
+        assert not abs(expected) <= 2.0**7 * bound
 
 
 def test_equal_means_share_one_small_matrix():
