@@ -12,7 +12,7 @@ from typing import Any
 
 from refspec import backend, rounding
 from refspec.backend import Array, Namespace
-from refspec.classes import Snapshot
+from refspec.classes import Snapshot, log_softmax
 from refspec.models import evaluation, operations
 from refspec.models.activations import EVALUATION, LIPSCHITZ, bends, doubtful, jumps
 from refspec.models.network import Network, of_snapshot
@@ -117,6 +117,22 @@ def same_logits(network: Network, X: Array, logits: Array) -> bool:
         return False
     _, error = _forward_errors(steps, network, made, rounding.unit_roundoff(X), xp)
     return bool(xp.all(xp.abs(f - logits) <= 2 * error))
+
+
+def same_probabilities(network: Network, X: Array, p: Array) -> bool:
+    """Whether p (N, C) is the softmax of the network's logits, within rounding.
+
+    Theory: theory/hessian.md#H10.
+    """
+    steps, made = evaluation.run(network, X)
+    xp, f, u = backend.namespace(X), made[-1], rounding.unit_roundoff(X)
+    if f.shape != p.shape:
+        return False
+    _, error = _forward_errors(steps, network, made, u, xp)
+    own = rounding.gamma(EVALUATION + f.shape[1], u) * (1 + 2 * xp.max(xp.abs(f)))
+    tau = xp.expm1(2 * xp.max(error, axis=1, keepdims=True)) + own
+    q = xp.exp(log_softmax(f))
+    return bool(xp.all(xp.abs(q - p) <= 2 * (tau * q + u)))
 
 
 def _stored(snapshot: Snapshot, name: str) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from refspec import checks, curvature, hessian, models
+from refspec import checks, coverage, curvature, hessian, models
 from refspec.attribution import (
     Attribution,
     Clarity,
@@ -138,7 +138,8 @@ def collect(
         )
     say = progress or (lambda _: None)
     names = [x.name for x in snapshot.layers]
-    jobs = [("Fisher information, all layers", curvature.fisher(snapshot))]
+    whole_title = f"Fisher information, {coverage.of_snapshot(snapshot).title}"
+    jobs = [(whole_title, curvature.fisher(snapshot))]
     if per_layer:
         for name in names:
             fisher = curvature.fisher(snapshot, [name])
@@ -211,7 +212,9 @@ def _hessian(
 ) -> tuple[HessianAttribution | None, str]:
     """Return the Hessian's attribution for some layers, or why there is none."""
     if snapshot.model is None:
-        return None, "the export holds no network, only its features and errors"
+        said = snapshot.provenance.get("without_network")
+        why = f" ({said})" if isinstance(said, str) else ""
+        return None, f"the export holds no network, only its features and errors{why}"
     if not layers:
         last = snapshot.layers[-1]
         return None, (
