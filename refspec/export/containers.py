@@ -120,10 +120,11 @@ def write(
     """Write batches of rows, joined along axis 0, and arrays that come in one piece.
 
     A Zarr group is written batch by batch, an `.npz` holds them all in memory first.
-    The digest is added to the manifest. Nothing is left if a batch raises.
+    The digest is added to the manifest. Nothing is left if a batch raises. `fixed` is
+    read after the batches, which may add to it.
     """
     path, kind = _expect_path(path)
-    stated, fixed = documents.plain(path, manifest), dict(fixed or {})
+    stated, fixed = documents.plain(path, manifest), {} if fixed is None else fixed
     rows = fitting(path, batches)
     with ExitStack() as stack:
         # only the system's refusals are named: what batches raise passes as it is
@@ -134,7 +135,8 @@ def write(
         else:
             with naming(path):
                 file = stack.enter_context(files.atomic(path))
-            arrays = fixed | _joined(rows)
+            arrays = _joined(rows)
+            arrays |= fixed
             stated["digest"] = fingerprint(stated, arrays)
             with naming(path):
                 archives.put(file, stated, arrays, compress)

@@ -264,8 +264,7 @@ def put(
         how["config"] = {"write_empty_chunks": True}
         return group.create_array(key, data=x, chunks=chunks, **how)
 
-    with naming(path):
-        arrays = {key: create(key, x) for key, x in fixed.items()}
+    arrays: dict[str, Any] = {}
     for batch in batches:
         with naming(path):
             for key, x in batch.items():
@@ -274,5 +273,6 @@ def put(
                 else:
                     arrays[key] = create(key, x)
     with naming(path):
+        arrays |= {key: create(key, x) for key, x in fixed.items()}
         digest = fingerprint(manifest, arrays)
         group.attrs["manifest"] = {**manifest, "digest": digest}

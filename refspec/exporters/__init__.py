@@ -4,18 +4,32 @@ What `export` takes beside the model means the same in all of them:
 
 loader
     Batches (inputs, labels), for two arrays ``[(X, y)]``; labels are integers in
-    0..C-1, every class present.
+    0..C-1, or names of `class_names`, every class present. A mapping with `labels` is
+    a batch too.
 path
     Ends in `.npz` or `.zarr`; a Zarr group is written batch by batch, so the export
     never sits in memory. None returns the `Snapshot` instead.
-layers
-    Names of some of the layers; all of them by default.
+layers, exclude
+    Names of some of the layers, all of them by default, and of those to leave out.
+classes
+    Keep these logits only, in this order, and number the labels by them. The
+    probabilities are then those given that the class is one of them.
+class_weights
+    C weights, those of a weighted cross entropy: a sample weighs as its class does.
+sample_weights
+    N weights, in the order of the loader. All weights together are made 1.
+ignore_index
+    A label that stands for none: its samples are left out.
 class_names
     C names, for the manifest.
 provenance
     A mapping, more for the manifest, JSON-able: the data, the licence, the seed.
 progress
     Show a bar, on a terminal only.
+
+An export is of the cross entropy of the labels. Label smoothing changes the gradient,
+not the Fisher information, which does not ask for labels: with it leave `mean_loss` and
+`gradient_norm` out of the provenance, for they are those of another loss.
 
 It holds the features that enter each layer and its errors for every label, the extended
 gradients (i, c, c') of Papyan, "Traces of Class/Cross-Class Structure Pervade Deep

@@ -35,10 +35,62 @@ _SEEN = 4  # samples of a batch that are checked
 _PAIRS = "for two arrays X and y give [(X, y)]"
 
 
+@dataclass(slots=True, eq=False)
+class Reading:
+    """How labels are read: what an exporter was told of classes and weights."""
+
+    names: Sequence[str] | None = None  # of the classes; labels may be names
+    class_weights: np.ndarray | None = None
+    sample_weights: np.ndarray | None = None
+    ignored: int | None = None  # a label that stands for none
+    read: int = 0  # inputs so far
+
+    def weights(self, step: int, n: int) -> np.ndarray | None:
+        """Return the weights of the next n inputs, None if there are none."""
+        self.read += n
+        s = self.sample_weights
+        if s is not None and self.read > len(s):
+            raise ValueError(
+                f"sample_weights must have shape (N,), got {len(s)} of them and "
+                f"{self.read} samples by batch {step}; give one for each"
+            )
+        return None if s is None else s[self.read - n : self.read]
+
+    def expect_all(self) -> None:
+        """Refuse weights for which there was no sample."""
+        if self.sample_weights is not None and self.read < len(self.sample_weights):
+            raise ValueError(
+                f"sample_weights must have shape (N,) with N = {self.read} samples, "
+                f"got {len(self.sample_weights)}; give one for each"
+            )
+
+
+def reading(
+    class_names: Any = None,
+    class_weights: Any = None,
+    sample_weights: Any = None,
+    ignore_index: Any = None,
+) -> Reading:
+    """Check what the caller says of the labels."""
+    names = None if class_names is None else _names(class_names)
+    if ignore_index is not None:
+        checks.expect_type("ignore_index", ignore_index, numbers.Integral, "as -100")
+    if class_weights is not None:
+        class_weights = as_array(0, "class_weights", class_weights)
+        _expect_weights("class_weights", class_weights, ("C", None))
+    if sample_weights is not None:
+        sample_weights = as_array(0, "sample_weights", sample_weights)
+        _expect_weights("sample_weights", sample_weights, ("N", None))
+    return Reading(names, class_weights, sample_weights, ignore_index)
+
+
 def open_loader(
-    loader: Iterable[tuple[Any, Any]],
+    loader: Iterable[Any],
 ) -> tuple[tuple[Any, Any], Iterator[tuple[Any, Any]], int | None]:
-    """Return the first batch, all batches, and how many there are if that is known."""
+    """Return the first batch, all batches, and how many there are if that is known.
+
+    Batches are pairs, or mappings with `labels`.
+    """
     kind = type(loader)
     if not (hasattr(kind, "__iter__") or hasattr(kind, "__getitem__")):
         raise TypeError(
@@ -59,6 +111,9 @@ def open_loader(
 def _pairs(loader: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
     """Yield batches, each seen to be a pair that holds several samples."""
     for step, batch in enumerate(loader):
+        if isinstance(batch, Mapping) and "labels" in batch:  # as of transformers
+            inputs = {key: x for key, x in batch.items() if key != "labels"}
+            batch = inputs, batch["labels"]
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             got = type(batch).__name__
             if isinstance(batch, tuple | list):
@@ -130,7 +185,7 @@ def as_array(step: int, name: str, x: Any) -> np.ndarray:
             "it, or wrap the model so that it takes one array"
         )
     with answering(step, f"{name} must be one array", "give rows of one length"):
-        return np.asarray(x)
+        return np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
 
 
 def as_numbers(step: int, x: Any, *, real: bool = False) -> np.ndarray:
@@ -173,11 +228,20 @@ def expect_samples(step: int, shape: Sequence[int]) -> None:
         raise ValueError(f"batch {step} must hold a sample, got none; drop it")
 
 
-def outputs(step: int, logits: Any, labels: Any, n: int) -> dict[str, np.ndarray]:
-    """Return labels and logits of batch `step`, n samples, or refuse what it gives.
+def outputs(
+    step: int,
+    logits: Any,
+    labels: Any,
+    n: int,
+    how: Reading | None = None,
+    each: int = 1,
+) -> dict[str, np.ndarray]:
+    """Return labels and logits of batch `step`, n samples, `each` to an input.
 
-    Logits (n, C) are on the host; labels (n,) are integers in 0..C-1.
+    Logits (n, C) are on the host; labels (n,) are in 0..C-1, or -1 for none (`row`
+    leaves these out); weights of samples, if there are any, do not have sum 1 yet.
     """
+    how = Reading() if how is None else how
     if getattr(logits, "ndim", 0) != 2 or len(logits) != n:
         got = tuple(logits.shape) if hasattr(logits, "shape") else type(logits)
         raise ValueError(
@@ -191,20 +255,104 @@ def outputs(step: int, logits: Any, labels: Any, n: int) -> dict[str, np.ndarray
             "(0, z) for a single logit z"
         )
     expect_precise(logits.dtype)
-    labels = as_array(step, "labels", labels)
+    labels = _labels(step, labels, n, C, how)
+    made = {"labels": labels, "logits": host(logits)}
+    s = how.weights(step, n // each)
+    if s is None and how.class_weights is None:
+        return made
+    s = np.ones(n) if s is None else np.repeat(s, each)
+    if how.class_weights is not None:
+        _expect_weights("class_weights", how.class_weights, ("C", C))
+        s = s * how.class_weights[labels]
+    return made | {"sample_weights": s.astype(np.float64)}
+
+
+def expect_classes(classes: Sequence[int], C: int) -> None:
+    """Refuse all but a choice of at least two of the columns 0..C-1."""
+    if not isinstance(classes, Sequence | np.ndarray) or isinstance(classes, str):
+        raise TypeError(
+            f"classes must be a list of columns in 0..C-1 = 0..{C - 1}, got "
+            f"{shown(classes, 60)}; put them in brackets"
+        )
+    integers = all(
+        isinstance(x, int | np.integer) and not isinstance(x, bool) and 0 <= x < C
+        for x in classes
+    )
+    if not integers or not 2 <= len(set(classes)) == len(classes):
+        raise ValueError(
+            f"classes must be at least two columns in 0..C-1 = 0..{C - 1}, each once, "
+            f"got {list(classes)}; choose them among the network's classes"
+        )
+
+
+def _labels(step: int, given: Any, n: int, C: int, how: Reading) -> np.ndarray:
+    """Return labels as integers in 0..C-1, -1 for those that are ignored."""
+    labels = as_array(step, "labels", given)
+    if labels.dtype.kind in "OUS" and labels.shape == (n,):
+        labels = _numbered(step, labels, how.names)
     if labels.shape != (n,) or labels.dtype.kind not in "iu":
-        rows = labels.shape == (n, C)
         raise ValueError(
             f"labels must be integers of shape (batch,) = ({n},), got {labels.dtype} "
-            f"of shape {labels.shape} in batch {step}; give class indices"
-            f"{', of one-hot rows labels.argmax(axis=1)' * rows}"
+            f"of shape {labels.shape} in batch {step}; {_instead(labels, n, C)}"
         )
-    if labels.min() < 0 or labels.max() >= C:
+    kept = np.ones(n, dtype=bool) if how.ignored is None else labels != how.ignored
+    wrong = labels[kept & ((labels < 0) | (labels >= C))]
+    if wrong.size:
+        advice = "number the classes from 0"
+        if wrong.max() < 0 and how.ignored is None:
+            advice += f", or give ignore_index={wrong[0]} if that is no class"
         raise ValueError(
-            f"labels must lie in 0..C-1 = 0..{C - 1}, got {labels.min()}.."
-            f"{labels.max()} in batch {step}; number the classes from 0"
+            f"labels must lie in 0..C-1 = 0..{C - 1}, got {labels[kept].min()}.."
+            f"{labels[kept].max()} in batch {step}; {advice}"
         )
-    return {"labels": labels.astype(np.int64), "logits": host(logits)}
+    return np.where(kept, labels, -1).astype(np.int64)
+
+
+def _instead(labels: np.ndarray, n: int, C: int) -> str:
+    """Say what to do about labels that are no class indices."""
+    if labels.shape == (n, C) and labels.dtype.kind in "iub":
+        if np.all(np.sort(labels, axis=1) == np.eye(C, dtype=int)[-1]):
+            return "give class indices, of one-hot rows labels.argmax(axis=1)"
+    elif labels.dtype.kind != "f":
+        return "give class indices"
+    # several labels a sample, soft ones, or the targets of a regression
+    return (
+        "the class structure needs one class for each sample and a softmax over C "
+        "logits; of several labels a sample, or of a regression, features alone have "
+        "it: give class indices of your own and take refspec.features of a layer"
+    )
+
+
+def _numbered(step: int, labels: np.ndarray, names: Sequence[str] | None) -> np.ndarray:
+    """Return names of classes as their numbers; whatever else stays as it is."""
+    texts = [x for x in labels.tolist() if isinstance(x, str)]
+    if len(texts) < len(labels):
+        return labels
+    if names is None:
+        raise ValueError(
+            f"labels must be integers, got {shown(texts[:3], 60)} in batch {step}; "
+            "give class_names, in the order of the logits, or class indices"
+        )
+    unknown = sorted(set(texts) - set(names))
+    if unknown:
+        raise ValueError(
+            f"labels must be among class_names = {shown(list(names), 100)}, got "
+            f"{shown(unknown[:3], 60)} in batch {step}; correct them"
+        )
+    return np.array([list(names).index(x) for x in texts])
+
+
+def _expect_weights(name: str, given: np.ndarray, size: tuple[str, int | None]) -> None:
+    """Refuse all but one finite weight >= 0 for each of something."""
+    letter, n = size
+    fits = given.ndim == 1 and n in (None, len(given)) and given.dtype.kind in "iuf"
+    if not fits or not np.all(np.isfinite(given)) or np.min(given, initial=0) < 0:
+        expected = letter if n is None else f"{letter},) = ({n}"
+        raise ValueError(
+            f"{name} must be finite numbers >= 0 of shape ({expected},), got "
+            f"{given.dtype} of shape {given.shape}, from {shown(given.tolist(), 60)}; "
+            "give one for each"
+        )
 
 
 def expect_precise(dtype: Any) -> None:
@@ -243,12 +391,16 @@ def row(
     made: Mapping[str, np.ndarray],
     layers: Sequence[tuple[np.ndarray, np.ndarray]],
 ) -> dict[str, np.ndarray]:
-    """Return a batch by the names of the schema; (features, errors) of each layer."""
+    """Return a batch by the names of the schema; (features, errors) of each layer.
+
+    Samples whose label is ignored are left out.
+    """
     found = {} if inputs is None else {"model/inputs": inputs}
     found |= made
     for k, (features, errors) in enumerate(layers):
         found |= {f"layers/{k}/features": features, f"layers/{k}/errors": errors}
-    return found
+    kept = made["labels"] >= 0
+    return found if np.all(kept) else {key: x[kept] for key, x in found.items()}
 
 
 def seeds(logits: np.ndarray) -> Iterator[np.ndarray]:
@@ -324,7 +476,8 @@ def expect_gradient(
     e, h, given = e.reshape(m * T, b), h.reshape(m * T, a), gradient.astype(np.float64)
     with np.errstate(all="ignore"):  # what is not finite is refused later
         size = float(np.linalg.norm(np.abs(e).T @ np.abs(h)))
-        off = float(np.linalg.norm(e.T @ h - given))
+        same = given.shape == (b, a)
+        off = float(np.linalg.norm(e.T @ h - given)) if same else math.inf
     if not np.isfinite(size):
         return
     k = m * T + path
@@ -337,7 +490,8 @@ def expect_gradient(
             f"rounding ({bound:.2g}), in batch {step}: the layer does something else "
             "than multiply its inputs (a subclass, a hook), its weights are used again "
             "or tied, its samples are not on the first axis, or samples are mixed; "
-            f"leave it out by exclude=[{name!r}]"
+            f"leave it out by exclude=[{name!r}], or take rows by differentiation: "
+            "`moment`, beside `export`"
         )
 
 
@@ -389,23 +543,36 @@ def _likely_gamma(k: int, u: float, entries: int) -> float:
 
 
 def choose_layers(
-    layers: Sequence[str] | None, names: Sequence[str], known: Sequence[str], what: str
+    layers: Sequence[str] | None,
+    names: Sequence[str],
+    known: Sequence[str],
+    what: str,
+    exclude: Sequence[str] = (),
 ) -> list[str]:
-    """Return the layers asked for, by default all `names`.
+    """Return the layers asked for, by default all `names`, but those excluded.
 
     Refuse a choice that is empty, not of `known`, or not once each.
     """
-    if isinstance(layers, str | bytes) or not isinstance(layers, Iterable | None):
-        raise TypeError(
-            f"layers must be a list of names among {list(names)}, got "
-            f"{shown(layers, 60)}; put the name in brackets"
-        )
-    chosen = list(names if layers is None else layers)
-    unknown = [x for x in chosen if x not in known]
-    if unknown or not chosen or len(set(chosen)) < len(chosen):
+    for word, given in (("layers", layers), ("exclude", exclude)):
+        loose = isinstance(given, str | bytes) or not isinstance(given, Iterable | None)
+        if loose or (given is None and word == "exclude"):
+            raise TypeError(
+                f"{word} must be a list of names among {list(names)}, got "
+                f"{shown(given, 60)}; put the name in brackets"
+            )
+    chosen, dropped = list(names if layers is None else layers), list(exclude)
+    for word, given in (("layers", chosen), ("exclude", dropped)):
+        unknown = [x for x in given if x not in known]
+        some = given or word == "exclude"
+        if unknown or not some or len(set(given)) < len(given):
+            raise ValueError(
+                f"{word} must be names, each once, among {list(names)}{what}, got "
+                f"{unknown or given}; correct them"
+            )
+    chosen = [x for x in chosen if x not in dropped]
+    if not chosen:
         raise ValueError(
-            f"layers must be names, each once, among {list(names)}{what}, got "
-            f"{unknown or chosen}; correct them"
+            f"exclude must leave a layer, got all of {dropped}; leave one of them out"
         )
     return chosen
 
@@ -439,6 +606,7 @@ def deliver(
     provenance: Mapping[str, Any] | None,
     total: int | None,
     progress: bool,
+    how: Reading | None = None,
 ) -> Path | Snapshot:
     """Write the rows as they come, or make a Snapshot of them if there is no path.
 
@@ -466,12 +634,13 @@ def deliver(
     )
     fixed = {PARAMETERS + name: x for name, x in parameters.items()}
     where = Path("export") if path is None else path
-    checked = _checked(fitting(where, rows), where, manifest, fixed)
+    some = (x for x in rows if len(x["labels"]))
+    checked = _checked(fitting(where, some), where, manifest, fixed, how)
     with bar:
         tracked = bar.track(checked, total=total, description="exporting")
         if path is not None:
             return write(path, manifest, tracked, fixed)
-        parts = list(tracked)
+        parts = list(tracked)  # then `fixed` is complete
     arrays = {key: np.concatenate([x[key] for x in parts]) for key in parts[0]}
     return assemble(manifest, arrays | fixed)
 
@@ -480,11 +649,19 @@ def _checked(
     rows: Iterable[Mapping[str, np.ndarray]],
     where: str | os.PathLike[str],
     manifest: Mapping[str, Any],
-    fixed: Mapping[str, np.ndarray],
+    fixed: dict[str, np.ndarray],
+    how: Reading | None,
 ) -> Iterator[Mapping[str, np.ndarray]]:
-    """Refuse what no reader would take, as soon as it is seen."""
+    """Refuse what no reader would take, as soon as it is seen.
+
+    Weights of samples are added up, and are in `fixed` when all rows are out.
+    """
     counts: Any = 0
-    for step, row in enumerate(rows):
+    weights: list[np.ndarray] = []
+    for step, given in enumerate(rows):
+        row = dict(given)
+        if "sample_weights" in row:
+            weights.append(row.pop("sample_weights"))
         C = row["logits"].shape[1]
         if step == 0:  # fitting rows have the first one's shapes: the form is known
             n = max(C, len(row["labels"]))
@@ -497,11 +674,29 @@ def _checked(
                 )
         counts = counts + np.bincount(row["labels"], minlength=C)
         yield row
+    if not np.any(counts):
+        raise ValueError(
+            "loader must give samples, got none whose label counts; check ignore_index"
+        )
+    if how is not None:
+        how.expect_all()
+    if weights:
+        fixed["sample_weights"] = _normalised(np.concatenate(weights))
     if not np.all(counts):
         raise ValueError(
             f"every class 0..{len(counts) - 1} must have a sample, got none for "
             f"{np.flatnonzero(counts == 0).tolist()}; add samples to the loader"
         )
+
+
+def _normalised(weights: np.ndarray) -> np.ndarray:
+    """Return weights of sum 1."""
+    total = float(np.sum(weights))
+    if not 0 < total < np.inf:
+        raise ValueError(
+            f"weights of all samples must have a finite sum > 0, got {total}; weigh one"
+        )
+    return weights / total
 
 
 def _announced(rows: Mapping[str, np.ndarray], n: int) -> dict[str, np.ndarray]:

@@ -151,7 +151,7 @@ def _weights(last: Last, classes: Sequence[int] | None) -> dict[str, np.ndarray]
     """Return the parameters of the model section, of the chosen classes."""
     C = len(last.weight)
     if classes is not None:
-        _expect_classes(classes, C)
+        shared.expect_classes(classes, C)
     both = {"weight": last.weight, "bias": last.bias}
     found = {key: x for key, x in both.items() if x is not None}
     if C == 1:
@@ -159,24 +159,6 @@ def _weights(last: Last, classes: Sequence[int] | None) -> dict[str, np.ndarray]
     if classes is not None:
         found = {key: x[list(classes)] for key, x in found.items()}
     return found
-
-
-def _expect_classes(classes: Sequence[int], C: int) -> None:
-    """Refuse all but a choice of at least two of the columns 0..C-1."""
-    if not isinstance(classes, Sequence | np.ndarray) or isinstance(classes, str):
-        raise TypeError(
-            f"classes must be a list of columns in 0..C-1 = 0..{C - 1}, got "
-            f"{shown(classes, 60)}; put them in brackets"
-        )
-    integers = all(
-        isinstance(x, int | np.integer) and not isinstance(x, bool) and 0 <= x < C
-        for x in classes
-    )
-    if not integers or not 2 <= len(set(classes)) == len(classes):
-        raise ValueError(
-            f"classes must be at least two columns in 0..C-1 = 0..{C - 1}, each once, "
-            f"got {list(classes)}; choose them among the network's classes"
-        )
 
 
 def _session(model: Any, last: Last) -> tuple[Any, dict[str, np.dtype]]:

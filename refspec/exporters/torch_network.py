@@ -237,10 +237,10 @@ def collected(network: Network, loader: Any) -> Samples:
     _, batches, _ = shared.open_loader(loader)
     inputs, labels, logits = [], [], []
     for step, (given, wanted) in enumerate(batches):
-        args, kwargs = _call(network.model, step, given)
+        args, kwargs = call(network.model, step, given)
         with network.running(), shared.answering(step, *_TAKES), torch.no_grad():
             z = network(network.chosen, (args, kwargs))
-        n = _count(step, (args, kwargs))
+        n = count(step, (args, kwargs))
         wanted = wanted.cpu() if isinstance(wanted, Tensor) else wanted
         shared.expect_precise(z.dtype)
         made = shared.outputs(step, z.cpu().numpy(), wanted, n)
@@ -262,7 +262,7 @@ def collected(network: Network, loader: Any) -> Samples:
     return Samples(whole, every[order], np.concatenate(logits)[order], order)
 
 
-def _call(
+def call(
     model: nn.Module, step: int, given: Any
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return inputs as a call: by name, or several by place, if it takes such."""
@@ -291,7 +291,7 @@ def _tensor(step: int, x: Any) -> Tensor:
         return torch.tensor(shared.as_numbers(step, x))
 
 
-def _count(step: int, inputs: Any) -> int:
+def count(step: int, inputs: Any) -> int:
     """Return the number of samples, the same in all inputs of a batch."""
     sizes = {len(x) for x in tree.tree_leaves(inputs) if x.ndim}
     if len(sizes) != 1:
@@ -299,7 +299,9 @@ def _count(step: int, inputs: Any) -> int:
             "inputs must have samples on their first axis, got the sizes "
             f"{sorted(sizes)} in batch {step}; give arrays of shape (batch, ...)"
         )
-    return sizes.pop()
+    n = sizes.pop()
+    shared.expect_samples(step, (n,))
+    return n
 
 
 def _expect_samplewise(network: Network, inputs: Any, logits: Tensor) -> None:

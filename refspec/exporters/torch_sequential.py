@@ -38,7 +38,9 @@ def sequential_operations(model: nn.Module, ndim: int) -> list[dict[str, Any]] |
 def _operation(name: str, module: nn.Module, unit: float) -> dict[str, Any] | None:
     """Return one operation; exact types only, for a subclass may do anything."""
     kind = type(module)
-    if hasattr(module, "weight") and "weight" not in dict(module.named_parameters()):
+    own = dict(module.named_parameters(recurse=False))
+    made = (x for x in ("weight", "bias") if getattr(module, x, None) is not None)
+    if any(x not in own for x in made):
         return None  # pruned or normalised: made of other parameters
     if kind is nn.Linear:
         return {"op": "linear"} | _weights(name, module)
