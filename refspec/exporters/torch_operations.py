@@ -241,10 +241,10 @@ def _operation(
 ) -> dict[str, Any] | None:
     """Return one operation; exact types only, for a subclass may do anything."""
     kind = type(module)
-    if hasattr(module, "weight") and kind in (nn.Linear, *_NORMS, *_WINDOWS):
-        parameters = dict(module.named_parameters(recurse=False))
-        if module.weight is not None and "weight" not in parameters:
-            return None  # pruned or normalised: made of other parameters
+    own = dict(module.named_parameters(recurse=False))
+    made = (x for x in ("weight", "bias") if getattr(module, x, None) is not None)
+    if any(x not in own for x in made):
+        return None  # pruned or normalised: made of other parameters
     if kind is nn.Linear:
         return {"op": "linear"} | _weights(name, module) if len(into) == 2 else None
     if kind in _WINDOWS:
@@ -293,7 +293,7 @@ def _norm(name: str, module: nn.Module) -> dict[str, Any] | None:
     bias = None if module.bias is None else f"{name}.bias"
     kept = {"mean": f"{name}.running_mean", "variance": f"{name}.running_var"}
     scale = {"weight": weight, "bias": bias, "epsilon": float(module.eps)}
-    return {"op": "batch_norm"} | kept | scale
+    return {"op": "batch_norm", "name": name} | kept | scale
 
 
 def _window(
