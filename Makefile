@@ -25,9 +25,21 @@ test-frameworks: .venv-frameworks/done  ## the tests against real deep-learning 
 		tests/fuzz/test_fuzz_exporters.py \
 		-o addopts="-ra --import-mode=importlib --strict-markers --doctest-modules"
 
+mutants: .venv-frameworks/done  ## wrong versions of one line, each killed by its package's tests, half an hour
+	$(THREADS) .venv-frameworks/bin/python tests/mutants/run.py --write $(MUTANTS)
+
+mutants-changed: .venv-frameworks/done  ## those of packages changed from BASE, and others, WITHIN seconds
+	$(THREADS) .venv-frameworks/bin/python tests/mutants/run.py --since $(BASE) --seconds $(WITHIN)
+
+mutate: .venv-mutants/done  ## a library's mutants of the kernels, a sample of them, hours
+	cd tests && $(THREADS) ../.venv-mutants/bin/python -m mutants.library $(MUTATE)
+
 fuzz: .venv-test/done       ## spoil 100,000 archives and 20,000 stores, 10 minutes each at most
 	$(THREADS) REFSPEC_FUZZ=$(FUZZ) REFSPEC_FUZZ_SEED=$(SEED) \
 		.venv-test/bin/python -m pytest tests/fuzz -q -s
+
+adversarial: .venv-test/done  ## 10,000 hard spectra against 400-bit arithmetic, write the table
+	$(THREADS) REFSPEC_ADVERSARIAL=10000 .venv-test/bin/python -m pytest tests/adversarial -q -s
 
 deep: .venv-test/done       ## 5,000 random examples a property test, hours
 	$(THREADS) HYPOTHESIS_PROFILE=deep .venv-test/bin/python -m pytest -n 2 -m "not slow"
@@ -66,6 +78,11 @@ lint: .venv-test/done       ## ruff, mypy and the import contracts
 	.venv-frameworks/bin/pip install --quiet -e ".[frameworks]"
 	touch $@
 
+.venv-mutants/done: setup.cfg
+	$(PYTHON) -m venv .venv-mutants
+	.venv-mutants/bin/pip install --quiet -e ".[mutants]"
+	touch $@
+
 .venv-browser/done: setup.cfg
 	$(PYTHON) -m venv .venv-browser
 	.venv-browser/bin/pip install --quiet -e ".[browser]"
@@ -82,6 +99,10 @@ lint: .venv-test/done       ## ruff, mypy and the import contracts
 	touch $@
 
 FUZZ ?= 100000
+# The release before, or what there is of the last twenty commits of a shallow clone.
+BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list -n 20 HEAD | tail -n 1)
+WITHIN ?= 150
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
-.PHONY: help demo test coverage quick test-frameworks test-browser gallery conformance bench lint fuzz deep
+.PHONY: help demo test adversarial coverage quick test-frameworks test-browser gallery conformance \
+	bench lint fuzz deep mutants mutants-changed mutate

@@ -11,7 +11,7 @@ What a network is seen through
 What its spectrum is made of
 
 - `fisher`, `features`, `errors`, `empirical_fisher`: second moments, never formed;
-  `hessian`: the exact Hessian.
+  `hessian`: the exact Hessian; `implicit`: that of any network, by products.
 - `differentiated`: the Fisher of any network, through products with its derivative.
 - `decompose`: the levels of a second moment (`Decomposition`); `plain_means`.
 - `coordinates`, `spectrum` (`Spectrum`): eigenvalues with a radius; `density`
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from refspec import differentiated as differentiated
     from refspec import exporters as exporters
     from refspec import hessian as hessian
+    from refspec import implicit as implicit
     from refspec import kronecker as kronecker
     from refspec import models as models
     from refspec import plots as plots
@@ -172,6 +173,7 @@ __all__ = [
     "features",
     "fisher",
     "hessian",
+    "implicit",
     "kronecker",
     "load",
     "models",

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -334,38 +334,55 @@ def measured(rows: Rows, other: Rows | None = None, seed: int = 0) -> float:
     far as that is due to this dtype. Theory: theory/rounding.md#B6.
     """
     N, K, P = rows.shape
-    rng = np.random.default_rng([seed, N, P])
     u = rounding.unit_roundoff(rows.like)
-    # probes that float32 can hold are the same in both precisions
-    V, Z = (rng.standard_normal((n, _PROBES), np.float32) for n in (P, N * K))
-    XV = _product(rows, V)
-    XZ = rows.cross(_like(Z.reshape(N, K, -1), rows.like))
-    XZ = backend.to_host(XZ).astype(np.float64)
-    gap, size = float(np.linalg.norm(Z.T @ XV - XZ.T @ V)), float(np.linalg.norm(XV))
-    # unit variance: each of the gaps is about ||X - X~||_F
-    if not gap <= math.sqrt(u * _PROBES) * size:
-        raise ValueError(
-            "J V and J'S must be products with one J, got <Z, X V> and <X'Z, V> that "
-            f"differ by {gap:.2g} in norm, ||X V|| = {size:.2g}; look for samples that "
-            "are mixed, and for a derivative that one of the two modes gets wrong"
-        )
-    lost = rounding.probed_frobenius(gap * gap, _PROBES)
-    lost = rounding.probed_frobenius(lost * lost, _PROBES)
+    V, Z = probes(seed, P), probes(seed + 1, N * K)
+
+    def forward(x: Rows) -> np.ndarray:
+        return product_beside(x.dot, V, x.like).reshape(N * K, -1)
+
+    XV = forward(rows)
+    XZ = product_beside(rows.cross, Z.reshape(N, K, -1), rows.like)
+    lost = gap_radius(Z.T @ XV - XZ.T @ V, XV, u, "J V and J'S")
     if other is not None:
-        apart = float(np.linalg.norm(XV - _product(other, V)))
+        apart = float(np.linalg.norm(XV - forward(other)))
         apart = rounding.probed_frobenius(apart * apart, _PROBES)
         # the coarser of the two makes the difference, in proportion to its roundoff
         lost += apart * min(1.0, u / rounding.unit_roundoff(other.like))
     return lost
 
 
-def _product(rows: Rows, V: np.ndarray) -> np.ndarray:
-    """Return X V on the host in float64, shape (N K, m)."""
-    XV = backend.to_host(rows.dot(_like(V, rows.like)))
-    return XV.astype(np.float64).reshape(-1, V.shape[1])
+def probes(seed: int, n: int) -> np.ndarray:
+    """Return Gaussian probes (n, 12), the same in both precisions."""
+    rng = np.random.default_rng([seed, n])
+    return rng.standard_normal((n, _PROBES), np.float32)
 
 
-def _like(x: np.ndarray, like: Array) -> Array:
+def product_beside(
+    product: Callable[[Array], Array], x: np.ndarray, like: Array
+) -> np.ndarray:
+    """Return a product with numbers of the host on the host, in float64."""
+    return backend.to_host(product(_beside(x, like))).astype(np.float64)
+
+
+def gap_radius(gap: np.ndarray, image: np.ndarray, u: float, what: str) -> float:
+    """Bound ||X - X~||_F from Z'(X - X~)V; refuse what is half of the digits of X V.
+
+    Theory: theory/rounding.md#B6.
+    """
+    q = gap.shape[1]
+    off, size = float(np.linalg.norm(gap)), float(np.linalg.norm(image))
+    # unit variance: each of q^2 gaps is about ||X - X~||_F
+    if not off <= math.sqrt(u * q) * size:
+        raise ValueError(
+            f"{what} must be products with one matrix, got bilinear forms that differ "
+            f"by {off:.2g} in norm, the image of the probes {size:.2g}; look for "
+            "samples that are mixed, and for a derivative that one mode gets wrong"
+        )
+    once = rounding.probed_frobenius(off * off, q)
+    return rounding.probed_frobenius(once * once, q)
+
+
+def _beside(x: np.ndarray, like: Array) -> Array:
     """Return an array of the host as one of the namespace, dtype and device of like."""
     xp = backend.namespace(like)
     return xp.astype(backend.from_host(x, like), like.dtype)
@@ -375,5 +392,5 @@ def _rows(jacobian: Jacobian, logits: np.ndarray, s: np.ndarray) -> Differentiat
     """Return the rows of a classifier of these logits, in the dtype of its J."""
     logs = log_softmax(logits)
     roots = np.sqrt(s)[:, None] * np.exp(logs / 2)  # the product s p could underflow
-    p, roots = (_like(x, jacobian.like) for x in (np.exp(logs), roots))
+    p, roots = (_beside(x, jacobian.like) for x in (np.exp(logs), roots))
     return Differentiated(jacobian, p, roots)

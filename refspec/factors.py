@@ -140,7 +140,11 @@ class Factors(Rows):
 
         A sum that cancels is as uncertain as its terms are large.
         """
-        return self._forming(4) if self.lost is None else self.lost
+        return self.weighing(rounding.unit_roundoff(self.like))
+
+    def weighing(self, u: float) -> float:
+        """Bound the same for rows that were weighed in a format of unit roundoff u."""
+        return self._forming(4, u) if self.lost is None else self.lost
 
     def squares(self) -> Array:
         """Return ||x||^2 of every row, shape (N, K)."""
@@ -236,13 +240,13 @@ class Factors(Rows):
             ]
             layers.append(replace(f, roots=backend.concatenate(parts)))
         # a reflection mixes the terms of a sample before they are added up
-        lost = self.forming() + self._forming(2 * self.shape[1] + 8)
+        u = rounding.unit_roundoff(self.like)
+        lost = self.forming() + self._forming(2 * self.shape[1] + 8, u)
         return Factors(tuple(layers), lost, self.how), left_out
 
-    def _forming(self, roundings: int) -> float:
+    def _forming(self, roundings: int, u: float) -> float:
         """Bound the error of sums over positions whose terms were rounded so often."""
         xp, total = self.xp, 0.0
-        u = rounding.unit_roundoff(self.like)
         for f in self.layers:
             terms = roundings + (f.roots.shape[2] if f.is_sum else 0)
             total += (rounding.gamma(terms, u) * _norm(_sizes(f, xp), xp)) ** 2

@@ -81,8 +81,9 @@ def spectrum(
     vectors : bool
         Keep the eigenvectors too; of all eigenvalues only.
     certify : bool
-        Bound the eigensolver's error a posteriori instead of trusting its usual
-        constant.
+        Bound all errors a posteriori: of forming, of the factorisation and of the
+        eigensolver (on the host, in float64). Of a projected moment, or of coordinates
+        that are not certified themselves, the eigensolver's alone.
 
     Returns
     -------
@@ -100,7 +101,7 @@ def spectrum(
     Notes
     -----
     Theory: theory/spectra.md#S1, #S2, #S3; theory/rounding.md#B3;
-    theory/certificates.md#Q4. The radius of the largest alone holds except with
+    theory/certificates.md#Q4, #Q10. The radius of the largest alone holds except with
     probability 1e-9, over random start vectors.
 
     Examples
@@ -118,8 +119,14 @@ def spectrum(
     checks.expect_flag("certify", certify)
     if top is not None:
         return _largest(moment, top, vectors or certify)
-    at = moment if isinstance(moment, Coordinates) else coordinates(moment)
-    values, Q, solver, kind = _solve(at.second, vectors, certify, at.moment.xp)
+    at = moment
+    if not isinstance(at, Coordinates):
+        at = coordinates(at, certify=certify)
+    xp = at.moment.xp
+    if at.solved:
+        values, Q = xp.linalg.diagonal(at.second), xp.eye(at.second.shape[0])
+        return Spectrum(values, Q if vectors else None, at.radius, at.kind, at.shape[1])
+    values, Q, solver, kind = _solve(at.second, vectors, certify, xp)
     return Spectrum(
         values,
         Q if vectors else None,
@@ -188,6 +195,9 @@ def _solve(
     if certify:  # error-free products need float64 on the host
         proof = certified_eigenvalues(backend.to_host(A))
         radius = float(proof.radii.max(initial=0.0))
+        if (u := rounding.unit_roundoff(A)) > rounding.unit_roundoff(proof.values):
+            radius += u * float(np.abs(proof.values).max(initial=0.0))
+            radius += rounding.underflow(1, u)
         values = backend.from_host(proof.values, A)
         Q = backend.from_host(proof.vectors, A)
         return xp.astype(values, A.dtype), xp.astype(Q, A.dtype), radius, "certified"

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from support.namespaces import NAMESPACES
 
@@ -16,6 +16,13 @@ for name, examples in (("dev", 25), ("ci", 100), ("fresh", 100), ("deep", 5000))
         print_blob=True,
         suppress_health_check=[HealthCheck.too_slow],
     )
+# A mutant is to fail, and soon: a few examples, none of them made smaller.
+settings.register_profile(
+    "mutants",
+    settings.get_profile("ci"),
+    max_examples=30,
+    phases=[Phase.explicit, Phase.generate],
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 

@@ -13,6 +13,7 @@ from refspec.attribution.shares import attribute as attribute
 from refspec.attribution.shares import eigenbasis as eigenbasis
 from refspec.attribution.shares import knockout as knockout
 from refspec.attribution.shares import sines as sines
+from refspec.attribution.shares import span_angles as span_angles
 
 __all__ = [
     "Attribution",
@@ -28,4 +29,5 @@ __all__ = [
     "eigenbasis",
     "knockout",
     "sines",
+    "span_angles",
 ]

@@ -10,11 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 
 from refspec import backend, checks, rounding
 from refspec.backend import Array
 from refspec.coordinates import primal
 from refspec.curvature import SecondMoment
+from refspec.implicit import HessianOperator
+from refspec.rows import forming_radius
 from refspec.spectra import cluster_means, eigenvalues, principal_angles
 from refspec.structure import decompose, kinds
 
@@ -27,7 +30,7 @@ class HessianAttribution:
     ----------
     values, fisher, residual : ndarray, shape (P,)
         Eigenvalues, descending, of the Hessian H, of the Fisher information G and of
-        E = H - G.
+        E = H - G. With `top` the first 2 k, (2 k,): the largest and the smallest.
     parts : dict of str to ndarray, shape (P,)
         What every level and `residual` contribute to each eigenvalue; they add up to
         it. In a cluster, the cluster's mean.
@@ -66,16 +69,23 @@ class HessianAttribution:
 
 
 def attribute_hessian(
-    hessian: Array, moment: SecondMoment, *, forming: float = 0.0
+    hessian: Array | HessianOperator,
+    moment: SecondMoment,
+    *,
+    top: int | None = None,
+    forming: float = 0.0,
 ) -> HessianAttribution:
     """Attribute every eigenvalue of a Hessian to levels of the Fisher or to E.
 
     Parameters
     ----------
-    hessian : Array, shape (P, P)
-        Symmetric to the bit, e.g. from `refspec.hessian.hessian`.
+    hessian : Array, shape (P, P), or HessianOperator
+        Symmetric to the bit, e.g. from `refspec.hessian.hessian`; or an operator, which
+        knows its own `forming`, and is formed unless `top` is given.
     moment : SecondMoment
         The Fisher information of the same parameters in the same order.
+    top : int, optional
+        Attribute the `top` largest and as many smallest eigenvalues only, by products.
     forming : float
         How far the given Hessian can be from the exact one, in 2-norm.
 
@@ -86,13 +96,14 @@ def attribute_hessian(
     Raises
     ------
     ValueError
-        If the shapes do not fit, or the moment has no cross classes.
+        If the shapes do not fit, the moment has no cross classes, or `top` is not in
+        1..P/2.
 
     Notes
     -----
-    Theory: theory/hessian.md#H9; theory/attribution.md#A3. Papyan (2018), section 3:
-    the outliers come from G, the bulk largely from E. Cost: two eigenproblems with
-    vectors and one without, of size P.
+    Theory: theory/hessian.md#H9, #H11; theory/attribution.md#A3. Papyan (2018), section
+    3: the outliers come from G, the bulk largely from E. Cost: two eigenproblems with
+    vectors and one without, of size P; with `top` of a few `top` products.
 
     Examples
     --------
@@ -109,16 +120,24 @@ def attribute_hessian(
     advice = "take refspec.fisher(snapshot, layers) of the Hessian's layers"
     checks.expect_type("moment", moment, SecondMoment, advice)
     P = moment.shape[1]
-    xp = checks.expect_array("hessian", hessian, "(P, P)", symmetric=True)
-    checks.expect_alike(hessian=hessian, moment=moment.rows.like)
     forming = checks.expect_positive("forming", forming, zero=True)
+    if isinstance(hessian, HessianOperator):
+        checks.expect_alike(hessian=hessian.like, moment=moment.rows.like)
+        forming += hessian.lost
+    else:
+        checks.expect_array("hessian", hessian, "(P, P)", symmetric=True)
+        checks.expect_alike(hessian=hessian, moment=moment.rows.like)
     if hessian.shape != (P, P) or moment.weights.shape[1] == 1:
         raise ValueError(
             f"hessian must have shape (P, P) = ({P}, {P}) to match a Fisher moment "
             f"with cross classes, got {tuple(hessian.shape)} and K = "
             f"{moment.weights.shape[1]}; take both of the same layers"
         )
-    at = primal(moment)
+    if top is not None:
+        return _ends(hessian, moment, top, forming)
+    if isinstance(hessian, HessianOperator):
+        hessian = hessian.matrix()
+    xp, at = moment.xp, primal(moment)
     C, K, _ = at.means.shape
     values, Q = (xp.flip(x, axis=-1) for x in backend.eigh(hessian, xp))
     fisher, F = (xp.flip(x, axis=-1) for x in backend.eigh(at.second, xp))
@@ -152,5 +171,49 @@ def attribute_hessian(
         weyl,
         principal_angles(in_hessian, C),
         bound,
+        radius,
+    )
+
+
+def _ends(
+    hessian: Array | HessianOperator, moment: SecondMoment, k: int, forming: float
+) -> HessianAttribution:
+    """Attribute the k largest and the k smallest eigenvalues, by products."""
+    xp, rows, P = moment.xp, moment.rows, moment.shape[1]
+    product = (
+        hessian.product
+        if isinstance(hessian, HessianOperator)
+        else (lambda V: hessian @ V)
+    )
+    trace, u = moment.trace(), rounding.unit_roundoff(rows.like)
+    lost = forming_radius(rows, trace, u)
+    lost += rounding.second_moment_radius(rows.products, trace, u)
+    H = HessianOperator(product, rows.like, P, forming)
+    G = HessianOperator(moment.matvec, rows.like, P, lost)
+    E = HessianOperator(
+        lambda V: product(V) - moment.matvec(V), rows.like, P, forming + lost
+    )
+    h, g, e = (x.ends(k) for x in (H, G, E))
+    radius = max(x.radius for x in (h, g, e)) + lost
+    image = moment.project(rows.dot(h.vectors))
+    parts = {
+        name: backend.to_host(xp.sum(level.project(image) ** 2, axis=(0, 1)))
+        for name, level in decompose(moment).levels.items()
+    }
+    parts["residual"] = h.values - sum(parts.values())
+    parts = cluster_means(h.values, radius, parts)
+    C = min(moment.weights.shape[1], k)
+    tops = (backend.to_host(x.vectors)[:, :C] for x in (h, g))
+    weyl = float(np.abs(e.values).max()) + radius
+    gap = float(g.values[C - 1]) - float(h.values[C]) if k > C else 0.0
+    return HessianAttribution(
+        h.values,
+        g.values,
+        e.values,
+        parts,
+        kinds(parts),
+        weyl,
+        np.asarray(scipy.linalg.subspace_angles(*tops)[::-1]),
+        weyl / (gap - 2 * radius) if gap > 2 * radius else float("inf"),
         radius,
     )

@@ -26,7 +26,7 @@ from refspec.spectra import (
     principal_angles,
     spectrum,
 )
-from refspec.structure import KINDS, decompose
+from refspec.structure import KINDS, cell_projections, decompose, within_name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,23 +92,24 @@ def eigenbasis(
     >>> basis.within
     'within_cross_class'
     """
-    at = moment if isinstance(moment, Coordinates) else coordinates(moment)
+    at = moment
+    if not isinstance(at, Coordinates):
+        at = coordinates(at, certify=certify)
     whole = spectrum(at, vectors=True, certify=certify)
     xp, (C, K, r) = at.moment.xp, at.means.shape
     tail = np.cumsum(np.abs(backend.to_host(whole.values))[::-1])[::-1]
     rank = int(np.sum(tail > whole.radius))
     means = xp.reshape(at.means, (C * K, r)) @ whole.vectors[:, :rank]  # type: ignore[index]
     means = xp.reshape(means, (C, K, rank))
-    split = decompose(at.moment)
+    decompose(at.moment)  # refuses a projection that does not commute with the levels
     rows = {
         name: xp.reshape(project(means), (C * K, rank))
-        for name, project in split.of_cells.items()
+        for name, project in cell_projections(at.norms).items()
     }
-    (within,) = set(split.levels) - set(rows)
     u = rounding.unit_roundoff(at.second)
-    solver = 2 * rounding.eigensolver_radius(r, at.trace, u)
+    solver = 0.0 if at.solved else 2 * rounding.eigensolver_radius(r, at.trace, u)
     radius = 2 * whole.radius + solver + (at.level_radius - at.radius)
-    return Eigenbasis(whole, whole.values[:rank], rows, within, radius)
+    return Eigenbasis(whole, whole.values[:rank], rows, within_name(K), radius)
 
 
 def knockout(
@@ -233,7 +234,7 @@ def attribute(
         levels,
         {n: backend.to_host(x) for n, (x, _) in without.items()},
         backend.to_host(_low_rank([basis.rows[n] for n in means], basis, xp)[0]),
-        lambda names, k: _angles(basis, names, k, xp),
+        lambda names, k: span_angles(basis, names, k),
         max(x for _, x in (*solved.values(), *without.values())),
     )
 
@@ -284,13 +285,57 @@ def sines(basis: Eigenbasis, levels: Collection[str]) -> np.ndarray:
     >>> float(sines(basis, means)[9].round(2))  # of the tenth, in the bump
     0.06
     """
+    U = _expect_span(basis, levels)
+    return np.asarray(np.linalg.norm(np.eye(len(U)) - U @ U.T, axis=0))
+
+
+def span_angles(
+    basis: Eigenbasis, levels: Collection[str], k: int | None = None
+) -> np.ndarray:
+    """Return the principal angles of the first eigenvectors to the span of some levels.
+
+    Parameters
+    ----------
+    basis : Eigenbasis
+    levels : collection of str
+        As in `sines`.
+    k : int, optional
+        How many eigenvectors; as many as the span has dimensions if not given.
+
+    Returns
+    -------
+    ndarray
+        Ascending, in radians; as many as there are of the fewer.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a name is not that of a level of the means, or k is not a size.
+
+    Notes
+    -----
+    Theory: theory/attribution.md#A3.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> basis = eigenbasis(refspec.datasets.digits_mlp())
+    >>> found = span_angles(basis, ["diagonal", "between_class"], 4)
+    >>> float(np.sin(found).max().round(3))
+    0.225
+    """
+    U = _expect_span(basis, levels)
+    k = U.shape[1] if k is None else checks.expect_size("k", k)
+    return principal_angles(U, k) if k else np.zeros(0)
+
+
+def _expect_span(basis: Eigenbasis, levels: Collection[str]) -> np.ndarray:
+    """Refuse what has no span; return its orthonormal basis on the host."""
     checks.expect_type("basis", basis, Eigenbasis, "eigenbasis(moment) makes one")
     checks.expect_names("levels", levels, [*basis.rows])
     if not levels or not basis.values.shape[0]:
-        return np.ones(basis.values.shape[0])
-    xp = backend.namespace(basis.values)
-    U = backend.to_host(_span(basis, levels, xp))
-    return np.asarray(np.linalg.norm(np.eye(len(U)) - U @ U.T, axis=0))
+        return np.zeros((basis.values.shape[0], 0))
+    return backend.to_host(_span(basis, levels, backend.namespace(basis.values)))
 
 
 def _less(values: Array, rows: list[Array], xp: Namespace) -> Array:
@@ -328,11 +373,6 @@ def _span(basis: Eigenbasis, levels: Collection[str], xp: Namespace) -> Array:
     _, s, V = xp.linalg.svd(x, full_matrices=False)
     k = int(np.sum(backend.to_host(s) ** 2 > basis.radius))
     return xp.matrix_transpose(V[:k, :])
-
-
-def _angles(basis: Eigenbasis, means: list[str], k: int, xp: Namespace) -> np.ndarray:
-    """Return the angles of the first k eigenvectors to the span of some means."""
-    return principal_angles(backend.to_host(_span(basis, means, xp)), k)
 
 
 def _shares(

@@ -195,7 +195,11 @@ CLAIMS = {
 
 
 def judge(
-    snapshot: Snapshot, claims: Iterable[str] | None = None, *, dense: int = 1000
+    snapshot: Snapshot,
+    claims: Iterable[str] | None = None,
+    *,
+    dense: int = 1000,
+    per_layer: bool = True,
 ) -> Iterator[Finding]:
     """Hold a network against what is claimed about networks.
 
@@ -207,6 +211,8 @@ def judge(
     dense : int
         The most parameters of a matrix that is formed: for the Hessian and the
         approximations of the Fisher.
+    per_layer : bool
+        The Fisher information of every layer too, not only of all together.
 
     Returns
     -------
@@ -229,7 +235,8 @@ def judge(
     checks.expect_size("dense", dense)
     chosen = list(CLAIMS) if claims is None else list(claims)
     checks.expect_names("claims", chosen, list(CLAIMS))
-    subject = Subject(snapshot, dense)
+    checks.expect_flag("per_layer", per_layer)
+    subject = Subject(snapshot, dense, per_layer)
     return (_judged(CLAIMS[id], subject) for id in chosen)
 
 

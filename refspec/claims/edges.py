@@ -14,7 +14,13 @@ import numpy as np
 import scipy.stats
 
 from refspec import backend, curvature
-from refspec.attribution import Attribution, attribute, eigenbasis, knockout
+from refspec.attribution import (
+    Attribution,
+    attribute,
+    eigenbasis,
+    knockout,
+    span_angles,
+)
 from refspec.claims.registry import (
     Evidence,
     Subject,
@@ -113,7 +119,7 @@ def edges(moment: SecondMoment | Snapshot) -> Edges:
     values = backend.to_host(basis.values)
     ranks = {n: int(np.sum(x > whole.radius)) for n, x in whole.levels.items()}
     between = backend.to_host(knockout(basis, [n for n in ranks if n not in means])[0])
-    most = C if K == 1 else C * (C - 1)
+    most, angles = C if K == 1 else C * (C - 1), span_angles(basis, means)
     return Edges(
         whole,
         class_edge,
@@ -122,7 +128,7 @@ def edges(moment: SecondMoment | Snapshot) -> Edges:
         above(values, within_edge, radius),
         min(C, int(np.sum(between > radius))),
         min(most, len(values)),
-        float(np.sin(whole.angles).max(initial=0.0)) if len(whole.angles) else np.nan,
+        float(np.sin(angles).max()) if len(angles) else np.nan,
     )
 
 
@@ -180,7 +186,7 @@ def _fishers(subject: Subject) -> Iterator[tuple[str, Edges]]:
     """Yield the Fisher information of the whole and of every layer, with its place."""
     yield "all layers of the export", subject.once(_edges_of)
     layers = subject.snapshot.layers
-    for x in layers if len(layers) > 1 else ():
+    for x in layers if len(layers) > 1 and subject.per_layer else ():
         yield f"layer {x.name}", subject.once(_edges_of, x.name)
 
 

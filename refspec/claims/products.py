@@ -57,7 +57,7 @@ def product_errors(snapshot: Snapshot, layer: str) -> ProductErrors:
     Notes
     -----
     Theory: theory/kronecker.md#K4. Papyan (2020), section 7, from notes about it.
-    Cost N C T a b.
+    Cost N C T min(a b, N T (a + b) / C).
 
     Examples
     --------
@@ -77,28 +77,22 @@ def product_errors(snapshot: Snapshot, layer: str) -> ProductErrors:
     for c, i, j in class_slices(snapshot.offsets):
         w = s[i:j, None] * p[i:j]
         mass = w.sum(axis=0)
-        share = w / np.where(mass > 0, mass, 1)
-        plain = s[i:j] / s[i:j].sum() if s[i:j].sum() > 0 else s[i:j]
-        mean = np.tensordot(plain, h[i:j], 1)  # (T, a)
-        cells = np.zeros((len(mass), e.shape[3], h.shape[2]))
-        products, weighed = np.zeros_like(cells), np.zeros_like(cells)
-        deltas = np.zeros((len(mass), *e.shape[2:]))
-        for k, q in enumerate(share.T):
-            error = q[:, None, None] * e[i:j, k]
-            deltas[k] = error.sum(axis=0)
-            cells[k] = error.reshape(-1, e.shape[3]).T @ h[i:j].reshape(-1, h.shape[2])
-            products[k] = deltas[k].T @ mean
-            weighed[k] = deltas[k].T @ np.tensordot(q, h[i:j], 1)
+        share = w / np.where(mass > 0, mass, 1)  # a mean is a sum over samples with it
+        total = s[i:j].sum()
+        plain = h[i:j] - np.tensordot(s[i:j] / (total if total > 0 else 1), h[i:j], 1)
         off = mass * (np.arange(len(mass)) != c)
-        squares[1] += _squares(cells - products, off), _squares(cells, off)
-        squares[2] += _squares(cells - weighed, off), _squares(cells, off)
+        for k in np.flatnonzero(off):
+            q, error = share[:, k], share[:, k, None, None] * e[i:j, k]
+            centred = h[i:j] - np.tensordot(q, h[i:j], 1)
+            length = off[k] * _square(error, h[i:j])
+            squares[1] += off[k] * _square(error, plain), length
+            squares[2] += off[k] * _square(error, centred), length
         if off.sum() > 0:
-            own = off / off.sum()
-            gradient = np.tensordot(own, cells, 1)
-            product = np.tensordot(own, deltas, 1).T @ mean
+            own = share * off / off.sum()
+            error = np.sum(own[:, :, None, None] * e[i:j], axis=1)
             squares[0] += (
-                off.sum() * np.sum((gradient - product) ** 2),
-                off.sum() * np.sum(gradient**2),
+                off.sum() * _square(error, plain),
+                off.sum() * _square(error, h[i:j]),
             )
     ratios = [float(np.sqrt(a / b)) if b > 0 else np.nan for a, b in squares]
     return ProductErrors(*ratios)
@@ -121,6 +115,13 @@ def kronecker_means(subject: Subject) -> Iterator[Evidence]:
         yield Evidence(place, numbers, verdict, text)
 
 
-def _squares(x: np.ndarray, weights: np.ndarray) -> float:
-    """Return the sum of weights times squared lengths, x (K, b, a)."""
-    return float(weights @ np.sum(x**2, axis=(1, 2)))
+def _square(errors: np.ndarray, features: np.ndarray) -> float:
+    """Return ||sum_it errors_it (x) features_it||^2, (n, T, b) and (n, T, a).
+
+    A mean of gradients minus the product with a mean m is that sum for features - m.
+    """
+    E, H = (x.reshape(-1, x.shape[2]) for x in (errors, features))
+    (m, b), a = E.shape, H.shape[1]
+    if m * (a + b) < a * b:  # by Gram matrices, m x m
+        return max(0.0, float(np.sum((E @ E.T) * (H @ H.T))))
+    return float(np.sum((E.T @ H) ** 2))

@@ -49,12 +49,14 @@ class Evidence:
 class Subject:
     """A network to be judged, and what several claims ask of it, computed once.
 
-    snapshot; dense: the most parameters of a matrix that is formed.
+    snapshot; dense: the most parameters of a matrix that is formed; per_layer: whether
+    the Fisher information of every layer is looked at, beside that of all.
     """
 
-    def __init__(self, snapshot: Snapshot, dense: int) -> None:
+    def __init__(self, snapshot: Snapshot, dense: int, per_layer: bool) -> None:
         self.snapshot = snapshot
         self.dense = dense
+        self.per_layer = per_layer
         self._kept: dict[tuple[Any, ...], Any] = {}
 
     def once(self, compute: Callable[..., _T], *arguments: Any) -> _T:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from refspec import checks
 from refspec.classes import Snapshot
+from refspec.coordinates.certified import certified
 from refspec.coordinates.frame import Coordinates
 from refspec.coordinates.parameters import primal
 from refspec.coordinates.pivots import dual
 from refspec.curvature import SecondMoment, moment_of
 
 
-def coordinates(moment: SecondMoment | Snapshot) -> Coordinates:
+def coordinates(
+    moment: SecondMoment | Snapshot, *, certify: bool = False
+) -> Coordinates:
     """Put a second moment in its fewest coordinates.
 
     Parameters
     ----------
     moment : SecondMoment or Snapshot
         Projected or not; a snapshot stands for its Fisher information.
+    certify : bool
+        Bound all errors a posteriori, on the host in float64, in an eigenbasis; not of
+        a projected moment, whose coordinates are as without.
 
     Returns
     -------
@@ -31,9 +38,10 @@ def coordinates(moment: SecondMoment | Snapshot) -> Coordinates:
 
     Notes
     -----
-    Theory: theory/spectra.md#S1, #S2. Dual: the factorisation stops when what is left
-    of the diagonal is below the rounding error of the Gram matrix; the whole residual
-    is measured, block by block. Cost O(N K r^2 + (N K)^2 r), memory O(N K r).
+    Theory: theory/spectra.md#S1, #S2; theory/certificates.md#Q10. Dual: the
+    factorisation stops when what is left of the diagonal is below the rounding error of
+    the Gram matrix; the whole residual is measured, block by block. Cost O(N K r^2 +
+    (N K)^2 r), memory O(N K r).
 
     Examples
     --------
@@ -41,6 +49,9 @@ def coordinates(moment: SecondMoment | Snapshot) -> Coordinates:
     >>> coordinates(refspec.datasets.digits_mlp()).side
     'dual'
     """
+    checks.expect_flag("certify", certify)
     moment = moment_of(moment)
+    if certify and moment.projection is None:
+        return certified(moment)
     few = 2 * moment.shape[1] <= moment.shape[0]
     return primal(moment) if few else dual(moment)

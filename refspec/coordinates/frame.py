@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from refspec import backend
+from refspec import backend, rounding
 from refspec.backend import Array
+from refspec.classes import class_slices
 from refspec.curvature import SecondMoment
 from refspec.rows import Rows
 
@@ -38,6 +39,9 @@ class Coordinates:
         Rows and columns of X.
     side : str
         `primal` (coordinates are parameters) or `dual` (pivoted rows).
+    solved : bool
+        Whether `second` is diagonal, its entries descending, and `radius` includes what
+        that leaves out.
     """
 
     second: Array
@@ -50,6 +54,7 @@ class Coordinates:
     kind: str
     shape: tuple[int, int]
     side: str
+    solved: bool = False
 
     def __repr__(self) -> str:
         """Say the sizes, not the entries."""
@@ -118,3 +123,18 @@ def uncertain(moment: SecondMoment, rows: Rows, trace: float) -> float:
     least = float(info.smallest_normal) / float(info.eps)
     squares = xp.where(w < least, rows.squares(), xp.zeros_like(w))
     return 6 * math.sqrt(backend.scalar(xp.sum(squares)) * trace)
+
+
+def means_radius(moment: SecondMoment, trace: float, samples: int) -> float:
+    """Bound what rounding of the means moves in a level, a sum over so many samples.
+
+    Masses and means are such sums; a level is a projection of the means of a class.
+    """
+    u, size = rounding.unit_roundoff(moment.weights), moment.weights.shape[1]
+    size = max(size, len(moment.offsets) - 1)
+    return 2 * rounding.gamma(3 * samples + 2 * size + 18, u) * trace
+
+
+def most_samples(moment: SecondMoment) -> int:
+    """Return the size of the largest class."""
+    return max(j - i for _, i, j in class_slices(moment.offsets))

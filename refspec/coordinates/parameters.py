@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from refspec import backend, rounding
 from refspec.classes import class_slices
-from refspec.coordinates.frame import Coordinates, rescaled, scaled, uncertain
+from refspec.coordinates.frame import (
+    Coordinates,
+    means_radius,
+    most_samples,
+    rescaled,
+    scaled,
+    uncertain,
+)
 from refspec.curvature import SecondMoment
 from refspec.rows import forming_radius
 from refspec.structure import cell_norms, cell_rows, cells
@@ -37,6 +44,7 @@ def _primal(moment: SecondMoment) -> Coordinates:
     radius = 2 * rounding.second_moment_radius(n + K + 4, trace, u)
     radius += forming_radius(moment.rows, trace, u)
     level = radius + uncertain(moment, moment.rows, trace)
+    level += means_radius(moment, trace, most_samples(moment))
     seen_trace = trace
     if moment.projection is not None:
         seen_trace, level = moment.trace(), 4 * level

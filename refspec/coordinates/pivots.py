@@ -8,7 +8,14 @@ from refspec import backend, rounding
 from refspec.backend import Array, Namespace
 from refspec.classes import class_slices
 from refspec.coordinates.factorisation import pivoted_rows, residual
-from refspec.coordinates.frame import Coordinates, rescaled, scaled, uncertain
+from refspec.coordinates.frame import (
+    Coordinates,
+    means_radius,
+    most_samples,
+    rescaled,
+    scaled,
+    uncertain,
+)
 from refspec.curvature import SecondMoment, score_reduced, unit_weights
 from refspec.rows import reflected
 from refspec.structure import cell_norms, cell_rows, cells
@@ -33,7 +40,8 @@ def _dual(moment: SecondMoment) -> Coordinates:
     trace = backend.scalar(xp.sum(rows.squares()))
     if moment.scored and moment.projection is None:
         fewer, dropped = score_reduced(moment)
-        if dropped <= moment.shape[0] * u * trace:  # the identity holds in these data
+        # levels see the scores to first order: they must be as small as rounding is
+        if 2 * math.sqrt(dropped * trace) <= moment.shape[0] * u * trace:
             rows, left_out, seen_by = fewer, dropped, _reduced_cell_rows
     rows = rows.explicit(_EXPLICIT)
     N, K, _ = rows.shape
@@ -60,6 +68,7 @@ def _dual(moment: SecondMoment) -> Coordinates:
     # the scores left out are second order in X'X, first order in what a level sees
     level = radius + 2 * math.sqrt(left_out * trace)
     level += uncertain(moment, moment.rows, trace)
+    level += means_radius(moment, trace, most_samples(moment))
     if moment.projection is not None:
         radius = level
         trace = backend.scalar(xp.sum(L * L))

@@ -119,9 +119,8 @@ def write(
 ) -> Path:
     """Write batches of rows, joined along axis 0, and arrays that come in one piece.
 
-    A Zarr group is written batch by batch, an `.npz` holds them all in memory first.
-    The digest is added to the manifest. Nothing is left if a batch raises. `fixed` is
-    read after the batches, which may add to it.
+    A Zarr group is written batch by batch. `fixed` is read after the batches, which may
+    add to it. Nothing is left if a batch raises.
     """
     path, kind = _expect_path(path)
     stated, fixed = documents.plain(path, manifest), {} if fixed is None else fixed

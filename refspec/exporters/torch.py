@@ -38,6 +38,7 @@ try:
         refusal,
         statement,
     )
+    from refspec.exporters.torch_moment import hessian as hessian
     from refspec.exporters.torch_moment import moment as moment
     from refspec.exporters.torch_network import call, count, logits_of, unwrapped
     from refspec.exporters.torch_operations import describe

@@ -1,15 +1,17 @@
-"""The Fisher information of any PyTorch classifier, through its derivative.
+"""The Fisher information and the Hessian of any PyTorch classifier, by derivatives.
 
 No layer is understood, and none is left out: forward mode gives J V, reverse mode J'S,
-in any choice of parameters (`refspec.differentiated`).
+in any choice of parameters (`refspec.differentiated`); the derivative of the loss's
+gradient gives products with its Hessian (`refspec.implicit`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import jvp, vjp, vmap
@@ -29,6 +31,7 @@ from refspec.exporters.torch_network import (
     shown_names,
     unwrapped,
 )
+from refspec.implicit import HessianOperator, operator
 
 _ROOM = 2**30  # bytes that one pass may keep, on a device a share of what is free
 
@@ -94,6 +97,96 @@ def moment(
     >>> print(moment(model, [batch], ["1"]).coverage)
     covers 8 of 34 parameters; left out: 0.weight 12, 0.bias 4, 2.weight 8, 2.bias 2
     """
+    pair, weights, found = _opened(
+        model, loader, parameters, dtype, sample_weights, Derivative
+    )
+    first = pair[0].samples
+    return moment_of_jacobian(
+        pair[0],
+        first.logits,
+        first.labels,
+        sample_weights=weights,
+        other=pair[1],
+        seed=seed,
+        **found,
+    )
+
+
+def hessian(
+    model: nn.Module,
+    loader: Iterable[tuple[Any, Any]],
+    parameters: Choice = None,
+    *,
+    dtype: torch.dtype = torch.float64,
+    sample_weights: Any = None,
+    seed: int = 0,
+) -> HessianOperator:
+    """Return the Hessian of the mean cross-entropy of any classifier, by its products.
+
+    Parameters
+    ----------
+    model, loader, parameters, dtype, sample_weights, seed
+        See `moment`.
+
+    Returns
+    -------
+    HessianOperator
+        ``ends(k)`` has the largest and the smallest eigenvalues, ``matrix()`` is dense;
+        `refspec.attribution.attribute_hessian` attributes it through `moment` of the
+        same parameters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `moment`; operations must be differentiable twice.
+
+    Notes
+    -----
+    Theory: theory/hessian.md#H11. The exact Hessian, not the Gauss-Newton matrix: the
+    reverse pass is differentiated again in the direction of each column. At a kink (of
+    a relu, of max pooling) second derivatives are those of the branch taken.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(3, 4), nn.Softplus(), nn.Linear(4, 2))
+    >>> batch = torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 1])
+    >>> H = hessian(model, [batch])
+    >>> H.matrix().shape, len(H.ends(2).values)
+    ((26, 26), 4)
+    """
+    pair, weights, found = _opened(
+        model, loader, parameters, dtype, sample_weights, SecondDerivative
+    )
+    N = len(pair[0].samples.labels)
+    s = np.full(N, 1 / N) if weights is None else weights
+    checks.expect_sum_one("sample_weights", s, 0)
+    one, other = pair
+
+    def product(of: SecondDerivative) -> Callable[[Array], Array]:
+        return lambda V: of.dot(V, s)
+
+    return operator(
+        product(one),
+        one.like,
+        sum(one.network.sizes),
+        other=(product(other), other.like),
+        seed=seed,
+        **found,
+    )
+
+
+def _opened(
+    model: nn.Module,
+    loader: Iterable[tuple[Any, Any]],
+    parameters: Choice,
+    dtype: torch.dtype,
+    sample_weights: Any,
+    kind: type[_Passes],
+) -> tuple[list[Any], Any, dict[str, Any]]:
+    """Return the model's passes in the precision asked for and in the other one.
+
+    With the weights in the order of the samples, and which parameters are chosen.
+    """
     checks.expect_type("model", model, nn.Module, "give a torch.nn.Module")
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(
@@ -104,33 +197,93 @@ def moment(
     chosen, others = choose(model, parameters)
     wide = Network(model, chosen, torch.float64)
     samples = collected(wide, loader)
-    pair = [Derivative(wide, samples)]
-    pair.append(Derivative(Network(model, chosen, torch.float32), samples))
+    narrow = Network(model, chosen, torch.float32)
+    pair = [kind(wide, samples), kind(narrow, samples)]
     if dtype == torch.float32:
         pair.reverse()
     if sample_weights is not None:
         sample_weights = samples.sorted("sample_weights", sample_weights)
-    return moment_of_jacobian(
-        pair[0],
-        samples.logits,
-        samples.labels,
-        sample_weights=sample_weights,
-        other=pair[1],
-        blocks=[(name, x.numel()) for name, x in chosen.items()],
-        left_out=[(name, x.numel()) for name, x in others.items()],
-        seed=seed,
+    blocks, left_out = (
+        [(name, x.numel()) for name, x in some.items()] for some in (chosen, others)
     )
+    return pair, sample_weights, {"blocks": blocks, "left_out": left_out}
 
 
-class Derivative(Jacobian):
-    """J of a network at samples that are sorted by class."""
+class _Passes:
+    """Passes of a network over samples sorted by class, a chunk at a time."""
 
     def __init__(self, network: Network, samples: Samples) -> None:
         self.network, self.samples = network, samples
+        self._sample = self._kept()
+
+    @property
+    def example(self) -> Array:
+        """An array as results are: NumPy's on the host, torch's on a device."""
+        device, dtype = self.network.device, self.network.dtype
+        return _given_back(torch.zeros(1, dtype=dtype, device=device))
+
+    def _variables(self) -> dict[str, Tensor]:
+        """Return the parameters as what is differentiated by."""
+        return {n: x.requires_grad_() for n, x in self.network.leaves().items()}
+
+    def _placed(self, x: Array) -> Tensor:
+        return torch.as_tensor(x).to(self.network.device, self.network.dtype)
+
+    def _chunks(self, i: int, j: int, copies: int) -> Iterator[tuple[int, int]]:
+        """Yield ranges of samples whose passes fit in the memory that is there."""
+        room, device = _ROOM, self.network.device
+        if device.type == "cuda":
+            room = max(room, torch.cuda.mem_get_info(device)[0] // 4)
+        step = max(1, room // max(1, copies * self._sample))
+        for a in range(i, j, step):
+            yield a, min(a + step, j)
+
+    def _kept(self) -> int:
+        """Count the bytes that one sample's pass keeps for the way back."""
+        sizes, own = [0], {x.data_ptr() for x in self.network.chosen.values()}
+
+        def seen(x: Tensor) -> Tensor:
+            if x.data_ptr() not in own:
+                sizes.append(x.nbytes)
+            return x
+
+        with (
+            self._differentiating(),
+            torch.autograd.graph.saved_tensors_hooks(seen, lambda x: x),
+        ):
+            z = self.network(self._variables(), self.samples.part(0, 1))
+        if not z.requires_grad:
+            raise ValueError(
+                "logits must be a function of the parameters chosen, got logits that "
+                f"none of {shown_names(self.network.chosen)} reaches; choose others"
+            )
+        return sum(sizes)
+
+    @contextmanager
+    def _differentiating(self) -> Iterator[None]:
+        """Run the model; whatever a framework says of it becomes a sentence."""
+        try:
+            with self.network.running():
+                yield
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except (RuntimeError, NotImplementedError, TypeError, IndexError) as error:
+            raise ValueError(
+                "logits must be differentiable by the parameters in "
+                f"{self.network.dtype}, got {type(error).__name__} "
+                f"{shown(' '.join(str(error).split()))}; leave out what changes values "
+                "in place or has a precision of its own, or choose other parameters"
+            ) from error
+
+
+class Derivative(_Passes, Jacobian):
+    """J of a network at samples that are sorted by class."""
+
+    def __init__(self, network: Network, samples: Samples) -> None:
+        super().__init__(network, samples)
         # until an operation has no such mode; the last way is J itself
         self._ways: list[Any] = [self._by_forward_mode, self._by_reverse_mode, None]
         self._batched = True
-        self._sample = self._kept()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -141,8 +294,7 @@ class Derivative(Jacobian):
     @property
     def like(self) -> Array:
         """NumPy's on the host, torch's on a device."""
-        device, dtype = self.network.device, self.network.dtype
-        return _given_back(torch.zeros(1, dtype=dtype, device=device))
+        return self.example
 
     def dot(self, V: Array, i: int, j: int) -> Array:
         """Return J V of samples i to j, shape (j - i, C, m)."""
@@ -241,58 +393,31 @@ class Derivative(Jacobian):
         every: Tensor = vmap(rows)(self.network.placed(inputs))
         return every
 
-    def _variables(self) -> dict[str, Tensor]:
-        """Return the parameters as what is differentiated by."""
-        return {n: x.requires_grad_() for n, x in self.network.leaves().items()}
 
-    def _placed(self, x: Array) -> Tensor:
-        return torch.as_tensor(x).to(self.network.device, self.network.dtype)
+class SecondDerivative(_Passes):
+    """The Hessian of the cross-entropy, by its products."""
 
-    def _chunks(self, i: int, j: int, copies: int) -> Iterator[tuple[int, int]]:
-        """Yield ranges of samples whose passes fit in the memory that is there."""
-        room, device = _ROOM, self.network.device
-        if device.type == "cuda":
-            room = max(room, torch.cuda.mem_get_info(device)[0] // 4)
-        step = max(1, room // max(1, copies * self._sample))
-        for a in range(i, j, step):
-            yield a, min(a + step, j)
+    @property
+    def like(self) -> Array:
+        """NumPy's on the host, torch's on a device."""
+        return self.example
 
-    def _kept(self) -> int:
-        """Count the bytes that one sample's pass keeps for the way back."""
-        sizes, own = [0], {x.data_ptr() for x in self.network.chosen.values()}
-
-        def seen(x: Tensor) -> Tensor:
-            if x.data_ptr() not in own:
-                sizes.append(x.nbytes)
-            return x
-
-        with (
-            self._differentiating(),
-            torch.autograd.graph.saved_tensors_hooks(seen, lambda x: x),
-        ):
-            z = self.network(self._variables(), self.samples.part(0, 1))
-        if not z.requires_grad:
-            raise ValueError(
-                "logits must be a function of the parameters chosen, got logits that "
-                f"none of {shown_names(self.network.chosen)} reaches; choose others"
-            )
-        return sum(sizes)
-
-    @contextmanager
-    def _differentiating(self) -> Iterator[None]:
-        """Run the model; whatever a framework says of it becomes a sentence."""
-        try:
-            with self.network.running():
-                yield
-        except (MemoryError, torch.OutOfMemoryError):
-            raise
-        except (RuntimeError, NotImplementedError, TypeError, IndexError) as error:
-            raise ValueError(
-                "logits must be differentiable by the parameters in "
-                f"{self.network.dtype}, got {type(error).__name__} "
-                f"{shown(' '.join(str(error).split()))}; leave out what changes values "
-                "in place or has a precision of its own, or choose other parameters"
-            ) from error
+    def dot(self, V: Array, weights: np.ndarray) -> Array:
+        """Return H V, shape (P, m); weights (N,) of the samples."""
+        columns, total = self._placed(V).T, self._placed(0 * V).T
+        s, labels = self._placed(weights), torch.as_tensor(self.samples.labels)
+        labels = labels.to(self.network.device)
+        with self._differentiating():
+            for a, b in self._chunks(0, len(s), 4):
+                at = self._variables()
+                z = self.network(at, self.samples.part(a, b))
+                losses = nn.functional.cross_entropy(z, labels[a:b], reduction="none")
+                gradient = self.network.flat(
+                    _pulled(losses, at, s[a:b], create_graph=True)
+                )
+                for row, v in zip(total, columns, strict=True):
+                    row += self.network.flat(_pulled(gradient, at, v))
+        return _given_back(total.T)
 
 
 def _pulled(

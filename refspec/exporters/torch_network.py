@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as tree
 
 from refspec import checks
@@ -204,6 +205,7 @@ class Network:
             stack.enter_context(torch.enable_grad())
             stack.enter_context(torch.autocast(self.device.type, enabled=False))
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(_Plain())
             stack.enter_context(torch.compiler.set_stance("force_eager"))
             if recurrent:
                 stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
@@ -217,6 +219,21 @@ class Network:
                 for module, state in kept:  # the mode; weights that hooks have set
                     vars(module).clear()
                     vars(module).update(state)
+
+
+class _Plain(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
+    """Weight norm by its definition.
+
+    The fused one has no forward mode; its second derivatives leave the norm fixed.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if func is torch._weight_norm:
+            v, g, dim = args
+            return v * (g / torch.norm_except_dim(v, 2, dim))
+        return func(*args, **(kwargs or {}))
 
 
 def logits_of(out: Any) -> Tensor:

@@ -26,6 +26,9 @@ from refspec.models.operations import Step
 #: Unit vectors multiplied at once where a network is no multilayer perceptron.
 BLOCK = 64
 
+#: A network's steps with w (diag p - pp') and w (p - e_y), what begins at the logits.
+Seeded = tuple[list[Step], Array, Array | None]
+
 
 def hessian(
     network: Network,
@@ -75,20 +78,27 @@ def hessian(
     >>> hessian(network, np.ones((1, 1)), [0]).tolist()[0]
     [0.25, 0.25, -0.25, -0.25]
     """
-    steps, curvature, errors = at_logits(network, X, labels, part, sample_weights)
-    shapes = _chosen(network, layers)
+    seeded = at_logits(network, X, labels, part, sample_weights)
+    return assembled(seeded, _chosen(network, layers), models.layer_shapes(network))
+
+
+def assembled(
+    seeded: Seeded,
+    shapes: Mapping[str, tuple[int, int]],
+    every: Mapping[str, tuple[int, int]],
+) -> Array:
+    """Form the matrix (P, P) of layers of some shapes, of those of the network."""
     places, P = {}, 0
     for name, (b, a) in shapes.items():
         places[name], P = P, P + b * a
-    xp = backend.namespace(X)
-    H = xp.zeros((P, P), dtype=X.dtype, device=backend.device(X))
+    steps, curvature, _ = seeded
+    xp = backend.namespace(curvature)
+    H = xp.zeros((P, P), dtype=curvature.dtype, device=backend.device(curvature))
     if blocks.apply(steps):
-        size = blocks.samples_at_once(models.layer_shapes(network), P)
-        for chunk in _chunks((steps, curvature, errors), size):
+        for chunk in _chunks(seeded, blocks.samples_at_once(every, P)):
             blocks.add_blocks(H, places, *chunk, xp)
     else:
-        size = _samples_at_once(steps, BLOCK)
-        for chunk in _chunks((steps, curvature, errors), size):
+        for chunk in _chunks(seeded, _samples_at_once(steps, BLOCK)):
             _add_products(H, places, shapes, *chunk, xp)
         for start, end in itertools.pairwise([*places.values(), P]):
             block = H[start:end, start:end]
@@ -172,7 +182,7 @@ def hessian_vector_product(
     >>> hessian_vector_product(network, np.ones((1, 1)), [0], v).tolist()
     [0.25, 0.25, -0.25, -0.25]
     """
-    steps, curvature, errors = at_logits(network, X, labels, part, sample_weights)
+    seeded = at_logits(network, X, labels, part, sample_weights)
     shapes = _chosen(network, layers)
     P = sum(b * a for b, a in shapes.values())
     columns = "(P,)" if getattr(vectors, "ndim", 2) == 1 else "(P, K)"
@@ -185,15 +195,22 @@ def hessian_vector_product(
             "the order of refspec.models.flatten"
         )
     rows = xp.matrix_transpose(xp.reshape(vectors, (P, -1)))
+    total = multiplied(seeded, shapes, rows, xp)
+    return xp.reshape(xp.matrix_transpose(total), tuple(vectors.shape))
+
+
+def multiplied(
+    seeded: Seeded, shapes: Mapping[str, tuple[int, int]], rows: Array, xp: Namespace
+) -> Array:
+    """Multiply vectors, the rows (K, P) of layers of some shapes: rows of (H V)'."""
     K, start, split = rows.shape[0], 0, {}
     for name, (b, a) in shapes.items():
         split[name] = xp.reshape(rows[:, start : start + b * a], (K, b, a))
         start += b * a
     total = xp.zeros_like(rows)
-    size = _samples_at_once(steps, K)
-    for chunk in _chunks((steps, curvature, errors), size):
+    for chunk in _chunks(seeded, _samples_at_once(seeded[0], K)):
         total = total + _products(split, list(shapes), *chunk, xp)
-    return xp.reshape(xp.matrix_transpose(total), tuple(vectors.shape))
+    return total
 
 
 def at_logits(
@@ -202,12 +219,19 @@ def at_logits(
     labels: Array,
     part: str,
     sample_weights: Array | None,
-) -> tuple[list[Step], Array, Array | None]:
-    """Run the network; w (diag p - pp') (N, C, C) and w (p - e_y) (N, C) of a part."""
+) -> Seeded:
+    """Run the network; its steps and the part's derivatives at the logits."""
     checks.expect_choice("part", part, ("hessian", "fisher", "residual"))
     steps, f = evaluation.forward(network, X)
+    return seed(steps, f, labels, part, sample_weights)
+
+
+def seed(
+    steps: list[Step], f: Array, labels: Array, part: str, sample_weights: Array | None
+) -> Seeded:
+    """Return steps with w (diag p - pp') (N, C, C) and w (p - e_y) (N, C) of a part."""
     xp = backend.namespace(f)
-    w = evaluation.sample_average(sample_weights, X, xp)
+    w = evaluation.sample_average(sample_weights, f, xp)
     hot = evaluation.one_hot(labels, f, xp)
     p = xp.exp(classes.log_softmax(f))
     every = xp.eye(f.shape[1], dtype=f.dtype, device=backend.device(f))
@@ -236,9 +260,7 @@ def _chosen(
     return {name: shape for name, shape in shapes.items() if name in names}
 
 
-def _chunks(
-    whole: tuple[list[Step], Array, Array | None], size: int
-) -> Iterator[tuple[list[Step], Array, Array | None]]:
+def _chunks(whole: Seeded, size: int) -> Iterator[Seeded]:
     """Cut the samples into chunks of at most `size`."""
     steps, curvature, errors = whole
     N = curvature.shape[0]

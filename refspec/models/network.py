@@ -193,6 +193,13 @@ def of_snapshot(snapshot: Snapshot) -> tuple[Network, Array]:
     return network, backend.namespace(like).astype(snapshot.model.inputs, like.dtype)
 
 
+def in_double(network: Network, X: Array) -> tuple[Network, Array]:
+    """Return a network and its inputs in float64: the same numbers."""
+    xp = backend.namespace(X)
+    wide = {k: xp.astype(v, xp.float64) for k, v in network.parameters.items()}
+    return Network(network.operations, wide), xp.astype(X, xp.float64)
+
+
 def from_section(section: ModelSection) -> Network:
     """Return the network that an export's model section holds."""
     checks.expect_type(

@@ -1,21 +1,21 @@
 """Compute an export's features and errors again from its network, and compare.
 
-They are computed again from the model section and compared entry by entry with a
-running bound on what rounding, in the precision of the file, can do to them.
+Every layer goes on from the stored features before it, so that what it gives is within
+the rounding of its own step of what is stored after it: entry by entry, by a running
+bound in the precision of the file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from refspec import backend, rounding
 from refspec.backend import Array, Namespace
-from refspec.classes import Snapshot, log_softmax
-from refspec.models import evaluation, operations
-from refspec.models.activations import EVALUATION, LIPSCHITZ, bends, doubtful, jumps
-from refspec.models.network import Network, of_snapshot
+from refspec.classes import Layer, Snapshot, log_softmax
+from refspec.models import evaluation, operations, running
+from refspec.models.activations import EVALUATION
+from refspec.models.network import Network, in_double, of_snapshot
 from refspec.models.operations import Step
 
 
@@ -29,11 +29,15 @@ class Difference:
     residual : float, the largest difference of an entry
     ratio : float
         The largest difference over its bound; above 1 the two disagree.
+    bound, size : float
+        Frobenius norms of the bounds and of what was computed again.
     """
 
     name: str
     residual: float
     ratio: float
+    bound: float
+    size: float
 
 
 def recompute(snapshot: Snapshot) -> list[Difference]:
@@ -55,11 +59,12 @@ def recompute(snapshot: Snapshot) -> list[Difference]:
 
     Notes
     -----
-    Theory: theory/hessian.md#H10. The bound is a running error analysis: a map W takes
-    an error e to |W| e + gamma_k |W||x|, an activation to 2 e + gamma_64 (|x| + 1);
-    going back, a slope whose argument is off by e is off by 2 e, and by its jump where
-    e covers a kink; a maximum may be any entry that e brings as near. u is that of the
-    narrowest dtype in the file.
+    Theory: theory/hessian.md#H10. Every layer goes on from the stored features, and the
+    bound runs beside the computation: a map W takes an error e to |W| e + gamma_k
+    |W||x|, an activation to |slope| e + e^2 + gamma_64 (|x| + 1); going back, a slope
+    is off by what its argument's error makes of it, and by its jump where that covers a
+    kink; a maximum may be any entry that it brings as near. u is that of the narrowest
+    dtype in the file.
 
     Examples
     --------
@@ -67,43 +72,67 @@ def recompute(snapshot: Snapshot) -> list[Difference]:
     >>> all(x.ratio <= 1 for x in recompute(refspec.datasets.digits_mlp()))
     True
     """
-    again, bounds = computed_again(snapshot)
-    return [
-        _difference(name, _stored(snapshot, name), _stored(again, name), bound)
-        for name, bound in bounds.items()
-    ]
+    again = computed_again(snapshot)
+    pairs = [("probabilities", snapshot.probabilities, again.probabilities)]
+    for x in again.layers:
+        stored = snapshot.layer(x.name)
+        pairs.append((f"features of {x.name}", stored.features, x.features))
+        pairs.append((f"errors of {x.name}", stored.errors, x.errors))
+    return [_difference(name, x, y, again.bounds[name]) for name, x, y in pairs]
 
 
-def computed_again(snapshot: Snapshot) -> tuple[Snapshot, dict[str, Array]]:
-    """Return the snapshot of the model section, and how far each entry may be off.
+@dataclass(frozen=True, slots=True, eq=False)
+class Again:
+    """What a network gives where a snapshot's stored features are, in float64.
 
-    Bounds of `probabilities` and, for every layer of both, `features of NAME` and
-    `errors of NAME`. Theory: theory/hessian.md#H10.
+    With bounds of `probabilities`, `features of NAME` and `errors of NAME`, and the
+    run that gave them.
     """
-    network, X = of_snapshot(snapshot)
-    xp, p = backend.namespace(snapshot.probabilities), snapshot.probabilities
-    X = xp.astype(X, p.dtype)
+
+    layers: tuple[Layer, ...]
+    probabilities: Array
+    bounds: Mapping[str, Array]
+    run: running.Run
+
+
+def computed_again(snapshot: Snapshot) -> Again:
+    """Compute a snapshot again from its model section, in float64.
+
+    Every layer goes on from the stored features: what an array is compared with has
+    the rounding of the steps since the last stored one, and no more.
+    """
+    network, X = in_double(*of_snapshot(snapshot))
+    xp, p = backend.namespace(X), snapshot.probabilities
     narrow = str(snapshot.provenance.get("dtype", p.dtype))
+    own = rounding.unit_roundoff(X)
     u = 2.0**-24 if "32" in narrow else rounding.unit_roundoff(p)
-    again = evaluation.snapshot(network, X, snapshot.labels)
-    steps, made = evaluation.run(network, X)
-    into, error = _forward_errors(steps, network, made, u, xp)
-    spread = xp.max(error, axis=1, keepdims=True)
-    tau = xp.expm1(2 * spread) + rounding.gamma(EVALUATION + made[-1].shape[1], u)
-    q = again.probabilities
-    found = {"probabilities": tau * q + u}
-    seeds = q[:, None, :] - xp.eye(q.shape[1], dtype=q.dtype, device=backend.device(q))
-    off = tau[:, :, None] * xp.abs(seeds) + 2 * u
-    back = _backward_errors(steps, network, into, (xp.abs(seeds), off), u, xp)
-    shared = {layer.name for layer in snapshot.layers}
-    for layer in again.layers:
-        if layer.name in shared:
-            e, d = back[layer.name]
-            pad = layer.features.shape[2] - e.shape[2]  # the bias feature is exact
-            e = xp.concat([e, xp.zeros_like(layer.features[:, :, :pad])], axis=2)
-            found[f"features of {layer.name}"] = e
-            found[f"errors of {layer.name}"] = d
-    return again, found
+    seen = {x.name: xp.astype(x.features, X.dtype) for x in snapshot.layers}
+    run = running.forward(network, X, u, xp, seen=seen)
+    steps, f = run.steps, run.logits
+    q = xp.exp(log_softmax(f))
+    hot = xp.eye(q.shape[1], dtype=q.dtype, device=backend.device(q))
+    seeds = evaluation.misses(q[:, None, :], hot, xp)
+    moved, _ = running.probability_errors(f, run.errors, u, xp)
+    g = rounding.gamma(EVALUATION + q.shape[1], u)
+    # 1 - q_k is a sum of the others, each off by `moved` of itself
+    off = moved * xp.minimum(q, xp.sum(xp.abs(seeds) * hot, axis=1))
+    bounds = {"probabilities": off + g * q}
+    # entry c' of p - e_c' may be a difference, which loses digits where p_c' is near 1
+    off = off[:, None, :] + g * xp.abs(seeds) + 2 * u * hot
+    into = _with_signs(run, seen, xp)
+    back = _backward_errors(network, steps, into, (xp.abs(seeds), off), u, xp)
+    layers = []
+    for step, errors in evaluation.backpropagate(steps, seeds, xp):
+        if step.name in seen:
+            features, e = run.made[step.name]
+            pad = step.features.shape[2] - e.shape[2]  # the bias feature is exact
+            ones = xp.ones_like(step.features[:, :, :pad])
+            layers.append(Layer(step.name, xp.concat([features, ones], axis=2), errors))
+            bounds[f"features of {step.name}"] = xp.concat([e, 0 * ones], axis=2)
+            bounds[f"errors of {step.name}"] = back[step.name]
+    # what is computed again is off too, by what its own, finer, arithmetic does
+    bounds = {name: (1 + own / u) * x for name, x in bounds.items()}
+    return Again(tuple(layers), q, bounds, run)
 
 
 def same_logits(network: Network, X: Array, logits: Array) -> bool:
@@ -111,12 +140,11 @@ def same_logits(network: Network, X: Array, logits: Array) -> bool:
 
     Theory: theory/hessian.md#H10.
     """
-    steps, made = evaluation.run(network, X)
-    xp, f = backend.namespace(X, logits), made[-1]
-    if f.shape != logits.shape:
+    xp = backend.namespace(X, logits)
+    run = running.forward(network, X, rounding.unit_roundoff(X), xp)
+    if run.logits.shape != logits.shape:
         return False
-    _, error = _forward_errors(steps, network, made, rounding.unit_roundoff(X), xp)
-    return bool(xp.all(xp.abs(f - logits) <= 2 * error))
+    return bool(xp.all(xp.abs(run.logits - logits) <= 2 * run.errors))
 
 
 def same_probabilities(network: Network, X: Array, p: Array) -> bool:
@@ -124,24 +152,14 @@ def same_probabilities(network: Network, X: Array, p: Array) -> bool:
 
     Theory: theory/hessian.md#H10.
     """
-    steps, made = evaluation.run(network, X)
-    xp, f, u = backend.namespace(X), made[-1], rounding.unit_roundoff(X)
-    if f.shape != p.shape:
+    xp, u = backend.namespace(X, p), rounding.unit_roundoff(X)
+    run = running.forward(network, X, u, xp)
+    if run.logits.shape != p.shape:
         return False
-    _, error = _forward_errors(steps, network, made, u, xp)
-    own = rounding.gamma(EVALUATION + f.shape[1], u) * (1 + 2 * xp.max(xp.abs(f)))
-    tau = xp.expm1(2 * xp.max(error, axis=1, keepdims=True)) + own
-    q = xp.exp(log_softmax(f))
-    return bool(xp.all(xp.abs(q - p) <= 2 * (tau * q + u)))
-
-
-def _stored(snapshot: Snapshot, name: str) -> Array:
-    """Look up one of the arrays that `computed_again` bounds."""
-    if name == "probabilities":
-        return snapshot.probabilities
-    kind, layer = name.split(" of ", 1)
-    found: Array = getattr(snapshot.layer(layer), kind)
-    return found
+    q = xp.exp(log_softmax(run.logits))
+    moved, own = running.probability_errors(run.logits, run.errors, u, xp)
+    g = own + rounding.gamma(q.shape[1], u)
+    return bool(xp.all(xp.abs(q - p) <= 2 * ((moved + g) * q + u)))
 
 
 def _difference(name: str, stored: Array, again: Array, bound: Array) -> Difference:
@@ -152,73 +170,59 @@ def _difference(name: str, stored: Array, again: Array, bound: Array) -> Differe
             f"gives, got {tuple(stored.shape)}; the two are not of one network"
         )
     xp = backend.namespace(stored, again, bound)
-    gap = xp.abs(stored - again)
-    tiny = float(xp.finfo(xp.float32).smallest_normal)
-    ratio = xp.max(gap / (bound + tiny))
-    return Difference(name, backend.scalar(xp.max(gap)), backend.scalar(ratio))
+    gap = xp.abs(xp.astype(stored, again.dtype) - again)
+    bound = bound + float(xp.finfo(xp.float32).smallest_normal)
+    found = xp.max(gap), xp.max(gap / bound)
+    sizes = (xp.sum(x * x) ** 0.5 for x in (bound, again))
+    return Difference(name, *(backend.scalar(x) for x in (*found, *sizes)))
 
 
-def _forward_errors(
-    steps: list[Step], network: Network, made: list[Array], u: float, xp: Namespace
-) -> tuple[list[tuple[Array, Array]], Array]:
-    """Return what enters every step with its error, and the error of the logits."""
-    into, off = [], [xp.zeros_like(made[0])]
-    g = rounding.gamma(EVALUATION, u)
-    for step, operation in zip(steps, network.operations, strict=True):
-        x, error = operations.entering(step.of, made), operations.entering(step.of, off)
-        size = xp.abs(x)
-        error = error + len(step.of) * u * size
-        into.append((x, error))
-        shift = operations.shift(step, operation, network.parameters)
-        if step.kind == "batch_norm":
-            size = xp.abs(step.slope) * size + shift
-            error = xp.abs(step.slope) * error + g * size
-        elif step.slope is not None:
-            jump = jumps(operation)[0] * _doubt(operation, x, error, xp)
-            error = LIPSCHITZ * error + g * (size + 1) + jump
-        elif step.choice is not None:
-            error = xp.max(operations.windows(step, error, xp), axis=2)
-        elif step.matrix is None:
-            both = xp.stack([error, size], axis=1)
-            both = operations.push(step, both, xp)
-            error = both[:, 0, ...] + g * both[:, 1, ...]
-        else:
-            W, k = xp.abs(step.matrix), rounding.gamma(step.matrix.shape[1] + 2, u)
-            z = operations.unfold(step, error + k * size, xp) @ xp.matrix_transpose(W)
-            error = operations.arrange(step, z + k * shift, xp)
-        off.append(error)
-    return into, off[-1]
+def _with_signs(
+    run: running.Run, seen: Mapping[str, Array], xp: Namespace
+) -> list[tuple[Array, Array]]:
+    """Take the error off inputs of relus whose sign the stored features show.
+
+    What was exported and what is computed again have one slope there.
+    """
+    found = list(run.into)
+    for after in run.steps:
+        k = after.of[0] - 1
+        shown = after.name in seen and len(after.of) == 1 and k >= 0
+        if shown and run.steps[k].kind == "relu":
+            mine, _ = run.made[after.name]
+            differ = (mine > 0) != (seen[after.name][..., : mine.shape[2]] > 0)
+            doubt = operations.fold(after, xp.astype(differ, mine.dtype), xp)
+            x, e = found[k]
+            found[k] = x, xp.where(doubt > 0, e, xp.zeros_like(e))
+    return found
 
 
 def _backward_errors(
-    steps: list[Step],
     network: Network,
+    steps: list[Step],
     into: list[tuple[Array, Array]],
     seeds: tuple[Array, Array],
     u: float,
     xp: Namespace,
-) -> dict[str, tuple[Array, Array]]:
-    """Return the errors of features (N, T, a) and errors (N, C, T, b) by layer."""
+) -> dict[str, Array]:
+    """Return the errors of the errors (N, C, T, b) of every layer."""
     found, (N, C) = {}, seeds[0].shape[:2]
     nothing: list[Array] = [None] * len(steps)
     sizes, errors = [*nothing, seeds[0]], [*nothing, seeds[1]]
     for k, (step, (x, e)) in reversed(list(enumerate(zip(steps, into, strict=True)))):
         size, error = sizes[k + 1], errors[k + 1]
         g, in_doubt = rounding.gamma(EVALUATION, u), 0.0
-        operation = network.operations[k]
         if step.matrix is not None:
             d = xp.reshape(error, (-1, *error.shape[2:]))
             d = operations.positions(step, d, xp)
-            d = xp.reshape(d, (N, C, *d.shape[1:]))
-            found[step.name] = (operations.unfold(step, e, xp), d)
+            found[step.name] = xp.reshape(d, (N, C, *d.shape[1:]))
             step = replace(step, matrix=xp.abs(step.matrix))
             g = rounding.gamma(step.matrix.shape[0] * operations.overlap(step) + 2, u)
         elif step.choice is not None:
             near = replace(step, choice=operations.near_the_maximum(step, x, e, xp))
             in_doubt = operations.pull(near, size + error, xp)
         elif step.slope is not None:
-            off = LIPSCHITZ * e + g if bends(operation) else xp.zeros_like(e)
-            off = off + jumps(operation)[1] * _doubt(operation, x, e, xp)
+            off, _ = running.slope_errors(step, network.operations[k], x, e, u, xp)
             in_doubt = operations.pull(replace(step, slope=off), size + error, xp)
             step = replace(step, slope=xp.abs(step.slope))
         size, error = operations.pull(step, size, xp), operations.pull(step, error, xp)
@@ -226,8 +230,3 @@ def _backward_errors(
         operations.leave(step.of, size, sizes)
         operations.leave(step.of, error + len(step.of) * u * size, errors)
     return found
-
-
-def _doubt(operation: Mapping[str, Any], x: Array, e: Array, xp: Namespace) -> Array:
-    """Return 1 where it is not certain on which side of a kink x lies, else 0."""
-    return xp.astype(doubtful(operation, x, e, xp), x.dtype)

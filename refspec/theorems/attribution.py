@@ -86,20 +86,15 @@ def A1(study: Study) -> Iterator[Comparison]:
     values, radius = _values(study)
     for names, (B, known) in study.once(level_values).items():
         rest, solved = study.once(rests)[names]
+        largest = float(values[0])
         B = np.pad(B, (0, max(0, len(values) - len(B))))[: len(values)]
         edge, label = _top(rest), " + ".join(names)
-        yield (
-            float(np.max(B - values, initial=0.0)),
-            radius + known,
-            f"{label} below the whole",
-        )
-        over = float(np.max(values - B, initial=0.0)) - edge
-        yield over, radius + known + solved, f"whole below {label} + edge"
-        yield (
-            -float(np.min(rest, initial=0.0)),
-            solved,
-            f"the whole without {label} is a second moment",
-        )
+        over = float(np.max(B - values, initial=0.0))
+        yield over, radius + known, largest, f"{label} below the whole"
+        over, bound = float(np.max(values - B, initial=0.0)) - edge, radius + known
+        yield over, bound + solved, largest, f"whole below {label} + edge"
+        over, what = -float(np.min(rest, initial=0.0)), "is a second moment"
+        yield over, solved, largest, f"the whole without {label} {what}"
 
 
 @inequality(
@@ -115,15 +110,13 @@ def A6(study: Study) -> Iterator[Comparison]:
         solved += study.basis.radius  # what counts as zero of B
         if rank < len(values):
             over = float(values[rank]) - _top(rest)
-            yield (
-                over,
-                radius + solved,
-                f"eigenvalue {rank + 1} and {' + '.join(names)}",
-            )
-    largest = float(values[0]) - float(study.once(level_values)[_MEANS][0][0])
+            what = f"eigenvalue {rank + 1} and {' + '.join(names)}"
+            yield over, radius + solved, float(values[0]), what
+    largest = float(values[0])
     edge, solved = study.once(rests)[_MEANS]
     bound = radius + solved + study.once(level_values)[_MEANS][1]
-    yield largest - _top(edge), bound, "the first eigenvalue"
+    over = largest - float(study.once(level_values)[_MEANS][0][0]) - _top(edge)
+    yield over, bound, largest, "the first eigenvalue"
 
 
 @inequality(
@@ -139,16 +132,14 @@ def A2(study: Study) -> Iterator[Comparison]:
         rest, other = study.once(rests)[names]
         # directions of B below its radius stay: they move M's edge by that much
         slack, label = radius + solved + other + study.basis.radius, " + ".join(names)
-        yield (
-            float(np.max(cut - values[: len(cut)], initial=0.0)),
-            slack,
-            f"{label}: PAP below A",
-        )
+        size = float(values[0])
+        over = float(np.max(cut - values[: len(cut)], initial=0.0))
+        yield over, slack, size, f"{label}: PAP below A"
         later = values[rank : rank + len(cut)]
         if len(later):
             over = float(np.max(later - cut[: len(later)]))
-            yield over, slack, f"{label}: A, {rank} later, below PAP"
-        yield _top(cut) - _top(rest), slack, f"{label}: PAP below the edge"
+            yield over, slack, size, f"{label}: A, {rank} later, below PAP"
+        yield _top(cut) - _top(rest), slack, size, f"{label}: PAP below the edge"
 
 
 def _something(study: Study) -> str:
@@ -232,17 +223,18 @@ def A4(study: Study) -> Iterator[Comparison]:
     k = level_roundings(moment) + sum(moment.shape)
     g = 4 * rounding.second_moment_radius(k, moment.trace(), study.u)
     bound = 2 * (r + 1) * found.radius + g + study.tiny
-    within = moment.trace()
+    within = whole = moment.trace()
     for name, x in rows.items():
         trace = float(np.sum(x * x))
         within -= trace
         off = abs(float(found.shares[name] @ values) - trace)
-        yield off, bound, f"shares of {name}"
+        yield off, bound, whole, f"shares of {name}"
     off = abs(float(found.shares[study.basis.within] @ values) - within)
-    yield off, bound, f"shares of {study.basis.within}"
+    yield off, bound, whole, f"shares of {study.basis.within}"
     total = np.sum(list(found.shares.values()), axis=0)
     bound = rounding.gamma(2 * len(found.shares), study.u)
-    yield float(np.max(np.abs(total - 1), initial=0.0)), bound, "sum of the shares"
+    off = float(np.max(np.abs(total - 1), initial=0.0))
+    yield off, bound, 1.0, "sum of the shares"
 
 
 @inequality(
@@ -255,7 +247,8 @@ def A5(study: Study) -> Iterator[Comparison]:
     whole = backend.to_host(basis.spectrum.values)
     kept = len(backend.to_host(basis.values))
     lost = float(np.sum(np.abs(whole[kept:])))
-    yield lost, basis.spectrum.radius + study.tiny, "sum of the eigenvalues cut"
+    bound, size = basis.spectrum.radius + study.tiny, float(np.sum(np.abs(whole)))
+    yield lost, bound, size, "sum of the eigenvalues cut"
     k = level_roundings(moment) + sum(moment.shape)
     g = 8 * rounding.second_moment_radius(k, moment.trace(), study.u) + study.tiny
     for name, x in level_rows(study, "gradients").items():
@@ -263,8 +256,9 @@ def A5(study: Study) -> Iterator[Comparison]:
         found = study.attribution.levels[name]
         n = min(len(own), len(found))
         off = float(np.max(np.abs(own[:n] - found[:n]), initial=0.0))
-        yield off, study.attribution.radius + g, f"{name} in the eigenbasis"
+        bound = study.attribution.radius + g
+        yield off, bound, float(np.max(whole, initial=0.0)), f"{name} in the eigenbasis"
     split = structure.decompose(moment).levels[basis.within].trace()
     trace = study.attribution.traces[basis.within]
     bound = (kept + 1) * study.attribution.radius + g
-    yield abs(split - trace), bound, f"trace of {basis.within} in the eigenbasis"
+    yield abs(split - trace), bound, size, f"trace of {basis.within} in the eigenbasis"

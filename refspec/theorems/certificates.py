@@ -16,6 +16,9 @@ import numpy as np
 import scipy.linalg
 
 from refspec import backend, rounding
+from refspec.coordinates.certified import certified
+from refspec.curvature import SecondMoment
+from refspec.factors import Factor, Factors
 from refspec.rounding import certificates, errorfree, forming
 from refspec.theorems.registry import Comparison, identity, inequality
 from refspec.theorems.study import Study
@@ -23,7 +26,7 @@ from refspec.theorems.study import Study
 _U = 2.0**-53
 _ROWS = 10  # of a matrix that is looked at in exact arithmetic
 _FEWER = 6  # of a matrix whose eigenvalues are counted in exact arithmetic
-_MORE = 40  # of a Gram matrix
+_MORE = 40  # of all data
 _COLUMNS = 64
 _SIDE = 300  # of an eigenproblem
 
@@ -159,7 +162,7 @@ def inertia(A: np.ndarray, x: Fraction) -> tuple[int, int]:
 
     By Sylvester's law of inertia: congruences in fractions, no rounding.
     """
-    M = _exact(A) - x * np.eye(len(A), dtype=int)
+    M = np.array(_exact(A) - x * np.eye(len(A), dtype=int))
     below = above = 0
     while len(M):
         k = next((i for i in range(len(M)) if M[i, i] != 0), None)
@@ -244,61 +247,99 @@ def Q6(study: Study) -> Iterator[Comparison]:
         yield float(np.median(r)), typical, size, f"median radius of {x.name}"
 
 
-def _gram(study: Study) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
-    """Return features, errors, and the exact Gram matrix of a few rows."""
-    layers = study.once(_data)
-    H, D = [h for _, h, _ in layers], [d for _, _, d in layers]
-    few = _spread(len(H[0]), _ROWS)
-    exact = _exact(np.zeros((len(few), len(few))))
-    for h, d in zip(H, D, strict=True):
-        x, y = _exact(h[few]), _exact(d[few])
-        exact = exact + (x @ x.T) * (y @ y.T)
-    return H, D, exact
-
-
 @inequality(
-    "Forming a Gram matrix, a priori",
-    "||fl(K) - K|| <= gamma_k max (Pv)_i / v_i + tau",
+    "One bound for all split products",
+    "|a'b - head - tail| <= gamma_{k+10} k 2^-24 |a| |b|",
 )
 def Q7(study: Study) -> Iterator[Comparison]:
-    """Compare the machine's products with the a priori bound."""
-    H, D, exact = study.once(_gram)
-    few = np.ix_(*[_spread(len(H[0]), _ROWS)] * 2)
-    K = sum((h @ h.T) * (d @ d.T) for h, d in zip(H, D, strict=True))
-    bound = np.full(exact.shape, forming.gram_error_bound(H, D))
-    yield _ratios(_exact(K[few]) - exact, bound, exact, "Gram matrix of gradients")
-    sure, radius = forming.certified_gram(H, D)
-    away = float(np.linalg.norm(K - sure, 2))
-    both = 2 * (float(bound.flat[0]) + radius)
-    yield away, both, float(np.linalg.norm(sure, 2)), "against the certified one"
+    """Compare split products with exact ones, relative to the lengths of the rows."""
+    for name, x in _small(study):
+        part = errorfree.split_rows(x)
+        made, y = errorfree.row_product(part, part), _exact(x)
+        exact = y @ y.T
+        away = exact - _exact(made.head) - _exact(made.tail)
+        sizes = np.maximum(np.linalg.norm(x, axis=1), errorfree.FLOOR)
+        bound = forming.split_error(x.shape[1]) * np.outer(sizes, sizes)
+        bound *= 1 + rounding.gamma(x.shape[1] + 8, _U)
+        yield _ratios(away, bound, exact, f"products of {name}")
 
 
 @inequality(
-    "Forming a Gram matrix, tight",
-    "|K^ - K| <= u |K^| + E, and a bound of its norm",
+    "Forming a Gram matrix",
+    "|K^ - K| <= kappa sum_l x_l x_l', ||K^ - K|| <= kappa tr K",
 )
 def Q8(study: Study) -> Iterator[Comparison]:
-    """Almost correctly rounded."""
-    H, D, exact = study.once(_gram)
-    few = np.ix_(*[_spread(len(H[0]), _ROWS)] * 2)
-    K, radius = forming.certified_gram(H, D)
-    away = _exact(K[few]) - exact
-    bound = np.full(exact.shape, radius)
-    yield _ratios(away, bound, exact, "certified Gram matrix")
+    """Compare a few entries with exact ones, relative to the lengths of the rows."""
+    layers = study.once(_data)
+    few = _spread(len(layers[0][1]), _ROWS)
+    made = forming.gram([(h[few], d[few]) for _, h, d in layers], 1)
+    K = np.zeros((len(few), len(few)))
+    for i, block in zip(range(0, len(few), 3), made.blocks(3), strict=True):
+        K[i : i + len(block), i:] = block
+    exact, bound = _exact(np.zeros(K.shape)), np.zeros(K.shape)
+    for _, h, d in layers:
+        x, y = _exact(h[few]), _exact(d[few])
+        exact = exact + (x @ x.T) * (y @ y.T)
+        size = np.linalg.norm(h[few], axis=1) * np.linalg.norm(d[few], axis=1)
+        bound += np.outer(size, size)
+    bound = bound * made.error * (1 + rounding.gamma(2 * _COLUMNS + 9, _U))
+    away, upper = _exact(K) - exact, np.triu_indices(len(K))
+    bound = bound[upper] + errorfree.FLOOR
+    yield _ratios(away[upper], bound, exact, "Gram matrix of gradients")
 
 
 @inequality(
-    "The residual of a factorization",
-    "||K - LL'||_F is at most the computed bound",
+    "A matrix and its factor, a factor and its columns",
+    "||K - WW'|| and ||W'W - diag d|| are at most the computed bounds",
 )
 def Q9(study: Study) -> Iterator[Comparison]:
-    """Bound the residual of a Gram matrix and its leading eigenvectors, all or half."""
+    """Take a Gram matrix and its leading eigenvectors, all or half, scaled."""
     for name, A in _symmetric(study):
         values, Q = scipy.linalg.eigh(A)
         for r in sorted({len(A), max(1, len(A) // 2)}):
-            L = (Q * np.sqrt(np.maximum(values, 0)))[:, -r:]
-            bound = forming.certified_residual_norm([A], L)
-            rest = _exact(A) - _exact(L) @ _exact(L).T
-            least = np.sum(rest * rest)
-            away, size = float(least - Fraction(bound) ** 2), float(np.sum(A * A))
-            yield away, 0.0, size, f"rank {r} of {name}"
+            W = (Q * np.sqrt(np.maximum(values, 0)))[:, -r:][:, ::-1].copy()
+            size, exact = float(np.linalg.norm(A)), _exact(W)
+            bound = forming.residual_norm([A], W)
+            rest = _exact(A) - exact @ exact.T
+            found = math.sqrt(np.sum(rest * rest))
+            yield found, bound * (1 + 8 * _U), size, f"rank {r} of {name}"
+            d, bound = forming.squared_columns(W)
+            rest = exact.T @ exact - np.diag(_exact(d))
+            bound *= math.sqrt(r) * (1 + 8 * _U)  # of the 2-norm, not Frobenius'
+            found = math.sqrt(np.sum(rest * rest))
+            yield found, bound, size, f"columns, rank {r} of {name}"
+
+
+@inequality(
+    "Certified coordinates",
+    "|lambda_k - d_k| <= ||XX' - WW'|| + ||W'W - diag d||, whatever W is",
+)
+def Q10(study: Study) -> Iterator[Comparison]:
+    """Certified spectra of rows and of their transpose: both sides, exactly counted."""
+    for name, x in _small(study):
+        for rows, how in ((x[:_FEWER], "rows"), (x[:, :_FEWER].T, "columns")):
+            n = len(rows)
+            made = Factors((Factor(np.ascontiguousarray(rows)[:, None, None], None),))
+            at = certified(SecondMoment(made, np.ones((n, 1)), (0, n)))
+            A = _exact(rows) @ _exact(rows).T
+            values = np.zeros(n)
+            values[: len(at.second)] = np.diagonal(at.second)[:n]
+            off = _furthest(A, values)
+            yield off, at.radius, at.trace, f"{how} of {name}, {at.side}"
+
+
+def _furthest(A: np.ndarray, values: np.ndarray) -> float:
+    """Bound the largest |value - eigenvalue| of an exact matrix from below.
+
+    The trace times a power of two, the largest tried that misplaces an eigenvalue.
+    """
+    n, size = len(A), sum(A[i, i] for i in range(len(A)))
+    off = size * Fraction(2) ** -2
+    while off > size * Fraction(2) ** -60:
+        for i, value in enumerate(values):
+            below, _ = inertia(A, Fraction(value) - off)
+            _, above = inertia(A, Fraction(value) + off)
+            if below > n - 1 - i or above > i:
+                return float(off)
+        off /= 16 if off > size * Fraction(2) ** -40 else 4
+    return 0.0

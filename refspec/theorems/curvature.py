@@ -74,13 +74,14 @@ def C1(study: Study) -> Iterator[Comparison]:
     form = sum(D[i].T @ (w[i][:, None] * D[i]) for i in range(len(s)))
     found = V.T @ backend.to_host(moment.matvec(backend.from_host(V, moment.weights)))
     bound = 4 * rounding.second_moment_radius(k, size, study.u)
-    yield float(np.abs(found - form).max()), bound + study.tiny, "V'X'XV by loops"
+    away = float(np.abs(found - form).max())
+    yield away, bound + study.tiny, norm(form), "V'X'XV by loops"
     norms = study.once(gradient_norms)
     exact = [x.features.shape[1] == 1 for x in study.snapshot.layers]
     if all(exact):  # ||g|| = ||delta|| ||h|| where there is one position
         direct = float(sum(np.sum(w * x * x) for x in norms.values()))
         bound = 4 * rounding.second_moment_radius(k, trace, study.u)
-        yield abs(direct - trace), bound + study.tiny, "trace by norms"
+        yield abs(direct - trace), bound + study.tiny, trace, "trace by norms"
 
 
 @identity(
@@ -110,14 +111,16 @@ def C2(study: Study) -> Iterator[Comparison]:
         norms = factors.lengths(x, 1)
         size = float(norms @ norms)
         g = 2 * rounding.second_moment_radius(x.shape[1] + 64, size, study.u)
-        yield float(np.abs(K - x @ x.T).max()), g + study.tiny, f"Gram of {name}"
+        away = float(np.abs(K - x @ x.T).max())
+        yield away, g + study.tiny, norm(K), f"Gram of {name}"
     if moment.shape[1] <= 4096:
         V = study.once(directions)
         direct = backend.to_host(moment.matrix()) @ V
         through = backend.to_host(moment.matvec(backend.from_host(V, moment.weights)))
         size = moment.trace() * float(np.sum(V * V)) ** 0.5
         bound = 4 * rounding.second_moment_radius(sum(moment.shape), size, study.u)
-        yield float(np.abs(direct - through).max()), bound + study.tiny, "blocks of X'X"
+        away = float(np.abs(direct - through).max())
+        yield away, bound + study.tiny, norm(direct), "blocks of X'X"
 
 
 @identity(
@@ -142,7 +145,8 @@ def C3(study: Study) -> Iterator[Comparison]:
     found = V.T @ backend.to_host(moment.matvec(backend.from_host(V, moment.weights)))
     size = spread * float(np.sum(V * V))
     bound = 8 * rounding.second_moment_radius(sum(moment.shape) + 64, size, study.u)
-    yield float(np.abs(found - form).max()), bound + study.tiny, "V'GV"
+    away = float(np.abs(found - form).max())
+    yield away, bound + study.tiny, norm(form), "V'GV"
 
 
 @inequality(
@@ -164,7 +168,7 @@ def C4(study: Study) -> Iterator[Comparison]:
     bound = np.sqrt(s) * study.once(score_norms) + 2 * g * (mine + limit)
     bound += study.tiny**0.5
     i = int(np.argmax((mine - limit) / np.where(bound > 0, bound, 1)))
-    yield mine[i] - limit[i], bound[i], f"sample {i}"
+    yield mine[i] - limit[i], bound[i], mine[i] + limit[i], f"sample {i}"
 
 
 @identity(
@@ -179,10 +183,12 @@ def C5(study: Study) -> Iterator[Comparison]:
     X, Y = (backend.to_host(rows.dot(there)) for rows in (moment.rows, reduced))
     root = np.sqrt(backend.to_host(study.snapshot.probabilities))[:, :, None]
     few, left, whole = Y.reshape(-1, 3), np.sum(root * X, axis=1), X.reshape(-1, 3)
-    gap = np.abs(few.T @ few + left.T @ left - whole.T @ whole).max()
+    form = whole.T @ whole
+    gap = np.abs(few.T @ few + left.T @ left - form).max()
     size = trace * float(np.sum(V * V))
     bound = 8 * rounding.second_moment_radius(sum(moment.shape) + 64, size, study.u)
-    yield float(gap), bound + study.tiny, "second moment of reduced rows and scores"
+    what = "second moment of reduced rows and scores"
+    yield float(gap), bound + study.tiny, norm(form), what
 
 
 def spectra_of_layers(study: Study) -> list[Spectrum]:
@@ -215,14 +221,10 @@ def C6(study: Study) -> Iterator[Comparison]:
         found = backend.to_host(part.values)
         mine[: len(found)] = found
         radius = whole.radius + part.radius + study.tiny
-        over = float(np.max(mine - above[: len(mine)]))
-        yield over, radius, f"block of {x.name} below the whole"
-        below = above[len(above) - len(mine) :]
-        yield (
-            float(np.max(below - mine)),
-            radius,
-            f"block of {x.name} above the whole's",
-        )
+        over, largest = float(np.max(mine - above[: len(mine)])), float(above[0])
+        yield over, radius, largest, f"block of {x.name} below the whole"
+        over = float(np.max(above[len(above) - len(mine) :] - mine))
+        yield over, radius, largest, f"block of {x.name} above the whole's"
 
 
 @identity(
@@ -256,9 +258,9 @@ def C7(study: Study) -> Iterator[Comparison]:
                 size = norm(root * E) * norm(root * H)
                 where = f"cell ({c}, {k}) of {x.name}"
                 bound = 8 * g * size + study.tiny**0.5
-                yield norm(gap), bound, where
+                yield norm(gap), bound, size, where
                 over = norm(found - error.T @ mean) - norm(a) * norm(b)
-                yield over, bound, f"Cauchy-Schwarz, {where}"
+                yield over, bound, size, f"Cauchy-Schwarz, {where}"
 
 
 class _Array(Jacobian):

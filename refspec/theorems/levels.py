@@ -19,6 +19,7 @@ from refspec.theorems.quantities import (
     largest_norms,
     level_roundings,
     level_rows,
+    norm,
     of_scores,
     score_accuracy,
     scores,
@@ -93,16 +94,17 @@ def L1(study: Study) -> Iterator[Comparison]:
         seen = {n: backend.to_host(x.project(Y)) for n, x in split.levels.items()}
         g = rounding.gamma(level_roundings(moment), study.u)
         total = np.linalg.norm(sum(seen.values()) - host)
-        yield float(total), 4 * g * one, f"sum of the levels of {name}"
+        yield float(total), 4 * g * one, one, f"sum of the levels of {name}"
         for n, x in seen.items():
             again = backend.from_host(x, moment.weights)
             for m, level in split.levels.items():
                 gap = backend.to_host(level.project(again)) - (x if n == m else 0)
-                yield float(np.linalg.norm(gap)), 4 * g * one, f"{m} of {n} of {name}"
+                away, what = float(np.linalg.norm(gap)), f"{m} of {n} of {name}"
+                yield away, 4 * g * one, one, what
         for n, matrix in formula(*study.once(defined_cell_means)[name]).items():
             x = seen[n].reshape(-1, host.shape[2])
             gap = np.linalg.norm(x.T @ x - matrix)
-            yield float(gap), 8 * g * one**2, f"{n} of {name} by its formula"
+            yield float(gap), 8 * g * one**2, one**2, f"{n} of {name} by its formula"
 
 
 def ranks(C: int, K: int, scored: bool) -> dict[tuple[str, ...], int]:
@@ -144,7 +146,7 @@ def _traces(study: Study) -> Iterator[Comparison]:
         total = moment.trace()
         bound = 4 * rounding.second_moment_radius(k, total, study.u)
         away = abs(sum(parts) - total)
-        yield away, bound + study.tiny, f"traces of the levels of {name}"
+        yield away, bound + study.tiny, total, f"traces of the levels of {name}"
 
 
 def _ranks(study: Study) -> Iterator[Comparison]:
@@ -164,7 +166,7 @@ def _ranks(study: Study) -> Iterator[Comparison]:
             if rank < len(values):
                 bound = 4 * g + (score if len(levels) > 1 else 0) + study.tiny**0.5
                 label = f"rank {rank} of {' + '.join(levels)} of {name}"
-                yield float(values[rank]), bound, label
+                yield float(values[rank]), bound, norm(x), label
 
 
 @identity(
@@ -180,7 +182,7 @@ def L3(study: Study) -> Iterator[Comparison]:
         size = error_norms(study, x.name).max(1)
         off = lengths(study.once(scores)[x.name], (1, 2))
         i = int(np.argmax(off / np.where(size > 0, size, 1)))
-        yield off[i], bound * size[i], f"sample {i} of {x.name}"
+        yield off[i], bound * size[i], size[i], f"sample {i} of {x.name}"
 
 
 @identity(
@@ -207,9 +209,10 @@ def L4(study: Study) -> Iterator[Comparison]:
         size = float(norms[c] @ lengths(M[c], 1))
         size += float(np.sum(s[i:j, None] * p_sizes(study)[i:j]))
         gap = np.linalg.norm(own + others - np.concatenate(parts))
-        yield float(gap), 8 * g * size + study.tiny**0.5, f"class {c}, with its scores"
-        bound = 8 * g * size + float(np.sum(accuracy[i:j])) + study.tiny**0.5
-        yield float(np.linalg.norm(own + others)), bound, f"class {c}"
+        bound = 8 * g * size + study.tiny**0.5
+        yield float(gap), bound, size, f"class {c}, with its scores"
+        bound += float(np.sum(accuracy[i:j]))
+        yield float(np.linalg.norm(own + others)), bound, size, f"class {c}"
 
 
 def p_sizes(study: Study) -> np.ndarray:
@@ -249,7 +252,7 @@ def L5(study: Study) -> Iterator[Comparison]:
         for n, expected in terms.items():
             x = backend.to_host(levels[n].project(there)).reshape(-1, Y.shape[2])
             gap = np.linalg.norm(x.T @ x - expected)
-            yield float(gap), 8 * g * one, f"{n} of {name}, plain means"
+            yield float(gap), 8 * g * one, one, f"{n} of {name}, plain means"
 
 
 @identity(
@@ -277,11 +280,8 @@ def L6(study: Study) -> Iterator[Comparison]:
             ("between_class", _second(own - overall, mass)),
         ):
             gap = backend.to_host(levels[n].matvec(there))
-            yield (
-                float(np.abs(V.T @ gap - expected).max()),
-                8 * g * size,
-                f"{n}, {x.name}",
-            )
+            away = float(np.abs(V.T @ gap - expected).max())
+            yield away, 8 * g * size, norm(expected), f"{n}, {x.name}"
 
 
 @identity(
@@ -307,13 +307,10 @@ def L7(study: Study) -> Iterator[Comparison]:
         )
         x = x.reshape(-1, Y.shape[2])
         one = float(np.sum(study.images[name] ** 2))
-        yield (
-            float(np.linalg.norm(x.T @ x - split)),
-            8 * g * one,
-            f"class term of {name}",
-        )
-        gap = np.linalg.norm(mass @ (own - overall))
-        yield float(gap), 8 * g * (total * one) ** 0.5, f"centred means of {name}"
+        away = float(np.linalg.norm(x.T @ x - split))
+        yield away, 8 * g * one, one, f"class term of {name}"
+        away, size = float(norm(mass @ (own - overall))), (total * one) ** 0.5
+        yield away, 8 * g * size, size, f"centred means of {name}"
 
 
 def _logits_layer(study: Study) -> str:
@@ -351,7 +348,8 @@ def L8(study: Study) -> Iterator[Comparison]:
     """Errors of the last layer are p - e_c'; they sum to 0, so the rank is C - 1."""
     off, most = study.once(_seed_gaps)
     i = np.unravel_index(int(np.argmax(off / most)), off.shape)
-    yield off[i], most[i], f"sample {i[0]}, c' = {i[1]}, logit {i[2]}"
+    what = f"sample {i[0]}, c' = {i[1]}, logit {i[2]}"
+    yield off[i], most[i], 1.0, what  # the largest entry of p - e_c' is near 1
     name = f"errors of {study.snapshot.layers[-1].name}"
     moment = study.moments[name]
     values = np.linalg.eigvalsh(backend.to_host(moment.matrix()))
@@ -362,4 +360,4 @@ def L8(study: Study) -> Iterator[Comparison]:
     )
     radius += rounding.eigensolver_radius(k, moment.trace(), study.u)
     bound = radius + float(np.sum(s * score**2)) + study.tiny
-    yield float(values[0]), bound, f"rank C - 1, {name}"
+    yield float(values[0]), bound, moment.trace(), f"rank C - 1, {name}"

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from refspec import backend, models
-from refspec.classes import Snapshot
-from refspec.hessian.bounds import hessian_radius
+from refspec.classes import Layer, Snapshot
+from refspec.hessian.bounds import norm_of, product_errors
 from refspec.models import Network, evaluation
 from refspec.models.activations import bends
+from refspec.models.network import in_double
 from refspec.models.operations import LAYERS, SPACE
 from refspec.theorems.registry import of_a_network
 from refspec.theorems.study import Study
@@ -26,20 +28,28 @@ _WORK = 2e10  # multiplications: some seconds
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Problem:
-    """A network, its samples and the last layers whose Hessian is formed."""
+    """A network, its samples and the last layers whose Hessian is formed.
+
+    In float64, whatever the file's precision: the same numbers, and less rounding.
+    """
 
     network: Network
     X: backend.Array
-    weights: backend.Array
+    samples: Snapshot
     layers: tuple[str, ...]
     radius: float
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What the Hessian's functions are told besides the network and inputs."""
+        return {"layers": self.layers, "sample_weights": self.samples.sample_weights}
 
 
 def problem(study: Study) -> Problem:
     """Read the network of an export."""
-    found, X = models.of_snapshot(study.snapshot)
+    found, X = in_double(*models.of_snapshot(study.snapshot))
     shapes = models.layer_shapes(found)
-    s = study.snapshot
+    s = _wide(study.snapshot)
     layers: list[str] = []
     for name in reversed(shapes):
         chosen = [name, *layers]
@@ -48,8 +58,25 @@ def problem(study: Study) -> Problem:
         if sum(math.prod(shapes[x]) for x in chosen) > _PARAMETERS:
             break
         layers = chosen
-    radius = hessian_radius(found, X, s.labels, sample_weights=s.sample_weights)
-    return Problem(found, X, s.sample_weights, tuple(layers), radius)
+    errors_of = product_errors(
+        found, X, s.labels, sample_weights=s.sample_weights, subtracted=False
+    )
+    radius = math.inf if errors_of is None else norm_of(errors_of, found, X)
+    return Problem(found, X, s, tuple(layers), radius)
+
+
+def _wide(s: Snapshot) -> Snapshot:
+    """Return a snapshot in float64, without its network."""
+    xp = backend.namespace(s.probabilities)
+
+    def wide(x: backend.Array) -> backend.Array:
+        return xp.astype(x, xp.float64)
+
+    layers = [Layer(x.name, wide(x.features), wide(x.errors)) for x in s.layers]
+    p, w = wide(s.probabilities), wide(s.sample_weights)
+    # float32 sums to 1 within its own rounding, which their bounds hold
+    p, w = p / xp.sum(p, axis=1, keepdims=True), w / xp.sum(w)
+    return Snapshot(tuple(layers), p, s.labels, w)
 
 
 def _work(s: Snapshot, names: list[str], dense: bool) -> float:
@@ -62,7 +89,7 @@ def _work(s: Snapshot, names: list[str], dense: bool) -> float:
 
 def tail(study: Study) -> tuple[Network, backend.Array]:
     """Return the last layer as a network of its own, and what enters it."""
-    network, X = models.of_snapshot(study.snapshot)
+    network, X = in_double(*models.of_snapshot(study.snapshot))
     steps, _ = evaluation.forward(network, X)
     last = max(i for i, x in enumerate(steps) if x.kind in LAYERS)
     operations = network.operations[last:]

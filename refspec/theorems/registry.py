@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+
 from refspec.theorems.study import Study
 
 #: identity: both sides equal, apart from rounding. inequality: true, apart from
@@ -118,6 +120,21 @@ def worst(comparisons: Iterable[Comparison]) -> Verdict:
     closest = max(found, key=lambda x: x.margin, default=nothing)
     known = [x.resolution for x in found if not math.isnan(x.resolution)]
     return replace(closest, resolution=max(known, default=math.nan))
+
+
+def together(
+    residuals: np.ndarray, bounds: np.ndarray, sizes: np.ndarray, detail: str
+) -> Comparison:
+    """Compare many numbers of one thing, each with its own bound.
+
+    The margin is that of the one closest to failing; norms of bounds and sizes give the
+    resolution, the smallest relative error common to all that is sure to be seen.
+    """
+    over = np.where(residuals > 0, math.inf, 0.0)
+    ratios = np.divide(residuals, bounds, out=over, where=bounds > 0)
+    margin, bound = float(np.max(ratios)), float(np.linalg.norm(bounds))
+    size = float(np.linalg.norm(sizes))
+    return margin * bound if bound > 0 else margin, bound, size, detail
 
 
 def _sized(comparison: Comparison) -> tuple[float, float, float, str]:

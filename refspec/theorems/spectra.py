@@ -58,7 +58,8 @@ def S1(study: Study) -> Iterator[Comparison]:
         a = _padded(backend.to_host(s.values), n)
         b = _padded(backend.to_host(t.values), n)
         radius = s.radius + t.radius + study.tiny
-        yield float(np.max(np.abs(a - b))), radius, f"spectrum of {name}"
+        size = float(np.max(a, initial=0.0))
+        yield float(np.max(np.abs(a - b))), radius, size, f"spectrum of {name}"
         C, K, _ = one.means.shape
         for level, project in cell_projections(one.norms).items():
             a, b = (
@@ -72,7 +73,7 @@ def S1(study: Study) -> Iterator[Comparison]:
             m = min(len(a), len(b))
             gap = float(np.max(np.abs(a[:m] - b[:m])))
             bound = radius + (two.level_radius - two.radius)
-            yield gap, bound, f"{level} of {name}"
+            yield gap, bound, size, f"{level} of {name}"
 
 
 @inequality(
@@ -89,11 +90,13 @@ def S2(study: Study) -> Iterator[Comparison]:
             continue
         forming = 2 * rounding.second_moment_radius(sum(moment.shape), trace, study.u)
         off = abs(float(np.sum(values)) - trace)
-        yield off, n * found.radius + forming, f"sum of eigenvalues of {name}"
+        bound = n * found.radius + forming
+        yield off, bound, trace, f"sum of eigenvalues of {name}"
         whole = backend.to_host(one.second) / trace  # squares of the whole underflow
-        off = abs(float(np.linalg.norm(values / trace)) - float(np.linalg.norm(whole)))
+        size = float(np.linalg.norm(whole))
+        off = abs(float(np.linalg.norm(values / trace)) - size)
         bound = (n**0.5 * found.radius + one.radius + forming) / trace
-        yield off, bound, f"sum of squared eigenvalues of {name}"
+        yield off, bound, size, f"sum of squared eigenvalues of {name}"
 
 
 @statistical(

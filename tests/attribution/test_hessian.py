@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from refspec import curvature, hessian, models
+from refspec import coordinates, curvature, hessian, models
 from refspec.attribution.hessian import attribute_hessian
 
 
@@ -24,6 +24,23 @@ def test_contributions_add_up_and_weyl_holds(C):
     assert gap <= found.weyl + found.radius
     assert not gap <= found.weyl / 100  # the bound is of the size of what it bounds
     assert np.sin(found.angles.max()) <= found.angle_bound
+    assert len(found.angles) == C
+
+
+def test_the_angle_bound_is_that_of_davis_and_kahan():
+    """The gap is between the Fisher's C-th eigenvalue and the Hessian's next."""
+    H, G, _ = world()
+    F = G.matrix()
+    found = attribute_hessian(F + (H - F) / 1024, G)  # small beside the gap
+    gap = found.fisher[2] - found.values[3]
+    assert found.angle_bound == found.weyl / (gap - 2 * found.radius)
+
+
+def test_the_radius_holds_how_both_matrices_were_formed():
+    H, G, _ = world()
+    found = attribute_hessian(H, G)
+    assert found.radius > coordinates.primal(G).radius > 0
+    assert attribute_hessian(H, G, forming=0.5).radius >= 0.5 + found.radius / 2
 
 
 def test_the_residual_of_the_fisher_itself_is_nothing():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import refspec
 from refspec import attribution, curvature, rounding
+from refspec.attribution import depth
 from refspec.attribution.depth import mean_cosine
 from support.snapshots import sampled, seeds
 
@@ -132,6 +133,37 @@ def test_equiangular_means_have_the_cosine_of_a_simplex():
         np.ones((C, 2)), np.ones(C), np.ones((C, 1, 2)), np.ones((C, 1))
     )
     assert math.isnan(mean_cosine(flat))
+
+
+def test_cosines_are_about_the_mean_of_all_samples():
+    """Classes of unequal mass: about their plain mean the three would be equal."""
+    points, mass = np.eye(3), np.array([0.5, 0.25, 0.25])
+    means = attribution.Means(points, mass, points[:, None], mass[:, None])
+    x = points - mass @ points
+    x = x / np.linalg.norm(x, axis=1)[:, None]
+    expected = (abs(x[0] @ x[1]) + abs(x[0] @ x[2]) + abs(x[1] @ x[2])) / 3
+    assert abs(mean_cosine(means) - expected) <= rounding.gamma(32, 2.0**-53)
+    plain = np.abs(points[0] - 1 / 3) @ np.abs(points[1] - 1 / 3)
+    assert abs(expected - plain) > rounding.gamma(32, 2.0**-53)
+
+
+def test_a_ratio_holds_whatever_its_radii_allow():
+    found = depth._ratio(3.0, 0.5, 2.0, 0.5)
+    assert found.value == 1.5
+    slack = rounding.gamma(4, 2.0**-53) * found.radius
+    for a, b in ((3.5, 1.5), (2.5, 2.5)):
+        assert abs(a / b - found.value) <= found.radius + slack
+    # and no more than that: the upper corner is reached
+    assert found.radius <= 3.5 / 1.5 - 1.5 + slack
+    assert depth._ratio(1.0, 0.0, 0.25, 0.25).radius == math.inf
+
+
+@given(seeds, st.integers(2, 6))
+def test_the_largest_coordinate_on_an_axis_is_positive(seed, M):
+    x = np.random.default_rng(seed).standard_normal((M, 2))
+    matrix = np.linalg.norm(x[:, None] - x[None], axis=2)
+    points, _ = attribution.means.classical_scaling(matrix)
+    assert (points.max(axis=0) >= -points.min(axis=0)).all()
 
 
 def test_a_class_without_weight_has_no_point():

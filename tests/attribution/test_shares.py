@@ -50,6 +50,25 @@ def test_knockouts_are_those_of_explicit_matrices(asarray, side):
     assert not differ(values, descending(A - parts[two[0]])) <= 4 * radius
 
 
+def test_what_is_cut_off_is_below_the_radius_in_all():
+    """Eleven eigenvalues of half a radius each: none is resolved alone, their sum is.
+
+    Orthogonal rows, so that the computed matrix is diagonal and its values exact.
+    """
+    sizes = np.ones(12)
+    for _ in range(3):  # the radius depends on the trace, which hardly moves at last
+        factor = factors.Factor(np.sqrt(np.diag(sizes))[:, None, None, :], None)
+        rows, w = factors.Factors((factor,)), np.full((12, 1), 1 / 12)
+        moment = curvature.SecondMoment(rows, w, (0, 6, 12))
+        basis = attribution.eigenbasis(coordinates.primal(moment))
+        radius = basis.spectrum.radius
+        sizes = np.array([1.0, *[radius / 2] * 11])
+    kept = len(basis.values)
+    values = backend.to_host(basis.spectrum.values)
+    assert 1 < kept < 12
+    assert np.abs(values[kept:]).sum() <= radius < np.abs(values[kept - 1 :]).sum()
+
+
 def test_projection_takes_the_span_out():
     snapshot = sampled()
     parts = explicit(snapshot)

@@ -1,6 +1,7 @@
 """Claims: thresholds say what they say, numbers are those of an independent script."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import refspec
 from refspec import claims, datasets
 from refspec.claims import CLAIMS, VERDICTS, registry
+from refspec.claims.__main__ import page
 from support.command import run
 from support.snapshots import sampled
 
@@ -176,3 +178,10 @@ def test_the_command_says_it_and_writes_it(tmp_path):
     wrong = run("claims", "--only", "F,Q")
     assert wrong.exit_code == 2
     assert "got Q" in wrong.output
+
+
+def test_the_page_is_what_the_results_say():
+    root = Path(__file__).parents[2]
+    results = sorted((root / "demos" / "results" / "claims").glob("*.json"))
+    made = page([json.loads(x.read_text()) for x in results])
+    assert (root / "theory" / "claims.md").read_text() == made

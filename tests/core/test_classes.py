@@ -29,6 +29,22 @@ def test_samples_are_sorted_by_class_and_stay_together():
         made.labels[0] = 1
 
 
+def test_everything_of_a_sample_is_sorted_with_it():
+    layers, labels, _ = parts(6, 3)
+    rng = np.random.default_rng(0)
+    p, s, X = rng.random((6, 3)), rng.random(6), rng.random((6, 2))
+    p, s = p / p.sum(axis=1, keepdims=True), s / s.sum()
+    model = refspec.ModelSection(X, [], {})
+    made = refspec.snapshot(
+        layers, labels, probabilities=p, sample_weights=s, model=model
+    )
+    order = np.argsort(labels, kind="stable")
+    assert not np.array_equal(order, np.arange(6))
+    assert np.array_equal(made.probabilities, p[order])
+    assert np.array_equal(made.sample_weights, s[order])
+    assert np.array_equal(made.model.inputs, X[order])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_both_precisions_pass_and_mixtures_do_not(dtype):
     layers, labels, p = parts(dtype=dtype)
@@ -38,6 +54,16 @@ def test_both_precisions_pass_and_mixtures_do_not(dtype):
     other = np.float64 if dtype == np.float32 else np.float32
     with pytest.raises(ValueError, match=r"share one real floating dtype"):
         refspec.snapshot(layers, labels, probabilities=p.astype(other))
+
+
+def test_parameters_are_counted_without_positions():
+    layer = refspec.Layer("conv", np.ones((4, 7, 3)), np.ones((4, 2, 7, 5)))
+    assert layer.parameters == 15
+
+
+def test_every_sample_has_its_own_largest_logit():
+    far = np.array([[0.0, 0.0], [-4096.0, -4096.0], [8192.0, 8192.0]])
+    assert np.array_equal(classes.log_softmax(far), np.full((3, 2), -np.log(2.0)))
 
 
 def test_probabilities_that_underflow_are_kept():

@@ -116,6 +116,18 @@ def test_unscored_rows_keep_all_their_cross_classes(asarray):
     n = max(len(values), len(true))
     gap = np.pad(values, (0, n - len(values))) - np.pad(true, (0, n - len(true)))
     assert np.abs(gap).max() <= 2 * at.radius + 2.0**-53 * n * true.sum()
+    assert at.radius <= n * coordinates.primal(curvature.fisher(changed)).radius
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_both_sides_are_as_sharp(monkeypatch, asarray, case):
+    """Nothing is left out that rounding would not hide: no pivot is missing."""
+    monkeypatch.setattr(factorisation, "_BLOCK", 2)
+    moment = curvature.fisher(sampled(**CASES[case], asarray=asarray))
+    one, other = coordinates.primal(moment), coordinates.dual(moment)
+    n = max(moment.shape)
+    assert other.radius <= n * one.radius
+    assert other.level_radius <= n * one.level_radius
 
 
 def test_float32_has_a_wider_radius_and_keeps_it():

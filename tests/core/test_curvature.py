@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 
 import refspec
-from refspec import attribution, backend, coordinates, curvature, rounding, spectra
+from refspec import (
+    attribution,
+    backend,
+    coordinates,
+    curvature,
+    rounding,
+    spectra,
+    structure,
+)
 from support.snapshots import rows_of, sampled
 
 U = 2.0**-53
@@ -25,6 +33,44 @@ def test_every_view_of_the_fisher_agrees(asarray, T):
     x = snapshot.layers[0]
     h, e = host(x.features)[0, 0], host(x.errors)[0, 0, 0]
     assert np.abs(order(h, e) - order(e, h)).max() > bound
+
+
+def test_every_view_of_a_level_agrees(asarray):
+    """With the rows projected, matrix, Gram, trace and products are those of QX."""
+    snapshot = sampled(asarray=asarray)
+    moment, X, host = curvature.fisher(snapshot), rows_of(snapshot), backend.to_host
+    trace, v = (X * X).sum(), np.random.default_rng(1).standard_normal(X.shape[1])
+    bound = 8 * rounding.second_moment_radius(2 * sum(X.shape) + 64, trace, U)
+    for level in structure.decompose(moment).levels.values():
+        there = asarray(X.reshape(*moment.weights.shape, -1))
+        Y = host(level.project(there)).reshape(X.shape)
+        assert (Y * Y).sum() < trace - bound  # not the whole
+        assert np.abs(host(level.matrix()) - Y.T @ Y).max() <= bound
+        assert np.abs(host(level.gram()) - Y @ Y.T).max() <= bound
+        assert abs(level.trace() - (Y * Y).sum()) <= bound
+        out = host(level.matvec(asarray(v)))
+        assert np.abs(out - Y.T @ (Y @ v)).max() <= bound * np.linalg.norm(v)
+
+
+@pytest.mark.parametrize("T", [1, 3])
+def test_features_and_errors_weigh_as_they_are_defined(asarray, T):
+    snapshot = sampled(T=T, asarray=asarray)
+    x, s = snapshot.layers[0], backend.to_host(snapshot.sample_weights)
+    p = backend.to_host(snapshot.probabilities)
+    h, d = (backend.to_host(y) for y in (x.features, x.errors))
+    h, d = h.reshape(len(h), -1), d.reshape(*d.shape[:2], -1)
+    assert np.ptp(s) > 0  # unequal weights, or squares would go unseen
+    expected = {
+        "features": sum(s[i] * np.outer(h[i], h[i]) for i in range(len(h))),
+        "errors": sum(
+            s[i] * p[i, k] * np.outer(d[i, k], d[i, k]) for i, k in np.ndindex(p.shape)
+        ),
+    }
+    for of, truth in expected.items():
+        found = backend.to_host(getattr(curvature, of)(snapshot, x.name).matrix())
+        terms = 2 * d.size + 64
+        bound = rounding.second_moment_radius(terms, float(np.trace(truth)), U)
+        assert np.abs(found - truth).max() <= bound
 
 
 @pytest.mark.parametrize("T", [1, 3])

@@ -103,7 +103,7 @@ def test_levels_of_differentiated_rows_add_up():
 
 
 def test_the_measured_error_is_a_bound_and_no_wild_one():
-    """Rows in float32 beside float64: the error is known, and the bound within 300."""
+    """Rows in float32 beside float64: the error is known, and the bound within 1000."""
     wide = regression(counts=(20, 20, 20), a=30)
     narrow = Regression(wide[0].x.astype(np.float32), 3)
     found = moment(narrow, *wide[1:3], other=wide[0])
@@ -112,7 +112,7 @@ def test_the_measured_error_is_a_bound_and_no_wild_one():
     error = np.linalg.norm(
         found.rows.take(every).astype(float) - exact.rows.take(every)
     )
-    assert 0 < error <= found.rows.forming() <= 300 * error
+    assert 0 < error <= found.rows.forming() <= 1000 * error
     assert exact.rows.forming() <= found.rows.forming() * 2.0**-24
     beside = moment(*wide[:3], other=narrow)
     assert exact.rows.forming() < beside.rows.forming() <= found.rows.forming()
@@ -134,7 +134,7 @@ def test_products_with_two_derivatives_are_refused(mistake):
     jacobian, logits, labels, _ = regression()
     wrong = Wrong(jacobian.x, jacobian.C)
     wrong.mistake = mistake
-    with pytest.raises(ValueError, match="must be products with one J"):
+    with pytest.raises(ValueError, match="must be products with one matrix"):
         moment(wrong, logits, labels)
 
 

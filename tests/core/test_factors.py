@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from refspec import backend, factors, rounding
+from refspec.rows import Rows
 
 U = 2.0**-53
 
@@ -89,3 +90,41 @@ def test_positions_are_multiplied_out_within_a_budget(asarray):
     assert out[0].features is None
     assert out[1] is f
     assert np.abs(backend.to_host(out[0].roots).reshape(15, -1) - X).max() <= bound(X)
+
+
+def test_the_error_of_the_rows_scales_with_them(asarray):
+    f, _ = make(asarray, 3, 4)
+    rows = factors.Factors((f,)).explicit(2.0**30)
+    assert rows.lost > 0
+    for power in (-3, 0, 5):
+        assert rows.times(power).forming() == rows.lost * 2.0**power
+        small, moved = rows.times(power).balanced()
+        assert small.forming() == rows.lost * 2.0 ** (power - moved)
+
+
+def test_a_row_is_as_uncertain_as_its_terms_together(asarray):
+    """The same term at every position: T times as large, and T times as uncertain."""
+    f, _ = make(asarray, 1, 4)
+    roots, h = (backend.to_host(x) for x in (f.roots, f.features))
+    again = factors.Factor(
+        asarray(np.repeat(roots, 3, axis=2)), asarray(np.repeat(h, 3, axis=1))
+    )
+    one, three = (factors.Factors((x,)).forming() for x in (f, again))
+    assert 3 * one < three < 2 * 3 * one
+
+
+def test_scores_left_out_are_the_second_moment_of_the_scores(asarray, monkeypatch):
+    """Where they do not vanish: as many rows as samples, sum_c' u x_c'."""
+    monkeypatch.setattr(backend, "at_a_time", lambda *_: 2)  # some samples at a time
+    for T, a in SHAPES:
+        f, X = make(asarray, T, a)
+        u = np.random.default_rng(1).random((5, 3)) + 0.5
+        u /= np.linalg.norm(u, axis=1)[:, None]
+        scores = np.einsum("nk,nkp->np", u, X.reshape(5, 3, -1))
+        rows, offsets = factors.Factors((f,)), (0, 2, 3, 5)
+        for reduced in (rows.reduced, lambda *x, r=rows: Rows.reduced(r, *x)):
+            _, left_out = reduced(asarray(u), offsets)
+            assert abs(left_out - (scores * scores).sum()) <= bound(X)
+        # an entry of YY' is a product of two rows that were reflected, C terms each
+        fewer, _ = Rows.reduced(rows, asarray(u), offsets)
+        assert fewer.roundings >= rows.roundings + 2 * 3

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import refspec
-from refspec import curvature, datasets, rounding, spectra
+from refspec import backend, curvature, datasets, rounding, spectra
 from refspec.factors import Factor, Factors
+from refspec.rounding.certificates import certified_eigenvalues
 from support.balls import BITS, enclosures, to_flint
 
 MOMENTS = {
@@ -131,3 +132,40 @@ def test_eigenvectors_diagonalise(asarray):
     Q, second = (refspec.backend.to_host(x) for x in (found.vectors, at.second))
     gap = second @ Q - Q * refspec.backend.to_host(found.values)
     assert np.linalg.norm(gap, 2) <= len(Q) * found.radius
+
+
+def test_the_solver_is_as_uncertain_as_the_matrix_is_large(asarray):
+    A = asarray(np.diag([0.5, -4.0, 1.0]))
+    values, radius = spectra.eigenvalues(A, backend.namespace(A))
+    assert backend.to_host(values).tolist() == [1.0, 0.5, -4.0]
+    assert radius == rounding.eigensolver_radius(3, 4.0, 2.0**-53)
+
+
+def test_a_certified_radius_is_that_of_the_least_certain_eigenvalue():
+    """A pair that cannot be told apart is known less well than one that is alone."""
+    rng = np.random.default_rng(0)
+    Q = np.linalg.qr(rng.standard_normal((6, 6)))[0]
+    A = (Q * [1.0, 1.0 + 2.0**-50, 0.5, 0.25, 0.125, 0.0625]) @ Q.T
+    A = (A + A.T) / 2
+    proof = certified_eigenvalues(A)
+    assert 2 * proof.radii.min() < proof.radii.max()
+    _, _, radius, kind = spectra._solve(A, False, True, np)
+    assert (radius, kind) == (proof.radii.max(), "certified")
+
+
+def test_parts_are_averaged_where_radii_do_not_separate_values():
+    values, parts = (
+        np.array([4.0, 3.5, 3.0, 1.0]),
+        {"a": np.array([1.0, 2.0, 6.0, 5.0])},
+    )
+    together = spectra.cluster_means(values, 0.25, parts)["a"]
+    assert together.tolist() == [3.0, 3.0, 3.0, 5.0]
+    apart = spectra.cluster_means(values, 0.125, parts)["a"]
+    assert apart.tolist() == parts["a"].tolist()
+
+
+def test_principal_angles_ascend():
+    a, b = 0.25, 0.75
+    U = np.array([[np.cos(a), 0], [0, np.cos(b)], [np.sin(a), 0], [0, np.sin(b)]])
+    found = spectra.principal_angles(U, 2)
+    assert np.abs(found - [a, b]).max() <= rounding.gamma(64, 2.0**-53)

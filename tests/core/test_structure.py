@@ -84,3 +84,18 @@ def test_two_classes_have_no_cross_level(C):
     cross = structure.decompose(moment).levels["between_cross_class"].trace()
     bound = rounding.second_moment_radius(100, moment.trace(), 2.0**-53)
     assert (cross <= bound) == (C == 2)
+
+
+def test_a_kind_is_that_of_its_levels_together_by_size():
+    parts = {
+        "diagonal": [0.375, 0.0, 0.5],
+        "between_class": [0.25, -0.25, -1.0],
+        "between_cross_class": [0.5, 0.125, 0.25],
+        "within_cross_class": [0.125, 0.125, 0.25],
+        "residual": [0.0, -0.5, 0.125],
+    }
+    parts = {name: np.array(x) for name, x in parts.items()}
+    # .375 + .25 > .5: of the diagonal and the class means neither is the largest part
+    assert structure.kinds(parts) == ["outlier", "residual", "outlier"]
+    parts["between_class"][2] = -0.5  # the outliers' parts cancel
+    assert structure.kinds(parts)[2] in ("bump", "bulk")

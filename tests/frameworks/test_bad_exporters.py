@@ -316,7 +316,7 @@ JAX = [
     ("complex logits", plain(lambda W, x: function(W, x) + 0j), "JAX"),
     ("no linear layer", plain(lambda W, x: x[:, :C] * W["a"][0, 0]), "among []"),
     ("tokens", plain(function, loader=[(TOKENS, Y)]), "(batch, C)"),
-    ("one logit", plain(lambda W, x: function(W, x)[:, :1]), "C >= 2"),
+    ("one logit", plain(lambda W, x: function(W, x)[:, :1]), "0..1"),
     (
         "probabilities",
         plain(
@@ -326,7 +326,7 @@ JAX = [
         ),
         "softmax",
     ),
-    ("a dict", plain(lambda W, x: {"logits": function(W, x)}), "logits"),
+    ("a dict", plain(lambda W, x: {"scores": function(W, x)}), "logits"),
     ("host code", plain(lambda W, x: np.asarray(x) @ W["a"][:, :3]), "function"),
     ("branches", plain(lambda W, x: function(W, x) if x.sum() > 0 else x), "function"),
     ("an error within", plain(lambda W, x: function(W, x)[9, 9, 9]), "function"),

@@ -1,7 +1,8 @@
-"""Any PyTorch classifier: its Fisher information against the definition, by autograd.
+"""Any PyTorch classifier: its Fisher and Hessian against the definition, by autograd.
 
 The second path is J by one backward pass for each logit of the model as it is, nothing
-functional: G = sum_i s_i J_i'(diag p_i - p_i p_i')J_i.
+functional: G = sum_i s_i J_i'(diag p_i - p_i p_i')J_i; and the gradient of the loss's
+gradient in the direction of a vector.
 """
 
 import copy
@@ -10,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import refspec
 from refspec import rounding
+from refspec.attribution import attribute_hessian
 from refspec.coordinates import coordinates
 from refspec.exporters import torch_moment
-from refspec.exporters.torch import export, moment
+from refspec.exporters.torch import export, hessian, moment
 from refspec.rows import forming_radius
 from support.torch_networks import LABELS, SMALL, C, N, flat, loader, mlp, small
 
@@ -304,7 +307,7 @@ def test_a_derivative_that_one_mode_gets_wrong_is_refused():
         def forward(self, x):
             return Wrong.apply(x)
 
-    with pytest.raises(ValueError, match="must be products with one J"):
+    with pytest.raises(ValueError, match="must be products with one matrix"):
         moment(ended(Body()), loader(X))
 
 
@@ -316,3 +319,89 @@ def test_a_list_in_place_of_tensors_and_one_batch():
     other = moment(copied, [(X.numpy(), LABELS.numpy())])
     size = 2 * (forming_radius(one.rows, one.trace(), U) + 2.0**-20 * one.trace())
     assert np.linalg.norm(one.matrix() - other.matrix()) <= size
+
+
+def normed(model, inputs):
+    """The logits of a network with weight norm, without torch's: its Hessian errs."""
+    x, found = inputs.double(), dict(model.named_parameters())
+    g = found.get("0.weight_g", found.get("0.parametrizations.weight.original0"))
+    v = found.get("0.weight_v", found.get("0.parametrizations.weight.original1"))
+    W = g * v / (v * v).sum(1, keepdim=True).sqrt()
+    return model[2](torch.tanh(x @ W.T + found["0.bias"]))
+
+
+def loss_hessian(model, inputs, V, run=logits):
+    """H V of the mean cross-entropy of the model as it is."""
+    chosen = [x for x in model.parameters() if x.requires_grad]
+    how = {"allow_unused": True, "materialize_grads": True}
+    with sdpa_kernel(SDPBackend.MATH):  # the others have no second derivative
+        loss = nn.functional.cross_entropy(run(model, inputs), LABELS)
+    g = torch.autograd.grad(loss, chosen, create_graph=True, **how)
+    g = torch.cat([x.reshape(-1) for x in g])
+    columns = []
+    for v in torch.tensor(V).T:
+        parts = torch.autograd.grad(g, chosen, v, retain_graph=True, **how)
+        columns.append(torch.cat([x.reshape(-1) for x in parts]))
+    return torch.stack(columns, 1).numpy()
+
+
+@pytest.mark.parametrize("name", [x for x in SMALL if x != "embedding bag"])
+def test_products_with_the_hessian_are_autograds(name):
+    model, inputs = small(name)
+    H = hessian(model, loader(inputs))
+    V = np.random.default_rng(0).standard_normal((H.size, 2))
+    run = normed if "weight norm" in name else logits
+    found, true = H.dot(V), loss_hessian(model, inputs, V, run)
+    limit = 2 * H.lost * np.linalg.norm(V)
+    assert np.linalg.norm(found - true) <= limit
+    assert not np.linalg.norm(found * (1 + 2.0**-20) - true) <= limit
+    assert sum(n for _, n in H.blocks) == H.size
+
+
+@pytest.mark.parametrize("name", ["mlp, tanh", "mlp, sigmoid", "conv, average pool"])
+def test_the_hessian_is_that_of_the_section(name):
+    """Weights and biases are in another order there: eigenvalues."""
+    model, inputs = small(name)
+    model = model if name.startswith("mlp") else mlp(4, 7, 5, C).double()
+    inputs = inputs if name.startswith("mlp") else torch.randn(N, 4)
+    H, G = hessian(model, loader(inputs)), moment(model, loader(inputs))
+    seen = export(model, loader(inputs), None, dtype=torch.float64, progress=False)
+    true = np.linalg.eigvalsh(refspec.hessian.of_snapshot(seen))[::-1]
+    section = refspec.models.from_section(seen.model)
+    theirs = refspec.hessian.hessian_radius(section, seen.model.inputs, seen.labels)
+    whole, ends = attribute_hessian(H, G), attribute_hessian(H, G, top=3)
+    assert np.abs(whole.values - true).max() <= whole.radius + theirs
+    pick = np.r_[:3, -3:0]
+    assert np.abs(ends.values - true[pick]).max() <= ends.radius + theirs
+    assert not np.abs(ends.values * 1.001 - true[pick]).max() <= ends.radius + theirs
+    assert np.abs(sum(whole.parts.values()) - whole.values).max() <= whole.radius
+
+
+def test_torchs_own_weight_norm_has_another_hessian():
+    """Why it is replaced by its definition."""
+    model, inputs = small("weight norm")
+    V = np.eye(sum(x.numel() for x in model.parameters()))
+    H, true = (loss_hessian(model, inputs, V, run) for run in (logits, normed))
+    assert np.linalg.norm(true - true.T) <= rounding.gamma(2**10, U) * abs(true).max()
+    assert np.linalg.norm(H - H.T) > 0.1 * np.linalg.norm(true)
+
+
+def test_hessians_that_are_not_there_are_refused():
+    model, inputs = small("embedding bag")
+    with pytest.raises(ValueError, match=r"_embedding_bag_backward.*not implemented"):
+        hessian(model, loader(inputs))
+    with pytest.raises(ValueError, match="must sum to 1"):
+        hessian(ended(), loader(X), sample_weights=np.ones(N))
+
+
+def test_a_hessian_by_chunks_and_with_weights(monkeypatch):
+    model, inputs = small("lstm")
+    s = np.ones(N) / N
+    whole = hessian(model, loader(inputs), sample_weights=s)
+    monkeypatch.setattr(torch_moment, "_ROOM", 1)
+    parts = hessian(model, loader(inputs, size=2))
+    V = np.ones((whole.size, 1))
+    limit = (whole.lost + parts.lost) * np.linalg.norm(V)
+    assert np.linalg.norm(whole.dot(V) - parts.dot(V)) <= limit
+    first = hessian(model, loader(inputs), sample_weights=np.eye(N)[0])
+    assert not np.linalg.norm(whole.dot(V) - first.dot(V)) <= limit

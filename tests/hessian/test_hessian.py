@@ -414,6 +414,10 @@ def test_layers_pairs_and_chunks(problem, monkeypatch):
     pieces = hessian(network, X, labels)
     assert norm(pieces - H) <= 2 * radius
     assert np.array_equal(pieces, pieces.T)
+    monkeypatch.setattr(hessian_module, "BLOCK", 5)  # a layer's unit vectors in turns
+    blocks = hessian(network, X, labels)
+    assert norm(blocks - H) <= 2 * radius
+    assert np.array_equal(blocks, blocks.T)
 
 
 @pytest.mark.parametrize("problem", [small_mlp("gelu"), small_cnn("gelu_tanh")])

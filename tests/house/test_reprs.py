@@ -11,6 +11,7 @@ import pytest
 import refspec
 from refspec import (
     attribution,
+    claims,
     hessian,
     kronecker,
     models,
@@ -92,7 +93,9 @@ def others():
     made += [rounding.certified_eigenvalues(kfac.left)]
     values, weights = np.ones((6, 1, 4)), np.full((6, 1), 1 / 6)
     made += [refspec.ClassArray(values, weights, np.repeat(np.arange(3), 2))]
-    return made
+    found = next(claims.judge(s, "F"))
+    made += [found, found.claim, *found.evidence, claims.edges(s), claims.collapse(s)]
+    return [*made, claims.product_errors(s, name), refspec.density(s, probes=1)]
 
 
 def test_every_exported_type_prints_itself_in_a_few_lines():

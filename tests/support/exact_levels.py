@@ -7,11 +7,12 @@ the averages are worth. 400 bits, so that features and errors of any size may ca
 import flint
 import numpy as np
 
-from support.balls import frobenius, midpoints, to_flint
+from support.balls import frobenius, to_flint
 
 BITS = 400
 
 
+@flint.ctx.workprec(BITS)
 def vectors(snapshot, of, layer=None):
     """Return the vectors x_{i,c'} and their weights, lists over i and c'."""
     N, C = snapshot.probabilities.shape
@@ -95,26 +96,36 @@ def away(values, rows, radius, scale):
         return float((gap / (flint.arb(radius) / unit)).upper())
 
 
+@flint.ctx.workprec(BITS)
 def trace(rows):
     """Return the trace of rows'rows."""
     return sum((v * v for row in rows for v in row), flint.arb(0))
 
 
 def _eigenvalues(A):
-    """Enclose the eigenvalues of a symmetric matrix, descending, to float64's size.
+    """Enclose the eigenvalues of a symmetric matrix, descending, to half the bits.
 
     With sorted D, |lambda_i - D_i| <= ||A Q - Q D||_F / sqrt(1 - ||Q'Q - I||_F) for
-    any Q.
+    any Q. That of A moved a little has its columns apart where eigenvalues coincide.
     """
-    unit = to_flint(np.eye(A.nrows()))
-    Q = to_flint(np.linalg.eigh(midpoints(A))[1][:, ::-1])
+    n = A.nrows()
+    unit, moved = to_flint(np.eye(n)), np.random.default_rng(0).standard_normal((n, n))
+    moved = (A + to_flint(moved + moved.T) * flint.arb(2) ** (-BITS // 2)).mid()
+    _, columns = flint.acb_mat(moved).eig(right=True, algorithm="approx")
+    columns = [[x.real.mid() for x in row] for row in columns.transpose().tolist()]
+    lengths = [sum((x * x for x in column), flint.arb(0)).sqrt() for column in columns]
+    pairs = zip(columns, lengths, strict=True)
+    Q = flint.arb_mat([[x / size for x in column] for column, size in pairs])
+    Q = Q.transpose()
     Q = (Q * (3 * unit - Q.transpose() * Q) / 2).mid()
-    B = (Q.transpose() * A * Q).mid()
-    D = sorted((B[i, i] for i in range(A.nrows())), key=float, reverse=True)
+    B = (Q.transpose() * A * Q).mid().tolist()
+    order = sorted(range(n), key=lambda i: B[i][i], reverse=True)
+    D = [B[i][i] for i in order]
+    Q = flint.arb_mat([[row[i] for i in order] for row in Q.tolist()])
     rows = [[q * d for q, d in zip(row, D, strict=True)] for row in Q.tolist()]
-    spread = flint.arb_mat(rows)
     defect = frobenius(Q.transpose() * Q - unit)
-    radius = (frobenius(A * Q - spread) / (1 - defect).sqrt()).upper()
+    radius = (frobenius(A * Q - flint.arb_mat(rows)) / (1 - defect).sqrt()).upper()
+    assert radius < flint.arb(2) ** (10 - BITS // 2)  # the reference is sharp
     return [flint.arb(d, radius) for d in D]
 
 

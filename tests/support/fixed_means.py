@@ -23,12 +23,13 @@ def random_deviation(law, scale):
 def mean_shifts(law, v, strength):
     """E lambda_k - psi(v_k) to order 1 / d, distinct v: pairs repel, each moves itself.
 
-    The means of random effects repel by v_k v_l / (d (v_k - v_l)) alone (Lawley); part
-    of that is the spread of their lengths, which fixed means lack.
+    Random effects repel by v_k v_l / (d (v_k - v_l)) (Lawley); part of that is the
+    spread of their lengths, which fixed means lack. The resolvent of real noise has a
+    mean of its own at the order 1 / d (Bai and Silverstein).
     """
     d, rate = law.dimension, free_law.derivative(law, v)
     gaps = v[:, None] - v
     np.fill_diagonal(gaps, np.inf)
     pull = np.outer(v, v) - np.outer(rate * strength, strength)
-    own = free_law.curvature(law, v) * strength**2
-    return (np.sum(pull / gaps, axis=1) - own) / d
+    own = free_law.curvature(law, v) * (v**2 / (2 * rate) - strength**2)
+    return (np.sum(pull / gaps, axis=1) + own) / d

@@ -2,7 +2,6 @@
 
 import dataclasses
 from fractions import Fraction
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refspec import rounding
+from refspec.coordinates import certified
 from refspec.rounding import errorfree
 from refspec.theorems import Study
 from refspec.theorems import certificates as page
+from support.arithmetic import Single
 from support.snapshots import sampled, samples
 from support.verdicts import holds, rejected
 
@@ -79,6 +80,12 @@ def test_Q9(study):
     holds("Q9", study)
 
 
+@pytest.mark.theorem("Q10")
+@given(NUMBERS)
+def test_Q10(study):
+    holds("Q10", study)
+
+
 @given(st.lists(st.integers(-3, 3), min_size=6, max_size=6), st.integers(-4, 4))
 def test_inertia_counts_eigenvalues(entries, x):
     """A congruence of a diagonal matrix; zero diagonals and zero pivots included."""
@@ -97,10 +104,13 @@ def test_inertia_counts_eigenvalues(entries, x):
 
 
 def in_single(monkeypatch):
-    """The bound of a longer mantissa than the machine's."""
-    gamma = rounding.gamma
-    shorter = SimpleNamespace(gamma=lambda k, u: gamma(k, u) * 2.0**-12)
-    monkeypatch.setattr(page, "rounding", shorter)
+    """A machine with a shorter mantissa than the bound's."""
+    true = page._small
+
+    def wrong(study):
+        return ((name, x.view(Single)) for name, x in true(study))
+
+    monkeypatch.setattr(page, "_small", wrong)
 
 
 def fast_sum(monkeypatch):
@@ -158,7 +168,9 @@ def shifted_values(monkeypatch):
     monkeypatch.setattr(page.certificates, "certified_eigenvalues", wrong)
 
 
-def hundredth(name):
+def thousandth(name):
+    """A bound a thousand times too small."""
+
     def mutate(monkeypatch):
         true = getattr(page.forming, name)
 
@@ -166,11 +178,19 @@ def hundredth(name):
             found = true(*args)
             if isinstance(found, tuple):
                 return found[0], found[1] / 1000
+            if dataclasses.is_dataclass(found):
+                return dataclasses.replace(found, error=found.error / 1000)
             return found / 1000
 
         monkeypatch.setattr(page.forming, name, wrong)
 
     return mutate
+
+
+def without_residual(monkeypatch):
+    """Coordinates that take rows for what the factorisation made of them."""
+    monkeypatch.setattr(certified, "_REST", 2.0**-51)
+    monkeypatch.setattr(page.forming, "residual_norm", lambda *_: 0.0)
 
 
 MUTANTS = {
@@ -181,9 +201,10 @@ MUTANTS = {
     "Q4": smaller_radii(2.0**20),
     "Q5": smaller_radii(2.0**10),
     "Q6": shifted_values,
-    "Q7": hundredth("gram_error_bound"),
-    "Q8": hundredth("certified_gram"),
-    "Q9": hundredth("certified_residual_norm"),
+    "Q7": thousandth("split_error"),
+    "Q8": thousandth("gram"),
+    "Q9": thousandth("residual_norm"),
+    "Q10": without_residual,
 }
 
 

@@ -1,16 +1,17 @@
 """theory/hessian.md: every check on generated networks, and a mutant it rejects."""
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 
-from refspec import Layer, curvature, hessian, models
+from refspec import Layer, curvature, hessian, krylov, models
 from refspec.classes import snapshot
 from refspec.hessian import assembly, blocks
 from refspec.models import network as network_module
-from refspec.theorems import Study, all_theorems
+from refspec.theorems import Study, all_theorems, find
 from refspec.theorems import hessian as page
 from support.snapshots import networks, seen
 from support.verdicts import holds, rejected
@@ -78,15 +79,21 @@ def test_H10(study):
     holds("H10", study)
 
 
+@pytest.mark.theorem("H11")
+@given(networks())
+def test_H11(study):
+    holds("H11", study)
+
+
 def halved(monkeypatch):
     """E at half its size."""
-    true = hessian.hessian
+    true = assembly.seed
 
-    def wrong(*args, part="hessian", **options):
-        found = true(*args, part=part, **options)
-        return found / 2 if part == "residual" else found
+    def wrong(steps, f, labels, part, weights):
+        steps, curvature, errors = true(steps, f, labels, part, weights)
+        return steps, curvature, errors / 2 if part == "residual" else errors
 
-    monkeypatch.setattr(hessian, "hessian", wrong)
+    monkeypatch.setattr(assembly, "seed", wrong)
 
 
 def without_bend(monkeypatch):
@@ -154,6 +161,73 @@ def test_mutants_are_rejected(name, monkeypatch):
     holds(name, Study(seen(1, **TANH)))
     MUTANTS[name](monkeypatch)
     rejected(name, Study(seen(1, **TANH)))
+
+
+@pytest.mark.parametrize("name", ["H2", "H3", "H6"])
+def test_products_a_little_too_large_are_rejected(name, monkeypatch):
+    """By half a percent, and by a few resolutions, which are below 1e-9."""
+    made = seen(1, **TANH)
+    true, first = (
+        hessian.hessian_vector_product,
+        min(
+            bound / size
+            for _, bound, size, _ in find([name])[0].comparisons(Study(made))
+        ),
+    )
+    assert first < 2.0**-30
+    for factor in (1.005, 1 + 4 * first):
+
+        def wrong(*args, factor=factor, **options):
+            return factor * true(*args, **options)
+
+        monkeypatch.setattr(hessian, "hessian_vector_product", wrong)
+        rejected(name, Study(made))
+
+
+def shuffled(made, what, rng):
+    """Spoil an export grossly; its shapes and its network stay."""
+    N, C = made.probabilities.shape
+    order, p = rng.permutation(N), made.probabilities
+    change = {
+        "noise for errors": lambda h, e: (h, e.std() * rng.standard_normal(e.shape)),
+        "noise for features": lambda h, e: (h.std() * rng.standard_normal(h.shape), e),
+        "errors permuted": lambda h, e: (h, e[order]),
+        "features permuted": lambda h, e: (h[order], e),
+        "c' rolled": lambda h, e: (h, np.roll(e, 1, axis=1)),
+        "errors doubled": lambda h, e: (h, 2 * e),
+        "p uniform": lambda h, e: (h, e),
+    }[what]
+    layers = [Layer(x.name, *change(x.features, x.errors)) for x in made.layers]
+    p = np.full((N, C), 1 / C) if what == "p uniform" else p
+    return replace(made, layers=tuple(layers), probabilities=p)
+
+
+WAYS = (
+    *("noise for errors", "noise for features", "errors permuted"),
+    *("features permuted", "c' rolled", "errors doubled", "p uniform"),
+)
+
+
+@pytest.mark.parametrize("what", WAYS)
+@pytest.mark.parametrize("name", ["H1", "H6", "H10"])
+def test_a_spoiled_export_is_rejected(name, what):
+    made = seen(1, **TANH)
+    holds(name, Study(made))
+    rejected(name, Study(shuffled(made, what, np.random.default_rng(0))))
+
+
+def test_a_shift_below_the_norm_is_rejected(monkeypatch):
+    """H11's mutant: half of the norm, and what is missing goes unseen."""
+    study = Study(seen(1, **TANH))
+    holds("H11", study)
+    right = krylov.leading
+
+    def blind(product, like, n, k, forming=0.0, seed=0):
+        found = right(product, like, n, k, forming, seed)
+        return dataclasses.replace(found, values=found.values / 2, radius=0.0)
+
+    monkeypatch.setattr(krylov, "leading", blind)
+    rejected("H11", study)
 
 
 def test_a_smooth_activation_has_a_residual_on_the_diagonal():

@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from refspec.random_matrix import prediction, random_means
 from refspec.random_matrix.free import law as free_law
 from refspec.random_matrix.free import outliers
+from refspec.random_matrix.free import spectrum as free_spectrum
+from refspec.random_matrix.nested import outliers as nested_outliers
 from refspec.theorems import Study, random_matrix
 from support.snapshots import sampled, samples
 from support.verdicts import holds, rejected
 
 #: The full ladder is climbed by `refspec selftest --deep` and by tests/benchmarks.
-SHORT = ((100, 24), (200, 5))
+SHORT = ((100, 60), (200, 20))
 
 
 @pytest.fixture
@@ -37,6 +40,23 @@ def test_R5(study):
     holds("R5", study)
 
 
+@pytest.mark.theorem("R6")
+@given(samples(layers=1))
+def test_R6(study):
+    holds("R6", study)
+
+
+@pytest.mark.theorem("R7")
+def test_R7(study):
+    holds("R7", study)
+
+
+@pytest.mark.theorem("R13")
+@pytest.mark.parametrize("seed", range(3))
+def test_R13(seed):
+    holds("R13", Study(sampled(0, (2, 3), [(1, 1)]), seed=seed))
+
+
 @pytest.mark.theorem("R8")
 def test_R8(study):
     holds("R8", study)
@@ -45,6 +65,46 @@ def test_R8(study):
 @pytest.mark.theorem("R14")
 def test_R14(study):
     holds("R14", study)
+
+
+def one_spike(monkeypatch):
+    """The threshold of Baik, Ben Arous and Peche for a bump of many rows."""
+    true = random_matrix.split_threshold
+
+    def wrong(d, bulk, _, scale):
+        return true(d, bulk, 0, scale)
+
+    monkeypatch.setattr(random_matrix, "split_threshold", wrong)
+
+
+def at_the_edge(monkeypatch):
+    """The largest eigenvalue at the edge on average."""
+
+    def wrong(made):
+        return made.bands[-1].upper, prediction.TRACY_WIDOM[1] * made.bands[
+            -1
+        ].upper_scale
+
+    monkeypatch.setattr(prediction.Prediction, "bulk_maximum", property(wrong))
+
+
+def other_exponent(monkeypatch):
+    """Fluctuations of the order of the spacings in the bulk, d^-1."""
+    true = free_spectrum.edges.edge_scale
+
+    def wrong(law, v):
+        return true(law, v) * law.dimension ** (-1 / 3)
+
+    monkeypatch.setattr(free_spectrum.edges, "edge_scale", wrong)
+
+
+def rows_without_noise(monkeypatch):
+    """Means that do not fluctuate with the effects averaged in them."""
+
+    def wrong(design, *_):
+        return np.zeros(len(design.means))
+
+    monkeypatch.setattr(nested_outliers, "_weight_slopes", wrong)
 
 
 def plain_lawley(monkeypatch):
@@ -56,6 +116,39 @@ def plain_lawley(monkeypatch):
 
     monkeypatch.setattr(outliers, "_spread", spread)
     monkeypatch.setattr(outliers, "_self_shift", lambda *of: 0 * of[1])
+
+
+def shift_times(factor):
+    """Return a mutant: the shift that the length of a mean lacks, times a number."""
+
+    def mutate(monkeypatch):
+        true = outliers._self_shift
+        monkeypatch.setattr(outliers, "_self_shift", lambda *of: factor * true(*of))
+
+    return mutate
+
+
+def unbiased_noise(monkeypatch):
+    """A resolvent whose mean is its limit."""
+    monkeypatch.setattr(outliers, "_lifted", lambda _, v: v)
+
+
+def no_shift(monkeypatch):
+    """Neither: outliers at psi(v)."""
+    unbiased_noise(monkeypatch)
+    shift_times(0)(monkeypatch)
+
+
+def rows_are_means(monkeypatch):
+    """Overlaps with the rows of the class means, of which the means are a share."""
+    true = random_means._overlaps
+
+    def wrong(population, values):
+        n, K, s1 = population.sizes[0], population.C - 1, population.class_covariance
+        noise = n * population.cross_covariance + population.within_covariance
+        return true(population, values) * (1 + noise / (n * K * s1))
+
+    monkeypatch.setattr(random_means, "_overlaps", wrong)
 
 
 def no_overlap_loss(monkeypatch):
@@ -99,9 +192,18 @@ def shares_of_the_rows(monkeypatch):
     [
         ("R1", no_cross_level),
         ("R5", shares_of_the_rows),
+        ("R6", one_spike),
+        ("R7", at_the_edge),
+        ("R7", other_exponent),
         ("R8", plain_lawley),
         ("R8", no_overlap_loss),
+        ("R8", shift_times(0)),
+        ("R8", shift_times(2)),
+        ("R8", unbiased_noise),
+        ("R8", no_shift),
+        ("R13", rows_without_noise),
         ("R14", diagonal_kept),
+        ("R14", rows_are_means),
     ],
     ids=lambda x: x if isinstance(x, str) else x.__name__,
 )

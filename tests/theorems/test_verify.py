@@ -122,6 +122,7 @@ def test_no_verdict_is_the_same_for_two_unrelated_networks(embedded):
             if r.status == "holds":
                 sides.setdefault((r.id, r.residual, r.bound), []).append(source)
     assert not {k: v for k, v in sides.items() if len(v) > 1}
+    assert {id for id, _, _ in sides} == {x.id for x in asked("data")}
 
 
 def test_the_embedded_networks_pass(embedded):

@@ -10,6 +10,7 @@ matrix (Theory: theory/random_matrix.md#R8). Host arithmetic.
 from __future__ import annotations
 
 import numpy as np
+import scipy.optimize
 
 from refspec.random_matrix.free import edges
 from refspec.random_matrix.free import law as free_law
@@ -31,7 +32,7 @@ def fixed_outliers(
     # outliers push each other by the small matrix itself; hidden signals push them too
     push = _repulsion(law, (outer, theta2), hidden) / (outer[:, None] - hidden[0])
     shift = np.sum(push, axis=1) - _self_shift(law, outer, theta2)
-    centres = free_law.location(law, outer) + shift
+    centres = free_law.location(law, _lifted(law, outer)) + shift
     values, spread = mixed(centres, _spread(law, outer, theta2), seed)
     return Outliers(values, spread, overlaps(law, outer, theta2))
 
@@ -69,3 +70,27 @@ def _repulsion(
 def _self_shift(law: FreeLaw, v: np.ndarray, strength: np.ndarray) -> np.ndarray:
     """Return psi''(v) theta^4 / d."""
     return np.asarray(free_law.curvature(law, v) * strength**2 / law.dimension)
+
+
+def _lifted(law: FreeLaw, v: np.ndarray) -> np.ndarray:
+    """Return the x with v (1/x + psi''(x) / (2 d psi'(x)^2)) = 1, a little above v.
+
+    The resolvent of real noise is -1/x and on average a little more: outliers are where
+    that is -1/v. Theory: theory/random_matrix.md#R8
+    """
+
+    def excess(x: float, low: float) -> float:
+        at = np.asarray([x])
+        rate, bend = free_law.derivative(law, at)[0], free_law.curvature(law, at)[0]
+        return float(low / x + low * bend / (2 * law.dimension * rate**2) - 1)
+
+    found = []
+    for low in v.tolist():
+        high = 2 * low
+        while excess(high, low) > 0:
+            high *= 2
+        root = low  # where what is to be added is lost in rounding
+        if excess(low, low) > 0:
+            root = scipy.optimize.brentq(excess, low, high, (low,), np.spacing(low))
+        found.append(root)
+    return np.asarray(found)

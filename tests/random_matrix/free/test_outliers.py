@@ -1,7 +1,6 @@
 """Thresholds and outliers: closed forms and one small simulation."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +19,6 @@ from support import fixed_means
 U = 2.0**-53
 
 
-@pytest.mark.theorem("R6")
 @given(
     st.integers(10, 1000),
     st.integers(1, 5000),
