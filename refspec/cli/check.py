@@ -23,7 +23,7 @@ def check(file: File = None) -> None:
         say(f"  {visible(x.name)}: {x.parameters} parameters, {T} position(s)")
     if snapshot.model is None:
         said = snapshot.provenance.get("without_network")
-        why = f" ({visible(said)})" if isinstance(said, str) else ""
+        why = f" ({visible(said, 300)})" if isinstance(said, str) else ""
         say(f"no model section{why}: features and errors were not recomputed")
         return
     differences = recompute(snapshot)

@@ -39,7 +39,11 @@ def attribute_hessian(
     expect_layer(snapshot, layer)
     if snapshot.model is None:
         said = snapshot.provenance.get("without_network")
-        why = visible(said) if isinstance(said, str) else "the export does not say why"
+        why = (
+            visible(said, 300)
+            if isinstance(said, str)
+            else "the export does not say why"
+        )
         raise typer.BadParameter(
             "--of hessian needs an export that holds its network, got one without: "
             f"{why}; export a network of operations that refspec.models.Network lists, "

@@ -636,7 +636,9 @@ def deliver(
         console=console, disable=not (progress and console.is_terminal), transient=True
     )
     if without and progress:
-        text = f"no network in this export, so no Hessian of it: {visible(without)}"
+        text = (
+            f"no network in this export, so no Hessian of it: {visible(without, 300)}"
+        )
         console.print(text, style="dim", markup=False, highlight=False)
     fixed = {PARAMETERS + name: x for name, x in parameters.items()}
     where = Path("export") if path is None else path

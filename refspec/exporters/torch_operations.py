@@ -87,6 +87,8 @@ def describe(model: nn.Module, inputs: Tensor) -> Section:
             operations = _operations(model, inputs)
     except UnknownOperationError as error:
         return without(str(error))
+    if inputs.dtype == torch.float64 and any(map(_single, operations)):
+        return without("torch differentiates CELU and Hardsigmoid in single precision")
     keys = [
         x[role]
         for x in operations
@@ -124,6 +126,14 @@ def _operations(model: nn.Module, inputs: Tensor) -> list[dict[str, Any]]:
         elif node in shapes.found:
             _add(operations, made, node, traced, shapes.found)
     return operations
+
+
+def _single(operation: Mapping[str, Any]) -> bool:
+    """Whether torch rounds a constant of the derivative to float32 in any precision."""
+    alpha = operation.get("alpha", 1.0)
+    inverse = operation.get("rate", 1.0) != 1.0  # CELU's 1 / alpha
+    exact = float(torch.tensor(alpha, dtype=torch.float32)) == alpha
+    return operation["op"] == "hard_sigmoid" or (inverse and not exact)
 
 
 class _Shapes(fx.Interpreter):  # type: ignore[misc, unused-ignore]

@@ -182,7 +182,7 @@ def of_snapshot(snapshot: Snapshot) -> tuple[Network, Array]:
     )
     if snapshot.model is None:
         said = snapshot.provenance.get("without_network")
-        why = f", because {visible(said)}" if isinstance(said, str) else ""
+        why = f", because {visible(said, 300)}" if isinstance(said, str) else ""
         raise ValueError(
             f"snapshot must have a model section, got none{why}; export a network of "
             "operations that refspec.models.Network lists, or build the snapshot with "
