@@ -132,6 +132,7 @@ def spectrum_record(result: Spectrum, title: str, covered: Coverage) -> dict[str
         "radius": result.radius,
         "kind": result.kind,
         "dimension": result.dimension,
+        "complete": result.complete,
     }
 
 

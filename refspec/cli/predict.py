@@ -11,7 +11,7 @@ import typer
 
 from refspec import backend, coverage, curvature, random_matrix, rounding
 from refspec.classes import Snapshot
-from refspec.cli.inputs import LayerName, Top, expect_layer, load_snapshot
+from refspec.cli.inputs import PRINTED, LayerName, Top, expect_layer, load_snapshot
 from refspec.cli.outputs import (
     Json,
     Plot,
@@ -85,7 +85,7 @@ def predict(
     title = f"{what} of {name}: {snapshot.probabilities.shape[0]} samples"
     covered = coverage.of_snapshot(snapshot, [name])
     say(str(covered))
-    _print(f"{title}, predicted", made, measured, found, top)
+    _print(f"{title}, predicted", made, measured, found, top or PRINTED)
     if plot is not None:
         write_picture(plot, predictions(made, measured, title))
     if json_file is not None:

@@ -298,6 +298,8 @@ class _Exporter:
             return section
         with shared.answering(0, *_TAKES), torch.no_grad():
             z = self.model(few)
+        if not isinstance(z, Tensor) or z.ndim != 2 or z.shape[1] < 2:
+            return without("it does not give logits (batch, C), C >= 2, for its inputs")
         return confirmed(section, host(few), host(z))
 
     def rows(self, batches: Iterable[tuple[Any, Any]]) -> Iterator[dict[str, Any]]:

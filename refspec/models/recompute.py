@@ -109,16 +109,20 @@ def computed_again(snapshot: Snapshot) -> Again:
     seen = {x.name: xp.astype(x.features, X.dtype) for x in snapshot.layers}
     run = running.forward(network, X, u, xp, seen=seen)
     steps, f = run.steps, run.logits
-    q = xp.exp(log_softmax(f))
+    log_q = log_softmax(f)
+    q = xp.exp(log_q)
     hot = xp.eye(q.shape[1], dtype=q.dtype, device=backend.device(q))
     seeds = evaluation.misses(q[:, None, :], hot, xp)
     moved, _ = running.probability_errors(f, run.errors, u, xp)
-    g = rounding.gamma(EVALUATION + q.shape[1], u)
+    # the logarithm of a probability is rounded, and is large where that is small
+    g = rounding.gamma(EVALUATION + q.shape[1], u) + 4 * u * xp.abs(log_q)
     # 1 - q_k is a sum of the others, each off by `moved` of itself
     off = moved * xp.minimum(q, xp.sum(xp.abs(seeds) * hot, axis=1))
-    bounds = {"probabilities": off + g * q}
+    bounds = {"probabilities": off + g * q + u}  # u: it may be 1 minus the others
     # entry c' of p - e_c' may be a difference, which loses digits where p_c' is near 1
-    off = off[:, None, :] + g * xp.abs(seeds) + 2 * u * hot
+    r = (g * q)[:, None, :]
+    r = r * (1 - hot) + hot * (xp.sum(r, axis=2, keepdims=True) - r)
+    off = off[:, None, :] + r + 2 * u * hot
     into = _with_signs(run, seen, xp)
     back = _backward_errors(network, steps, into, (xp.abs(seeds), off), u, xp)
     layers = []

@@ -3,7 +3,7 @@
 import numpy as np
 
 from refspec import rounding
-from refspec.kronecker import comparison
+from refspec.kronecker import KroneckerBasis, comparison
 from refspec.kronecker.leading import Leading, OnHost
 
 U = 2.0**-53
@@ -43,3 +43,15 @@ def test_angles_of_top_vectors_descend():
     )
     found = comparison._angles(one, other, 2)
     assert np.abs(found - [1.0, 0.5]).max() <= rounding.gamma(256, U)
+
+
+def test_the_top_of_a_kronecker_basis_comes_with_its_eigenvectors():
+    rng = np.random.default_rng(0)
+    Q, R = (np.linalg.qr(rng.standard_normal((n, n)))[0] for n in (2, 3))
+    values = np.array([[1.0, 5.0, 3.0], [6.0, 2.0, 4.0]])
+    operator = KroneckerBasis(Q, R, values)
+    found = comparison._basis_top(operator, 4, 0.25)
+    assert found.values.tolist() == [6.0, 5.0, 4.0, 3.0]
+    assert found.radius == 0.25
+    away = operator.matrix() @ found.vectors - found.vectors * found.values
+    assert np.abs(away).max() <= rounding.gamma(256, U) * values.max()
