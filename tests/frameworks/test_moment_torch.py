@@ -153,6 +153,22 @@ def test_a_choice_is_a_block_of_the_whole():
     )
 
 
+def test_arrays_may_be_torchs_as_on_a_device(monkeypatch):
+    model, inputs = small("residual, batch norm")
+    host = refspec.attribute(moment(model, loader(inputs)))
+    true = hessian(model, loader(inputs)).ends(2)
+    monkeypatch.setattr(torch_moment, "_given_back", lambda x: x.detach())
+    found = moment(model, loader(inputs))
+    assert isinstance(found.weights, torch.Tensor)
+    again = refspec.attribute(found)
+    radius, n = host.radius + again.radius, min(len(host.kinds), len(again.kinds))
+    gap = np.asarray(again.spectrum.values[:n]) - host.spectrum.values[:n]
+    assert np.abs(gap).max() <= radius
+    ends = hessian(model, loader(inputs)).ends(2)
+    assert isinstance(ends.vectors, torch.Tensor)
+    assert np.abs(ends.values - true.values).max() <= ends.radius + true.radius
+
+
 def test_frozen_parameters_are_left_out_and_said():
     model, inputs = small("scale")
     found = moment(model, loader(inputs))
