@@ -31,6 +31,9 @@ mutants: .venv-frameworks/done  ## wrong versions of one line, each killed by it
 mutants-changed: .venv-frameworks/done  ## those of packages changed from BASE, and others, WITHIN seconds
 	$(THREADS) .venv-frameworks/bin/python tests/mutants/run.py --since $(BASE) --seconds $(WITHIN)
 
+mutate: .venv-mutants/done  ## a library's mutants of the kernels, a sample of them, hours
+	cd tests && $(THREADS) ../.venv-mutants/bin/python -m mutants.library $(MUTATE)
+
 fuzz: .venv-test/done       ## spoil 100,000 archives and 20,000 stores, 10 minutes each at most
 	$(THREADS) REFSPEC_FUZZ=$(FUZZ) REFSPEC_FUZZ_SEED=$(SEED) \
 		.venv-test/bin/python -m pytest tests/fuzz -q -s
@@ -49,6 +52,9 @@ test-browser: .venv-browser/done  ## the report in a real browser (Debian: chrom
 
 conformance: .venv-peers/done  ## run the curvature libraries against the oracle, write the table
 	REFSPEC_WRITE=1 .venv-peers/bin/python -m pytest tests/conformance -o addopts="-ra" -o filterwarnings=ignore -q
+
+moments: .venv-frameworks/done  ## networks that differentiation is tried on, write the table
+	.venv-frameworks/bin/python tests/frameworks/moments_table.py > tests/frameworks/moments.md
 
 bench: .venv-bench/done     ## time refspec against its peers on the same work
 	.venv-bench/bin/python -m pytest tests/benchmarks -o addopts= -o filterwarnings= \
@@ -75,6 +81,11 @@ lint: .venv-test/done       ## ruff, mypy and the import contracts
 	.venv-frameworks/bin/pip install --quiet -e ".[frameworks]"
 	touch $@
 
+.venv-mutants/done: setup.cfg
+	$(PYTHON) -m venv .venv-mutants
+	.venv-mutants/bin/pip install --quiet -e ".[mutants]"
+	touch $@
+
 .venv-browser/done: setup.cfg
 	$(PYTHON) -m venv .venv-browser
 	.venv-browser/bin/pip install --quiet -e ".[browser]"
@@ -96,5 +107,5 @@ BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list -n 20
 WITHIN ?= 150
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
-.PHONY: help demo test adversarial coverage quick test-frameworks test-browser gallery conformance bench lint fuzz \
-	deep mutants mutants-changed
+.PHONY: help demo test adversarial coverage quick test-frameworks test-browser gallery conformance moments \
+	bench lint fuzz deep mutants mutants-changed mutate

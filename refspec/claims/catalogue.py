@@ -195,7 +195,7 @@ CLAIMS = {
 
 
 def judge(
-    snapshot: Snapshot,
+    snapshot: Snapshot | Subject,
     claims: Iterable[str] | None = None,
     *,
     dense: int = 1000,
@@ -205,7 +205,8 @@ def judge(
 
     Parameters
     ----------
-    snapshot : Snapshot
+    snapshot : Snapshot or Subject
+        A subject keeps what several claims ask for, and its own `dense`, `per_layer`.
     claims : iterable of str, optional
         Letters; all of `CLAIMS` if not given.
     dense : int
@@ -231,12 +232,14 @@ def judge(
     ['holds']
     """
     advice = "refspec.snapshot(...) or refspec.load(...) makes one"
-    checks.expect_type("snapshot", snapshot, Snapshot, advice)
+    checks.expect_type("snapshot", snapshot, (Snapshot, Subject), advice)
     checks.expect_size("dense", dense)
     chosen = list(CLAIMS) if claims is None else list(claims)
     checks.expect_names("claims", chosen, list(CLAIMS))
     checks.expect_flag("per_layer", per_layer)
-    subject = Subject(snapshot, dense, per_layer)
+    subject = snapshot
+    if isinstance(subject, Snapshot):
+        subject = Subject(subject, dense, per_layer)
     return (_judged(CLAIMS[id], subject) for id in chosen)
 
 

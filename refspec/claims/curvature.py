@@ -7,22 +7,34 @@ from collections.abc import Iterator
 import numpy as np
 
 from refspec import curvature, hessian, models
-from refspec.attribution import attribute_hessian
+from refspec.attribution import HessianAttribution, attribute_hessian
 from refspec.claims.registry import Evidence, Subject, graded, small, together, unjudged
 from refspec.classes import Snapshot
-from refspec.kronecker import compare_layer
+from refspec.kronecker import LayerComparison, compare_layer
+
+
+def attributed(subject: Subject) -> tuple[HessianAttribution | None, list[str], str]:
+    """Attribute the Hessian of the last layers that fit, or say why there is none."""
+    chosen, reason = last_layers(subject.snapshot, subject.dense)
+    if not chosen:
+        return None, chosen, reason
+    H = hessian.of_snapshot(subject.snapshot, chosen)
+    F = curvature.fisher(subject.snapshot, chosen)
+    return attribute_hessian(H, F), chosen, ""
+
+
+def compared(subject: Subject, layer: str) -> LayerComparison:
+    """Compare KFAC, EKFAC and CFAC with a layer's Fisher information."""
+    return compare_layer(subject.snapshot, layer)
 
 
 def hessian_outliers(subject: Subject) -> Iterator[Evidence]:
     """Judge H on the last layers that fit in one dense matrix."""
-    snapshot, dense = subject.snapshot, subject.dense
-    chosen, reason = last_layers(snapshot, dense)
-    if not chosen:
-        yield unjudged("all layers of the export", reason)
+    snapshot, place = subject.snapshot, "all layers of the export"
+    found, chosen, reason = subject.once(attributed)
+    if found is None:
+        yield unjudged(place, reason)
         return
-    H = hessian.of_snapshot(snapshot, chosen)
-    found = attribute_hessian(H, curvature.fisher(snapshot, chosen))
-    place = "all layers of the export"
     if len(chosen) < len(snapshot.layers):
         place = f"layers {', '.join(chosen)}"
     C = snapshot.probabilities.shape[1]
@@ -79,7 +91,7 @@ def approximations(subject: Subject) -> Iterator[Evidence]:
             text = f"{x.parameters} parameters, more than {dense}"
             yield unjudged(f"layer {x.name}", text)
             continue
-        found = compare_layer(snapshot, x.name)
+        found = subject.once(compared, x.name)
         away: dict[str, dict[str, float]] = {
             "log10 error": dict(found.log10_error),
             "Frobenius error": dict(found.frobenius_error),

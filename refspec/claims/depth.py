@@ -10,7 +10,7 @@ import numpy as np
 import scipy.stats
 
 from refspec import backend, checks
-from refspec.attribution import depth_profile
+from refspec.attribution import Clarity, depth_profile
 from refspec.claims.registry import Evidence, Subject, graded, small, together, unjudged
 from refspec.classes import Snapshot, class_slices
 
@@ -22,7 +22,7 @@ def depth(subject: Subject) -> Iterator[Evidence]:
         if len(snapshot.layers) < 3:
             yield unjudged(of, f"{len(snapshot.layers)} layers: no trend to be seen")
             continue
-        profile = list(depth_profile(snapshot, of).values())
+        profile = list(subject.once(profiled, of).values())
         separation = _trend([x.separation.value for x in profile])
         orthogonal = _trend([-x.orthogonality.value for x in profile])
         cosine = _trend([-x.cosine for x in profile])
@@ -34,6 +34,11 @@ def depth(subject: Subject) -> Iterator[Evidence]:
         text = f"rank correlations {separation:.2f}, {orthogonal:.2f}, {cosine:.2f}"
         verdict = together(map(graded, (separation, orthogonal, cosine)))
         yield Evidence(of, numbers, verdict, text)
+
+
+def profiled(subject: Subject, of: str) -> dict[str, Clarity]:
+    """Return the depth profile of features or errors."""
+    return depth_profile(subject.snapshot, of)
 
 
 def _trend(values: list[float]) -> float:

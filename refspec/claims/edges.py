@@ -7,6 +7,7 @@ the within level, a bump beside the bulk or an outlier.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ import scipy.stats
 from refspec import backend, curvature
 from refspec.attribution import (
     Attribution,
+    Eigenbasis,
     attribute,
     eigenbasis,
     knockout,
@@ -31,7 +33,7 @@ from refspec.claims.registry import (
     unjudged,
 )
 from refspec.classes import Snapshot
-from refspec.curvature import SecondMoment, moment_of
+from refspec.curvature import SecondMoment
 from refspec.structure import KINDS
 
 
@@ -75,12 +77,12 @@ class Edges:
         )
 
 
-def edges(moment: SecondMoment | Snapshot) -> Edges:
+def edges(moment: SecondMoment | Eigenbasis | Snapshot) -> Edges:
     """Count the eigenvalues that stand above the edges of what is not class structure.
 
     Parameters
     ----------
-    moment : SecondMoment or Snapshot
+    moment : SecondMoment, Eigenbasis or Snapshot
         Features, errors or gradients; a snapshot stands for its Fisher information.
 
     Returns
@@ -104,22 +106,23 @@ def edges(moment: SecondMoment | Snapshot) -> Edges:
     >>> found.largest, found.cells
     (3, 6)
     """
-    moment = moment_of(moment)
-    basis = eigenbasis(moment)
-    whole = attribute(basis)
-    K = moment.weights.shape[1]
-    C = len(moment.offsets) - 1
+    basis = moment if isinstance(moment, Eigenbasis) else eigenbasis(moment)
+    return edges_in(basis, attribute(basis))
+
+
+def edges_in(basis: Eigenbasis, whole: Attribution) -> Edges:
+    """Return the edges of what was put in an eigenbasis and attributed."""
     means = [n for n in basis.rows if KINDS[n] == "outlier"]
+    cells = int(basis.rows[means[0]].shape[0])
+    C = cells if basis.within == "within_class" else math.isqrt(cells)
     rest, radius = knockout(basis, means)
     radius = max(radius, whole.radius)
-    class_edge, within_edge = (
-        _top(backend.to_host(rest)),
-        _top(whole.levels[basis.within]),
-    )
+    class_edge = _top(backend.to_host(rest))
+    within_edge = _top(whole.levels[basis.within])
     values = backend.to_host(basis.values)
-    ranks = {n: int(np.sum(x > whole.radius)) for n, x in whole.levels.items()}
-    between = backend.to_host(knockout(basis, [n for n in ranks if n not in means])[0])
-    most, angles = C if K == 1 else C * (C - 1), span_angles(basis, means)
+    others = [n for n in (*basis.rows, basis.within) if n not in means]
+    between = backend.to_host(knockout(basis, others)[0])
+    most, angles = C if cells == C else C * (C - 1), span_angles(basis, means)
     return Edges(
         whole,
         class_edge,
@@ -132,11 +135,18 @@ def edges(moment: SecondMoment | Snapshot) -> Edges:
     )
 
 
+def seen(subject: Subject, of: str, *layers: str) -> Edges:
+    """Return the edges of features, errors or gradients of a layer, or of all."""
+    if of == "gradients":
+        return edges(curvature.fisher(subject.snapshot, list(layers) or None))
+    build = {"features": curvature.features, "errors": curvature.errors}[of]
+    return edges(build(subject.snapshot, *layers))
+
+
 def above(values: np.ndarray, edge: float, radius: float) -> tuple[int, int]:
     """Return how many values certainly and possibly lie above an edge."""
-    return int(np.sum(values > edge + 2 * radius)), int(
-        np.sum(values > edge - 2 * radius)
-    )
+    certain, possible = values > edge + 2 * radius, values > edge - 2 * radius
+    return int(np.sum(certain)), int(np.sum(possible))
 
 
 def _top(values: np.ndarray) -> float:
@@ -147,7 +157,7 @@ def _top(values: np.ndarray) -> float:
 def features(subject: Subject) -> Iterator[Evidence]:
     """Judge F in every layer: C outliers, the largest from the global mean."""
     for x in subject.snapshot.layers:
-        found = edges(curvature.features(subject.snapshot, x.name))
+        found = subject.once(seen, "features", x.name)
         a = found.attribution
         if not a.kinds:
             yield unjudged(f"features of {x.name}", "they are zero")
@@ -171,7 +181,7 @@ def errors(subject: Subject) -> Iterator[Evidence]:
     s = subject.snapshot
     C = s.probabilities.shape[1]
     for x in s.layers:
-        found = edges(curvature.errors(s, x.name))
+        found = subject.once(seen, "errors", x.name)
         yield _three_groups(found, C, f"errors of {x.name}")
 
 
@@ -184,15 +194,10 @@ def gradients(subject: Subject) -> Iterator[Evidence]:
 
 def _fishers(subject: Subject) -> Iterator[tuple[str, Edges]]:
     """Yield the Fisher information of the whole and of every layer, with its place."""
-    yield "all layers of the export", subject.once(_edges_of)
+    yield "all layers of the export", subject.once(seen, "gradients")
     layers = subject.snapshot.layers
     for x in layers if len(layers) > 1 and subject.per_layer else ():
-        yield f"layer {x.name}", subject.once(_edges_of, x.name)
-
-
-def _edges_of(subject: Subject, *layers: str) -> Edges:
-    """Return the edges of the Fisher information of some layers, or of all."""
-    return edges(curvature.fisher(subject.snapshot, list(layers) or None))
+        yield f"layer {x.name}", subject.once(seen, "gradients", x.name)
 
 
 def _three_groups(found: Edges, C: int, place: str) -> Evidence:

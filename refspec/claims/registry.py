@@ -59,6 +59,10 @@ class Subject:
         self.per_layer = per_layer
         self._kept: dict[tuple[Any, ...], Any] = {}
 
+    def know(self, value: Any, compute: Callable[..., Any], *arguments: Any) -> None:
+        """Keep a value that `once` would have computed."""
+        self._kept[compute, *arguments] = value
+
     def once(self, compute: Callable[..., _T], *arguments: Any) -> _T:
         """Return ``compute(self, *arguments)``, computed when first asked for."""
         key = (compute, *arguments)

@@ -39,7 +39,16 @@ All = Annotated[bool, typer.Option("--all", help="All layers together (default).
 OfWhat = Annotated[
     Of, typer.Option("--of", help="Gradients and fisher are one matrix.")
 ]
-Top = Annotated[int, typer.Option(min=1, help="How many eigenvalues to print.")]
+Top = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Only so many, the largest, from products: for what is too large to be "
+        "factorised. All are computed, and 20 printed, if not given.",
+    ),
+]
+#: How many eigenvalues are printed of all.
+PRINTED = 20
 On = Annotated[Backend, typer.Option("--backend", help="Array library.")]
 Certify = Annotated[bool, typer.Option("--certify", help="A-posteriori radius.")]
 

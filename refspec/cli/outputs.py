@@ -130,6 +130,7 @@ def spectrum_record(result: Spectrum, title: str) -> dict[str, Any]:
         "radius": result.radius,
         "kind": result.kind,
         "dimension": result.dimension,
+        "complete": result.complete,
     }
 
 

@@ -11,6 +11,7 @@ from refspec import attribution, backend, plots, spectra
 from refspec.attribution import Attribution
 from refspec.cli.hessian import attribute_hessian
 from refspec.cli.inputs import (
+    PRINTED,
     All,
     Backend,
     Certify,
@@ -40,7 +41,7 @@ def attribute(
     layer: LayerName = None,
     every: All = False,
     of: OfWhat = Of.fisher,
-    top: Top = 20,
+    top: Top = None,
     json_file: Json = None,
     plot: Plot = None,
     on: On = Backend.numpy,
@@ -49,12 +50,12 @@ def attribute(
     """Print the top eigenvalues with the level of the class structure behind each."""
     expect_outputs([file], json=json_file, plot=plot)
     if of is Of.hessian:
-        attribute_hessian(file, layer, every, top, json_file, plot, on)
+        attribute_hessian(file, layer, every, top or PRINTED, json_file, plot, on)
         return
     moment, title = choose_moment(file, layer, every, of, on)
     with working("factorising and attributing"):
-        result = attribution.attribute(moment, certify=certify)
-    _print(result, title, top)
+        result = attribution.attribute(moment, top=top, certify=certify)
+    _print(result, title, top or PRINTED)
     if plot is not None:
         write_picture(plot, plots.attribution(result, title))
     if json_file is not None:
@@ -106,7 +107,7 @@ def spectrum(
     layer: LayerName = None,
     every: All = False,
     of: OfWhat = Of.fisher,
-    top: Top = 20,
+    top: Top = None,
     json_file: Json = None,
     on: On = Backend.numpy,
     certify: Certify = False,
@@ -117,10 +118,13 @@ def spectrum(
         raise typer.BadParameter("refspec attribute --of hessian prints that spectrum")
     moment, title = choose_moment(file, layer, every, of, on)
     with working("factorising"):
-        result = spectra.spectrum(moment, certify=certify)
+        result = spectra.spectrum(moment, top=top, certify=certify)
     say(title)
-    for value in backend.to_host(result.values)[:top]:
+    for value in backend.to_host(result.values)[: top or PRINTED]:
         say(f"{value:.15e}")
-    say(f"radius {result.radius:.2e} ({result.kind}); {result.n_zero} more are zero")
+    others = f"{result.n_zero} more are zero"
+    if not result.complete:
+        others = f"the other {result.dimension - len(result.values)} are none larger"
+    say(f"radius {result.radius:.2e} ({result.kind}); {others}")
     if json_file is not None:
         write_json(json_file, "refspec.spectrum/1", spectrum_record(result, title))

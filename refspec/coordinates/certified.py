@@ -59,7 +59,7 @@ def _certified(moment: SecondMoment) -> Coordinates:
     W, radius = _turned_parameters(rows) if few else _turned_pivots(rows, trace)
     d, off = forming.squared_columns(W)
     radius += off + forming_radius(rows, trace, _U)
-    radius *= errorfree.inflation(n)
+    radius *= errorfree.inflation(n) if trace > 0 else 0.0  # all rows are 0
     order, norms = np.argsort(-d, kind="stable"), _norms(moment)
     means, lost = _means(moment, W[:, order], norms)
     level = radius + means_radius(moment, trace, 0) + lost * trace

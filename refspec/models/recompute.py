@@ -73,25 +73,28 @@ def recompute(snapshot: Snapshot) -> list[Difference]:
     True
     """
     again = computed_again(snapshot)
-    pairs = [("probabilities", snapshot.probabilities, again.probabilities)]
+    p, bounds = snapshot.probabilities, dict(again.bounds)
+    bounds["probabilities"] = bounds["probabilities"] + again.lost
+    pairs = [("probabilities", p, again.probabilities)]
     for x in again.layers:
         stored = snapshot.layer(x.name)
         pairs.append((f"features of {x.name}", stored.features, x.features))
         pairs.append((f"errors of {x.name}", stored.errors, x.errors))
-    return [_difference(name, x, y, again.bounds[name]) for name, x, y in pairs]
+    return [_difference(name, x, y, bounds[name]) for name, x, y in pairs]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Again:
     """What a network gives where a snapshot's stored features are, in float64.
 
-    With bounds of `probabilities`, `features of NAME` and `errors of NAME`, and the
-    run that gave them.
+    With bounds of `features of NAME`, `errors of NAME` and `probabilities`, these apart
+    from what is `lost` where they are stored as 1 - p, and the run that gave them.
     """
 
     layers: tuple[Layer, ...]
     probabilities: Array
     bounds: Mapping[str, Array]
+    lost: float
     run: running.Run
 
 
@@ -132,7 +135,8 @@ def computed_again(snapshot: Snapshot) -> Again:
             bounds[f"errors of {step.name}"] = back[step.name]
     # what is computed again is off too, by what its own, finer, arithmetic does
     bounds = {name: (1 + own / u) * x for name, x in bounds.items()}
-    return Again(tuple(layers), q, bounds, run)
+    lost = u if q.shape[1] == 2 else 0.0  # of two classes, stored as p and 1 - p
+    return Again(tuple(layers), q, bounds, lost, run)
 
 
 def same_logits(network: Network, X: Array, logits: Array) -> bool:

@@ -8,20 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from refspec import checks, curvature, hessian, models
+from refspec import checks, curvature
 from refspec.attribution import (
     Attribution,
     Clarity,
     HessianAttribution,
     attribute,
-    attribute_hessian,
     class_means,
-    depth_profile,
     distances,
     eigenbasis,
 )
+from refspec.claims import Finding, judge
+from refspec.claims.curvature import attributed, compared
+from refspec.claims.depth import profiled
+from refspec.claims.edges import edges_in, seen
+from refspec.claims.registry import Subject
 from refspec.classes import Snapshot
-from refspec.kronecker import LayerComparison, compare_layer
+from refspec.curvature import SecondMoment
+from refspec.kronecker import LayerComparison
 from refspec.report.knockouts import knockout_record
 from refspec.theorems import Study, Theorem
 from refspec.verify import Record, expect_theorems, verify
@@ -44,6 +48,8 @@ class Contents:
     ----------
     snapshot : Snapshot
         What it is about.
+    findings : list of Finding
+        What it says to each claim.
     whole : Attribution
         What makes up the Fisher information of all layers.
     layers : mapping of str to Attribution
@@ -71,6 +77,7 @@ class Contents:
     """
 
     snapshot: Snapshot
+    findings: list[Finding]
     whole: Attribution
     layers: Mapping[str, Attribution]
     traces: Mapping[str, float]
@@ -138,42 +145,48 @@ def collect(
         )
     say = progress or (lambda _: None)
     names = [x.name for x in snapshot.layers]
-    jobs = [("Fisher information, all layers", curvature.fisher(snapshot))]
-    if per_layer:
-        for name in names:
-            fisher = curvature.fisher(snapshot, [name])
-            jobs.append((f"Fisher information of layer {name}", fisher))
-        for name in names if len(names) <= _DEEP else []:
-            features, errors = (f(snapshot, name) for f in _BOTH.values())
-            jobs.append((f"features entering layer {name}", features))
-            jobs.append((f"errors coming back to layer {name}", errors))
+    subject = Subject(snapshot, dense, per_layer)
+    jobs: list[tuple[str, SecondMoment, tuple[str, ...]]] = []
+    whole = curvature.fisher(snapshot)
+    jobs.append(("Fisher information, all layers", whole, ("gradients",)))
+    for name in names if per_layer else []:
+        fisher = curvature.fisher(snapshot, [name])
+        title = f"Fisher information of layer {name}"
+        jobs.append((title, fisher, ("gradients", name)))
+    for name in names if per_layer and len(names) <= _DEEP else []:
+        features, errors = (f(snapshot, name) for f in _BOTH.values())
+        jobs.append((f"features entering layer {name}", features, ("features", name)))
+        title = f"errors coming back to layer {name}"
+        jobs.append((title, errors, ("errors", name)))
     top = max(40, min(400, _NUMBERS // (len(jobs) * 21)))
     spectra, found = [], []
-    for title, moment in jobs:
+    for title, moment, place in jobs:
         say(title)
         basis = eigenbasis(moment)
         found.append(attribute(basis))
         spectra.append(knockout_record(title, basis, found[-1], top))
+        subject.know(edges_in(basis, found[-1]), seen, *place)
     say("class structure by depth")
-    profiles = {of: depth_profile(snapshot, of) for of in _BOTH}
+    profiles = {of: subject.once(profiled, of) for of in _BOTH}
     comparisons = {}
     for x in snapshot.layers:
         if x.parameters <= dense:
             say(f"KFAC and CFAC of layer {x.name}")
-            comparisons[x.name] = compare_layer(snapshot, x.name)
-    chosen = _last_layers(snapshot, dense)
-    if chosen:
-        say(f"Hessian of {', '.join(chosen)}")
-    result, note = _hessian(snapshot, chosen, dense)
+            comparisons[x.name] = subject.once(compared, x.name)
+    say("the Hessian of the last layers")
+    result, chosen, note = subject.once(attributed)
+    say("claims")
+    findings = list(judge(subject))
     verdicts: list[Record] = []
     study = Study(snapshot)
     for theorem in wanted:
         say(f"theorem {theorem.id}")
         verdicts += verify(study, theorems=[theorem])
-    whole, layers = found[0], found[1 : 1 + len(names)]
+    layers = found[1 : 1 + len(names)]
     return Contents(
         snapshot,
-        whole,
+        findings,
+        found[0],
         dict(zip(names, layers, strict=True)) if per_layer else {},
         {n: curvature.fisher(snapshot, [n]).trace() for n in names},
         spectra,
@@ -189,41 +202,6 @@ def collect(
 
 
 _BOTH = {"features": curvature.features, "errors": curvature.errors}
-
-
-def _last_layers(snapshot: Snapshot, dense: int) -> list[str]:
-    """Return the last layers of a known network that fit in one dense matrix."""
-    chosen: list[str] = []
-    if snapshot.model is None:
-        return chosen
-    known = {op.get("name") for op in snapshot.model.operations}
-    left = dense
-    for x in reversed(snapshot.layers):
-        left -= x.parameters
-        if left < 0 or x.name not in known:
-            break
-        chosen.insert(0, x.name)
-    return chosen
-
-
-def _hessian(
-    snapshot: Snapshot, layers: list[str], dense: int
-) -> tuple[HessianAttribution | None, str]:
-    """Return the Hessian's attribution for some layers, or why there is none."""
-    if snapshot.model is None:
-        return None, "the export holds no network, only its features and errors"
-    if not layers:
-        last = snapshot.layers[-1]
-        return None, (
-            f"the last layer, {last.name}, has {last.parameters} parameters, more than "
-            f"{dense}, or is not in the network"
-        )
-    try:
-        models.from_section(snapshot.model)
-    except ValueError as error:  # a network that refspec cannot run
-        return None, str(error)
-    H = hessian.of_snapshot(snapshot, layers)
-    return attribute_hessian(H, curvature.fisher(snapshot, layers)), ""
 
 
 def _mapped(

@@ -18,7 +18,7 @@ from refspec.backend import Array
 from refspec.classes import Snapshot
 from refspec.factors import lengths
 from refspec.spectra import Spectrum
-from refspec.testing import diagnosis, inputs, messages
+from refspec.testing import diagnosis, inputs, messages, solvers
 from refspec.testing.accuracy import Accuracy, accuracy, format_roundoff
 from refspec.testing.questions import Question, ask, operator
 
@@ -235,7 +235,7 @@ def assert_spectrum(
         allowed = accuracy(question, u)
     if len(values) > P:
         raise AssertionError(_too_many(question, len(values), P))
-    true = true[: len(values)]
+    every, true = true, true[: len(values)]
     top = float(np.max(np.abs(true)))
     radius = allowed.radius + 2 * rounding.eigensolver_radius(P, top, allowed.u)
     radius += float(np.max(norms))
@@ -243,7 +243,7 @@ def assert_spectrum(
     distance = float(np.max(np.abs(values - true)))
     if not distance <= radius:
         raise AssertionError(
-            _spectrum_failure(question, values, true, distance, allowed)
+            _spectrum_failure(question, values, every, distance, allowed)
         )
     _expect_conclusive(question, allowed, top)
     return _agreement(distance, allowed, 0.0)
@@ -313,16 +313,18 @@ def _operator_failure(
 def _spectrum_failure(
     question: Question | None,
     values: np.ndarray,
-    true: np.ndarray,
+    every: np.ndarray,
     distance: float,
     allowed: Accuracy,
 ) -> str:
     """Say which eigenvalue is off the most, and why."""
+    true, first = every[: len(values)], "eigenvalues differ from the spectrum's"
     at = int(np.argmax(np.abs(values - true)))
-    fits, first = [], "eigenvalues differ from the spectrum's"
+    fits: list[diagnosis.Fit] = []
     if question is not None:
         fits = diagnosis.of_spectrum(question, values, allowed.u)
         first = messages.heading(question, "eigenvalues differ from refspec's")
+    fits = fits or solvers.of_values(values, every, allowed.radius)
     lines = [
         ("distance", messages.radii(distance, allowed.radius)),
         ("radius", messages.accuracy_line(allowed)),

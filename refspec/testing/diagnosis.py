@@ -53,6 +53,7 @@ def of_operator(
 
     candidates = structures(question, order)
     fits = _fits(question, candidates, found, products, size, u)
+    fits = fits or _damped(question, Z, found, u) or _frozen(question, Z, found, u)
     if not fits and question.of in ("fisher", "gauss_newton"):
         fits = _drawn_labels(question, Z, found, u)
     if not fits and question.of == "kfac":
@@ -83,6 +84,45 @@ def of_spectrum(question: Question, found: np.ndarray, u: float) -> list[Fit]:
         if gap <= radius < frobenius(true) / 4:
             fits.append(Fit(name, text, gap / radius))
     return fits
+
+
+def _damped(
+    question: Question, Z: np.ndarray, found: np.ndarray, u: float
+) -> list[Fit]:
+    """Ask whether a multiple of the identity is inside the matrix, and which."""
+    away = found - operator(question).apply(Z)
+    damping, left = best_scale(away, Z)
+    radius = accuracy(question, u).radius * frobenius(Z)
+    if not left <= radius < frobenius(away) / 4:
+        return []
+    text = (
+        f"{damping:.6g} times the identity is inside the matrix: damping, or weight "
+        "decay in the loss; take it off"
+    )
+    return [Fit("damping", text, left / radius)]
+
+
+def _frozen(
+    question: Question, Z: np.ndarray, found: np.ndarray, u: float
+) -> list[Fit]:
+    """Ask whether rows and columns of some layers are zero."""
+    ends = np.cumsum([0, *(b * a for b, a in question.shapes)])
+    kept, gone = np.ones(len(Z), dtype=bool), []
+    for name, i, j in zip(question.layers, ends, ends[1:], strict=False):
+        if not np.any(found[i:j]):
+            kept[i:j] = False
+            gone.append(name)
+    if not gone or not np.any(kept):
+        return []
+    rest = kept[:, None] * operator(question).apply(kept[:, None] * Z)
+    gap, radius = frobenius(found - rest), accuracy(question, u).radius * frobenius(Z)
+    if not gap <= radius < frobenius(found) / 4:
+        return []
+    text = (
+        f"rows and columns of {', '.join(gone)} are 0: frozen, or missing from the "
+        "parameters; leave them out of the question too"
+    )
+    return [Fit("frozen layer", text, gap / radius)]
 
 
 def _fits(

@@ -43,7 +43,9 @@ Two questions are asked apart, and the last column says which one a statement an
   loads can fail it, since it compares what an export states more than once: errors with
   probabilities, labels with the loss, all of it with the network. Or if it is an
   inequality between spectra, or needs a hypothesis on them, that says more on one
-  network than on another. No verdict is the same for two unrelated networks.
+  network than on another. No verdict is the same for two unrelated networks, and each
+  of seven gross corruptions is seen on every embedded one:
+  [corruptions.md](corruptions.md).
 - `refspec selftest` asks about the *code*: statements that are true of whatever numbers
   are put in, of numbers drawn from a known law, or of arithmetic. Where one fails,
   refspec is wrong. `refspec verify --only ID FILE` runs one of them on a file.

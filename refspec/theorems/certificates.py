@@ -301,13 +301,13 @@ def Q9(study: Study) -> Iterator[Comparison]:
             size, exact = float(np.linalg.norm(A)), _exact(W)
             bound = forming.residual_norm([A], W)
             rest = _exact(A) - exact @ exact.T
-            found = math.sqrt(np.sum(rest * rest))
-            yield found, bound * (1 + 8 * _U), size, f"rank {r} of {name}"
+            over = math.sqrt(np.sum(rest * rest)) - bound
+            yield over, 8 * _U * bound, size, f"rank {r} of {name}"
             d, bound = forming.squared_columns(W)
             rest = exact.T @ exact - np.diag(_exact(d))
-            bound *= math.sqrt(r) * (1 + 8 * _U)  # of the 2-norm, not Frobenius'
-            found = math.sqrt(np.sum(rest * rest))
-            yield found, bound, size, f"columns, rank {r} of {name}"
+            bound *= math.sqrt(r)  # of the 2-norm, not Frobenius'
+            over = math.sqrt(np.sum(rest * rest)) - bound
+            yield over, 8 * _U * bound, size, f"columns, rank {r} of {name}"
 
 
 @inequality(
@@ -318,6 +318,8 @@ def Q10(study: Study) -> Iterator[Comparison]:
     """Certified spectra of rows and of their transpose: both sides, exactly counted."""
     for name, x in _small(study):
         for rows, how in ((x[:_FEWER], "rows"), (x[:, :_FEWER].T, "columns")):
+            if not rows.any():
+                continue
             n = len(rows)
             made = Factors((Factor(np.ascontiguousarray(rows)[:, None, None], None),))
             at = certified(SecondMoment(made, np.ones((n, 1)), (0, n)))

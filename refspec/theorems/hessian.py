@@ -30,7 +30,7 @@ from refspec.theorems.networks import (
     tail,
     whole_network,
 )
-from refspec.theorems.quantities import norm
+from refspec.theorems.quantities import norm, sizes_of_rows
 from refspec.theorems.registry import Comparison
 from refspec.theorems.study import Study
 
@@ -92,17 +92,17 @@ def _storage(study: Study) -> float:
     At the stored features, by what rounding can do to stored errors and probabilities,
     never by what it did. Theory: theory/hessian.md#H1.
     """
-    # The network's matrix there is sum w p g g'. Stored p, within a factor 1 +- r of
-    # its p, move it by at most r of itself; rows off by dg <= |d'h| <= |d||h|, summed
-    # over positions, by 2 |X| |D| + |D|^2, with d and r of the bounds of H10.
+    # The network's matrix there is sum s p g g'. Stored p, within r p + lost of its p,
+    # move it by r of itself and lost sum s |g|^2 at most; rows off by dg <= |d'h| <=
+    # |d||h|, summed over positions, by 2 |X| |D| + |D|^2, d and r of the bounds of H10.
     p, again = study.once(problem), study.once(_again)
     q = backend.to_host(again.probabilities)
     dq = backend.to_host(again.bounds["probabilities"])
     r = float(np.max(dq / np.where(q > 0, q, math.inf), initial=0.0))
     if not r < 1:
         return math.inf
-    w = backend.to_host(p.samples.sample_weights)[:, None] * q
-    D = 0.0
+    s = backend.to_host(p.samples.sample_weights)[:, None]
+    w, D = s * q + again.lost * s, 0.0
     for x in again.layers:
         if x.name in p.layers:
             d = backend.to_host(again.bounds[f"errors of {x.name}"])
@@ -115,7 +115,8 @@ def _storage(study: Study) -> float:
         sum(moment.shape) + 64, moment.trace(), rounding.unit_roundoff(q)
     )
     largest /= 1 - r  # of the matrix with the network's p
-    return float(r * largest + 2 * (largest * D) ** 0.5 + D + forming)
+    moved = r * largest + again.lost * np.sum(s * study.once(sizes_of_rows) ** 2)
+    return float(moved + 2 * (largest * D) ** 0.5 + D + forming)
 
 
 def _again(study: Study) -> Again:

@@ -526,7 +526,7 @@ def K13(study: Study) -> Iterator[Comparison]:
         feature = structure.decompose(curvature.features(s, name)).levels
         error = structure.decompose(curvature.errors(s, name)).levels
         H = feature["global_mean"].matrix() + feature["between_class"].matrix()
-        h, own, others = _mean_rows(s, x)
+        h, own, others, _ = _mean_rows(s, x.layer)
         nu = _squares(h)
         slack = 8 * x.slack + rounding.gamma(64 * len(s.labels) * C, study.u) * x.scale
         for what, level, rows, most in (
@@ -560,15 +560,16 @@ def _squares(rows: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.svd(rows, compute_uv=False) ** 2)
 
 
-def _mean_rows(s: Snapshot, x: Factored) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return means times roots of masses: features (C, a), errors (C, b), (C K, b).
+def _mean_rows(s: Snapshot, layer: Layer) -> tuple[np.ndarray, ...]:
+    """Return means times roots of masses at one position, (C, a) and (C, b) or more.
 
-    Of errors the class means and what cross-class means deviate, c' = c left out.
+    Of features; of errors of each class, c' = c left out; what cross-class means
+    deviate from them; of errors at c' = c.
     """
     # from the samples, by the definition: independent of `refspec.structure`
     C = s.probabilities.shape[1]
     w = s.sample_weights[:, None] * s.probabilities
-    w = w * (1 - np.eye(C, dtype=w.dtype)[s.labels])
+    own = np.eye(C, dtype=w.dtype)[s.labels]
 
     def over(y: np.ndarray) -> np.ndarray:
         return np.stack([y[i:j].sum(axis=0) for i, j in pairwise(s.offsets)])
@@ -576,13 +577,21 @@ def _mean_rows(s: Snapshot, x: Factored) -> tuple[np.ndarray, np.ndarray, np.nda
     def mean(sums: np.ndarray, mass: np.ndarray) -> np.ndarray:
         return np.asarray(sums / np.where(mass > 0, mass, 1)[..., None])
 
-    pi, mass = over(s.sample_weights), over(w)
-    h = mean(over(s.sample_weights[:, None] * x.layer.features[:, 0]), pi)
-    sums = over(w[:, :, None] * x.layer.errors[:, :, 0])
-    own = mean(sums.sum(axis=1), mass.sum(axis=1))
-    others = np.sqrt(mass)[..., None] * (mean(sums, mass) - own[:, None])
-    own = np.sqrt(mass.sum(axis=1))[:, None] * own
-    return np.sqrt(pi)[:, None] * h, own, others.reshape(-1, x.b)
+    pi, d = over(s.sample_weights), layer.errors[:, :, 0]
+    h = mean(over(s.sample_weights[:, None] * layer.features[:, 0]), pi)
+    mass = over(w * own)
+    diagonal = np.sqrt(mass)[..., None] * mean(over((w * own)[:, :, None] * d), mass)
+    mass = over(w * (1 - own))
+    sums = over((w * (1 - own))[:, :, None] * d)
+    whole = mass.sum(axis=1)
+    of_class = mean(sums.sum(axis=1), whole)
+    others = np.sqrt(mass)[..., None] * (mean(sums, mass) - of_class[:, None])
+    return (
+        np.sqrt(pi)[:, None] * h,
+        np.sqrt(whole)[:, None] * of_class,
+        others.reshape(-1, d.shape[2]),
+        diagonal.sum(axis=1),
+    )
 
 
 @identity(
@@ -643,13 +652,23 @@ def K16(study: Study) -> Iterator[Comparison]:
         over = (found["outlier"] + found["bump"] - 1) * values
         size = float(np.max(values))
         yield float(np.max(over)), bound, size, f"parts of CFAC of {name}"
+        h, own, others, diagonal = _mean_rows(flat, flat.layers[0])
+        h = h / np.sqrt(np.where(pi > 0, pi, 1))[:, None]
+        images = np.transpose(z.T.reshape(-1, x.b, x.a) @ h.T)  # V h_c, (C, b, k)
+        for kind, rows in (
+            ("outlier", np.stack([own, diagonal], axis=1)),
+            ("bump", others.reshape(len(pi), -1, x.b)),
+        ):
+            exact = np.sum((rows @ images) ** 2, axis=(0, 1))
+            away = float(np.max(np.abs(found[kind] * values - exact)))
+            yield away, bound, size, f"{kind} of CFAC of {name}"
         v = (x.layer.errors[:3, 0, 0, :, None] * x.layer.features[:3, 0, None, :]).T
         v = np.moveaxis(v, 0, 1).reshape(-1, v.shape[2])  # products: KFAC factorises
         values = np.sum(v * x.kfac.matvec(v), axis=0)
         delta, h = x.layer.errors[:3, 0, 0].T, x.layer.features[:3, 0].T
-        own = np.sum((means.features @ h) ** 2, axis=0)
-        rows = origins.mean_forms(means.norms, means.errors @ delta)
-        over = sum(rows.values()) * own - values
+        along = np.sum((means.features @ h) ** 2, axis=0)
+        forms = origins.mean_forms(means.norms, means.errors @ delta)
+        over = sum(forms.values()) * along - values
         bound = reach(x, v, study.u) * norm(v) + study.tiny
         yield float(np.max(over)), bound, float(np.max(values)), f"KFAC of {name}"
 

@@ -16,16 +16,16 @@ from refspec.factors import lengths
 from refspec.theorems.quantities import (
     cell_rows,
     error_norms,
-    largest_norms,
     level_roundings,
     level_rows,
     norm,
     of_scores,
-    score_accuracy,
+    score_bound,
+    score_bounds,
     scores,
     sizes_of_rows,
 )
-from refspec.theorems.registry import Comparison, identity
+from refspec.theorems.registry import Comparison, identity, together
 from refspec.theorems.study import Study
 
 
@@ -156,8 +156,7 @@ def _ranks(study: Study) -> Iterator[Comparison]:
         C, K = len(moment.offsets) - 1, moment.weights.shape[1]
         rows, score = level_rows(study, name), 0.0
         if moment.scored:
-            largest = largest_norms(study, name)
-            score = score_accuracy(study) * float(np.sqrt(np.sum(s * largest**2)))
+            score = float(np.sqrt(np.sum(s * score_bound(study, name) ** 2)))
         g = rounding.gamma(level_roundings(moment) + sum(moment.shape), study.u)
         g *= moment.trace() ** 0.5
         for levels, rank in ranks(C, K, scored).items():
@@ -177,12 +176,13 @@ def _ranks(study: Study) -> Iterator[Comparison]:
 )
 def L3(study: Study) -> Iterator[Comparison]:
     """Average over all c', sample by sample."""
-    bound = score_accuracy(study)
+    p = backend.to_host(study.snapshot.probabilities)
     for x in study.snapshot.layers:
-        size = error_norms(study, x.name).max(1)
+        terms = np.sum(p * error_norms(study, x.name), axis=1)
         off = lengths(study.once(scores)[x.name], (1, 2))
-        i = int(np.argmax(off / np.where(size > 0, size, 1)))
-        yield off[i], bound * size[i], size[i], f"sample {i} of {x.name}"
+        bound = study.once(score_bounds)[x.name]
+        i = int(np.argmax(off / np.where(bound > 0, bound, 1)))
+        yield together(off, bound, terms, f"sample {i} of {x.name}")
 
 
 @identity(
@@ -196,7 +196,8 @@ def L4(study: Study) -> Iterator[Comparison]:
     M, moment = study.once(cell_rows)["gradients"], study.fisher
     norms = backend.to_host(structure.cell_norms(moment))
     s = backend.to_host(study.snapshot.sample_weights)
-    accuracy = score_accuracy(study) * s * largest_norms(study, "gradients")
+    accuracy = s * score_bound(study, "gradients")
+    sides = []
     g = rounding.gamma(level_roundings(moment) + sum(moment.shape), study.u)
     for c, i, j in class_slices(moment.offsets):
         own = norms[c, c] * M[c, c]
@@ -206,13 +207,17 @@ def L4(study: Study) -> Iterator[Comparison]:
             score = s[i:j, None, None] * study.once(scores)[x.name][i:j]
             h = backend.to_host(x.features[i:j, ...]).reshape(-1, x.features.shape[2])
             parts.append((score.reshape(-1, score.shape[2]).T @ h).reshape(-1))
+        terms = norm(own) + norm(others)
         size = float(norms[c] @ lengths(M[c], 1))
         size += float(np.sum(s[i:j, None] * p_sizes(study)[i:j]))
-        gap = np.linalg.norm(own + others - np.concatenate(parts))
+        gap = norm(own + others - np.concatenate(parts))
         bound = 8 * g * size + study.tiny**0.5
-        yield float(gap), bound, size, f"class {c}, with its scores"
+        yield gap, bound, size, f"class {c}, with its scores"
         bound += float(np.sum(accuracy[i:j]))
-        yield float(np.linalg.norm(own + others)), bound, size, f"class {c}"
+        sides.append((norm(own + others), bound, terms))
+    off, bounds, sizes = np.asarray(sides).T
+    c = int(np.argmax(off / np.where(bounds > 0, bounds, 1)))
+    yield together(off, bounds, sizes, f"class {c}")
 
 
 def p_sizes(study: Study) -> np.ndarray:
@@ -314,11 +319,18 @@ def L7(study: Study) -> Iterator[Comparison]:
 
 
 def _logits_layer(study: Study) -> str:
-    """Say whether the last layer's outputs are the logits, by most of its samples."""
+    """Say whether the last layer's outputs are the logits.
+
+    By the network; without one by most samples, so that a few wrong ones are found.
+    """
     x = study.snapshot.layers[-1]
     N, C = study.snapshot.probabilities.shape
     if tuple(x.errors.shape[2:]) != (1, C):
         return f"the last layer, {x.name}, does not have C outputs at one position"
+    if study.snapshot.model is not None:
+        last = study.snapshot.model.operations[-1]
+        ends = last["op"] == "linear" and last.get("name") == x.name
+        return "" if ends else f"{x.name} is not the network's last operation"
     off, bound = study.once(_seed_gaps)
     if 2 * np.sum((off <= bound).all(axis=(1, 2))) < N:
         return f"the outputs of the last layer, {x.name}, are not the logits"
@@ -332,8 +344,9 @@ def _seed_gaps(study: Study) -> tuple[np.ndarray, np.ndarray]:
     errors = backend.to_host(study.snapshot.layers[-1].errors)[:, :, 0, :]
     safe = np.maximum(p, np.finfo(p.dtype).tiny)
     spread = 2 - 2 * np.log(safe.min(axis=1))[:, None, None]
-    g = rounding.gamma(2 * C + 16, study.stored)
-    bound = g * spread * (p[:, None, :] + np.eye(C)) + float(np.finfo(np.float32).tiny)
+    g = rounding.gamma(2 * C + 16, study.stored) + 2 * study.stored * spread
+    bound = g * p[:, None, :] + 4 * study.stored * np.eye(C)
+    bound = bound + float(np.finfo(np.float32).tiny)
     return np.abs(errors - (p[:, None, :] - np.eye(C))), bound
 
 
@@ -349,7 +362,8 @@ def L8(study: Study) -> Iterator[Comparison]:
     off, most = study.once(_seed_gaps)
     i = np.unravel_index(int(np.argmax(off / most)), off.shape)
     what = f"sample {i[0]}, c' = {i[1]}, logit {i[2]}"
-    yield off[i], most[i], 1.0, what  # the largest entry of p - e_c' is near 1
+    errors = backend.to_host(study.snapshot.layers[-1].errors)[:, :, 0, :]
+    yield together(off.reshape(-1), most.reshape(-1), errors.reshape(-1), what)
     name = f"errors of {study.snapshot.layers[-1].name}"
     moment = study.moments[name]
     values = np.linalg.eigvalsh(backend.to_host(moment.matrix()))

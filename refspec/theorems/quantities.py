@@ -53,22 +53,41 @@ def gradient_norms(study: Study) -> dict[str, np.ndarray]:
     return found
 
 
-def largest_norms(study: Study, name: str) -> np.ndarray:
-    """Bound max_c' ||x_{i,c'}|| of a moment of errors or gradients, shape (N,)."""
+def score_bounds(study: Study) -> dict[str, np.ndarray]:
+    """Bound ||sum_c' p_{i,c'} delta_{i,c'}|| of stored errors by layer, shape (N,).
+
+    Theory: theory/levels.md#L3.
+    """
+    p, along = backend.to_host(study.snapshot.probabilities), score_accuracy(study)
+    # sums of p are 1 to the precision of the numbers here, p - 1 is off by that of the
+    # file where it is a difference
+    lost = rounding.gamma(2 * p.shape[1] + 16, study.u) + 4 * study.stored
+    found = {}
+    for x in study.snapshot.layers:
+        size = error_norms(study, x.name)
+        found[x.name] = along * np.sum(p * size, axis=1) + lost * size.max(1)
+    return found
+
+
+def score_bound(study: Study, name: str) -> np.ndarray:
+    """Bound ||sum_c' p_{i,c'} x_{i,c'}|| of a moment of errors or gradients, (N,)."""
     kind, _, layer = name.partition(" of ")
+    known = study.once(score_bounds)
     if kind == "errors":
-        return np.asarray(error_norms(study, layer).max(1))
-    norms = study.once(gradient_norms)
-    chosen = [norms[layer]] if layer else list(norms.values())
-    return np.asarray(np.sqrt(sum(x.max(1) ** 2 for x in chosen)))
+        return known[layer]
+    total = np.zeros(study.snapshot.probabilities.shape[0])
+    for x in study.snapshot.layers:
+        if layer in ("", x.name):
+            h = lengths(backend.to_host(x.features), (1, 2))
+            total = np.hypot(total, h * known[x.name])
+    return np.asarray(total)
 
 
 def of_scores(study: Study) -> str:
     """Say that errors were planted without the score identity, in most samples."""
     if study.snapshot.provenance.get("framework") != "refspec.synthetic":
         return ""
-    size = study.once(sizes_of_rows).max(axis=1)
-    off = study.once(score_norms) > score_accuracy(study) * size
+    off = study.once(score_norms) > score_bound(study, "gradients")
     return "errors were planted without scores" if 2 * off.sum() > len(off) else ""
 
 

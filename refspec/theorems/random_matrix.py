@@ -16,8 +16,14 @@ import numpy as np
 from refspec import rounding
 from refspec.populations import Population
 from refspec.random_matrix import discrepancy, predict
+from refspec.random_matrix.free import law as free_law
+from refspec.random_matrix.free import outliers as free_outliers
 from refspec.random_matrix.free import spectrum as free_spectrum
 from refspec.random_matrix.free.design import reduction
+from refspec.random_matrix.free.edges import split_threshold, support
+from refspec.random_matrix.free.law import FreeLaw
+from refspec.random_matrix.nested.design import nested_design
+from refspec.random_matrix.nested.outliers import ACCURACY, nested_outliers
 from refspec.spectra import Spectrum
 from refspec.synthetic.worlds import draw
 from refspec.theorems.canonical import few_classes
@@ -29,6 +35,8 @@ from refspec.theorems.study import Study
 LADDER = ((100, 100), (200, 40), (400, 16), (800, 8))
 #: Deviations, and units of 1 / d, that the statements allow.
 SCORE, DISTANCE, OVERLAP = 4.0, 4.0, 2.0
+#: Dimensions in which the largest eigenvalue is drawn, and how often.
+EXTREMES = ((50, 600), (100, 300), (200, 100))
 #: Dimension, rows and draws of a mean alone.
 ALONE = (16, 128, 24000)
 
@@ -219,6 +227,91 @@ def _without(values: np.ndarray, known: np.ndarray) -> tuple[float, float]:
     return float(np.mean(rest)), float(np.std(rest)) / len(rest) ** 0.5
 
 
+@identity(
+    "When the bump leaves the bulk",
+    "sqrt(d) (t2 - t3) > [(N3 t3^2)^(1/3) + (N2 t2^2)^(1/3)]^(3/2)",
+)
+def R6(study: Study) -> Iterator[Comparison]:
+    """Count the bands just below and just above the threshold, and put it in."""
+    few = study.once(few_samples)
+    N, C = few.p.shape
+    scale = float(np.random.default_rng(study.seed).uniform(0.5, 2))
+    bulk, bump = N * C, C * max(1, C - 2)
+    for d in (bump + 1, 4 * bump, 64 * bump):
+        share, at = bump / d, f"d = {d}, {bulk} and {bump} rows"
+        t = split_threshold(d, bulk, bump, scale)
+        right = (np.cbrt(bulk * scale**2) + np.cbrt(bump * t**2)) ** 1.5
+        left, g = d**0.5 * (t - scale), rounding.gamma(64, _U)
+        yield abs(left - right), g * d**0.5 * t, left, f"both sides at t2, {at}"
+        # t is right to the rounding of its equation, over its slope
+        off = 4 * g / (1 - share**0.5) * (1 + (bulk / d) ** 0.5)
+        for bands, near in ((1, t * (1 - off)), (2, t * (1 + off))):
+            law = FreeLaw(np.asarray([scale, near]), np.asarray([bulk, bump]), d)
+            found = len(support(law))
+            yield abs(found - bands), 0.0, bands, f"bands near the threshold, {at}"
+
+
+@cache
+def _tops(seed: int) -> tuple[tuple[Population, np.ndarray], ...]:
+    """Draw the largest eigenvalue of one Wishart matrix in growing dimensions."""
+    found = []
+    for d, draws in EXTREMES:
+        population = Population((3 * d,), d, np.ones((3 * d, 1)), 1.0)
+        rng = np.random.default_rng([seed, d])
+        tops = []
+        for _ in range(draws):
+            X = rows(population, rng)
+            tops.append(np.linalg.eigvalsh(X.T @ X)[-1])
+        found.append((population, np.asarray(tops)))
+    return tuple(found)
+
+
+@asymptotic(
+    "Scale of the extreme eigenvalues",
+    "edge + s TW1, s = d^(-2/3) (|z''(m)| / 2)^(1/3)",
+    deep=True,
+    coarse="errors of order d^(-1/3): sees half a deviation of the mean, 25 % of s",
+)
+def R7(study: Study) -> Iterator[Comparison]:
+    """Compare mean and deviation of the largest eigenvalue with Tracy and Widom's."""
+    for population, tops in _tops(study.seed):
+        mean, deviation = predict(population).bulk_maximum
+        n, d, at = len(tops), population.dimension, f"d = {population.dimension}"
+        slow = deviation / d ** (1 / 3)
+        bound = slow + _ERRORS * deviation / n**0.5
+        yield abs(float(np.mean(tops)) - mean), bound, deviation, f"mean, {at}"
+        bound = slow / 4 + _ERRORS * deviation / (2 * n) ** 0.5
+        away = abs(float(np.std(tops)) - deviation)
+        yield away, bound, deviation, f"deviation, {at}"
+
+
+@identity(
+    "Outliers over general covariances",
+    "zeros of det S(x), S = diag(1/W) + M Q M', with overlap and variance",
+)
+def R13(study: Study) -> Iterator[Comparison]:
+    """Compare one mean, isotropic noise as matrices: theory/random_matrix.md#R8."""
+    rng, d, n = np.random.default_rng(study.seed), 24, 12
+    s2, s3 = rng.uniform(0.5, 2, 2).tolist()
+    mean, w = 4 * rng.standard_normal((1, d)), np.ones((n, 2))
+    plain = Population((n,), d, w, s3, class_means=mean, cross_covariance=s2)
+    one = np.eye(d)
+    full = replace(plain, within_covariance=s3 * one, cross_covariance=s2 * one)
+    made = reduction(plain)
+    v, strength = made.signals.v, made.signals.strength
+    top = predict(plain).bands[-1]
+    found = nested_outliers(nested_design(full), top.upper, top.upper_scale)
+    rate = free_law.derivative(made.law, v)
+    spread = np.sqrt(2 * rate * (v**2 - rate * strength**2) / d)
+    for what, here, there in (
+        ("value", found.values, free_law.location(made.law, v)),
+        ("deviation", found.deviations, spread),
+        ("overlap", found.overlaps, free_outliers.overlaps(made.law, v, strength)),
+    ):
+        # a root to ACCURACY, derivatives by differences
+        yield abs(here[0] - there[0]), 16 * ACCURACY * there[0], there[0], what
+
+
 @asymptotic(
     "Outliers of fixed means",
     "within 4 deviations of psi(v) and its shift; overlaps psi' theta^2 / v to 2/d",
@@ -274,24 +367,6 @@ R4 = lemma(
 )
 
 
-R6 = lemma(
-    __name__,
-    "R6",
-    "When the bump leaves the bulk",
-    "sqrt(d) (t2 - t3) > [(N3 t3^2)^(1/3) + (N2 t2^2)^(1/3)]^(3/2)",
-    "tests/random_matrix/free/test_outliers.py::test_split_threshold_is_where_a_gap_opens",
-)
-
-
-R7 = lemma(
-    __name__,
-    "R7",
-    "Scale of the extreme eigenvalues",
-    "edge + s TW1, s = d^(-2/3) (|z''(m)| / 2)^(1/3)",
-    "tests/random_matrix/test_prediction.py::test_bulk_maximum",
-)
-
-
 R9 = lemma(
     __name__,
     "R9",
@@ -325,13 +400,4 @@ R12 = lemma(
     "Edges are folds of the real branch",
     "I - T H singular; x(s) has an extremum; the support ends before `reach`",
     "tests/random_matrix/nested/test_edges.py::test_right_edge_is_a_fold",
-)
-
-
-R13 = lemma(
-    __name__,
-    "R13",
-    "Outliers over general covariances",
-    "zeros of det S(x), S = diag(1/W) + M Q M', with overlap and variance",
-    "tests/random_matrix/nested/test_spectrum.py::test_fixed_means_agree",
 )

@@ -14,7 +14,13 @@ from refspec.coordinates import Coordinates
 from refspec.quadrature import density
 from refspec.spectra import Spectrum, spectrum
 from refspec.structure import cell_projections
-from refspec.theorems.registry import Comparison, identity, inequality, statistical
+from refspec.theorems.registry import (
+    Comparison,
+    identity,
+    inequality,
+    statistical,
+    together,
+)
 from refspec.theorems.study import Study
 
 _COLUMNS, _ROWS = 300, 4096  # of the largest moments that are compared
@@ -131,5 +137,7 @@ def S4(study: Study) -> Iterator[Comparison]:
         t, radius = found.thresholds[:, None], every.radius + study.tiny
         least = np.sum(values > t + radius, axis=1)
         most = np.sum(values > t - radius, axis=1)
-        over = np.maximum(least - found.upper, found.lower - most)
-        yield float(np.max(over)), 0.0, float(found.n), f"counts of {name}"
+        middle = (found.lower + found.upper) / 2
+        away = np.maximum(least - middle, middle - most)
+        half = (found.upper - found.lower) / 2
+        yield together(away, half, middle, f"counts of {name}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from refspec import backend, rounding
+from refspec import backend, curvature, rounding
 from refspec.classes import Layer, class_slices
 from refspec.factors import lengths
 from refspec.theorems.quantities import error_norms, score_accuracy
@@ -124,7 +124,10 @@ def D2(study: Study) -> Iterator[Comparison]:
     for x in study.snapshot.layers:
         h, own = backend.to_host(x.features), _own_errors(study, x)
         means, within = _class_part(study, x)
-        gap = _product(s[:, None, None] * own, h) - means - within
+        gradients = curvature.empirical_fisher(study.snapshot, [x.name])
+        root = gradients.xp.sqrt(gradients.weights)[:, :, None]
+        gradient = backend.to_host(gradients.cross(root)).reshape(means.shape)
+        gap = gradient - means - within
         norms = [
             math.sqrt(float(np.sum(s * np.sum(y * y, axis=(1, 2))))) for y in (own, h)
         ]

@@ -53,11 +53,11 @@ from refspec.theorems.study import Study
 
 _U = 2.0**-53  # worlds are drawn and expected in float64
 _SIDE = 200  # of a covariance
-_DRAWS = 20000
+_DRAWS = 2**18
 _COORDINATES = 2**14  # of all class means together
 _SUMS = 7  # of squares, for features and errors
 _COUPLING = 0.5
-_DECISIONS = 40000
+_DECISIONS = 2**17
 _PARAMETERS = 700
 _DECAY = 0.125
 
@@ -93,7 +93,7 @@ def W1(study: Study) -> Iterator[Comparison]:
 @statistical(
     "Heavy tails of unit variance",
     "T sqrt((nu-2)/nu) and Laplace of scale 1/sqrt 2 have mean 0, variance 1",
-    coarse="20,000 draws: sees 2.4 % of a distribution function",
+    coarse="2^18 draws: sees .7 % of a distribution function",
 )
 def W2(study: Study) -> Iterator[Comparison]:
     """Compare four distributions by the Dvoretzky-Kiefer-Wolfowitz inequality."""
@@ -571,7 +571,7 @@ def W14(study: Study) -> Iterator[Comparison]:
 @statistical(
     "The Bayes error falls with the signal",
     "beta(t) = 1 - E Phi(t+Z)^(C-1), strictly decreasing from (C-1)/C",
-    coarse="40,000 decisions: sees a rate of errors that is off by 1.7 %",
+    coarse="2^17 decisions: sees a rate of errors that is off by .01",
 )
 def W15(study: Study) -> Iterator[Comparison]:
     """Drawn decisions by Hoeffding, and beta falls with t."""

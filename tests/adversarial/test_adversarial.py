@@ -41,23 +41,32 @@ class Found:
     refused: Counter = field(default_factory=Counter)
 
 
-def asked(at, true):
-    """Return values, true rows and radius of the whole, the levels and knock-outs."""
+def exactly(snapshot):
+    """Return the exact spectra of the whole, of every level, and without each."""
+    rows, weights = exact_levels.vectors(snapshot, "fisher")
+    true = exact_levels.levels(rows, weights, snapshot.offsets)
+    size = exact_levels.trace(true["total"])
+    levels = {n: v for n, v in true.items() if n != "total"}
+    rest = {
+        f"without {n}": [*itertools.chain(*(v for m, v in levels.items() if m != n))]
+        for n in levels
+    }
+    return {n: exact_levels.spectrum(v, size) for n, v in (true | rest).items()}
+
+
+def asked(at):
+    """Yield kind, name, values and radius of the whole, the levels and knock-outs."""
     whole, found = refspec.spectrum(at), refspec.attribute(at)
-    yield "whole", whole.values, true["total"], whole.radius
+    yield "whole", "total", whole.values, whole.radius
     for n in found.levels:
-        others = [v for m, v in true.items() if m not in ("total", n)]
-        yield "levels", found.levels[n], true[n], found.radius
-        rest = list(itertools.chain(*others))
-        yield "levels", found.knockouts[n], rest, found.radius
+        yield "levels", n, found.levels[n], found.radius
+        yield "levels", f"without {n}", found.knockouts[n], found.radius
 
 
 def look(name, k, found):
     """Compare one snapshot, all ways."""
     snapshot = adversarial.draw(name, SEED, k)
-    rows, weights = exact_levels.vectors(snapshot, "fisher")
-    true = exact_levels.levels(rows, weights, snapshot.offsets)
-    size, moment = exact_levels.trace(true["total"]), curvature.fisher(snapshot)
+    true, moment = exactly(snapshot), curvature.fisher(snapshot)
     found.snapshots += 1
     for way, make in WAYS.items():
         try:
@@ -68,10 +77,10 @@ def look(name, k, found):
             assert "divide the features or errors by 2^" in said
             found.refused[way] += 1
             continue
-        for kind, values, exact, radius in asked(at, true):
+        for kind, which, values, radius in asked(at):
             assert np.isfinite(radius)
-            ratio = exact_levels.away(values, exact, radius, size)
-            assert ratio <= 1, f"{name} {k}, seed {SEED}, {way}, {kind}: {ratio:.3g}"
+            ratio = exact_levels.ratio(values, true[which], radius)
+            assert ratio <= 1, f"{name} {k}, seed {SEED}, {way}, {which}: {ratio:.3g}"
             found.ratios[way, kind].append(ratio)
 
 

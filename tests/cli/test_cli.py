@@ -120,3 +120,23 @@ def test_the_hessian_has_a_picture(tmp_path):
     words = ("--of", "hessian", "--layer", "fc3", "--plot", str(picture))
     assert run("attribute", *words).exit_code == 0
     assert picture.stat().st_size > 0
+
+
+def test_top_computes_the_largest_alone(tmp_path):
+    """The same values and kinds as of all, within radii; JSON says what it holds."""
+    read = {}
+    for name, words in {"all": [], "top": ["--top", 4]}.items():
+        path = tmp_path / f"{name}.json"
+        made = run("attribute", "--layer", "fc3", *words, "--json", path)
+        assert made.exit_code == 0
+        read[name] = json.loads(path.read_text())
+    some, every = read["top"], read["all"]
+    assert (some["complete"], every["complete"]) == (False, True)
+    assert len(some["values"]) == 4 < len(every["values"])
+    radius = some["radius"] + every["radius"]
+    pairs = zip(some["values"], every["values"], strict=False)
+    assert max(abs(a - b) for a, b in pairs) <= radius
+    assert some["kinds"] == every["kinds"][:4]
+    made = run("spectrum", "--layer", "fc3", "--top", 4)
+    assert "the other 166 are none larger" in made.output
+    assert run("spectrum", "--layer", "fc3", "--top", 171).exit_code == 1

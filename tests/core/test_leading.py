@@ -68,6 +68,9 @@ def test_largest_in_any_namespace(asarray):
     values = [backend.to_host(x.spectrum.values) for x in (a, b)]
     assert np.max(np.abs(values[0] - values[1])) <= a.radius + b.radius
     assert a.kinds == b.kinds
+    one, two = (refspec.density(refspec.fisher(x), probes=2) for x in (host, moved))
+    assert np.all(one.lower <= two.upper)
+    assert np.all(two.lower <= one.upper)
 
 
 def test_more_than_there_are_is_refused():

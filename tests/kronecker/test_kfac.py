@@ -108,6 +108,17 @@ def test_factors_are_the_exact_moments(setting, fisher, seed, T):
             assert np.linalg.norm(x[c] - floats(whole[c] / pi[c])) <= rounding.gamma(
                 k, U
             ) * size / float(pi[c])
+    parts = class_factors(
+        layer, s.labels, s.probabilities, w, fisher=fisher, setting=setting
+    )
+    of_classes = parts.kfac()  # means over classes by their frequencies
+    for one, two, size in zip(
+        (of_classes.left, of_classes.right),
+        (found.left, found.right),
+        sizes,
+        strict=True,
+    ):
+        assert np.linalg.norm(one - two) <= 2 * rounding.gamma(k, U) * size
     mutant = np.sum(layer.errors**2, axis=(2, 3))
     assert abs(np.trace(found.left) - np.sum(w[:, None] * mutant)) > (
         rounding.gamma(k, U) * sizes[0]
@@ -477,10 +488,12 @@ def test_running_average(seed, decay):
     assert abs(np.sum(average.frequencies) - 1) <= rounding.gamma(24, U)
 
 
-def test_a_small_share_of_the_past_is_kept():
-    """K11: 1 - share would lose a past whose share is below a roundoff."""
+@pytest.mark.parametrize("new", [False, True])
+def test_a_small_share_of_the_past_or_of_the_batch_is_kept(new):
+    """K11: 1 - share would lose the other where its share is below a roundoff."""
     large = ClassFactors(np.asarray([2.0**-60]), np.full((1, 1, 1), 2.0**80), I1)
-    average = running_average(large, ClassFactors(np.ones(1), I1, I1), 0.5)
+    both = [large, ClassFactors(np.ones(1), I1, I1)]
+    average = running_average(*(both[::-1] if new else both), 0.5)
     moment = average.frequencies[0] * average.errors[0, 0, 0]
     exact = 0.5 * (2.0**20 + 1)
     assert abs(moment - exact) <= rounding.gamma(16, U) * exact

@@ -193,6 +193,21 @@ def test_tikhonov_of_a_zero_factor_has_no_scale():
     assert np.max(np.abs(P.values - 1 / (2 * 3))) <= 2 * U
 
 
+def test_negative_eigenvalues_are_cut_off_before_damping():
+    A = KroneckerBasis(np.eye(1), np.eye(3), np.array([[-1.0, 0.0, 6.0]]))
+    assert damped_inverse(A, 2.0).values.tolist() == [[0.5, 0.5, 0.125]]
+
+
+def test_a_product_is_as_uncertain_as_its_factors_are_large():
+    """Eigenvalues of ones (x) B are 8 times B's, and so is what they may be off."""
+    B = np.random.default_rng(0).standard_normal((5, 5))
+    B = B + B.T
+    own = certified_spectrum(B)[1]
+    for pair in ((np.ones((8, 8)), B), (B, np.ones((8, 8)))):
+        _, radius = Kronecker(*pair).certified_eigenvalues()
+        assert 4 * own <= radius
+
+
 I2, I3 = np.eye(2), np.eye(3)
 
 

@@ -120,7 +120,6 @@ def test_nested_and_isotropic_predictions_agree():
     assert np.linalg.norm(two.means @ one.means.T, 2) <= 1 + 2.0**-48
 
 
-@pytest.mark.theorem("R7")
 def test_bulk_maximum():
     d = 100
     made = predict(Population((300,), d, np.ones((300, 1)), 1.0))

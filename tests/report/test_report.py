@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import refspec
-from refspec import attribution, curvature, report
+from refspec import attribution, claims, curvature, report
 from refspec.report import knockouts
 from refspec.theorems import find
 from support.command import run
@@ -149,6 +149,19 @@ def test_the_summary_says_what_the_attribution_found(digits):
     assert contents.snapshot.provenance["digest"] in text
     assert refspec.__version__ in text
     assert "100\N{NO-BREAK SPACE}% of them right" in text
+
+
+@pytest.mark.slow
+def test_claims_come_first_with_the_verdicts_of_the_library(digits):
+    contents, text = digits
+    subject = claims.judge(contents.snapshot, dense=200, per_layer=False)
+    for found, mine in zip(subject, contents.findings, strict=True):
+        assert found.verdict == mine.verdict
+        assert [x.reason for x in found.evidence] == [x.reason for x in mine.evidence]
+        head = f'"verdict {found.verdict.replace(" ", "-")}">{found.verdict}</span>'
+        at = text.index(f"<strong>{found.claim.id}</strong> {found.claim.title}")
+        assert text[:at].rstrip().endswith(head)
+    assert text.index('id="claims"') < text.index('id="data"')
 
 
 @pytest.mark.slow

@@ -72,28 +72,39 @@ def levels(x, w, offsets):
 
 
 def away(values, rows, radius, scale):
-    """Return the largest |value - eigenvalue of rows'rows| over the radius.
+    """Return the largest |value - eigenvalue of rows'rows| over the radius."""
+    return ratio(values, spectrum(rows, scale), radius)
 
-    Exact eigenvalues below 2^-500 of `scale`, the trace of the whole, are what balls
-    leave of a zero.
+
+@flint.ctx.workprec(BITS)
+def spectrum(rows, scale):
+    """Return the eigenvalues of rows'rows, descending, over a power of two, and it.
+
+    Those below 2^-500 of `scale`, the trace of the whole, are what balls leave of a
+    zero.
     """
-    with flint.ctx.workprec(BITS):
-        X = flint.arb_mat(len(rows), len(rows[0]), [v for row in rows for v in row])
-        wide = X.nrows() <= X.ncols()
-        A = X * X.transpose() if wide else X.transpose() * X
-        size = A.trace() if A.nrows() else flint.arb(0)
-        true, unit = [], flint.arb(1)
-        if size > scale * flint.arb(2) ** -500:
-            mantissa, power = (int(v) for v in size.mid().man_exp())
-            unit = flint.arb(2) ** (power + mantissa.bit_length())
-            true = _eigenvalues(A / unit)
-        values = [flint.arb(float(v)) / unit for v in values]
-        n, zero = max(len(true), len(values)), flint.arb(0)
-        pairs = zip(_padded(values, n, zero), _padded(true, n, zero), strict=True)
-        gap = max((abs(v - t).upper() for v, t in pairs), default=zero)
-        if radius == 0:
-            return 0.0 if gap == 0 else np.inf
-        return float((gap / (flint.arb(radius) / unit)).upper())
+    X = flint.arb_mat(len(rows), len(rows[0]), [v for row in rows for v in row])
+    wide = X.nrows() <= X.ncols()
+    A = X * X.transpose() if wide else X.transpose() * X
+    size = A.trace() if A.nrows() else flint.arb(0)
+    if not size > scale * flint.arb(2) ** -500:
+        return [], flint.arb(1)
+    mantissa, power = (int(v) for v in size.mid().man_exp())
+    unit = flint.arb(2) ** (power + mantissa.bit_length())
+    return _eigenvalues(A / unit), unit
+
+
+@flint.ctx.workprec(BITS)
+def ratio(values, exact, radius):
+    """Return the largest |value - eigenvalue| over the radius; exact as above."""
+    true, unit = exact
+    values = [flint.arb(float(v)) / unit for v in values]
+    n, zero = max(len(true), len(values)), flint.arb(0)
+    pairs = zip(_padded(values, n, zero), _padded(true, n, zero), strict=True)
+    gap = max((abs(v - t).upper() for v, t in pairs), default=zero)
+    if radius == 0:
+        return 0.0 if gap == 0 else np.inf
+    return float((gap / (flint.arb(radius) / unit)).upper())
 
 
 @flint.ctx.workprec(BITS)

@@ -15,6 +15,8 @@ PLACES = (
     "core/test_coordinates.py",
     "core/test_curvature.py",
     "core/test_factors.py",
+    "core/test_krylov.py",
+    "core/test_leading.py",
     "core/test_spectra.py",
 )
 

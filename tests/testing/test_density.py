@@ -5,7 +5,7 @@ import pytest
 import scipy.special
 
 from refspec import models, rounding
-from refspec.testing import assert_density
+from refspec.testing import assert_density, densities
 
 SIZES = (16, 12, 10)
 LABELS = np.repeat(np.arange(4), 12)
@@ -158,3 +158,17 @@ def test_wrong_arguments(case):
     with pytest.raises(ValueError, match="vectors must be the n = 2 probes"):
         assert_density(nodes, weights, s, vectors=starts[:, :1])
     assert scipy.special.ndtr(0) == 0.5
+
+
+def test_every_probe_has_mass_one_and_both_sides_of_a_step_count():
+    """Masses .9 and 1.1 are no 1 and 1; nodes too far right show on one side alone."""
+    values, how = np.array([1.0, 2.0]), (0.0, 2.0**-53, "gaussian", None)
+    x, y = np.array([[1.0, 2.0], [1.0, 2.0]]), np.array([[0.5, 0.375], [0.5, 0.625]])
+    mass, *_ = densities._rules(x, y, values, *how)
+    assert (mass.name, mass.distance) == ("mass", 0.125)
+    right = np.array([[1.9375, 1.9375, 2.0, 2.0]])
+    *_, steps = densities._rules(right, np.full((1, 4), 0.25), values, *how)
+    assert (steps.name, steps.distance) == ("distribution function", 0.25)
+    left = np.array([[1.0, 1.0, 1.0625, 1.0625]])
+    *_, steps = densities._rules(left, np.full((1, 4), 0.25), values, *how)
+    assert steps.distance == 0.25

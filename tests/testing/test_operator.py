@@ -87,6 +87,23 @@ def test_a_smaller_side_is_explained(kind):
         assert_operator(case.fisher(names=[one]), case.snapshot)
 
 
+@pytest.mark.parametrize("kind", CASES)
+def test_settings_inside_the_matrix_are_named(kind):
+    """Damping, with its size; a layer that is frozen, by its name."""
+    case = CASES[kind]
+    F, (first, *_) = case.fisher(), case.layers
+    with pytest.raises(AssertionError) as error:
+        assert_operator(F + 0.25 * np.eye(len(F)), case.snapshot)
+    assert names_of(error) == ["damping"]
+    assert "0.25 times the identity" in str(error.value)
+    P = case.snapshot.layer(first).parameters
+    kept = np.arange(len(F)) >= P
+    with pytest.raises(AssertionError) as error:
+        assert_operator(F * np.outer(kept, kept), case.snapshot)
+    assert names_of(error) == ["frozen layer"]
+    assert f"columns of {first} are 0" in str(error.value)
+
+
 def test_an_unknown_mistake_gets_the_nearest_factor_and_the_layer():
     case = CASES["mlp"]
     A = case.fisher()

@@ -66,6 +66,9 @@ def test_residuals_of_an_iterative_solver_widen_the_radius():
     with pytest.raises(AssertionError):
         assert_spectrum(found, case.snapshot)
     assert_spectrum(found, case.snapshot, residuals=left)
+    # one that did not converge is enough, wherever it is in the order
+    exact, off = np.linalg.eigvalsh(F)[:-4:-1], np.array([0.0, float(left.max()), 0.0])
+    assert_spectrum(exact + off, case.snapshot, residuals=off)
     with pytest.raises(ValueError, match=r"residuals must have shape .* r = 3, got"):
         assert_spectrum(found, case.snapshot, residuals=left[:2])
     arpack = scipy.sparse.linalg.eigsh(F, 3, return_eigenvectors=False)
@@ -81,3 +84,53 @@ def test_wrong_arguments():
         assert_spectrum(np.array([np.nan]), case.snapshot)
     with pytest.raises(ValueError, match="cannot tell"):
         assert_spectrum(values(F), case.snapshot, dtype="bfloat16")
+
+
+def named(found, expected, **asked):
+    with pytest.raises(AssertionError) as error:
+        assert_spectrum(found, expected, **asked)
+    return names_of(error), str(error.value)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", ["mlp", "cnn"])
+def test_accidents_of_an_eigensolver_are_named(kind, seed):
+    """Each from the values alone, by its own name and by no other."""
+    case = CASES[kind]
+    every, rng = values(case.fisher()), np.random.default_rng(seed)
+    top, at = every[:8], int(rng.integers(0, 7))
+    accidents = {
+        "missed": np.delete(every[:9], at),
+        "ghost": np.sort(np.append(top[:7], top[at]))[::-1],
+        "smallest": every[-8:],
+        "shift": top + 0.3 * top[0],
+        "deflation left in": np.append(top[at + 1 :], np.zeros(at + 1)),
+        "not converged": top * (1 - 0.02 * (np.arange(8) > at) * rng.random()),
+    }
+    for name, found in accidents.items():
+        names, text = named(found, case.snapshot)
+        assert names == [name], (name, text)
+    assert f"number {at + 1} is missed" in named(accidents["missed"], case.snapshot)[1]
+
+
+def test_values_by_magnitude_are_named():
+    """A matrix of both signs: the largest by magnitude, and those without signs."""
+    rng = np.random.default_rng(0)
+    every = np.sort(rng.standard_normal(30))[::-1]
+    known = spectra.Spectrum(every, None, 2.0**-40, "a priori", 30)
+    order = every[np.argsort(-np.abs(every))[:6]]
+    assert named(order, known)[0] == ["largest by magnitude"]
+    assert named(np.abs(order), known)[0] == ["signs lost"]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_other_mistakes_of_a_solver_get_no_name(seed):
+    """Values that are off at random, up and down, are none of these."""
+    rng = np.random.default_rng(seed)
+    every = np.sort(rng.random(40))[::-1]
+    known = spectra.Spectrum(every, None, 2.0**-40, "a priori", 40)
+    found = every[:6] * (1 + 0.01 * rng.choice([-1, 1], 6) * rng.uniform(0.5, 1, 6))
+    found[0] = every[0] * 1.01
+    names, text = named(found, known)
+    assert not names, text
+    assert "none of the usual" in text

@@ -2,7 +2,6 @@
 
 import dataclasses
 from fractions import Fraction
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from refspec.coordinates import certified
 from refspec.rounding import errorfree
 from refspec.theorems import Study
 from refspec.theorems import certificates as page
+from support.arithmetic import Single
 from support.snapshots import sampled, samples
 from support.verdicts import holds, rejected
 
@@ -104,10 +104,13 @@ def test_inertia_counts_eigenvalues(entries, x):
 
 
 def in_single(monkeypatch):
-    """The bound of a longer mantissa than the machine's."""
-    gamma = rounding.gamma
-    shorter = SimpleNamespace(gamma=lambda k, u: gamma(k, u) * 2.0**-12)
-    monkeypatch.setattr(page, "rounding", shorter)
+    """A machine with a shorter mantissa than the bound's."""
+    true = page._small
+
+    def wrong(study):
+        return ((name, x.view(Single)) for name, x in true(study))
+
+    monkeypatch.setattr(page, "_small", wrong)
 
 
 def fast_sum(monkeypatch):

@@ -316,6 +316,26 @@ def off_chance(monkeypatch):
     monkeypatch.setattr(page, "canonical_groups", wrong)
 
 
+def no_shares(monkeypatch):
+    """Class structure that makes nothing of the Fisher."""
+    true = origins.fisher_shares
+
+    def wrong(*of):
+        return {kind: 0 * x for kind, x in true(*of).items()}
+
+    monkeypatch.setattr(origins, "fisher_shares", wrong)
+
+
+def all_features(monkeypatch):
+    """CFAC's parts with the features of all classes, KFAC's split."""
+
+    def wrong(features, frequencies):
+        whole = np.sqrt(np.sum(features**2, axis=0, keepdims=True))
+        return whole + np.zeros((len(frequencies), 1))
+
+    monkeypatch.setattr(origins, "own_means", wrong)
+
+
 def all_cross_classes(monkeypatch):
     """Class means of errors over all labels, c' = c too."""
     true = origins.mean_forms
@@ -347,6 +367,8 @@ MUTANTS = [
     ("K13", one_mean, {"sides": ((5, 5),)}),
     ("K14", off_chance, {}),
     ("K16", all_cross_classes, {}),
+    ("K16", no_shares, {}),
+    ("K16", all_features, {}),
 ]
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from refspec.random_matrix import random_means
+from refspec.random_matrix import prediction, random_means
 from refspec.random_matrix.free import law as free_law
 from refspec.random_matrix.free import outliers
+from refspec.random_matrix.free import spectrum as free_spectrum
+from refspec.random_matrix.nested import outliers as nested_outliers
 from refspec.theorems import Study, random_matrix
 from support.snapshots import sampled, samples
 from support.verdicts import holds, rejected
@@ -38,6 +40,23 @@ def test_R5(study):
     holds("R5", study)
 
 
+@pytest.mark.theorem("R6")
+@given(samples(layers=1))
+def test_R6(study):
+    holds("R6", study)
+
+
+@pytest.mark.theorem("R7")
+def test_R7(study):
+    holds("R7", study)
+
+
+@pytest.mark.theorem("R13")
+@pytest.mark.parametrize("seed", range(3))
+def test_R13(seed):
+    holds("R13", Study(sampled(0, (2, 3), [(1, 1)]), seed=seed))
+
+
 @pytest.mark.theorem("R8")
 def test_R8(study):
     holds("R8", study)
@@ -46,6 +65,46 @@ def test_R8(study):
 @pytest.mark.theorem("R14")
 def test_R14(study):
     holds("R14", study)
+
+
+def one_spike(monkeypatch):
+    """The threshold of Baik, Ben Arous and Peche for a bump of many rows."""
+    true = random_matrix.split_threshold
+
+    def wrong(d, bulk, _, scale):
+        return true(d, bulk, 0, scale)
+
+    monkeypatch.setattr(random_matrix, "split_threshold", wrong)
+
+
+def at_the_edge(monkeypatch):
+    """The largest eigenvalue at the edge on average."""
+
+    def wrong(made):
+        return made.bands[-1].upper, prediction.TRACY_WIDOM[1] * made.bands[
+            -1
+        ].upper_scale
+
+    monkeypatch.setattr(prediction.Prediction, "bulk_maximum", property(wrong))
+
+
+def other_exponent(monkeypatch):
+    """Fluctuations of the order of the spacings in the bulk, d^-1."""
+    true = free_spectrum.edges.edge_scale
+
+    def wrong(law, v):
+        return true(law, v) * law.dimension ** (-1 / 3)
+
+    monkeypatch.setattr(free_spectrum.edges, "edge_scale", wrong)
+
+
+def rows_without_noise(monkeypatch):
+    """Means that do not fluctuate with the effects averaged in them."""
+
+    def wrong(design, *_):
+        return np.zeros(len(design.means))
+
+    monkeypatch.setattr(nested_outliers, "_weight_slopes", wrong)
 
 
 def plain_lawley(monkeypatch):
@@ -133,12 +192,16 @@ def shares_of_the_rows(monkeypatch):
     [
         ("R1", no_cross_level),
         ("R5", shares_of_the_rows),
+        ("R6", one_spike),
+        ("R7", at_the_edge),
+        ("R7", other_exponent),
         ("R8", plain_lawley),
         ("R8", no_overlap_loss),
         ("R8", shift_times(0)),
         ("R8", shift_times(2)),
         ("R8", unbiased_noise),
         ("R8", no_shift),
+        ("R13", rows_without_noise),
         ("R14", diagonal_kept),
         ("R14", rows_are_means),
     ],

@@ -76,15 +76,33 @@ def test_D2(snapshot):
     holds("D2", snapshot)
 
 
-def test_means_of_other_weights_are_rejected(monkeypatch):
-    def weighted(study, layer):
-        p = study.snapshot.probabilities[:, 0]
-        return right(
-            study_of(replace(study.snapshot, sample_weights=p / p.sum())), layer
-        )
+def test_gradients_of_other_weights_and_labels_are_rejected(monkeypatch):
+    """The samples' weights times a probability; the labels of the next class."""
+    true = page.curvature.empirical_fisher
 
-    right = page._class_part
-    monkeypatch.setattr(page, "_class_part", weighted)
+    def reweighted(snapshot, layers):
+        p = snapshot.probabilities[:, 0]
+        return true(replace(snapshot, sample_weights=p / p.sum()), layers)
+
+    def relabelled(snapshot, layers):
+        layer = snapshot.layer(layers[0])
+        moved = replace(layer, errors=np.roll(layer.errors, 1, axis=1))
+        return true(replace(snapshot, layers=(moved,)), layers)
+
+    for wrong in (reweighted, relabelled):
+        monkeypatch.setattr(page.curvature, "empirical_fisher", wrong)
+        rejected("D2", typical())
+
+
+def test_class_means_alone_are_rejected(monkeypatch):
+    """Without the covariances within classes."""
+    true = page._class_part
+
+    def means_only(study, layer):
+        means, within = true(study, layer)
+        return means, 0 * within
+
+    monkeypatch.setattr(page, "_class_part", means_only)
     rejected("D2", typical())
 
 

@@ -20,7 +20,21 @@ def test_a_radius_is_never_negative_nor_nan():
     assert rounding.Bounded(1.0, math.inf).radius == math.inf
 
 
+def test_the_unit_roundoff_is_half_the_spacing_at_one():
+    for dtype, u in (("float64", 2.0**-53), ("float32", 2.0**-24)):
+        assert rounding.unit_roundoff(np.zeros(0, dtype)) == u
+        assert 2 * u == np.spacing(np.ones((), dtype))
+
+
+def test_two_probes_have_the_quantile_of_an_exponential():
+    """Chi-squared with two degrees of freedom is exponential of mean 2."""
+    quantile = -2 * math.log1p(-rounding.FAILURE)
+    found = rounding.probed_norm(1.0, 2)
+    assert abs(found**2 * quantile - 1) <= rounding.gamma(2.0**16, U)
+
+
 def test_gamma_breaks_down_to_infinity():
+    assert rounding.gamma(2.0**52, U) == 0.5 / (1 - 0.5)
     assert rounding.gamma(2.0**53, U) == math.inf
     assert rounding.second_moment_radius(2.0**53, 1.0, U) == math.inf
     assert rounding.second_moment_radius(4, math.nan, U) == math.inf

@@ -210,6 +210,14 @@ def test_given_vectors_of_any_quality():
         radius = np.max(found.radii)
 
 
+def test_vectors_that_are_too_short_hide_nothing():
+    """0.7 long, turned by the angle of 3, 4, 5: residuals shrink, errors do not."""
+    turned = 0.7 * np.array([[0.8, -0.6], [0.6, 0.8]])
+    found = certificates.certified_eigenvalues(np.diag([1.0, 0.0]), vectors=turned)
+    assert np.all(np.abs(found.values - [1.0, 0.0]) <= found.radii)
+    assert np.max(found.radii) < 1
+
+
 @pytest.mark.parametrize("size", [0.0, 0.5, 1e-200, 1e200])
 def test_useless_vectors_are_refused(size):
     with pytest.raises(ValueError, match="leave them out"):

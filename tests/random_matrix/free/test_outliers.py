@@ -1,7 +1,6 @@
 """Thresholds and outliers: closed forms and one small simulation."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +19,6 @@ from support import fixed_means
 U = 2.0**-53
 
 
-@pytest.mark.theorem("R6")
 @given(
     st.integers(10, 1000),
     st.integers(1, 5000),
@@ -85,6 +83,22 @@ def test_shift_is_second_order_perturbation():
     shift = np.abs(fixed_means.mean_shifts(law, v, v - 1000))
     bound = 6 * (made.deviations / draws**0.5 + shift / draws**0.5)
     assert np.all(np.abs(made.values - expected) <= bound + shift**2 / made.values)
+
+
+def test_shift_of_one_mean():
+    """To first order in 1 / d, of large d: both terms, each with its sign."""
+    law = FreeLaw([1.0], [40000], 10000)
+    for strength in (80000.0, 30000.0):
+        v, theta2 = np.asarray([10000 + strength]), np.asarray([strength])
+        (found,) = outliers.fixed_outliers(law, v, theta2).values
+        psi = free_law.location(law, v)[0]
+        (expected,) = fixed_means.mean_shifts(law, v, theta2)
+        away = abs(found - psi - expected)
+        rate, bend = free_law.derivative(law, v)[0], free_law.curvature(law, v)[0]
+        lift = v[0] ** 2 * bend / (2 * law.dimension * rate)
+        bound = 8 * lift**2 / (strength * rate) + rounding.gamma(256, U) * psi
+        assert away <= bound
+        assert not abs(expected) <= 2.0**7 * bound
 
 
 def test_equal_means_share_one_small_matrix():

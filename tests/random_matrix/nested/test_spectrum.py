@@ -58,7 +58,6 @@ def test_isotropic_designs_agree(population):
     assert abs(table.cumulative[-1] - 1) <= 2.0**-50
 
 
-@pytest.mark.theorem("R13")
 def test_fixed_means_agree():
     """Outliers, deviations and overlaps of two theories, and the count below."""
     rng = np.random.default_rng(1)
