@@ -53,6 +53,9 @@ test-browser: .venv-browser/done  ## the report in a real browser (Debian: chrom
 conformance: .venv-peers/done  ## run the curvature libraries against the oracle, write the table
 	REFSPEC_WRITE=1 .venv-peers/bin/python -m pytest tests/conformance -o addopts="-ra" -o filterwarnings=ignore -q
 
+moments: .venv-frameworks/done  ## networks that differentiation is tried on, write the table
+	.venv-frameworks/bin/python tests/frameworks/moments_table.py > tests/frameworks/moments.md
+
 bench: .venv-bench/done     ## time refspec against its peers on the same work
 	.venv-bench/bin/python -m pytest tests/benchmarks -o addopts= -o filterwarnings= \
 		--benchmark-columns=median,min,rounds --benchmark-sort=fullname -q $(BENCH)
@@ -104,5 +107,5 @@ BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list -n 20
 WITHIN ?= 150
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
-.PHONY: help demo test adversarial coverage quick test-frameworks test-browser gallery conformance \
+.PHONY: help demo test adversarial coverage quick test-frameworks test-browser gallery conformance moments \
 	bench lint fuzz deep mutants mutants-changed mutate

@@ -23,6 +23,7 @@ import numpy as np
 from refspec import backend, checks, rounding
 from refspec.backend import Array
 from refspec.classes import log_softmax
+from refspec.coverage import Coverage
 from refspec.curvature import SecondMoment
 from refspec.factors import Factor, Factors
 from refspec.rows import Rows
@@ -85,6 +86,8 @@ class Differentiated(Rows):
         The number of their first sample in `jacobian`.
     lost : float
         The error made in forming the rows, as measured.
+    known : str
+        How it was measured.
 
     Notes
     -----
@@ -97,6 +100,7 @@ class Differentiated(Rows):
     roots: Array
     first: int = 0
     lost: float = 0.0
+    known: str = "measured"
 
     def __repr__(self) -> str:
         """Say the sizes, not the entries."""
@@ -170,11 +174,6 @@ class Differentiated(Rows):
         n, K, P = self.shape
         return n * K + P + 2 * (K + 8)
 
-    @property
-    def known(self) -> str:
-        """How the error made in forming the rows is known."""
-        return "measured"
-
     def forming(self) -> float:
         """Return ||fl(X) - X||_F, as measured."""
         return self.lost
@@ -223,13 +222,18 @@ class NetworkMoment(SecondMoment):
     left_out: tuple[tuple[str, int], ...] = ()
 
     @property
-    def coverage(self) -> str:
-        """Which parameters are columns, in a sentence."""
-        n, missing = (sum(x for _, x in y) for y in (self.blocks, self.left_out))
-        if not self.left_out:
-            return f"covers all {n:,} parameters"
-        names = ", ".join(f"{name} {x:,}" for name, x in self.left_out)
-        return f"covers {n:,} of {n + missing:,} parameters; left out: {names}"
+    def coverage(self) -> Coverage:
+        """How much of the network it is of, by modules: ``str`` of it is a sentence."""
+        return Coverage(by_module(self.blocks), by_module(self.left_out))
+
+
+def by_module(blocks: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """Add up the parameters of each module: a name without its last part."""
+    found: dict[str, int] = {}
+    for name, size in blocks:
+        module = name.rpartition(".")[0] or name
+        found[module] = found.get(module, 0) + size
+    return found
 
 
 def moment(
@@ -316,7 +320,8 @@ def moment(
         checks.expect_type(name, given, Sequence, "give pairs (name, size)")
     rows = _rows(jacobian, z, s)
     lost = measured(rows, None if other is None else _rows(other, z, s), seed)
-    held = replace(rows, lost=lost).explicit(_HELD)
+    known = "measured" if other is not None else "measured between two modes only"
+    held = replace(rows, lost=lost, known=known).explicit(_HELD)
     return NetworkMoment(
         held,
         rows.roots * rows.roots,

@@ -24,6 +24,8 @@ try:
     from jax import numpy as jnp
 
     from refspec.exporters import batches as shared
+    from refspec.exporters.jax_moment import hessian as hessian
+    from refspec.exporters.jax_moment import moment as moment
     from refspec.exporters.jax_sequential import sequential_operations
     from refspec.exporters.jax_tracing import Program, arrange, run, trace
 except ImportError as error:

@@ -7,8 +7,9 @@ gradient gives products with its Hessian (`refspec.implicit`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -82,20 +83,21 @@ def moment(
     Notes
     -----
     Theory: theory/curvature.md#C8. The model is run in float32 and in float64, so that
-    rounding is measured. J V by forward mode where all operations have it; else the
-    reverse mode is differentiated; else J is formed by it. Rows are formed where they
-    fit in 256 MiB: C reverse products a sample, all samples of a chunk at once where
-    operations can be batched. The model is given back as it was, and parameters are
-    copied: what is trained later changes nothing.
+    rounding is measured; one that runs in float32 only is measured between forward and
+    reverse mode alone, and the kind of the radius says so. J V by forward mode where
+    all operations have it; else the reverse mode is differentiated; else J is formed by
+    it. Rows are formed where they fit in 256 MiB: C reverse products a sample, all
+    samples of a chunk at once where operations can be batched. The model is given back
+    as it was, and parameters are copied: what is trained later changes nothing.
 
     Examples
     --------
     >>> model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
     >>> batch = torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 1])
     >>> print(moment(model, [batch]).coverage)
-    covers all 34 parameters
+    covers all 34 parameters (3 modules)
     >>> print(moment(model, [batch], ["1"]).coverage)
-    covers 8 of 34 parameters; left out: 0.weight 12, 0.bias 4, 2.weight 8, 2.bias 2
+    covers 8 of 34 parameters (1 of 3 modules); left out: 0 16, 2 10
     """
     pair, weights, found = _opened(
         model, loader, parameters, dtype, sample_weights, Derivative
@@ -106,7 +108,7 @@ def moment(
         first.logits,
         first.labels,
         sample_weights=weights,
-        other=pair[1],
+        other=pair[1] if len(pair) > 1 else None,
         seed=seed,
         **found,
     )
@@ -160,16 +162,11 @@ def hessian(
     N = len(pair[0].samples.labels)
     s = np.full(N, 1 / N) if weights is None else weights
     checks.expect_sum_one("sample_weights", s, 0)
-    one, other = pair
-
-    def product(of: SecondDerivative) -> Callable[[Array], Array]:
-        return lambda V: of.dot(V, s)
-
+    one, *other = ((partial(x.dot, weights=s), x.like) for x in pair)
     return operator(
-        product(one),
-        one.like,
-        sum(one.network.sizes),
-        other=(product(other), other.like),
+        *one,
+        sum(pair[0].network.sizes),
+        other=other[0] if other else None,
         seed=seed,
         **found,
     )
@@ -183,7 +180,7 @@ def _opened(
     sample_weights: Any,
     kind: type[_Passes],
 ) -> tuple[list[Any], Any, dict[str, Any]]:
-    """Return the model's passes in the precision asked for and in the other one.
+    """Return passes in the precision asked for and, where it runs, in the other one.
 
     With the weights in the order of the samples, and which parameters are chosen.
     """
@@ -195,12 +192,16 @@ def _opened(
         )
     model = unwrapped(model)
     chosen, others = choose(model, parameters)
-    wide = Network(model, chosen, torch.float64)
-    samples = collected(wide, loader)
-    narrow = Network(model, chosen, torch.float32)
-    pair = [kind(wide, samples), kind(narrow, samples)]
-    if dtype == torch.float32:
-        pair.reverse()
+    wide, narrow = (Network(model, chosen, x) for x in (torch.float64, torch.float32))
+    networks = [narrow, wide] if dtype == torch.float32 else [wide, narrow]
+    try:
+        samples = collected(wide, loader)
+    except ValueError:
+        if dtype == torch.float64:
+            raise
+        # constants in float32 of its own: there is nothing to compare with
+        networks, samples = [narrow], collected(narrow, loader)
+    pair = [kind(x, samples) for x in networks]
     if sample_weights is not None:
         sample_weights = samples.sorted("sample_weights", sample_weights)
     blocks, left_out = (

@@ -25,7 +25,10 @@ from refspec import checks
 from refspec.exporters import batches as shared
 
 Choice = Sequence[str] | Callable[[str, nn.Parameter], bool] | None
-_TAKES = "model must take the inputs of the loader", "compare shapes, dtypes, devices"
+_TAKES = (
+    "model must take the inputs of the loader",
+    "compare shapes and dtypes; one with float32 constants takes dtype=torch.float32",
+)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -161,11 +164,13 @@ class Network:
 
     def __call__(self, parameters: Mapping[str, Tensor], inputs: Any) -> Tensor:
         """Return logits (n, C) of a batch; parameters by name."""
+        return logits_of(self.output(parameters, inputs))
+
+    def output(self, parameters: Mapping[str, Tensor], inputs: Any) -> Any:
+        """Return what the model gives for a batch."""
         args, kwargs = self.placed(inputs)
-        out = functional_call(
-            self.model, {**self.others, **parameters}, tuple(args), dict(kwargs)
-        )
-        return logits_of(out)
+        every = {**self.others, **parameters}
+        return functional_call(self.model, every, tuple(args), dict(kwargs))
 
     def placed(self, inputs: Any) -> Any:
         """Put inputs on the device; real ones in the precision of the model."""
@@ -256,7 +261,8 @@ def collected(network: Network, loader: Any) -> Samples:
     for step, (given, wanted) in enumerate(batches):
         args, kwargs = call(network.model, step, given)
         with network.running(), shared.answering(step, *_TAKES), torch.no_grad():
-            z = network(network.chosen, (args, kwargs))
+            out = network.output(network.chosen, (args, kwargs))
+        z = logits_of(out)
         n = count(step, (args, kwargs))
         wanted = wanted.cpu() if isinstance(wanted, Tensor) else wanted
         shared.expect_precise(z.dtype)

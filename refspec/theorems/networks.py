@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from refspec import backend, models
 from refspec.classes import Layer, Snapshot
 from refspec.hessian.bounds import norm_of, product_errors
@@ -133,7 +135,22 @@ def small_hessian(study: Study) -> str:
         return f"needs a last layer of at most {_PARAMETERS} parameters"
     if math.isinf(p.radius):
         return "needs relu inputs whose sign is certain (H5, H7)"
+    if not _squarable(study):
+        return "needs second derivatives whose squares are finite numbers"
     return ""
+
+
+def _squarable(study: Study) -> bool:
+    """Whether norms of a Hessian, of fourth powers of gradients, do not overflow."""
+    chosen = [study.snapshot.layer(x) for x in study.once(problem).layers]
+    most = float(np.finfo(np.float64).max ** 0.25) / sum(x.parameters for x in chosen)
+    sizes = [[_largest(y) for y in (x.features, x.errors)] for x in chosen]
+    return all(h < most / d for h, d in sizes if d > 0)
+
+
+def _largest(x: backend.Array) -> float:
+    """Return the largest entry in size."""
+    return float(np.max(np.abs(backend.to_host(x)), initial=0.0))
 
 
 def small_and_dense(study: Study) -> str:

@@ -151,10 +151,12 @@ def test_what_is_covered_is_said():
     jacobian, logits, labels, _ = regression()
     blocks = [("fc.weight", 15)]
     found = moment(jacobian, logits, labels, blocks=blocks)
-    assert found.coverage == "covers all 15 parameters"
-    left = [("lstm", 5632)]
+    assert str(found.coverage) == "covers all 15 parameters (1 module)"
+    left = [("lstm.weight", 5600), ("lstm.bias", 32)]
     part = moment(jacobian, logits, labels, blocks=blocks, left_out=left)
-    assert part.coverage == "covers 15 of 5,647 parameters; left out: lstm 5,632"
+    assert str(part.coverage) == (
+        "covers 15 of 5,647 parameters (1 of 2 modules); left out: lstm 5,632"
+    )
 
 
 @pytest.mark.parametrize(

@@ -99,3 +99,12 @@ def test_a_kind_is_that_of_its_levels_together_by_size():
     assert structure.kinds(parts) == ["outlier", "residual", "outlier"]
     parts["between_class"][2] = -0.5  # the outliers' parts cancel
     assert structure.kinds(parts)[2] in ("bump", "bulk")
+
+
+def test_class_means_and_masses_of_features_and_of_two_classes():
+    norms, means = np.array([[1.0], [2.0]]), np.array([[[3.0]], [[10.0]]])
+    classes, mass = structure.class_means(means, norms)
+    assert (classes.tolist(), mass.tolist()) == ([[3.0], [5.0]], [1.0, 4.0])
+    norms, v = np.array([[1.0, 2.0], [4.0, 1.0]]), np.array([[1.0, 2.0], [3.0, 4.0]])
+    classes, mass = structure.class_means((norms * v)[:, :, None], norms)
+    assert (classes.tolist(), mass.tolist()) == ([[2.0], [3.0]], [4.0, 16.0])

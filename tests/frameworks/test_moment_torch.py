@@ -6,6 +6,7 @@ gradient in the direction of a vector.
 """
 
 import copy
+import importlib.util
 
 import numpy as np
 import pytest
@@ -20,7 +21,18 @@ from refspec.coordinates import coordinates
 from refspec.exporters import torch_moment
 from refspec.exporters.torch import export, hessian, moment
 from refspec.rows import forming_radius
-from support.torch_networks import LABELS, SMALL, C, N, flat, loader, mlp, small
+from support.torch_networks import (
+    LABELS,
+    SMALL,
+    C,
+    N,
+    flat,
+    loader,
+    mlp,
+    published,
+    small,
+    trained_norms,
+)
 
 U = 2.0**-53
 # what torch says of old modules and of its own is no concern of ours
@@ -136,14 +148,32 @@ def test_a_choice_is_a_block_of_the_whole():
     assert gap <= limit
     by_predicate = moment(model, loader(inputs), lambda name, _: first in name)
     assert by_predicate.blocks == block.blocks
-    assert block.coverage.startswith(f"covers {n:,} of {whole.shape[1]:,} parameters")
+    assert str(block.coverage).startswith(
+        f"covers {n:,} of {whole.shape[1]:,} parameters"
+    )
+
+
+def test_arrays_may_be_torchs_as_on_a_device(monkeypatch):
+    model, inputs = small("residual, batch norm")
+    host = refspec.attribute(moment(model, loader(inputs)))
+    true = hessian(model, loader(inputs)).ends(2)
+    monkeypatch.setattr(torch_moment, "_given_back", lambda x: x.detach())
+    found = moment(model, loader(inputs))
+    assert isinstance(found.weights, torch.Tensor)
+    again = refspec.attribute(found)
+    radius, n = host.radius + again.radius, min(len(host.kinds), len(again.kinds))
+    gap = np.asarray(again.spectrum.values[:n]) - host.spectrum.values[:n]
+    assert np.abs(gap).max() <= radius
+    ends = hessian(model, loader(inputs)).ends(2)
+    assert isinstance(ends.vectors, torch.Tensor)
+    assert np.abs(ends.values - true.values).max() <= ends.radius + true.radius
 
 
 def test_frozen_parameters_are_left_out_and_said():
     model, inputs = small("scale")
     found = moment(model, loader(inputs))
     assert found.left_out == (("frozen", 4),)
-    assert "left out: frozen 4" in found.coverage
+    assert "left out: frozen 4" in str(found.coverage)
     assert dict(moment(model, loader(inputs), ["frozen"]).blocks) == {"frozen": 4}
 
 
@@ -209,6 +239,14 @@ def test_training_on_changes_nothing_of_a_moment(monkeypatch):
     assert np.array_equal(found.rows.dot(V), before)
 
 
+def test_a_model_of_float32_alone_says_how_it_is_measured():
+    model = ended(Narrow(), nn.Linear(C, C)).float()
+    found = moment(model, loader(X), dtype=torch.float32)
+    assert found.rows.known == "measured between two modes only"
+    assert hessian(model, loader(X), dtype=torch.float32).lost > 0
+    assert moment(ended(), loader(X)).rows.known == "measured"
+
+
 class Batch(nn.Module):
     def forward(self, x):
         return nn.functional.batch_norm(x, None, None, training=True)
@@ -258,7 +296,7 @@ FROZEN = nn.Linear(4, C).requires_grad_(False)
         (ended(Random()), X, {}, "by itself.*nothing random"),
         (ended(nn.Softmax(1)), X, {}, "take the softmax off"),
         (ended(Cast()), X, {}, "logits of float32 or float64, got torch.bfloat16"),
-        (ended(Narrow(), nn.Linear(C, C)), X, {}, "take the inputs of the loader"),
+        (ended(Narrow(), nn.Linear(C, C)), X, {}, r"takes dtype=torch\.float32"),
         (ended(Detached()), X, {}, "none of .*reaches"),
         (ended(Few()), X, {}, "must give a tensor of logits"),
         (ended(), X, {"parameters": ["1"]}, "must name parameters, or modules"),
@@ -302,13 +340,50 @@ class Wrong(torch.autograd.Function):
         return 2 * t
 
 
-def test_a_derivative_that_one_mode_gets_wrong_is_refused():
+def wrong_body():
     class Body(nn.Module):
         def forward(self, x):
             return Wrong.apply(x)
 
+    return Body()
+
+
+def test_a_derivative_that_one_mode_gets_wrong_is_refused():
     with pytest.raises(ValueError, match="must be products with one matrix"):
-        moment(ended(Body()), loader(X))
+        moment(ended(wrong_body()), loader(X))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121", "vit"])
+def test_published_networks_by_products(monkeypatch, name):
+    """G V and H V in one direction, of all parameters, against autograd."""
+    if importlib.util.find_spec("torchvision") is None:
+        pytest.skip("needs torchvision")
+    monkeypatch.setattr("refspec.differentiated._HELD", 0)
+    torch.manual_seed(0)
+    model = trained_norms(published()[name]()).double().eval()
+    inputs, labels = torch.randn(3, 3, 32, 32), torch.arange(3)
+    found = moment(model, [(inputs, labels)])
+    assert found.coverage.complete
+    chosen = list(model.parameters())
+    with sdpa_kernel(SDPBackend.MATH):
+        z = model(inputs.double())
+    v = np.random.default_rng(0).standard_normal((found.shape[1], 1))
+    p, u = torch.softmax(z, 1).detach(), torch.zeros_like(z, requires_grad=True)
+    g = torch.autograd.grad(z, chosen, u, create_graph=True)
+    parts = torch.split(torch.tensor(v[:, 0]), [x.numel() for x in chosen])
+    parts = [y.reshape(x.shape) for x, y in zip(chosen, parts, strict=True)]
+    (T,) = torch.autograd.grad(g, u, parts, retain_graph=True)  # J v
+    M = p * T - p * (p * T).sum(1, keepdim=True)
+    parts = torch.autograd.grad(z, chosen, M / len(z))
+    true = torch.cat([x.reshape(-1) for x in parts]).numpy()
+    got = found.matvec(v)[:, 0]
+    size = float(np.linalg.norm(found.rows.dot(v)))  # ||X v||; ||X|| is at least |X'Xv|
+    norm = np.linalg.norm(got) / size
+    e = found.rows.forming()
+    limit = 2 * e * (size + (norm + e) * np.linalg.norm(v))
+    assert np.linalg.norm(got - true) <= limit
+    assert not np.linalg.norm(got * (1 + 2.0**-16) - true) <= limit
 
 
 def test_a_list_in_place_of_tensors_and_one_batch():

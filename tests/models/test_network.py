@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import refspec
 from refspec import backend, models, rounding
-from refspec.models import evaluation, operations
+from refspec.models import activations, evaluation, operations
 
 U = 2.0**-53
 FUNCTIONS = {
@@ -57,6 +57,16 @@ def test_an_activation_and_its_derivatives_are_exact(name):
                 assert abs(float(value - exact)) <= bound * size, (point, order)
     mutant = computed[1] * (1 + 4 * bound)  # a slope off by a few hundred roundings
     assert np.max(np.abs(mutant - computed[1])) > bound * np.max(np.abs(computed[1]))
+
+
+def test_relu_has_no_slope_at_its_kink():
+    z = np.array([-1.0, 0.0, 1.0])
+    for found, exact in zip(
+        activations.activate({"op": "relu"}, z, np),
+        ([0.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]),
+        strict=True,
+    ):
+        assert np.abs(found).tolist() == exact
 
 
 def test_the_windows_adjoint_is_the_adjoint():

@@ -5,7 +5,7 @@ import pytest
 
 import refspec
 from refspec import models
-from refspec.models.recompute import recompute
+from refspec.models.recompute import _difference, recompute
 
 ACTIVATIONS = ("tanh", "relu", "gelu", "softplus")
 
@@ -54,3 +54,12 @@ def test_without_a_model_section():
     s = dataclasses.replace(snapshot("tanh"), model=None)
     with pytest.raises(ValueError, match="got none"):
         recompute(s)
+
+
+def test_the_worst_number_decides():
+    zero, bound = np.zeros((2, 2)), np.full((2, 2), 0.25)
+    for wrong in (1.0, -1.0):
+        stored = zero.copy()
+        stored[1, 0] = wrong
+        found = _difference("errors", stored, zero, bound)
+        assert (found.residual, found.ratio) == (1.0, 4.0)

@@ -63,3 +63,15 @@ def test_fit_refuses_what_it_does_not_know():
     ):
         with pytest.raises(ValueError, match=message):
             training.fit(network, X, [0, 1], **bad)
+
+
+def test_the_first_step_of_adam_has_the_learning_rate():
+    """mean / root = g / |g|: every parameter moves by it, against its gradient."""
+    network = models.mlp([3, 2], rng=np.random.default_rng(0))
+    X, y = np.random.default_rng(1).standard_normal((6, 3)), [0, 1, 0, 1, 1, 1]
+    _, gradient = models.loss_and_gradient(network, X, y)
+    made = training.fit(network, X, y, method="adam", steps=1, learning_rate=0.25)
+    moved = models.flatten(made) - models.flatten(network)
+    least = 1e-8 / np.abs(gradient).min()  # Adam's own, beside the root
+    slack = least + rounding.gamma(64, 2.0**-53) * (1 + 4 * np.abs(moved).max())
+    assert np.abs(moved + 0.25 * np.sign(gradient)).max() <= slack

@@ -4,6 +4,8 @@ Small ones of every module with parameters, those that published curvature libra
 test with (built anew from their description), wrapped ones, and torchvision's.
 """
 
+import sys
+import types
 from itertools import pairwise
 
 import torch
@@ -384,3 +386,28 @@ def loader(inputs, labels=LABELS, size=4):
 
     parts = [slice(i, i + size) for i in range(0, len(labels), size)]
     return [(part(inputs, s), labels[s]) for s in parts]
+
+
+def published():
+    """Return torchvision's networks for small images: name -> a function of nothing."""
+    try:
+        from torchvision import models
+    except RuntimeError:  # its compiled operations, of detection, are another torch's
+        for name in [x for x in sys.modules if x.startswith("torchvision")]:
+            del sys.modules[name]
+        sys.modules["torchvision._meta_registrations"] = types.ModuleType("empty")
+        from torchvision import models
+    return {
+        "resnet18": lambda: models.resnet18(num_classes=C),
+        "mobilenet_v2": lambda: models.mobilenet_v2(num_classes=C),
+        "densenet121": lambda: models.densenet121(num_classes=C),
+        "vit": lambda: with_last(
+            models.VisionTransformer(32, 8, 3, 4, 32, 64, num_classes=C)
+        ),
+    }
+
+
+def with_last(vit):
+    """Its last layer begins as 0, where most derivatives are 0."""
+    nn.init.normal_(vit.heads.head.weight)
+    return vit

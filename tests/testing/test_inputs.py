@@ -64,7 +64,7 @@ def test_the_hessian_is_in_the_order_of_the_layers_asked_for():
 
 
 def test_a_moment_errs_by_its_weights_and_its_vectors():
-    """One row 2 x 3 off by 1/4 of its errors, 1/2 of its features, weight 1/2 of 1/8."""
+    """A row 2 x 3, its errors off by 1/4, its features by 1/2, its weight by 1/8."""
     h, dh, d, dd = (np.full((1, 1), x) for x in (3.0, 0.5, 2.0, 0.25))
     sizes = [accuracy._Sizes(h, dh, d[:, :, None], dd[:, :, None])]
     w, dw = np.full((1, 1), 0.5), np.full((1, 1), 0.125)
@@ -72,3 +72,10 @@ def test_a_moment_errs_by_its_weights_and_its_vectors():
     exact = (0.5 + 0.125) * off * (12 + off) + 0.125 * 36
     found = accuracy._moment_radius(sizes, w, dw, 0.0)
     assert abs(found - exact) <= rounding.gamma(32, U) * exact
+
+
+def test_a_gradient_is_at_most_the_sum_of_its_positions():
+    h, d = np.array([[3.0, 4.0]]), np.array([[[2.0, 1.0]]])
+    g, dg = accuracy._gradients([accuracy._Sizes(h, 0 * h, d, 0.5 * d)])
+    assert g.tolist() == [[(2 * 3 + 1 * 4) ** 2]]
+    assert dg.tolist() == [[(1 * 3 + 0.5 * 4) ** 2]]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refspec import Layer, datasets, export, snapshot, verify
+from refspec import Layer, datasets, export, models, snapshot, verify
 from refspec.theorems import Study, Theorem, Verdict, all_theorems, asked, find, worst
 from refspec.theorems.registry import together
 from support.command import run
@@ -237,6 +237,27 @@ def test_scale_does_not_matter(dtype, part, of):
     p, s = cast(plain.probabilities), cast(plain.sample_weights)
     moved = snapshot(layers, plain.labels, probabilities=p, sample_weights=s)
     found = list(verify.verify(moved, theorems=all_theorems()))
+    assert not [(x.id, x.detail) for x in found if x.status == "fails"]
+    assert sum(x.status == "holds" for x in found) > 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [("float64", 1e80), ("float64", 1e150), ("float64", 1e-150), ("float32", 1e15)],
+)
+def test_inputs_of_any_scale_are_valid(dtype, scale):
+    """A network on inputs so large, with first weights so small, is the same one."""
+    rng, y = np.random.default_rng(0), np.repeat([0, 1, 2], (4, 5, 6))
+    X = np.eye(3)[y] @ rng.standard_normal((3, 4)) + rng.standard_normal((15, 4))
+    start = models.mlp([4, 5, 3], rng=rng)
+    weights = dict(start.parameters)
+    weights["linear1.weight"] = weights["linear1.weight"] / scale
+    net = models.Network(
+        start.operations, {k: x.astype(dtype) for k, x in weights.items()}
+    )
+    seen = models.snapshot(net, (X * scale).astype(dtype), y)
+    found = list(verify.verify(seen, theorems=all_theorems()))
     assert not [(x.id, x.detail) for x in found if x.status == "fails"]
     assert sum(x.status == "holds" for x in found) > 50
 

@@ -1,0 +1,552 @@
+"""The Fisher information and the Hessian of any JAX classifier, by derivatives.
+
+The function is not traced for layers: `jax.jvp` gives J V, `jax.vjp` gives J'S, in any
+choice of leaves of its parameters (`refspec.differentiated`); the derivative of the
+loss's gradient gives products with its Hessian (`refspec.implicit`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from refspec import checks
+from refspec.backend import Array
+from refspec.differentiated import Jacobian, NetworkMoment
+from refspec.differentiated import moment as moment_of_jacobian
+from refspec.export.errors import shown
+from refspec.exporters import batches as shared
+from refspec.implicit import HessianOperator, operator
+
+_TAKES = (
+    "function must take (parameters, inputs)",
+    "compare shapes and dtypes; one with float32 constants takes dtype=numpy.float32",
+)
+Choice = Sequence[str] | Callable[[str, Any], bool] | None
+
+
+def moment(
+    function: Callable[[Any, Any], Any],
+    parameters: Any,
+    loader: Iterable[tuple[Any, Any]],
+    chosen: Choice = None,
+    *,
+    dtype: Any = np.float64,
+    sample_weights: Any = None,
+    seed: int = 0,
+) -> NetworkMoment:
+    """Return the Fisher information of any classifier, in any of its parameters.
+
+    Parameters
+    ----------
+    function, parameters, loader
+        See `export`. Inputs may be any tree of arrays, samples on their first axis.
+    chosen : sequence of str or callable, optional
+        Names of leaves (keys joined by dots), or of what holds some, as
+        ``params.Dense_0``; or a predicate of name and leaf. By default all real leaves,
+        of Flax's variables those of ``params``.
+    dtype : numpy.float64 or numpy.float32
+        The precision in which the function is run and differentiated; float64 is
+        switched on for that, whatever JAX is set to.
+    sample_weights : array of float, shape (N,), optional
+        In the order of the loader, non-negative, sum 1; 1/N each by default.
+    seed : int
+        Of the probes that measure the error.
+
+    Returns
+    -------
+    NetworkMoment
+        Its ``coverage`` says which parameters it is of, ``blocks`` their names. Arrays
+        are NumPy's.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of another type.
+    ValueError
+        If a name is unknown, samples are mixed, the function cannot be differentiated,
+        or the batches do not fit.
+
+    Notes
+    -----
+    Theory: theory/curvature.md#C8. The function is run in float32 and in float64, so
+    that rounding is measured; one that runs in float32 only is measured between forward
+    and reverse mode alone, and the kind of the radius says so. J V by forward mode, or
+    where a function has its own reverse mode only, by differentiating that. As many
+    samples at a time as the largest batch of the loader has; C reverse products a
+    sample where rows are formed.
+
+    Examples
+    --------
+    >>> W = {"first": jnp.ones((3, 4)), "scale": jnp.ones(4), "last": jnp.ones((4, 2))}
+    >>> def logits(W, x):
+    ...     return (jnp.tanh(x @ W["first"]) * W["scale"]) @ W["last"]
+    >>> batch = np.eye(5, 3), [0, 1, 1, 0, 1]
+    >>> print(moment(logits, W, [batch], ["scale"]).coverage)
+    covers 4 of 24 parameters (1 of 3 modules); left out: first 12, last 8
+    """
+    pair, samples, weights, found = _opened(
+        function, parameters, loader, chosen, dtype, sample_weights
+    )
+    one, other = (x and Derivative(x, samples) for x in pair)
+    return moment_of_jacobian(
+        one,
+        samples.logits,
+        samples.labels,
+        sample_weights=weights,
+        other=other,
+        seed=seed,
+        **found,
+    )
+
+
+def hessian(
+    function: Callable[[Any, Any], Any],
+    parameters: Any,
+    loader: Iterable[tuple[Any, Any]],
+    chosen: Choice = None,
+    *,
+    dtype: Any = np.float64,
+    sample_weights: Any = None,
+    seed: int = 0,
+) -> HessianOperator:
+    """Return the Hessian of the mean cross-entropy of any classifier, by its products.
+
+    Parameters
+    ----------
+    function, parameters, loader, chosen, dtype, sample_weights, seed
+        See `moment`.
+
+    Returns
+    -------
+    HessianOperator
+        ``ends(k)`` has the largest and the smallest eigenvalues, ``matrix()`` is dense;
+        `refspec.attribution.attribute_hessian` attributes it through `moment` of the
+        same parameters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `moment`; the function must be differentiable twice.
+
+    Notes
+    -----
+    Theory: theory/hessian.md#H11. The exact Hessian, not the Gauss-Newton matrix:
+    forward over reverse mode.
+
+    Examples
+    --------
+    >>> W = {"first": jnp.ones((3, 4)), "last": jnp.ones((4, 2))}
+    >>> def logits(W, x):
+    ...     return jax.nn.softplus(x @ W["first"]) @ W["last"]
+    >>> H = hessian(logits, W, [(np.eye(5, 3), [0, 1, 1, 0, 1])])
+    >>> H.matrix().shape
+    (20, 20)
+    """
+    pair, samples, weights, found = _opened(
+        function, parameters, loader, chosen, dtype, sample_weights
+    )
+    N = len(samples.labels)
+    s = np.full(N, 1 / N) if weights is None else weights
+    checks.expect_sum_one("sample_weights", s, 0)
+    one, other = (x and (SecondDerivative(x, samples, s), x.like) for x in pair)
+    return operator(
+        one[0],
+        one[1],
+        pair[0].size,
+        other=other,
+        seed=seed,
+        **found,
+    )
+
+
+class Passes:
+    """A function of some leaves in one precision, at samples sorted by class."""
+
+    def __init__(
+        self, function: Callable[[Any, Any], Any], leaves: _Leaves, dtype: Any
+    ) -> None:
+        self._function, self._leaves, self.dtype = function, leaves, np.dtype(dtype)
+        self.like = np.zeros(1, self.dtype)
+        with self.running():
+            self._all = [self._cast(x) for x in leaves.arrays]
+            self.chosen = [self._all[k] for k in leaves.at]
+        self.sizes = [int(x.size) for x in self.chosen]
+        self.size = sum(self.sizes)
+
+    def _cast(self, x: Any) -> Any:
+        """Copy an array to the device, a real one in the precision of the passes."""
+        if jnp.issubdtype(x.dtype, jnp.floating):
+            return jnp.array(x, self.dtype)
+        return jnp.asarray(x)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Switch float64 on where it is asked for."""
+        wide = getattr(jax, "enable_x64", None)
+        if wide is None:  # older versions of JAX
+            wide = jax.experimental.enable_x64
+        with wide(True) if self.dtype == np.float64 else nullcontext():
+            yield
+
+    def __call__(self, chosen: Sequence[Any], inputs: Any) -> Any:
+        """Return logits (n, C)."""
+        every = list(self._all)
+        for k, x in zip(self._leaves.at, chosen, strict=True):
+            every[k] = x
+        return self._function(self._leaves.rebuild(every), inputs)
+
+    def placed(self, inputs: Any) -> Any:
+        """Return inputs on the device, real ones in the precision of the passes."""
+        return jax.tree.map(self._cast, inputs)
+
+    def split(self, vector: Any) -> list[Any]:
+        """Return a vector (P,) as leaves."""
+        parts = np.split(np.asarray(vector, self.dtype), np.cumsum(self.sizes)[:-1])
+        pairs = zip(parts, self.chosen, strict=True)
+        return [jnp.asarray(x.reshape(y.shape)) for x, y in pairs]
+
+    def flat(self, parts: Sequence[Any]) -> np.ndarray:
+        """Return leaves as a vector (P,) on the host."""
+        return np.concatenate([np.asarray(x).reshape(-1) for x in parts])
+
+    @contextmanager
+    def differentiating(self) -> Iterator[None]:
+        """Whatever JAX says of a function becomes a sentence."""
+        try:
+            with self.running():
+                yield
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise ValueError(
+                f"function must be differentiable by the parameters in {self.dtype}, "
+                f"got {type(error).__name__} {shown(' '.join(str(error).split()))}; "
+                "compute with jax.numpy, without loops of unknown length"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """All samples of a loader, sorted by class, on the host: inputs as a tree."""
+
+    inputs: Any
+    labels: np.ndarray
+    logits: np.ndarray
+    order: np.ndarray
+    step: int
+
+    def chunks(self, of: Passes, i: int, j: int) -> Iterator[tuple[int, int, Any]]:
+        """Yield ranges, as long as the loader's largest batch, with their inputs."""
+        for a in range(i, j, self.step):
+            b = min(a + self.step, j)
+            yield a, b, of.placed(jax.tree.map(partial(_part, a, b), self.inputs))
+
+
+def _part(a: int, b: int, x: Any) -> Any:
+    return x[a:b]
+
+
+def _collected(of: Passes, loader: Any) -> Samples:
+    """Run all batches once; return the samples sorted by class."""
+    _, batches, _ = shared.open_loader(loader)
+    inputs, labels, logits = [], [], []
+    run = jax.jit(of.__call__)
+    for step, (given, wanted) in enumerate(batches):
+        given = jax.tree.map(partial(_array, step), given, is_leaf=_is_list)
+        n = _count(step, given)
+        with of.running(), shared.answering(step, *_TAKES):
+            z = run(of.chosen, of.placed(given))
+        made = shared.outputs(step, np.asarray(z), wanted, n)
+        shared.expect_no_softmax(step, made["logits"])
+        if step == 0:
+            _expect_samplewise(of, run, given, made["logits"])
+        inputs.append(given)
+        labels.append(made["labels"])
+        logits.append(made["logits"])
+    every = np.concatenate(labels)
+    order = np.argsort(every, kind="stable")
+    with shared.answering(0, "samples must have one shape", "pad or resize the inputs"):
+        whole = jax.tree.map(lambda *x: np.concatenate(x)[order], *inputs)
+    step = max(map(len, labels))
+    return Samples(whole, every[order], np.concatenate(logits)[order], order, step)
+
+
+def _expect_samplewise(
+    of: Passes, run: Callable[..., Any], inputs: Any, logits: np.ndarray
+) -> None:
+    """Refuse logits of a sample that are others when fewer are beside it."""
+    some = max(1, len(logits) // 2)
+    with of.running(), shared.answering(0, *_TAKES):
+        few = of.placed(jax.tree.map(partial(_part, 0, some), inputs))
+        seen = np.asarray(run(of.chosen, few))
+    gap, size = (float(np.max(np.abs(x))) for x in (seen - logits[:some], logits))
+    half = float(np.finfo(of.dtype).eps) ** 0.5  # of the digits
+    if not gap <= half * size:
+        raise ValueError(
+            "function must treat each sample by itself, got logits that move by "
+            f"{gap:.2g} of {size:.2g} when half of the batch is left out; use "
+            "running averages, as in evaluation mode, and nothing random"
+        )
+
+
+class Derivative(Jacobian):
+    """J of a function at samples that are sorted by class."""
+
+    def __init__(self, passes: Passes, samples: Samples) -> None:
+        self._passes, self._samples = passes, samples
+        self._ways = [jax.jit(self._forward), jax.jit(self._twice)]
+        self._pull = jax.jit(self._reverse)
+        self._rows = jax.jit(self._each)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """N samples, C logits, P parameters."""
+        N, C = self._samples.logits.shape
+        return N, C, self._passes.size
+
+    @property
+    def like(self) -> Array:
+        """NumPy's."""
+        return self._passes.like
+
+    def dot(self, V: Array, i: int, j: int) -> Array:
+        """Return J V of samples i to j, shape (j - i, C, m)."""
+        of, images = self._passes, []
+        with of.running():
+            columns = [of.split(v) for v in V.T]
+            for _, _, inputs in self._samples.chunks(of, i, j):
+                parts = [np.asarray(self._pushed(inputs, v)) for v in columns]
+                images.append(np.stack(parts, axis=2))
+        return np.concatenate(images)
+
+    def cross(self, S: Array, i: int, j: int) -> Array:
+        """Return sum_i J_i'S_i, shape (P, m)."""
+        of = self._passes
+        total = np.zeros((S.shape[2], of.size), of.dtype)
+        with of.differentiating():
+            for a, b, inputs in self._samples.chunks(of, i, j):
+                for row, k in zip(total, range(S.shape[2]), strict=True):
+                    seed = jnp.asarray(S[a - i : b - i, :, k], of.dtype)
+                    row += of.flat(self._pull(of.chosen, inputs, seed))
+        return total.T
+
+    def explicit(self, i: int, j: int) -> Array:
+        """Return J_i of samples i to j, (j - i, C, P), each by itself."""
+        of, parts = self._passes, []
+        with of.differentiating():
+            for _, _, inputs in self._samples.chunks(of, i, j):
+                parts.append(np.asarray(self._rows(of.chosen, inputs)))
+        return np.concatenate(parts)
+
+    def _pushed(self, inputs: Any, v: Sequence[Any]) -> Any:
+        """Return J v by the first way that there is."""
+        of = self._passes
+        for way in self._ways[:-1]:
+            try:
+                return way(of.chosen, inputs, v)
+            except (TypeError, NotImplementedError, ValueError):
+                self._ways.remove(way)  # a reverse mode of its own, and no other
+        with of.differentiating():
+            return self._ways[0](of.chosen, inputs, v)
+
+    def _forward(self, chosen: Any, inputs: Any, v: Any) -> Any:
+        return jax.jvp(lambda x: self._passes(x, inputs), (chosen,), (v,))[1]
+
+    def _twice(self, chosen: Any, inputs: Any, v: Any) -> Any:
+        """Return J v: J'u is linear in u, its transpose is J."""
+        z, pull = jax.vjp(lambda x: self._passes(x, inputs), chosen)
+        _, push = jax.vjp(lambda u: pull(u)[0], jnp.zeros_like(z))
+        return push(v)[0]
+
+    def _reverse(self, chosen: Any, inputs: Any, seed: Any) -> Any:
+        return jax.vjp(lambda x: self._passes(x, inputs), chosen)[1](seed)[0]
+
+    def _each(self, chosen: Any, inputs: Any) -> Any:
+        """Return J of some samples, each by itself, (n, C, P)."""
+
+        def rows(sample: Any) -> Any:
+            alone = jax.tree.map(lambda x: x[None], sample)
+            z, pull = jax.vjp(lambda x: self._passes(x, alone)[0], chosen)
+            (parts,) = jax.vmap(pull)(jnp.eye(len(z), dtype=z.dtype))
+            return jnp.concatenate([x.reshape(len(z), -1) for x in parts], axis=1)
+
+        return jax.vmap(rows)(inputs)
+
+
+class SecondDerivative:
+    """The Hessian of the cross-entropy, by its products: forward over reverse mode."""
+
+    def __init__(self, passes: Passes, samples: Samples, weights: np.ndarray) -> None:
+        self._passes, self._samples, self._weights = passes, samples, weights
+        self._product = jax.jit(self._along)
+
+    def __call__(self, V: Array) -> Array:
+        """Return H V, shape (P, m)."""
+        of, samples = self._passes, self._samples
+        total = np.zeros((V.shape[1], of.size), of.dtype)
+        with of.differentiating():
+            columns = [of.split(v) for v in V.T]
+            for a, b, inputs in samples.chunks(of, 0, len(samples.labels)):
+                s = jnp.asarray(self._weights[a:b], of.dtype)
+                given = inputs, jnp.asarray(samples.labels[a:b]), s
+                for row, v in zip(total, columns, strict=True):
+                    row += of.flat(self._product(of.chosen, v, *given))
+        return total.T
+
+    def _along(self, chosen: Any, v: Any, *given: Any) -> Any:
+        gradient = jax.grad(self._loss)
+        return jax.jvp(lambda x: gradient(x, *given), (chosen,), (v,))[1]
+
+    def _loss(self, chosen: Any, inputs: Any, labels: Any, s: Any) -> Any:
+        logs = jax.nn.log_softmax(self._passes(chosen, inputs))
+        return -jnp.sum(s * jnp.take_along_axis(logs, labels[:, None], 1)[:, 0])
+
+
+class _Leaves:
+    """The arrays of a tree by name, and which of them are chosen."""
+
+    def __init__(self, parameters: Any, chosen: Choice) -> None:
+        paths, self._tree = jax.tree_util.tree_flatten_with_path(parameters)
+        self._whole = [x for _, x in paths]
+        self._where = [k for k, x in enumerate(self._whole) if _is_array(x)]
+        self.arrays = [self._whole[k] for k in self._where]
+        names = [
+            jax.tree_util.keystr(paths[k][0], simple=True, separator=".")
+            for k in self._where
+        ]
+        self.names = [x.replace("/", ".") or "parameters" for x in names]
+        real = {
+            name: k
+            for k, (name, x) in enumerate(zip(self.names, self.arrays, strict=True))
+            if jnp.issubdtype(x.dtype, jnp.floating)
+        }
+        if not real or len(set(self.names)) < len(self.names):
+            raise ValueError(
+                "parameters must be a tree of arrays with distinct names, some of them "
+                f"real, got {self.names}; give them as a dict, or rename them"
+            )
+        flax = isinstance(parameters, Mapping) and "params" in parameters
+        self._every = [x for x in real if not flax or x.startswith("params.")]
+        wanted = self._wanted(chosen, real)
+        self.at = [k for name, k in real.items() if name in wanted]
+
+    def _wanted(self, chosen: Choice, real: Mapping[str, int]) -> set[str]:
+        """Return the names chosen, by default all parameters."""
+        wanted = set(self._every)
+        if callable(chosen):
+            wanted = {name for name, k in real.items() if chosen(name, self.arrays[k])}
+        elif chosen is not None:
+            advice = "give names in a list, or a predicate of name and leaf"
+            if isinstance(chosen, str):
+                raise TypeError(f"chosen must be a list, got {chosen!r}; {advice}")
+            checks.expect_type("chosen", chosen, Iterable, advice)
+            wanted = set()
+            for each in chosen:
+                checks.expect_type("each of chosen", each, str, advice)
+                found = {x for x in real if x == each or x.startswith(f"{each}.")}
+                if not found:
+                    raise ValueError(
+                        f"chosen must be names among {shown(list(real), 200)}, or what "
+                        f"holds some, got {each!r}; correct the name"
+                    )
+                wanted |= found
+        if not wanted:
+            raise ValueError(
+                f"chosen must be some of {shown(list(real), 200)}, got none of them; "
+                "correct the names or the predicate"
+            )
+        return wanted
+
+    def sizes(self, *, chosen: bool) -> list[tuple[str, int]]:
+        """Name the parameters that are chosen, or those that are not, with sizes."""
+        return [
+            (name, int(np.size(self.arrays[k])))
+            for k, name in enumerate(self.names)
+            if (k in self.at) == chosen and (chosen or name in self._every)
+        ]
+
+    def rebuild(self, arrays: Sequence[Any]) -> Any:
+        """Put arrays back into the tree."""
+        whole = list(self._whole)
+        for k, x in zip(self._where, arrays, strict=True):
+            whole[k] = x
+        return jax.tree_util.tree_unflatten(self._tree, whole)
+
+
+def _opened(
+    function: Callable[[Any, Any], Any],
+    parameters: Any,
+    loader: Iterable[tuple[Any, Any]],
+    chosen: Choice,
+    dtype: Any,
+    sample_weights: Any,
+) -> tuple[list[Any], Samples, Any, dict[str, Any]]:
+    """Return passes in the precision asked for and, where it runs, in the other one.
+
+    With the samples, their weights in their order, and which parameters are chosen.
+    """
+    if not callable(function):
+        raise TypeError(
+            "function must be callable as function(parameters, inputs), got "
+            f"{type(function).__name__}; in Flax give module.apply, in Equinox a lambda"
+        )
+    if dtype not in (np.float32, np.float64):
+        raise ValueError(
+            f"dtype must be numpy.float32 or numpy.float64, got {shown(dtype, 60)}; "
+            "use one of these"
+        )
+    leaves = _Leaves(parameters, chosen)
+    wide, narrow = (Passes(function, leaves, x) for x in (np.float64, np.float32))
+    pair: list[Any] = [wide, narrow]
+    if np.dtype(dtype) == np.float32:
+        pair.reverse()
+    try:
+        samples = _collected(wide, loader)
+    except ValueError:
+        if np.dtype(dtype) == np.float64:
+            raise
+        # constants in float32 of its own: there is nothing to compare with
+        pair, samples = [narrow, None], _collected(narrow, loader)
+    if sample_weights is not None:
+        N = len(samples.order)
+        s = checks.host_array("sample_weights", sample_weights, "(N,)", sizes={"N": N})
+        sample_weights = s[samples.order]
+    found = {
+        "blocks": leaves.sizes(chosen=True),
+        "left_out": leaves.sizes(chosen=False),
+    }
+    return pair, samples, sample_weights, found
+
+
+def _is_array(x: Any) -> bool:
+    """Whether an entry of a tree is an array of numbers."""
+    there = isinstance(x, jax.Array | np.ndarray)
+    return there and bool(jnp.issubdtype(x.dtype, np.number) or x.dtype == bool)
+
+
+def _is_list(x: Any) -> bool:
+    """Whether an entry of a tree is numbers in lists, and no tree of arrays."""
+    return isinstance(x, list) and not any(hasattr(y, "shape") for y in x)
+
+
+def _array(step: int, x: Any) -> np.ndarray:
+    return np.asarray(x) if isinstance(x, jax.Array) else shared.as_numbers(step, x)
+
+
+def _count(step: int, inputs: Any) -> int:
+    """Return the number of samples, the same in all inputs of a batch."""
+    sizes = {len(x) for x in jax.tree.leaves(inputs) if x.ndim}
+    if len(sizes) != 1:
+        raise ValueError(
+            "inputs must have samples on their first axis, got the sizes "
+            f"{sorted(sizes)} in batch {step}; give arrays of shape (batch, ...)"
+        )
+    return sizes.pop()
