@@ -50,7 +50,7 @@ Top = Annotated[
 #: How many eigenvalues are printed of all.
 PRINTED = 20
 On = Annotated[Backend, typer.Option("--backend", help="Array library.")]
-Certify = Annotated[bool, typer.Option("--certify", help="A-posteriori radius.")]
+Certify = Annotated[bool, typer.Option("--certify", help="Radius with a proof.")]
 
 
 def load_snapshot(file: Path | None, on: Backend = Backend.numpy) -> Snapshot:

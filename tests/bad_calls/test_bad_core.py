@@ -267,6 +267,7 @@ TABLE = [
     (lambda: moment(rows=np.eye(3)), "rows"),
     (lambda: spectrum(G, vectors="yes"), "vectors"),
     (lambda: spectrum(G, certify="yes"), "certify"),
+    (lambda: coordinates(G, certify=1), "certify"),
     (lambda: eigenbasis(G, certify=2), "certify"),
     (lambda: attribute(G, certify=None), "certify"),
     *(

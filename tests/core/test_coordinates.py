@@ -1,11 +1,14 @@
 """Both coordinate systems keep X'X and every cell mean, within their radius."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import refspec
 from refspec import attribution, backend, coordinates, curvature, rounding
 from refspec.coordinates import factorisation
+from refspec.rows import Scaled
 from support.snapshots import rows_of, sampled
 
 CASES = {
@@ -128,6 +131,38 @@ def test_both_sides_are_as_sharp(monkeypatch, asarray, case):
     n = max(moment.shape)
     assert other.radius <= n * one.radius
     assert other.level_radius <= n * one.level_radius
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_certified_coordinates_are_an_eigenbasis(asarray, case):
+    """On the host, whatever the rows are in; the same from rows that are no factors."""
+    moment = curvature.fisher(sampled(**CASES[case], asarray=asarray))
+    plain = coordinates.coordinates(moment)
+    scaled = replace(moment, rows=Scaled(moment.rows, 0))
+    for at in (coordinates.coordinates(x, certify=True) for x in (moment, scaled)):
+        assert isinstance(at.second, np.ndarray)
+        assert at.kind == "certified"
+        assert at.side == plain.side
+        d = np.diagonal(at.second)
+        assert np.array_equal(at.second, np.diag(np.sort(d)[::-1]))
+        values = backend.to_host(refspec.spectrum(plain).values)
+        n = max(len(values), len(d))
+        gap = np.pad(values, (0, n - len(values))) - np.pad(d, (0, n - len(d)))
+        assert np.abs(gap).max() <= refspec.spectrum(plain).radius + at.radius
+        # weights, forming, factor, columns: each a few units, whatever the sizes
+        few = 2 * rounding.gamma(4, 2.0**-53) * float(at.trace)
+        if case != "positions":
+            assert at.radius <= 16 * few
+
+
+def test_certified_radii_are_far_below_the_others():
+    """Where there are samples enough for an a-priori bound to be wide."""
+    moment = curvature.fisher(sampled(counts=(40, 40, 40), sides=((7, 9),)))
+    wide, close = (
+        refspec.attribute(moment, certify=certify) for certify in (False, True)
+    )
+    assert wide.spectrum.radius > 10 * close.spectrum.radius
+    assert wide.radius > 5 * close.radius
 
 
 def test_float32_has_a_wider_radius_and_keeps_it():
