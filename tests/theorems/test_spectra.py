@@ -38,7 +38,6 @@ def test_S2(snapshot):
 )
 def test_a_dual_a_little_too_large_is_rejected(monkeypatch, id, what):
     """By a few resolutions, far below 1e-6."""
-    what, id = what.split(" of ")
     least = verdict(id, typical()).resolution
     assert least < 2.0**-30
     scaled_dual(monkeypatch, **{what: 1 + 8 * least})
