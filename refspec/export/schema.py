@@ -60,6 +60,8 @@ from refspec.export.errors import ExportError, shown
 SCHEMA = "refspec.export/1"
 #: What the keys of the model's arrays begin with.
 PARAMETERS = "model/parameters/"
+#: The keys of an operation that name arrays.
+ROLES = ("weight", "bias", "mean", "variance")
 #: What a manifest says of the export itself: a caller's own give way.
 RESERVED = {
     *("schema", "layers", "operations", "left_out", "biases"),
@@ -171,8 +173,8 @@ def _expect_manifest(path: Any, manifest: Mapping[str, Any]) -> None:
         raise ExportError(
             path,
             "manifest",
-            "expected operations, a list of objects with strings as op, name, weight "
-            f"and bias, got {shown(steps)}; correct them",
+            "expected operations, a list of objects with strings as op, name and "
+            f"{', '.join(ROLES)}, got {shown(steps)}; correct them",
         )
 
 
@@ -181,7 +183,7 @@ def _strings(items: Any) -> bool:
 
 
 def _is_step(item: Any) -> bool:
-    words = ("op", "name", "weight", "bias")
+    words = ("op", "name", *ROLES)
     return isinstance(item, Mapping) and all(
         isinstance(item.get(x), str | None) for x in words
     )
@@ -205,7 +207,7 @@ def _expect_keys(
         shapes[f"layers/{k}/errors"] = ("N", "C", f"T{k}", f"b{k}")
     needed = list(shapes)
     if "operations" in manifest:
-        named = [x.get(y) for x in manifest["operations"] for y in ("weight", "bias")]
+        named = [x.get(y) for x in manifest["operations"] for y in ROLES]
         names = [str(x) for x in named if x is not None]
         bad = [x for x in names if "/" in x or x in ("", ".", "..")]
         bad += [x for x in names if not x.isprintable()]

@@ -29,6 +29,7 @@ from refspec.export.containers import fitting, write
 from refspec.export.documents import plain
 from refspec.export.errors import shown
 from refspec.export.schema import PARAMETERS, RESERVED, SCHEMA, expect_form
+from refspec.text import visible
 
 _Rows = Iterator[dict[str, np.ndarray]]
 _SEEN = 4  # samples of a batch that are checked
@@ -600,6 +601,7 @@ def deliver(
     architecture: str,
     layers: Sequence[str],
     operations: Sequence[Mapping[str, Any]] | None,
+    without: str = "",
     left_out: Mapping[str, int] | None = None,
     biases: Mapping[str, bool] | None = None,
     class_names: Sequence[str] | None,
@@ -610,8 +612,8 @@ def deliver(
 ) -> Path | Snapshot:
     """Write the rows as they come, or make a Snapshot of them if there is no path.
 
-    `framework`: name and version; for `left_out`, `biases` see `refspec.coverage`. Ours
-    stand before the caller's provenance; values not finite leave nothing behind.
+    `framework`: name and version; `without`: why there are no operations; for the next
+    two see `refspec.coverage`. Ours stand before the caller's provenance.
     """
     checks.expect_type("progress", progress, bool, "give True or False")
     manifest = _provenance(provenance) | {
@@ -623,7 +625,8 @@ def deliver(
         "layers": list(layers),
     }
     steps = None if operations is None else [dict(x) for x in operations]
-    stated = {"left_out": left_out, "biases": biases, "operations": steps}
+    stated: dict[str, Any] = {"left_out": left_out, "biases": biases}
+    stated |= {"operations": steps, "without_network": without or None}
     manifest |= {key: x for key, x in stated.items() if x is not None}
     if class_names is not None:
         manifest["class_names"] = _names(class_names)
@@ -632,6 +635,11 @@ def deliver(
     bar = Progress(
         console=console, disable=not (progress and console.is_terminal), transient=True
     )
+    if without and progress:
+        text = (
+            f"no network in this export, so no Hessian of it: {visible(without, 300)}"
+        )
+        console.print(text, style="dim", markup=False, highlight=False)
     fixed = {PARAMETERS + name: x for name, x in parameters.items()}
     where = Path("export") if path is None else path
     some = (x for x in rows if len(x["labels"]))

@@ -186,7 +186,7 @@ COMMON = [
     ("inputs nan", inputs(X * NAN), "finite"),
     ("inputs inf", inputs(X * INF), "finite"),
     ("inputs 1e300", inputs(np.full((N, 4), 1e300)), "finite"),
-    ("inputs complex", inputs(X + 1j), "complex"),
+    ("inputs complex", inputs(X + 1j), "omplex"),
     # labels
     ("labels None", labels(None), "labels"),
     ("labels float", labels(Y + 0.5), "labels"),
@@ -313,10 +313,10 @@ JAX = [
     ("one parameter", of("jax", lambda W: W, W), "function"),
     ("half", of("jax", function, {k: x.astype("float16") for k, x in W.items()}), "16"),
     ("half logits", plain(lambda W, x: function(W, x).astype("bfloat16")), "bfloat16"),
-    ("complex logits", plain(lambda W, x: function(W, x) + 0j), "JAX"),
+    ("complex logits", plain(lambda W, x: function(W, x) + 0j), "complex64"),
     ("no linear layer", plain(lambda W, x: x[:, :C] * W["a"][0, 0]), "among []"),
     ("tokens", plain(function, loader=[(TOKENS, Y)]), "(batch, C)"),
-    ("one logit", plain(lambda W, x: function(W, x)[:, :1]), "C >= 2"),
+    ("one logit", plain(lambda W, x: function(W, x)[:, :1]), "0..1"),
     (
         "probabilities",
         plain(
@@ -326,7 +326,7 @@ JAX = [
         ),
         "softmax",
     ),
-    ("a dict", plain(lambda W, x: {"logits": function(W, x)}), "logits"),
+    ("a dict", plain(lambda W, x: {"scores": function(W, x)}), "logits"),
     ("host code", plain(lambda W, x: np.asarray(x) @ W["a"][:, :3]), "function"),
     ("branches", plain(lambda W, x: function(W, x) if x.sum() > 0 else x), "function"),
     ("an error within", plain(lambda W, x: function(W, x)[9, 9, 9]), "function"),
