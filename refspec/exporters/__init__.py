@@ -4,8 +4,8 @@ What `export` takes beside the model means the same in all of them:
 
 loader
     Batches (inputs, labels), for two arrays ``[(X, y)]``; labels are integers in
-    0..C-1, or names of `class_names`, every class present. A mapping with `labels` is
-    a batch too.
+    0..C-1, or names of `class_names`; a class may have no sample. A mapping with
+    `labels` is a batch too.
 path
     Ends in `.npz` or `.zarr`; a Zarr group is written batch by batch, so the export
     never sits in memory. None returns the `Snapshot` instead.

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -156,6 +157,13 @@ def everywhere(_: Study) -> str:
 def of_a_network(study: Study) -> str:
     """Say that a statement needs the network itself."""
     return "" if study.snapshot.model is not None else "needs a model section"
+
+
+def of_every_class(study: Study) -> str:
+    """Say that a statement needs a sample of every class, as a world has them."""
+    offsets = study.snapshot.offsets
+    empty = [c for c, (i, j) in enumerate(pairwise(offsets)) if i == j]
+    return f"needs a sample of every class, none of {empty[:4]}" if empty else ""
 
 
 def of_a_world(study: Study) -> str:
