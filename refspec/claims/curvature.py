@@ -65,7 +65,9 @@ def last_layers(snapshot: Snapshot, dense: int) -> tuple[list[str], str]:
     """
     chosen: list[str] = []
     if snapshot.model is None:
-        return chosen, "the export holds no network, only its features and errors"
+        said = snapshot.provenance.get("without_network")
+        why = f" ({said})" if isinstance(said, str) else ""
+        return chosen, f"the export holds no network, only its features and errors{why}"
     try:
         models.from_section(snapshot.model)
     except ValueError as error:  # a network that refspec cannot run

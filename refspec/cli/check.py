@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from refspec import coverage
 from refspec.cli.inputs import File, load_snapshot
 from refspec.cli.outcomes import DATA
 from refspec.cli.terminal import say
@@ -16,11 +17,14 @@ def check(file: File = None) -> None:
     snapshot = load_snapshot(file)
     N, C = snapshot.probabilities.shape
     say(f"good: N = {N} samples, C = {C} classes, {len(snapshot.layers)} layers")
+    say(str(coverage.of_snapshot(snapshot)))
     for x in snapshot.layers:
         T = x.features.shape[1]
         say(f"  {visible(x.name)}: {x.parameters} parameters, {T} position(s)")
     if snapshot.model is None:
-        say("no model section: features and errors were not recomputed")
+        said = snapshot.provenance.get("without_network")
+        why = f" ({visible(said, 300)})" if isinstance(said, str) else ""
+        say(f"no model section{why}: features and errors were not recomputed")
         return
     differences = recompute(snapshot)
     for d in differences:

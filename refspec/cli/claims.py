@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from refspec import claims as judged
+from refspec import coverage
 from refspec.claims import Finding
 from refspec.cli.inputs import expect_file, load_snapshot
 from refspec.cli.outputs import Json, expect_outputs, write_json
@@ -44,6 +45,7 @@ def claims(
         name = "the embedded digits network" if path is None else str(path)
         snapshot = load_snapshot(path)
         say(name)
+        say(str(coverage.of_snapshot(snapshot)))
         with working("judging") as tell:
             found: list[Finding] = []
             for id in chosen:
@@ -51,7 +53,14 @@ def claims(
                 found += judged.judge(snapshot, [id], dense=dense)
         for finding in found:
             _print(finding)
-        records.append({"source": name, "claims": [x.plain() for x in found]})
+        covered = coverage.of_snapshot(snapshot)
+        records.append(
+            {
+                "source": name,
+                "coverage": covered.document(),
+                "claims": [x.plain() for x in found],
+            }
+        )
     if json_file is not None:
         write_json(json_file, "refspec.claims/1", {"networks": records})
 

@@ -7,13 +7,21 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from refspec import attribution, curvature, hessian
+from refspec import attribution, coverage, curvature, hessian
 from refspec.attribution import HessianAttribution
-from refspec.cli.inputs import Backend, expect_layer, expect_one_choice, load_snapshot
+from refspec.cli.inputs import (
+    Backend,
+    called,
+    expect_layer,
+    expect_one_choice,
+    load_snapshot,
+)
 from refspec.cli.outputs import finite, write_json, write_picture
 from refspec.cli.terminal import console, new_table, say, working
+from refspec.coverage import Coverage
 from refspec.plots import matrices
 from refspec.plots.style import label
+from refspec.text import visible
 
 
 def attribute_hessian(
@@ -30,17 +38,30 @@ def attribute_hessian(
     snapshot = load_snapshot(file, on)
     expect_layer(snapshot, layer)
     if snapshot.model is None:
-        raise typer.BadParameter("--of hessian needs an export with a model section")
+        said = snapshot.provenance.get("without_network")
+        why = (
+            visible(said, 300)
+            if isinstance(said, str)
+            else "the export does not say why"
+        )
+        raise typer.BadParameter(
+            "--of hessian needs an export that holds its network, got one without: "
+            f"{why}; export a network of operations that refspec.models.Network lists, "
+            "or take products with the Hessian by differentiation, beside `export` of "
+            "refspec.exporters.torch"
+        )
     names = None if layer is None else [layer]
     with working("assembling the Hessian and attributing"):
         H = hessian.of_snapshot(snapshot, names)
         result = attribution.attribute_hessian(H, curvature.fisher(snapshot, names))
-    title = "Hessian, " + ("all layers" if layer is None else f"layer {layer}")
+    covered = coverage.of_snapshot(snapshot, names)
+    title = f"Hessian, {called(covered, layer)}"
+    say(str(covered))
     _print(result, title, top)
     if plot is not None:
         write_picture(plot, matrices.hessian_attribution(result, title))
     if json_file is not None:
-        _write(result, title, json_file)
+        _write(result, title, covered, json_file)
 
 
 def _print(result: HessianAttribution, title: str, top: int) -> None:
@@ -59,11 +80,14 @@ def _print(result: HessianAttribution, title: str, top: int) -> None:
     say(f"radius of the eigenvalues of the computed Hessian: {result.radius:.2e}")
 
 
-def _write(result: HessianAttribution, title: str, path: Path) -> None:
+def _write(
+    result: HessianAttribution, title: str, covered: Coverage, path: Path
+) -> None:
     """Write an attribution as plain data."""
     arrays = {n: getattr(result, n) for n in ("values", "fisher", "residual")}
     record = {
         "of": title,
+        "coverage": covered.document(),
         **{n: x.tolist() for n, x in arrays.items()},
         "parts": {n: x.tolist() for n, x in result.parts.items()},
         "kinds": result.kinds,

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from refspec import backend, curvature, datasets, export
+from refspec import backend, coverage, curvature, datasets, export
 from refspec.classes import Snapshot
+from refspec.coverage import Coverage
 from refspec.text import listed, visible
 
 
@@ -85,8 +86,8 @@ def expect_layer(snapshot: Snapshot, layer: str | None) -> None:
 
 def choose_moment(
     file: Path | None, layer: str | None, every: bool, of: Of, on: Backend
-) -> tuple[curvature.SecondMoment, str]:
-    """Build the second moment that was asked for, and its title."""
+) -> tuple[curvature.SecondMoment, str, Coverage]:
+    """Build the second moment that was asked for, its title, and what it covers."""
     expect_one_choice(layer, every)
     snapshot = load_snapshot(file, on)
     expect_layer(snapshot, layer)
@@ -95,7 +96,14 @@ def choose_moment(
             names = listed([x.name for x in snapshot.layers])
             raise typer.BadParameter(f"--of {of} needs --layer, one of {names}")
         build = curvature.features if of is Of.features else curvature.errors
-        return build(snapshot, layer), f"{of} of layer {layer}"
-    what = "all layers" if layer is None else f"layer {layer}"
+        covered = coverage.of_snapshot(snapshot, [layer])
+        return build(snapshot, layer), f"{of} of layer {layer}", covered
     chosen = None if layer is None else [layer]
-    return curvature.fisher(snapshot, chosen), f"Fisher information, {what}"
+    covered = coverage.of_snapshot(snapshot, chosen)
+    title = f"Fisher information, {called(covered, layer)}"
+    return curvature.fisher(snapshot, chosen), title, covered
+
+
+def called(covered: Coverage, layer: str | None) -> str:
+    """Return what a title calls the parameters that it is about."""
+    return covered.title if layer is None else f"layer {layer}"

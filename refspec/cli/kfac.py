@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from refspec import coverage
 from refspec.cli.inputs import (
     Backend,
     File,
@@ -63,6 +64,8 @@ def kfac(
             f"a comparison takes P x P numbers and layers of P <= {LARGEST} "
             f"parameters, got {wide}"
         )
+    covered = coverage.of_snapshot(snapshot, small)
+    say(str(covered))
     found = {}
     for name in small:
         with working(f"comparing {visible(name)}, {sizes[name]} parameters"):
@@ -78,7 +81,8 @@ def kfac(
         write_picture(plot, matrices.comparisons(found))
     if json_file is not None:
         layers = {name: _record(x) for name, x in found.items()}
-        write_json(json_file, "refspec.kfac/1", {"setting": setting, "layers": layers})
+        record = {"setting": setting, "coverage": covered.document(), "layers": layers}
+        write_json(json_file, "refspec.kfac/1", record)
 
 
 def _print_eigenvalues(name: str, result: LayerComparison, top: int) -> None:

@@ -22,6 +22,7 @@ from refspec.plots import style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from refspec.coverage import Coverage
     from refspec.spectra import Spectrum
 
 Json = Annotated[
@@ -122,10 +123,11 @@ def write_picture(path: Path, drawn: list[Axes]) -> None:
     say(f"picture: {path}")
 
 
-def spectrum_record(result: Spectrum, title: str) -> dict[str, Any]:
+def spectrum_record(result: Spectrum, title: str, covered: Coverage) -> dict[str, Any]:
     """Return a spectrum as plain data."""
     return {
         "of": title,
+        "coverage": covered.document(),
         "values": np.asarray(backend.to_host(result.values)).tolist(),
         "radius": result.radius,
         "kind": result.kind,

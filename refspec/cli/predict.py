@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from refspec import backend, curvature, random_matrix, rounding
+from refspec import backend, coverage, curvature, random_matrix, rounding
 from refspec.classes import Snapshot
-from refspec.cli.inputs import LayerName, Top, expect_layer, load_snapshot
+from refspec.cli.inputs import PRINTED, LayerName, Top, expect_layer, load_snapshot
 from refspec.cli.outputs import (
     Json,
     Plot,
@@ -83,11 +83,14 @@ def predict(
         found = _compared(made, measured)
     what = "Fisher information" if of is _Kind.fisher else of.value
     title = f"{what} of {name}: {snapshot.probabilities.shape[0]} samples"
-    _print(f"{title}, predicted", made, measured, found, top)
+    covered = coverage.of_snapshot(snapshot, [name])
+    say(str(covered))
+    _print(f"{title}, predicted", made, measured, found, top or PRINTED)
     if plot is not None:
         write_picture(plot, predictions(made, measured, title))
     if json_file is not None:
         record = _record(f"{title}, predicted", made, measured, found)
+        record |= {"coverage": covered.document()}
         write_json(json_file, "refspec.prediction/1", record)
 
 

@@ -33,6 +33,7 @@ from refspec.cli.outputs import (
     write_picture,
 )
 from refspec.cli.terminal import console, new_table, say, working
+from refspec.coverage import Coverage
 from refspec.plots.style import label
 
 
@@ -52,14 +53,15 @@ def attribute(
     if of is Of.hessian:
         attribute_hessian(file, layer, every, top or PRINTED, json_file, plot, on)
         return
-    moment, title = choose_moment(file, layer, every, of, on)
+    moment, title, covered = choose_moment(file, layer, every, of, on)
     with working("factorising and attributing"):
         result = attribution.attribute(moment, top=top, certify=certify)
+    say(str(covered))
     _print(result, title, top or PRINTED)
     if plot is not None:
         write_picture(plot, plots.attribution(result, title))
     if json_file is not None:
-        _write(result, title, json_file)
+        _write(result, title, covered, json_file)
 
 
 def _print(result: Attribution, title: str, top: int) -> None:
@@ -84,10 +86,10 @@ def _print(result: Attribution, title: str, top: int) -> None:
     say(f"  ({result.spectrum.kind})")
 
 
-def _write(result: Attribution, title: str, path: Path) -> None:
+def _write(result: Attribution, title: str, covered: Coverage, path: Path) -> None:
     """Write an attribution as plain data."""
     record = {
-        **spectrum_record(result.spectrum, title),
+        **spectrum_record(result.spectrum, title, covered),
         "traces": result.traces,
         "shares": {n: x.tolist() for n, x in result.shares.items()},
         "kinds": result.kinds,
@@ -116,10 +118,11 @@ def spectrum(
     expect_outputs([file], json=json_file)
     if of is Of.hessian:
         raise typer.BadParameter("refspec attribute --of hessian prints that spectrum")
-    moment, title = choose_moment(file, layer, every, of, on)
+    moment, title, covered = choose_moment(file, layer, every, of, on)
     with working("factorising"):
         result = spectra.spectrum(moment, top=top, certify=certify)
     say(title)
+    say(str(covered))
     for value in backend.to_host(result.values)[: top or PRINTED]:
         say(f"{value:.15e}")
     others = f"{result.n_zero} more are zero"
@@ -127,4 +130,5 @@ def spectrum(
         others = f"the other {result.dimension - len(result.values)} are none larger"
     say(f"radius {result.radius:.2e} ({result.kind}); {others}")
     if json_file is not None:
-        write_json(json_file, "refspec.spectrum/1", spectrum_record(result, title))
+        record = spectrum_record(result, title, covered)
+        write_json(json_file, "refspec.spectrum/1", record)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.live import Live
@@ -60,7 +60,9 @@ def show(source: str, found: Iterable[Record], total: int) -> list[Record]:
     return records
 
 
-def conclude(records: list[Record], json_file: Path | None, schema: str) -> None:
+def conclude(
+    records: list[Record], json_file: Path | None, schema: str, **more: Any
+) -> None:
     """Count, name what fails, write the JSON; exit 1 if a statement fails."""
     counts = {x: sum(r.status == x for r in records) for x in ("holds", "fails")}
     rest = len(records) - sum(counts.values())
@@ -69,7 +71,7 @@ def conclude(records: list[Record], json_file: Path | None, schema: str) -> None
         if r.status == "fails":
             say(f"FAILS: {r.id} ({r.title}) on {r.source}: {r.detail}")
     if json_file is not None:
-        write_json(json_file, schema, {"records": [x.plain() for x in records]})
+        write_json(json_file, schema, {**more, "records": [x.plain() for x in records]})
     if counts["fails"]:
         raise typer.Exit(DATA)
 

@@ -7,7 +7,7 @@ An export is one `.npz` file or one Zarr v3 group (a folder ending in `.zarr`, n
 key                         shape           holds
 =========================== =============== ==========================================
 ``manifest``                ()              a JSON object, see below
-``labels``                  (N,)            integers in 0..C-1, every class present
+``labels``                  (N,)            integers in 0..C-1; a class may be empty
 ``logits``                  (N, C)          what enters the softmax; or, instead,
 ``probabilities``           (N, C)          what leaves it, rows of sum 1
 ``sample_weights``          (N,)            optional, >= 0, sum 1; 1/N if absent
@@ -60,6 +60,8 @@ from refspec.export.errors import ExportError, shown
 SCHEMA = "refspec.export/1"
 #: What the keys of the model's arrays begin with.
 PARAMETERS = "model/parameters/"
+#: The keys of an operation that name arrays.
+ROLES = ("weight", "bias", "mean", "variance")
 #: What a manifest says of the export itself: a caller's own give way.
 RESERVED = {
     *("schema", "layers", "operations", "left_out", "biases"),
@@ -83,12 +85,12 @@ def expect_form(
     for key in [*shapes, *sorted(set(arrays) - set(shapes))]:
         _expect_dtype(path, key, arrays[key])
         _expect_shape(path, key, arrays[key], shapes.get(key), sizes)
-    if sizes["C"] < 2 or sizes["N"] < sizes["C"]:
+    if sizes["C"] < 2:
         raise ExportError(
             path,
-            "labels",
-            f"expected N >= C >= 2, got N = {sizes['N']}, C = {sizes['C']}; every "
-            "class must have a sample",
+            "logits",
+            f"expected C >= 2, got C = {sizes['C']}; give a binary classifier both, "
+            "(0, z) for a single logit z",
         )
     names = manifest.get("class_names")
     if names is not None and not (_strings(names) and len(names) == sizes["C"]):
@@ -171,8 +173,8 @@ def _expect_manifest(path: Any, manifest: Mapping[str, Any]) -> None:
         raise ExportError(
             path,
             "manifest",
-            "expected operations, a list of objects with strings as op, name, weight "
-            f"and bias, got {shown(steps)}; correct them",
+            "expected operations, a list of objects with strings as op, name and "
+            f"{', '.join(ROLES)}, got {shown(steps)}; correct them",
         )
 
 
@@ -181,7 +183,7 @@ def _strings(items: Any) -> bool:
 
 
 def _is_step(item: Any) -> bool:
-    words = ("op", "name", "weight", "bias")
+    words = ("op", "name", *ROLES)
     return isinstance(item, Mapping) and all(
         isinstance(item.get(x), str | None) for x in words
     )
@@ -205,7 +207,7 @@ def _expect_keys(
         shapes[f"layers/{k}/errors"] = ("N", "C", f"T{k}", f"b{k}")
     needed = list(shapes)
     if "operations" in manifest:
-        named = [x.get(y) for x in manifest["operations"] for y in ("weight", "bias")]
+        named = [x.get(y) for x in manifest["operations"] for y in ROLES]
         names = [str(x) for x in named if x is not None]
         bad = [x for x in names if "/" in x or x in ("", ".", "..")]
         bad += [x for x in names if not x.isprintable()]
@@ -308,12 +310,4 @@ def _expect_labels(path: Any, labels: np.ndarray, C: int) -> None:
             "labels",
             f"expected 0..C-1 = 0..{C - 1}, got {labels.min()}..{labels.max()}; number "
             "the classes from 0",
-        )
-    empty = np.flatnonzero(np.bincount(labels.astype(np.int64), minlength=C) == 0)
-    if empty.size:
-        raise ExportError(
-            path,
-            "labels",
-            f"expected a sample of every class 0..{C - 1}, got none of "
-            f"{shown(empty.tolist())}; drop the class and its logit, or add samples",
         )

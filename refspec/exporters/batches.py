@@ -29,6 +29,7 @@ from refspec.export.containers import fitting, write
 from refspec.export.documents import plain
 from refspec.export.errors import shown
 from refspec.export.schema import PARAMETERS, RESERVED, SCHEMA, expect_form
+from refspec.text import visible
 
 _Rows = Iterator[dict[str, np.ndarray]]
 _SEEN = 4  # samples of a batch that are checked
@@ -600,6 +601,7 @@ def deliver(
     architecture: str,
     layers: Sequence[str],
     operations: Sequence[Mapping[str, Any]] | None,
+    without: str = "",
     left_out: Mapping[str, int] | None = None,
     biases: Mapping[str, bool] | None = None,
     class_names: Sequence[str] | None,
@@ -610,8 +612,8 @@ def deliver(
 ) -> Path | Snapshot:
     """Write the rows as they come, or make a Snapshot of them if there is no path.
 
-    `framework`: name and version; for `left_out`, `biases` see `refspec.coverage`. Ours
-    stand before the caller's provenance; values not finite leave nothing behind.
+    `framework`: name and version; `without`: why there are no operations; for the next
+    two see `refspec.coverage`. Ours stand before the caller's provenance.
     """
     checks.expect_type("progress", progress, bool, "give True or False")
     manifest = _provenance(provenance) | {
@@ -623,7 +625,8 @@ def deliver(
         "layers": list(layers),
     }
     steps = None if operations is None else [dict(x) for x in operations]
-    stated = {"left_out": left_out, "biases": biases, "operations": steps}
+    stated: dict[str, Any] = {"left_out": left_out, "biases": biases}
+    stated |= {"operations": steps, "without_network": without or None}
     manifest |= {key: x for key, x in stated.items() if x is not None}
     if class_names is not None:
         manifest["class_names"] = _names(class_names)
@@ -632,6 +635,11 @@ def deliver(
     bar = Progress(
         console=console, disable=not (progress and console.is_terminal), transient=True
     )
+    if without and progress:
+        text = (
+            f"no network in this export, so no Hessian of it: {visible(without, 300)}"
+        )
+        console.print(text, style="dim", markup=False, highlight=False)
     fixed = {PARAMETERS + name: x for name, x in parameters.items()}
     where = Path("export") if path is None else path
     some = (x for x in rows if len(x["labels"]))
@@ -656,25 +664,23 @@ def _checked(
 
     Weights of samples are added up, and are in `fixed` when all rows are out.
     """
-    counts: Any = 0
+    seen = 0
     weights: list[np.ndarray] = []
     for step, given in enumerate(rows):
         row = dict(given)
         if "sample_weights" in row:
             weights.append(row.pop("sample_weights"))
-        C = row["logits"].shape[1]
         if step == 0:  # fitting rows have the first one's shapes: the form is known
-            n = max(C, len(row["labels"]))
-            expect_form(where, manifest, _announced(row, n) | dict(fixed))
+            expect_form(where, manifest, row | fixed)
         for key, x in (row if step else {**fixed, **row}).items():
             if not np.all(np.isfinite(x)):
                 raise ValueError(
                     f"{key} (layers are {manifest['layers']}) must be finite, got nan "
                     f"or infinite values in batch {step}; look for a diverged network"
                 )
-        counts = counts + np.bincount(row["labels"], minlength=C)
+        seen += len(row["labels"])
         yield row
-    if not np.any(counts):
+    if not seen:
         raise ValueError(
             "loader must give samples, got none whose label counts; check ignore_index"
         )
@@ -682,11 +688,6 @@ def _checked(
         how.expect_all()
     if weights:
         fixed["sample_weights"] = _normalised(np.concatenate(weights))
-    if not np.all(counts):
-        raise ValueError(
-            f"every class 0..{len(counts) - 1} must have a sample, got none for "
-            f"{np.flatnonzero(counts == 0).tolist()}; add samples to the loader"
-        )
 
 
 def _normalised(weights: np.ndarray) -> np.ndarray:
@@ -697,11 +698,3 @@ def _normalised(weights: np.ndarray) -> np.ndarray:
             f"weights of all samples must have a finite sum > 0, got {total}; weigh one"
         )
     return weights / total
-
-
-def _announced(rows: Mapping[str, np.ndarray], n: int) -> dict[str, np.ndarray]:
-    """Return arrays of n such rows that take no memory, for their shapes."""
-    return {
-        key: np.broadcast_to(np.zeros((), x.dtype), (n, *x.shape[1:]))
-        for key, x in rows.items()
-    }

@@ -3,7 +3,8 @@
 The function is traced for one sample. Each parameter leaf that enters a matrix product
 or a convolution is a linear map (`refspec.exporters.jax_tracing`); something zero is
 added to what comes out of it, and the derivative by that, one vector-Jacobian product
-for each label, are the errors. The function itself is not changed.
+for each label, are the errors. The function itself is not changed. That rows are its
+gradient is not taken for granted: they are compared with what JAX gives for a batch.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ try:
     from refspec.exporters import batches as shared
     from refspec.exporters.jax_moment import hessian as hessian
     from refspec.exporters.jax_moment import moment as moment
-    from refspec.exporters.jax_sequential import sequential_operations
+    from refspec.exporters.jax_operations import describe
     from refspec.exporters.jax_tracing import Program, arrange, run, trace
+    from refspec.exporters.sections import Section, confirmed, without
 except ImportError as error:
     raise ImportError(
         "the JAX exporter needs jax and rich, which are not installed; "
@@ -47,10 +49,15 @@ _TRACED = (
 def export(
     function: Callable[[Any, Any], Any],
     parameters: Any,
-    loader: Iterable[tuple[Any, Any]],
+    loader: Iterable[Any],
     path: str | os.PathLike[str] | None,
     layers: Sequence[str] | None = None,
     *,
+    exclude: Sequence[str] = (),
+    classes: Sequence[int] | None = None,
+    class_weights: Any = None,
+    sample_weights: Any = None,
+    ignore_index: int | None = None,
     class_names: Sequence[str] | None = None,
     provenance: Mapping[str, Any] | None = None,
     progress: bool = True,
@@ -60,17 +67,22 @@ def export(
     Parameters
     ----------
     function : callable
-        ``function(parameters, inputs)`` gives logits (batch, C) for a batch of inputs;
-        in evaluation mode, each sample by itself.
+        ``function(parameters, inputs)`` gives logits (batch, C) for a batch of inputs,
+        or an output that holds them as ``logits``; in evaluation mode, each sample by
+        itself. One logit z (batch, 1) is taken for the two (0, z).
     parameters : pytree
         Arrays, and whatever else the function needs. In Flax the variables (and
         ``module.apply`` is the function), in Equinox the model itself (and ``lambda
         model, x: jax.vmap(model)(x)`` is the function).
-    layers : sequence of str, optional
+    layers, exclude : sequence of str, optional
         The linear maps, each by the name of its weights: the keys that lead to the
         leaf, joined by dots, as ``params.Dense_0.kernel`` or ``layers.0.weight``. By
-        default every leaf that enters a matrix product or a convolution.
-    loader, path, class_names, provenance, progress
+        default every leaf that enters a matrix product or a convolution. What is left
+        out is stated, see `refspec.coverage`: all other real leaves, of Flax's
+        variables those of ``params``.
+    loader, path, classes, class_weights, sample_weights, ignore_index
+        See `refspec.exporters`.
+    class_names, provenance, progress
         See `refspec.exporters`.
 
     Returns
@@ -84,7 +96,8 @@ def export(
         If function, loader or an option is of another type.
     ValueError
         If a leaf cannot be exported (used twice, in groups, in a loop, no part of the
-        forward pass; it is named), samples are mixed, or the batches do not fit.
+        forward pass; it is named), its rows are not JAX's gradient, samples are mixed,
+        or the batches do not fit.
     ExportError
         If the path cannot be written.
 
@@ -95,7 +108,10 @@ def export(
     ``kernel`` as (out, in, *window). A plain multilayer perceptron with activations
     known to `refspec.models` is stored with its weights and inputs. The seeds are
     computed in float64 from the logits; the network runs in the dtype of its
-    parameters. Cost: two forward and C backward passes a batch.
+    parameters. Cost: two forward and C backward passes a batch, of the two that are
+    checked one more each: for random r_n and c', sum_n r_n errors_n (x) features_n must
+    be the gradient of sum_n r_n loss_(n,c') that JAX gives, within rounding, and the
+    logits of a batch must be those of its samples alone.
 
     Examples
     --------
@@ -112,42 +128,76 @@ def export(
             "function must be callable as function(parameters, inputs), got "
             f"{type(function).__name__}; in Flax give module.apply, in Equinox a lambda"
         )
+    how = shared.reading(class_names, class_weights, sample_weights, ignore_index)
     first, batches, total = shared.open_loader(loader)
     names, leaves, rebuild = _leaves(parameters)
 
     def logits(leaves: Sequence[Any], inputs: Any) -> Any:
-        return function(rebuild(leaves), inputs)
+        z = _logits(function(rebuild(leaves), inputs))
+        return z if classes is None else z[:, np.asarray(classes)]
 
     inputs = _inputs(0, first[0], leaves)
     with shared.answering(0, *_TAKES):
-        made = jax.eval_shape(logits, leaves, inputs)
-    if getattr(made, "ndim", 0) != 2 or made.shape[0] != len(inputs):
-        shared.outputs(0, made, [], len(inputs))  # says what is wrong
-    with shared.answering(0, *_TRACED):
-        alone = _is_samplewise(logits, leaves, inputs, made)
-        found = trace(logits, leaves, inputs[0])
-    if not alone:
-        raise ValueError(
-            "function must treat each sample by itself, got logits of sample 0 that "
-            "depend on other samples; use running averages, as in evaluation mode"
+        whole = jax.eval_shape(
+            lambda leaves, x: _logits(function(rebuild(leaves), x)), leaves, inputs
         )
-    program = _choose(found, names, leaves, layers)
-    described = sequential_operations(found, names) if inputs.ndim == 2 else None
-    operations, orders = described or (None, {})
-    stored = dict(zip(names, leaves, strict=True))
+    if getattr(whole, "ndim", 0) != 2 or whole.shape[0] != len(inputs):
+        shared.outputs(0, whole, [], len(inputs), how)  # says what is wrong
+    if classes is not None:
+        shared.expect_classes(classes, whole.shape[1])
+    with shared.answering(0, *_TRACED):
+        found = trace(logits, leaves, inputs[0])
+    program = _choose(found, names, leaves, layers, exclude)
+    section = without("classes= leaves out some of its logits")
+    if classes is None:
+        section = describe(found, names, leaves)
+    rows = _Rows(program, [names[m.leaf] for m in program.maps], leaves, logits, how)
+    section = rows.confirmed(section, inputs)
     return shared.deliver(
-        _rows(program, leaves, batches, operations is not None),
+        rows.of(batches, total, section),
         path,
-        {x: shared.host(stored[x]).ravel()[order] for x, order in orders.items()},
+        section.parameters,
         framework=("jax", jax.__version__),
         architecture=_architecture(names, leaves),
-        layers=[names[m.leaf] for m in program.maps],
-        operations=operations,
+        layers=rows.names,
+        operations=section.operations,
+        without=section.reason,
+        **_statement(program, names, leaves),
         class_names=class_names,
         provenance=provenance,
         total=total,
         progress=progress,
+        how=how,
     )
+
+
+def _logits(out: Any) -> Any:
+    """Return the logits that an output holds, a single one z as (0, z)."""
+    if isinstance(out, Mapping):
+        out = out.get("logits", out)
+    out = getattr(out, "logits", out)
+    if not hasattr(out, "ndim"):
+        return out
+    if out.ndim == 1 or (out.ndim == 2 and out.shape[1] == 1):
+        z = out.reshape(-1)
+        return jnp.stack([jnp.zeros_like(z), z], axis=1)
+    return out
+
+
+def _statement(
+    program: Program, names: Sequence[str], leaves: Sequence[Any]
+) -> dict[str, Any]:
+    """Return what the manifest says of the leaves that are in no layer."""
+    real = [bool(jnp.issubdtype(x.dtype, jnp.floating)) for x in leaves]
+    flax = [x.startswith("params.") for x in names]
+    there = {m.leaf for m in program.maps} | {m.bias for m in program.maps}
+    left_out = {
+        name: int(x.size)
+        for n, (name, x) in enumerate(zip(names, leaves, strict=True))
+        if real[n] and n not in there and x.size and (flax[n] or not any(flax))
+    }
+    biases = {names[m.leaf]: m.bias is not None for m in program.maps}
+    return {"left_out": left_out, "biases": biases}
 
 
 def _leaves(
@@ -202,31 +252,19 @@ def _inputs(step: int, given: Any, leaves: Sequence[Any]) -> Any:
     return inputs.astype(jnp.result_type(*kinds)) if real else inputs
 
 
-def _is_samplewise(
-    logits: Callable[..., Any], leaves: Any, inputs: Any, made: Any
-) -> bool:
-    """Whether the logits of the first sample feel no other sample."""
-    if len(inputs) < 2 or not jnp.issubdtype(inputs.dtype, jnp.floating):
-        return True
-    seed = jnp.arange(1, made.shape[1] + 1, dtype=made.dtype)
-    first = jax.jit(lambda leaves, x: seed @ logits(leaves, x)[0])
-    return not np.any(np.nan_to_num(jax.grad(first, 1)(leaves, inputs)[1:]))
-
-
 def _choose(
     program: Program,
     names: list[str],
     leaves: Sequence[Any],
     layers: Sequence[str] | None,
+    exclude: Sequence[str],
 ) -> Program:
     """Return the program with the maps to export; refuse those that cannot be."""
     maps = {names[m.leaf]: m for m in program.maps}
-    if layers is None and program.problems:
-        n, why = next(iter(program.problems.items()))
-        raise _refusal(names[n], why)
+    every = [*maps, *(names[n] for n in program.problems if names[n] not in maps)]
     what = " (leaves that enter a matrix product or a convolution)"
-    chosen = shared.choose_layers(layers, list(maps), names, what)
-    for name in chosen:
+    chosen = shared.choose_layers(layers, every, names, what, exclude)
+    for name in sorted(chosen, key=lambda x: names.index(x) not in program.problems):
         n = names.index(name)
         if n in program.problems:
             raise _refusal(name, program.problems[n])
@@ -242,7 +280,8 @@ def _refusal(name: str, why: str) -> ValueError:
     return ValueError(
         "an export must hold weights that enter one matrix product or ungrouped "
         f"convolution in a forward pass, got one that differs: parameter {name!r} "
-        f"{why}; name the others with layers=[...]"
+        f"{why}; leave it out by exclude=[{name!r}], or take rows by differentiation: "
+        "`moment`, beside `export`"
     )
 
 
@@ -253,18 +292,36 @@ def _architecture(names: list[str], leaves: Sequence[Any]) -> str:
     )
 
 
-def _rows(
-    program: Program,
-    leaves: Sequence[Any],
-    batches: Iterable[tuple[Any, Any]],
-    with_inputs: bool,
-) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the arrays of the schema batch by batch."""
+class _Rows:
+    """A traced function at work on batches."""
 
-    def forward(leaves: Any, x: Any) -> Any:
-        return run(program, leaves, x, None)
+    def __init__(
+        self,
+        program: Program,
+        names: list[str],
+        leaves: Sequence[Any],
+        logits: Callable[[Sequence[Any], Any], Any],
+        how: shared.Reading,
+    ) -> None:
+        self.program, self.names, self.leaves, self.how = program, names, leaves, how
+        self.forward = jax.jit(jax.vmap(self._forward, (None, 0)))
+        self.backward = jax.jit(jax.vmap(self._backward, (None, 0, 0)))
+        self.together = jax.jit(logits)
+        own = {n for m in program.maps for n in (m.leaf, m.bias) if n is not None}
 
-    def backward(leaves: Any, x: Any, seeds: Any) -> Any:
+        def gradient(leaves: Any, x: Any, seeds: Any) -> Any:
+            def of(chosen: Any) -> Any:
+                return logits([chosen.get(n, y) for n, y in enumerate(leaves)], x)
+
+            return jax.vjp(of, {n: leaves[n] for n in sorted(own)})[1](seeds)[0]
+
+        self.gradient = jax.jit(gradient)
+
+    def _forward(self, leaves: Any, x: Any) -> Any:
+        return run(self.program, leaves, x, None)
+
+    def _backward(self, leaves: Any, x: Any, seeds: Any) -> Any:
+        program = self.program
         outs = [program.closed.eqns[m.at].outvars[0].aval for m in program.maps]
         zeros = [jnp.zeros(v.shape, v.dtype) for v in outs]
         _, pull, _ = jax.vjp(lambda t: run(program, leaves, x, t), zeros, has_aux=True)
@@ -274,28 +331,84 @@ def _rows(
             for m, e in zip(program.maps, errors, strict=True)
         ]
 
-    forward = jax.jit(jax.vmap(forward, (None, 0)))
-    backward = jax.jit(jax.vmap(backward, (None, 0, 0)))
-    sample = program.closed.jaxpr.invars[-1].aval
-    for step, (given, labels) in enumerate(batches):
-        inputs = _inputs(step, given, leaves)
-        if inputs.shape[1:] != sample.shape or inputs.dtype != sample.dtype:
-            raise ValueError(
-                f"samples must have the shape {sample.shape} of the first one, and "
-                f"its dtype {sample.dtype}, got {inputs.shape[1:]} and {inputs.dtype} "
-                f"in batch {step}; pad, resize or convert the inputs"
-            )
-        with shared.answering(step, *_TAKES):
-            z, features = forward(leaves, inputs)
-        made = shared.outputs(step, np.asarray(z), labels, len(inputs))
-        shared.expect_no_softmax(step, made["logits"])
-        seeds = jnp.asarray(shared.all_seeds(made["logits"]), z.dtype)
+    def confirmed(self, section: Section, inputs: Any) -> Section:
+        """Return the section if it gives the function's logits of some samples."""
+        if section.operations is None:
+            return section
+        with shared.answering(0, *_TAKES):
+            z, _ = self.forward(self.leaves, inputs[:2])
+        return confirmed(section, shared.host(inputs[:2]), np.asarray(z))
+
+    def of(
+        self, batches: Iterable[Any], total: int | None, section: Section
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the arrays of the schema batch by batch."""
+        sample = self.program.closed.jaxpr.invars[-1].aval
+        checked = shared.checked_steps(total, np.random.default_rng(0))
+        rng = np.random.default_rng(1)
+        for step, (given, labels) in enumerate(batches):
+            inputs = _inputs(step, given, self.leaves)
+            if inputs.shape[1:] != sample.shape or inputs.dtype != sample.dtype:
+                raise ValueError(
+                    f"samples must have the shape {sample.shape} of the first one, and "
+                    f"its dtype {sample.dtype}, got {inputs.shape[1:]} and "
+                    f"{inputs.dtype} in batch {step}; pad, resize or convert the inputs"
+                )
+            with shared.answering(step, *_TAKES):
+                z, features = self.forward(self.leaves, inputs)
+            made = shared.outputs(step, np.asarray(z), labels, len(inputs), self.how)
+            shared.expect_no_softmax(step, made["logits"])
+            seeds = shared.all_seeds(made["logits"])
+            with shared.answering(step, *_TRACED):
+                errors = self.backward(self.leaves, inputs, jnp.asarray(seeds, z.dtype))
+            pairs = []
+            for m, h, e in zip(
+                self.program.maps, map(shared.host, features), errors, strict=True
+            ):
+                h = h if m.bias is None else shared.pad(h)
+                pairs.append((h, shared.host(e)))
+            if step in checked:
+                self._check(step, inputs, z, seeds, pairs, rng)
+            stored = None
+            if section.operations is not None:
+                stored = section.arranged(shared.host(inputs))
+            yield shared.row(stored, made, pairs)
+
+    def _check(
+        self,
+        step: int,
+        inputs: Any,
+        z: Any,
+        seeds: np.ndarray,
+        pairs: Sequence[tuple[np.ndarray, np.ndarray]],
+        rng: np.random.Generator,
+    ) -> None:
+        """Compare logits and rows with what the function gives of the whole batch."""
+        path, unit = self._path(), _unit(z)
         with shared.answering(step, *_TRACED):
-            errors = backward(leaves, inputs, seeds)
-        pairs = []
-        for m, h, e in zip(
-            program.maps, map(shared.host, features), errors, strict=True
-        ):
-            h = h if m.bias is None else shared.pad(h)
-            pairs.append((h, shared.host(e)))
-        yield shared.row(shared.host(inputs) if with_inputs else None, made, pairs)
+            together = np.asarray(self.together(self.leaves, inputs))
+        shared.expect_alone(step, np.asarray(z), together, path, unit)
+        drawn = shared.probe(len(z), z.shape[1], rng)
+        seed = seeds[:, drawn.label] * drawn.weights[:, None]
+        with shared.answering(step, *_TRACED):
+            found = self.gradient(self.leaves, inputs, jnp.asarray(seed, z.dtype))
+        for m, name, rows in zip(self.program.maps, self.names, pairs, strict=True):
+            columns = [shared.host(found[m.leaf]).ravel()[m.order]]
+            if m.bias is not None:
+                columns.append(shared.host(found[m.bias]).reshape(-1, 1))
+            gradient = np.concatenate(columns, axis=1)
+            shared.expect_gradient(step, name, rows, drawn, gradient, path, unit)
+
+    def _path(self) -> int:
+        sizes = (x.shape for x in self.leaves if x.ndim > 1)
+        return shared.path_length((x[0], int(np.prod(x[1:]))) for x in sizes)
+
+
+def _unit(z: Any) -> float:
+    """Return the unit roundoff of products, coarser than the dtype's on a device."""
+    if z.dtype == np.float64:
+        return 2.0**-53
+    if jax.default_backend() == "cpu":
+        return 2.0**-24
+    exact = jax.config.jax_default_matmul_precision in ("float32", "highest")
+    return 2.0**-24 if exact else 2.0**-8  # bfloat16 passes, or tf32

@@ -87,11 +87,9 @@ def _follow(
     known = [moved.get(v) if isinstance(v, jex.Var) else None for v in operands]
     if not any(known):
         return
-    if (kind in _MOVES and len(operands) == 1) or _same(equation):
+    if is_move(equation):
         source, index = known[0]  # type: ignore[misc]
-        if kind in _MOVES:
-            index = _move(kind, equation.params, index)
-        moved[equation.outvars[0]] = source, index
+        moved[equation.outvars[0]] = source, move(equation, index)
         return
     leaves = [k for k, x in enumerate(known) if x and x[0][0] == "leaf"]
     found = None
@@ -147,8 +145,15 @@ def _found(
     return Map(n, at, side, _matrix(equation, side, index))
 
 
-def _move(kind: str, how: dict[str, Any], x: np.ndarray) -> np.ndarray:
-    """Move the axes of indices as the equation does those of a leaf."""
+def is_move(equation: Any) -> bool:
+    """Whether an equation moves the axes of one array, or converts floats to floats."""
+    single = equation.primitive.name in _MOVES and len(equation.invars) == 1
+    return single or _same(equation)
+
+
+def move(equation: Any, x: np.ndarray) -> np.ndarray:
+    """Move the axes of indices as an equation does those of an array."""
+    kind, how = equation.primitive.name, equation.params
     if kind == "transpose":
         return x.transpose(how["permutation"])
     if kind == "reshape":
@@ -298,9 +303,15 @@ def _run(
                 inner = jex.ClosedJaxpr(inner, ())
             out = _run(inner.jaxpr, inner.consts, operands)
         else:
-            own = {v: values[v] for v in equation.invars if isinstance(v, jex.Var)}
-            single = piece(jaxpr, list(own), equation.outvars, [equation])
-            out = jex.jaxpr_as_fun(jex.ClosedJaxpr(single, ()))(*own.values())
+            out = evaluate(jaxpr, equation, operands)
         out = tap(at, operands, list(out)) if tap else out
         values.update(zip(equation.outvars, out, strict=True))
     return [read(v) for v in jaxpr.outvars]
+
+
+def evaluate(jaxpr: Any, equation: Any, operands: Sequence[Any]) -> list[Any]:
+    """Evaluate one equation of a program."""
+    given = zip(equation.invars, operands, strict=True)
+    own = {v: x for v, x in given if isinstance(v, jex.Var)}
+    single = piece(jaxpr, list(own), equation.outvars, [equation])
+    return list(jex.jaxpr_as_fun(jex.ClosedJaxpr(single, ()))(*own.values()))

@@ -33,11 +33,14 @@ except ImportError as error:
 
 def export(
     model: str | os.PathLike[str] | onnx.ModelProto,
-    loader: Iterable[tuple[Any, Any]],
+    loader: Iterable[Any],
     path: str | os.PathLike[str] | None,
     output: str | None = None,
     *,
     classes: Sequence[int] | None = None,
+    class_weights: Any = None,
+    sample_weights: Any = None,
+    ignore_index: int | None = None,
     class_names: Sequence[str] | None = None,
     provenance: Mapping[str, Any] | None = None,
     progress: bool = True,
@@ -57,7 +60,9 @@ def export(
     classes : sequence of int, optional
         Keep these columns only, in this order, and number the labels by them. The
         probabilities are then those given that the class is one of them.
-    path, class_names, provenance, progress
+    path, class_weights, sample_weights, ignore_index, class_names
+        See `refspec.exporters`.
+    provenance, progress
         See `refspec.exporters`.
 
     Returns
@@ -79,9 +84,11 @@ def export(
     -----
     The layer is the last MatMul (with the Add that follows it) or Gemm whose weights
     are constant. That nothing but a softmax follows is checked on every batch, within
-    the rounding of the output's dtype. The layer is stored as a model section, a
-    softmax regression whose inputs are the features. A single column z of a sigmoid
-    becomes the two logits (0, z), which is exact: the first row of the weights is 0.
+    the rounding of the output's dtype, and that it is what is read of the graph. All
+    other real constants of the graph are stated as left out, running averages too. The
+    layer is stored as a model section, a softmax regression whose inputs are the
+    features. A single column z of a sigmoid becomes the two logits (0, z), which is
+    exact: the first row of the weights is 0.
     Cost: one forward pass a batch.
 
     Examples
@@ -103,12 +110,13 @@ def export(
     model = _opened(model)
     last = find_last(model.graph, output)
     rows = _weights(last, classes)
+    how = shared.reading(class_names, class_weights, sample_weights, ignore_index)
     _, batches, total = shared.open_loader(loader)
     session, inputs = _session(model, last)
     bias = None if last.bias is None else "bias"
     operation = {"op": "linear", "name": last.name, "weight": "weight", "bias": bias}
     return shared.deliver(
-        _rows(session, inputs, last, classes, batches),
+        _rows(session, inputs, last, classes, how, batches),
         path,
         rows,
         framework=("onnxruntime", onnxruntime.__version__),
@@ -116,10 +124,13 @@ def export(
         f"{model.producer_name or 'an unknown producer'}",
         layers=[last.name],
         operations=[operation],
+        left_out=_left_out(last, rows),
+        biases={last.name: last.bias is not None},
         class_names=class_names,
         provenance=provenance,
         total=total,
         progress=progress,
+        how=how,
     )
 
 
@@ -159,6 +170,13 @@ def _weights(last: Last, classes: Sequence[int] | None) -> dict[str, np.ndarray]
     if classes is not None:
         found = {key: x[list(classes)] for key, x in found.items()}
     return found
+
+
+def _left_out(last: Last, rows: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Count what is in no layer: other constants, and the rows of other classes."""
+    whole = last.weight.size + (0 if last.bias is None else last.bias.size)
+    dropped = whole - sum(x.size for x in rows.values())
+    return last.others | ({last.name: dropped} if dropped > 0 else {})
 
 
 def _session(model: Any, last: Last) -> tuple[Any, dict[str, np.dtype]]:
@@ -203,6 +221,7 @@ def _rows(
     inputs: Mapping[str, np.dtype],
     last: Last,
     classes: Sequence[int] | None,
+    how: shared.Reading,
     batches: Iterable[tuple[Any, Any]],
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield the arrays of the schema batch by batch."""
@@ -222,10 +241,11 @@ def _rows(
                 last.name, f"takes {h.shape} and gives {z.shape}, not (batch, C)"
             )
         _expect_softmax(step, last, made, z)
+        _expect_product(step, last, h, z)
         if z.shape[1] == 1:
             z = np.concatenate([0 * z, z], axis=1)
         z = z if classes is None else z[:, list(classes)]
-        found, h = shared.outputs(step, z, labels, n), shared.host(h)
+        found, h = shared.outputs(step, z, labels, n, how), shared.host(h)
         features = h[:, None, :] if last.bias is None else shared.pad(h[:, None, :])
         errors = shared.all_seeds(found["logits"])[:, :, None, :].astype(h.dtype)
         yield shared.row(h, found, [(features, errors)])
@@ -254,6 +274,20 @@ def _feed(step: int, given: Any, inputs: Mapping[str, np.dtype]) -> dict[str, An
         if dtype.kind in "iu":
             shared.same_numbers(step, x, feed[name])
     return feed
+
+
+def _expect_product(step: int, last: Last, h: np.ndarray, z: np.ndarray) -> None:
+    """Check that the map multiplies its features by what was read of the graph."""
+    wide, W = h.astype(np.float64), last.weight.astype(np.float64)
+    if wide.shape[1:] != W.shape[1:] or not np.all(np.isfinite(z)):
+        return  # said elsewhere
+    bias = 0 if last.bias is None else last.bias.astype(np.float64)
+    g = rounding.gamma(W.shape[1] + 4, rounding.unit_roundoff(z))
+    bound = g * (np.abs(wide) @ np.abs(W).T + np.abs(bias))
+    if not np.all(
+        np.abs(wide @ W.T + bias - z) <= bound + float(np.finfo(z.dtype).tiny)
+    ):
+        raise refusal(last.name, f"gives other values in batch {step}")
 
 
 def _expect_softmax(step: int, last: Last, made: Any, z: np.ndarray) -> None:

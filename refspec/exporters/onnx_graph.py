@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ class Last:
     logits: str
     weight: np.ndarray  # (C, a)
     bias: np.ndarray | None
+    others: dict[str, int]  # entries of the other constants, by name
 
 
 def find_last(graph: Any, output: str | None) -> Last:
@@ -41,17 +42,21 @@ def find_last(graph: Any, output: str | None) -> Last:
         )
     makers = {name: node for node in graph.node for name in node.output}
     constants = {x.name: _array(x.name, x) for x in graph.initializer}
+    origin = {name: name for name in constants}  # before it was moved or renamed
     for node in graph.node:
         if not node.output or (not node.input and node.op_type != "Constant"):
             continue
         if node.op_type == "Constant" and [x.name for x in node.attribute] == ["value"]:
             name = node.output[0]
             constants[name] = _array(name, node.attribute[0].t)
+            origin[name] = name
         elif node.op_type == "Identity" and node.input[0] in constants:
             constants[node.output[0]] = constants[node.input[0]]
+            origin[node.output[0]] = origin[node.input[0]]
         elif node.op_type == "Transpose" and node.input[0] in constants:
             axes = [list(x.ints) for x in node.attribute]
             constants[node.output[0]] = constants[node.input[0]].transpose(*axes)
+            origin[node.output[0]] = origin[node.input[0]]
     before: set[str] = set()
     queue = [output]
     while queue:
@@ -62,7 +67,12 @@ def find_last(graph: Any, output: str | None) -> Last:
     for node in reversed(graph.node):
         product = node.op_type in _PRODUCTS and len(node.input) > 1 and node.output
         if product and node.input[1] in constants and node.output[0] in before:
-            return _read(graph, node, before, constants, output)
+            last, own = _read(graph, node, before, constants, output)
+            used = {origin[x] for x in before if x in origin}
+            used -= {origin[x] for x in own}
+            sizes = {x: constants[x] for x in sorted(used)}
+            counts = {k: int(x.size) for k, x in sizes.items() if _is_parameter(x)}
+            return replace(last, others=counts)
     kinds = sorted({x.op_type for x in graph.node if before & {*x.output}})
     raise ValueError(
         f"the graph must have a MatMul or Gemm with constant weights before output "
@@ -83,8 +93,19 @@ def _array(name: str, x: Any) -> np.ndarray:
         ) from error
 
 
-def _read(graph: Any, node: Any, before: set[str], constants: Any, output: str) -> Last:
-    """Return a MatMul with its Add, or a Gemm, as logits = features W' + bias."""
+def _is_parameter(x: np.ndarray) -> bool:
+    """Whether a constant is an array of real numbers, and no lone number."""
+    return x.dtype.kind == "f" and x.size > 1
+
+
+def _read(
+    graph: Any, node: Any, before: set[str], constants: Any, output: str
+) -> tuple[Last, list[str]]:
+    """Return a MatMul with its Add, or a Gemm, as logits = features W' + bias.
+
+    Beside it the names of its constants.
+    """
+    own = [node.input[1]]
     weight, logits = constants[node.input[1]], node.output[0]
     how = {x.name: x.f if x.type == x.FLOAT else x.i for x in node.attribute}
     name = node.name or logits
@@ -96,6 +117,7 @@ def _read(graph: Any, node: Any, before: set[str], constants: Any, output: str) 
             bias = constants.get(node.input[2])
             if bias is None or how.get("transA", 0):
                 raise refusal(name, "has a bias that is not constant")
+            own.append(node.input[2])
             bias = bias * np.asarray(how.get("beta", 1), weight.dtype)
         elif how.get("transA", 0):
             raise refusal(name, "multiplies its input transposed")
@@ -106,13 +128,15 @@ def _read(graph: Any, node: Any, before: set[str], constants: Any, output: str) 
                 other = [x for x in add.input if x != logits]
                 if other and other[0] in constants:
                     bias, logits = constants[other[0]], add.output[0]
+                    own.append(other[0])
                     break
     if weight.ndim != 2 or (bias is not None and bias.size not in (1, len(weight))):
         shape = None if bias is None else bias.shape
         raise refusal(name, f"has weights {weight.shape} and bias {shape}")
     if bias is not None:
         bias = shared.host(np.broadcast_to(bias.ravel(), len(weight)))
-    return Last(name, output, node.input[0], logits, shared.host(weight), bias)
+    weight = shared.host(weight)
+    return Last(name, output, node.input[0], logits, weight, bias, {}), own
 
 
 def refusal(name: str, why: str) -> ValueError:

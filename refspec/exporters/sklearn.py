@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from refspec import models
 from refspec.classes import Snapshot
 from refspec.models import Network, evaluation
+from refspec.models.recompute import same_probabilities
 
 try:
     import sklearn
@@ -42,10 +44,14 @@ _ACTIVATIONS = {
 
 def export(
     model: MLPClassifier | LogisticRegression | Pipeline,
-    loader: Iterable[tuple[Any, Any]],
+    loader: Iterable[Any],
     path: str | os.PathLike[str] | None,
     layers: Sequence[str] | None = None,
     *,
+    exclude: Sequence[str] = (),
+    classes: Sequence[int] | None = None,
+    class_weights: Any = None,
+    sample_weights: Any = None,
     class_names: Sequence[str] | None = None,
     provenance: Mapping[str, Any] | None = None,
     progress: bool = True,
@@ -58,10 +64,12 @@ def export(
         Fitted. The steps before it in a pipeline are applied to the inputs.
     loader : iterable of (inputs, labels)
         Batches, for two arrays ``[(X, y)]``; labels as they were in the fit.
-    layers : sequence of str, optional
+    layers, exclude : sequence of str, optional
         Some of the layers, which are called coefs_0, coefs_1, ... (coef for a
         LogisticRegression); all of them by default.
-    path, class_names, provenance, progress
+    classes : sequence of int, optional
+        Keep these of the model's ``classes_`` only, by position.
+    path, class_weights, sample_weights, class_names, provenance, progress
         See `refspec.exporters`; the names are by default the model's ``classes_``.
 
     Returns
@@ -75,7 +83,8 @@ def export(
         If the model is none of these, or loader or an option is of another type.
     ValueError
         If it is not fitted, is not a softmax over classes (one against the rest,
-        several labels a sample), or the batches do not fit.
+        several labels a sample), does not give the probabilities of its coefficients,
+        or the batches do not fit.
     ExportError
         If the path cannot be written.
 
@@ -85,7 +94,8 @@ def export(
     has the same probabilities, features and errors of the hidden layers; its last layer
     then has two rows, the first of them 0. If F is the Fisher of the one row, that of
     the two is [[F, -F], [-F, F]]: the last block's eigenvalues double. Cost: one
-    forward and C backward passes a batch, in the dtype of the coefficients.
+    forward and C backward passes a batch, in the dtype of the coefficients. On two
+    batches the model's ``predict_proba`` is compared with the softmax of the network.
 
     Examples
     --------
@@ -104,23 +114,39 @@ def export(
             "refspec.models"
         )
     _expect_fitted(final)
-    network = _network(final)
+    network, kept = _network(final), list(final.classes_)
     known = list(models.layer_shapes(network))
-    chosen = shared.choose_layers(layers, known, known, "")
+    chosen = shared.choose_layers(layers, known, known, "", exclude)
+    how = shared.reading(None, class_weights, sample_weights)
     _, batches, total = shared.open_loader(loader)
-    names = [str(x) for x in final.classes_] if class_names is None else class_names
+    whole = network
+    if classes is not None:
+        shared.expect_classes(classes, len(kept))
+        kept = [kept[k] for k in classes]
+        network = _restricted(network, classes)
+    names = [str(x) for x in kept] if class_names is None else class_names
+    shapes = models.layer_shapes(whole)
+    left_out = {name: b * a for name, (b, a) in shapes.items() if name not in chosen}
+    if len(kept) < len(final.classes_) and known[-1] in chosen:  # a part of the layer
+        (b, a), (few, _) = shapes[known[-1]], models.layer_shapes(network)[known[-1]]
+        left_out[known[-1]] = (b - few) * a
+    layers_of = {x["name"]: x for x in network.operations if "weight" in x}
+    reader = _Reader(model, final, whole, network, kept, how, chosen)
     return shared.deliver(
-        _rows(model, final, network, chosen, batches),
+        reader.rows(batches, shared.checked_steps(total, np.random.default_rng(0))),
         path,
         {key: shared.host(x) for key, x in network.parameters.items()},
         framework=("sklearn", sklearn.__version__),
         architecture=" ".join(repr(model).split()),
         layers=chosen,
         operations=network.operations,
+        left_out=left_out,
+        biases={name: layers_of[name]["bias"] is not None for name in chosen},
         class_names=names,
         provenance=provenance,
         total=total,
         progress=progress,
+        how=how,
     )
 
 
@@ -177,45 +203,81 @@ def _network(final: MLPClassifier | LogisticRegression) -> Network:
     return Network(chain, parameters)
 
 
-def _rows(
-    model: Any,
-    final: Any,
-    network: Network,
-    chosen: Sequence[str],
-    batches: Iterable[tuple[Any, Any]],
-) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the arrays of the schema batch by batch."""
-    dtype = next(iter(network.parameters.values())).dtype
-    for step, (given, labels) in enumerate(batches):
+def _restricted(network: Network, classes: Sequence[int]) -> Network:
+    """Return the network with some of its logits."""
+    last, parameters = network.operations[-1], dict(network.parameters)
+    for role in ("weight", "bias"):
+        if last[role] is not None:
+            parameters[last[role]] = parameters[last[role]][np.asarray(classes)]
+    return Network(network.operations, parameters)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Reader:
+    """A classifier and its network at work on batches."""
+
+    model: Any  # as it was given, perhaps a pipeline
+    final: Any  # the classifier
+    whole: Network  # with all of its classes
+    network: Network
+    kept: list[Any]  # the classes
+    how: shared.Reading
+    chosen: Sequence[str]
+
+    def rows(
+        self, batches: Iterable[tuple[Any, Any]], checked: set[int]
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the arrays of the schema batch by batch."""
+        dtype = next(iter(self.network.parameters.values())).dtype
+        for step, (given, labels) in enumerate(batches):
+            X = self._inputs(step, given, dtype)
+            steps, z = evaluation.forward(self.network, X)
+            numbered = _numbers(step, self.kept, labels)
+            made = shared.outputs(step, z, numbered, len(X), self.how)
+            if step in checked:
+                self._check(step, X)
+            seeds = shared.all_seeds(z).astype(dtype)
+            pulled = evaluation.backpropagate(steps, seeds, np)
+            found = {x.name: (x.features, e) for x, e in pulled}
+            yield shared.row(X, made, [found[x] for x in self.chosen])
+
+    def _inputs(self, step: int, given: Any, dtype: Any) -> np.ndarray:
+        """Return what enters the classifier, in the dtype of its coefficients."""
         if not hasattr(given, "shape"):
             given = shared.as_array(step, "inputs", given)
         shared.expect_samples(step, given.shape)
-        if isinstance(model, Pipeline):
+        if isinstance(self.model, Pipeline):
             expected = "the pipeline's steps must take the inputs"
             with shared.answering(step, expected, "compare them with those of the fit"):
-                given = model[:-1].transform(given)
+                given = self.model[:-1].transform(given)
         dense = given.toarray() if hasattr(given, "toarray") else given
         X = shared.as_numbers(step, dense, real=True)
         with np.errstate(over="ignore"):  # an infinity is refused by the network
-            X = X.astype(dtype)
-        steps, z = evaluation.forward(network, X)
-        made = shared.outputs(step, z, _numbers(step, final, labels), len(X))
-        seeds = shared.all_seeds(z).astype(dtype)
-        found = {x.name: (x, e) for x, e in evaluation.backpropagate(steps, seeds, np)}
-        pairs = [(found[x][0].features, found[x][1]) for x in chosen]
-        yield shared.row(X, made, pairs)
+            return X.astype(dtype)
+
+    def _check(self, step: int, X: np.ndarray) -> None:
+        """Compare what the classifier itself gives with its network."""
+        with shared.answering(step, "model must predict the inputs", "fit it again"):
+            p = np.asarray(self.final.predict_proba(X))
+        if not same_probabilities(self.whole, X, p):
+            raise ValueError(
+                "model must give the softmax of its coefficients, got other "
+                f"probabilities in batch {step}; export its network by hand with "
+                "refspec.models"
+            )
 
 
-def _numbers(step: int, final: Any, labels: Any) -> np.ndarray:
+def _numbers(step: int, classes: list[Any], labels: Any) -> np.ndarray:
     """Return labels as positions in the model's classes."""
     labels = shared.as_array(step, "labels", labels)
-    classes = list(final.classes_)
     expected = f"labels must be among the model's classes {classes}"
     with shared.answering(step, expected, "give them as in the fit"):
-        known = np.isin(labels, final.classes_)
+        known = np.isin(labels, np.asarray(classes))
     if not np.all(known):
         raise ValueError(
             f"{expected}, got {labels[~known][:3].tolist()} in batch {step}; give them "
             "as in the fit"
         )
-    return np.asarray(np.searchsorted(final.classes_, labels))
+    order = np.argsort(np.asarray(classes), kind="stable")
+    places = np.searchsorted(np.asarray(classes), labels, sorter=order)
+    return np.asarray(order[places])

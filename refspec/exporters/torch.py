@@ -29,6 +29,7 @@ try:
     from torch.utils import _pytree as tree
 
     from refspec.exporters import batches as shared
+    from refspec.exporters.sections import Section, confirmed, without
     from refspec.exporters.torch_layers import (
         CONVOLUTIONS,
         choose,
@@ -40,7 +41,7 @@ try:
     from refspec.exporters.torch_moment import hessian as hessian
     from refspec.exporters.torch_moment import moment as moment
     from refspec.exporters.torch_network import call, count, logits_of, unwrapped
-    from refspec.exporters.torch_sequential import sequential_operations
+    from refspec.exporters.torch_operations import describe
 except ImportError as error:
     raise ImportError(
         "the PyTorch exporter needs torch and rich, which are not installed; "
@@ -120,8 +121,10 @@ def export(
     The seed of pass c' is ``p - e_c'`` with entry c' computed as minus the sum of the
     other probabilities, in float64 from the logits, so that the small errors of a
     fitted network keep their relative accuracy. The model runs in eval mode and is
-    given back as it was. A sequential model of operations known to `refspec.models` is
-    stored with it, weights and inputs. Cost: one forward and C backward passes a batch.
+    given back as it was. A model of operations known to `refspec.models` is stored
+    with it, weights and inputs, if torch.fx can trace it and the operations give its
+    logits; if not, the manifest says why (``without_network``). Cost: one forward and C
+    backward passes a batch.
 
     Eight samples of the first batch, and of a later one drawn at random, are checked:
     for random r_n and c', sum_n r_n errors_n (x) features_n must be the gradient of
@@ -150,26 +153,21 @@ def export(
         model = _converted(model, dtype)
         chosen = {name: model.get_submodule(name) for name in chosen}
     first, batches, total = shared.open_loader(loader)
-    operations = None if classes is not None else _operations(model, first[0])
-    roles = [x.get(role) for x in operations or () for role in ("weight", "bias")]
-    named = sorted({x for x in roles if x is not None})
-    exporter = _Exporter(
-        model,
-        chosen,
-        how,
-        classes,
-        operations is not None,
-        shared.checked_steps(total, np.random.default_rng(0)),
-    )
-    with _evaluating(model, chosen), _watching(chosen, exporter.seen):
+    checked = shared.checked_steps(total, np.random.default_rng(0))
+    exporter = _Exporter(model, chosen, how, classes, checked)
+    with ExitStack() as stack:
+        stack.enter_context(_evaluating(model, chosen))
+        section = exporter.section = exporter.described(first[0])
+        stack.enter_context(_watching(chosen, exporter.seen))
         return shared.deliver(
             exporter.rows(batches),
             path,
-            {x: host(model.get_parameter(x)) for x in named},
+            section.parameters,
             framework=("torch", str(torch.__version__)),
             architecture=repr(model),
             layers=list(chosen),
-            operations=operations,
+            operations=section.operations,
+            without=section.reason,
             **statement(model, chosen),
             class_names=class_names,
             provenance=provenance,
@@ -187,18 +185,6 @@ def _converted(model: nn.Module, dtype: torch.dtype) -> nn.Module:
             f"model must be copied for dtype = {dtype}, got {shown(str(error))}; "
             "convert it yourself and leave dtype out"
         ) from error
-
-
-def _operations(model: nn.Module, given: Any) -> list[dict[str, Any]] | None:
-    """Describe a sequential model that takes one array and gives C >= 2 logits."""
-    args, _ = call(model, 0, given)
-    if len(args) != 1 or not isinstance(args[0], Tensor):
-        return None
-    operations = sequential_operations(model, args[0].ndim)
-    last = next((x for x in (operations or [])[::-1] if "weight" in x), None)
-    if last is None or len(model.get_parameter(last["weight"])) < 2:
-        return None
-    return operations
 
 
 def _expect_samplewise(model: nn.Module) -> None:
@@ -295,9 +281,26 @@ class _Exporter:
     chosen: Mapping[str, nn.Module]
     how: shared.Reading
     classes: Sequence[int] | None
-    with_inputs: bool
     checked: set[int]
+    section: Section = field(default_factory=lambda: without("not looked for"))
     seen: _Seen = field(default_factory=_Seen)
+
+    def described(self, given: Any) -> Section:
+        """Describe the model by operations that give its logits of some samples."""
+        args, kwargs = self._placed(call(self.model, 0, given))
+        if self.classes is not None:
+            return without("classes= leaves out some of its logits")
+        if len(args) != 1 or kwargs or not isinstance(args[0], Tensor):
+            return without("its inputs are not one array")
+        few = args[0][:4]
+        section = describe(self.model, few)
+        if section.operations is None:
+            return section
+        with shared.answering(0, *_TAKES), torch.no_grad():
+            z = self.model(few)
+        if not isinstance(z, Tensor) or z.ndim != 2 or z.shape[1] < 2:
+            return without("it does not give logits (batch, C), C >= 2, for its inputs")
+        return confirmed(section, host(few), host(z))
 
     def rows(self, batches: Iterable[tuple[Any, Any]]) -> Iterator[dict[str, Any]]:
         """Yield the arrays of the schema batch by batch."""
@@ -305,7 +308,9 @@ class _Exporter:
         for step, (given, labels) in enumerate(batches):
             inputs = self._placed(call(self.model, step, given))
             n = count(step, inputs)
-            stored = host(inputs[0][0]) if self.with_inputs else None
+            stored = None
+            if self.section.operations is not None:
+                stored = host(inputs[0][0])
             out, calls = self._run(step, inputs)
             outputs, found = self._seen(calls, n)
             shared.expect_precise(logits_of(out).dtype)

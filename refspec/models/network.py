@@ -25,6 +25,7 @@ from refspec.backend import Array
 from refspec.classes import ModelSection, Snapshot
 from refspec.models.activations import ACTIVATIONS, LIPSCHITZ, OPTIONS, steepness
 from refspec.models.operations import LAYERS, OPERATIONS, SPACE, sources
+from refspec.text import visible
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,9 +181,12 @@ def of_snapshot(snapshot: Snapshot) -> tuple[Network, Array]:
         "snapshot", snapshot, Snapshot, "make one with refspec.snapshot(...)"
     )
     if snapshot.model is None:
+        said = snapshot.provenance.get("without_network")
+        why = f", because {visible(said, 300)}" if isinstance(said, str) else ""
         raise ValueError(
-            "snapshot must have a model section, got none; export the network "
-            "as a sequential model, or build the snapshot with refspec.models.snapshot"
+            f"snapshot must have a model section, got none{why}; export a network of "
+            "operations that refspec.models.Network lists, or build the snapshot with "
+            "refspec.models.snapshot"
         )
     network = from_section(snapshot.model)
     like = next(iter(network.parameters.values()))

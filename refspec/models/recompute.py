@@ -151,6 +151,21 @@ def same_logits(network: Network, X: Array, logits: Array) -> bool:
     return bool(xp.all(xp.abs(run.logits - logits) <= 2 * run.errors))
 
 
+def same_probabilities(network: Network, X: Array, p: Array) -> bool:
+    """Whether p (N, C) is the softmax of the network's logits, within rounding.
+
+    Theory: theory/hessian.md#H10.
+    """
+    xp, u = backend.namespace(X, p), rounding.unit_roundoff(X)
+    run = running.forward(network, X, u, xp)
+    if run.logits.shape != p.shape:
+        return False
+    q = xp.exp(log_softmax(run.logits))
+    moved, own = running.probability_errors(run.logits, run.errors, u, xp)
+    g = own + rounding.gamma(q.shape[1], u)
+    return bool(xp.all(xp.abs(q - p) <= 2 * ((moved + g) * q + u)))
+
+
 def _difference(name: str, stored: Array, again: Array, bound: Array) -> Difference:
     """Compare entry by entry; storing rounds once more and never below a subnormal."""
     if stored.shape != again.shape:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from refspec import checks, curvature
+from refspec import checks, coverage, curvature
 from refspec.attribution import (
     Attribution,
     Clarity,
@@ -148,7 +148,8 @@ def collect(
     subject = Subject(snapshot, dense, per_layer)
     jobs: list[tuple[str, SecondMoment, tuple[str, ...]]] = []
     whole = curvature.fisher(snapshot)
-    jobs.append(("Fisher information, all layers", whole, ("gradients",)))
+    title = f"Fisher information, {coverage.of_snapshot(snapshot).title}"
+    jobs.append((title, whole, ("gradients",)))
     for name in names if per_layer else []:
         fisher = curvature.fisher(snapshot, [name])
         title = f"Fisher information of layer {name}"

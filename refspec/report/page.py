@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from refspec import backend, checks, files, plots
+from refspec import backend, checks, coverage, files, plots
 from refspec._version import __version__
 from refspec.plots.style import KINDS, label
 from refspec.report.contents import Contents
@@ -143,6 +143,7 @@ def _facts(contents: Contents) -> dict[str, Any]:
         "N": p.shape[0],
         "C": p.shape[1],
         "P": sum(x.parameters for x in s.layers),
+        "coverage": coverage.of_snapshot(s),
         "accuracy": float(weights[right].sum() / weights.sum()),
         "loss": float(weights @ -np.log(np.maximum(own, np.finfo(np.float64).tiny))),
         "sizes": (int(sizes.min()), int(sizes.max())),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from refspec import coverage
 from refspec.testing.accuracy import Accuracy
 from refspec.testing.diagnosis import Fit, best_scale
 from refspec.testing.inputs import frobenius
@@ -18,7 +19,9 @@ def heading(question: Question, what: str) -> str:
     snapshot, names = question.snapshot, question.layers
     N, C = snapshot.probabilities.shape
     every = tuple(x.name for x in snapshot.layers)
-    where = "all layers" if names == every and len(every) > 1 else ", ".join(names)
+    where = ", ".join(names)
+    if names == every and len(every) > 1:
+        where = coverage.of_snapshot(snapshot).title
     kind = question.of
     if kind in ("kfac", "ekfac", "cfac"):
         kind += f" ({question.setting})"

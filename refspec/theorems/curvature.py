@@ -105,7 +105,7 @@ def C2(study: Study) -> Iterator[Comparison]:
         for x, i, j in zip(snapshot.layers, ends, ends[1:], strict=False)
     ]
     parts.append((moment.rows, X))
-    names = [*(x.name for x in snapshot.layers), "all layers"]
+    names = [*(x.name for x in snapshot.layers), "all exported layers"]
     for name, (mine, x) in zip(names, parts, strict=True):
         K = backend.to_host(mine.gram(there))[:, pivots]
         norms = factors.lengths(x, 1)

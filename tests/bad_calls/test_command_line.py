@@ -55,7 +55,11 @@ BAD = [
     ("attribute --of features --all", USE, f"--of features needs --layer, {LAYERS}"),
     ("attribute --of hessian --layer nope", USE, f"--layer must be {LAYERS}"),
     ("attribute --of hessian --layer fc1 --all", USE, "--layer NAME or --all"),
-    ("attribute HERE/world.npz --of hessian", USE, "needs an export with a model"),
+    (
+        "attribute HERE/world.npz --of hessian",
+        USE,
+        "needs an export that holds its network",
+    ),
     ("spectrum --layer nope", USE, f"--layer must be {LAYERS}"),
     ("spectrum --layer fc1 --all", USE, "--layer NAME or --all, got both"),
     ("kfac --layer nope", USE, f"--layer must be {LAYERS}"),

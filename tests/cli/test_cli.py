@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -120,6 +121,63 @@ def test_the_hessian_has_a_picture(tmp_path):
     words = ("--of", "hessian", "--layer", "fc3", "--plot", str(picture))
     assert run("attribute", *words).exit_code == 0
     assert picture.stat().st_size > 0
+
+
+SENTENCE = (
+    "covers 170 of 2,778 parameters (1 of 3 modules); left out: fc1 2,080, fc2 528"
+)
+
+
+@pytest.fixture
+def part(tmp_path):
+    """An export of the last layer, without its network and with the reason."""
+    s = refspec.datasets.digits_mlp()
+    said = {
+        "layers": ["fc3"],
+        "left_out": {"fc1": 2080, "fc2": 528},
+        "without_network": "module 'lstm' (LSTM) is no operation",
+    }
+    less = replace(s, layers=s.layers[2:], model=None, provenance=s.provenance | said)
+    return refspec.save(less, tmp_path / "part.npz")
+
+
+def test_every_command_says_what_it_covers(part, tmp_path):
+    record = tmp_path / "x.json"
+    shown = run("check", part).output
+    assert SENTENCE in shown
+    assert "'lstm' (LSTM)" in shown
+    for command in ("spectrum", "attribute"):
+        result = run(command, part, "--json", record)
+        assert result.exit_code == 0, result.output
+        assert SENTENCE in result.output
+        assert "all layers" not in result.output
+        found = json.loads(record.read_text())
+        assert found["of"] == "Fisher information, 170 of 2,778 parameters"
+        assert found["coverage"]["sentence"] == SENTENCE
+        assert found["coverage"]["left_out"] == {"fc1": 2080, "fc2": 528}
+    whole = run("spectrum").output
+    assert "Fisher information, all layers\ncovers all 2,778 parameters" in whole
+    for command in ("kfac", "claims", "verify"):
+        result = run(
+            command,
+            part,
+            "--json",
+            record,
+            *{"claims": ("--only", "F"), "verify": ("--only", "L1")}.get(command, ()),
+        )
+        assert SENTENCE in result.output, result.output
+        assert SENTENCE in record.read_text()
+    layer = run("spectrum", "--layer", "fc3").output
+    assert SENTENCE in layer
+
+
+def test_the_hessian_of_an_export_without_a_network_says_why(part):
+    result = run("attribute", part, "--of", "hessian", columns=400)
+    assert result.exit_code == 2
+    assert "module 'lstm' (LSTM) is no operation" in result.output
+    assert "by differentiation" in result.output
+    with pytest.raises(ValueError, match="because module 'lstm'"):
+        refspec.models.of_snapshot(refspec.load(part))
 
 
 def test_top_computes_the_largest_alone(tmp_path):

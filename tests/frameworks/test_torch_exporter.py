@@ -10,6 +10,7 @@ relu), so its gradients bound how far one relative rounding of anything can reac
 import copy
 import io
 import os
+import re
 import sys
 
 import numpy as np
@@ -17,11 +18,13 @@ import pytest
 import torch
 from rich.console import Console
 from torch import nn
+from torch.nn import functional as F
 
-from refspec import export, rounding
+from refspec import export, models, rounding
 from refspec.export import containers
 from refspec.exporters import batches as exporter
 from refspec.exporters.torch import export as export_torch
+from refspec.models import recompute
 
 # torch says that an even kernel pads unevenly: that is what "conv1d" is there for
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
@@ -453,7 +456,6 @@ def test_bad_batches(tmp_path):
         ([(X, LABELS), (X, LABELS + 1)], r"0\.\.2, got 1\.\.3 in batch 1"),
         ([(X, LABELS.double())], "got float64"),
         ([(X, LABELS[:3])], r"\(batch,\) = \(8,\), got int64 of shape \(3,\)"),
-        ([(X, LABELS * 0)], r"got none for \[1, 2\]"),
         ([(X, LABELS), (X[:0], LABELS[:0])], "batch 1 must hold a sample"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -524,6 +526,17 @@ ACTIVATIONS = [
     (nn.SiLU(), "silu"),
     (nn.Sigmoid(), "sigmoid"),
     (nn.Softplus(), "softplus"),
+    (nn.Softplus(beta=2, threshold=3), "softplus"),
+    (nn.LeakyReLU(0.3), "leaky_relu"),
+    (nn.PReLU(), "leaky_relu"),
+    (nn.ELU(0.7), "elu"),
+    (nn.SELU(), "elu"),
+    (nn.CELU(1.25), "elu"),
+    (nn.ReLU6(), "clip"),
+    (nn.Hardtanh(-0.5, 2.0), "clip"),
+    (nn.Hardsigmoid(), "hard_sigmoid"),
+    (nn.Hardswish(), "hard_swish"),
+    (nn.LogSigmoid(), "log_sigmoid"),
 ]
 
 
@@ -534,45 +547,156 @@ def test_activations_have_names(module, op):
     section = export_torch(model, [(torch.randn(N, 5), LABELS)], None).model
     assert [x["op"] for x in section.operations] == ["linear", op, "linear", op]
     assert section.operations[2]["name"] == "1.1"
+    if op != "hard_sigmoid":
+        assert not differing(model, torch.randn(N, 5))
+
+
+@pytest.mark.parametrize("module", [nn.Hardsigmoid(), nn.CELU(1.3)])
+def test_what_torch_differentiates_in_single_precision_is_no_section(module):
+    """Its own gradient in float64 is off by float32's rounding of a constant."""
+    model = nn.Sequential(nn.Linear(5, 5), module, nn.Linear(5, C))
+    batch = torch.randn(N, 5), LABELS
+    assert export_torch(model, [batch], None).model is not None
+    made = export_torch(model, [batch], None, dtype=torch.float64)
+    assert "single precision" in made.provenance["without_network"]
+
+
+def differing(model, X, exclude=()):
+    """The arrays that the network of an export does not give again, in float64."""
+    how = {"dtype": torch.float64, "exclude": exclude}
+    made = export_torch(model, [(X, LABELS)], None, **how)
+    return [x.name for x in recompute(made) if not x.ratio <= 1]
 
 
 @pytest.mark.parametrize(
-    "module",
+    ("module", "reason"),
     [
-        nn.Softplus(beta=2),
-        nn.LeakyReLU(),
-        nn.LayerNorm(5),
-        nn.Sequential(nn.Unflatten(1, (5, 1)), nn.Flatten(2), nn.Flatten(1)),
+        (nn.Softplus(beta=8), "three derivatives of at most 2"),
+        (nn.LayerNorm(5), r"module '1' \(LayerNorm\) is no operation"),
+        (nn.Mish(), r"module '1' \(Mish\) is no operation"),
+        (nn.PReLU(5), r"module '1' \(PReLU\) is no operation"),
+        (
+            nn.Sequential(nn.Unflatten(1, (5, 1)), nn.Flatten(2), nn.Flatten(1)),
+            r"module '1.0' \(Unflatten\) is no operation",
+        ),
     ],
 )
-def test_other_networks_have_no_model_section(module):
+def test_other_networks_have_no_model_section_but_a_reason(module, reason, capfd):
     model = nn.Sequential(nn.Linear(5, 5), module, nn.Linear(5, C))
-    assert export_torch(model, [(torch.randn(N, 5), LABELS)], None).model is None
+    made = export_torch(model, [(torch.randn(N, 5), LABELS)], None)
+    assert made.model is None
+    assert re.search(reason, made.provenance["without_network"])
+    shown = " ".join(capfd.readouterr().err.split())
+    assert "no network in this export" in shown
 
 
 def test_softplus_of_torch_is_cut_off_above_its_threshold():
-    """Below float32's rounding, above float64's: exported for the first only."""
-    model = nn.Sequential(nn.Linear(5, C), nn.Softplus())
-    batch = torch.randn(N, 5), LABELS
-    assert export_torch(model, [batch], None).model is not None
-    assert export_torch(model, [batch], None, dtype=torch.float64).model is None
+    """Below float32's rounding, above float64's, where it shows."""
+    model = nn.Sequential(nn.Linear(5, C), nn.Softplus(), nn.Linear(C, C)).double()
+    X = 30 * torch.randn(N, 5).double()
+    made = export_torch(model, [(X, LABELS)], None)
+    above = made.layer("2").features[:, 0, :C].max()
+    assert above > 20
+    assert not differing(model, X)
+    chain = [dict(x) for x in made.model.operations]
+    del chain[1]["threshold"]  # the mutant
+    mutant = models.Network(chain, made.model.parameters)
+    again = models.snapshot(mutant, made.model.inputs, made.labels)
+    assert not np.array_equal(again.layers[1].features, made.layers[1].features)
 
 
-def test_convolutions_outside_the_vocabulary_have_no_model_section():
+class Residual(nn.Module):
+    """A small residual network of functions: stem, block with a shortcut, mean."""
+
+    def __init__(self, forward):
+        super().__init__()
+        self.stem = nn.Conv2d(2, 3, 3, padding=1, bias=False)
+        self.norm, self.other = nn.BatchNorm2d(3), nn.BatchNorm2d(4, affine=False)
+        self.one = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.two = nn.Conv2d(4, 4, 3, padding="same", dilation=2)
+        self.short = nn.Conv2d(3, 4, 1, stride=2, bias=False)
+        self.last = nn.Linear(4, C)
+        self.how = forward
+        for norm in (self.norm, self.other):
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
+
+    def forward(self, x):
+        return self.how(self, x)
+
+
+def residual(net, x):
+    x = F.max_pool2d(F.relu(net.norm(net.stem(x))), 3, stride=1, padding=1)
+    y = net.two(F.dropout(F.elu(net.other(net.one(x)), 0.7), 0.5, net.training))
+    y = torch.tanh(y + net.short(x))
+    return net.last(F.adaptive_avg_pool2d(y, 1).view(x.size(0), -1))
+
+
+def dense(net, x):
+    x = F.leaky_relu(net.stem(x), 0.2)
+    return net.last(F.hardswish(net.one(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("forward", "exclude"), [(residual, ()), (dense, ("two", "short"))]
+)
+def test_a_traced_network_gives_its_features_and_errors_again(forward, exclude):
+    model = Residual(forward)
+    X = torch.randn(N, 2, 6, 6)
+    made = export_torch(model, [(X, LABELS)], None, exclude=exclude)
+    assert made.model is not None, made.provenance["without_network"]
+    assert not differing(model, X, exclude)
+    if forward is residual:
+        sums = [x["of"] for x in made.model.operations if "of" in x]
+        assert sorted(map(len, sums)) == [1, 2]
+
+
+def test_convolutions_have_model_sections():
     X, flat = torch.randn(N, 2, 6, 6), nn.Flatten()
-    for first, width in (
-        ([nn.Conv2d(2, 2, 2, dilation=2), flat], 32),
-        ([nn.Conv2d(2, 2, 3, padding="same"), flat], 72),
-        ([nn.Conv2d(2, 2, 1), nn.AvgPool2d(2, padding=1), flat], 32),
-        ([nn.Linear(6, 6), flat], 72),
+    for first, width, known in (
+        ([nn.Conv2d(2, 2, 2, dilation=2), flat], 32, True),
+        ([nn.Conv2d(2, 2, 3, padding="same"), flat], 72, True),
+        ([nn.Conv2d(2, 2, 2, padding="same"), flat], 72, False),
+        ([nn.Conv2d(2, 2, 1), nn.AvgPool2d(2, padding=1), flat], 32, True),
+        ([nn.Conv2d(2, 2, 1), nn.MaxPool2d(4, 3, ceil_mode=True), flat], 8, False),
+        ([nn.Conv2d(2, 2, 1), nn.AdaptiveMaxPool2d((2, 3)), flat], 12, True),
+        ([nn.Conv2d(2, 2, 1), nn.AdaptiveAvgPool2d(4), flat], 32, False),
+        ([nn.Linear(6, 6), flat], 72, False),
     ):
         model = nn.Sequential(*first, nn.Linear(width, C))
-        assert export_torch(model, [(X, LABELS)], None).model is None
+        made = export_torch(model, [(X, LABELS)], None)
+        assert (made.model is not None) == known, made.provenance
+        assert not known or not differing(model, X)
+
+
+@pytest.mark.parametrize(
+    ("forward", "reason"),
+    [
+        (lambda m, x: F.relu(y := m.w(x), inplace=True) + y, "do not give its logits"),
+        (lambda m, x: m.w(x) if x.isfinite().all() else x, "cannot trace"),
+        (lambda m, x: m.w(x) * m.gate, "'gate' reads a tensor that is not made"),
+        (lambda m, x: m.w(x) * 2, "mul.* is no operation"),
+        (lambda m, x: torch.cat([(z := m.w(x))[:, :1], z[:, 1:]], 1), "no operation"),
+    ],
+)
+def test_what_a_trace_does_not_show_is_no_section(forward, reason):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w, self.gate = nn.Linear(5, C), nn.Parameter(torch.ones(C))
+
+        def forward(self, x):
+            return forward(self, x)
+
+    batch = torch.randn(N, 5), LABELS
+    made = export_torch(Net(), [batch], None)
+    assert made.model is None
+    assert re.search(reason, made.provenance["without_network"])
 
 
 def test_without_torch_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "refspec.exporters.torch")
-    monkeypatch.delitem(sys.modules, "refspec.exporters.torch_sequential")
+    monkeypatch.delitem(sys.modules, "refspec.exporters.torch_operations")
     with pytest.raises(ImportError, match=r"refspec\[torch\]"):
         import refspec.exporters.torch  # noqa: F401

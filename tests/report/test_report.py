@@ -1,5 +1,6 @@
 """The report: its page parsed, its numbers against the library's, nothing injected."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -149,6 +150,30 @@ def test_the_summary_says_what_the_attribution_found(digits):
     assert contents.snapshot.provenance["digest"] in text
     assert refspec.__version__ in text
     assert "100\N{NO-BREAK SPACE}% of them right" in text
+
+
+@pytest.mark.slow
+def test_the_first_sentence_says_what_is_covered():
+    s = sampled(0)
+    for left_out, sentence in (
+        ({"lstm": 5632}, f"This export {coverage_of(s, 5632)}; left out: lstm 5,632."),
+        ({}, "This export covers all"),
+        (None, "This export does not state what part of its network it covers."),
+    ):
+        said = {} if left_out is None else {"left_out": left_out}
+        given = dataclasses.replace(s, provenance=said)
+        page = report.render(report.collect(given, per_layer=False, theorems=()))
+        summary = " ".join(
+            page.split('id="summary">', 1)[1].split("</p>", 1)[0].split()
+        )
+        assert summary.startswith(sentence)
+        assert ("Fisher information, all layers" in page) == (left_out == {})
+
+
+def coverage_of(s, others):
+    own = sum(x.parameters for x in s.layers)
+    n = len(s.layers)
+    return f"covers {own:,} of {own + others:,} parameters ({n} of {n + 1} modules)"
 
 
 @pytest.mark.slow
