@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import refspec
 from refspec import backend, datasets, rounding
 from refspec import leading as at
+from refspec.factors import Factor, Factors
 from refspec.theorems import Study
 from support.snapshots import snapshots, typical
 
@@ -193,3 +194,19 @@ def test_a_gram_matrix_is_held_where_that_costs_less():
     assert away <= both[0].radius + both[1].radius
     few = refspec.features(typical(), "fc1")  # fewer columns than rows
     assert at.held_gram(few, 10**9) is None
+
+
+def test_the_error_of_rows_is_in_the_radius():
+    """Rows moved by as much as they say to be uncertain: the values stay within it."""
+    m = refspec.fisher(typical())
+    rows, lost = m.rows.explicit(np.inf), 2.0**-12
+    (factor,) = rows.layers[:1]
+    moved = Factor(factor.roots * (1 + lost / 2), factor.features)
+    lost *= float(np.linalg.norm(factor.roots))
+    alone = [Factors((f,), e) for f, e in ((factor, lost), (moved, 0.0))]
+    one, two = (
+        refspec.spectrum(refspec.SecondMoment(x, m.weights, m.offsets), top=2)
+        for x in alone
+    )
+    away = np.max(np.abs(one.values - two.values))
+    assert two.radius < away <= one.radius + two.radius
