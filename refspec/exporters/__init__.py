@@ -35,6 +35,9 @@ It holds the features that enter each layer and its errors for every label, the 
 gradients (i, c, c') of Papyan, "Traces of Class/Cross-Class Structure Pervade Deep
 Learning Spectra", JMLR 21(252), 2020. Nothing is left behind where it fails.
 
+Those of PyTorch and JAX have two functions more, for any network and any of its
+parameters: `moment`, the Fisher information, and `hessian`, both by differentiation.
+
 A module, and with it the framework, is imported when it is first used; the core imports
 none of them.
 """
