@@ -35,7 +35,7 @@ def close_product(a: Split, b: Split) -> np.ndarray:
 
     Theory: theory/certificates.md#Q7.
     """
-    tail = a.high @ b.low.T
+    tail: np.ndarray = a.high @ b.low.T
     tail += a.low @ (b.high + b.low).T
     tail += a.high @ b.high.T
     return tail
