@@ -241,11 +241,11 @@ def host_labels(labels: Any, N: int) -> np.ndarray:
 def sorted_labels(
     labels: Array, N: int, C: int | None
 ) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Refuse all but N sorted integers 0..C-1 with every class among them.
+    """Refuse all but N sorted integers 0..C-1; return them and the class offsets.
 
-    Return them on the host, with the class offsets.
+    A class may have no sample, but where C is None and the labels alone can tell C.
     """
-    host = host_labels(labels, N)
+    host, told = host_labels(labels, N), C is not None
     if C is None:
         C = int(host.max(initial=0)) + 1
     if N == 0 or host.min() < 0 or host.max() >= C:
@@ -260,13 +260,13 @@ def sorted_labels(
             f"{int(host[np.argmax(host[1:] < host[:-1])])} before a smaller one; "
             "refspec.snapshot(...) sorts for you"
         )
-    if C > N:  # before an array of length C is made
+    if C > N and not told:  # before an array of length C is made
         raise ValueError(
             f"every class 0..C-1 = 0..{C - 1} must have a sample, got N = {N} samples; "
             "drop the classes (and their logits) without samples"
         )
     counts = np.bincount(host, minlength=C)
-    if not counts.all():
+    if not told and not counts.all():
         empty = np.flatnonzero(counts == 0).tolist()
         raise ValueError(
             f"every class 0..{C - 1} must have a sample, got none for {empty}; "

@@ -215,7 +215,8 @@ class Snapshot:
     probabilities : Array, shape (N, C)
         Softmax outputs; rows sum to 1 within their rounding error.
     labels : array of int, shape (N,)
-        Non-decreasing; every class present. Kept on the host.
+        Non-decreasing, in 0..C-1; a class may have no sample, and then no mass in any
+        mean. Kept on the host.
     sample_weights : Array, shape (N,)
         Non-negative, sum 1 within rounding (1/N for a plain average).
     provenance : mapping
@@ -325,7 +326,7 @@ def snapshot(
     layers : sequence of Layer
         Features (N, T, a) and errors (N, C, T, b).
     labels : Array of int, shape (N,)
-        In 0..C-1, every class present.
+        In 0..C-1; a class may have no sample.
     logits, probabilities : Array, shape (N, C)
         Exactly one of the two.
     sample_weights : Array, shape (N,), optional

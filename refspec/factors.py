@@ -125,6 +125,20 @@ class Factors(Rows):
         return max(_inner_length(f) for f in self.layers) + len(self.layers)
 
     @property
+    def costs(self) -> tuple[float, float]:
+        """Multiplications of the whole of XX', and of X(X'z) for one z."""
+        (N, K), gram, product = self.shape[:2], 0.0, 0.0
+        for f in self.layers:
+            T, b = f.roots.shape[2:]
+            gram += float(N * K) ** 2 * (f.dimension if f.is_sum else T * b)
+            product += 2.0 * N * K * T * b
+            if f.features is not None:
+                a = f.features.shape[2]
+                gram += 0.0 if f.is_sum else float(N) ** 2 * a
+                product += 2.0 * N * T * a * b
+        return gram, product
+
+    @property
     def products(self) -> int:
         """How many roundings an entry of X(X'z) suffers at most, its rows given."""
         N, K = self.shape[:2]

@@ -20,6 +20,10 @@ from refspec.rows import forming_radius
 #: The kind of the radius, besides that of the rows.
 _PROBED = "with the measured residual, and random vectors for what is larger"
 
+_HELD = 2**31  # bytes of a Gram matrix that may be held
+#: Products with X and X' for each of the largest eigenvalues, about.
+PRODUCTS = 8
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Leading:
@@ -44,17 +48,19 @@ def leading(moment: SecondMoment, k: int) -> Leading:
     """
     small, power = scaled(expect_top(moment, k))
     trace = backend.scalar(moment.xp.sum(small.rows.squares()))
-    found = of_scaled(small, k, trace)
+    found = of_scaled(small, k, trace, held_gram(small, PRODUCTS * k))
     up = way_back(moment, power, trace + found.radius)
     radius = found.radius * up * up + tiniest(moment, trace)
     return replace(found, values=found.values * up * up, radius=radius)
 
 
-def of_scaled(moment: SecondMoment, k: int, trace: float) -> Leading:
-    """Do as `leading` says; `trace` is that of X'X, near 1."""
+def of_scaled(
+    moment: SecondMoment, k: int, trace: float, gram: Array | None = None
+) -> Leading:
+    """Do as `leading` says: `trace` is that of X'X, near 1; `gram` is XX', if held."""
     xp, rows, (N, K, P) = moment.xp, moment.rows, moment.rows.shape
-    product, n = smaller_side(moment)
-    forming = product_radius(moment, trace)
+    product, n = smaller_side(moment, gram)
+    forming = product_radius(moment, trace, gram)
     found = krylov.leading(product, rows.like, n, k, forming)
     if n < P:
         seen = xp.reshape(found.vectors, (N, K, k))
@@ -67,15 +73,41 @@ def of_scaled(moment: SecondMoment, k: int, trace: float) -> Leading:
     return Leading(found.values, seen, radius, f"{rows.known}, {_PROBED}")
 
 
-def smaller_side(moment: SecondMoment) -> tuple[krylov.Product, int]:
-    """Return products with X'QX or QXX'Q, whichever is smaller, and its size."""
+def smaller_side(
+    moment: SecondMoment, gram: Array | None = None
+) -> tuple[krylov.Product, int]:
+    """Return products with X'QX or QXX'Q, whichever is smaller, and its size.
+
+    From a Gram matrix XX' where that is held.
+    """
     xp, rows, (N, K, P) = moment.xp, moment.rows, moment.rows.shape
 
     def by_rows(z: Array) -> Array:
-        z = moment.project(xp.reshape(z, (N, K, z.shape[1])))
-        return xp.reshape(moment.project(rows.dot(rows.cross(z))), (N * K, z.shape[2]))
+        m = z.shape[1]
+        z = moment.project(xp.reshape(z, (N, K, m)))
+        if gram is None:
+            z = rows.dot(rows.cross(z))
+        else:
+            z = xp.reshape(gram @ xp.reshape(z, (N * K, m)), (N, K, m))
+        return xp.reshape(moment.project(z), (N * K, m))
 
     return (by_rows, N * K) if N * K < P else (moment.matvec, P)
+
+
+def held_gram(moment: SecondMoment, products: int) -> Array | None:
+    """Return XX' where it fits, and costs less than so many products, or None."""
+    xp, rows, (N, K, P) = moment.xp, moment.rows, moment.rows.shape
+    n, (whole, one) = N * K, rows.costs
+    if n >= P or 8 * n * n > _HELD or whole > products * one:
+        return None
+    device = backend.device(rows.like)
+    every = xp.arange(n, device=device)
+    made = xp.empty((n, n), dtype=rows.like.dtype, device=device)
+    step = backend.at_a_time(8 * n, rows.like)
+    for i in range(0, n, step):
+        some = slice(i, min(i + step, n))
+        made[some, :] = rows.gram(every[some])
+    return made
 
 
 def expect_top(moment: SecondMoment, k: int) -> SecondMoment:
@@ -96,13 +128,16 @@ def tiniest(moment: SecondMoment, trace: float) -> float:
     return float(info.smallest_normal) * float(info.eps) if trace > 0 else 0.0
 
 
-def product_radius(moment: SecondMoment, trace: float) -> float:
+def product_radius(
+    moment: SecondMoment, trace: float, gram: Array | None = None
+) -> float:
     """Bound ||fl(QX(X'Qz)) - QX(X'Qz)|| for a unit vector z, the rows as computed.
 
     Theory: theory/rounding.md#B2: sums of products over rows and columns, and twice a
     projection, of a sum over the rows and one over the cells each way.
     """
     N, K, _ = moment.rows.shape
-    seen = 0 if moment.projection is None else 2 * (2 * (N + K) + 32)
+    k = moment.rows.products if gram is None else moment.rows.roundings + N * K + 2
+    k += 0 if moment.projection is None else 2 * (2 * (N + K) + 32)
     u = rounding.unit_roundoff(moment.rows.like)
-    return rounding.second_moment_radius(moment.rows.products + seen, trace, u)
+    return rounding.second_moment_radius(k, trace, u)

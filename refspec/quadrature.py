@@ -22,7 +22,7 @@ from refspec.classes import Snapshot
 from refspec.coordinates.frame import scaled, way_back
 from refspec.curvature import SecondMoment, moment_of
 from refspec.krylov import Product
-from refspec.leading import product_radius, smaller_side
+from refspec.leading import held_gram, product_radius, smaller_side
 from refspec.rows import forming_radius
 
 _THRESHOLDS = 256
@@ -113,7 +113,8 @@ def density(
     small, power = scaled(moment)
     xp, rows = small.xp, small.rows
     trace = backend.scalar(xp.sum(rows.squares()))
-    product, n = smaller_side(small)
+    gram = held_gram(small, probes * steps)
+    product, n = smaller_side(small, gram)
     j, rng = min(steps, n), np.random.default_rng(seed)
     at_a_time, made = backend.at_a_time(8 * n * j, rows.like), []
     for i in range(0, probes, at_a_time):
@@ -122,7 +123,7 @@ def density(
         made.append(_gauss(product, start, j, rng, xp))
     nodes, weights = (np.concatenate(x) for x in zip(*made, strict=True))
     u = rounding.unit_roundoff(rows.like)
-    away = product_radius(small, trace) * (1 + j) + forming_radius(rows, trace, u)
+    away = product_radius(small, trace, gram) * (1 + j) + forming_radius(rows, trace, u)
     top = max(float(nodes.max(initial=0.0)), away)
     thresholds = (top + 2 * away) * np.logspace(0, -_DECADES, _THRESHOLDS)
     lower, upper = _band(nodes, weights, thresholds, away, n)

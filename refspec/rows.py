@@ -71,6 +71,12 @@ class Rows(ABC):
         return N * K + P + 2
 
     @property
+    def costs(self) -> tuple[float, float]:
+        """Multiplications of the whole of XX', and of X(X'z) for one z."""
+        N, K, P = self.shape
+        return float(N * K) ** 2 * P, 2.0 * N * K * P
+
+    @property
     def known(self) -> str:
         """How the error made in forming the rows is known."""
         return "a priori"
@@ -232,6 +238,11 @@ class Reduced(Rows):
         return self.rows.roundings + 2 * self.rows.shape[1] + 8
 
     @property
+    def costs(self) -> tuple[float, float]:
+        """Multiplications of the whole of YY', and of Y(Y'z) for one z."""
+        return self.rows.costs
+
+    @property
     def products(self) -> int:
         """How many roundings an entry of Y(Y'z) suffers at most."""
         return self.rows.products + 2 * (2 * self.rows.shape[1] + 8)
@@ -301,6 +312,11 @@ class Scaled(Rows):
     def roundings(self) -> int:
         """How many roundings an entry of XX' suffers at most."""
         return self.rows.roundings
+
+    @property
+    def costs(self) -> tuple[float, float]:
+        """Multiplications of the whole of XX', and of X(X'z) for one z."""
+        return self.rows.costs
 
     @property
     def products(self) -> int:

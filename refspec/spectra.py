@@ -31,7 +31,7 @@ class Spectrum:
     radius : float
         Every true eigenvalue lies within this of its value.
     kind : str
-        How the radius is known: a priori, probed, or certified.
+        How the radius is known: a priori, measured, probed, or certified.
     dimension : int
         P, the size of the matrix.
     complete : bool

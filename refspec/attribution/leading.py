@@ -17,7 +17,9 @@ from refspec.backend import Array, Namespace
 from refspec.coordinates.frame import scaled, uncertain, way_back
 from refspec.curvature import SecondMoment
 from refspec.leading import (
+    PRODUCTS,
     expect_top,
+    held_gram,
     of_scaled,
     product_radius,
     tiniest,
@@ -41,7 +43,9 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
     small, power = scaled(expect_top(moment, k))
     xp, split, norms = small.xp, decompose(small), cell_norms(small)
     trace = backend.scalar(xp.sum(small.rows.squares()))
-    whole, radii = of_scaled(small, k, trace), [0.0]
+    runs = len(split.levels) + 1  # the whole, within, and a knock-out a level of means
+    product = held_gram(small, runs * PRODUCTS * k)
+    whole, radii = of_scaled(small, k, trace, product), [0.0]
     means = list(split.of_cells)
     (within,) = set(split.levels) - set(means)
     gram = cell_gram(small, norms)
@@ -52,7 +56,7 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
         return backend.to_host(values)
 
     def of_rows(seen: SecondMoment) -> np.ndarray:
-        found = of_scaled(seen, k, trace)
+        found = of_scaled(seen, k, trace, product)
         radii.append(found.radius)
         return found.values
 

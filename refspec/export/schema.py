@@ -7,7 +7,7 @@ An export is one `.npz` file or one Zarr v3 group (a folder ending in `.zarr`, n
 key                         shape           holds
 =========================== =============== ==========================================
 ``manifest``                ()              a JSON object, see below
-``labels``                  (N,)            integers in 0..C-1, every class present
+``labels``                  (N,)            integers in 0..C-1; a class may be empty
 ``logits``                  (N, C)          what enters the softmax; or, instead,
 ``probabilities``           (N, C)          what leaves it, rows of sum 1
 ``sample_weights``          (N,)            optional, >= 0, sum 1; 1/N if absent
@@ -85,12 +85,12 @@ def expect_form(
     for key in [*shapes, *sorted(set(arrays) - set(shapes))]:
         _expect_dtype(path, key, arrays[key])
         _expect_shape(path, key, arrays[key], shapes.get(key), sizes)
-    if sizes["C"] < 2 or sizes["N"] < sizes["C"]:
+    if sizes["C"] < 2:
         raise ExportError(
             path,
-            "labels",
-            f"expected N >= C >= 2, got N = {sizes['N']}, C = {sizes['C']}; every "
-            "class must have a sample",
+            "logits",
+            f"expected C >= 2, got C = {sizes['C']}; give a binary classifier both, "
+            "(0, z) for a single logit z",
         )
     names = manifest.get("class_names")
     if names is not None and not (_strings(names) and len(names) == sizes["C"]):
@@ -310,12 +310,4 @@ def _expect_labels(path: Any, labels: np.ndarray, C: int) -> None:
             "labels",
             f"expected 0..C-1 = 0..{C - 1}, got {labels.min()}..{labels.max()}; number "
             "the classes from 0",
-        )
-    empty = np.flatnonzero(np.bincount(labels.astype(np.int64), minlength=C) == 0)
-    if empty.size:
-        raise ExportError(
-            path,
-            "labels",
-            f"expected a sample of every class 0..{C - 1}, got none of "
-            f"{shown(empty.tolist())}; drop the class and its logit, or add samples",
         )

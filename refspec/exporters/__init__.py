@@ -4,8 +4,8 @@ What `export` takes beside the model means the same in all of them:
 
 loader
     Batches (inputs, labels), for two arrays ``[(X, y)]``; labels are integers in
-    0..C-1, or names of `class_names`, every class present. A mapping with `labels` is
-    a batch too.
+    0..C-1, or names of `class_names`; a class may have no sample. A mapping with
+    `labels` is a batch too.
 path
     Ends in `.npz` or `.zarr`; a Zarr group is written batch by batch, so the export
     never sits in memory. None returns the `Snapshot` instead.
@@ -34,6 +34,9 @@ not the Fisher information, which does not ask for labels: with it leave `mean_l
 It holds the features that enter each layer and its errors for every label, the extended
 gradients (i, c, c') of Papyan, "Traces of Class/Cross-Class Structure Pervade Deep
 Learning Spectra", JMLR 21(252), 2020. Nothing is left behind where it fails.
+
+Those of PyTorch and JAX have two functions more, for any network and any of its
+parameters: `moment`, the Fisher information, and `hessian`, both by differentiation.
 
 A module, and with it the framework, is imported when it is first used; the core imports
 none of them.

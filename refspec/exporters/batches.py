@@ -664,25 +664,23 @@ def _checked(
 
     Weights of samples are added up, and are in `fixed` when all rows are out.
     """
-    counts: Any = 0
+    seen = 0
     weights: list[np.ndarray] = []
     for step, given in enumerate(rows):
         row = dict(given)
         if "sample_weights" in row:
             weights.append(row.pop("sample_weights"))
-        C = row["logits"].shape[1]
         if step == 0:  # fitting rows have the first one's shapes: the form is known
-            n = max(C, len(row["labels"]))
-            expect_form(where, manifest, _announced(row, n) | dict(fixed))
+            expect_form(where, manifest, row | fixed)
         for key, x in (row if step else {**fixed, **row}).items():
             if not np.all(np.isfinite(x)):
                 raise ValueError(
                     f"{key} (layers are {manifest['layers']}) must be finite, got nan "
                     f"or infinite values in batch {step}; look for a diverged network"
                 )
-        counts = counts + np.bincount(row["labels"], minlength=C)
+        seen += len(row["labels"])
         yield row
-    if not np.any(counts):
+    if not seen:
         raise ValueError(
             "loader must give samples, got none whose label counts; check ignore_index"
         )
@@ -690,11 +688,6 @@ def _checked(
         how.expect_all()
     if weights:
         fixed["sample_weights"] = _normalised(np.concatenate(weights))
-    if not np.all(counts):
-        raise ValueError(
-            f"every class 0..{len(counts) - 1} must have a sample, got none for "
-            f"{np.flatnonzero(counts == 0).tolist()}; add samples to the loader"
-        )
 
 
 def _normalised(weights: np.ndarray) -> np.ndarray:
@@ -705,11 +698,3 @@ def _normalised(weights: np.ndarray) -> np.ndarray:
             f"weights of all samples must have a finite sum > 0, got {total}; weigh one"
         )
     return weights / total
-
-
-def _announced(rows: Mapping[str, np.ndarray], n: int) -> dict[str, np.ndarray]:
-    """Return arrays of n such rows that take no memory, for their shapes."""
-    return {
-        key: np.broadcast_to(np.zeros((), x.dtype), (n, *x.shape[1:]))
-        for key, x in rows.items()
-    }

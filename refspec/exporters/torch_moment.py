@@ -43,6 +43,8 @@ def moment(
     parameters: Choice = None,
     *,
     dtype: torch.dtype = torch.float64,
+    classes: Sequence[int] | None = None,
+    class_names: Sequence[str] | None = None,
     sample_weights: Any = None,
     seed: int = 0,
 ) -> NetworkMoment:
@@ -52,8 +54,9 @@ def moment(
     ----------
     model : torch.nn.Module
         Gives logits (batch, C), or an output that holds them as ``logits``; any graph
-        that is differentiable and treats every sample by itself in eval mode.
-    loader
+        that is differentiable and treats every sample by itself in eval mode. One
+        logit z (batch, 1) is taken for the two (0, z).
+    loader, classes, class_names
         See `refspec.exporters`. Inputs may be a mapping (named arguments of the model)
         or a tuple (its arguments).
     parameters : sequence of str or callable, optional
@@ -100,7 +103,8 @@ def moment(
     covers 8 of 34 parameters (1 of 3 modules); left out: 0 16, 2 10
     """
     pair, weights, found = _opened(
-        model, loader, parameters, dtype, sample_weights, Derivative
+        *(model, loader, parameters, dtype, classes, class_names),
+        *(sample_weights, Derivative),
     )
     first = pair[0].samples
     return moment_of_jacobian(
@@ -120,6 +124,8 @@ def hessian(
     parameters: Choice = None,
     *,
     dtype: torch.dtype = torch.float64,
+    classes: Sequence[int] | None = None,
+    class_names: Sequence[str] | None = None,
     sample_weights: Any = None,
     seed: int = 0,
 ) -> HessianOperator:
@@ -127,7 +133,7 @@ def hessian(
 
     Parameters
     ----------
-    model, loader, parameters, dtype, sample_weights, seed
+    model, loader, parameters, dtype, classes, class_names, sample_weights, seed
         See `moment`.
 
     Returns
@@ -157,7 +163,8 @@ def hessian(
     ((26, 26), 4)
     """
     pair, weights, found = _opened(
-        model, loader, parameters, dtype, sample_weights, SecondDerivative
+        *(model, loader, parameters, dtype, classes, class_names),
+        *(sample_weights, SecondDerivative),
     )
     N = len(pair[0].samples.labels)
     s = np.full(N, 1 / N) if weights is None else weights
@@ -177,6 +184,8 @@ def _opened(
     loader: Iterable[tuple[Any, Any]],
     parameters: Choice,
     dtype: torch.dtype,
+    classes: Sequence[int] | None,
+    class_names: Sequence[str] | None,
     sample_weights: Any,
     kind: type[_Passes],
 ) -> tuple[list[Any], Any, dict[str, Any]]:
@@ -192,15 +201,17 @@ def _opened(
         )
     model = unwrapped(model)
     chosen, others = choose(model, parameters)
-    wide, narrow = (Network(model, chosen, x) for x in (torch.float64, torch.float32))
+    wide, narrow = (
+        Network(model, chosen, x, classes) for x in (torch.float64, torch.float32)
+    )
     networks = [narrow, wide] if dtype == torch.float32 else [wide, narrow]
     try:
-        samples = collected(wide, loader)
+        samples = collected(wide, loader, class_names)
     except ValueError:
         if dtype == torch.float64:
             raise
         # constants in float32 of its own: there is nothing to compare with
-        networks, samples = [narrow], collected(narrow, loader)
+        networks, samples = [narrow], collected(narrow, loader, class_names)
     pair = [kind(x, samples) for x in networks]
     if sample_weights is not None:
         sample_weights = samples.sorted("sample_weights", sample_weights)

@@ -148,8 +148,9 @@ class Network:
         model: nn.Module,
         chosen: Mapping[str, nn.Parameter],
         dtype: torch.dtype,
+        classes: Sequence[int] | None = None,
     ) -> None:
-        self.model, self.dtype = model, dtype
+        self.model, self.dtype, self.classes = model, dtype, classes
         self.chosen = {name: self._constant(x) for name, x in chosen.items()}
         others = {n: x for n, x in model.named_parameters() if n not in chosen}
         others |= dict(model.named_buffers())
@@ -164,7 +165,13 @@ class Network:
 
     def __call__(self, parameters: Mapping[str, Tensor], inputs: Any) -> Tensor:
         """Return logits (n, C) of a batch; parameters by name."""
-        return logits_of(self.output(parameters, inputs))
+        return self.of_classes(logits_of(self.output(parameters, inputs)))
+
+    def of_classes(self, z: Tensor) -> Tensor:
+        """Return logits of the classes chosen, of a single logit z those of (0, z)."""
+        if z.ndim == 2 and z.shape[1] == 1:
+            z = torch.cat([torch.zeros_like(z), z], 1)
+        return z if self.classes is None else z[:, list(self.classes)]
 
     def output(self, parameters: Mapping[str, Tensor], inputs: Any) -> Any:
         """Return what the model gives for a batch."""
@@ -254,19 +261,25 @@ def logits_of(out: Any) -> Tensor:
     return out
 
 
-def collected(network: Network, loader: Any) -> Samples:
+def collected(
+    network: Network, loader: Any, class_names: Sequence[str] | None = None
+) -> Samples:
     """Run all batches once; return the samples sorted by class, on the host."""
     _, batches, _ = shared.open_loader(loader)
     inputs, labels, logits = [], [], []
+    how = shared.reading(class_names)
     for step, (given, wanted) in enumerate(batches):
         args, kwargs = call(network.model, step, given)
         with network.running(), shared.answering(step, *_TAKES), torch.no_grad():
             out = network.output(network.chosen, (args, kwargs))
         z = logits_of(out)
+        if network.classes is not None and z.ndim == 2:
+            shared.expect_classes(network.classes, z.shape[1])
+        z = network.of_classes(z)
         n = count(step, (args, kwargs))
         wanted = wanted.cpu() if isinstance(wanted, Tensor) else wanted
         shared.expect_precise(z.dtype)
-        made = shared.outputs(step, z.cpu().numpy(), wanted, n)
+        made = shared.outputs(step, z.cpu().numpy(), wanted, n, how)
         shared.expect_no_softmax(step, made["logits"])
         if step == 0:
             _expect_samplewise(network, (args, kwargs), z)

@@ -98,7 +98,7 @@ def algorithm_errors(
 
     By blocks or by products. Theory: theory/hessian.md#H7.
     """
-    g, plain = rounding.gamma(_roundings(*seeded[:2]), u), _absolute(seeded, xp)
+    g, plain = rounding.gamma(roundings(*seeded[:2]), u), _absolute(seeded, xp)
     # twice, here and below: the rounding of this bound
     return lambda v: 2 * g * multiplied(plain, shapes, v[None, :], xp)[0, :]
 
@@ -119,7 +119,7 @@ def product_errors(
     """
     seeded = at_logits(network, X, labels, "hessian", sample_weights)
     xp, u = backend.namespace(X), rounding.unit_roundoff(X)
-    g, shapes = rounding.gamma(_roundings(*seeded[:2]), u), _shapes(network, layers)
+    g, shapes = rounding.gamma(roundings(*seeded[:2]), u), _shapes(network, layers)
     w = evaluation.sample_average(sample_weights, X, xp)
     # parameters move every entry of a layer's outputs, be its error 0
     least = float(xp.finfo(X.dtype).smallest_normal) / u
@@ -152,7 +152,7 @@ def _shapes(
     return {x: every[x] for x in every if layers is None or x in layers}
 
 
-def _roundings(steps: Sequence[Step], curvature: Array) -> int:
+def roundings(steps: Sequence[Step], curvature: Array) -> int:
     """Count roundings on a path: each step twice, then the sum over samples."""
     N, C = curvature.shape[:2]
     count, positions = 4 * EVALUATION + 2 * C, 1

@@ -155,7 +155,7 @@ def snapshot(
     ----------
     network : Network
     X : Array, shape (N, ...), inputs in any order of classes
-    labels : Array of int, shape (N,), every class 0..C-1 present
+    labels : Array of int, shape (N,), in 0..C-1; a class may have no sample
     sample_weights : Array, shape (N,), optional
         Non-negative, sum 1; 1/N if not given.
     provenance : mapping, optional, where the network came from

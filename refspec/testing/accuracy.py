@@ -7,9 +7,11 @@ errors also by 4 u of the largest over the labels of their sample (p - e_y cance
 p_y is nearly 1). What is made of them is off by :math:`\gamma_n` more in summing over n
 rows, in any order. This is the usual backward-error model, not a proof: a network whose
 layers cancel to less than u k of their terms, or a relu whose input is 0 to rounding,
-can be right and outside. For the Hessian the radius is proved (theory/hessian.md#H7)
-and bounds the 2-norm of the difference of two right answers; the others bound its
-Frobenius norm.
+can be right and outside. For the Hessian in float64 the radius is proved
+(theory/hessian.md#H7); in a coarser format the proof, which has to allow that all
+roundings conspire, would say nothing, and the model is taken as for the others. It
+bounds the 2-norm of the difference of two right answers; the others bound its Frobenius
+norm.
 """
 
 from __future__ import annotations
@@ -21,10 +23,18 @@ from typing import Any
 import numpy as np
 
 from refspec import models, rounding
+from refspec.classes import log_softmax
 from refspec.factors import lengths
-from refspec.hessian.bounds import hessian_radius
+from refspec.hessian.assembly import at_logits
+from refspec.hessian.bounds import (
+    algorithm_errors,
+    hessian_radius,
+    norm_of,
+    roundings,
+)
 from refspec.kronecker import ekfac, kfac
 from refspec.models.activations import EVALUATION
+from refspec.models.network import in_double
 from refspec.testing.questions import Question
 
 
@@ -218,15 +228,26 @@ def _turned(question: Question, name: str, dL: float, dR: float) -> float:
 
 
 def _hessian_radius(question: Question, u: float) -> float:
-    """Bound a Hessian computed in the format of roundoff u by any algorithm."""
+    """Bound a Hessian computed in the format of roundoff u by any algorithm.
+
+    As proved in float64; in a coarser format by the model of this module, with the sum
+    over paths of absolute values that the proof has.
+    """
     snapshot, section = question.snapshot, question.snapshot.model
     if section is None:
         return math.inf
-    network, X = models.from_section(section), section.inputs
-    s = snapshot.sample_weights
-    if u > rounding.unit_roundoff(np.zeros(0)):
-        narrow = np.float32 if u <= format_roundoff("float32") else np.float16
-        parameters = {k: v.astype(narrow) for k, v in network.parameters.items()}
-        network = models.Network(network.operations, parameters)
-        X, s = X.astype(narrow), s.astype(narrow)
-    return hessian_radius(network, X, snapshot.labels, sample_weights=s)
+    network, X = in_double(models.from_section(section), section.inputs)
+    s, y = snapshot.sample_weights.astype(np.float64), snapshot.labels
+    proved = hessian_radius(network, X, y, sample_weights=s)
+    if u <= rounding.unit_roundoff(X):
+        return proved
+    steps, curvature, seeds = at_logits(network, X, y, "hessian", s)
+    shapes, every = models.layer_shapes(network), np.eye(curvature.shape[1])
+    shapes = {name: x for name, x in shapes.items() if name in question.layers}
+    p = np.exp(log_softmax(models.evaluation.logits(network, X)))
+    # differences 1 - p lose 4 u, which the factor gamma_K of all that follows divides
+    lost = 4 * u / rounding.gamma(roundings(steps, curvature), u) * s[:, None]
+    curvature = np.abs(curvature) + (lost * p)[:, :, None] * every
+    errors = np.abs(np.asarray(seeds)) + lost * every[y]
+    errors_of = algorithm_errors((steps, curvature, errors), shapes, u, np)
+    return norm_of(errors_of, network, X, question.layers)

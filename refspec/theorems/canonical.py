@@ -15,6 +15,7 @@ from refspec import backend, curvature, structure
 from refspec.classes import Layer, Snapshot, snapshot
 from refspec.synthetic import geometry
 from refspec.synthetic.groups import Group
+from refspec.theorems.registry import of_every_class
 from refspec.theorems.study import Study
 
 _CLASSES = 24  # with D = C + 2 a matrix of side CD = 624
@@ -47,8 +48,10 @@ def canonical(study: Study) -> Canonical:
 
 
 def few_classes(study: Study) -> str:
-    """Need a matrix of the model of affordable size."""
+    """Need a matrix of the model of affordable size, and a sample of every class."""
     C = study.snapshot.probabilities.shape[1]
+    if of_every_class(study):
+        return of_every_class(study)
     return "" if C <= _CLASSES else f"needs C <= {_CLASSES} for a dense model, got {C}"
 
 

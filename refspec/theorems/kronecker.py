@@ -137,7 +137,9 @@ def K2(study: Study) -> Iterator[Comparison]:
 )
 def K3(study: Study) -> Iterator[Comparison]:
     """Diagonalise CFAC, and the CFAC of one sample a class: by its roots, if few."""
-    few = Study(_taken(study.once(on_host), study.once(on_host).offsets[:-1]))
+    host = study.once(on_host)
+    first = [i for i, j in pairwise(host.offsets) if i < j]
+    few = Study(_taken(host, first))
     for what, chosen in (("all samples", study), ("one sample a class", few)):
         for x in dense_layers(chosen):
             yield _spectra(x.cfac, study.u, x.slack, f"CFAC of {x.layer.name}, {what}")

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -92,7 +93,7 @@ class Verdict:
 
 
 #: Residual, bound, size of the terms, and what was compared.
-Comparison = tuple[float, float, float, str] | tuple[float, float, str]
+Comparison = tuple[float, float, float, str]
 #: What a check compares, and the hypothesis that is not met, '' if all are.
 Check = Callable[[Study], Iterable[Comparison]]
 Unmet = Callable[[Study], str]
@@ -115,11 +116,11 @@ def worst(comparisons: Iterable[Comparison]) -> Verdict:
     >>> found.detail, found.margin, found.resolution
     ('fc2', 0.75, 0.04)
     """
-    found = [_verdict(*_sized(x)) for x in comparisons]
+    found = [_verdict(*x) for x in comparisons]
     nothing = Verdict(math.nan, 0.0, "nothing was compared")
     closest = max(found, key=lambda x: x.margin, default=nothing)
-    known = [x.resolution for x in found if not math.isnan(x.resolution)]
-    return replace(closest, resolution=max(known, default=math.nan))
+    seen = max((x.resolution for x in found), default=math.nan)
+    return replace(closest, resolution=seen)
 
 
 def together(
@@ -137,18 +138,10 @@ def together(
     return margin * bound if bound > 0 else margin, bound, size, detail
 
 
-def _sized(comparison: Comparison) -> tuple[float, float, float, str]:
-    """Return a comparison with its size, nan where it does not say it."""
-    if len(comparison) == 3:
-        residual, bound, detail = comparison
-        return residual, bound, math.nan, detail
-    return comparison
-
-
 def _verdict(residual: float, bound: float, size: float, detail: str) -> Verdict:
     """Return the verdict of a comparison; where it decides nothing, it says so."""
     residual, bound, size = float(residual), float(bound), float(size)
-    seen = 0.0 if bound == 0 else bound / size if size != 0 else math.inf
+    seen = 0.0 if bound == 0 else bound / size if size > 0 else math.inf
     found = Verdict(residual, bound, detail, seen)
     if found.decided:
         return found
@@ -164,6 +157,13 @@ def everywhere(_: Study) -> str:
 def of_a_network(study: Study) -> str:
     """Say that a statement needs the network itself."""
     return "" if study.snapshot.model is not None else "needs a model section"
+
+
+def of_every_class(study: Study) -> str:
+    """Say that a statement needs a sample of every class, as a world has them."""
+    offsets = study.snapshot.offsets
+    empty = [c for c, (i, j) in enumerate(pairwise(offsets)) if i == j]
+    return f"needs a sample of every class, none of {empty[:4]}" if empty else ""
 
 
 def of_a_world(study: Study) -> str:

@@ -41,7 +41,13 @@ from refspec.theorems.canonical import (
     spread_out,
 )
 from refspec.theorems.quantities import norm
-from refspec.theorems.registry import Comparison, identity, inequality, statistical
+from refspec.theorems.registry import (
+    Comparison,
+    identity,
+    inequality,
+    of_every_class,
+    statistical,
+)
 from refspec.theorems.samples import Few, few_samples, softened
 from refspec.theorems.study import Study
 
@@ -111,6 +117,7 @@ def W2(study: Study) -> Iterator[Comparison]:
 @identity(
     "Means with a given Gram matrix",
     "m_c'm_c' = K iff K >= 0 of rank at most d; the simplex has rank C - 1",
+    of_every_class,
 )
 def W3(study: Study) -> Iterator[Comparison]:
     """Means with the Gram matrix of the class means of every layer; the simplex."""
@@ -187,6 +194,7 @@ def _hierarchy(population: Population, x: np.ndarray, of: str) -> Iterator[Compa
 @statistical(
     "The planted hierarchy",
     "Cov(F_icc', F_jcc'') = S_1 + [c'=c''] S_2 + [i=j][c'=c''] S_{3,c}",
+    of_every_class,
     coarse="2^14 effects of classes: sees 8 % of a variance, 27 % of a grand mean's",
 )
 def W5(study: Study) -> Iterator[Comparison]:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import refspec
 from refspec import backend, datasets, rounding
+from refspec import leading as at
 from refspec.theorems import Study
 from support.snapshots import snapshots, typical
 
@@ -177,3 +178,18 @@ def test_shares_of_the_largest():
             away = np.max(np.abs(shares - every.shares[level][:6]))
             assert away <= 2 * radius / (gap - radius) + radius / v[5]
         assert some.kinds == every.kinds[:6]
+
+
+def test_a_gram_matrix_is_held_where_that_costs_less():
+    """The same eigenvalues with it and without; not where it does not fit or pay."""
+    m = refspec.fisher(datasets.mnist_cnn())
+    n, (whole, one) = m.shape[0], m.rows.costs
+    gram = at.held_gram(m, int(whole / one) + 1)
+    assert gram.shape == (n, n)
+    assert at.held_gram(m, int(whole / one) - 1) is None
+    trace = m.trace()
+    both = [at.of_scaled(m, 5, trace, x) for x in (gram, None)]
+    away = np.max(np.abs(both[0].values - both[1].values))
+    assert away <= both[0].radius + both[1].radius
+    few = refspec.features(typical(), "fc1")  # fewer columns than rows
+    assert at.held_gram(few, 10**9) is None

@@ -23,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn.utils import parametrizations
 
+from refspec import rounding
 from refspec.exporters.jax import export as export_jax
 from refspec.exporters.onnx import export as export_onnx
 from refspec.exporters.sklearn import export as export_sklearn
@@ -204,7 +205,6 @@ COMMON = [
     ("labels a set", labels({0, 1}), "labels"),
     ("labels dates", labels(Y.astype("M8[s]")), "labels"),
     ("labels a number", labels(1), "one sample"),
-    ("labels of one class", labels(0 * Y), "class"),
     # the manifest
     ("class names a word", {"class_names": "abc"}, "class_names"),
     ("class names few", {"class_names": ["a"]}, "class_names"),
@@ -489,6 +489,23 @@ KINDS = {
         [(X[:3], Y[:3]), (X[3:], Y[3:])],
     ),
 }
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+@pytest.mark.parametrize("some", [[1, 4], [0, 2, 3, 5], [1]])
+def test_classes_may_have_no_sample_and_samples_may_be_few(name, some):
+    export, model = EXPORTS[name]
+    made = export(*model, [(X[some], Y[some])], None)
+    assert made.probabilities.shape == (len(some), C)
+    assert made.offsets == (0, *np.cumsum(np.bincount(Y[some], minlength=C)))
+    right = export(*model, GOOD, None)
+    order = np.argsort(Y, kind="stable").tolist()
+    places = sorted(order.index(i) for i in some)
+    for one, other in zip(made.layers, right.layers, strict=True):
+        # a batch of another size is another product
+        gap = np.abs(one.errors - other.errors[places]).max()
+        size = max(1.0, np.abs(other.errors).max())
+        assert gap <= rounding.gamma(64 * (N + 9 + C), 2.0**-24) * size
 
 
 @pytest.mark.parametrize("name", EXPORTS)

@@ -386,14 +386,50 @@ def test_published_networks_by_products(monkeypatch, name):
     assert not np.linalg.norm(got * (1 + 2.0**-16) - true) <= limit
 
 
+def apart(found):
+    """How far a moment's matrix can be from the exact one."""
+    radius = rounding.second_moment_radius(64, found.trace(), U)
+    return radius + forming_radius(found.rows, found.trace(), U)
+
+
+def test_one_logit_is_two_and_classes_may_be_chosen():
+    torch.manual_seed(0)
+    three, labels = mlp(4, 5, C).double(), LABELS % 2
+    binary = copy.deepcopy(three)
+    binary[2] = nn.Linear(5, 1).double()
+    pair = copy.deepcopy(binary)
+    with torch.no_grad():
+        weights = torch.cat([torch.zeros(1, 5), binary[2].weight])
+        pair[2] = nn.Linear(5, 2).double()
+        pair[2].weight.copy_(weights)
+        pair[2].bias.copy_(torch.cat([torch.zeros(1), binary[2].bias]))
+    one, two = (moment(x, loader(X, labels), ["0"]) for x in (binary, pair))
+    limit = apart(one) + apart(two)
+    assert np.linalg.norm(one.matrix() - two.matrix()) <= limit
+    found = moment(three, loader(X, labels), classes=[2, 0])
+    cut = copy.deepcopy(three)
+    with torch.no_grad():
+        cut[2].weight.copy_(three[2].weight[[2, 0, 1]])
+        cut[2].bias.copy_(three[2].bias[[2, 0, 1]])
+    first = moment(cut, loader(X, labels), ["0"], classes=[0, 1])
+    limit = apart(found) + apart(first)
+    gap = found.matrix()[:25, :25] - first.matrix()
+    assert np.linalg.norm(gap) <= limit
+    names = [["cat", "dog"][int(k)] for k in labels]
+    named = moment(three, [(X, names)], classes=[2, 0], class_names=["cat", "dog"])
+    assert np.linalg.norm(named.matrix() - found.matrix()) <= limit
+    with pytest.raises(ValueError, match="classes must be at least two columns"):
+        hessian(three, loader(X, labels), classes=[0, 3])
+
+
 def test_a_list_in_place_of_tensors_and_one_batch():
     torch.manual_seed(0)
     model = flat(mlp(4, 5, C))[0].double()
     copied = copy.deepcopy(model)
     one = moment(model, [(X.tolist(), LABELS.tolist())])
     other = moment(copied, [(X.numpy(), LABELS.numpy())])
-    size = 2 * (forming_radius(one.rows, one.trace(), U) + 2.0**-20 * one.trace())
-    assert np.linalg.norm(one.matrix() - other.matrix()) <= size
+    gap = np.linalg.norm(one.matrix() - other.matrix())
+    assert gap <= apart(one) + apart(other)
 
 
 def normed(model, inputs):

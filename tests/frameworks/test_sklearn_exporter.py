@@ -189,7 +189,6 @@ def test_what_is_refused(tmp_path):
         ([X], "for two arrays X and y"),
         ([(X, np.full(len(X), "cider"))], r"\['cider', 'cider', 'cider'\] in batch 0"),
         ([(X, y[:3])], rf"\(batch,\) = \({len(X)},\)"),
-        ([(X[:5], y[:5])], r"got none for \[1, 2\]"),
         ([(X, y), (X[:0], y[:0])], "batch 1 must hold a sample"),
         ([(X[:, :4], y)], r"shape \(a,\) = \(13,\), got \(4,\)"),
         ([(X * np.nan, y)], "finite"),

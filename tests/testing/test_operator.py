@@ -11,7 +11,7 @@ import scipy.sparse.linalg
 from hypothesis import given, settings
 
 import refspec
-from refspec import hessian, rounding
+from refspec import hessian, models, rounding
 from refspec import strategies as rst
 from refspec.testing import assert_operator
 from support.operators import CASES, FISHER, KFAC, LABELS, POSITIONS, blocks, names_of
@@ -157,6 +157,20 @@ def test_wrong_operators():
         assert_operator(np.ones((P, 2)), case.snapshot)
     with pytest.raises(ValueError, match="needs a snapshot with a model section"):
         assert_operator(np.eye(2), rst_snapshot(), of="hessian")
+
+
+@pytest.mark.parametrize("name", ["digits_jax", "digits_mlp", "wine_sklearn"])
+def test_a_hessian_in_float32_is_told_from_a_wrong_one(name):
+    s = getattr(refspec.datasets, name)()
+    network, X = models.of_snapshot(s)
+    parameters = {k: x.astype(np.float32) for k, x in network.parameters.items()}
+    network = models.Network(network.operations, parameters)
+    layer, w = s.layers[-1].name, s.sample_weights.astype(np.float32)
+    X = X.astype(np.float32)
+    H = hessian.hessian(network, X, s.labels, layers=layer, sample_weights=w)
+    assert_operator(H, s, of="hessian", layer=layer)
+    with pytest.raises(AssertionError):
+        assert_operator(np.float32(1.05) * H, s, of="hessian", layer=layer)
 
 
 def rst_snapshot():

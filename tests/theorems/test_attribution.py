@@ -11,7 +11,7 @@ from refspec.attribution import shares
 from refspec.theorems import Study, find
 from refspec.theorems import attribution as page
 from support.snapshots import snapshots, typical
-from support.verdicts import holds, rejected, study_of
+from support.verdicts import holds, rejected, study_of, verdict
 
 
 @pytest.mark.theorem("A1")
@@ -133,20 +133,42 @@ def test_A4(snapshot):
     holds("A4", study)
 
 
-def test_exchanged_shares_are_rejected():
-    study = Study(typical())
-    found = study.attribution
-    names = list(found.shares)
-    shares = dict(zip(names, reversed(found.shares.values()), strict=True))
-    wrong = replace(found, shares=shares)
-    rejected("A4", study_of(study.snapshot, attribution=wrong))
+def exchanged(parts):
+    return dict(zip(parts, reversed(parts.values()), strict=True))
 
 
-def test_shares_of_another_sum_are_rejected():
-    study = Study(typical())
-    shares = {n: 0.9 * x for n, x in study.attribution.shares.items()}
-    wrong = replace(study.attribution, shares=shares)
-    rejected("A4", study_of(study.snapshot, attribution=wrong))
+def smaller(parts):
+    return {name: 0.9 * x for name, x in parts.items()}
+
+
+def of_the_next(parts):
+    return {name: np.roll(x, 1) for name, x in parts.items()}
+
+
+@pytest.mark.parametrize("change", [exchanged, smaller, of_the_next])
+def test_wrong_shares_are_rejected(change, monkeypatch):
+    def wrong(basis, values, xp):
+        return change(right(basis, values, xp))
+
+    right = shares._shares
+    monkeypatch.setattr(shares, "_shares", wrong)
+    rejected("A4", typical())
+
+
+def test_shares_of_eigenvalues_a_little_too_large_are_rejected(monkeypatch):
+    """By a few resolutions, far below 1e-6."""
+    snapshot = typical()
+    least = verdict("A4", snapshot).resolution
+    assert least < 2.0**-30
+
+    def wrong(basis, values, xp):
+        found = right(basis, values, xp)
+        moved = {basis.within: -8 * least, "between_class": 8 * least}
+        return {name: x + moved.get(name, 0) for name, x in found.items()}
+
+    right = shares._shares
+    monkeypatch.setattr(shares, "_shares", wrong)
+    rejected("A4", snapshot)
 
 
 @pytest.mark.theorem("A5")
@@ -169,12 +191,10 @@ def test_A6(snapshot):
     holds("A6", snapshot)
 
 
-def test_fewer_outliers_than_the_rank_are_rejected(monkeypatch):
-    right, snapshot = page._ranks, separated()
+def test_a_smaller_edge_leaves_more_above_it_than_the_rank(monkeypatch):
+    snapshot = separated()
     holds("A6", snapshot)
-    monkeypatch.setattr(
-        page, "_ranks", lambda s: {n: r - 1 for n, r in right(s).items()}
-    )
+    scaled_knockout(monkeypatch, 0.1)
     rejected("A6", snapshot)
 
 

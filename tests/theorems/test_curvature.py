@@ -10,7 +10,7 @@ from refspec import curvature
 from refspec.differentiated import Differentiated
 from refspec.theorems import curvature as page
 from support.snapshots import altered, snapshots, typical
-from support.verdicts import holds, rejected, study_of
+from support.verdicts import holds, rejected, study_of, verdict
 
 
 def other_fisher(snapshot, name, **how):
@@ -74,6 +74,22 @@ def test_a_transpose_with_another_sign_is_rejected(monkeypatch, wrong):
 @pytest.mark.parametrize("id", ["C1", "C2", "C3", "C7"])
 def test_one_altered_number_is_rejected(id, name):
     rejected(id, other_fisher(typical(), name))
+
+
+@pytest.mark.parametrize("id", ["C1", "C2", "C3", "C7"])
+def test_a_fisher_a_little_too_large_is_rejected(id):
+    """By a few resolutions, far below 1e-6."""
+    snapshot = typical()
+    least = verdict(id, snapshot).resolution
+    assert least < 2.0**-30
+    right = curvature.fisher(snapshot)
+    rows = curvature.fisher(scaled(snapshot, 1 + 8 * least)).rows
+    rejected(id, study_of(snapshot, fisher=replace(right, rows=rows)))
+
+
+def scaled(snapshot, factor):
+    layers = [replace(x, features=factor * x.features) for x in snapshot.layers]
+    return replace(snapshot, layers=tuple(layers))
 
 
 def test_the_other_order_of_the_factors_is_rejected():

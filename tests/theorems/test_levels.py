@@ -1,13 +1,15 @@
 """Property tests of theory/levels.md, each with a mutant that its check rejects."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 
 from refspec import curvature, structure
-from refspec.theorems import Study, levels
-from support.snapshots import altered, snapshots, typical
-from support.verdicts import holds, rejected, study_of
+from refspec.theorems import Study
+from support.snapshots import altered, seen, snapshots, typical
+from support.verdicts import holds, rejected, study_of, verdict
 
 SHRINKING = (Phase.generate, Phase.shrink)
 
@@ -63,17 +65,38 @@ def test_L2(snapshot):
     holds("L2", snapshot)
 
 
-def test_a_smaller_rank_is_rejected(monkeypatch):
-    right, snapshot = levels.ranks, typical(a=4, b=5)
-    for names in right(3, 3, True):
-        with monkeypatch.context() as patch:
-            one_less = {names: right(3, 3, True)[names] - 1}
-            patch.setattr(levels, "ranks", lambda *_, x=one_less: x)
-            studied = Study(snapshot)
-            moments = {"gradients": studied.fisher}
-            rejected("L2", study_of(snapshot, moments=moments))
-    monkeypatch.setattr(structure, "cell_projections", wrong_projections())
-    rejected("L2", snapshot)
+def unscored(snapshot):
+    """Errors of the same sizes whose averages over c' do not vanish."""
+    rng = np.random.default_rng(0)
+    layers = [
+        replace(x, errors=x.errors * rng.uniform(0.5, 2, (*x.errors.shape[:2], 1, 1)))
+        for x in snapshot.layers
+    ]
+    return replace(snapshot, layers=tuple(layers))
+
+
+def test_errors_without_scores_have_a_larger_rank():
+    """The ranks C(C - 1) and C of several levels together are the scores' doing."""
+    snapshot = typical(a=4, b=5)
+    moments = {"gradients": Study(snapshot).fisher}
+    holds("L2", study_of(snapshot, moments=moments))
+    wrong = unscored(snapshot)
+    rejected("L2", study_of(wrong, moments={"gradients": Study(wrong).fisher}))
+
+
+@pytest.mark.parametrize("lost", ["diagonal", "between_class", "between_cross_class"])
+def test_a_level_that_is_not_taken_out_of_its_followers_is_rejected(monkeypatch, lost):
+    """Traces do not add up, and a level that holds another has a larger rank."""
+
+    def projections(norms):
+        found = right(norms)
+        if norms.shape[1] > 1:
+            found[lost] = lambda x: x
+        return found
+
+    right = structure.cell_projections
+    monkeypatch.setattr(structure, "cell_projections", projections)
+    rejected("L2", typical(a=4, b=5))
 
 
 @pytest.mark.theorem("L3")
@@ -122,12 +145,29 @@ def test_L7(snapshot):
     holds("L7", snapshot)
 
 
-def test_a_global_mean_with_the_diagonal_is_rejected(monkeypatch):
-    def over_all(v, p):
-        return (p[:, :, None] * v).sum(1) / p.sum(1)[:, None], p.sum(1)
-
-    monkeypatch.setattr(levels, "defined_class_means", over_all)
+def test_class_means_with_the_diagonal_are_not_split(monkeypatch):
+    """The library's class term, of means over every c'."""
+    monkeypatch.setattr(structure, "cell_projections", wrong_projections())
     rejected("L7", typical())
+
+
+@pytest.mark.parametrize("id", ["L1", "L5", "L6", "L7"])
+def test_a_level_a_little_too_large_is_rejected(id, monkeypatch):
+    """By a few resolutions, far below 1e-6."""
+    snapshot = typical()
+    least = verdict(id, snapshot).resolution
+    assert least < 2.0**-30
+
+    def projections(norms):
+        found = right(norms)
+        name = "between_class"
+        project = found[name]
+        found[name] = lambda x: (1 + 8 * least) * project(x)
+        return found
+
+    right = structure.cell_projections
+    monkeypatch.setattr(structure, "cell_projections", projections)
+    rejected(id, snapshot)
 
 
 @pytest.mark.theorem("L8")
@@ -146,3 +186,21 @@ def test_errors_elsewhere_need_not_sum_to_zero():
     snapshot = typical()
     moment = curvature.errors(snapshot, "fc1")
     assert np.linalg.matrix_rank(moment.matrix()) == 4  # b, not b - 1
+
+
+@pytest.mark.parametrize(
+    "what", ["errors permuted", "c' rolled", "doubled", "p uniform"]
+)
+def test_a_spoiled_export_with_its_network_is_rejected(what):
+    """The network says that the last layer gives the logits; the errors need not."""
+    made = seen(1, kinds=("tanh",), hidden=(3,))
+    holds("L8", made)
+    p, last, rng = made.probabilities, made.layers[-1], np.random.default_rng(0)
+    wrong = {
+        "errors permuted": last.errors[rng.permutation(len(p))],
+        "c' rolled": np.roll(last.errors, 1, axis=1),
+        "doubled": 2 * last.errors,
+    }.get(what, last.errors)
+    p = np.full(p.shape, 1 / p.shape[1]) if what == "p uniform" else p
+    layers = (*made.layers[:-1], replace(last, errors=wrong))
+    rejected("L8", replace(made, layers=layers, probabilities=p))

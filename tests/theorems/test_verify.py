@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from refspec import Layer, datasets, export, models, snapshot, verify
 from refspec.theorems import Study, Theorem, Verdict, all_theorems, asked, find, worst
+from refspec.theorems.registry import together
 from support.command import run
 from support.snapshots import altered, trained, typical
 
@@ -135,7 +136,7 @@ def test_slow_statements_wait_for_deep_and_crashes_fail():
         raise ValueError("shapes differ")
 
     def slow(_):
-        return [(0.0, 1.0, "")]
+        return [(0.0, 1.0, 1.0, "")]
 
     words = ("X1", "t", "identity", "s", "p.md", "t")
     snapshot = typical()
@@ -159,7 +160,7 @@ def test_verdicts():
     assert not Verdict(0.0, inf).holds
     assert Verdict(nan, 1.0).margin == Verdict(1.0, 0.0).margin == inf
     assert Verdict(-1.0, 0.0).margin == 0.0
-    lost = worst([(1, 2, "a"), (nan, 1, "b"), (0, 1, "c")])
+    lost = worst([(1, 2, 4, "a"), (nan, 1, 1, "b"), (0, 1, 1, "c")])
     assert lost.detail == "b: nan against 1 decides nothing"
     assert not Verdict(-inf, 1.0).holds
     assert not worst([]).holds
@@ -169,6 +170,24 @@ def test_verdicts():
         Theorem("X1", "t", "identity", "s", "p.md", "t")
     with pytest.raises(ValueError, match="must ask one of"):
         Theorem("X1", "t", "lemma", "s", "p.md", "t", question="why")
+
+
+def test_a_verdict_sees_what_its_dullest_comparison_sees():
+    fine, dull = (1, 2, 8, "fine"), (0, 1, 2, "dull")
+    found = worst([fine, dull])
+    assert (found.detail, found.resolution) == ("fine", 0.5)
+    assert worst([(0, 0, 0, "")]).resolution == 0
+    assert worst([(0, 1, 0, "")]).resolution == math.inf
+    assert math.isnan(worst([]).resolution)
+
+
+def test_numbers_compared_together_are_each_held_to_their_bound():
+    sides = np.asarray([[1.0, 3.0, 0.0], [4.0, 3.0, 0.0], [40.0, 30.0, 0.0]])
+    found = worst([together(*sides, "x")])
+    assert (found.margin, found.bound, found.resolution) == (1.0, 5.0, 0.1)
+    assert found.holds
+    sides[0, 2] = 2.0**-100  # more than its bound, 0
+    assert not worst([together(*sides, "x")]).holds
 
 
 @pytest.mark.parametrize(
