@@ -53,6 +53,9 @@ test-browser: .venv-browser/done  ## the report in a real browser (Debian: chrom
 conformance: .venv-peers/done  ## run the curvature libraries against the oracle, write the table
 	REFSPEC_WRITE=1 .venv-peers/bin/python -m pytest tests/conformance -o addopts="-ra" -o filterwarnings=ignore -q
 
+exports: .venv-frameworks/done  ## networks through the PyTorch exporter, write the table
+	.venv-frameworks/bin/python tests/frameworks/exports_table.py > tests/frameworks/exports.md
+
 moments: .venv-frameworks/done  ## networks that differentiation is tried on, write the table
 	.venv-frameworks/bin/python tests/frameworks/moments_table.py > tests/frameworks/moments.md
 
@@ -107,5 +110,5 @@ BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list -n 20
 WITHIN ?= 150
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
-.PHONY: help demo test adversarial coverage quick test-frameworks test-browser gallery conformance moments \
+.PHONY: help demo test adversarial coverage quick test-frameworks test-browser gallery conformance exports moments \
 	bench lint fuzz deep mutants mutants-changed mutate

@@ -101,7 +101,7 @@ def _turned_parameters(rows: Factors) -> tuple[np.ndarray, float]:
     size, off = math.sqrt(_square(X)), _U * math.sqrt(_square(W))
     # X, too, is rounded once more, where factors are multiplied out
     off += (2 * lost * math.sqrt(P) + 2 * _U) * size
-    error = away * spectral_norm_bound(X.T) ** 2 + (4 * size + off) * off
+    error = away * spectral_norm_bound(X.T, 1) ** 2 + (4 * size + off) * off
     return W, error if away <= 1 else math.inf
 
 

@@ -100,6 +100,10 @@ def describe(model: nn.Module, inputs: Tensor) -> Section:
 
 
 def _operations(model: nn.Module, inputs: Tensor) -> list[dict[str, Any]]:
+    if isinstance(model, (nn.Linear, *_WINDOWS)):
+        raise UnknownOperationError(
+            "the model is one layer without a name: put it in a torch.nn.Sequential"
+        )
     for name, module in model.named_modules():
         if module._forward_hooks or module._forward_pre_hooks:
             raise UnknownOperationError(f"module {name!r} has a hook")
@@ -125,6 +129,10 @@ def _operations(model: nn.Module, inputs: Tensor) -> list[dict[str, Any]]:
             _end(operations, made, node.args[0])
         elif node in shapes.found:
             _add(operations, made, node, traced, shapes.found)
+        elif node.op == "call_module":
+            raise UnknownOperationError(
+                f"{_name(node, traced)} is no operation of refspec.models"
+            )
     return operations
 
 

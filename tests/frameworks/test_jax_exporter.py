@@ -275,6 +275,58 @@ def test_scaled_inputs_and_logits_and_sums_are_read():
             assert all(x.ratio <= 1 for x in recompute(made))
 
 
+def convolved(x, w):
+    how = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=how)
+
+
+def shortcut(W, x):
+    y = convolved(x, W["c"]) + W["cb"]
+    y = (y - W["mean"]) * lax.rsqrt(W["var"] + 1e-5) * W["scale"] + W["shift"]
+    y = jax.nn.relu(y)
+    y = y + jnp.tanh(convolved(y, W["d"]))
+    window = (1, 2, 2, 1)
+    y = lax.reduce_window(y, -jnp.inf, lax.max, window, window, "VALID")
+    return y.reshape(len(y), -1) @ W["z"]
+
+
+def averaged(W, x):
+    y, window = jax.nn.elu(convolved(x, W["c"]) + W["cb"]), (1, 2, 2, 1)
+    y = lax.reduce_window(y, 0.0, lax.add, window, window, "VALID") / 4
+    return convolved(y, W["d"]).mean((1, 2)) @ W["last"]
+
+
+@pytest.mark.parametrize(
+    ("function", "operations", "left_out"),
+    [
+        (
+            shortcut,
+            "conv2d batch_norm relu conv2d tanh max_pool2d flatten_channels_last "
+            "linear",
+            ["last", "mean", "scale", "shift", "var"],
+        ),
+        (
+            averaged,
+            "conv2d elu avg_pool2d conv2d avg_pool2d flatten linear",
+            ["mean", "scale", "shift", "var", "z"],
+        ),
+    ],
+)
+def test_images_with_channels_last_are_read(function, operations, left_out):
+    rng = np.random.default_rng(0)
+    W = {k: rng.normal(size=3) for k in ("cb", "mean", "scale", "shift")}
+    W |= {"var": rng.uniform(0.5, 2, 3), "c": leaf(rng, 3, 3, 2, 3)}
+    W |= {"d": leaf(rng, 3, 3, 3, 3), "z": leaf(rng, 27, C), "last": leaf(rng, 3, C)}
+    X = rng.normal(size=(N, 6, 6, 2))
+    made = export_jax(function, W, [(X, LABELS)], None)
+    assert " ".join(x["op"] for x in made.model.operations) == operations
+    assert made.model.inputs.shape == (N, 2, 6, 6)
+    assert all(x.ratio <= 1 for x in recompute(made))
+    assert sorted(made.provenance["left_out"]) == left_out
+    assert made.provenance["biases"]["c"] is True
+    assert made.provenance["biases"]["d"] is False
+
+
 def test_flax(tmp_path):
     linen = pytest.importorskip("flax.linen")
 
