@@ -21,6 +21,7 @@ from refspec.claims.registry import (
     unjudged,
 )
 from refspec.classes import Snapshot
+from refspec.curvature import SecondMoment
 
 _COUNTS = (
     "the number that the sentence names, certain within the radii; in part from half "
@@ -79,6 +80,7 @@ CLAIMS = {
             "as of errors; which of C(C-2), C(C-1), C^2 the count is nearest to",
             _COUNTS,
             edges.gradients,
+            layered=False,
         ),
         Claim(
             "W",
@@ -89,6 +91,7 @@ CLAIMS = {
             "edge; Kolmogorov distance to the level's own spectrum",
             _SHARES,
             edges.bulk,
+            layered=False,
         ),
         Claim(
             "D",
@@ -99,6 +102,7 @@ CLAIMS = {
             "eigenvalues when it is knocked out",
             _SHARES,
             edges.diagonal,
+            layered=False,
         ),
         Claim(
             "K",
@@ -195,7 +199,7 @@ CLAIMS = {
 
 
 def judge(
-    snapshot: Snapshot | Subject,
+    network: Snapshot | SecondMoment | Subject,
     claims: Iterable[str] | None = None,
     *,
     dense: int = 1000,
@@ -205,8 +209,10 @@ def judge(
 
     Parameters
     ----------
-    snapshot : Snapshot or Subject
-        A subject keeps what several claims ask for, and its own `dense`, `per_layer`.
+    network : Snapshot, SecondMoment or Subject
+        A moment is the Fisher information of a network whose layers are not known,
+        such as `refspec.exporters.torch.moment` gives. A subject keeps what several
+        claims ask for, and its own `dense` and `per_layer`.
     claims : iterable of str, optional
         Letters; all of `CLAIMS` if not given.
     dense : int
@@ -232,13 +238,19 @@ def judge(
     ['holds']
     """
     advice = "refspec.snapshot(...) or refspec.load(...) makes one"
-    checks.expect_type("snapshot", snapshot, (Snapshot, Subject), advice)
+    kinds = (Snapshot, SecondMoment, Subject)
+    checks.expect_type("network", network, kinds, advice)
+    if isinstance(network, SecondMoment) and network.weights.shape[1] == 1:
+        raise ValueError(
+            "network must be a Fisher information, with K = C cross classes, got a "
+            "moment of K = 1; take refspec.fisher of the snapshot"
+        )
     checks.expect_size("dense", dense)
     chosen = list(CLAIMS) if claims is None else list(claims)
     checks.expect_names("claims", chosen, list(CLAIMS))
     checks.expect_flag("per_layer", per_layer)
-    subject = snapshot
-    if isinstance(subject, Snapshot):
+    subject = network
+    if not isinstance(subject, Subject):
         subject = Subject(subject, dense, per_layer)
     return (_judged(CLAIMS[id], subject) for id in chosen)
 
@@ -246,6 +258,10 @@ def judge(
 def _judged(claim: Claim, subject: Subject) -> Finding:
     """Judge one claim."""
     start = time.perf_counter()
-    evidence = tuple(claim.judge(subject))
+    if claim.layered and isinstance(subject.network, SecondMoment):
+        text = "needs features and errors, layer by layer: an export"
+        evidence: tuple[Evidence, ...] = (unjudged("the Fisher information", text),)
+    else:
+        evidence = tuple(claim.judge(subject))
     verdict = together(x.verdict for x in evidence)
     return Finding(claim, verdict, evidence, time.perf_counter() - start)

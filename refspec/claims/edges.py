@@ -143,6 +143,12 @@ def seen(subject: Subject, of: str, *layers: str) -> Edges:
     return edges(build(subject.snapshot, *layers))
 
 
+def of_moment(subject: Subject) -> Edges:
+    """Return the edges of a network known by its Fisher information alone."""
+    assert isinstance(subject.network, SecondMoment)
+    return edges(subject.network)
+
+
 def above(values: np.ndarray, edge: float, radius: float) -> tuple[int, int]:
     """Return how many values certainly and possibly lie above an edge."""
     certain, possible = values > edge + 2 * radius, values > edge - 2 * radius
@@ -187,13 +193,16 @@ def errors(subject: Subject) -> Iterator[Evidence]:
 
 def gradients(subject: Subject) -> Iterator[Evidence]:
     """Judge G of all layers together and of each."""
-    C = subject.snapshot.probabilities.shape[1]
+    C = subject.C
     for place, found in _fishers(subject):
         yield _three_groups(found, C, place)
 
 
 def _fishers(subject: Subject) -> Iterator[tuple[str, Edges]]:
     """Yield the Fisher information of the whole and of every layer, with its place."""
+    if isinstance(subject.network, SecondMoment):
+        yield "the Fisher information", subject.once(of_moment)
+        return
     yield "all layers of the export", subject.once(seen, "gradients")
     layers = subject.snapshot.layers
     for x in layers if len(layers) > 1 and subject.per_layer else ():
@@ -251,7 +260,7 @@ def bulk(subject: Subject) -> Iterator[Evidence]:
 
 def diagonal(subject: Subject) -> Iterator[Evidence]:
     """Judge D: c' = c has no visible effect."""
-    C = subject.snapshot.probabilities.shape[1]
+    C = subject.C
     for place, found in _fishers(subject):
         a = found.attribution
         total = sum(a.traces.values())

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from refspec.classes import Snapshot
+from refspec.curvature import SecondMoment
 
 _T = TypeVar("_T")
 
@@ -49,15 +50,29 @@ class Evidence:
 class Subject:
     """A network to be judged, and what several claims ask of it, computed once.
 
-    snapshot; dense: the most parameters of a matrix that is formed; per_layer: whether
-    the Fisher information of every layer is looked at, beside that of all.
+    network: a snapshot, or the Fisher information of a network whose layers are not
+    known; dense: the most parameters of a matrix that is formed; per_layer: whether the
+    Fisher information of every layer is looked at, beside that of all.
     """
 
-    def __init__(self, snapshot: Snapshot, dense: int, per_layer: bool) -> None:
-        self.snapshot = snapshot
+    def __init__(
+        self, network: Snapshot | SecondMoment, dense: int, per_layer: bool
+    ) -> None:
+        self.network = network
         self.dense = dense
         self.per_layer = per_layer
         self._kept: dict[tuple[Any, ...], Any] = {}
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The network's features and errors, layer by layer."""
+        assert isinstance(self.network, Snapshot)  # as what the claim needs
+        return self.network
+
+    @property
+    def C(self) -> int:
+        """How many classes there are."""
+        return len(self.network.offsets) - 1
 
     def know(self, value: Any, compute: Callable[..., Any], *arguments: Any) -> None:
         """Keep a value that `once` would have computed."""
@@ -94,6 +109,8 @@ class Claim:
         From where on it holds, or holds in part, and why from there.
     judge : callable
         `Subject` to evidence.
+    layered : bool
+        Whether it needs features and errors, layer by layer, beside the Fisher.
     """
 
     id: str
@@ -103,6 +120,7 @@ class Claim:
     numbers: str
     threshold: str
     judge: Judge
+    layered: bool = True
 
     def __repr__(self) -> str:
         """Say the title."""

@@ -33,6 +33,20 @@ def test_every_claim_has_a_verdict_on_every_network():
                 assert bool(x.numbers) == (x.verdict != "cannot be judged")
 
 
+def test_a_moment_is_judged_on_what_it_tells():
+    """G, W and D of a Fisher information alone: as of the export; no others."""
+    snapshot = datasets.wine_sklearn()
+    every = {x.claim.id: x for x in claims.judge(snapshot, per_layer=False)}
+    for found in claims.judge(refspec.fisher(snapshot)):
+        if found.claim.layered:
+            assert found.verdict == "cannot be judged"
+        else:
+            mine = every[found.claim.id].evidence
+            assert [x.numbers for x in found.evidence] == [x.numbers for x in mine]
+    with pytest.raises(ValueError, match="K = C cross classes, got a moment of K = 1"):
+        claims.judge(refspec.features(snapshot, "coefs_0"))
+
+
 def independent(snapshot):
     """The same numbers by plain formulas, the matrices formed."""
     s, p, y = snapshot.sample_weights, snapshot.probabilities, snapshot.labels
