@@ -15,8 +15,10 @@ import numpy as np
 
 from refspec import checks
 from refspec.classes import Snapshot
+from refspec.curvature import SecondMoment
 from refspec.synthetic.worlds import World
 from refspec.theorems import Study, Theorem, asked
+from refspec.theorems.study import MomentStudy
 
 #: holds, fails; unmet: a hypothesis that the data do not meet; skipped: asked for by
 #: deep only; lemma: proved and tested, with nothing to check on data.
@@ -67,7 +69,7 @@ class Record:
 
 
 def verify(
-    subject: Snapshot | World | Study,
+    subject: Snapshot | World | SecondMoment | Study,
     *,
     theorems: Iterable[Theorem] | None = None,
     source: str = "snapshot",
@@ -77,8 +79,10 @@ def verify(
 
     Parameters
     ----------
-    subject : Snapshot, World or Study
-        A world's population is known, so that statements about it apply too.
+    subject : Snapshot, World, SecondMoment or Study
+        A world's population is known, so that statements about it apply too. Of the
+        Fisher information of a network whose layers are not known, such as
+        `refspec.exporters.torch.moment` gives, only those apply that need no layers.
     theorems : iterable of Theorem, optional
         Those that ask about data, `refspec.theorems.asked("data")`, if not given.
     source : str
@@ -103,13 +107,15 @@ def verify(
     >>> [x.status for x in verify(datasets.digits_mlp(), theorems=find(["L3", "L8"]))]
     ['holds', 'holds']
     """
-    kinds = (Snapshot, World, Study)
+    kinds = (Snapshot, World, Study, SecondMoment)
     checks.expect_type("subject", subject, kinds, "read one with refspec.export.load")
     checks.expect_type("source", source, str, "give the file's name")
     checks.expect_flag("deep", deep)
     chosen = expect_theorems(theorems)
     if isinstance(subject, World):
         subject = Study(subject.snapshot, world=subject)
+    elif isinstance(subject, SecondMoment):
+        subject = MomentStudy(subject)
     study = subject if isinstance(subject, Study) else Study(subject)
     return (_run(theorem, study, source, deep) for theorem in chosen)
 
@@ -143,6 +149,9 @@ def _run(theorem: Theorem, study: Study, source: str, deep: bool) -> Record:
         return record("lemma", nothing, "proved and tested; nothing to check on data")
     if theorem.deep and not deep:
         return record("skipped", nothing, "slow, asked for by --deep")
+    if theorem.layered and isinstance(study, MomentStudy):
+        text = "needs features and errors, layer by layer: an export"
+        return record("unmet", nothing, text)
     try:
         reason = theorem.unmet(theorem.subject(study))
         if reason:

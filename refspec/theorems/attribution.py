@@ -80,6 +80,7 @@ def _ranks(study: Study) -> dict[tuple[str, ...], int]:
     "Sandwich and subtraction",
     "lambda_k(B) <= lambda_k(A) <= lambda_k(B) + lambda_1(M), M = A - B >= 0",
     question="data",
+    layered=False,
 )
 def A1(study: Study) -> Iterator[Comparison]:
     """Compare eigenvalues of A with those of B and of M."""
@@ -101,6 +102,7 @@ def A1(study: Study) -> Iterator[Comparison]:
     "Counting",
     "lambda_{r+1}(A) <= lambda_1(M), r = rank B: at most r lie above the edge of M",
     question="data",
+    layered=False,
 )
 def A6(study: Study) -> Iterator[Comparison]:
     """Compare the first eigenvalue past the rank of B with the edge of M."""
@@ -123,6 +125,7 @@ def A6(study: Study) -> Iterator[Comparison]:
     "Projection",
     "lambda_{k+r}(A) <= lambda_k(PAP) <= lambda_k(A), lambda_1(PAP) <= lambda_1(M)",
     question="data",
+    layered=False,
 )
 def A2(study: Study) -> Iterator[Comparison]:
     """Compare PAP with A (Cauchy) and with M, P the complement of range B."""
@@ -158,6 +161,7 @@ def _separated(study: Study) -> str:
     "sin angle(top-k eigenspace of A, range B) <= lambda_1(M) / lambda_k(A)",
     _separated,
     question="data",
+    layered=False,
 )
 def A3(study: Study) -> Iterator[Comparison]:
     """Compare the largest sine with the bound, for class means and for all means."""
@@ -181,6 +185,7 @@ def A3(study: Study) -> Iterator[Comparison]:
     "sin^2(v, range B) <= (1 - w) lambda_1(PAP) / l; cos^2(v, b_1..b_j) <= w l / s_j",
     _something,
     question="data",
+    layered=False,
 )
 def A7(study: Study) -> Iterator[Comparison]:
     """Compare every eigenvector's angles to class means and all means with shares."""

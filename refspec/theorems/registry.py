@@ -205,6 +205,9 @@ class Theorem:
     question : str
         One of `QUESTIONS`: `data` is asked by ``refspec verify``, `code` by ``refspec
         selftest``.
+    layered : bool
+        Whether it needs features and errors, layer by layer; what does not is also
+        asked of a Fisher information alone.
     """
 
     id: str
@@ -219,6 +222,7 @@ class Theorem:
     as_stored: bool = False
     coarse: str = ""
     question: str = "code"
+    layered: bool = True
 
     def __post_init__(self) -> None:
         lacks = (self.comparisons is None) != (self.kind == "lemma")
@@ -255,6 +259,7 @@ def _declare(
     as_stored: bool = False,
     coarse: str = "",
     question: str = "code",
+    layered: bool = True,
     test: str = "",
 ) -> Callable[[Check], Theorem]:
     """Make a theorem of the check that follows, by the check's name and module."""
@@ -263,7 +268,8 @@ def _declare(
         id, page = check.__name__, check.__module__.rpartition(".")[2]
         at = test or f"tests/theorems/test_{page}.py::test_{id}"
         about = id, title, kind, statement, f"{page}.md", at
-        return Theorem(*about, check, unmet, deep, as_stored, coarse, question)
+        how = deep, as_stored, coarse, question, layered
+        return Theorem(*about, check, unmet, *how)
 
     return theorem
 

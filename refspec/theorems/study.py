@@ -146,6 +146,34 @@ class Study:
         return attribute(self.basis)
 
 
+class MomentStudy(Study):
+    """What is known of a network by its Fisher information alone.
+
+    moment: such as `refspec.exporters.torch.moment` gives; there is no snapshot.
+    """
+
+    def __init__(self, moment: SecondMoment, *, seed: int = 0) -> None:
+        self.seed = checks.expect_size("seed", seed)
+        self.world = None
+        self.fisher = moment
+        self.moments = {"gradients": moment}
+        self.scaled = self
+        self._kept = {}
+
+    @property
+    def u(self) -> float:
+        """Unit roundoff of the moment's numbers."""
+        return rounding.unit_roundoff(self.fisher.weights)
+
+    @property
+    def tiny(self) -> float:
+        """What underflow can take from a sum of squares over all rows and columns."""
+        n, P = self.fisher.shape
+        w = self.fisher.weights
+        smallest = float(backend.namespace(w).finfo(w.dtype).smallest_normal)
+        return smallest * 64 * (n + 1) * (P + 1)
+
+
 def _scaled(study: Study) -> Study:
     """Bring the largest features and gradients near 1 if some are far from it."""
     s = study.snapshot

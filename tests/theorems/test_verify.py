@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refspec import Layer, datasets, export, models, snapshot, verify
+from refspec import Layer, datasets, export, fisher, models, snapshot, verify
 from refspec.theorems import Study, Theorem, Verdict, all_theorems, asked, find, worst
 from refspec.theorems.registry import together
 from support.command import run
@@ -285,3 +285,17 @@ def test_a_study_computes_once():
 
     assert study.once(compute) + study.once(compute) == 14
     assert len(calls) == 1
+
+
+def test_a_moment_is_verified_on_what_needs_no_layers():
+    """A statement on the Fisher alone: the same residuals as of the export."""
+    wine = datasets.wine_sklearn()
+    every = {r.id: r for r in verify.verify(wine)}
+    seen = 0
+    for r in verify.verify(fisher(wine)):
+        if r.status == "unmet":
+            assert "an export" in r.detail
+        else:
+            seen += 1
+            assert (r.status, r.residual) == ("holds", every[r.id].residual)
+    assert seen == 5
