@@ -106,6 +106,7 @@ def collapse(snapshot: Snapshot) -> Collapse:
     checks.expect_type("snapshot", snapshot, Snapshot, advice)
     x = snapshot.layers[-1]
     h = backend.to_host(x.features).reshape(len(snapshot.labels), -1)
+    h = h / (np.max(np.abs(h), initial=0.0) or 1.0)  # all five are ratios
     s, p = (
         backend.to_host(y) for y in (snapshot.sample_weights, snapshot.probabilities)
     )
@@ -117,13 +118,11 @@ def collapse(snapshot: Snapshot) -> Collapse:
     some = mass > 0
     centred = means[some] - means[some].mean(axis=0)
     away = h - means[snapshot.labels]
-    # both in the span of the centred means, of which S_B^+ is made
+    # in the right singular vectors of the centred means S_B is diagonal, r^2 / C
     _, r, V = np.linalg.svd(centred, full_matrices=False)
-    u = np.finfo(h.dtype).eps
-    V = V[r > r[0] * len(r) * u] if len(r) and r[0] > 0 else V[:0]
-    between = (centred @ V.T).T @ (centred @ V.T) / some.sum()
-    within = (away @ V.T).T @ (s[:, None] * (away @ V.T))
-    nc1 = float(np.trace(np.linalg.solve(between, within))) / C if len(V) else math.nan
+    known = r > len(r) * np.finfo(h.dtype).eps * r.max(initial=0.0)
+    within = s @ (away @ V[known].T) ** 2 * some.sum()
+    nc1 = float(np.sum(within / r[known] ** 2)) / C if np.any(known) else math.nan
     sizes = np.linalg.norm(centred, axis=1)
     unit = centred / np.where(sizes > 0, sizes, 1)[:, None]
     pairs = (unit @ unit.T)[np.triu_indices(len(unit), 1)]

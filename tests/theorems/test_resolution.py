@@ -22,7 +22,7 @@ def coarse(name):
     limit = SEEN["float32" if single else "float64"]
     return {
         x.id: x.resolution
-        for x in verify(snapshot)
+        for x in verify(snapshot, theorems=all_theorems())
         if x.status == "holds" and not x.resolution <= limit
     }
 

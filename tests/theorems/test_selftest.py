@@ -40,7 +40,7 @@ def test_deep_takes_every_network():
 
 def test_a_statement_that_fails_ends_with_1(monkeypatch, tmp_path):
     def wrong(_):
-        return [(2.0, 1.0, "two is at most one")]
+        return [(2.0, 1.0, 2.0, "two is at most one")]
 
     theorem = Theorem("X1", "t", "identity", "s", "p.md", "t", wrong)
     monkeypatch.setattr("refspec.cli.verdicts.find", lambda _: (theorem,))

@@ -44,6 +44,7 @@ def test_a_dual_a_little_too_large_is_rejected(monkeypatch, id, what):
     rejected(id, typical())
 
 
+@pytest.mark.parametrize(("power", "left_out"), [(-48, True), (-26, False)])
 def test_scores_left_out_count_to_first_order_in_a_level(power, left_out):
     """An error in the scores is seen by the levels as itself, not as its square.
 
