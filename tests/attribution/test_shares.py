@@ -159,3 +159,16 @@ def test_all_from_one_factorisation(monkeypatch):
     with pytest.raises(AssertionError, match="read again"):
         refspec.attribute(sampled())
     assert refspec.attribute(basis).kinds
+
+
+@pytest.mark.parametrize("of", ["features", "errors"])
+def test_the_sandwich_holds_every_eigenvalue_of_a_layer(of):
+    """The largest of features is the global mean's: B must hold it."""
+    s = refspec.datasets.wine_sklearn()
+    a = refspec.attribute(getattr(refspec, of)(s, "coefs_1"))
+    values = a.spectrum.values[: len(a.lower)]
+    assert np.all(a.lower <= values)
+    assert np.all(values <= a.upper)
+    level = a.levels["between_class"]  # effect: alone it is not B
+    some = level[0] + a.levels["within_class" if of == "features" else "diagonal"][0]
+    assert of == "errors" or values[0] > some + a.radius
