@@ -97,8 +97,9 @@ def verify(
 
     Raises
     ------
-    TypeError
-        If an argument has another type; `refspec.theorems.find` gives theorems by id.
+    TypeError, ValueError
+        If an argument has another type (`refspec.theorems.find` gives theorems by id),
+        or the moment has no cross classes.
 
     Examples
     --------
@@ -115,6 +116,11 @@ def verify(
     if isinstance(subject, World):
         subject = Study(subject.snapshot, world=subject)
     elif isinstance(subject, SecondMoment):
+        if subject.weights.shape[1] == 1:
+            raise ValueError(
+                "subject must be a Fisher information, with K = C cross classes, got a "
+                "moment of K = 1; take refspec.fisher of the snapshot"
+            )
         subject = MomentStudy(subject)
     study = subject if isinstance(subject, Study) else Study(subject)
     return (_run(theorem, study, source, deep) for theorem in chosen)
