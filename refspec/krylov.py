@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.optimize
-import scipy.special
 
 from refspec import backend, rounding
 from refspec.backend import Array, Namespace
+from refspec.rounding.bounds import rare_chi_squared
 
 #: Columns (n, m) to A times them.
 Product = Callable[[Array], Array]
@@ -147,8 +147,7 @@ def krylov_bound(top: float, steps: int, squares: float, columns: int) -> float:
     """
     # the largest eps with eps T(1 + 2 eps)^2 <= ||Z||^2 / chi, T the Chebyshev
     # polynomial of degree steps - 1, T(1 + 2 eps) = cosh(2 (steps - 1) asinh(sqrt eps))
-    chi = float(scipy.special.chdtri(columns, 1 - rounding.FAILURE))
-    most = math.log(squares) - math.log(chi)
+    most = math.log(squares) - math.log(rare_chi_squared(columns))
 
     def excess(log_eps: float) -> float:
         angle = 2 * (steps - 1) * math.asinh(math.exp(log_eps / 2))

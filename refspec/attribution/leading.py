@@ -71,7 +71,8 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
     rank = int(np.sum(whole.values > radius))  # the others have no known eigenvector
     values, rows = whole.values[:rank], whole.rows[:, :, :rank]
     traces = {n: float(levels[n].sum()) for n in means}
-    traces[within] = small.trace() - sum(traces.values())
+    all_of_it = trace if small.projection is None else small.trace()
+    traces[within] = all_of_it - sum(traces.values())
     spread = cells(small, rows, norms)
 
     def angles(names: list[str], k: int) -> np.ndarray:

@@ -121,7 +121,10 @@ def uncertain(moment: SecondMoment, rows: Rows, trace: float) -> float:
     xp, w = moment.xp, moment.weights
     info = xp.finfo(w.dtype)
     least = float(info.smallest_normal) / float(info.eps)
-    squares = xp.where(w < least, rows.squares(), xp.zeros_like(w))
+    few = w < least
+    if not bool(xp.any(few)):
+        return 0.0
+    squares = xp.where(few, rows.squares(), xp.zeros_like(w))
     return 6 * math.sqrt(backend.scalar(xp.sum(squares)) * trace)
 
 

@@ -213,14 +213,16 @@ def probed_norm(squares: float, probes: int) -> float:
     chi-squared with ``probes`` degrees of freedom; divide by its quantile at
     `FAILURE`. No assumption on R.
     """
-    checks.expect_size("probes", probes, least=1)
-    if not squares >= 0:
-        raise ValueError(
-            f"squares must be a sum of squares >= 0, got {squares}; look for nan in "
-            "the products"
-        )
-    quantile = 2 * float(scipy.special.gammaincinv(probes / 2, FAILURE))
-    return math.sqrt(squares / quantile)
+    _expect_probes(squares, probes)
+    return math.sqrt(squares / rare_chi_squared(probes))
+
+
+def rare_chi_squared(freedom: int) -> float:
+    """Return what chi-squared stays below with probability `FAILURE`.
+
+    Theory: theory/rounding.md#B4.
+    """
+    return 2 * float(scipy.special.gammaincinv(freedom / 2, FAILURE))
 
 
 def probed_frobenius(squares: float, probes: int) -> float:
@@ -253,12 +255,7 @@ def probed_frobenius(squares: float, probes: int) -> float:
     >>> probed_frobenius(8.0, 8) >= 1.0
     True
     """
-    checks.expect_size("probes", probes, least=1)
-    if not squares >= 0:
-        raise ValueError(
-            f"squares must be a sum of squares >= 0, got {squares}; look for nan in "
-            "the products"
-        )
+    _expect_probes(squares, probes)
     least = -scipy.special.lambertw(-(FAILURE ** (2 / probes)) / math.e).real
     return math.sqrt(squares / (probes * float(least)))
 
@@ -347,3 +344,13 @@ def _back(radius: float, exponent: int, u: float) -> float:
 
 def _frobenius(x: backend.Array, xp: backend.Namespace) -> float:
     return math.sqrt(backend.scalar(xp.sum(x * x)))
+
+
+def _expect_probes(squares: float, probes: int) -> None:
+    """Refuse all but a sum of squares over at least one probe."""
+    checks.expect_size("probes", probes, least=1)
+    if not squares >= 0:
+        raise ValueError(
+            f"squares must be a sum of squares >= 0, got {squares}; look for nan in "
+            "the products"
+        )

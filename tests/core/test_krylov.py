@@ -65,7 +65,7 @@ def test_the_norm_of_what_was_not_found():
 @pytest.mark.parametrize("columns", [1, 2, 8])
 def test_S3_holds_where_it_is_tight(steps, columns, monkeypatch):
     """Among 1500 spaces the failure probability, made large, is nearly used up."""
-    monkeypatch.setattr(rounding, "FAILURE", 0.1)
+    monkeypatch.setattr("refspec.rounding.bounds.FAILURE", 0.1)
     rng, n = np.random.default_rng(7), 40
     failed, trials = 0, 1500
     # the spectrum against which a Chebyshev polynomial is the best: its own extrema
