@@ -118,6 +118,14 @@ FLAWS = (
     ),
     Flaw("Q6", "values three radii off", EIGENVALUES, after(three_radii), numbers),
     Flaw(
+        "Q6",
+        "radii too large",
+        EIGENVALUES,
+        after(field("radii", larger)),
+        numbers,
+        size=2.0**10,
+    ),
+    Flaw(
         "Q7",
         "a head off",
         f"{ERRORFREE}:row_product",
