@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from refspec import attribution, curvature, datasets
 from refspec.attribution import shares
 from refspec.theorems import Study, find
-from support.effects.attribution import separated
+from support.flaws.attribution import separated
 from support.snapshots import snapshots, typical
 from support.verdicts import holds, rejected
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import refspec
 from refspec.theorems import find
 from refspec.theorems import weights as page
-from support.effects.weights import stated, stationary
+from support.flaws.weights import stated, stationary
 from support.snapshots import altered, sampled, snapshots, trained, typical
 from support.verdicts import holds, rejected, study_of
 

@@ -1,8 +1,8 @@
-"""Effects of theory/spectra.md."""
+"""Flaws of theory/spectra.md."""
 
 from dataclasses import replace
 
-from support.effects import Effect, after, field, larger, smaller
+from support.flaws import Flaw, after, field, larger, smaller
 from support.snapshots import typical
 
 DUAL = "refspec.coordinates.pivots:dual"
@@ -13,18 +13,18 @@ def counts(found, size):
     return replace(found, lower=found.lower + size, upper=found.upper + size)
 
 
-EFFECTS = (
-    Effect("S1", "a dual too large", DUAL, after(field("second", larger)), typical),
-    Effect("S1", "means too small", DUAL, after(field("means", smaller)), typical),
-    Effect("S2", "a dual too large", DUAL, after(field("second", larger)), typical),
-    Effect(
+FLAWS = (
+    Flaw("S1", "a dual too large", DUAL, after(field("second", larger)), typical),
+    Flaw("S1", "means too small", DUAL, after(field("means", smaller)), typical),
+    Flaw("S2", "a dual too large", DUAL, after(field("second", larger)), typical),
+    Flaw(
         "S3",
         "largest eigenvalues too small",
         "refspec.leading:leading",
         after(field("values", smaller)),
         typical,
     ),
-    Effect(
+    Flaw(
         "S4",
         "counts that are off",
         "refspec.quadrature:density",

@@ -1,9 +1,9 @@
-"""Effects of theory/rounding.md."""
+"""Flaws of theory/rounding.md."""
 
 import numpy as np
 
 from support.arithmetic import coarse
-from support.effects import Effect, after, larger, smaller
+from support.flaws import Flaw, after, larger, smaller
 from support.snapshots import typical
 
 #: Numbers of the snapshot go through it, before anything is multiplied.
@@ -22,13 +22,13 @@ def of_rough_values(monkeypatch):
     monkeypatch.setattr(np.linalg, "eigh", eigh)
 
 
-EFFECTS = (
-    Effect("B1", "products too large", NUMBERS, after(coarse), typical),
-    Effect("B2", "products too large", NUMBERS, after(coarse), typical),
-    Effect(
+FLAWS = (
+    Flaw("B1", "products too large", NUMBERS, after(coarse), typical),
+    Flaw("B2", "products too large", NUMBERS, after(coarse), typical),
+    Flaw(
         "B3", "eigenvalues too large", "numpy.linalg:eigvalsh", after(larger), typical
     ),
-    Effect(
+    Flaw(
         "B4",
         "a bound without its quantile",
         "refspec.rounding.bounds:probed_norm",
@@ -36,7 +36,7 @@ EFFECTS = (
         typical,
         size=12 / 13,
     ),
-    Effect(
+    Flaw(
         "B5",
         "a residual too small",
         "refspec.rounding.bounds:residual_radius",
@@ -44,7 +44,7 @@ EFFECTS = (
         typical,
         setting=of_rough_values,
     ),
-    Effect(
+    Flaw(
         "B6",
         "a bound without its quantile",
         "refspec.rounding.bounds:probed_frobenius",

@@ -1,13 +1,13 @@
-"""Effects: the thing that a statement is about, changed as little as its check sees.
+"""Flaws: the thing that a statement is about, changed as little as its check sees.
 
 A check that holds shows nothing unless it fails where the statement is false. So every
-statement has effects, as data: the place where the thing it is about is computed, what
+statement has flaws, as data: the place where the thing it is about is computed, what
 is made of the result there, and samples on which the check then has to fail. The size
-of an effect is a few times the resolution that the check itself states on these
+of a flaw is a few times the resolution that the check itself states on these
 samples, or, where a check is coarse, the smallest that it is said to see. What a check
 reads or computes for itself is never changed: no place is in `refspec.theorems`.
 
-A page has a module here: its `EFFECTS`, and `REASONS` of the statements without any.
+A page has a module here: its `FLAWS`, and `REASONS` of the statements without any.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from refspec import Snapshot
 from refspec.theorems import Study
 from support.verdicts import rejected, verdict
 
-#: An effect is so many times the resolution, unless it says otherwise.
+#: A flaw is so many times the resolution, unless it says otherwise.
 TIMES = 8.0
-#: No effect that is given by a resolution is larger: far below a subtle mistake.
+#: No flaw that is given by a resolution is larger: far below a subtle mistake.
 SMALL = 2.0**-20
-#: The smallest effect: where both sides are equal to the bit, the last of them.
+#: The smallest flaw: where both sides are equal to the bit, the last of them.
 LAST_BIT = 2.0**-52
 
 Wrong = Callable[[Callable[..., Any], float], Callable[..., Any]]
@@ -42,7 +42,7 @@ def nothing(_: pytest.MonkeyPatch) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Effect:
+class Flaw:
     """One way in which a statement can be false.
 
     id: of the statement. what: is wrong, in a few words. place: of what is computed
@@ -67,25 +67,25 @@ class Effect:
         return f"{self.id}: {self.what}"
 
 
-def is_seen(effect: Effect, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Assert that a check holds, and fails where the effect is put in."""
-    effect.setting(monkeypatch)
-    clean = verdict(effect.id, effect.on())
+def is_seen(flaw: Flaw, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Assert that a check holds, and fails where the flaw is put in."""
+    flaw.setting(monkeypatch)
+    clean = verdict(flaw.id, flaw.on())
     assert clean.holds, f"{clean.residual} > {clean.bound}, {clean.detail}"
-    size = effect.size
+    size = flaw.size
     if not size:
-        size = max(effect.times * clean.resolution, LAST_BIT)
+        size = max(flaw.times * clean.resolution, LAST_BIT)
         assert size <= SMALL, f"{clean.resolution} is too coarse for a resolution"
-    subject = effect.on()
-    if effect.place == "data":
+    subject = flaw.on()
+    if flaw.place == "data":
         if isinstance(subject, Study):
-            made = effect.wrong(subject.snapshot, size)
+            made = flaw.wrong(subject.snapshot, size)
             subject = Study(made, world=subject.world, seed=subject.seed)
         else:
-            subject = effect.wrong(subject, size)
+            subject = flaw.wrong(subject, size)
     else:
-        put(monkeypatch, effect.place, effect.wrong, size)
-    rejected(effect.id, subject)
+        put(monkeypatch, flaw.place, flaw.wrong, size)
+    rejected(flaw.id, subject)
 
 
 def put(monkeypatch: pytest.MonkeyPatch, place: str, wrong: Wrong, size: float) -> None:
@@ -168,9 +168,9 @@ def _layers(name: str, change: Callable[[Any, float], Any]) -> Callable[..., Any
 def tables() -> dict[str, Any]:
     """Return the modules here by the page of theory/ that they are about."""
     names = sorted(x.stem for x in Path(__file__).parent.glob("[a-z]*.py"))
-    return {n: import_module(f"support.effects.{n}") for n in names}
+    return {n: import_module(f"support.flaws.{n}") for n in names}
 
 
-def effects() -> list[Effect]:
-    """Return all effects."""
-    return [x for page in tables().values() for x in page.EFFECTS]
+def flaws() -> list[Flaw]:
+    """Return all flaws."""
+    return [x for page in tables().values() for x in page.FLAWS]

@@ -1,10 +1,10 @@
-"""Effects of theory/certificates.md."""
+"""Flaws of theory/certificates.md."""
 
 from dataclasses import replace
 
 from refspec.coordinates import certified
 from support.arithmetic import coarse
-from support.effects import Effect, after, field, larger, smaller
+from support.flaws import Flaw, after, field, larger, smaller
 from support.snapshots import sampled
 
 ERRORFREE = "refspec.rounding.errorfree"
@@ -57,29 +57,29 @@ def early(monkeypatch):
 
 
 THOUSANDTH, MILLIONTH = 1 - 2.0**-10, 1 - 2.0**-20
-EFFECTS = (
-    Effect("Q0", "products too large", f"{ERRORFREE}:scaled", after(coarse), numbers),
-    Effect("Q1", "sums off", f"{ERRORFREE}:two_sum", after(first(larger)), numbers),
-    Effect(
+FLAWS = (
+    Flaw("Q0", "products too large", f"{ERRORFREE}:scaled", after(coarse), numbers),
+    Flaw("Q1", "sums off", f"{ERRORFREE}:two_sum", after(first(larger)), numbers),
+    Flaw(
         "Q1", "products off", f"{ERRORFREE}:two_product", after(first(larger)), numbers
     ),
-    Effect("Q1", "a fast sum", f"{ERRORFREE}:two_sum", fast_sum, numbers, size=1),
-    Effect(
+    Flaw("Q1", "a fast sum", f"{ERRORFREE}:two_sum", fast_sum, numbers, size=1),
+    Flaw(
         "Q2",
         "a cut off",
         f"{ERRORFREE}:split_rows",
         after(field("high", larger)),
         numbers,
     ),
-    Effect("Q2", "more bits", f"{ERRORFREE}:split_rows", more_bits, numbers, size=6),
-    Effect(
+    Flaw("Q2", "more bits", f"{ERRORFREE}:split_rows", more_bits, numbers, size=6),
+    Flaw(
         "Q3",
         "a head off",
         f"{ERRORFREE}:row_product",
         after(field("head", larger)),
         numbers,
     ),
-    Effect(
+    Flaw(
         "Q3",
         "a norm too small",
         "refspec.rounding.certificates:spectral_norm_bound",
@@ -87,7 +87,7 @@ EFFECTS = (
         one_direction,
         size=2.0**-14,
     ),
-    Effect(
+    Flaw(
         "Q3",
         "a tail lost",
         f"{ERRORFREE}:row_product",
@@ -95,8 +95,8 @@ EFFECTS = (
         numbers,
         size=1,
     ),
-    Effect("Q4", "values three radii off", EIGENVALUES, after(three_radii), numbers),
-    Effect(
+    Flaw("Q4", "values three radii off", EIGENVALUES, after(three_radii), numbers),
+    Flaw(
         "Q4",
         "radii of a millionth",
         EIGENVALUES,
@@ -104,8 +104,8 @@ EFFECTS = (
         numbers,
         size=MILLIONTH,
     ),
-    Effect("Q5", "values three radii off", EIGENVALUES, after(three_radii), numbers),
-    Effect(
+    Flaw("Q5", "values three radii off", EIGENVALUES, after(three_radii), numbers),
+    Flaw(
         "Q5",
         "radii of a thousandth",
         EIGENVALUES,
@@ -113,18 +113,18 @@ EFFECTS = (
         numbers,
         size=THOUSANDTH,
     ),
-    Effect(
+    Flaw(
         "Q6", "values too large", EIGENVALUES, after(field("values", larger)), numbers
     ),
-    Effect("Q6", "values three radii off", EIGENVALUES, after(three_radii), numbers),
-    Effect(
+    Flaw("Q6", "values three radii off", EIGENVALUES, after(three_radii), numbers),
+    Flaw(
         "Q7",
         "a head off",
         f"{ERRORFREE}:row_product",
         after(field("head", larger)),
         numbers,
     ),
-    Effect(
+    Flaw(
         "Q7",
         "a thousandth of the bound",
         f"{FORMING}:split_error",
@@ -132,10 +132,10 @@ EFFECTS = (
         numbers,
         size=THOUSANDTH,
     ),
-    Effect(
+    Flaw(
         "Q8", "products too large", f"{FORMING}:close_product", after(larger), numbers
     ),
-    Effect(
+    Flaw(
         "Q8",
         "a thousandth of the bound",
         f"{FORMING}:gram",
@@ -143,7 +143,7 @@ EFFECTS = (
         numbers,
         size=THOUSANDTH,
     ),
-    Effect(
+    Flaw(
         "Q9",
         "a residual too small",
         f"{FORMING}:residual_norm",
@@ -151,14 +151,14 @@ EFFECTS = (
         numbers,
         times=64,
     ),
-    Effect(
+    Flaw(
         "Q9",
         "squares too large",
         f"{FORMING}:squared_columns",
         after(first(larger)),
         numbers,
     ),
-    Effect(
+    Flaw(
         "Q9",
         "a bound too small",
         f"{FORMING}:squared_columns",
@@ -166,7 +166,7 @@ EFFECTS = (
         numbers,
         size=THOUSANDTH,
     ),
-    Effect(
+    Flaw(
         "Q10",
         "values too large",
         "refspec.coordinates.certified:certified",
@@ -174,7 +174,7 @@ EFFECTS = (
         numbers,
         times=32,
     ),
-    Effect(
+    Flaw(
         "Q10",
         "no residual",
         f"{FORMING}:residual_norm",

@@ -1,8 +1,8 @@
-"""Effects of theory/hessian.md."""
+"""Flaws of theory/hessian.md."""
 
 import numpy as np
 
-from support.effects import Effect, after, errors, features, field, larger, smaller
+from support.flaws import Flaw, after, errors, features, field, larger, smaller
 from support.snapshots import seen
 
 ASSEMBLED = "refspec.hessian.assembly:assembled"
@@ -82,8 +82,8 @@ def to_another(p, size):
     return np.concatenate([p[:, :1] + more, p[:, 1:2] - more, p[:, 2:]], axis=1)
 
 
-EFFECTS = (
-    Effect(
+FLAWS = (
+    Flaw(
         "H1",
         "a residual too large",
         "refspec.hessian.assembly:seed",
@@ -91,30 +91,30 @@ EFFECTS = (
         smooth,
         times=32,
     ),
-    Effect("H1", "errors too large", "data", errors(larger), smooth),
-    Effect("H2", "products too large", PRODUCTS, after(larger), smooth),
-    Effect("H3", "products too small", PRODUCTS, after(smaller), smooth),
-    Effect("H4", "a last bit", "refspec.hessian.assembly:_mirror", uneven, smooth),
-    Effect("H5", "a diagonal", ASSEMBLED, after(with_diagonal), bent),
-    Effect("H6", "products too large", PRODUCTS, after(larger), smooth),
-    Effect("H6", "errors too large", "data", errors(larger), smooth),
-    Effect("H7", "products too large", PRODUCTS, after(larger), smooth, size=1e-6),
-    Effect(
+    Flaw("H1", "errors too large", "data", errors(larger), smooth),
+    Flaw("H2", "products too large", PRODUCTS, after(larger), smooth),
+    Flaw("H3", "products too small", PRODUCTS, after(smaller), smooth),
+    Flaw("H4", "a last bit", "refspec.hessian.assembly:_mirror", uneven, smooth),
+    Flaw("H5", "a diagonal", ASSEMBLED, after(with_diagonal), bent),
+    Flaw("H6", "products too large", PRODUCTS, after(larger), smooth),
+    Flaw("H6", "errors too large", "data", errors(larger), smooth),
+    Flaw("H7", "products too large", PRODUCTS, after(larger), smooth, size=1e-6),
+    Flaw(
         "H8",
         "a part of the Fisher matrix as residual",
         "refspec.hessian.assembly:hessian",
         part_of_fisher,
         smooth,
     ),
-    Effect("H9", "a Hessian too large", ASSEMBLED, after(larger), no_hidden_layer),
-    Effect("H9", "eigenvectors turned", ASSEMBLED, after(turned), no_hidden_layer),
-    Effect("H9", "errors too large", "data", errors(larger), no_hidden_layer),
-    Effect("H10", "features too large", "data", features(but_the_bias(larger)), smooth),
-    Effect("H10", "errors too small", "data", errors(smaller), smooth),
-    Effect(
+    Flaw("H9", "a Hessian too large", ASSEMBLED, after(larger), no_hidden_layer),
+    Flaw("H9", "eigenvectors turned", ASSEMBLED, after(turned), no_hidden_layer),
+    Flaw("H9", "errors too large", "data", errors(larger), no_hidden_layer),
+    Flaw("H10", "features too large", "data", features(but_the_bias(larger)), smooth),
+    Flaw("H10", "errors too small", "data", errors(smaller), smooth),
+    Flaw(
         "H10", "probabilities moved", "data", field("probabilities", to_another), smooth
     ),
-    Effect(
+    Flaw(
         "H11",
         "ends too large",
         "refspec.krylov:leading",

@@ -1,4 +1,4 @@
-"""Effects of theory/weights.md."""
+"""Flaws of theory/weights.md."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import numpy as np
 
 import refspec
 from refspec.classes import class_slices
-from support.effects import Effect, before, features, larger
+from support.flaws import Flaw, before, features, larger
 from support.snapshots import typical
 
 GRADIENT = "refspec.curvature:empirical_fisher"
@@ -57,12 +57,12 @@ def at_rest():
     return stationary(typical(), 0.1)
 
 
-EFFECTS = (
-    Effect("D1", "features too large", "data", features(larger), at_rest),
-    Effect("D1", "another decay", "data", restated("weight_decay"), at_rest),
-    Effect("D2", "gradients too large", GRADIENT, before(features(larger)), typical),
-    Effect("D2", "class means alone", GRADIENT, before(class_means), typical),
-    Effect(
+FLAWS = (
+    Flaw("D1", "features too large", "data", features(larger), at_rest),
+    Flaw("D1", "another decay", "data", restated("weight_decay"), at_rest),
+    Flaw("D2", "gradients too large", GRADIENT, before(features(larger)), typical),
+    Flaw("D2", "class means alone", GRADIENT, before(class_means), typical),
+    Flaw(
         "D3", "another loss", "data", restated("mean_loss"), lambda: stated(typical())
     ),
 )

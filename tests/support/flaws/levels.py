@@ -1,8 +1,8 @@
-"""Effects of theory/levels.md."""
+"""Flaws of theory/levels.md."""
 
 from dataclasses import replace
 
-from support.effects import Effect, after, larger, smaller
+from support.flaws import Flaw, after, larger, smaller
 from support.snapshots import typical
 
 PROJECTIONS = "refspec.structure:cell_projections"
@@ -38,34 +38,30 @@ def one_label(layers=slice(None), samples=slice(None)):
     return changed
 
 
-EFFECTS = (
-    Effect("L1", "a level too large", PROJECTIONS, level(BETWEEN, larger), typical),
-    Effect("L2", "a trace too small", PROJECTIONS, level(BETWEEN, smaller), typical),
-    Effect("L2", "a rank for errors without scores", "data", one_label(), wide),
-    Effect("L3", "errors without scores", "data", one_label(), typical),
-    Effect("L3", "one layer without scores", "data", one_label(slice(0, 1)), typical),
-    Effect("L4", "errors without scores", "data", one_label(), typical),
-    Effect("L5", "a term too large", PROJECTIONS, level(BETWEEN, larger), typical),
-    Effect(
+FLAWS = (
+    Flaw("L1", "a level too large", PROJECTIONS, level(BETWEEN, larger), typical),
+    Flaw("L2", "a trace too small", PROJECTIONS, level(BETWEEN, smaller), typical),
+    Flaw("L2", "a rank for errors without scores", "data", one_label(), wide),
+    Flaw("L3", "errors without scores", "data", one_label(), typical),
+    Flaw("L3", "one layer without scores", "data", one_label(slice(0, 1)), typical),
+    Flaw("L4", "errors without scores", "data", one_label(), typical),
+    Flaw("L5", "a term too large", PROJECTIONS, level(BETWEEN, larger), typical),
+    Flaw(
         "L5",
         "weighted means for plain ones",
         "refspec.structure:plain_means",
         lambda *_: lambda moment: moment,
         typical,
     ),
-    Effect(
+    Flaw(
         "L6",
         "a global mean too large",
         PROJECTIONS,
         level("global_mean", larger),
         typical,
     ),
-    Effect(
-        "L6", "class means too small", PROJECTIONS, level(BETWEEN, smaller), typical
-    ),
-    Effect(
-        "L7", "a class term too large", PROJECTIONS, level(BETWEEN, larger), typical
-    ),
-    Effect("L8", "one error too large", "data", one_label(slice(1, 2), 0), typical),
+    Flaw("L6", "class means too small", PROJECTIONS, level(BETWEEN, smaller), typical),
+    Flaw("L7", "a class term too large", PROJECTIONS, level(BETWEEN, larger), typical),
+    Flaw("L8", "one error too large", "data", one_label(slice(1, 2), 0), typical),
 )
 REASONS: dict[str, str] = {}

@@ -1,11 +1,11 @@
-"""Effects of theory/curvature.md."""
+"""Flaws of theory/curvature.md."""
 
 from dataclasses import replace
 
 import numpy as np
 
 from refspec import Layer
-from support.effects import Effect, after, before, features, field, larger, smaller
+from support.flaws import Flaw, after, before, features, field, larger, smaller
 from support.snapshots import typical
 
 MOMENT = "refspec.curvature:SecondMoment"
@@ -62,61 +62,61 @@ def roots(layers, size):
     return tuple(replace(x, roots=larger(x.roots, size)) for x in layers)
 
 
-EFFECTS = (
-    Effect("C1", "products too large", f"{MOMENT}.matvec", after(larger), typical),
-    Effect("C1", "a trace too small", f"{MOMENT}.trace", after(smaller), typical),
-    Effect(
+FLAWS = (
+    Flaw("C1", "products too large", f"{MOMENT}.matvec", after(larger), typical),
+    Flaw("C1", "a trace too small", f"{MOMENT}.trace", after(smaller), typical),
+    Flaw(
         "C2",
         "Gram matrices too large",
         "refspec.factors:Factors.gram",
         after(larger),
         typical,
     ),
-    Effect("C2", "a matrix too large", f"{MOMENT}.matrix", after(larger), typical),
-    Effect("C3", "products too small", f"{MOMENT}.matvec", after(smaller), typical),
-    Effect(
+    Flaw("C2", "a matrix too large", f"{MOMENT}.matrix", after(larger), typical),
+    Flaw("C3", "products too small", f"{MOMENT}.matvec", after(smaller), typical),
+    Flaw(
         "C4",
         "gradients at the label too large",
         "refspec.curvature:empirical_fisher",
         before(features(larger)),
         two_classes,
     ),
-    Effect(
+    Flaw(
         "C5",
         "reduced rows too large",
         "refspec.curvature:score_reduced",
         after(rows(field("layers", roots))),
         typical,
     ),
-    Effect(
+    Flaw(
         "C6",
         "a block larger than the whole",
         "refspec.curvature:fisher",
         of_blocks(features(larger)),
         one_layer_alone,
     ),
-    Effect(
+    Flaw(
         "C6",
         "a block smaller than what is left of the whole",
         "refspec.curvature:fisher",
         of_blocks(features(smaller)),
         one_direction_ahead,
     ),
-    Effect(
+    Flaw(
         "C7",
         "means of cells too large",
         "refspec.structure:cell_rows",
         after(larger),
         typical,
     ),
-    Effect(
+    Flaw(
         "C8",
         "rows too large",
         "refspec.differentiated:Differentiated.dot",
         after(larger),
         typical,
     ),
-    Effect(
+    Flaw(
         "C8",
         "a transpose too small",
         "refspec.differentiated:Differentiated.cross",

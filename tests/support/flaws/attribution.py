@@ -1,4 +1,4 @@
-"""Effects of theory/attribution.md, where its inequalities are equalities."""
+"""Flaws of theory/attribution.md, where its inequalities are equalities."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import numpy as np
 
 import refspec
 from refspec import Layer
-from support.effects import Effect, after, field, larger, smaller
+from support.flaws import Flaw, after, field, larger, smaller
 from support.snapshots import sampled, typical
 
 SHARES = "refspec.attribution.shares"
@@ -110,23 +110,23 @@ def moved(found, size):
 
 
 VALUES = "refspec.spectra:spectrum"
-EFFECTS = (
-    Effect("A1", "the whole below B", VALUES, after(field("values", smaller)), apart),
-    Effect(
+FLAWS = (
+    Flaw("A1", "the whole below B", VALUES, after(field("values", smaller)), apart),
+    Flaw(
         "A1",
         "the whole above B and the edge of M",
         KNOCKOUT,
         knocked("subtraction", scaled(smaller)),
         one_parameter,
     ),
-    Effect(
+    Flaw(
         "A1",
         "a rest that is no second moment",
         KNOCKOUT,
         knocked("subtraction", lower),
         apart,
     ),
-    Effect(
+    Flaw(
         "A2",
         "a projected whole above the edge of M",
         KNOCKOUT,
@@ -134,7 +134,7 @@ EFFECTS = (
         apart,
         times=32,
     ),
-    Effect(
+    Flaw(
         "A2",
         "a projected whole below the whole's later eigenvalues",
         KNOCKOUT,
@@ -142,14 +142,14 @@ EFFECTS = (
         apart,
         times=32,
     ),
-    Effect(
+    Flaw(
         "A3",
         "angles a little beyond the bound",
         "refspec.attribution.assembly:assembled",
         after(beyond),
         separated,
     ),
-    Effect(
+    Flaw(
         "A3",
         "complementary angles",
         f"{SHARES}:span_angles",
@@ -157,18 +157,18 @@ EFFECTS = (
         separated,
         size=np.pi / 2,
     ),
-    Effect("A4", "shares a little off", f"{SHARES}:_shares", after(moved), typical),
-    Effect(
+    Flaw("A4", "shares a little off", f"{SHARES}:_shares", after(moved), typical),
+    Flaw(
         "A5",
         "an eigenvalue cut",
         f"{SHARES}:eigenbasis",
         after(cut),
         one_small_direction,
     ),
-    Effect(
+    Flaw(
         "A5", "levels too large", f"{SHARES}:eigenbasis", after(rows(larger)), typical
     ),
-    Effect(
+    Flaw(
         "A6",
         "an edge too low",
         KNOCKOUT,
@@ -176,11 +176,9 @@ EFFECTS = (
         apart,
         times=32,
     ),
-    Effect("A7", "sines too large", f"{SHARES}:sines", after(larger), apart, times=32),
-    Effect(
-        "A7", "means too small", f"{SHARES}:eigenbasis", after(rows(smaller)), apart
-    ),
-    Effect(
+    Flaw("A7", "sines too large", f"{SHARES}:sines", after(larger), apart, times=32),
+    Flaw("A7", "means too small", f"{SHARES}:eigenbasis", after(rows(smaller)), apart),
+    Flaw(
         "A7",
         "no eigenvectors",
         f"{SHARES}:eigenbasis",
