@@ -1,5 +1,6 @@
 """The Hessian against second-order jets at 50 digits, and its exact properties."""
 
+import dataclasses
 import itertools
 
 import array_api_strict
@@ -9,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refspec import backend, models, rounding
+from refspec import backend, curvature, models, rounding
 from refspec.hessian import assembly as hessian_module
 from refspec.hessian import blocks as hessian_blocks
-from refspec.hessian import hessian, hessian_vector_product
+from refspec.hessian import hessian, hessian_vector_product, of_snapshot
 from refspec.hessian.bounds import hessian_radius
 from refspec.models import activations, operations
 
@@ -468,6 +469,21 @@ def test_gelu_tanh_is_not_steeper_than_the_lipschitz_constant():
         for value in (s + z * d1, 2 * d1 + z * d2, 3 * d2 + z * d3):
             steepest = max(steepest, abs(value).b)
     assert 1 < steepest <= activations.LIPSCHITZ  # 1 would not do
+
+
+def test_a_snapshots_layers_are_in_its_own_order():
+    """Beside the Fisher of the same layers, which is in that order too."""
+    network, X, labels = small_mlp("tanh")
+    s = models.snapshot(network, X, labels)
+    turned = dataclasses.replace(s, layers=s.layers[::-1])
+    radius = 2 * hessian_radius(network, X, labels)
+    names = [x.name for x in turned.layers]
+    for chosen in (None, names, names[:1], names[1]):
+        H = of_snapshot(turned, chosen, part="fisher")
+        one = [chosen] if isinstance(chosen, str) else chosen
+        assert norm(H - curvature.fisher(turned, one).matrix()) <= radius
+    other = of_snapshot(turned, names[::-1], part="fisher")
+    assert not norm(other - curvature.fisher(turned).matrix()) <= radius
 
 
 def test_what_is_refused():
