@@ -157,7 +157,7 @@ FLAWS = (
         f"{FORMING}:residual_norm",
         after(smaller),
         numbers,
-        times=32,
+        times=64,  # the bound is of so many roundings itself
     ),
     Flaw(
         "Q9",
