@@ -1,4 +1,4 @@
-"""theory/kronecker.md: every check on generated snapshots, and mutants that it rejects."""
+"""theory/kronecker.md: every check on drawn snapshots, and mutants that it rejects."""
 
 import dataclasses
 
