@@ -437,16 +437,24 @@ class SecondDerivative(_Passes):
                 s, labels = z.new_zeros(len(z)), torch.zeros(len(z), dtype=torch.int64)
                 s[piece.rows] = self._placed(known.weights[piece.samples])
                 labels[piece.rows] = torch.as_tensor(known.labels[piece.samples])
-                losses = nn.functional.cross_entropy(
-                    z,
-                    labels.to(z.device),
-                    reduction="none",
-                    label_smoothing=smoothing,
-                )
+                losses = _losses(z, labels.to(z.device), smoothing)
                 gradient = self.network.flat(_pulled(losses, at, s, create_graph=True))
                 for row, v in zip(total, columns, strict=True):
                     row += self.network.flat(_pulled(gradient, at, v))
         return _given_back(total.T)
+
+
+def _losses(z: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """Return -log p of smoothed labels, (n,), by differences from the largest logit.
+
+    So p - e_c, its derivative, keeps its digits where the sample is fitted.
+    """
+    top = z.argmax(1, keepdim=True)
+    gaps = z - z.gather(1, top)
+    others = gaps.exp().scatter(1, top, 0.0)
+    own = gaps.gather(1, labels[:, None])[:, 0]
+    own = (1 - smoothing) * own + smoothing * gaps.mean(1)
+    return torch.log1p(others.sum(1)) - own
 
 
 def _pulled(
