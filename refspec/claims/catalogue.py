@@ -122,7 +122,7 @@ CLAIMS = {
             f"{PAPER}, abstract, and Figures 11 and 12; {FROM_NOTES}",
             "log10 error, Frobenius error, largest angle of the top C eigenspaces, "
             "against KFAC and EKFAC",
-            "all six comparisons; in part from half of them",
+            "all of six comparisons, of those that rounding leaves; in part from half",
             curvature.approximations,
         ),
         Claim(

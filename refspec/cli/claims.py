@@ -11,7 +11,7 @@ import typer
 from refspec import claims as judged
 from refspec import coverage
 from refspec.claims import CLAIMS, Finding
-from refspec.cli.inputs import expect_file, load_snapshot
+from refspec.cli.inputs import Backend, On, expect_file, load_snapshot
 from refspec.cli.outputs import Json, expect_outputs, write_json
 from refspec.cli.terminal import say, working
 
@@ -43,6 +43,7 @@ def claims(
     dense: Dense = 1000,
     whole: Whole = None,
     json_file: Json = None,
+    on: On = Backend.numpy,
 ) -> None:
     """Judge with numbers what is claimed about networks; exit 0 whatever they say.
 
@@ -58,7 +59,7 @@ def claims(
     records, members = [], []
     for path in paths:
         name = "the embedded digits network" if path is None else str(path)
-        snapshot = load_snapshot(path)
+        snapshot = load_snapshot(path, on)
         say(name)
         say(str(coverage.of_snapshot(snapshot)))
         with working("judging") as tell:

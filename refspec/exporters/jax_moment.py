@@ -406,8 +406,14 @@ class SecondDerivative:
         return jax.jvp(lambda x: gradient(x, *given), (chosen,), (v,))[1]
 
     def _loss(self, chosen: Any, inputs: Any, labels: Any, s: Any) -> Any:
-        logs = jax.nn.log_softmax(self._passes(chosen, inputs))
-        return -jnp.sum(s * jnp.take_along_axis(logs, labels[:, None], 1)[:, 0])
+        z = self._passes(chosen, inputs)
+        # by differences from the largest logit p - e_c, the derivative, keeps its
+        # digits where the sample is fitted
+        top = jnp.argmax(z, 1, keepdims=True)
+        gaps = z - jnp.take_along_axis(z, top, 1)
+        others = jnp.where(jnp.arange(z.shape[1]) == top, 0, jnp.exp(gaps))
+        own = jnp.take_along_axis(gaps, labels[:, None], 1)[:, 0]
+        return jnp.sum(s * (jnp.log1p(jnp.sum(others, 1)) - own))
 
 
 class _Leaves:

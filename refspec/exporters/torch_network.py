@@ -207,7 +207,10 @@ class Network:
 
         Fused attention and recurrent kernels know no forward mode, compiled code none.
         """
-        kept = [(module, dict(vars(module))) for module in self.model.modules()]
+        kept = [
+            (module, dict(vars(module)), dict(module._parameters))
+            for module in self.model.modules()
+        ]
         fused = torch.backends.mha.get_fastpath_enabled()
         recurrent = any(isinstance(x, nn.RNNBase) for x in self.model.modules())
         with ExitStack() as stack:
@@ -228,9 +231,12 @@ class Network:
                 yield
             finally:
                 torch.backends.mha.set_fastpath_enabled(fused)
-                for module, state in kept:  # the mode; weights that hooks have set
+                # the mode; weights that hooks have set; parameters of a module with
+                # two names, which functional_call does not give back
+                for module, state, parameters in kept:
                     vars(module).clear()
                     vars(module).update(state)
+                    module._parameters.update(parameters)
 
 
 class _Plain(TorchFunctionMode):  # type: ignore[misc, unused-ignore]

@@ -1,5 +1,6 @@
 """Claims: thresholds say what they say, numbers are those of an independent script."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -342,3 +343,14 @@ def test_several_files_are_judged_together(tmp_path):
     # three times the same network: no trend
     assert T["verdict"] == "cannot be judged"
     assert "rank correlation nan" in T["places"][0]["reason"]
+
+
+def test_what_is_exact_is_not_judged_by_its_rounding():
+    """X: of constant features the Fisher is KFAC's product, as it is CFAC's."""
+    s = datasets.wine_sklearn()
+    one = refspec.Layer("fc", np.ones_like(s.layers[0].features), s.layers[0].errors)
+    (finding,) = claims.judge(dataclasses.replace(s, layers=(one,)), ["X"])
+    assert finding.verdict == "cannot be judged"
+    assert "rounding" in finding.evidence[0].reason
+    (finding,) = claims.judge(s, ["X"])
+    assert all("rounding" not in x.reason for x in finding.evidence)

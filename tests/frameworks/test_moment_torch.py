@@ -227,6 +227,17 @@ def test_the_model_is_given_back_as_it_was(name):
     assert any(x.grad is not None for x in model.parameters())
 
 
+def test_a_module_of_two_names_is_given_back():
+    """functional_call leaves a tensor in the place of its parameter."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.Tanh()).double()
+    model.append(model[0])
+    before = model[0].weight
+    found = moment(model, loader(torch.randn(N, 3)))
+    assert found.blocks == (("0.weight", 9), ("0.bias", 3))
+    assert model[0].weight is model[2].weight is before
+    assert isinstance(before, nn.Parameter)
+
+
 def test_training_on_changes_nothing_of_a_moment(monkeypatch):
     monkeypatch.setattr("refspec.differentiated._HELD", 0)
     model, inputs = small("residual, batch norm")
@@ -486,6 +497,22 @@ def test_the_hessian_is_that_of_the_section(name):
     assert np.abs(ends.values - true[pick]).max() <= ends.radius + theirs
     assert not np.abs(ends.values * 1.001 - true[pick]).max() <= ends.radius + theirs
     assert np.abs(sum(whole.parts.values()) - whole.values).max() <= whole.radius
+
+
+def test_the_hessian_of_a_fit_has_its_digits():
+    """Logits of 60 apart: p - e_c is far below the roundoff of 1."""
+    model = nn.Linear(2, 2, bias=False).double()
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[30.0, -30.0], [-30.0, 30.0]]))
+    x, labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
+    H = hessian(model, [(x, labels)])
+    q = np.exp(-60.0) / (1 + np.exp(-60.0)) ** 2  # p (1 - p)
+    A = np.array([[q, -q], [-q, q]])
+    X = x.double().numpy()
+    true = sum(np.kron(A, np.outer(a, a)) for a in X) / 2
+    size = np.linalg.norm(true)
+    assert np.linalg.norm(H.dot(np.eye(4)) - true) <= H.lost + 128 * U * size
+    assert H.lost <= 2.0**-30 * size
 
 
 def test_torchs_own_weight_norm_has_another_hessian():
