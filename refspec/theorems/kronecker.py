@@ -374,7 +374,7 @@ def K9(study: Study) -> Iterator[Comparison]:
     narrow,
 )
 def K10(study: Study) -> Iterator[Comparison]:
-    """Multiply the split damping out; compare its best split and its inverse."""
+    """Compare the damped KFAC's trace at the best split, and its inverse."""
     for x in study.once(factored):
         L, R, z = x.kfac.left, x.kfac.right, layer_probes(study, x)
         left, right = float(np.trace(L)), float(np.trace(R))
@@ -385,18 +385,21 @@ def K10(study: Study) -> Iterator[Comparison]:
         A = L + root / split * np.eye(x.b, dtype=L.dtype)
         B = R + split * root * np.eye(x.a, dtype=R.dtype)
         V = z.T.reshape(-1, x.b, x.a)
-        more = root * (split * (L @ V) + V @ R / split)
-        product = A @ V @ B
-        gap = product - L @ V @ R - damping * V - more
-        g = rounding.gamma(4 * (x.a + x.b) + 32, study.u)
-        bound = g * norm(A) * norm(B) * norm(V)
-        yield norm(gap), bound, norm(product), f"split damping of {x.layer.name}"
-
-        least, few = _extra(split, x, left, right), rounding.gamma(32, study.u)
-        for other in (split / 2, 2 * split) if scaled else ():
-            away, bound = least - _extra(other, x, left, right), few * least
-            yield away, bound, least, f"trace at the best split of {x.layer.name}"
         inverse = factored_tikhonov(x.kfac, damping)
+        # the trace of KFAC + lambda I + cross terms, those the least there are
+        trace = left * right + damping * x.layer.parameters
+        trace += root * (split * x.a * left + x.b * right / split)
+        sides = [
+            (len(X), rounding.eigensolver_radius(len(X), norm(X), study.u))
+            for X in (A, B)
+        ]
+        one, other = (4 * n * radius for n, radius in sides)
+        g = rounding.gamma(8 * (x.a + x.b) + 64, study.u)
+        bound = (
+            g * trace + one * float(np.trace(B)) + (float(np.trace(A)) + one) * other
+        )
+        away = abs(float(np.sum(1 / inverse.values)) - trace)
+        yield away, bound, trace, f"trace of the damped KFAC of {x.layer.name}"
         bound = _inverse_defect(inverse, A, B, study.u) * norm(V)
         image = inverse.matvec(z).T.reshape(V.shape)
         away = norm(A @ image @ B - V)
@@ -407,11 +410,6 @@ def _damping(x: Factored) -> float:
     """Return KFAC's mean eigenvalue, or 1 where it all but underflows."""
     mean = x.kfac.trace() / x.layer.parameters
     return mean if mean**2 > np.finfo(x.layer.features.dtype).tiny else 1.0
-
-
-def _extra(split: float, x: Factored, left: float, right: float) -> float:
-    """Return the trace of the cross terms over sqrt(lambda)."""
-    return split * x.a * left + x.b * right / split
 
 
 def _inverse_defect(
@@ -539,20 +537,23 @@ def K13(study: Study) -> Iterator[Comparison]:
             wanted = np.append(wanted, np.zeros(len(values)))[: len(values)]
             bound, away = radius + slack, float(np.max(np.abs(values - wanted)))
             detail = f"{what} part of the errors (x) class part of {name}"
-            yield away, bound, x.scale, detail
+            yield away, bound, float(wanted[0]), detail
             full = min(most, len(values))
             if wanted[full - 1] > 2 * bound:  # the means are independent, beyond doubt
                 missing = full - float(np.sum(values > bound))
                 yield missing, 0.0, full, f"rank {full}, {detail}"
-        part = (own[:, :, None] * h[:, None, :]).reshape(C, -1)
-        if part.shape[1] > C:  # rows times sqrt(pi), which leaves the rank alone
-            values, radius = certified_spectrum(part.T @ part)
-            bound, detail = radius + slack, f"rank of the means' part of {name}"
-            yield float(values[C]), bound, x.scale, f"{detail}, C = {C} at most"
-            # eigenvalues of an entrywise product, by Schur
-            last = float(nu[C - 1]) if len(nu) == C else 0.0
-            least = float(np.min(lengths(own, 1))) ** 2 * last
-            yield least - float(values[C - 1]), bound, x.scale, f"{detail}, at least"
+        # the Fisher's pairs each mean of errors with its own class's features
+        outer = (y[:, :, None] * y[:, None, :] for y in (own, h))
+        part = KroneckerSum(np.ones(C, dtype=own.dtype), *outer)
+        values, radius = part.certified_eigenvalues()
+        few, other = certified_spectrum((own @ own.T) * (h @ h.T))
+        n = max(len(values), C)
+        away = np.pad(values, (0, n - len(values))) - np.pad(few, (0, n - C))
+        bound, detail = (
+            radius + other + slack,
+            f"means' part of {name}, rank {C} at most",
+        )
+        yield float(np.max(np.abs(away))), bound, float(few[0]), detail
 
 
 def _squares(rows: np.ndarray) -> np.ndarray:
