@@ -60,10 +60,11 @@ def chains() -> dict[str, list[Job]]:
     series: list[Job] = [
         (Recipe("mlp", NORMED), EPOCHS, "", 70, 0),
         (Recipe("mlp", NORMED, 34), (100,), "", 30, 0),
+        (Recipe("mlp", NORMED, 408), (100,), "", 90, 0),
         (Recipe("mlp"), EPOCHS, "", 70, 0),
         (Recipe("mlp", "none", 34), (100,), "", 30, 0),
-        (Recipe("mlp", NORMED, 408), (100,), "GWD", 100, 4096),
-        (Recipe("mlp", "none", 408), (100,), "GWD", 100, 4096),
+        (Recipe("mlp", "none", 408), (100,), "", 90, 0),
+        (Recipe("mlp", NORMED, 408), (100,), "GWD", 130, 4096),
     ]
     noisy: list[Job] = [
         (Recipe("small_mlp", rate=0.05, noise=q, seed=k), (10, 100), "", 40, 0)
@@ -144,7 +145,7 @@ def freed(given: Any) -> None:
     """Give back what is not used: other chains need it."""
     gc.collect()
     if given.backend == "cupy":
-        backend.named("cupy").get_default_memory_pool().free_all_blocks()
+        sys.modules["cupy"].get_default_memory_pool().free_all_blocks()
     if given.device == "cuda":
         torch.cuda.empty_cache()
 
