@@ -543,16 +543,18 @@ def K13(study: Study) -> Iterator[Comparison]:
             if wanted[full - 1] > 2 * bound:  # the means are independent, beyond doubt
                 missing = full - float(np.sum(values > bound))
                 yield missing, 0.0, full, f"rank {full}, {detail}"
-        part = (own[:, :, None] * h[:, None, :]).reshape(C, -1)
-        if part.shape[1] > C:  # rows times sqrt(pi), which leaves the rank alone
-            values, radius = certified_spectrum(part.T @ part)
-            bound, detail = radius + slack, f"rank of the means' part of {name}"
-            size = float(values[0])
-            yield float(values[C]), bound, size, f"{detail}, C = {C} at most"
-            # eigenvalues of an entrywise product, by Schur
-            last = float(nu[C - 1]) if len(nu) == C else 0.0
-            least = float(np.min(lengths(own, 1))) ** 2 * last
-            yield least - float(values[C - 1]), bound, size, f"{detail}, at least"
+        # the Fisher's pairs each mean of errors with its own class's features
+        outer = (y[:, :, None] * y[:, None, :] for y in (own, h))
+        part = KroneckerSum(np.ones(C, dtype=own.dtype), *outer)
+        values, radius = part.certified_eigenvalues()
+        few, other = certified_spectrum((own @ own.T) * (h @ h.T))
+        n = max(len(values), C)
+        away = np.pad(values, (0, n - len(values))) - np.pad(few, (0, n - C))
+        bound, detail = (
+            radius + other + slack,
+            f"means' part of {name}, rank {C} at most",
+        )
+        yield float(np.max(np.abs(away))), bound, float(few[0]), detail
 
 
 def _squares(rows: np.ndarray) -> np.ndarray:

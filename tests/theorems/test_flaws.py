@@ -1,10 +1,12 @@
 """Every statement: its check fails where the thing tested is changed ever so little."""
 
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
 
-from refspec.theorems import all_theorems, find
+from refspec import datasets
+from refspec.theorems import Study, all_theorems, find
 from support.flaws import flaws, places, seen_by, tables
 
 FLAWS = flaws()
@@ -18,6 +20,20 @@ def test_every_flaw_is_seen_and_every_comparison_sees_one(id):
             seen[str(flaw)] = seen_by(flaw, patch)
     assert not [what for what, found in seen.items() if not found]
     assert set().union(*seen.values()) == places(theorem.comparisons)
+
+
+@pytest.mark.slow
+def test_resolutions_are_those_of_a_trained_network_too():
+    """What `verify` says that an identity sees, a flaw of a few times that shows."""
+    study, seen = Study(datasets.iris_decay()), {}
+    identities = {x.id: x for x in all_theorems() if x.kind == "identity"}
+    for flaw in FLAWS:
+        theorem = identities.get(flaw.id)
+        if theorem and not flaw.size and not theorem.unmet(study):
+            with pytest.MonkeyPatch.context() as patch:
+                found = seen_by(replace(flaw, on=datasets.iris_decay), patch)
+            seen[flaw.id] = seen.get(flaw.id, False) or bool(found)
+    assert [id for id, x in seen.items() if not x] == []
 
 
 @pytest.mark.parametrize("page", tables())

@@ -1,4 +1,4 @@
-"""theory/kronecker.md: every check on generated snapshots, and a mutant it rejects."""
+"""theory/kronecker.md: every check on drawn snapshots, and mutants that it rejects."""
 
 import dataclasses
 
@@ -180,6 +180,18 @@ def uniform_labels(monkeypatch):
     monkeypatch.setattr(page, "kfac", wrong)
 
 
+def no_labels(monkeypatch):
+    """A drawn factor of no labels: 0."""
+    true = page.kfac
+
+    def wrong(s, name, **options):
+        made = true(s, name, **options)
+        drawn = options.get("fisher") == "monte_carlo"
+        return dataclasses.replace(made, left=0 * made.left) if drawn else made
+
+    monkeypatch.setattr(page, "kfac", wrong)
+
+
 def forgotten_positions(monkeypatch):
     """A conversion checked on dense layers only: no factor T."""
     true = page.placement
@@ -298,6 +310,7 @@ MUTANTS = [
     ("K4", weighted_features, {}),
     ("K5", equal_classes, {}),
     ("K7", uniform_labels, {}),
+    ("K7", no_labels, {}),
     ("K8", forgotten_positions, {"T": 3}),
     ("K9", single_positions, {"T": 2}),
     ("K10", inverted_split, {"scales": (2, 0)}),

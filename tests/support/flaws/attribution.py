@@ -13,7 +13,7 @@ SHARES = "refspec.attribution.shares"
 KNOCKOUT = f"{SHARES}:knockout"
 
 
-def apart(within=0.5):
+def apart(within=0.65):
     """B and M in orthogonal spaces, all of B above M: two classes at the logits.
 
     Features are e_c and, of both signs, another unit vector: means have the one part,
@@ -144,7 +144,6 @@ FLAWS = (
         KNOCKOUT,
         knocked("projection", scaled(larger)),
         apart,
-        times=32,
     ),
     Flaw(
         "A2",
@@ -152,7 +151,6 @@ FLAWS = (
         KNOCKOUT,
         knocked("projection", scaled(smaller)),
         apart,
-        times=32,
     ),
     Flaw(
         "A2",
@@ -200,7 +198,6 @@ FLAWS = (
         KNOCKOUT,
         knocked("subtraction", scaled(smaller)),
         apart,
-        times=32,
     ),
     Flaw(
         "A6",
@@ -209,7 +206,7 @@ FLAWS = (
         knocked("subtraction", scaled(smaller)),
         one_parameter,
     ),
-    Flaw("A7", "sines too large", f"{SHARES}:sines", after(larger), apart, times=32),
+    Flaw("A7", "sines too large", f"{SHARES}:sines", after(larger), apart),
     Flaw("A7", "means too small", f"{SHARES}:eigenbasis", after(rows(smaller)), apart),
     Flaw(
         "A7",

@@ -157,7 +157,7 @@ FLAWS = (
         f"{FORMING}:residual_norm",
         after(smaller),
         numbers,
-        times=64,
+        times=64,  # the bound is of so many roundings itself
     ),
     Flaw(
         "Q9",
@@ -180,7 +180,6 @@ FLAWS = (
         "refspec.coordinates.certified:certified",
         after(field("second", larger)),
         numbers,
-        times=32,
     ),
     Flaw(
         "Q10",

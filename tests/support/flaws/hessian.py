@@ -102,7 +102,6 @@ FLAWS = (
         "refspec.hessian.assembly:seed",
         with_residual(larger),
         smooth,
-        times=32,
     ),
     Flaw("H1", "errors too large", "data", errors(larger), smooth),
     Flaw("H2", "products too large", PRODUCTS, after(larger), smooth),
@@ -111,7 +110,7 @@ FLAWS = (
     Flaw("H5", "a diagonal", ASSEMBLED, after(with_diagonal), bent),
     Flaw("H6", "products too large", PRODUCTS, after(larger), smooth),
     Flaw("H6", "errors too large", "data", errors(larger), smooth),
-    Flaw("H7", "products too large", PRODUCTS, after(larger), smooth, size=1e-6),
+    Flaw("H7", "products too large", PRODUCTS, after(larger), smooth, size=1e-10),
     Flaw(
         "H7",
         "float32 too large",

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from support.flaws import Flaw, after, field, larger, smaller
+from support.flaws import Flaw, after, field, larger
 from support.snapshots import sampled
 
 KRONECKER = "refspec.kronecker.products:Kronecker"
@@ -42,11 +42,6 @@ def repeated():
 def first(change):
     """Change the first of what a function returns: values, not their radius."""
     return after(lambda found, size: (change(found[0], size), *found[1:]))
-
-
-def raised(values, size):
-    """Raise eigenvalues by a part of the largest."""
-    return values + size * np.max(values)
 
 
 def shares(kind):
@@ -221,7 +216,14 @@ FLAWS = (
         layer,
     ),
     Flaw("K13", "factors too large", f"{MOMENT}.matrix", after(larger), layer),
-    Flaw("K13", "null spaces that are none", SPECTRUM, first(raised), layer),
+    Flaw("K13", "eigenvalues too large", SPECTRUM, first(larger), layer),
+    Flaw(
+        "K13",
+        "eigenvalues of a sum too large",
+        f"{SUM}.certified_eigenvalues",
+        first(larger),
+        layer,
+    ),
     Flaw(
         "K13",
         "one class mean in place of C",
@@ -229,14 +231,6 @@ FLAWS = (
         of_one_class,
         layer,
         size=1.0,
-    ),
-    Flaw(
-        "K13",
-        "eigenvalues below their least",
-        SPECTRUM,
-        first(smaller),
-        layer,
-        size=1 - 2.0**-10,
     ),
     *(
         Flaw("K14", f"{what} too large", f"{place}.matrix", after(larger), layer)
