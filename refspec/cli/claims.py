@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from refspec import claims as judged
-from refspec import coverage
+from refspec import coverage, memory
 from refspec.claims import Finding
-from refspec.cli.inputs import expect_file, load_snapshot
+from refspec.cli.inputs import Memory, expect_file, load_snapshot
 from refspec.cli.outputs import Json, expect_outputs, write_json
 from refspec.cli.terminal import say, working
+from refspec.plans import plan
 
 Files = Annotated[
     list[Path] | None,
@@ -33,6 +34,7 @@ def claims(
     only: Only = None,
     dense: Dense = 1000,
     json_file: Json = None,
+    limit: Memory = None,
 ) -> None:
     """Judge with numbers what is claimed about networks; exit 0 whatever they say."""
     expect_outputs(files or [], json=json_file)
@@ -43,14 +45,16 @@ def claims(
     records = []
     for path in paths:
         name = "the embedded digits network" if path is None else str(path)
-        snapshot = load_snapshot(path)
-        say(name)
-        say(str(coverage.of_snapshot(snapshot)))
-        with working("judging") as tell:
-            found: list[Finding] = []
-            for id in chosen:
-                tell(f"claim {id}: {judged.CLAIMS[id].title}")
-                found += judged.judge(snapshot, [id], dense=dense)
+        with memory.within(limit):
+            snapshot = load_snapshot(path)
+            planned = None if only else plan(snapshot, what="claims").expect_room()
+            say(name)
+            say(str(coverage.of_snapshot(snapshot)))
+            with working("judging", planned) as tell:
+                found: list[Finding] = []
+                for id in chosen:
+                    tell(f"claim {id}: {judged.CLAIMS[id].title}")
+                    found += judged.judge(snapshot, [id], dense=dense)
         for finding in found:
             _print(finding)
         covered = coverage.of_snapshot(snapshot)
