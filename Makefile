@@ -31,7 +31,7 @@ mutants: .venv-frameworks/done  ## wrong versions of one line, each killed by it
 mutants-changed: .venv-frameworks/done  ## those of packages changed from BASE, and others, WITHIN seconds
 	$(THREADS) .venv-frameworks/bin/python tests/mutants/run.py --since $(BASE) --seconds $(WITHIN)
 
-mutate: .venv-mutants/done  ## a library's mutants of the kernels, a sample of them, hours
+mutate: .venv-mutants/done  ## a library's mutants of the kernels, a random sample, a quarter of an hour
 	cd tests && $(THREADS) ../.venv-mutants/bin/python -m mutants.library $(MUTATE)
 
 fuzz: .venv-test/done       ## spoil 100,000 archives and 20,000 stores, 10 minutes each at most

@@ -203,14 +203,13 @@ def _band(
         least += total[np.maximum(above - 1, 0)]
         above = np.searchsorted(-node[order], -(thresholds - away), side="left")
         most += total[np.minimum(above + 1, len(node))]
-    half = rounding.FAILURE / (2 * len(thresholds))
-    m = len(nodes)
+    # one event for each of the n ranks, not for each threshold: those may be chosen
+    # after looking, and the band holds for all there are
+    half, m, size = rounding.FAILURE / (2 * n), len(nodes), len(thresholds)
     # the fewest r for which chi^2 with m r degrees of freedom reaches `least` with
     # probability `half`, and the most for which it stays below `most`
-    lower = _first(lambda r: _upper_tail(m * r, least) >= half, n, len(thresholds))
-    upper = _first(
-        lambda r: 1 - half < _upper_tail(m * (r + 1), most), n, len(thresholds)
-    )
+    lower = _first(lambda r: _upper_tail(m * r, least) >= half, n, size)
+    upper = _first(lambda r: _lower_tail(m * (r + 1), most) < half, n, size)
     return lower, upper
 
 
@@ -218,6 +217,11 @@ def _upper_tail(freedom: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Return P(chi-squared >= x), which has no freedom where it is 0."""
     some = scipy.special.gammaincc(np.maximum(freedom, 1) / 2, x / 2)
     return np.where(freedom > 0, some, np.where(x > 0, 0.0, 1.0))
+
+
+def _lower_tail(freedom: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return P(chi-squared <= x), of at least one degree of freedom."""
+    return np.asarray(scipy.special.gammainc(freedom / 2, x / 2))
 
 
 def _first(holds: Callable[[np.ndarray], np.ndarray], n: int, size: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import typer
 
 from refspec import memory
 from refspec import report as pages
-from refspec.cli.inputs import File, Memory, load_snapshot
+from refspec.cli.inputs import Backend, File, Memory, On, load_snapshot
 from refspec.cli.outcomes import DATA
 from refspec.cli.outputs import expect_outputs, opened
 from refspec.cli.terminal import say, working
@@ -37,13 +37,14 @@ def report(
     dense: Dense = 1000,
     per_layer: PerLayer = True,
     verify: Verify = True,
+    on: On = Backend.numpy,
     limit: Memory = None,
 ) -> None:
     """Write one self-contained HTML page about an export."""
     expect_outputs([file], output=output)
     pages.expect_libraries()
     with memory.within(limit):
-        contents, page = _made(file, per_layer, dense, verify)
+        contents, page = _made(file, per_layer, dense, verify, on)
     with opened(output) as out:
         size = out.write(pages.encoded(page))
     say(f"report: {output} ({size / 1e6:.1f} MB)")
@@ -54,10 +55,10 @@ def report(
 
 
 def _made(
-    file: Path | None, per_layer: bool, dense: int, verify: bool
+    file: Path | None, per_layer: bool, dense: int, verify: bool, on: Backend
 ) -> tuple[pages.Contents, str]:
     """Plan the page, refuse what does not fit, and make it."""
-    snapshot = load_snapshot(file)
+    snapshot = load_snapshot(file, on)
     planned = plan(snapshot, what="report").expect_room()
     with working("reading", planned) as progress:
         contents = pages.collect(

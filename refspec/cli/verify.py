@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from refspec import coverage, memory
-from refspec.cli.inputs import Memory, expect_file, load_snapshot
+from refspec.cli.inputs import Backend, Memory, On, expect_file, load_snapshot
 from refspec.cli.outputs import Json, expect_outputs
 from refspec.cli.terminal import announce, say
 from refspec.cli.verdicts import Only, chosen, conclude, show
@@ -27,6 +27,7 @@ def verify(
     files: Files = None,
     json_file: Json = None,
     only: Only = None,
+    on: On = Backend.numpy,
     limit: Memory = None,
 ) -> None:
     """Check exports: are they consistent, which theorems say something of them.
@@ -43,7 +44,7 @@ def verify(
     for path in paths:
         name = "the embedded digits network" if path is None else str(path)
         with memory.within(limit):
-            snapshot = load_snapshot(path)
+            snapshot = load_snapshot(path, on)
             if not only:  # what single theorems take is not planned
                 announce(plan(snapshot, what="verify").expect_room())
             whole = coverage.of_snapshot(snapshot)

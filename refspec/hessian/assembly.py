@@ -16,6 +16,8 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+
 from refspec import backend, checks, classes, models
 from refspec.backend import Array, Namespace
 from refspec.classes import Snapshot
@@ -118,12 +120,15 @@ def of_snapshot(
     Parameters
     ----------
     snapshot : Snapshot, with a model section
-    layers, part : as in `hessian`
+    layers : str or sequence of str, optional
+        All layers of the snapshot if not given.
+    part : as in `hessian`
 
     Returns
     -------
     Array, shape (P, P)
-        As of `hessian`; that of the Fisher information is `refspec.fisher`'s matrix.
+        Layers in the order given, of a snapshot in its own, whatever the network's: so
+        that the part "fisher" is the matrix of `refspec.fisher` of the same layers.
 
     Raises
     ------
@@ -137,8 +142,11 @@ def of_snapshot(
     (170, 170)
     """
     network, X = models.of_snapshot(snapshot)
-    how = {"layers": layers, "sample_weights": snapshot.sample_weights}
-    return hessian(network, X, snapshot.labels, part=part, **how)
+    every = [x.name for x in snapshot.layers]
+    names = every if layers is None else [layers] if isinstance(layers, str) else layers
+    how = {"layers": names, "sample_weights": snapshot.sample_weights}
+    H = hessian(network, X, snapshot.labels, part=part, **how)
+    return _in_order(H, _chosen(network, names), names)
 
 
 def hessian_vector_product(
@@ -258,6 +266,22 @@ def _chosen(
             "layers out for all"
         )
     return {name: shape for name, shape in shapes.items() if name in names}
+
+
+def _in_order(
+    H: Array, shapes: Mapping[str, tuple[int, int]], names: Sequence[str]
+) -> Array:
+    """Put rows and columns of layers of some shapes in the order of `names`."""
+    if list(shapes) == list(names):
+        return H
+    ends = np.cumsum([b * a for b, a in shapes.values()])
+    at = {
+        name: np.arange(end - b * a, end)
+        for end, (name, (b, a)) in zip(ends, shapes.items(), strict=True)
+    }
+    place = backend.from_host(np.concatenate([at[name] for name in names]), H)
+    xp = backend.namespace(H)
+    return xp.take(xp.take(H, place, axis=0), place, axis=1)
 
 
 def _chunks(whole: Seeded, size: int) -> Iterator[Seeded]:

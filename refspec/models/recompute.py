@@ -7,6 +7,7 @@ bound in the precision of the file.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -112,16 +113,21 @@ def computed_again(snapshot: Snapshot) -> Again:
     seen = {x.name: xp.astype(x.features, X.dtype) for x in snapshot.layers}
     run = running.forward(network, X, u, xp, seen=seen)
     steps, f = run.steps, run.logits
-    q = xp.exp(log_softmax(f))
+    logs = log_softmax(f)
+    q = xp.exp(logs)
     hot = xp.eye(q.shape[1], dtype=q.dtype, device=backend.device(q))
     seeds = evaluation.misses(q[:, None, :], hot, xp)
     moved, _ = running.probability_errors(f, run.errors, u, xp)
-    g = rounding.gamma(EVALUATION + q.shape[1], u)
+    # f_k - max f and its exponential lose as many roundings as log q_k is large
+    g = rounding.gamma(EVALUATION + q.shape[1], u) - 2 * u * logs
     # 1 - q_k is a sum of the others, each off by `moved` of itself
     off = moved * xp.minimum(q, xp.sum(xp.abs(seeds) * hot, axis=1))
     bounds = {"probabilities": off + g * q}
-    # entry c' of p - e_c' may be a difference, which loses digits where p_c' is near 1
-    off = off[:, None, :] + g * xp.abs(seeds) + 2 * u * hot
+    # entry c' of p - e_c' may be a difference: where p_c' is near 1 it loses digits,
+    # and what the softmax's sum lost, of each of the others at most all
+    tiny = xp.sum(xp.minimum(q, xp.full_like(q, 2 * u)), axis=1)
+    off = off[:, None, :] + g[:, None, :] * xp.abs(seeds)
+    off = off + (2 * u + tiny)[:, None, None] * hot
     into = _with_signs(run, seen, xp)
     back = _backward_errors(network, steps, into, (xp.abs(seeds), off), u, xp)
     layers = []
@@ -213,6 +219,7 @@ def _backward_errors(
     found, (N, C) = {}, seeds[0].shape[:2]
     nothing: list[Array] = [None] * len(steps)
     sizes, errors = [*nothing, seeds[0]], [*nothing, seeds[1]]
+    sent = Counter(k for step in steps for k in step.of)
     for k, (step, (x, e)) in reversed(list(enumerate(zip(steps, into, strict=True)))):
         size, error = sizes[k + 1], errors[k + 1]
         g, in_doubt = rounding.gamma(EVALUATION, u), 0.0
@@ -230,7 +237,8 @@ def _backward_errors(
             in_doubt = operations.pull(replace(step, slope=off), size + error, xp)
             step = replace(step, slope=xp.abs(step.slope))
         size, error = operations.pull(step, size, xp), operations.pull(step, error, xp)
-        error = error + g * size + in_doubt
+        error = error + g * (size + error) + in_doubt
+        added = max(sent[j] for j in step.of) * u * (size + error)
         operations.leave(step.of, size, sizes)
-        operations.leave(step.of, error + len(step.of) * u * size, errors)
+        operations.leave(step.of, error + added, errors)
     return found

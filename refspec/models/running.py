@@ -48,12 +48,12 @@ def forward(
     Layers whose features are `seen` in a file go on with these: errors begin anew at
     each. What leaves a layer is off by `least` at least.
     """
-    run, outputs, errors = Run(), [X], [xp.zeros_like(X)]
+    run, outputs, errors, sizes = Run(), [X], [xp.zeros_like(X)], [xp.abs(X)]
     for k, operation in enumerate(network.operations):
         of = operations.sources(operation, k)
-        x, e = operations.entering(of, outputs), operations.entering(of, errors)
+        x, e, size = (operations.entering(of, a) for a in (outputs, errors, sizes))
         stored = seen is not None  # then a value is rounded once more
-        e = e + (len(of) - 1 + stored) * u * xp.abs(x)
+        e = e + (len(of) - 1 + stored) * u * size  # no partial sum is larger
         step, y = operations.record(operation, network.parameters, x, of, xp)
         run.into.append((x, e))
         shift = operations.shift(step, operation, network.parameters)
@@ -68,11 +68,13 @@ def forward(
                 step, made, y = _resumed(step, seen[step.name], bias, xp)
                 off = u * xp.abs(made)
             g = _inner_products(made, off, u, xp)
-            z = (off + g * xp.abs(made)) @ xp.matrix_transpose(xp.abs(step.matrix))
+            z = off + g * (xp.abs(made) + off)
+            z = z @ xp.matrix_transpose(xp.abs(step.matrix))
             error = operations.arrange(step, z + g * shift + least, xp)
         run.steps.append(step)
         outputs.append(y)
         errors.append(error)
+        sizes.append(xp.abs(y) + error)
     run.logits, run.errors = outputs[-1], errors[-1]
     return run
 
@@ -113,7 +115,7 @@ def _passed(
     xp: Namespace,
 ) -> Array:
     """Bound the error of what leaves a step that is no layer; z is off by e."""
-    g, size = rounding.gamma(EVALUATION, u), xp.abs(z)
+    g, size = rounding.gamma(EVALUATION, u), xp.abs(z) + e  # of what was computed
     if step.kind == "batch_norm":
         return xp.abs(step.slope) * (e + g * size) + g * shift
     if step.choice is not None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import refspec
-from refspec import backend, datasets, rounding
+from refspec import backend, datasets, quadrature, rounding
 from refspec import leading as at
 from refspec.factors import Factor, Factors
 from refspec.theorems import Study
@@ -128,6 +128,23 @@ def test_the_band_holds_for_every_seed(monkeypatch):
         above = np.sum(every > found.thresholds[:, None], axis=1)
         failed += not np.all((found.lower <= above) & (above <= found.upper))
     assert failed / trials <= 0.1 + np.sqrt(np.log(1e9) / (2 * trials))
+
+
+@pytest.mark.slow
+def test_the_band_holds_for_thresholds_chosen_after_looking(monkeypatch):
+    """One event for each rank: the worst of all thresholds fails as seldom."""
+    monkeypatch.setattr(rounding, "FAILURE", 0.2)
+    rng, n, m, trials, failed = np.random.default_rng(0), 300, 16, 1200, 0
+    values, ranks = np.linspace(1, 0.01, n), np.arange(1, n + 1)
+    for _ in range(trials):
+        squares = rng.standard_normal((m, n)) ** 2
+        above = np.cumsum(np.sum(squares, axis=0))  # chi-squared of m times the rank
+        k = np.argmax(np.abs(above - m * ranks) / ranks**0.5)
+        t = (values[k : k + 1] + values[k + 1 : k + 2].sum()) / 2
+        nodes = np.tile(values, (m, 1))
+        lower, upper = quadrature._band(nodes, squares, t, 0.0, n)
+        failed += not lower <= k + 1 <= upper
+    assert failed / trials <= 0.2 + np.sqrt(np.log(1e9) / (2 * trials))
 
 
 def test_quadrature_is_the_trace_on_average():

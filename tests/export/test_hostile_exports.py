@@ -76,6 +76,12 @@ def test_a_header_that_lies_is_compared_with_the_archive(npz, shape):
     refused(npz, "features: expected 99 bytes, as the archive states, got '?float64")
 
 
+def test_a_header_that_announces_less_than_there_is(npz):
+    data = header((N, 1, 1), more=b"\0" * (8 * N + 8))
+    rewrite(npz, (members(npz) | {member("features"): data}).items())
+    refused(npz, f"features: expected {8 * N + 8} bytes, as the archive states, got")
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

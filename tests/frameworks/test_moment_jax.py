@@ -111,6 +111,18 @@ def test_it_has_the_spectrum_of_an_export_and_the_hessian_is_attributed():
     assert np.abs(ends.values - whole.values[pick]).max() <= ends.radius + whole.radius
 
 
+def test_the_hessian_of_a_fit_has_its_digits():
+    """Logits of 60 apart: p - e_c is far below the roundoff of 1."""
+    W = 30 * np.array([[1.0, -1.0], [-1.0, 1.0]])
+    H = hessian(lambda W, x: x @ W, W, [(np.eye(2), np.arange(2))])
+    q = np.exp(-60.0) / (1 + np.exp(-60.0)) ** 2  # p (1 - p)
+    A = np.array([[q, -q], [-q, q]])
+    true = sum(np.kron(np.outer(a, a), A) for a in np.eye(2)) / 2
+    size = np.linalg.norm(true)
+    assert np.linalg.norm(H.dot(np.eye(4)) - true) <= H.lost + 128 * U * size
+    assert H.lost <= 2.0**-30 * size
+
+
 def test_float32_and_float64_whatever_jax_is_set_to():
     function, W, inputs = network("dense")
     wide = moment(function, W, loader(inputs))
@@ -158,7 +170,8 @@ def mixing(W, x):
         ({"chosen": lambda *_: False}, "got none of them"),
         ({"parameters": {"w": np.ones((4, C), int)}}, "some of them real"),
         ({"dtype": np.float16}, "dtype must be numpy.float32"),
-        ({"sample_weights": np.ones(N)}, "must sum to 1"),
+        ({"sample_weights": np.ones(N + 1)}, r"\(N,\) with N = 6"),
+        ({"classes": [0]}, "classes must be at least two"),
     ],
 )
 def test_what_has_no_such_moment_is_refused(changed, message):

@@ -227,6 +227,17 @@ def test_the_model_is_given_back_as_it_was(name):
     assert any(x.grad is not None for x in model.parameters())
 
 
+def test_a_module_of_two_names_is_given_back():
+    """functional_call leaves a tensor in the place of its parameter."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.Tanh()).double()
+    model.append(model[0])
+    before = model[0].weight
+    found = moment(model, loader(torch.randn(N, 3)))
+    assert found.blocks == (("0.weight", 9), ("0.bias", 3))
+    assert model[0].weight is model[2].weight is before
+    assert isinstance(before, nn.Parameter)
+
+
 def test_training_on_changes_nothing_of_a_moment(monkeypatch):
     monkeypatch.setattr("refspec.differentiated._HELD", 0)
     model, inputs = small("residual, batch norm")
@@ -304,7 +315,8 @@ FROZEN = nn.Linear(4, C).requires_grad_(False)
         (ended(), X, {"parameters": []}, "must choose some"),
         (ended(), X, {"parameters": lambda *_: False}, "must choose some"),
         (ended(), X, {"dtype": torch.float16}, "dtype must be torch.float32"),
-        (ended(), X, {"sample_weights": np.ones(N)}, "must sum to 1"),
+        (ended(), X, {"sample_weights": np.ones(N + 1)}, r"\(N,\) with N = 6"),
+        (ended(), X, {"sample_weights": 0 * np.ones(N)}, "a finite sum > 0"),
         (ended(), torch.randn(N, 5), {}, "take the inputs of the loader"),
         (ended(), {"x": X}, {}, "take the inputs of the loader"),
         (LAZY, X, {}, "lazy or on the device 'meta'"),
@@ -488,6 +500,22 @@ def test_the_hessian_is_that_of_the_section(name):
     assert np.abs(sum(whole.parts.values()) - whole.values).max() <= whole.radius
 
 
+def test_the_hessian_of_a_fit_has_its_digits():
+    """Logits of 60 apart: p - e_c is far below the roundoff of 1."""
+    model = nn.Linear(2, 2, bias=False).double()
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[30.0, -30.0], [-30.0, 30.0]]))
+    x, labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
+    H = hessian(model, [(x, labels)])
+    q = np.exp(-60.0) / (1 + np.exp(-60.0)) ** 2  # p (1 - p)
+    A = np.array([[q, -q], [-q, q]])
+    X = x.double().numpy()
+    true = sum(np.kron(A, np.outer(a, a)) for a in X) / 2
+    size = np.linalg.norm(true)
+    assert np.linalg.norm(H.dot(np.eye(4)) - true) <= H.lost + 128 * U * size
+    assert H.lost <= 2.0**-30 * size
+
+
 def test_torchs_own_weight_norm_has_another_hessian():
     """Why it is replaced by its definition."""
     model, inputs = small("weight norm")
@@ -501,8 +529,8 @@ def test_hessians_that_are_not_there_are_refused():
     model, inputs = small("embedding bag")
     with pytest.raises(ValueError, match=r"_embedding_bag_backward.*not implemented"):
         hessian(model, loader(inputs))
-    with pytest.raises(ValueError, match="must sum to 1"):
-        hessian(ended(), loader(X), sample_weights=np.ones(N))
+    with pytest.raises(ValueError, match="label_smoothing must lie in"):
+        hessian(ended(), loader(X), label_smoothing=1.5)
 
 
 def test_a_hessian_by_chunks_and_with_weights(monkeypatch):

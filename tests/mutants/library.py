@@ -1,179 +1,259 @@
 """Mutants of a library beside ours: mutmut's, over the kernels, a random sample.
 
-    cd tests; python -m mutants.library                      all modules
-    cd tests; python -m mutants.library structure --share 100
-                                             one of them, all its mutants
+    cd tests; python -m mutants.library              a quarter of an hour of all modules
+    cd tests; python -m mutants.library structure --seconds 7200
+                                             one of them, all its mutants if time allows
+    cd tests; python -m mutants.library kronecker --again [--tests kronecker/test_x.py]
+                                             those of library.json that were not killed
 
 mutmut makes every mutant of a module and runs the tests that reach it, in a copy of the
-tree. Messages and `__repr__` are left out: their words are not what kills here. What is
-found goes to library.json and the table library.md, of the modules that were run last;
+tree, in random order (`sample.py`). All modules run at once: jobs are dealt by length.
+Messages and `__repr__` are left out: their words are not what kills here. What is found
+goes to library.json and the table library.md, of the modules that were run last;
 survivors are explained in survivors.md.
+
+A mutant is tried again as the lines that it changes in its function, whatever number it
+has now. Killed by tests written since, it counts as killed, and as killed `later`; one
+whose lines are no longer there is `dropped`, and counts no more.
 """
 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import json
 import os
 import pathlib
-import random
 import subprocess
 import sys
 import tempfile
+import time
 from typing import Any
 
 from mutants.run import COPIED, ENVIRONMENT, HERE, ROOT, copied
 
-#: The files of a module, and the fewest tests that cover it, below `refspec`, `tests`.
+#: Tests that reach most of the core.
+CORE = """
+core/test_coordinates.py core/test_curvature.py core/test_differentiated.py
+core/test_empty_classes.py core/test_factors.py core/test_implicit.py
+core/test_leading.py core/test_right_or_refused.py core/test_spectra.py
+core/test_structure.py attribution bad_calls/test_bad_core.py
+theorems/test_attribution.py theorems/test_curvature.py theorems/test_levels.py
+theorems/test_spectra.py
+"""
+#: The files of a module, and tests that reach it, below `refspec`, `tests`.
 MODULES = {
-    "structure": (
-        "structure.py",
-        "core/test_structure.py core/test_curvature.py attribution/test_means.py "
-        "core/test_right_or_refused.py theorems/test_levels.py",
+    "structure": ("structure.py", CORE),
+    "curvature": ("curvature.py", CORE),
+    "factors": ("factors.py", CORE),
+    "rows": ("rows.py", CORE),
+    "coordinates": ("coordinates/*", CORE),
+    "spectra": ("spectra.py", CORE),
+    "attribution": ("attribution/*", CORE),
+    "kronecker": (
+        "kronecker/*",
+        "kronecker theorems/test_kronecker.py core/test_empty_classes.py "
+        "bad_calls/test_bad_kronecker.py",
     ),
-    "curvature": (
-        "curvature.py",
-        "core/test_curvature.py core/test_structure.py theorems/test_curvature.py "
-        "core/test_right_or_refused.py",
+    "hessian": (
+        "hessian/*",
+        "hessian theorems/test_hessian.py core/test_implicit.py "
+        "attribution/test_hessian.py testing/test_inputs.py "
+        "bad_calls/test_bad_models.py",
     ),
-    "factors": (
-        "factors.py",
-        "core/test_factors.py core/test_curvature.py core/test_coordinates.py "
-        "core/test_right_or_refused.py",
-    ),
-    "rows": (
-        "rows.py",
-        "core/test_factors.py core/test_curvature.py core/test_differentiated.py "
-        "core/test_right_or_refused.py",
-    ),
-    "coordinates": (
-        "coordinates/*",
-        "core/test_coordinates.py core/test_curvature.py theorems/test_spectra.py "
-        "core/test_right_or_refused.py",
-    ),
-    "spectra": (
-        "spectra.py",
-        "core/test_spectra.py core/test_curvature.py attribution/test_shares.py",
-    ),
-    "attribution": (
-        "attribution/*",
-        "attribution core/test_leading.py theorems/test_attribution.py",
-    ),
-    "kronecker": ("kronecker/*", "kronecker theorems/test_kronecker.py"),
-    "hessian": ("hessian/*", "hessian theorems/test_hessian.py"),
 }
+#: No doctests, no plugin but Hypothesis's and ours; a mutant's time is a few times that
+#: of its tests without it.
 SETTINGS = """
 [mutmut]
 source_paths = refspec
 only_mutate =
     {files}
-do_not_mutate_patterns =
-    (?ms)raise \\w+\\(.*?^ *\\)
-    (?ms)def __repr__.*?^$
 pytest_add_cli_args =
+    --assert=plain
     -p
     no:cacheprovider
+    -p
+    _hypothesis_pytestplugin
+    -p
+    refspec.pytest_plugin
+    -o
+    addopts=--import-mode=importlib --strict-markers
     -m
     not slow
 pytest_add_cli_args_test_selection =
     {tests}
 also_copy =
     {copied}
+timeout_multiplier = 4
+timeout_constant = 4
+track_dependencies = false
+use_git_change_detection = false
 """
-#: mutmut's exit codes: of a run of pytest, or its own.
-OUTCOMES = {0: "survived", 1: "killed", 3: "killed", 5: "no tests", 33: "no tests"}
+#: What the table counts.
+COUNTED = ("mutants", "tried", "killed", "later", "dropped", "no end", "survived")
+COUNTED += ("no tests", "cut short")
+#: Seconds beyond its time after which a module's run is stopped and lost.
+PATIENCE = 90.0
 
 
-def sampled(module: str, share: float, seed: int, jobs: int) -> dict[str, Any]:
-    """Run a random sample of a module's mutants; return counts and survivors."""
-    files, tests = (x.split() for x in MODULES[module])
+def sampled(
+    module: str, *, seed: int, end: float, jobs: int, tests: str, wanted: dict[str, str]
+) -> dict[str, Any]:
+    """Run mutants in random order until `end`: those wanted, all if none is."""
+    globs, covering = (x.split() for x in MODULES[module])
+    files = {file_of(diff) for diff in wanted.values()} or {
+        f"refspec/{x}" for x in globs
+    }
     with tempfile.TemporaryDirectory() as scratch:
         place = copied(ROOT, pathlib.Path(scratch))
         with (place / "setup.cfg").open("a", encoding="utf-8") as file:
             lists = {
-                "files": [f"refspec/{x}" for x in files],
-                "tests": [f"tests/{x}" for x in tests],
+                "files": sorted(files),
+                "tests": [f"tests/{x}" for x in tests.split() or covering],
                 "copied": [x for x in COPIED if x not in ("refspec", "tests")],
             }
             file.write(
                 SETTINGS.format(**{k: "\n    ".join(x) for k, x in lists.items()})
             )
-
-        def mutmut(*words: str) -> str:
-            return subprocess.run(
-                [sys.executable, "-m", "mutmut", *words],
+        left, result = end - time.monotonic(), place / "found.json"
+        asked = place / "wanted.json"
+        asked.write_text(json.dumps(wanted), encoding="utf-8")
+        words = [str(seed), str(left), str(jobs), str(result), str(asked)]
+        with (place / "said").open("w", encoding="utf-8") as said:
+            running = subprocess.Popen(
+                [sys.executable, str(HERE / "sample.py"), *words],
                 cwd=place,
-                env={**os.environ, **ENVIRONMENT, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": ""},
-                stdout=subprocess.PIPE,
+                env=os.environ | ENVIRONMENT | {"TMPDIR": scratch},
+                stdout=said,
                 stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-            ).stdout
-
-        said = mutmut("run", "none of them, but made")
-        every = sorted(found(place))
-        if not every:
-            sys.exit(said[-2000:])
-        chosen = random.Random(seed).sample(
-            every, max(1, round(len(every) * share / 100))
-        )
-        said = mutmut("run", "--max-children", str(jobs), *chosen)
-        outcomes = {name: found(place)[name] for name in chosen}
-        if not any(outcomes.values()):
-            sys.exit(said[-2000:])
-        alive = [x for x, how in outcomes.items() if how != "killed"]
-        shown = {x: f"{outcomes[x]}\n{mutmut('show', x)}" for x in sorted(alive)}
-    counts = {k: list(outcomes.values()).count(k) for k in set(outcomes.values())}
-    return {"mutants": len(every), "tried": len(chosen), **counts, "alive": shown}
+            )
+            try:
+                running.wait(left + PATIENCE)
+            except subprocess.TimeoutExpired:
+                running.kill()
+        if result.exists():
+            return dict(json.loads(result.read_text(encoding="utf-8")))
+        lines = (place / "said").read_text(encoding="utf-8").splitlines()
+        told = [x for x in lines if not x.endswith((" mutants", " stats", " tests"))]
+        return {"failed": "\n".join(told)[-3000:]}
 
 
-def found(place: pathlib.Path) -> dict[str, str]:
-    """Return what mutmut wrote of every mutant."""
-    codes: dict[str, int | None] = {}
-    for path in (place / "mutants/refspec").rglob("*.meta"):
-        codes |= json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"]
+def file_of(diff: str) -> str:
+    """Return the file that a diff changes."""
+    return next(x[4:] for x in diff.splitlines() if x.startswith("--- "))
+
+
+def merged(before: dict[str, Any], again: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known of a module's mutants after some were tried again.
+
+    Those not reached, by the tests or in the time, stay as they were.
+    """
+    if "failed" in again:
+        return before | {"failed": again["failed"]}
+    told = {
+        k: x for k, x in again["alive"].items() if x.startswith(("survived", "no end"))
+    }
+    alive = {
+        new: told.get(new, before["alive"][old])
+        for new, old in again["again"].items()
+        if new not in again["dead"]
+    }
+    lost = len(before["alive"]) - len(again["again"])
+    tried = before["tried"] - lost
+    said = [x.split("\n", 1)[0] for x in alive.values()]
     return {
-        name: "" if code is None else OUTCOMES.get(code, f"ended by {code}")
-        for name, code in codes.items()
+        "mutants": before["mutants"],
+        "tried": tried,
+        "killed": tried - len(alive),
+        "later": before.get("later", 0) + len(again["dead"]),
+        "dropped": before.get("dropped", 0) + lost,
+        **{how: said.count(how) for how in sorted(set(said))},
+        "seconds each": before["seconds each"],
+        "failing": again["failing"],
+        "alive": alive,
     }
 
 
-def table(results: dict[str, dict[str, Any]]) -> str:
-    """Say what was tried and killed, module by module."""
-    lines = [
-        "| module | mutants | tried | killed | alive | rate |",
-        "|---|---|---|---|---|---|",
-    ]
-    for module, x in results.items():
-        killed, tried = x.get("killed", 0), x["tried"]
-        lines.append(
-            f"| {module} | {x['mutants']} | {tried} | {killed} | {tried - killed} | "
-            f"{100 * killed / tried:.0f} % |"
+def dealt(modules: list[str], jobs: int) -> dict[str, int]:
+    """Deal jobs to modules, at least one each, by the length of their source."""
+    length = {
+        module: sum(
+            len(path.read_bytes())
+            for path in (ROOT / "refspec").glob(MODULES[module][0])
+            if path.is_file()
         )
-    return "\n".join(lines) + "\n"
+        for module in modules
+    }
+    of = dict.fromkeys(modules, 1)
+    for _ in range(jobs - len(modules)):
+        of[max(modules, key=lambda x: length[x] / of[x])] += 1
+    return of
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """Say what was tried and killed, module by module, and in all."""
+    lines = [
+        f"| module | {' | '.join(COUNTED)} | rate |",
+        "|---" * (len(COUNTED) + 2) + "|",
+    ]
+    whole = dict.fromkeys(COUNTED, 0)
+    for module, x in results.items():
+        if "failed" in x:
+            lines.append(f"| {module} | did not run" + " |" * (len(COUNTED) + 1))
+            continue
+        whole = {key: n + x.get(key, 0) for key, n in whole.items()}
+        lines.append(row(module, x))
+    return "\n".join([*lines, row("all", whole)]) + "\n"
+
+
+def row(name: str, x: dict[str, Any]) -> str:
+    """Write a line of the table; the rate is of all that were tried to their end."""
+    numbers = " | ".join(str(x.get(key, 0)) for key in COUNTED)
+    tried = max(1, x["tried"] - x.get("cut short", 0))
+    return f"| {name} | {numbers} | {100 * x.get('killed', 0) / tried:.0f} % |"
 
 
 def main() -> None:
-    """Run what the command line asks for, one module after the other."""
+    """Run what the command line asks for, all modules at once."""
     parser = argparse.ArgumentParser(description="Run a sample of mutmut's mutants.")
     parser.add_argument("modules", nargs="*", help="all by default")
-    parser.add_argument(
-        "--share", type=float, default=15, help="percent, 15 by default"
-    )
+    parser.add_argument("--seconds", type=float, default=900, help="900 by default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--out", type=pathlib.Path, default=HERE, help="a folder")
+    parser.add_argument("--again", action="store_true", help="only those not killed")
+    parser.add_argument("--tests", default="", help="instead of those that cover them")
     given = parser.parse_args()
-    path = HERE / "library.json"
+    end = time.monotonic() + given.seconds
+    path = given.out / "library.json"
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for module in given.modules or MODULES:
-        results[module] = sampled(module, given.share, given.seed, given.jobs)
-        path.write_text(json.dumps(results, indent=1), encoding="utf-8")
-        (HERE / "library.md").write_text(table(results), encoding="utf-8")
-        print(
-            module,
-            {k: x for k, x in results[module].items() if k != "alive"},
-            flush=True,
-        )
+    chosen = given.modules or list(MODULES)
+    wanted = {x: results[x]["alive"] if given.again else {} for x in chosen}
+    if given.again:
+        chosen = [x for x in chosen if wanted[x]]
+    jobs = dealt(chosen, given.jobs)
+    with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
+        running = {
+            pool.submit(
+                sampled,
+                module,
+                seed=given.seed,
+                end=end,
+                jobs=n,
+                tests=given.tests,
+                wanted=wanted[module],
+            ): module
+            for module, n in jobs.items()
+        }
+        for done in concurrent.futures.as_completed(running):
+            module, found = running[done], done.result()
+            results[module] = merged(results[module], found) if given.again else found
+            ordered = {x: results[x] for x in MODULES if x in results}
+            path.write_text(json.dumps(ordered, indent=1), encoding="utf-8")
+            (given.out / "library.md").write_text(table(ordered), encoding="utf-8")
+            told = {k: x for k, x in results[module].items() if k != "alive"}
+            print(module, told, flush=True)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,6 @@
 import numpy as np
 
 
-class Single(np.ndarray):
-    """Numbers whose products of matrices are made in float32."""
-
-    def __matmul__(self, other):
-        if self.dtype == object:  # fractions
-            return np.asarray(self) @ np.asarray(other)
-        left, right = (np.asarray(x, dtype=np.float32) for x in (self, other))
-        return np.asarray(left @ right, dtype=np.float64)
-
-
 def in_single(true):
     """Return a LAPACK function made in float32, its results given in float64."""
 
@@ -23,3 +13,17 @@ def in_single(true):
         return np.asarray(found, dtype=np.float64)
 
     return wrong
+
+
+def coarse(x, size):
+    """Return numbers whose products of matrices and sums come out times 1 + size."""
+
+    class Coarse(np.ndarray):
+        def __matmul__(self, other):
+            product = np.asarray(self) @ np.asarray(other)
+            return product if self.dtype == object else (1 + size) * product
+
+        def sum(self, *args, **options):
+            return (1 + size) * np.asarray(self).sum(*args, **options)
+
+    return x.view(Coarse)

@@ -1,4 +1,4 @@
-"""Property tests of theory/curvature.md, each with a mutant that its check rejects."""
+"""Property tests of theory/curvature.md, and mutants that their checks reject."""
 
 from dataclasses import replace
 
@@ -8,9 +8,8 @@ from hypothesis import given
 
 from refspec import curvature
 from refspec.differentiated import Differentiated
-from refspec.theorems import curvature as page
 from support.snapshots import altered, snapshots, typical
-from support.verdicts import holds, rejected, study_of, verdict
+from support.verdicts import holds, rejected, study_of
 
 
 def other_fisher(snapshot, name, **how):
@@ -76,22 +75,6 @@ def test_one_altered_number_is_rejected(id, name):
     rejected(id, other_fisher(typical(), name))
 
 
-@pytest.mark.parametrize("id", ["C1", "C2", "C3", "C7"])
-def test_a_fisher_a_little_too_large_is_rejected(id):
-    """By a few resolutions, far below 1e-6."""
-    snapshot = typical()
-    least = verdict(id, snapshot).resolution
-    assert least < 2.0**-30
-    right = curvature.fisher(snapshot)
-    rows = curvature.fisher(scaled(snapshot, 1 + 8 * least)).rows
-    rejected(id, study_of(snapshot, fisher=replace(right, rows=rows)))
-
-
-def scaled(snapshot, factor):
-    layers = [replace(x, features=factor * x.features) for x in snapshot.layers]
-    return replace(snapshot, layers=tuple(layers))
-
-
 def test_the_other_order_of_the_factors_is_rejected():
     snapshot = typical()
     swapped = replace(
@@ -120,21 +103,6 @@ def test_C4(snapshot):
     holds("C4", snapshot)
 
 
-def test_a_smaller_odds_ratio_is_rejected(monkeypatch):
-    def doubled(snapshot):
-        return replace(right(snapshot), rows=right(double(snapshot)).rows)
-
-    def double(snapshot):
-        layers = [replace(x, features=2 * x.features) for x in snapshot.layers]
-        return replace(snapshot, layers=tuple(layers))
-
-    snapshot = typical(counts=(3, 3))  # two classes: Cauchy-Schwarz is an equality
-    right = curvature.empirical_fisher
-    holds("C4", snapshot)
-    monkeypatch.setattr(curvature, "empirical_fisher", doubled)
-    rejected("C4", snapshot)
-
-
 @pytest.mark.theorem("C5")
 @given(snapshots(scored=False))
 def test_C5(snapshot):
@@ -154,13 +122,3 @@ def test_leaving_out_the_true_class_is_rejected(monkeypatch):
 @given(snapshots(scored=False, layers=2))
 def test_C6(snapshot):
     holds("C6", snapshot)
-
-
-@pytest.mark.parametrize("factor", [0.1, 10.0])
-def test_another_scale_of_the_blocks_is_rejected(monkeypatch, factor):
-    def scaled(study):
-        return [replace(x, values=factor * x.values) for x in right(study)]
-
-    right = page.spectra_of_layers
-    monkeypatch.setattr(page, "spectra_of_layers", scaled)
-    rejected("C6", typical(a=6, b=6))
