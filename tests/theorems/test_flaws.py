@@ -7,12 +7,21 @@ import pytest
 
 from refspec import datasets
 from refspec.theorems import Study, all_theorems, find
+from refspec.theorems.catalogue import PAGES
 from support.flaws import flaws, places, seen_by, tables
 
 FLAWS = flaws()
 
 
-@pytest.mark.parametrize("id", sorted({x.id for x in FLAWS}))
+#: Those of worlds that are drawn again and again are slow.
+IDS = [
+    pytest.param(x.id, marks=[pytest.mark.slow] if x.deep else [])
+    for x in all_theorems()
+    if any(flaw.id == x.id for flaw in FLAWS)
+]
+
+
+@pytest.mark.parametrize("id", IDS)
 def test_every_flaw_is_seen_and_every_comparison_sees_one(id):
     (theorem,), seen = find([id]), {}
     for flaw in (x for x in FLAWS if x.id == id):
@@ -34,6 +43,10 @@ def test_resolutions_are_those_of_a_trained_network_too():
                 found = seen_by(replace(flaw, on=datasets.iris_decay), patch)
             seen[flaw.id] = seen.get(flaw.id, False) or bool(found)
     assert [id for id, x in seen.items() if not x] == []
+
+
+def test_every_page_has_a_table():
+    assert tables().keys() == set(PAGES)
 
 
 @pytest.mark.parametrize("page", tables())
