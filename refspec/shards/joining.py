@@ -21,7 +21,7 @@ from refspec import backend, checks
 from refspec.backend import Array
 from refspec.curvature import SecondMoment
 from refspec.differentiated import NetworkMoment
-from refspec.rows import Rows, Scaled
+from refspec.rows import Rows, Scaled, Work
 from refspec.shards.journal import Journal
 from refspec.shards.workers import Here, Source, Workers
 from refspec.text import visible
@@ -43,7 +43,7 @@ class Facts:
     known: str
     roundings: int
     products: int
-    cost: float
+    work: Work
     zero: Array
     blocks: tuple[tuple[str, int], ...]
     left_out: tuple[tuple[str, int], ...]
@@ -61,7 +61,7 @@ def facts(moment: SecondMoment) -> Facts:
         rows.known,
         rows.roundings,
         rows.products,
-        rows.costs[1],
+        rows.work,
         moment.weights[:0, :],
         getattr(moment, "blocks", ()),
         getattr(moment, "left_out", ()),
@@ -125,11 +125,10 @@ class Sharded(Rows):
         return max(most, self.shape[0] * self.shape[1]) + len(self.facts) + 8
 
     @property
-    def costs(self) -> tuple[float, float]:
-        """Multiplications of the whole of XX', and of X(X'z) for one z."""
-        one = sum(x.cost for x in self.facts)
-        N, K, _ = self.shape
-        return N * K * one, one
+    def work(self) -> Work:
+        """What the rows take, and products with them: a row of XX' takes a product."""
+        total, (N, K, _) = Work.total(x.work for x in self.facts), self.shape
+        return replace(total, gram=N * K * total.product)
 
     @property
     def known(self) -> str:
