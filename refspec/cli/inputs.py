@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -83,13 +84,17 @@ Memory = Annotated[
 ]
 
 
-def load_snapshot(file: Path | None, on: Backend = Backend.numpy) -> Snapshot:
-    """Load an export, or the embedded one if none is named."""
+def load_snapshot(
+    file: Path | None, on: Backend = Backend.numpy, layer: str | None = None
+) -> Snapshot:
+    """Load an export, or one layer of it, or the embedded one if none is named."""
     xp = None if on is Backend.numpy else backend.named(on.value)
     if file is None:
         return datasets.digits_mlp(xp=xp)
     expect_file(file)
-    return export.load(file, xp=xp)
+    if layer is not None:
+        _expect_name(export.sizes(file)[2], layer)
+    return export.load(file, xp=xp, layers=None if layer is None else [layer])
 
 
 def expect_file(file: Path) -> None:
@@ -106,8 +111,14 @@ def expect_one_choice(layer: str | None, every: bool) -> None:
 
 def expect_layer(snapshot: Snapshot, layer: str | None) -> None:
     """Refuse the name of a layer that the snapshot lacks."""
-    names = [x.name for x in snapshot.layers]
-    if layer is not None and layer not in names:
+    if layer is not None:
+        _expect_name([x.name for x in snapshot.layers], layer)
+
+
+def _expect_name(names: Iterable[str], layer: str) -> None:
+    """Refuse a name that is not among those of the layers."""
+    names = list(names)
+    if layer not in names:
         raise typer.BadParameter(
             f"--layer must be one of {listed(names)}; got {visible(layer)!r}"
         )
@@ -135,7 +146,7 @@ def choose_moment(
 ) -> Chosen:
     """Plan what was asked for, refuse what does not fit, and build the moment."""
     expect_one_choice(layer, every)
-    snapshot = load_snapshot(file, on)
+    snapshot = load_snapshot(file, on, layer)
     expect_layer(snapshot, layer)
     chosen = None if layer is None else [layer]
     kind = of.value if of in (Of.features, Of.errors) else "fisher"
