@@ -9,16 +9,12 @@ from typing import Annotated
 import typer
 
 from refspec import claims as judged
-from refspec import coverage
 from refspec.claims import CLAIMS, Finding
-from refspec.cli.inputs import Backend, On, expect_file, load_snapshot
+from refspec.classes import Snapshot
+from refspec.cli.inputs import Backend, Files, On, expect_file, load
 from refspec.cli.outputs import Json, expect_outputs, write_json
 from refspec.cli.terminal import say, working
 
-Files = Annotated[
-    list[Path] | None,
-    typer.Argument(help="Exports; the embedded digits network if none."),
-]
 Only = Annotated[
     list[str] | None,
     typer.Option("--only", help="Claims by letter: F or F,W; may be repeated."),
@@ -58,29 +54,28 @@ def claims(
     together = [x for x in chosen if CLAIMS[x].compare is not None]
     records, members = [], []
     for path in paths:
-        name = "the embedded digits network" if path is None else str(path)
-        snapshot = load_snapshot(path, on)
+        source = load(path, on)
+        name, network = source.name, source.network
         say(name)
-        say(str(coverage.of_snapshot(snapshot)))
+        say(str(source.coverage))
         with working("judging") as tell:
             found: list[Finding] = []
             for id in chosen:
                 tell(f"claim {id}: {judged.CLAIMS[id].title}")
-                found += judged.judge(snapshot, [id], dense=dense, whole=whole)
-            if len(paths) > 1 and together:
-                members.append(judged.member(snapshot))
+                found += judged.judge(network, [id], dense=dense, whole=whole)
+            if together and isinstance(network, Snapshot):
+                members.append(judged.member(network))
         for finding in found:
             _print(finding)
-        covered = coverage.of_snapshot(snapshot)
         records.append(
             {
                 "source": name,
-                "coverage": covered.document(),
+                "coverage": source.coverage.document(),
                 "claims": [x.plain() for x in found],
             }
         )
     document: dict[str, object] = {"networks": records}
-    if members:
+    if len(members) > 1:
         say(f"these {len(members)} together")
         compared = list(judged.compare(members, together))
         for finding in compared:

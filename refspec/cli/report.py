@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from refspec import report as pages
-from refspec.cli.inputs import Backend, File, On, load_snapshot
+from refspec.cli.inputs import Backend, File, On, load
 from refspec.cli.outcomes import DATA
 from refspec.cli.outputs import expect_outputs, opened
 from refspec.cli.terminal import say, working
@@ -37,13 +37,13 @@ def report(
     verify: Verify = True,
     on: On = Backend.numpy,
 ) -> None:
-    """Write one self-contained HTML page about an export."""
+    """Write one self-contained HTML page about a network."""
     expect_outputs([file], output=output)
     pages.expect_libraries()
-    snapshot = load_snapshot(file, on)
+    network = load(file, on).network
     with working("reading") as progress:
         contents = pages.collect(
-            snapshot,
+            network,
             per_layer=per_layer,
             dense=dense,
             theorems=None if verify else (),
