@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 
 from refspec import claims as judged
+from refspec import memory
 from refspec.claims import CLAIMS, Finding
 from refspec.classes import Snapshot
-from refspec.cli.inputs import Backend, Files, On, expect_file, load
+from refspec.cli.inputs import Backend, Files, Memory, On, expect_file, load
 from refspec.cli.outputs import Json, expect_outputs, write_json
 from refspec.cli.terminal import say, working
+from refspec.plans import plan
 
 Only = Annotated[
     list[str] | None,
@@ -40,6 +42,7 @@ def claims(
     whole: Whole = None,
     json_file: Json = None,
     on: On = Backend.numpy,
+    limit: Memory = None,
 ) -> None:
     """Judge with numbers what is claimed about networks; exit 0 whatever they say.
 
@@ -54,22 +57,26 @@ def claims(
     together = [x for x in chosen if CLAIMS[x].compare is not None]
     records, members = [], []
     for path in paths:
-        source = load(path, on)
-        name, network = source.name, source.network
-        say(name)
-        say(str(source.coverage))
-        with working("judging") as tell:
-            found: list[Finding] = []
-            for id in chosen:
-                tell(f"claim {id}: {judged.CLAIMS[id].title}")
-                found += judged.judge(network, [id], dense=dense, whole=whole)
-            if together and isinstance(network, Snapshot):
-                members.append(judged.member(network))
+        with memory.within(limit):
+            source, planned = load(path, on), None
+            network = source.network
+            # of a part of the claims, or of a moment alone, there is no plan
+            if not only and whole is None and isinstance(network, Snapshot):
+                planned = plan(network, what="claims").expect_room()
+            say(source.name)
+            say(str(source.coverage))
+            with working("judging", planned) as tell:
+                found: list[Finding] = []
+                for id in chosen:
+                    tell(f"claim {id}: {judged.CLAIMS[id].title}")
+                    found += judged.judge(network, [id], dense=dense, whole=whole)
+                if together and isinstance(network, Snapshot):
+                    members.append(judged.member(network))
         for finding in found:
             _print(finding)
         records.append(
             {
-                "source": name,
+                "source": source.name,
                 "coverage": source.coverage.document(),
                 "claims": [x.plain() for x in found],
             }

@@ -22,6 +22,7 @@ from refspec.cli.outputs import finite, write_json, write_picture
 from refspec.cli.terminal import console, new_table, say, working
 from refspec.coverage import Coverage
 from refspec.curvature import SecondMoment
+from refspec.plans import plan
 from refspec.plots import matrices
 from refspec.plots.style import label
 from refspec.text import visible
@@ -93,7 +94,8 @@ def _of_snapshot(
             "...moment(model, loader))"
         )
     names = None if layer is None else [layer]
-    with working("assembling the Hessian and attributing"):
+    planned = plan(snapshot, what="hessian", layers=names).expect_room()
+    with working("assembling the Hessian and attributing", planned):
         H = hessian.of_snapshot(snapshot, names)
         result = attribution.attribute_hessian(H, curvature.fisher(snapshot, names))
     return result, coverage.of_snapshot(snapshot, names)

@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
+from refspec import memory
 from refspec import report as pages
-from refspec.cli.inputs import Backend, File, On, load
+from refspec.classes import Snapshot
+from refspec.cli.inputs import Backend, File, Memory, On, load
 from refspec.cli.outcomes import DATA
 from refspec.cli.outputs import expect_outputs, opened
 from refspec.cli.terminal import say, working
+from refspec.plans import plan
 
 Output = Annotated[
     Path,
@@ -36,12 +39,30 @@ def report(
     per_layer: PerLayer = True,
     verify: Verify = True,
     on: On = Backend.numpy,
+    limit: Memory = None,
 ) -> None:
     """Write one self-contained HTML page about a network."""
     expect_outputs([file], output=output)
     pages.expect_libraries()
-    network = load(file, on).network
-    with working("reading") as progress:
+    with memory.within(limit):
+        contents, page = _made(file, per_layer, dense, verify, on)
+    with opened(output) as out:
+        size = out.write(pages.encoded(page))
+    say(f"report: {output} ({size / 1e6:.1f} MB)")
+    failed = [x.id for x in contents.verdicts if x.status == "fails"]
+    if failed:
+        say(f"theorems that do not hold: {', '.join(failed)}")
+        raise typer.Exit(DATA)
+
+
+def _made(
+    file: Path | None, per_layer: bool, dense: int, verify: bool, on: Backend
+) -> tuple[pages.Contents, str]:
+    """Plan the page, refuse what does not fit, and make it."""
+    network, planned = load(file, on).network, None
+    if isinstance(network, Snapshot):
+        planned = plan(network, what="report").expect_room()
+    with working("reading", planned) as progress:
         contents = pages.collect(
             network,
             per_layer=per_layer,
@@ -51,10 +72,4 @@ def report(
         )
         progress("drawing")
         page = pages.render(contents)
-    with opened(output) as out:
-        size = out.write(pages.encoded(page))
-    say(f"report: {output} ({size / 1e6:.1f} MB)")
-    failed = [x.id for x in contents.verdicts if x.status == "fails"]
-    if failed:
-        say(f"theorems that do not hold: {', '.join(failed)}")
-        raise typer.Exit(DATA)
+        return contents, page

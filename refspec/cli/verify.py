@@ -6,10 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from refspec.cli.inputs import Backend, Files, On, expect_file, load
+from refspec import memory
+from refspec.classes import Snapshot
+from refspec.cli.inputs import Backend, Files, Memory, On, expect_file, load
 from refspec.cli.outputs import Json, expect_outputs
-from refspec.cli.terminal import say
+from refspec.cli.terminal import announce, say
 from refspec.cli.verdicts import Only, chosen, conclude, show
+from refspec.plans import plan
 from refspec.verify import Record
 from refspec.verify import verify as verify_snapshot
 
@@ -19,6 +22,7 @@ def verify(
     json_file: Json = None,
     only: Only = None,
     on: On = Backend.numpy,
+    limit: Memory = None,
 ) -> None:
     """Check networks: are they consistent, which theorems say something of them.
 
@@ -32,13 +36,17 @@ def verify(
     records: list[Record] = []
     covered: dict[str, Any] = {}
     for path in paths:
-        source = load(path, on)
-        name, whole = source.name, source.coverage
-        covered[name] = whole.document()
-        say(str(whole))
-        # what was asked for by its id is run, however slow
-        found = verify_snapshot(
-            source.network, theorems=theorems, source=name, deep=bool(only)
-        )
-        records += show(name, found, len(theorems))
+        with memory.within(limit):
+            source = load(path, on)
+            name, network = source.name, source.network
+            # what single theorems take is not planned, nor those on a moment alone
+            if not only and isinstance(network, Snapshot):
+                announce(plan(network, what="verify").expect_room())
+            covered[name] = source.coverage.document()
+            say(str(source.coverage))
+            # what was asked for by its id is run, however slow
+            found = verify_snapshot(
+                network, theorems=theorems, source=name, deep=bool(only)
+            )
+            records += show(name, found, len(theorems))
     conclude(records, json_file, "refspec.verify/1", coverage=covered)
