@@ -5,6 +5,7 @@ from importlib import import_module
 
 import pytest
 
+from mutants import run
 from refspec import datasets
 from refspec.theorems import Study, all_theorems, find
 from refspec.theorems.catalogue import PAGES
@@ -60,6 +61,12 @@ def test_every_statement_of_a_page_has_a_flaw_or_a_reason(page):
     assert not sizes.keys() & table.REASONS.keys()
     assert all(table.REASONS.values())
     assert not [id for id, x in sizes.items() if 0.0 not in x and not known[id].coarse]
+
+
+def test_a_mutant_stands_for_every_statement_without_a_flaw():
+    killing = {test for mutant in run.mutants() for test in mutant.tests}
+    without = [id for table in tables().values() for id in table.REASONS]
+    assert [x.id for x in find(without) if x.test not in killing] == []
 
 
 def test_no_flaw_changes_what_a_check_reads():
