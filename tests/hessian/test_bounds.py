@@ -22,6 +22,23 @@ def test_the_norm_of_errors_is_bounded_and_not_by_much(rank):
     assert found <= 2 * true
 
 
+def matrices_of_errors(P):
+    """Symmetric, >= 0, with their largest eigenvalues."""
+    corner, star = np.zeros((P, P)), 5 * np.eye(P)
+    corner[:2, :2] = [[2, 1], [1, 0]]  # the steps come to it from below
+    star[0, 1:] = star[1:, 0] = 1  # one row has a sum far above
+    return [(corner, 1 + 2**0.5), (star, 5 + (P - 1) ** 0.5)]
+
+
+def test_no_step_of_the_power_method_is_taken_for_a_bound():
+    network = models.mlp([3, 4, 2], rng=np.random.default_rng(0))
+    P = models.flatten(network).size
+    for B, true in matrices_of_errors(P):
+        found = bounds.norm_of(lambda v, B=B: B @ v, network, np.ones((1, 3)))
+        assert true <= found * (1 + rounding.gamma(4 * P, 2.0**-53))
+        assert found <= 1.5 * true
+
+
 def test_roundings_are_counted_from_the_maps_themselves():
     """A sum of as many products as a row of a step's map has entries; back, a column.
 
