@@ -489,12 +489,11 @@ def test_solve_stops_where_it_is_told():
 
 def test_the_residual_asked_for_is_what_rounding_allows():
     """K12: gamma of a + b + m + 3, of 1 + sum |c| ||L|| ||R|| / damping: 5 and 7."""
-    lefts = np.stack([np.diag([3.0, 4.0]), np.diag([4.0, -3.0])])
-    rights = np.stack([np.diag([2.0, 3.0, 6.0]), np.diag([6.0, 2.0, 3.0])])
-    G = KroneckerSum(np.asarray([1.0, -3.0]), lefts, rights)
-    assert default_residual(G, 0.5) == rounding.gamma(3 + 2 + 2 + 3, U) * (
-        1 + 140 / 0.5
-    )
+    lefts = np.stack([np.diag(x) for x in ([3.0, 4.0], [4.0, -3.0], [0.0, 5.0])])
+    rights = np.stack([np.diag(np.roll([2.0, 3.0, 6.0], k)) for k in range(3)])
+    G = KroneckerSum(np.asarray([1.0, -3.0, 4.0]), lefts, rights)
+    g = rounding.gamma(3 + 2 + 3 + 3, U)
+    assert default_residual(G, 0.5) == g * (1 + 8 * 35 / 0.5)
     assert default_residual(G, 1e-30) == 1
 
 
