@@ -1,6 +1,7 @@
 """theory/kronecker.md: every check on drawn snapshots, and mutants that it rejects."""
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from refspec.kronecker import (
     Kronecker,
     KroneckerBasis,
     KroneckerSum,
+    kfac,
     moments,
     origins,
 )
@@ -107,6 +109,12 @@ def test_K14(study):
 @given(samples(positions=2))
 def test_K16(study):
     holds("K16", study)
+
+
+@pytest.mark.theorem("K17")
+@given(samples())
+def test_K17(study):
+    holds("K17", study)
 
 
 def column_major(monkeypatch):
@@ -303,6 +311,32 @@ def all_cross_classes(monkeypatch):
     monkeypatch.setattr(origins, "mean_forms", wrong)
 
 
+def as_kfac(monkeypatch):
+    """KFAC in the place of the nearest product."""
+    true = page.nearest
+
+    def wrong(s, name, terms):
+        made, one = true(s, name, terms), kfac(s, name)
+        first = made.terms.lefts[0] * 0 + one.left, made.terms.rights[0] * 0 + one.right
+        lefts, rights = made.terms.lefts.copy(), made.terms.rights.copy()
+        lefts[0], rights[0] = first
+        mine = KroneckerSum(made.terms.coefficients, lefts, rights)
+        return dataclasses.replace(made, terms=mine)
+
+    monkeypatch.setattr(page, "nearest", wrong)
+
+
+def nine_tenths(monkeypatch):
+    """Images of R' that are too short."""
+    module = sys.modules["refspec.kronecker.nearest"]
+    true = module._forward
+
+    def wrong(f, B, xp):
+        return 0.9 * true(f, B, xp)
+
+    monkeypatch.setattr(module, "_forward", wrong)
+
+
 MUTANTS = [
     ("K1", column_major, {}),
     ("K2", sums, {}),
@@ -321,6 +355,8 @@ MUTANTS = [
     ("K16", all_cross_classes, {}),
     ("K16", no_shares, {}),
     ("K16", all_features, {}),
+    ("K17", as_kfac, {}),
+    ("K17", nine_tenths, {}),
 ]
 
 

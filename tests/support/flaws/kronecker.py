@@ -26,6 +26,13 @@ single = world(counts=(1, 1, 1))
 #: The samples of a class are all even ones: the odd batch has none of it.
 absent = world(counts=(2, 1, 4))
 positions = world(T=3)
+#: Features that are all 1: KFAC is the Fisher.
+alike = world(sides=((1, 3),))
+
+
+def added(x, size):
+    """Return x with something added, even to 0."""
+    return x + size**0.5
 
 
 def first(change):
@@ -81,6 +88,7 @@ def one_mean(right, _):
 
 MATVEC, SUM = f"{PRODUCTS}:Kronecker.matvec", f"{PRODUCTS}:KroneckerSum"
 FACTORS = f"{CLASSWISE}:class_factors"
+NEAREST = "refspec.kronecker.nearest:nearest"
 FLAWS = (
     Flaw(
         "K1",
@@ -227,5 +235,9 @@ FLAWS = (
         after(each(larger)),
         single,
     ),
+    Flaw("K17", "errors too small", NEAREST, after(field("errors", smaller)), dense),
+    Flaw("K17", "terms too large", f"{SUM}.matrix", after(larger), single),
+    Flaw("K17", "a product too far off", NEAREST, after(field("errors", added)), alike),
+    Flaw("K17", "C terms too far off", NEAREST, after(field("errors", added)), single),
 )
 REASONS = {"K15": "a lemma: its test is of the algorithm, on operators that are known"}
