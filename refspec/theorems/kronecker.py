@@ -376,7 +376,7 @@ def K9(study: Study) -> Iterator[Comparison]:
     narrow,
 )
 def K10(study: Study) -> Iterator[Comparison]:
-    """Compare the damped KFAC's trace at the best split, and its inverse."""
+    """Undo KFAC, damping and cross terms; compare the trace with the least of all."""
     for x in study.once(factored):
         L, R, z = x.kfac.left, x.kfac.right, layer_probes(study, x)
         left, right = float(np.trace(L)), float(np.trace(R))
@@ -387,31 +387,32 @@ def K10(study: Study) -> Iterator[Comparison]:
         A = L + root / split * np.eye(x.b, dtype=L.dtype)
         B = R + split * root * np.eye(x.a, dtype=R.dtype)
         V = z.T.reshape(-1, x.b, x.a)
+        terms = L @ V @ R + damping * V + root * (split * (L @ V) + V @ R / split)
         inverse = factored_tikhonov(x.kfac, damping)
-        # the trace of KFAC + lambda I + cross terms, those the least there are
-        trace = left * right + damping * x.layer.parameters
-        trace += root * (split * x.a * left + x.b * right / split)
-        sides = [
-            (len(X), rounding.eigensolver_radius(len(X), norm(X), study.u))
-            for X in (A, B)
-        ]
-        one, other = (4 * n * radius for n, radius in sides)
-        g = rounding.gamma(8 * (x.a + x.b) + 64, study.u)
-        bound = (
-            g * trace + one * float(np.trace(B)) + (float(np.trace(A)) + one) * other
-        )
-        away = abs(float(np.sum(1 / inverse.values)) - trace)
-        yield away, bound, trace, f"trace of the damped KFAC of {x.layer.name}"
-        bound = _inverse_defect(inverse, A, B, study.u) * norm(V)
-        image = inverse.matvec(z).T.reshape(V.shape)
-        away = norm(A @ image @ B - V)
-        yield away, bound, norm(V), f"inverse of {x.layer.name}"
+        image = inverse.matvec(np.asarray(terms.reshape(len(V), -1).T))
+        g = rounding.gamma(4 * (x.a + x.b) + 32, study.u)
+        largest = norm(A) * norm(B) * float(np.max(inverse.values))
+        bound = (_inverse_defect(inverse, A, B, study.u) + g * largest) * norm(V)
+        yield norm(image - z), bound, norm(V), f"inverse of {x.layer.name}"
+
+        if scaled:  # the cross terms a w tr L + b tr R / w are least at this w
+            least = (left**0.5 * right**0.5 + (damping * x.a * x.b) ** 0.5) ** 2
+            one, other = (_solved(X, study.u) for X in (A, B))
+            bound = x.b * one * float(np.trace(B)) + x.a * other * float(np.trace(A))
+            bound = 2 * bound + 4 * rounding.gamma(x.a * x.b + 64, study.u) * least
+            away = abs(float(np.sum(1 / inverse.values)) - least)
+            yield away, bound, least, f"trace at the best split of {x.layer.name}"
 
 
 def _damping(x: Factored) -> float:
     """Return KFAC's mean eigenvalue, or 1 where it all but underflows."""
     mean = x.kfac.trace() / x.layer.parameters
     return mean if mean**2 > np.finfo(x.layer.features.dtype).tiny else 1.0
+
+
+def _solved(X: np.ndarray, u: float) -> float:
+    """Bound the error of eigenvalues of X from a solver and from quotients."""
+    return 4 * rounding.eigensolver_radius(len(X), norm(X), u)
 
 
 def _inverse_defect(
@@ -428,7 +429,7 @@ def _inverse_defect(
     E = norm(A @ Q - Q * M) + rounding.gamma(4 * n, u) * norm(A) * n**0.5
     F = norm(B @ R - R * N) + rounding.gamma(4 * m, u) * norm(B) * m**0.5
     # the solver's eigenvalues, clipped at 0, are this near to the quotients M and N
-    one, other = (4 * rounding.eigensolver_radius(len(X), norm(X), u) for X in (A, B))
+    one, other = (_solved(X, u) for X in (A, B))
     rest = norm(M) * (F + other) + (E + one) * norm(N) + (E + one) * (F + other)
     defects = [norm(X.T @ X - np.eye(len(X))) for X in (Q, R)]
     skew = sum(defects) + defects[0] * defects[1] + rounding.gamma(4 * (n + m), u) * n

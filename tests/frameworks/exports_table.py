@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from refspec import coverage, curvature, hessian, models, rounding
-from refspec.exporters.batches import path_length
+from refspec.exporters.checking import path_length
 from refspec.exporters.torch import export
 from refspec.hessian.bounds import hessian_radius
 from support.torch_networks import LABELS, SMALL, loader, small

@@ -4,30 +4,45 @@ from dataclasses import replace
 
 import numpy as np
 
-from refspec.kronecker import KroneckerSum, kfac
-from support.flaws import Flaw, after, field, larger, smaller
+from support.flaws import Flaw, after, field, larger
 from support.snapshots import sampled
 
-PRODUCTS = "refspec.kronecker.products"
-ORIGINS = "refspec.kronecker.origins"
-CLASSWISE = "refspec.kronecker.classwise"
+KRONECKER = "refspec.kronecker.products:Kronecker"
+SUM = "refspec.kronecker.products:KroneckerSum"
+MOMENT = "refspec.curvature:SecondMoment"
+KFAC, CFAC = "refspec.kronecker.kfac:kfac", "refspec.kronecker.kfac:cfac"
+CLASSES = "refspec.kronecker.classwise"
+NEAREST = "refspec.kronecker.nearest:nearest"
+SPECTRUM = "refspec.kronecker.eigensystems:certified_spectrum"
+
+_left = field("left", larger)
+_features, _errors = field("features", larger), field("errors", larger)
+_coefficients, _values = field("coefficients", larger), field("values", larger)
 
 
-def world(**given):
-    """Return a function that makes two layers without positions, or what is given."""
-    return lambda: sampled(1, **given)
+def layer(counts=(3, 1, 4), **given):
+    """Samples of one layer, as wide as C^2 means of three classes have ranks."""
+    return sampled(1, counts, ((5, 5),), **given)
 
 
-dense = world()
-#: As many features and errors as classes, and more.
-wide = world(sides=((5, 5),))
-#: One sample a class: nothing lies within, and means are all there is.
-single = world(counts=(1, 1, 1))
-#: The samples of a class are all even ones: the odd batch has none of it.
-absent = world(counts=(2, 1, 4))
-positions = world(T=3)
-#: Features that are all 1: KFAC is the Fisher.
-alike = world(sides=((1, 3),))
+def positions():
+    """The same at three positions."""
+    return layer(T=3)
+
+
+def alone():
+    """Two classes have one sample each, so that every other sample leaves one out."""
+    return layer((1, 1, 4))
+
+
+def repeated():
+    """All samples of a class are one: its means are all that there is of it."""
+    return layer(ties=True, equal=True)
+
+
+def alike():
+    """Features that are all 1: KFAC is the Fisher."""
+    return sampled(1, sides=((1, 3),))
 
 
 def added(x, size):
@@ -36,208 +51,234 @@ def added(x, size):
 
 
 def first(change):
-    """Change the first of several."""
-    return lambda found, size: (change(found[0], size), *found[1:])
+    """Change the first of what a function returns: values, not their radius."""
+    return after(lambda found, size: (change(found[0], size), *found[1:]))
 
 
-def each(change):
-    """Change every part."""
-    return lambda found, size: {kind: change(x, size) for kind, x in found.items()}
+def shares(kind):
+    """Enlarge the shares of one kind."""
+    return after(lambda found, size: found | {kind: larger(found[kind], size)})
 
 
-def drawn(change):
-    """Change KFAC's left factor where labels are drawn."""
+def where(option, value=None):
+    """Enlarge KFAC's first factor where it is made with an option."""
 
     def wrong(right, size):
-        def kfac(s, name, **options):
-            made = right(s, name, **options)
-            mine = options.get("fisher") == "monte_carlo"
-            return replace(made, left=change(made.left, size)) if mine else made
+        def kfac(*args, **given):
+            made, chosen = right(*args, **given), given.get(option)
+            return _left(made, size) if chosen and value in (None, chosen) else made
 
         return kfac
 
     return wrong
 
 
-def pooled(*_):
-    """Pair all errors with all features."""
+def forgotten(right, size):
+    """Forget a part of a class that a batch has no sample of."""
 
-    def cfac(s, name):
-        made = kfac(s, name)
-        return KroneckerSum(np.ones(1), made.left[None], made.right[None])
+    def running_average(old, batch, decay):
+        made, gone = right(old, batch, decay), (batch.frequencies == 0)[:, None, None]
+        return replace(made, errors=made.errors * (1 - size * gone))
 
-    return cfac
+    return running_average
 
 
-def one_mean(right, _):
-    """Leave one mean of errors: those of all classes but the first are taken out."""
+def of_one_class(right, _):
+    """Leave no class mean of errors but the first."""
 
     def decompose(moment):
         split = right(moment)
-        if moment.weights.shape[1] == 1:
-            return split
         means = split.levels["between_class"]
         inside = np.arange(len(moment.weights)) < moment.offsets[1]
-        kept = replace(
-            moment, projection=lambda x: means.projection(x) * inside[:, None, None]
-        )
-        return replace(split, levels=split.levels | {"between_class": kept})
+        if moment.weights.shape[1] == 1:
+            return split
+
+        def kept(rows):
+            return means.projection(rows) * inside[:, None, None]
+
+        level = replace(moment, projection=kept)
+        return replace(split, levels=split.levels | {"between_class": level})
 
     return decompose
 
 
-MATVEC, SUM = f"{PRODUCTS}:Kronecker.matvec", f"{PRODUCTS}:KroneckerSum"
-FACTORS = f"{CLASSWISE}:class_factors"
-NEAREST = "refspec.kronecker.nearest:nearest"
 FLAWS = (
+    Flaw("K1", "products too large", f"{KRONECKER}.matvec", after(larger), layer),
     Flaw(
         "K1",
-        "a last bit of the order",
+        "stacked columns too large",
         "refspec.kronecker.operators:column_stacked",
         after(larger),
-        dense,
+        layer,
     ),
-    Flaw("K1", "products too large", MATVEC, after(larger), dense),
-    Flaw(
-        "K1",
-        "a norm too large",
-        f"{PRODUCTS}:Kronecker.frobenius_norm",
-        after(larger),
-        dense,
-    ),
+    Flaw("K1", "a norm too large", f"{KRONECKER}.frobenius_norm", after(larger), layer),
     Flaw(
         "K2",
         "eigenvalues too large",
-        f"{PRODUCTS}:Kronecker.certified_eigenvalues",
-        after(first(larger)),
-        dense,
+        f"{KRONECKER}.certified_eigenvalues",
+        first(larger),
+        layer,
     ),
+    Flaw("K2", "a trace too large", f"{KRONECKER}.trace", after(larger), layer),
     Flaw(
         "K3",
-        "eigenvalues too small",
+        "eigenvalues too large",
         f"{SUM}.certified_eigenvalues",
-        after(first(smaller)),
-        dense,
+        first(larger),
+        layer,
     ),
-    Flaw("K4", "factors too large", FACTORS, after(field("errors", larger)), dense),
-    Flaw("K4", "a trace too small", f"{SUM}.trace", after(smaller), dense),
-    Flaw("K5", "products too large", MATVEC, after(larger), dense),
+    Flaw(
+        "K4",
+        "features of classes too large",
+        f"{CLASSES}:class_factors",
+        after(_features),
+        layer,
+    ),
+    Flaw(
+        "K4",
+        "errors of classes too large",
+        f"{CLASSES}:class_factors",
+        after(_errors),
+        layer,
+    ),
+    Flaw("K4", "KFAC too large", KFAC, after(_left), layer),
+    Flaw("K4", "CFAC's trace too large", f"{SUM}.trace", after(larger), layer),
+    Flaw("K5", "KFAC too large", KFAC, after(_left), layer),
+    Flaw("K5", "CFAC too large", CFAC, after(_coefficients), layer),
     Flaw(
         "K5",
-        "an error too small",
-        f"{CLASSWISE}:kfac_error",
-        after(field("coefficients", smaller)),
-        dense,
+        "a covariance too large",
+        f"{CLASSES}:kfac_error",
+        after(_coefficients),
+        layer,
     ),
-    Flaw("K6", "products too large", f"{SUM}.matvec", after(larger), dense),
-    Flaw("K6", "KFAC for CFAC", "refspec.kronecker.kfac:cfac", pooled, dense, size=1),
+    Flaw("K6", "CFAC too large", CFAC, after(_coefficients), layer),
+    Flaw("K6", "the Fisher too large", f"{MOMENT}.matvec", after(larger), layer),
     Flaw(
         "K7",
-        "a factor from labels too large",
-        "refspec.kronecker.kfac:kfac",
-        drawn(larger),
-        dense,
+        "a factor of drawn labels too large",
+        KFAC,
+        where("fisher", "monte_carlo"),
+        layer,
         size=0.15,
     ),
+    Flaw("K8", "conventions too large", KFAC, where("convention"), positions),
     Flaw(
         "K8",
-        "a block's scale too large",
+        "a scale too large",
         "refspec.kronecker.conventions:placement",
         after(field("block", larger)),
         positions,
     ),
-    Flaw("K8", "factors too large", FACTORS, after(field("errors", larger)), positions),
+    Flaw(
+        "K8",
+        "features of single positions too large",
+        f"{CLASSES}:class_factors",
+        after(_features),
+        positions,
+    ),
     Flaw(
         "K9",
         "variances too large",
         "refspec.kronecker.kfac:ekfac",
-        after(field("values", larger)),
-        dense,
+        after(_values),
+        layer,
+    ),
+    Flaw(
+        "K9",
+        "EKFAC too large",
+        "refspec.kronecker.eigenbasis:KroneckerBasis.matrix",
+        after(larger),
+        layer,
     ),
     Flaw(
         "K10",
         "an inverse too large",
         "refspec.kronecker.damping:factored_tikhonov",
-        after(field("values", larger)),
-        dense,
+        after(_values),
+        layer,
     ),
     Flaw(
         "K11",
-        "errors too large",
-        f"{CLASSWISE}:running_average",
-        after(field("errors", larger)),
-        absent,
+        "averages too large",
+        f"{CLASSES}:running_average",
+        after(_errors),
+        layer,
     ),
     Flaw(
         "K11",
         "frequencies too large",
-        f"{CLASSWISE}:running_average",
+        f"{CLASSES}:running_average",
         after(field("frequencies", larger)),
-        absent,
+        layer,
+    ),
+    Flaw(
+        "K11",
+        "an absent class forgotten",
+        f"{CLASSES}:running_average",
+        forgotten,
+        alone,
     ),
     Flaw(
         "K12",
         "a solution too large",
         "refspec.kronecker.damping:damped_solve",
         after(field("value", larger)),
-        dense,
+        layer,
     ),
-    Flaw(
-        "K13",
-        "eigenvalues too large",
-        "refspec.kronecker.eigensystems:certified_spectrum",
-        after(first(larger)),
-        wide,
-    ),
+    Flaw("K13", "factors too large", f"{MOMENT}.matrix", after(larger), layer),
+    Flaw("K13", "eigenvalues too large", SPECTRUM, first(larger), layer),
     Flaw(
         "K13",
         "eigenvalues of a sum too large",
         f"{SUM}.certified_eigenvalues",
-        after(first(larger)),
-        wide,
+        first(larger),
+        layer,
     ),
     Flaw(
         "K13",
-        "one mean of errors",
+        "one class mean in place of C",
         "refspec.structure:decompose",
-        one_mean,
-        wide,
-        size=1,
+        of_one_class,
+        layer,
+        size=1.0,
     ),
-    Flaw(
-        "K14",
-        "matrices too large",
-        f"{PRODUCTS}:Kronecker.matrix",
-        after(larger),
-        dense,
+    *(
+        Flaw("K14", f"{what} too large", f"{place}.matrix", after(larger), layer)
+        for what, place in (("KFAC", KRONECKER), ("CFAC", SUM), ("the Fisher", MOMENT))
     ),
-    Flaw(
-        "K14", "a trace too small", f"{PRODUCTS}:Kronecker.trace", after(smaller), dense
-    ),
-    Flaw(
-        "K16",
-        "shares of the Fisher too large",
-        f"{ORIGINS}:fisher_shares",
-        after(each(larger)),
-        dense,
-    ),
-    Flaw(
-        "K16",
-        "shares of CFAC too large",
-        f"{ORIGINS}:class_shares",
-        after(each(larger)),
-        single,
+    Flaw("K14", "another trace", f"{KRONECKER}.trace", after(larger), layer),
+    *(
+        Flaw(
+            "K16",
+            f"{function} of the {kind} too large",
+            f"refspec.kronecker.origins:{function}",
+            shares(kind),
+            layer,
+            times=64.0,
+        )
+        for function in ("fisher_shares", "class_shares")
+        for kind in ("outlier", "bump")
     ),
     Flaw(
         "K16",
-        "what means make too large",
-        f"{ORIGINS}:mean_forms",
-        after(each(larger)),
-        single,
+        "parts of CFAC larger than it",
+        "refspec.kronecker.origins:class_shares",
+        shares("outlier"),
+        repeated,
     ),
-    Flaw("K17", "errors too small", NEAREST, after(field("errors", smaller)), dense),
-    Flaw("K17", "terms too large", f"{SUM}.matrix", after(larger), single),
+    Flaw(
+        "K16",
+        "parts of KFAC larger than it",
+        "refspec.kronecker.origins:factor_means",
+        after(_features),
+        repeated,
+    ),
+    Flaw("K17", "errors too large", NEAREST, after(field("errors", larger)), layer),
+    Flaw("K17", "terms too large", f"{SUM}.matrix", after(larger), layer),
     Flaw("K17", "a product too far off", NEAREST, after(field("errors", added)), alike),
-    Flaw("K17", "C terms too far off", NEAREST, after(field("errors", added)), single),
+    Flaw(
+        "K17", "C terms too far off", NEAREST, after(field("errors", added)), repeated
+    ),
 )
-REASONS = {"K15": "a lemma: its test is of the algorithm, on operators that are known"}
+REASONS = {"K15": "a lemma: its program is that of S3, and has its flaw"}
