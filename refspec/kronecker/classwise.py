@@ -172,7 +172,7 @@ def running_average(
 ) -> ClassFactors:
     """Average over batches, decay in [0, 1) of the old; an absent class keeps its own.
 
-    Theory: theory/kronecker.md#K11.
+    Theory: theory/preconditioners.md#K11.
     """
     decay = checks.expect_probability("decay", decay)
     shapes = [

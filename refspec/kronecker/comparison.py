@@ -140,7 +140,8 @@ def compare_layer(
 
     Notes
     -----
-    Theory: theory/kronecker.md#K6, #K15, #K16. Papyan (2020), Figures 11 and 12.
+    Theory: theory/kronecker.md#K6; theory/kronecker_spectra.md#K15, #K16. Papyan
+    (2020), Figures 11 and 12.
     Approximations' eigenvalues below the radius count as the radius: a logarithm of
     rounding would mean nothing. Cost 2 N P^2 + 2 C P^2 (a + b) operations for the
     Frobenius errors, and the products that the top takes; memory O(N C k + P k).

@@ -67,7 +67,7 @@ def kfac(
 
     Notes
     -----
-    Theory: theory/kronecker.md#K4, #K8, #K13. ``expand``:
+    Theory: theory/kronecker.md#K4, #K8; theory/kronecker_spectra.md#K13. ``expand``:
     :math:`H = \sum_i s_i \frac1T\sum_t h_{it} h_{it}'`,
     :math:`\Delta = \sum_{i,c'} w_{ic'} \sum_t \delta_{ic't} \delta_{ic't}'`;
     ``reduce``: :math:`\bar h = \frac1T\sum_t h_t`, :math:`\bar\delta = \sum_t\delta_t`
@@ -172,7 +172,8 @@ def cfac(
 
     Notes
     -----
-    Theory: theory/kronecker.md#K4, #K5, #K6, #K13, #K14. Papyan (2020), Definition 7.2.
+    Theory: theory/kronecker.md#K4, #K5, #K6; theory/kronecker_spectra.md#K13, #K14.
+    Papyan (2020), Definition 7.2.
     Exact where errors are constant within a class. Same operation count as KFAC, memory
     C (a^2 + b^2).
 

@@ -80,8 +80,8 @@ def nearest(snapshot: Snapshot, layer: str, terms: int = 1) -> Nearest:
 
     Notes
     -----
-    Theory: theory/kronecker.md#K17. KFAC is no nearer than one term, CFAC than C. Cost
-    of a few r products with R and its transpose, N C T b (b + T) + N T a (a + T) each,
+    Theory: theory/kronecker_nearest.md#K17. KFAC is no nearer than one term, CFAC than
+    C. Cost of a few r products with R and its transpose, N C T b (b + T) + N T a (a + T) each,
     and of the Gram matrix of the rows; nothing of size P x P is formed for it unless P
     is smaller than their number.
 
@@ -143,7 +143,7 @@ def nearest(snapshot: Snapshot, layer: str, terms: int = 1) -> Nearest:
 def rearranged(moment: SecondMoment, B: Array) -> Array:
     """Return R(B), (b, b), of a layer's Fisher for symmetric B (a, a).
 
-    Theory: theory/kronecker.md#K17.
+    Theory: theory/kronecker_nearest.md#K17.
     """
     (f,) = _factors(moment.rows)
     return _forward(f, B, moment.xp)
