@@ -108,6 +108,14 @@ class Rows(ABC):
         """Bound ||fl(X) - X||_F, the error made in forming the rows."""
         return 0.0
 
+    def gram_times(self, Z: Array) -> Array:
+        """Return XX'Z, shape (N, K, m)."""
+        return self.dot(self.cross(Z))
+
+    def second_times(self, V: Array) -> Array:
+        """Return X'X V, shape (P, m)."""
+        return self.cross(self.dot(V))
+
     def take(self, index: Array) -> Array:
         """Return chosen rows explicitly, (m, P); row (i, c') has index i K + c'."""
         xp, K = self.xp, self.shape[1]

@@ -81,9 +81,9 @@ def nearest(snapshot: Snapshot, layer: str, terms: int = 1) -> Nearest:
     Notes
     -----
     Theory: theory/kronecker_nearest.md#K17. KFAC is no nearer than one term, CFAC than
-    C. Cost of a few r products with R and its transpose, N C T b (b + T) + N T a (a + T) each,
-    and of the Gram matrix of the rows; nothing of size P x P is formed for it unless P
-    is smaller than their number.
+    C. Cost of a few r products with R and its transpose, each N C T b (b + T) and
+    N T a (a + T) operations, and of the Gram matrix of the rows; nothing of size P x P
+    is formed for it unless P is smaller than their number.
 
     References
     ----------
