@@ -329,10 +329,6 @@ def joined(
         [a * x.weights for a, x in zip(share, every, strict=True)]
     )[np.argsort(np.concatenate(places), kind="stable")]
     weights = backend.from_host(weights, every[0].zero)
-    kept = None
-    if journal is not None:
-        about = backend.to_host(weights), np.asarray(offsets)
-        kept = Journal(Path(journal), *about)
     rows = Sharded(
         workers,
         every,
@@ -340,8 +336,11 @@ def joined(
         places,
         weights[:0, :],
         (0, len(owner)),
-        kept,
     )
+    if journal is not None:  # told from other moments by the lengths of its rows
+        lengths = backend.to_host(rows.squares())
+        about = backend.to_host(weights), np.asarray(offsets), lengths
+        rows = replace(rows, journal=Journal(Path(journal), *about))
     first = every[0]
     made: dict[str, Any] = {"scored": first.scored}
     if first.blocks:

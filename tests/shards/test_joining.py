@@ -179,11 +179,18 @@ def test_a_journal_is_read_in_place_of_shards(tmp_path):
     two, second = run()
     assert second < first
     assert np.array_equal(one.values, two.values)
-    # another moment in the same folder finds nothing of this one
-    other = joined(moments, shares=shares[::-1], journal=tmp_path / "journal")
-    values = refspec.spectrum(other, top=2).values
-    true = refspec.spectrum(joined(moments, shares=shares[::-1]), top=2)
-    assert np.array_equal(values, true.values)
+
+
+def test_a_journal_tells_moments_apart(tmp_path):
+    """Of one layer and of another, of the same samples with the same weights."""
+    s = typical(a=4, b=5)
+    Z = np.ones((len(s.labels), 1, 2))
+    for name in ("fc1", "fc2"):
+        one = refspec.features(s, name)
+        made = joined([one], journal=tmp_path)
+        for power in (0, 3):
+            rows = made.rows.times(power)
+            assert np.array_equal(rows.gram_times(Z), rows.dot(rows.cross(Z)))
 
 
 KILLED = """
