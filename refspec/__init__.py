@@ -16,6 +16,7 @@ What its spectrum is made of
 - `decompose`: the levels of a second moment (`Decomposition`); `plain_means`.
 - `coordinates`, `spectrum` (`Spectrum`): eigenvalues with a radius; `density`
   (`Density`): their number above any threshold, from products alone.
+- `plan` (`Plan`): which way it takes, in what time and memory; `memory` limits it.
 - `attribute` (`Attribution`): which level explains which eigenvalue; `attribution` has
   knock-outs, the Hessian's, means and depth profiles.
 - `kronecker`: KFAC, EKFAC and CFAC; `random_matrix`: spectra predicted.
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from refspec import hessian as hessian
     from refspec import implicit as implicit
     from refspec import kronecker as kronecker
+    from refspec import memory as memory
     from refspec import models as models
     from refspec import plots as plots
     from refspec import populations as populations
@@ -76,6 +78,8 @@ if TYPE_CHECKING:
     from refspec.export import ExportError as ExportError
     from refspec.export import load as load
     from refspec.export import save as save
+    from refspec.plans import Plan as Plan
+    from refspec.plans import plan as plan
     from refspec.quadrature import Density as Density
     from refspec.quadrature import density as density
     from refspec.rounding import Bounded as Bounded
@@ -108,7 +112,9 @@ _HOMES = {
     "features": "curvature",
     "fisher": "curvature",
     "load": "export",
+    "Plan": "plans",
     "plain_means": "structure",
+    "plan": "plans",
     "save": "export",
     "snapshot": "classes",
     "spectrum": "spectra",
@@ -152,6 +158,7 @@ __all__ = [
     "ExportError",
     "Layer",
     "ModelSection",
+    "Plan",
     "Rows",
     "SecondMoment",
     "Snapshot",
@@ -176,8 +183,10 @@ __all__ = [
     "implicit",
     "kronecker",
     "load",
+    "memory",
     "models",
     "plain_means",
+    "plan",
     "plots",
     "populations",
     "random_matrix",

@@ -12,14 +12,36 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
-from refspec import backend, rounding
+from refspec import backend, costs, rounding
 from refspec.backend import Array, Namespace
 from refspec.classes import class_slices
+from refspec.costs import Cost
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What rows take, and what is done with them, in multiplications and bytes.
+
+    The whole of XX'; X(X'z) for one z; the whole of X'X; forming all rows that are sums
+    once, as each pass over them does; bytes of a copy of the rows, and of those sums.
+    """
+
+    gram: float
+    product: float
+    second: float
+    formed: float
+    held: float
+    sums: float
+
+    @classmethod
+    def total(cls, parts: Iterable[Work]) -> Work:
+        """Add up what each of several takes."""
+        return cls(*map(sum, zip(*map(astuple, parts), strict=True)))
 
 
 class Rows(ABC):
@@ -71,10 +93,11 @@ class Rows(ABC):
         return N * K + P + 2
 
     @property
-    def costs(self) -> tuple[float, float]:
-        """Multiplications of the whole of XX', and of X(X'z) for one z."""
+    def work(self) -> Work:
+        """What the rows take, and products with them."""
         N, K, P = self.shape
-        return float(N * K) ** 2 * P, 2.0 * N * K * P
+        n, size = float(N * K), backend.itemsize(self.like)
+        return Work(n * n * P, 2 * n * P, n * P * P, 0.0, n * P * size, 0.0)
 
     @property
     def known(self) -> str:
@@ -127,10 +150,14 @@ class Rows(ABC):
 
     def second(self) -> Array:
         """Return X'X, shape (P, P). Cost N K P^2."""
-        parts = (self.xp.matrix_transpose(x) @ x for x in self.chunks())
-        total = next(parts)
-        for part in parts:
-            total += part
+        xp, (N, K, P), total = self.xp, self.shape, None
+        for x in self.chunks():
+            part = xp.matrix_transpose(x) @ x
+            if total is None:
+                total = part
+            else:
+                total += part
+            costs.done(Cost(x.shape[0] * (P * P + self.work.formed / (N * K))))
         return total
 
     def times(self, power: int) -> Rows:
@@ -238,9 +265,9 @@ class Reduced(Rows):
         return self.rows.roundings + 2 * self.rows.shape[1] + 8
 
     @property
-    def costs(self) -> tuple[float, float]:
-        """Multiplications of the whole of YY', and of Y(Y'z) for one z."""
-        return self.rows.costs
+    def work(self) -> Work:
+        """What the rows take, and products with them."""
+        return self.rows.work
 
     @property
     def products(self) -> int:
@@ -314,9 +341,9 @@ class Scaled(Rows):
         return self.rows.roundings
 
     @property
-    def costs(self) -> tuple[float, float]:
-        """Multiplications of the whole of XX', and of X(X'z) for one z."""
-        return self.rows.costs
+    def work(self) -> Work:
+        """What the rows take, and products with them."""
+        return self.rows.work
 
     @property
     def products(self) -> int:

@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from refspec import claims as judged
-from refspec import coverage
+from refspec import coverage, memory
 from refspec.claims import CLAIMS, Finding
-from refspec.cli.inputs import Backend, On, expect_file, load_snapshot
+from refspec.cli.inputs import Backend, Memory, On, expect_file, load_snapshot
 from refspec.cli.outputs import Json, expect_outputs, write_json
 from refspec.cli.terminal import say, working
+from refspec.plans import plan
 
 Files = Annotated[
     list[Path] | None,
@@ -44,6 +45,7 @@ def claims(
     whole: Whole = None,
     json_file: Json = None,
     on: On = Backend.numpy,
+    limit: Memory = None,
 ) -> None:
     """Judge with numbers what is claimed about networks; exit 0 whatever they say.
 
@@ -59,16 +61,20 @@ def claims(
     records, members = [], []
     for path in paths:
         name = "the embedded digits network" if path is None else str(path)
-        snapshot = load_snapshot(path, on)
-        say(name)
-        say(str(coverage.of_snapshot(snapshot)))
-        with working("judging") as tell:
-            found: list[Finding] = []
-            for id in chosen:
-                tell(f"claim {id}: {judged.CLAIMS[id].title}")
-                found += judged.judge(snapshot, [id], dense=dense, whole=whole)
-            if len(paths) > 1 and together:
-                members.append(judged.member(snapshot))
+        with memory.within(limit):
+            snapshot = load_snapshot(path, on)
+            planned = None
+            if not only and whole is None:  # of a part of the claims there is no plan
+                planned = plan(snapshot, what="claims").expect_room()
+            say(name)
+            say(str(coverage.of_snapshot(snapshot)))
+            with working("judging", planned) as tell:
+                found: list[Finding] = []
+                for id in chosen:
+                    tell(f"claim {id}: {judged.CLAIMS[id].title}")
+                    found += judged.judge(snapshot, [id], dense=dense, whole=whole)
+                if len(paths) > 1 and together:
+                    members.append(judged.member(snapshot))
         for finding in found:
             _print(finding)
         covered = coverage.of_snapshot(snapshot)

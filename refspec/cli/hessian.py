@@ -19,6 +19,7 @@ from refspec.cli.inputs import (
 from refspec.cli.outputs import finite, write_json, write_picture
 from refspec.cli.terminal import console, new_table, say, working
 from refspec.coverage import Coverage
+from refspec.plans import plan
 from refspec.plots import matrices
 from refspec.plots.style import label
 from refspec.text import visible
@@ -51,7 +52,8 @@ def attribute_hessian(
             "refspec.exporters.torch"
         )
     names = None if layer is None else [layer]
-    with working("assembling the Hessian and attributing"):
+    planned = plan(snapshot, what="hessian", layers=names).expect_room()
+    with working("assembling the Hessian and attributing", planned):
         H = hessian.of_snapshot(snapshot, names)
         result = attribution.attribute_hessian(H, curvature.fisher(snapshot, names))
     covered = coverage.of_snapshot(snapshot, names)

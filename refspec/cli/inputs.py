@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +13,7 @@ import typer
 from refspec import backend, coverage, curvature, datasets, export
 from refspec.classes import Snapshot
 from refspec.coverage import Coverage
+from refspec.plans import Plan, plan
 from refspec.text import listed, visible
 
 
@@ -54,6 +57,32 @@ On = Annotated[Backend, typer.Option("--backend", help="Array library.")]
 Certify = Annotated[bool, typer.Option("--certify", help="Radius with a proof.")]
 
 
+def _bytes(text: str) -> int:
+    """Read a size: 500MB, 4GB, 2GiB, or a number of bytes."""
+    found = re.fullmatch(r"([0-9.]+) *([kMGT]?)(i?)B?", text.strip())
+    try:
+        number = float(found[1]) if found else 0.0
+    except ValueError:  # two points
+        number = 0.0
+    if found is None or not number >= 1:
+        raise typer.BadParameter(
+            f"--memory must be a size such as 500MB, 4GB or 2GiB, got {visible(text)!r}"
+        )
+    base = 1024 if found[3] else 1000
+    return int(number * base ** " kMGT".index(found[2] or " "))
+
+
+Memory = Annotated[
+    int | None,
+    typer.Option(
+        "--memory",
+        parser=_bytes,
+        metavar="SIZE",
+        help="What all of it may take, as 4GB; what is free if not given.",
+    ),
+]
+
+
 def load_snapshot(file: Path | None, on: Backend = Backend.numpy) -> Snapshot:
     """Load an export, or the embedded one if none is named."""
     xp = None if on is Backend.numpy else backend.named(on.value)
@@ -84,24 +113,45 @@ def expect_layer(snapshot: Snapshot, layer: str | None) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """A second moment that was asked for, its title, what it covers, and the plan."""
+
+    moment: curvature.SecondMoment
+    title: str
+    covered: Coverage
+    plan: Plan
+
+
 def choose_moment(
-    file: Path | None, layer: str | None, every: bool, of: Of, on: Backend
-) -> tuple[curvature.SecondMoment, str, Coverage]:
-    """Build the second moment that was asked for, its title, and what it covers."""
+    file: Path | None,
+    layer: str | None,
+    every: bool,
+    of: Of,
+    on: Backend,
+    what: str,
+    top: int | None = None,
+    certify: bool = False,
+) -> Chosen:
+    """Plan what was asked for, refuse what does not fit, and build the moment."""
     expect_one_choice(layer, every)
     snapshot = load_snapshot(file, on)
     expect_layer(snapshot, layer)
-    if of in (Of.features, Of.errors):
-        if layer is None:
-            names = listed([x.name for x in snapshot.layers])
-            raise typer.BadParameter(f"--of {of} needs --layer, one of {names}")
-        build = curvature.features if of is Of.features else curvature.errors
-        covered = coverage.of_snapshot(snapshot, [layer])
-        return build(snapshot, layer), f"{of} of layer {layer}", covered
     chosen = None if layer is None else [layer]
+    kind = of.value if of in (Of.features, Of.errors) else "fisher"
+    if kind != "fisher" and layer is None:
+        names = listed([x.name for x in snapshot.layers])
+        raise typer.BadParameter(f"--of {of} needs --layer, one of {names}")
+    planned = plan(
+        snapshot, what=what, of=kind, layers=chosen, top=top, certify=certify
+    ).expect_room()
     covered = coverage.of_snapshot(snapshot, chosen)
-    title = f"Fisher information, {called(covered, layer)}"
-    return curvature.fisher(snapshot, chosen), title, covered
+    if kind == "fisher":
+        title = f"Fisher information, {called(covered, layer)}"
+        return Chosen(curvature.fisher(snapshot, chosen), title, covered, planned)
+    build = curvature.features if of is Of.features else curvature.errors
+    title = f"{of} of layer {layer}"
+    return Chosen(build(snapshot, str(layer)), title, covered, planned)
 
 
 def called(covered: Coverage, layer: str | None) -> str:

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from refspec import coverage
-from refspec.cli.inputs import Backend, On, expect_file, load_snapshot
+from refspec import coverage, memory
+from refspec.cli.inputs import Backend, Memory, On, expect_file, load_snapshot
 from refspec.cli.outputs import Json, expect_outputs
-from refspec.cli.terminal import say
+from refspec.cli.terminal import announce, say
 from refspec.cli.verdicts import Only, chosen, conclude, show
+from refspec.plans import plan
 from refspec.verify import Record
 from refspec.verify import verify as verify_snapshot
 
@@ -27,6 +28,7 @@ def verify(
     json_file: Json = None,
     only: Only = None,
     on: On = Backend.numpy,
+    limit: Memory = None,
 ) -> None:
     """Check exports: are they consistent, which theorems say something of them.
 
@@ -41,13 +43,16 @@ def verify(
     covered: dict[str, Any] = {}
     for path in paths:
         name = "the embedded digits network" if path is None else str(path)
-        snapshot = load_snapshot(path, on)
-        whole = coverage.of_snapshot(snapshot)
-        covered[name] = whole.document()
-        say(str(whole))
-        # what was asked for by its id is run, however slow
-        found = verify_snapshot(
-            snapshot, theorems=theorems, source=name, deep=bool(only)
-        )
-        records += show(name, found, len(theorems))
+        with memory.within(limit):
+            snapshot = load_snapshot(path, on)
+            if not only:  # what single theorems take is not planned
+                announce(plan(snapshot, what="verify").expect_room())
+            whole = coverage.of_snapshot(snapshot)
+            covered[name] = whole.document()
+            say(str(whole))
+            # what was asked for by its id is run, however slow
+            found = verify_snapshot(
+                snapshot, theorems=theorems, source=name, deep=bool(only)
+            )
+            records += show(name, found, len(theorems))
     conclude(records, json_file, "refspec.verify/1", coverage=covered)

@@ -9,7 +9,7 @@ writing is atomic (`refspec.files`).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,12 @@ def read(
     max_bytes: int | None = None,
     itemsize: int = 0,
     expect: Callable[[Path, Manifest, dict[str, Member]], None] | None = None,
+    only: Collection[str] | None = None,
 ) -> tuple[Manifest, dict[str, np.ndarray]]:
     """Return manifest and arrays; `expect` sees shapes and dtypes before data are read.
 
-    `itemsize` is that of the numbers which the caller makes of the arrays.
+    `itemsize` is that of the numbers which the caller makes of the arrays, `only` are
+    the keys that are read.
     """
     budget = memory.expect_budget(max_bytes)
     path, kind = _expect_path(path)
@@ -68,11 +70,25 @@ def read(
     while True:
         before = _identity(path)
         try:
-            return _read(path, kind, budget, itemsize, expect)
+            return _read(path, kind, budget, itemsize, expect, only)
         except ExportError:
             # a store that a writer replaced meanwhile is removed: read the new one
             if kind is not groups or _identity(path) == before:
                 raise
+
+
+def announced(
+    path: str | os.PathLike[str],
+) -> tuple[Path, Manifest, dict[str, Member]]:
+    """Return path, manifest and what the headers of a file announce; no data."""
+    found: dict[str, Any] = {}
+
+    def see(_: Path, manifest: Manifest, members: dict[str, Member]) -> None:
+        found.update(manifest=manifest, members=members)
+
+    path, _ = _expect_path(path)
+    read(path, itemsize=0, expect=see, only=())
+    return path, found["manifest"], found["members"]
 
 
 def _read(
@@ -81,6 +97,7 @@ def _read(
     budget: int,
     itemsize: int,
     expect: Callable[[Path, Manifest, dict[str, Member]], None] | None,
+    only: Collection[str] | None,
 ) -> tuple[Manifest, dict[str, np.ndarray]]:
     key, arrays = "", {}
     try:
@@ -90,6 +107,8 @@ def _read(
         ):
             if expect is not None:
                 expect(path, manifest, members)
+            if only is not None:
+                members = {k: x for k, x in members.items() if k in only}
             need = memory.expect_room(path, members, budget, itemsize)
             with memory.telling(path, need):
                 for key, member in members.items():

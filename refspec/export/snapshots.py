@@ -17,7 +17,7 @@ from refspec import backend, checks, classes, coverage, rounding
 from refspec._version import __version__
 from refspec.classes import Layer, ModelSection, Snapshot
 from refspec.export import memory
-from refspec.export.containers import read, write
+from refspec.export.containers import announced, read, write
 from refspec.export.errors import ExportError, shown
 from refspec.export.schema import (
     PARAMETERS,
@@ -240,6 +240,25 @@ def assemble(
         )
     except ValueError as error:
         raise ExportError(path, "", str(error)) from error
+
+
+def sizes(
+    path: str | os.PathLike[str],
+) -> tuple[int, int, dict[str, tuple[int, int, int]], int]:
+    """Return N, C, (T, a, b) of every layer and the bytes of a snapshot of float64.
+
+    By the headers of a file alone.
+    """
+    path, manifest, members = announced(path)
+    expect_form(path, manifest, members)
+    output = "logits" if "logits" in members else "probabilities"
+    N, C = members[output].shape
+    layers, total = {}, 0
+    for k, name in enumerate(manifest["layers"]):
+        T, a = members[f"layers/{k}/features"].shape[1:]
+        layers[name] = T, a, members[f"layers/{k}/errors"].shape[3]
+    total = sum(x.size for x in members.values()) * 8
+    return N, C, layers, total
 
 
 def _expect_target(xp: backend.Namespace, dtype: str) -> int:

@@ -23,7 +23,7 @@ def by_products(given, **how):
 def unformed(monkeypatch):
     """No rows fit in memory."""
     monkeypatch.setattr(differentiated, "_HELD", 0)
-    monkeypatch.setattr("refspec.coordinates.pivots._EXPLICIT", 0)
+    monkeypatch.setattr("refspec.ways._EXPLICIT", 0)
 
 
 def placed(given, asarray):
@@ -76,7 +76,7 @@ def test_the_small_row_of_a_fitted_sample_keeps_its_digits():
 @pytest.mark.parametrize("a", [2, 9])
 def test_attribution_is_that_of_factors_and_says_measured(monkeypatch, held, a):
     monkeypatch.setattr(differentiated, "_HELD", held)
-    monkeypatch.setattr("refspec.coordinates.pivots._EXPLICIT", held)
+    monkeypatch.setattr("refspec.ways._EXPLICIT", held)
     given = regression(counts=(5, 3, 4), a=a)
     at, true = coordinates(by_products(given)), refspec.attribute(given[3])
     assert at.kind.startswith("measured")
