@@ -331,6 +331,18 @@ def trained(seen, constant=False):
     return np.einsum("n,ncp,ncd,ndq->pq", S, J, A, J)
 
 
+def summed(seen):
+    """BackPACK's: errors and features summed over positions, biases for themselves."""
+    parts = []
+    for h, d in seen.layers.values():
+        d = d.sum(axis=2)
+        D = np.einsum("n,nc,nca,ncb->ab", S, seen.p, d, d)
+        H = np.einsum("n,nta,ntb->ab", S, h, h)
+        H = scipy.linalg.block_diag(H[:-1, :-1], 1.0)
+        parts.append(np.kron(D, H))
+    return blocks(parts)
+
+
 def unstrided(seen):
     """KFAC with a convolution's patches at stride 1."""
     wide = np.pad(seen.X[:, 0], ((0, 0), (1, 1), (1, 1)))
@@ -440,6 +452,7 @@ OPERATORS = [
             np.ix_(~c.mask((first(c), "weight")), ~c.mask((first(c), "weight")))
         ],
     ),
+    Row("positions summed, bias apart", summed, kinds=("cnn",), how=KFAC),
     Row("stride", unstrided, kinds=("cnn",), how=KFAC),
     Row("Hessian", lambda c: c.hessian(), kinds=NETWORKS),
     Row("Gauss-Newton", lambda c: c.fisher(), kinds=NETWORKS, how={"of": "hessian"}),
