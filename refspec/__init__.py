@@ -12,6 +12,8 @@ What its spectrum is made of
 
 - `fisher`, `features`, `errors`, `empirical_fisher`: second moments, never formed;
   `hessian`: the exact Hessian; `implicit`: that of any network, by products.
+- `shards`: second moments of samples that lie apart, on disk, on other machines or
+  GPUs; `joined` makes one of them.
 - `differentiated`: the Fisher of any network, through products with its derivative.
 - `decompose`: the levels of a second moment (`Decomposition`); `plain_means`.
 - `coordinates`, `spectrum` (`Spectrum`): eigenvalues with a radius; `density`
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from refspec import report as report
     from refspec import rounding as rounding
     from refspec import selftest as selftest
+    from refspec import shards as shards
     from refspec import strategies as strategies
     from refspec import structure as structure
     from refspec import synthetic as synthetic
@@ -84,6 +87,7 @@ if TYPE_CHECKING:
     from refspec.quadrature import density as density
     from refspec.rounding import Bounded as Bounded
     from refspec.rows import Rows as Rows
+    from refspec.shards import joined as joined
     from refspec.spectra import Spectrum as Spectrum
     from refspec.spectra import spectrum as spectrum
     from refspec.structure import Decomposition as Decomposition
@@ -111,6 +115,7 @@ _HOMES = {
     "errors": "curvature",
     "features": "curvature",
     "fisher": "curvature",
+    "joined": "shards",
     "load": "export",
     "Plan": "plans",
     "plain_means": "structure",
@@ -181,6 +186,7 @@ __all__ = [
     "fisher",
     "hessian",
     "implicit",
+    "joined",
     "kronecker",
     "load",
     "memory",
@@ -194,6 +200,7 @@ __all__ = [
     "rounding",
     "save",
     "selftest",
+    "shards",
     "snapshot",
     "spectrum",
     "strategies",

@@ -359,8 +359,8 @@ def snapshot(
         probabilities = backend.namespace(logits).exp(log_softmax(logits))
     elif probabilities is None or logits is not None:
         raise ValueError(
-            "give exactly one of logits and probabilities, got "
-            f"{'both' if logits is not None else 'neither'}"
+            "exactly one of logits and probabilities must be given, got "
+            f"{'both' if logits is not None else 'neither'}; they tell the same"
         )
     layers = _expect_layers(layers)
     arrays = [x for layer in layers for x in (layer.features, layer.errors)]

@@ -125,7 +125,10 @@ class SecondMoment:
         one = backend.is_array(v) and len(v.shape) == 1
         self._expect("v", v, "(P,)" if one else "(P, m)")
         columns = v[:, None] if one else v
-        out = self.rows.cross(self.project(self.rows.dot(columns)))
+        if self.projection is None:
+            out = self.rows.second_times(columns)
+        else:
+            out = self.rows.cross(self.projection(self.rows.dot(columns)))
         return out if len(v.shape) == 2 else self.xp.reshape(out, v.shape)
 
     def dot(self, V: Array) -> Array:

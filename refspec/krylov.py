@@ -67,7 +67,7 @@ def leading(
     """Return the k largest eigenvalues of A = A' >= 0, n x n.
 
     `forming` bounds ||fl(A v) - A v|| for unit v: a residual that it hides is small
-    enough. Theory: theory/spectra.md#S3; theory/kronecker.md#K15.
+    enough. Theory: theory/spectra.md#S3; theory/kronecker_spectra.md#K15.
     """
     xp, rng = backend.namespace(like), np.random.default_rng(seed)
     more = min(n, k + max(4, k // 4))  # a gap to what is not found, or a narrower one

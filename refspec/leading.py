@@ -85,7 +85,7 @@ def smaller_side(
         m = z.shape[1]
         z = moment.project(xp.reshape(z, (N, K, m)))
         if gram is None:
-            z = rows.dot(rows.cross(z))
+            z = rows.gram_times(z)
         else:
             z = xp.reshape(gram @ xp.reshape(z, (N * K, m)), (N, K, m))
         costs.done(Cost(one) * m)

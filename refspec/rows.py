@@ -108,6 +108,14 @@ class Rows(ABC):
         """Bound ||fl(X) - X||_F, the error made in forming the rows."""
         return 0.0
 
+    def gram_times(self, Z: Array) -> Array:
+        """Return XX'Z, shape (N, K, m)."""
+        return self.dot(self.cross(Z))
+
+    def second_times(self, V: Array) -> Array:
+        """Return X'X V, shape (P, m)."""
+        return self.cross(self.dot(V))
+
     def take(self, index: Array) -> Array:
         """Return chosen rows explicitly, (m, P); row (i, c') has index i K + c'."""
         xp, K = self.xp, self.shape[1]
@@ -363,6 +371,80 @@ class Scaled(Rows):
         """Return the same rows, multiplied out where that is cheaper in `budget`."""
         rows = self.rows.explicit(budget)
         return self if rows is self.rows else rows.times(self.power)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns(Rows):
+    """Some columns of the rows of another kind, in spans (first, after the last)."""
+
+    rows: Rows
+    spans: tuple[tuple[int, int], ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """N samples, K cross classes, P columns."""
+        N, K, _ = self.rows.shape
+        return N, K, sum(j - i for i, j in self.spans)
+
+    @property
+    def like(self) -> Array:
+        """An array of the namespace, dtype and device of every result."""
+        return self.rows.like
+
+    def dot(self, V: Array) -> Array:
+        """Return X V, shape (N, K, m): of the whole, V 0 in the columns left out."""
+        xp, P, parts, at, start = self.xp, self.rows.shape[2], [], 0, 0
+        for i, j in (*self.spans, (P, P)):
+            shape, device = (i - at, V.shape[1]), backend.device(V)
+            parts.append(xp.zeros(shape, dtype=V.dtype, device=device))
+            parts.append(V[start : start + j - i, :])
+            at, start = j, start + j - i
+        return self.rows.dot(backend.concatenate(parts))
+
+    def cross(self, Z: Array) -> Array:
+        """Return X'Z, shape (P, m)."""
+        return self._cut(self.rows.cross(Z), 0)
+
+    def part(self, i: int, j: int) -> Columns:
+        """Return the rows of samples i to j."""
+        return Columns(self.rows.part(i, j), self.spans)
+
+    def take(self, index: Array) -> Array:
+        """Return chosen rows explicitly, (m, P)."""
+        return self._cut(self.rows.take(index), 1)
+
+    def chunks(self) -> Iterator[Array]:
+        """Yield all rows explicitly, some samples at a time, shape (m K, P)."""
+        yield from (self._cut(x, 1) for x in self.rows.chunks())
+
+    def _cut(self, x: Array, axis: int) -> Array:
+        """Return the spans of an axis, the first or the second of two."""
+        parts = [x[i:j, :] if axis == 0 else x[:, i:j] for i, j in self.spans]
+        return backend.concatenate(parts, axis=axis)
+
+    @property
+    def roundings(self) -> int:
+        """How many roundings an entry of XX' suffers at most."""
+        return self.rows.roundings
+
+    @property
+    def work(self) -> Work:
+        """What the rows take, and products with them."""
+        return self.rows.work
+
+    @property
+    def products(self) -> int:
+        """How many roundings an entry of X(X'z) suffers at most."""
+        return self.rows.products
+
+    @property
+    def known(self) -> str:
+        """How the error made in forming the rows is known."""
+        return self.rows.known
+
+    def forming(self) -> float:
+        """Bound the error made in forming the rows by that of the whole ones."""
+        return self.rows.forming()
 
 
 def reflected(x: Array, u: Array, c: int, xp: Namespace) -> Array:

@@ -219,7 +219,7 @@ def cell_gram(moment: SecondMoment, norms: Array) -> Array:
     for j in range(0, C * K, step):
         some = xp.reshape(every[:, j : min(j + step, C * K)], (C, K, -1))
         z = moment.project(_spread(unit, moment.offsets, some))
-        back = moment.project(moment.rows.dot(moment.rows.cross(z)))
+        back = moment.project(moment.rows.gram_times(z))
         parts.append(_gathered(unit, moment.offsets, back, xp))
         costs.done(Cost(moment.rows.work.product) * some.shape[2])
     made = xp.reshape(backend.concatenate(parts, axis=2), (C * K, C * K))

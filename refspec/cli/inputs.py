@@ -12,7 +12,12 @@ import typer
 
 from refspec import backend, coverage, curvature, datasets, export
 from refspec.classes import Snapshot
+from refspec.cli import python
+from refspec.cli.terminal import working
 from refspec.coverage import Coverage
+from refspec.curvature import SecondMoment
+from refspec.differentiated import NetworkMoment
+from refspec.implicit import HessianOperator
 from refspec.plans import Plan, plan
 from refspec.text import listed, visible
 
@@ -36,9 +41,21 @@ class Backend(StrEnum):
 
 
 File = Annotated[
-    Path | None, typer.Argument(help="An export; the embedded digits network if none.")
+    Path | None,
+    typer.Argument(
+        help="An export, or FILE.py:NAME, a function that returns a moment (of PyTorch "
+        "or JAX, by differentiation), (hessian, moment) or a snapshot; the embedded "
+        "digits network if none.",
+    ),
 ]
-LayerName = Annotated[str | None, typer.Option("--layer", help="One layer by name.")]
+Files = Annotated[
+    list[Path] | None,
+    typer.Argument(help="As FILE of attribute; the embedded digits network if none."),
+]
+LayerName = Annotated[
+    str | None,
+    typer.Option("--layer", help="One layer by name; of a moment, a module."),
+]
 All = Annotated[bool, typer.Option("--all", help="All layers together (default).")]
 OfWhat = Annotated[
     Of, typer.Option("--of", help="Gradients and fisher are one matrix.")
@@ -83,18 +100,69 @@ Memory = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """What a command is about: a network, and what it is called."""
+
+    name: str
+    network: Snapshot | SecondMoment
+    hessian: HessianOperator | None = None
+
+    @property
+    def coverage(self) -> Coverage:
+        """How much of the network it is of."""
+        return coverage_of(self.network)
+
+
+def coverage_of(network: Snapshot | SecondMoment) -> Coverage:
+    """Return how much of a network a snapshot or a moment is of."""
+    if isinstance(network, Snapshot):
+        return coverage.of_snapshot(network)
+    if isinstance(network, NetworkMoment):
+        return network.coverage
+    return Coverage({"parameters": network.shape[1]}, None)
+
+
+def load(file: Path | None, on: Backend = Backend.numpy) -> Source:
+    """Load an export or run a function of a Python file; the embedded one if none."""
+    of_python = None if file is None else python.named(file)
+    if of_python is None:
+        xp = None if on is Backend.numpy else backend.named(on.value)
+        if file is None:
+            return Source("the embedded digits network", datasets.digits_mlp(xp=xp))
+        expect_file(file)
+        return Source(str(file), export.load(file, xp=xp))
+    if on is not Backend.numpy:
+        raise typer.BadParameter(
+            f"--backend must be numpy for {file}, got {on.value}; its arrays are those "
+            "that the function makes"
+        )
+    name = str(file)
+    with working(f"running {visible(name, 60)}"):
+        found = python.run(*of_python)
+    if isinstance(found, tuple):
+        return Source(name, found[1], found[0])
+    return Source(name, found)
+
+
 def load_snapshot(file: Path | None, on: Backend = Backend.numpy) -> Snapshot:
-    """Load an export, or the embedded one if none is named."""
-    xp = None if on is Backend.numpy else backend.named(on.value)
-    if file is None:
-        return datasets.digits_mlp(xp=xp)
-    expect_file(file)
-    return export.load(file, xp=xp)
+    """Load what has features and errors, layer by layer."""
+    found = load(file, on).network
+    if isinstance(found, Snapshot):
+        return found
+    raise typer.BadParameter(
+        "this needs features and errors, layer by layer, or the network of an export, "
+        f"got the moment of {visible(str(file), 60)}; export the model, or see refspec "
+        "attribute, spectrum, verify, claims and report, which take moments"
+    )
 
 
 def expect_file(file: Path) -> None:
-    """Refuse an export that is not there."""
-    if not file.exists():
+    """Refuse an export or a Python file that is not there."""
+    of_python = python.named(file)
+    if of_python is not None:
+        python.expect_there(of_python[0])
+    elif not file.exists():
         raise typer.BadParameter(f"no such file: {file}; give the path of an export")
 
 
@@ -117,7 +185,7 @@ def expect_layer(snapshot: Snapshot, layer: str | None) -> None:
 class Chosen:
     """A second moment that was asked for, its title, what it covers, and the plan."""
 
-    moment: curvature.SecondMoment
+    moment: SecondMoment
     title: str
     covered: Coverage
     plan: Plan
@@ -135,7 +203,14 @@ def choose_moment(
 ) -> Chosen:
     """Plan what was asked for, refuse what does not fit, and build the moment."""
     expect_one_choice(layer, every)
-    snapshot = load_snapshot(file, on)
+    network = load(file, on).network
+    if isinstance(network, SecondMoment):
+        moment = _part(network, layer, of)
+        planned = plan(moment, what=what, top=top, certify=certify).expect_room()
+        covered = coverage_of(moment)
+        title = f"Fisher information, {called(covered, layer)}"
+        return Chosen(moment, title, covered, planned)
+    snapshot = network
     expect_layer(snapshot, layer)
     chosen = None if layer is None else [layer]
     kind = of.value if of in (Of.features, Of.errors) else "fisher"
@@ -152,6 +227,26 @@ def choose_moment(
     build = curvature.features if of is Of.features else curvature.errors
     title = f"{of} of layer {layer}"
     return Chosen(build(snapshot, str(layer)), title, covered, planned)
+
+
+def _part(moment: SecondMoment, layer: str | None, of: Of) -> SecondMoment:
+    """Return a moment, or that of one of its modules."""
+    if of in (Of.features, Of.errors):
+        raise typer.BadParameter(
+            f"--of {of} needs features and errors, layer by layer: an export; got a "
+            "Fisher information, for which leave --of out"
+        )
+    if layer is None:
+        return moment
+    if not isinstance(moment, NetworkMoment) or not moment.blocks:
+        raise typer.BadParameter(
+            f"--layer must name parameters of the moment, got {visible(layer)!r} and "
+            "one without names; leave it out"
+        )
+    try:
+        return moment.part([layer])
+    except ValueError as error:
+        raise typer.BadParameter(f"--layer: {error}") from error
 
 
 def called(covered: Coverage, layer: str | None) -> str:

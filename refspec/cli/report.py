@@ -9,7 +9,8 @@ import typer
 
 from refspec import memory
 from refspec import report as pages
-from refspec.cli.inputs import Backend, File, Memory, On, load_snapshot
+from refspec.classes import Snapshot
+from refspec.cli.inputs import Backend, File, Memory, On, load
 from refspec.cli.outcomes import DATA
 from refspec.cli.outputs import expect_outputs, opened
 from refspec.cli.terminal import say, working
@@ -40,7 +41,7 @@ def report(
     on: On = Backend.numpy,
     limit: Memory = None,
 ) -> None:
-    """Write one self-contained HTML page about an export."""
+    """Write one self-contained HTML page about a network."""
     expect_outputs([file], output=output)
     pages.expect_libraries()
     with memory.within(limit):
@@ -58,11 +59,12 @@ def _made(
     file: Path | None, per_layer: bool, dense: int, verify: bool, on: Backend
 ) -> tuple[pages.Contents, str]:
     """Plan the page, refuse what does not fit, and make it."""
-    snapshot = load_snapshot(file, on)
-    planned = plan(snapshot, what="report").expect_room()
+    network, planned = load(file, on).network, None
+    if isinstance(network, Snapshot):
+        planned = plan(network, what="report").expect_room()
     with working("reading", planned) as progress:
         contents = pages.collect(
-            snapshot,
+            network,
             per_layer=per_layer,
             dense=dense,
             theorems=None if verify else (),

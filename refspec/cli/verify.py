@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from refspec import coverage, memory
-from refspec.cli.inputs import Backend, Memory, On, expect_file, load_snapshot
+from refspec import memory
+from refspec.classes import Snapshot
+from refspec.cli.inputs import Backend, Files, Memory, On, expect_file, load
 from refspec.cli.outputs import Json, expect_outputs
 from refspec.cli.terminal import announce, say
 from refspec.cli.verdicts import Only, chosen, conclude, show
 from refspec.plans import plan
 from refspec.verify import Record
 from refspec.verify import verify as verify_snapshot
-
-Files = Annotated[
-    list[Path] | None,
-    typer.Argument(help="Exports; the embedded digits network if none."),
-]
 
 
 def verify(
@@ -30,7 +24,7 @@ def verify(
     on: On = Backend.numpy,
     limit: Memory = None,
 ) -> None:
-    """Check exports: are they consistent, which theorems say something of them.
+    """Check networks: are they consistent, which theorems say something of them.
 
     Exit 1 if a statement fails. Statements on refspec itself: see selftest.
     """
@@ -42,17 +36,17 @@ def verify(
     records: list[Record] = []
     covered: dict[str, Any] = {}
     for path in paths:
-        name = "the embedded digits network" if path is None else str(path)
         with memory.within(limit):
-            snapshot = load_snapshot(path, on)
-            if not only:  # what single theorems take is not planned
-                announce(plan(snapshot, what="verify").expect_room())
-            whole = coverage.of_snapshot(snapshot)
-            covered[name] = whole.document()
-            say(str(whole))
+            source = load(path, on)
+            name, network = source.name, source.network
+            # what single theorems take is not planned, nor those on a moment alone
+            if not only and isinstance(network, Snapshot):
+                announce(plan(network, what="verify").expect_room())
+            covered[name] = source.coverage.document()
+            say(str(source.coverage))
             # what was asked for by its id is run, however slow
             found = verify_snapshot(
-                snapshot, theorems=theorems, source=name, deep=bool(only)
+                network, theorems=theorems, source=name, deep=bool(only)
             )
             records += show(name, found, len(theorems))
     conclude(records, json_file, "refspec.verify/1", coverage=covered)
