@@ -174,6 +174,13 @@ def merged(before: dict[str, Any], again: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def short(name: str) -> str:
+    """Return a mutant's name as survivors.md gives it: file.Class.function number."""
+    where, _, number = name.removeprefix("refspec.").rpartition("__mutmut_")
+    path, _, function = where.rpartition(".x")
+    return f"{path}.{function[1:].replace('ǁ', '.')} {number}"
+
+
 def dealt(modules: list[str], jobs: int) -> dict[str, int]:
     """Deal jobs to modules, at least one each, by the length of their source."""
     length = {
