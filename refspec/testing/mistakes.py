@@ -222,11 +222,11 @@ def _positions(q: Question) -> Iterator[Mistake]:
                 q,
                 partial(_mixed, q, left, right),
             )
-        text = (
+        summed = (
             "errors summed over positions and features summed over them, not averaged; "
             "weights and biases apart (BackPACK's KFLR of a convolution)"
         )
-        yield Mistake("positions summed, bias apart", text, q, partial(_summed, q))
+        yield Mistake("positions summed, bias apart", summed, q, partial(_summed, q))
 
 
 def _summed(q: Question) -> Operator:
