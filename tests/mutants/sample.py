@@ -134,15 +134,21 @@ def same(wanted: dict[str, str], mutants: list[tuple[str, Any]]) -> dict[str, st
 
     Where a function has the line twice, the lines about it decide, or the order.
     """
+    paths, told = dict(mutants), {k: x.partition("\n")[2] for k, x in wanted.items()}
+    found = {
+        name: name
+        for name, diff in told.items()
+        if name in paths and get_diff_for_mutant(name, path=paths[name]) == diff
+    }
+    left = [name for name in told if name not in found]
     lines: dict[tuple[str, ...], list[tuple[str, str]]] = {}
-    functions = {name.rpartition("_")[0] for name in wanted}
+    functions = {name.rpartition("_")[0] for name in left}
     for name, path in mutants:
-        if (function := name.rpartition("_")[0]) in functions:
+        if (function := name.rpartition("_")[0]) in functions and name not in found:
             diff = get_diff_for_mutant(name, path=path)
             lines.setdefault((function, *changes(diff)), []).append((name, diff))
-    found = {}
-    for old, told in wanted.items():
-        diff = told.partition("\n")[2]
+    for old in left:
+        diff = told[old]
         places = lines.get((old.rpartition("_")[0], *changes(diff)), [])
         if places:
             place = next((x for x in places if x[1] == diff), places[0])
@@ -157,12 +163,16 @@ def changes(diff: str) -> list[str]:
 
 
 def words(source: str) -> set[int]:
-    """Return the lines of messages and of `__repr__`, which are not mutated."""
+    """Return the lines that are not mutated: messages, `__repr__`, what is at a time.
+
+    A call of `at_a_time` says how much is done together, never what.
+    """
     return {
         line
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Raise)
         or (isinstance(node, ast.FunctionDef) and node.name == "__repr__")
+        or (isinstance(node, ast.Call) and "at_a_time" in ast.unparse(node.func))
         for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
     }
 
