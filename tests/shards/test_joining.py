@@ -246,4 +246,11 @@ def test_a_run_killed_anywhere_goes_on(tmp_path):
 
 
 def test_the_package_says_what_it_has():
-    assert set(shards.__all__) == {"Cluster", "Here", "Workers", "joined"}
+    assert set(shards.__all__) == {
+        "Cluster",
+        "Here",
+        "Part",
+        "Workers",
+        "joined",
+        "parts_of",
+    }
