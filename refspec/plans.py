@@ -417,7 +417,7 @@ def _sizes(subject: Snapshot | str | os.PathLike[str]) -> _Sizes:
     if isinstance(subject, Snapshot):
         s = subject
         shapes = {
-            x.name: (x.features.shape[1], x.features.shape[2], x.errors.shape[3])
+            x.name: (x.features.shape[1], x.features.shape[2], x.outputs)
             for x in s.layers
         }
         N, C = s.probabilities.shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -123,15 +124,23 @@ def coverage_of(network: Snapshot | SecondMoment) -> Coverage:
     return Coverage({"parameters": network.shape[1]}, None)
 
 
-def load(file: Path | None, on: Backend = Backend.numpy) -> Source:
-    """Load an export or run a function of a Python file; the embedded one if none."""
+def load(
+    file: Path | None, on: Backend = Backend.numpy, layer: str | None = None
+) -> Source:
+    """Load an export or run a function of a Python file; the embedded one if none.
+
+    Of an export one layer alone, if that is all that is asked for.
+    """
     of_python = None if file is None else python.named(file)
     if of_python is None:
         xp = None if on is Backend.numpy else backend.named(on.value)
         if file is None:
             return Source("the embedded digits network", datasets.digits_mlp(xp=xp))
         expect_file(file)
-        return Source(str(file), export.load(file, xp=xp))
+        if layer is not None:
+            _expect_name(export.sizes(file)[2], layer)
+        layers = None if layer is None else [layer]
+        return Source(str(file), export.load(file, xp=xp, layers=layers))
     if on is not Backend.numpy:
         raise typer.BadParameter(
             f"--backend must be numpy for {file}, got {on.value}; its arrays are those "
@@ -174,8 +183,14 @@ def expect_one_choice(layer: str | None, every: bool) -> None:
 
 def expect_layer(snapshot: Snapshot, layer: str | None) -> None:
     """Refuse the name of a layer that the snapshot lacks."""
-    names = [x.name for x in snapshot.layers]
-    if layer is not None and layer not in names:
+    if layer is not None:
+        _expect_name([x.name for x in snapshot.layers], layer)
+
+
+def _expect_name(names: Iterable[str], layer: str) -> None:
+    """Refuse a name that is not among those of the layers."""
+    names = list(names)
+    if layer not in names:
         raise typer.BadParameter(
             f"--layer must be one of {listed(names)}; got {visible(layer)!r}"
         )
@@ -203,7 +218,7 @@ def choose_moment(
 ) -> Chosen:
     """Plan what was asked for, refuse what does not fit, and build the moment."""
     expect_one_choice(layer, every)
-    network = load(file, on).network
+    network = load(file, on, layer).network
     if isinstance(network, SecondMoment):
         moment = _part(network, layer, of)
         planned = plan(moment, what=what, top=top, certify=certify).expect_room()

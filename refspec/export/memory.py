@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +17,14 @@ from refspec.export.errors import ExportError, shown
 class Member:
     """An array that a file announces: its shape and dtype, and what reads it.
 
-    `scratch` is what reading needs beside the array, in bytes.
+    `blocks` reads it some rows at a time; `scratch` is what reading needs beside the
+    array, in bytes.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     read: Callable[[], np.ndarray]
+    blocks: Callable[[], Iterator[np.ndarray]]
     scratch: int = 0
 
     @property
@@ -47,10 +49,18 @@ def needed(arrays: Mapping[str, Any], itemsize: int) -> dict[str, int]:
 
 
 def expect_room(
-    path: object, members: Mapping[str, Member], budget: int, itemsize: int
+    path: object,
+    members: Mapping[str, Member],
+    budget: int,
+    itemsize: int,
+    passing: Collection[str] = (),
 ) -> int:
-    """Refuse arrays that do not fit, and return what they need in bytes."""
-    need = needed(members, itemsize)
+    """Refuse arrays that do not fit, and return what they need in bytes.
+
+    Those that are only passing are read block by block, and not kept.
+    """
+    kept = {key: x for key, x in members.items() if key not in passing}
+    need = needed(kept, itemsize)
     total = sum(need.values()) + max((x.scratch for x in members.values()), default=0)
     if total > budget:
         key = max(need, key=lambda k: need[k] + members[k].scratch)

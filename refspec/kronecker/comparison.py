@@ -6,6 +6,7 @@ Fisher's and of CFAC's come from products, Frobenius errors from columns.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -101,7 +102,7 @@ def layer_fisher(snapshot: Snapshot, layer: str) -> np.ndarray:
     root = np.sqrt(s[:, None] * backend.to_host(snapshot.probabilities))
     P = h.shape[2] * errors.shape[3]
     total = np.zeros((P, P), dtype=h.dtype)
-    for lo, hi in zip(snapshot.offsets[:-1], snapshot.offsets[1:], strict=True):
+    for lo, hi in itertools.pairwise(snapshot.offsets):
         G = np.swapaxes(errors[lo:hi], 2, 3) @ h[lo:hi, None]
         rows = (root[lo:hi, :, None, None] * G).reshape(-1, P)
         total += rows.T @ rows

@@ -248,7 +248,7 @@ def _expect_system(
         )
     if iterations is None:
         return math.inf
-    return checks.expect_size("iterations", iterations, least=0)
+    return checks.expect_size("iterations", iterations)
 
 
 def _conjugate_gradients(

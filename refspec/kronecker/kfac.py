@@ -23,7 +23,7 @@ from refspec.backend import Array, Namespace
 from refspec.classes import Snapshot
 from refspec.kronecker import moments
 from refspec.kronecker.classwise import class_factors
-from refspec.kronecker.conventions import Placement, placement
+from refspec.kronecker.conventions import Placement, expect_setting, placement
 from refspec.kronecker.eigenbasis import KroneckerBasis, diagonalised
 from refspec.kronecker.products import Kronecker, KroneckerSum
 
@@ -135,10 +135,10 @@ def ekfac(
     (10, 17)
     """
     given, chosen = _weighting(snapshot), snapshot.layer(layer)
-    xp, (N, T, _) = backend.namespace(chosen.features), chosen.features.shape
+    expect_setting(setting)
+    h, s, xp = chosen.features, snapshot.sample_weights, backend.namespace(given[1])
     errors, weights = moments.labelled_errors(chosen, given, fisher, rng, samples, xp)
-    how = placement("refspec", setting, fisher, N=N, T=T, columns=1)
-    h, s = chosen.features, snapshot.sample_weights
+    how = Placement(setting, setting)
     basis = diagonalised(_factors(h, errors, weights, s, how, xp))
     Q, R = basis.left, basis.right
     return KroneckerBasis(Q, R, moments.variances(errors @ Q, h @ R, weights, xp))

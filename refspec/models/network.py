@@ -110,8 +110,9 @@ def flatten(network: Network) -> Array:
     >>> flatten(unflatten(network, np.arange(9.0))).tolist() == list(range(9))
     True
     """
+    layers = _layers(network)
     xp = backend.namespace(*network.parameters.values())
-    matrices = (_matrix(x, network.parameters) for x in _layers(network))
+    matrices = (_matrix(x, network.parameters) for x in layers)
     return xp.concat([xp.reshape(matrix, (-1,)) for matrix in matrices])
 
 

@@ -18,6 +18,7 @@ PAGES = (
     "hessian",
     "kronecker",
     "kronecker_designs",
+    "kronecker_nearest",
     "kronecker_spectra",
     "levels",
     "logistic",

@@ -299,7 +299,10 @@ TABLE = [
     (lambda: knockout(BASIS, [3]), "levels"),
     (lambda: knockout(BASIS, ["diagonal"], by="force"), "by"),
     (lambda: knockout(BASIS, ["diagonal"], by=None), "by"),
-    (lambda: knockout(BASIS, ["within_cross_class"], by="projection"), "within"),
+    (
+        lambda: knockout(BASIS, ["within_cross_class"], by="projection"),
+        "within_cross_class",
+    ),
     *(
         (lambda x=x: attribute_hessian(x, G), ("hessian", "namespace"))
         for _, x in wrong(np.eye(P))

@@ -10,7 +10,7 @@ import pytest
 import refspec
 from refspec import claims, datasets
 from refspec.claims import CLAIMS, VERDICTS, registry
-from refspec.claims.__main__ import page
+from refspec.claims.__main__ import page, read
 from support.command import run
 from support.snapshots import sampled
 
@@ -197,8 +197,7 @@ def test_the_command_says_it_and_writes_it(tmp_path):
 
 def test_the_page_is_what_the_results_say():
     root = Path(__file__).parents[2]
-    results = sorted((root / "demos" / "results" / "claims").glob("*.json"))
-    made = page([json.loads(x.read_text()) for x in results])
+    made = page(*read((root / "demos" / "results" / "claims").glob("*.json")))
     assert (root / "theory" / "claims.md").read_text() == made
 
 
@@ -217,6 +216,21 @@ def test_the_largest_eigenvalues_alone_say_the_same(name):
     least = top.class_edge - top.attribution.levels["diagonal"][0]
     assert least - radius <= full.class_edge <= top.class_edge + radius
     assert abs(full.within_edge - top.within_edge) <= radius
+
+
+def test_the_diagonal_makes_a_count_uncertain():
+    """Of the largest alone the class edge is known to the diagonal's largest only."""
+    s = sampled(3, counts=(6, 6, 6), sharpness=0.1)
+    full, top = claims.edges(s), claims.edges(s, top=9)
+    assert top.above_class[0] <= full.above_class[0] <= top.above_class[1]
+    assert top.above_class[0] < top.above_class[1]  # effect: the diagonal is not small
+
+
+def test_covariance_is_about_the_weighted_mean():
+    """K: means of features with the weights of the gradients leave less."""
+    for x in (s := datasets.wine_sklearn()).layers:
+        found = claims.product_errors(s, x.name)
+        assert found.covariance < found.by_cell
 
 
 def test_signs_are_those_of_plain_formulas():

@@ -95,6 +95,7 @@ def others():
     made += [refspec.ClassArray(values, weights, np.repeat(np.arange(3), 2))]
     found = next(claims.judge(s, "F"))
     made += [found, found.claim, *found.evidence, claims.edges(s), claims.collapse(s)]
+    made += [kronecker.nearest(s, name)]
     made += [claims.signs(s), claims.member(s), claims.product_errors(s, name)]
     return [*made, refspec.density(s, probes=1), refspec.plan(s)]
 
