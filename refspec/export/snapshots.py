@@ -285,10 +285,10 @@ def assemble(
 
 def sizes(
     path: str | os.PathLike[str],
-) -> tuple[int, int, dict[str, tuple[int, int, int]], int]:
-    """Return N, C, (T, a, b) of every layer and the bytes of a snapshot of float64.
+) -> tuple[int, int, dict[str, tuple[int, int, int]], frozenset[str], int]:
+    """Return N, C, (T, a, b) of layers, those of errors p - e_c', bytes in float64.
 
-    By the headers of a file alone.
+    By the headers of a file alone: large errors of the right shape may be p - e_c'.
     """
     manifest, members = announced(path, expect_form)
     N, C = members["logits" if "logits" in members else "probabilities"].shape
@@ -297,7 +297,9 @@ def sizes(
         T, a = members[f"layers/{k}/features"].shape[1:]
         layers[name] = T, a, members[f"layers/{k}/errors"].shape[3]
     _, output = _passing(manifest["layers"], members, manifest["layers"])
-    return N, C, layers, 8 * sum(x.size for k, x in members.items() if k not in output)
+    names = {f"layers/{k}/errors": name for k, name in enumerate(manifest["layers"])}
+    held = 8 * sum(x.size for k, x in members.items() if k not in output)
+    return N, C, layers, frozenset(names[x] for x in output), held
 
 
 def _passing(

@@ -21,9 +21,11 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import datetime
 import json
 import os
 import pathlib
+import platform
 import subprocess
 import sys
 import tempfile
@@ -133,10 +135,17 @@ def sampled(
             except subprocess.TimeoutExpired:
                 running.kill()
         if result.exists():
-            return dict(json.loads(result.read_text(encoding="utf-8")))
+            told = dict(json.loads(result.read_text(encoding="utf-8")))
+            return {"on": here()} | told
         lines = (place / "said").read_text(encoding="utf-8").splitlines()
         told = [x for x in lines if not x.endswith((" mutants", " stats", " tests"))]
         return {"failed": "\n".join(told)[-3000:]}
+
+
+def here() -> str:
+    """Say when and where this runs."""
+    today = datetime.datetime.now(datetime.UTC).date()
+    return f"{today}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def file_of(diff: str) -> str:
@@ -162,6 +171,7 @@ def merged(before: dict[str, Any], again: dict[str, Any]) -> dict[str, Any]:
     tried = before["tried"] - lost
     said = [x.split("\n", 1)[0] for x in alive.values()]
     return {
+        "on": before.get("on", ""),
         "mutants": before["mutants"],
         "tried": tried,
         "killed": tried - len(alive),
@@ -210,7 +220,12 @@ def table(results: dict[str, dict[str, Any]]) -> str:
             continue
         whole = {key: n + x.get(key, 0) for key, n in whole.items()}
         lines.append(row(module, x))
-    return "\n".join([*lines, row("all", whole)]) + "\n"
+    runs = sorted({x["on"] for x in results.values() if "on" in x})
+    told = [
+        "`later`: of those killed, by tests written after the run; `dropped`: their",
+        "lines are no more. Run on " + "; ".join(runs) + ".",
+    ]
+    return "\n".join([*lines, row("all", whole), "", *told]) + "\n"
 
 
 def row(name: str, x: dict[str, Any]) -> str:
