@@ -157,8 +157,8 @@ def _sums(found: Rules, truth: Truth) -> Iterator[Undone]:
         return
     other = ", another number for another probe" * bool(varies)
     text = (
-        f"no normalisation: weights sum to {float(sums[0, 0]):.9g}{other}: eigenvectors "
-        "of the tridiagonal matrix must be orthonormal"
+        f"no normalisation: weights sum to {float(sums[0, 0]):.9g}{other}: "
+        "eigenvectors of the tridiagonal matrix must be orthonormal"
     )
     yield Undone("weights not normalised", text, rest)
 
