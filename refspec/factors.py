@@ -463,8 +463,8 @@ def _together(f: Factor, m: int) -> Iterator[tuple[int, int]]:
     vectors of length b a sample.
     """
     N, _, T, b = f.roots.shape
-    step = backend.at_a_time(8 * T * b * m, f.roots) if f.is_sum else N
-    for i in range(0, N, step):
+    step = backend.at_a_time(8 * T * b * m, f.roots) if f.is_sum else max(N, 1)
+    for i in range(0, max(N, 1), step):  # once of a class without a sample
         yield i, min(i + step, N)
 
 

@@ -161,16 +161,12 @@ def changes(diff: str) -> list[str]:
 
 
 def words(source: str) -> set[int]:
-    """Return the lines that are not mutated: messages, `__repr__`, what is at a time.
-
-    A call of `at_a_time` says how much is done together, never what.
-    """
+    """Return the lines of messages and of `__repr__`, which are not mutated."""
     return {
         line
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Raise)
         or (isinstance(node, ast.FunctionDef) and node.name == "__repr__")
-        or (isinstance(node, ast.Call) and "at_a_time" in ast.unparse(node.func))
         for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
     }
 
