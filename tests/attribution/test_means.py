@@ -228,3 +228,22 @@ def test_one_mean_is_counted_even_if_it_vanishes():
     assert found.index == 1
     assert found.separation.value <= found.separation.radius
     assert found.orthogonality.radius == math.inf
+
+
+def test_means_in_a_plane_are_counted_one_class_less():
+    """The fourth class mean is the sum of the others, to the bit; nothing else is."""
+    mean = np.concatenate([np.eye(3), np.ones((1, 3))])
+    signs = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]) / 4
+    h = np.concatenate([np.repeat(mean, 4, axis=0), np.tile(signs, (4, 1))], axis=1)
+    layer = refspec.Layer("fc", h[:, None, :], np.zeros((16, 4, 1, 1)))
+    labels, p = np.repeat(np.arange(4), 4), np.full((16, 4), 0.25)
+    s = refspec.snapshot([layer], labels, probabilities=p)
+    found = attribution.depth_profile(s)["fc"]
+    assert found.index == 3
+    values = np.linalg.eigvalsh(mean.T @ mean / 4)[::-1]
+    for ratio, true in (
+        (found.separation, values[2] * 16),
+        (found.orthogonality, values[1] / values[2]),
+    ):
+        slack = rounding.gamma(64, 2.0**-53) * true
+        assert abs(ratio.value - true) <= ratio.radius + slack < true / 2
