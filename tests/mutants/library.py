@@ -8,7 +8,8 @@
 
 mutmut makes every mutant of a module and runs the tests that reach it, in a copy of the
 tree, in random order (`sample.py`). All modules run at once: jobs are dealt by length.
-Messages and `__repr__` are left out: their words are not what kills here. What is found
+Messages and `__repr__` are left out: their words are not what kills here. So are lines
+that call `at_a_time`: they choose how much is done together, never what. What is found
 goes to library.json and the table library.md, of the modules that were run last;
 survivors are explained in survivors.md.
 
@@ -38,8 +39,8 @@ from mutants.run import COPIED, ENVIRONMENT, HERE, ROOT, copied
 CORE = """
 core/test_coordinates.py core/test_curvature.py core/test_differentiated.py
 core/test_empty_classes.py core/test_factors.py core/test_implicit.py
-core/test_leading.py core/test_right_or_refused.py core/test_spectra.py
-core/test_structure.py attribution bad_calls/test_bad_core.py
+core/test_leading.py core/test_right_or_refused.py core/test_rows.py
+core/test_spectra.py core/test_structure.py attribution bad_calls/test_bad_core.py
 theorems/test_attribution.py theorems/test_curvature.py theorems/test_levels.py
 theorems/test_spectra.py
 """
