@@ -104,7 +104,7 @@ def test_errors_of_factors_add_to_their_sizes(dtype):
 
 
 def test_errors_of_probabilities_are_in_every_product():
-    """H7 of one layer: an entry of diag p - pp' is off by 3 tau, and nothing else is."""
+    """H7 of one layer: an entry of diag p - pp' is off by 3 tau, nothing else is."""
     rng = np.random.default_rng(0)
     network = models.softmax_regression(4, 3)
     theta = 8 * rng.normal(size=models.flatten(network).size)
