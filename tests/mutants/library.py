@@ -41,6 +41,7 @@ core/test_coordinates.py core/test_curvature.py core/test_differentiated.py
 core/test_empty_classes.py core/test_factors.py core/test_implicit.py
 core/test_leading.py core/test_right_or_refused.py core/test_rows.py
 core/test_spectra.py core/test_structure.py attribution bad_calls/test_bad_core.py
+bad_calls/test_messages_core.py
 theorems/test_attribution.py theorems/test_curvature.py theorems/test_levels.py
 theorems/test_spectra.py
 """
