@@ -54,10 +54,10 @@ conformance: .venv-peers/done  ## run the curvature libraries against the oracle
 	REFSPEC_WRITE=1 .venv-peers/bin/python -m pytest tests/conformance -o addopts="-ra" -o filterwarnings=ignore -q
 
 exports: .venv-frameworks/done  ## networks through the PyTorch exporter, write the table
-	.venv-frameworks/bin/python tests/frameworks/exports_table.py > tests/frameworks/exports.md
+	$(THREADS) .venv-frameworks/bin/python tests/frameworks/exports_table.py > tests/frameworks/exports.md
 
 moments: .venv-frameworks/done  ## networks that differentiation is tried on, write the table
-	.venv-frameworks/bin/python tests/frameworks/moments_table.py > tests/frameworks/moments.md
+	$(THREADS) .venv-frameworks/bin/python tests/frameworks/moments_table.py > tests/frameworks/moments.md
 
 bench: .venv-bench/done     ## time refspec against its peers on the same work
 	.venv-bench/bin/python -m pytest tests/benchmarks -o addopts= -o filterwarnings= \

@@ -372,7 +372,7 @@ def test_published_networks_by_products(monkeypatch, name):
         pytest.skip("needs torchvision")
     monkeypatch.setattr("refspec.differentiated._HELD", 0)
     torch.manual_seed(0)
-    model = trained_norms(published()[name]()).double().eval()
+    model = trained_norms(published(32)[name]()).double().eval()
     inputs, labels = torch.randn(3, 3, 32, 32), torch.arange(3)
     found = moment(model, [(inputs, labels)])
     assert found.coverage.complete
