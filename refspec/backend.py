@@ -69,7 +69,8 @@ def named(name: str) -> Namespace:
             xp.zeros(1)  # the import succeeds without a driver, this does not
         except ImportError as error:
             raise ImportError(
-                "backend cupy: CuPy is not installed; pip install 'refspec[cupy]'"
+                "backend cupy: CuPy is not installed; pip install 'refspec[cupy]', "
+                "or 'refspec[cupy12]' beside CUDA 12"
             ) from error
         except Exception as error:
             raise ImportError(

@@ -21,6 +21,8 @@ from refspec.classes import class_slices
 from refspec.rows import Rows, reflected
 
 _NEVER = -(2**20)  # a power of two that is 0 in every format
+_LONG = 2**16  # entries of a row from which on multiplying it out is what costs
+_ROWS = 256  # rows that are multiplied out together, at least
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +55,13 @@ class Factor:
     def is_sum(self) -> bool:
         """Whether a row is a sum over positions, in which terms may cancel."""
         return self.features is not None and self.roots.shape[2] > 1
+
+    @property
+    def by_pairs(self) -> bool:
+        """Whether inner products of rows are cheaper from all pairs of positions."""
+        if self.features is None or not self.is_sum or self.dimension < _LONG:
+            return False
+        return bool(self.features.shape[2] > 2 * self.roots.shape[2] ** 2)
 
     def part(self, i: int, j: int) -> Factor:
         """Return the rows of samples i to j."""
@@ -130,11 +139,14 @@ class Factors(Rows):
         (N, K), gram, product = self.shape[:2], 0.0, 0.0
         for f in self.layers:
             T, b = f.roots.shape[2:]
-            gram += float(N * K) ** 2 * (f.dimension if f.is_sum else T * b)
+            entry = (
+                T * T * (b + 1) if f.by_pairs else f.dimension if f.is_sum else T * b
+            )
+            gram += float(N * K) ** 2 * entry
             product += 2.0 * N * K * T * b
             if f.features is not None:
                 a = f.features.shape[2]
-                gram += 0.0 if f.is_sum else float(N) ** 2 * a
+                gram += 0.0 if f.is_sum and not f.by_pairs else float(N * T) ** 2 * a
                 product += 2.0 * N * T * a * b
         return gram, product
 
@@ -219,12 +231,23 @@ class Factors(Rows):
         The size of a sample's features moves to its roots first: roots that are huge
         where features are 0 or tiny would overflow when squared alone.
         """
+        if self._moderate():
+            return self, 0
         moved = [_balanced(f, self.xp) for f in self.layers]
         power = max(k for _, _, k in moved)
         power = 0 if power <= _NEVER // 2 else power  # every row is 0
         lost = None if self.lost is None else self.lost * 2.0**-power
         layers = tuple(_lifted(f, up - power) for f, up, _ in moved)
         return Factors(layers, lost, self.how), power
+
+    def _moderate(self) -> bool:
+        """Whether entries are so far from over- and underflow that squares are safe."""
+        xp = self.xp
+        most = float(xp.finfo(self.like.dtype).max) ** 0.125
+        given = [x for f in self.layers for x in (f.roots, f.features) if x is not None]
+        if not max(backend.scalar(xp.max(xp.abs(x))) for x in given) <= most:
+            return False
+        return bool(backend.scalar(xp.sum(self.squares())) >= 1 / most)
 
     def explicit(self, budget: float) -> Factors:
         """Multiply out layers with positions whose rows together fit in `budget`."""
@@ -263,7 +286,14 @@ class Factors(Rows):
         xp, total = self.xp, 0.0
         for f in self.layers:
             terms = roundings + (f.roots.shape[2] if f.is_sum else 0)
-            total += (rounding.gamma(terms, u) * _norm(_sizes(f, xp), xp)) ** 2
+            size = _norm(_sizes(f, xp), xp)
+            total += (rounding.gamma(terms, u) * size) ** 2
+            if f.by_pairs and size > 0:
+                # its Gram matrix errs by gamma(k) size^2, not by what the rows do:
+                # as much as rows that err by so much, whose length is not more
+                k, length = _inner_length(f), _norm(xp.sqrt(_squares(f, xp)), xp)
+                more = rounding.gamma(k, u) * size
+                total += (more * (size / length if length > more else math.inf)) ** 2
         return math.sqrt(total)
 
 
@@ -311,7 +341,7 @@ def _inner_length(f: Factor) -> int:
     if f.features is None:
         return int(T * b)
     a = f.features.shape[2]
-    return int(b + a if T == 1 else a * b)
+    return int(b + a if T == 1 else b + a + T * T if f.by_pairs else a * b)
 
 
 def _chain_length(f: Factor, N: int, K: int) -> int:
@@ -333,6 +363,11 @@ def _squares(f: Factor, xp: Namespace) -> Array:
     """Return ||row||^2 of one layer, shape (N, K)."""
     if not f.is_sum:  # a tiny factor times a huge one: square the product, not each
         return _sizes(f, xp) ** 2 if f.is_product else lengths(f.roots, (2, 3)) ** 2
+    if f.by_pairs:
+        h = f.features
+        inner = h @ xp.matrix_transpose(h)
+        outer = f.roots @ xp.matrix_transpose(f.roots)
+        return xp.clip(xp.sum(outer * inner[:, None, ...], axis=(2, 3)), min=0.0)
     parts = [lengths(rows, 1) ** 2 for rows in Factors((f,)).chunks()]
     return xp.reshape(backend.concatenate(parts), f.roots.shape[:2])
 
@@ -376,8 +411,11 @@ def _dot(f: Factor, V: Array, xp: Namespace) -> Array:
         return xp.reshape(xp.reshape(flat, (N * K, T * b)) @ V, (N, K, m))
     a = f.features.shape[2]
     maps = xp.permute_dims(xp.reshape(V, (b, a, m)), (1, 0, 2))
-    image = xp.reshape(f.features, (N * T, a)) @ xp.reshape(maps, (a, b * m))
-    return flat @ xp.reshape(image, (N, T * b, m))
+    maps, parts = xp.reshape(maps, (a, b * m)), []
+    for i, j in _together(f, m):
+        image = xp.reshape(f.features[i:j, ...], ((j - i) * T, a)) @ maps
+        parts.append(flat[i:j, ...] @ xp.reshape(image, (j - i, T * b, m)))
+    return backend.concatenate(parts)
 
 
 def _cross(f: Factor, Z: Array, xp: Namespace) -> Array:
@@ -388,21 +426,37 @@ def _cross(f: Factor, Z: Array, xp: Namespace) -> Array:
         flat = xp.reshape(f.roots, (N * K, T * b))
         return xp.matrix_transpose(flat) @ xp.reshape(Z, (N * K, m))
     a = f.features.shape[2]
-    back = xp.matrix_transpose(xp.reshape(f.roots, (N, K, T * b))) @ Z
-    back = xp.reshape(back, (N * T, b * m))
-    image = xp.matrix_transpose(back) @ xp.reshape(f.features, (N * T, a))
+    image = None
+    for i, j in _together(f, m):
+        roots = xp.reshape(f.roots[i:j, ...], (j - i, K, T * b))
+        back = xp.matrix_transpose(roots) @ Z[i:j, ...]
+        back = xp.matrix_transpose(xp.reshape(back, ((j - i) * T, b * m)))
+        part = back @ xp.reshape(f.features[i:j, ...], ((j - i) * T, a))
+        image = part if image is None else image + part
     image = xp.permute_dims(xp.reshape(image, (b, m, a)), (0, 2, 1))
     return xp.reshape(image, (b * a, m))
+
+
+def _together(f: Factor, m: int) -> Iterator[tuple[int, int]]:
+    """Yield first and last samples that are multiplied together with m columns.
+
+    All of them without positions; with positions what is between would be T times m
+    vectors of length b a sample.
+    """
+    N, _, T, b = f.roots.shape
+    step = backend.at_a_time(8 * T * b * m, f.roots) if f.is_sum else N
+    for i in range(0, N, step):
+        yield i, min(i + step, N)
 
 
 def _gram(f: Factor, index: Array, first: int, xp: Namespace) -> Array:
     """Rows of one layer's Gram: (errors . errors) o (features . features)."""
     N, K, T, b = f.roots.shape
     m, n = index.shape[0], N - first
+    if f.by_pairs:
+        return _gram_by_pairs(f, index, first, xp)
     if f.is_sum:
-        chosen, rest = _take(f, index, K, xp), Factors((f.part(first, N),))
-        parts = [chosen @ xp.matrix_transpose(x) for x in rest.chunks()]
-        return xp.concat(parts, axis=1)
+        return _gram_multiplied_out(f, index, first, xp)
     flat = xp.reshape(f.roots, (N * K, T * b))
     rows = xp.take(flat, index, axis=0)
     outer = rows @ xp.matrix_transpose(flat[first * K :, :])
@@ -413,6 +467,45 @@ def _gram(f: Factor, index: Array, first: int, xp: Namespace) -> Array:
     outer = xp.reshape(outer, (m, n, K))
     outer *= inner[:, :, None]
     return xp.reshape(outer, (m, n * K))
+
+
+def _gram_multiplied_out(f: Factor, index: Array, first: int, xp: Namespace) -> Array:
+    """Rows of one layer's Gram, rows multiplied out, some at a time on each side."""
+    N, K, _, _ = f.roots.shape
+    m, rest = index.shape[0], Factors((f.part(first, N),))
+    out = xp.empty(
+        (m, (N - first) * K), dtype=f.roots.dtype, device=backend.device(index)
+    )
+    step = max(_ROWS, backend.at_a_time(8 * f.dimension, f.roots))
+    for i in range(0, m, step):
+        some, j = slice(i, min(i + step, m)), 0
+        chosen = _take(f, index[some], K, xp)
+        for x in rest.chunks():
+            out[some, j : j + x.shape[0]] = chosen @ xp.matrix_transpose(x)
+            j += x.shape[0]
+    return out
+
+
+def _gram_by_pairs(f: Factor, index: Array, first: int, xp: Namespace) -> Array:
+    """Rows of one layer's Gram: sum_st (errors_s . errors_t)(features_s . features_t).
+
+    T^2 (a / K + b) multiplications an entry, where rows multiplied out take a b.
+    """
+    N, K, T, b = f.roots.shape
+    m, h, a = index.shape[0], f.features, f.features.shape[2]  # type: ignore[union-attr]
+    left = xp.take(xp.reshape(f.roots, (N * K, T, b)), index, axis=0)
+    inner = xp.take(h, index // K, axis=0)
+    out = xp.zeros((m, N - first, K), dtype=left.dtype, device=backend.device(left))
+    step = backend.at_a_time(8 * m * K * T, left)
+    for i in range(first, N, step):
+        j = min(i + step, N)
+        flat = xp.matrix_transpose(xp.reshape(f.roots[i:j, ...], (-1, b)))
+        there = xp.matrix_transpose(xp.reshape(h[i:j, ...], (-1, a)))  # type: ignore[index]
+        for t in range(T):
+            product = xp.reshape(left[:, t, :] @ flat, (m, j - i, K, T))
+            product *= xp.reshape(inner[:, t, :] @ there, (m, j - i, 1, T))
+            out[:, i - first : j - first, :] += xp.sum(product, axis=3)
+    return xp.reshape(out, (m, (N - first) * K))
 
 
 def _take(f: Factor, index: Array, K: int, xp: Namespace) -> Array:

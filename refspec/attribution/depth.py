@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refspec import backend, checks, curvature
+from refspec import backend, checks, curvature, rounding, structure
 from refspec.attribution.means import Means, class_means
 from refspec.attribution.shares import eigenbasis, knockout
 from refspec.classes import Snapshot
 from refspec.coordinates import coordinates
 from refspec.curvature import SecondMoment
+from refspec.leading import leading, product_radius
 from refspec.rounding import Bounded
 
 
@@ -70,6 +71,37 @@ def class_clarity(moment: SecondMoment | Snapshot) -> Clarity:
         _ratio(last, radius, within, inner_radius),
         _ratio(second, radius, last, radius),
         mean_cosine(class_means(at)),
+        m,
+    )
+
+
+def leading_clarity(moment: SecondMoment) -> Clarity:
+    """Measure the same from products alone, without a factorisation of the whole.
+
+    Class means are known by their Gram matrix, of the within level its edge is found.
+    """
+    norms = structure.cell_norms(moment)
+    (C, K), u = norms.shape, rounding.unit_roundoff(norms)
+    inner = leading(structure.decompose(moment).levels[structure.within_name(K)], 1)
+    gram = backend.to_host(structure.cell_gram(moment, norms))
+    values, Q = np.linalg.eigh(gram)
+    roots = (Q * np.sqrt(np.maximum(values, 0))).reshape(C, K, -1)
+    at_means, masses = structure.class_means(roots, backend.to_host(norms))
+    means = Means(at_means, masses, roots, backend.to_host(norms) ** 2)
+    weighted = at_means * np.sqrt(masses)[:, None]
+    between = np.linalg.eigvalsh(weighted @ weighted.T)[::-1]
+    trace = float(np.trace(gram))
+    radius = inner.radius + rounding.eigensolver_radius(C * K, trace, u)
+    radius += product_radius(moment, moment.trace())
+    m = min(C, moment.shape[1])
+    if m > 1 and between[m - 1] <= radius:
+        m -= 1
+    last, second = (max(0.0, float(between[k])) for k in (m - 1, min(2, m) - 1))
+    within = max(0.0, float(inner.values[0]))
+    return Clarity(
+        _ratio(last, radius, within, inner.radius),
+        _ratio(second, radius, last, radius),
+        mean_cosine(means),
         m,
     )
 

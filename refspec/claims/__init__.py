@@ -1,6 +1,7 @@
 """What is claimed about trained networks, judged with numbers of this one."""
 
 from refspec.claims.catalogue import CLAIMS as CLAIMS
+from refspec.claims.catalogue import compare as compare
 from refspec.claims.catalogue import judge as judge
 from refspec.claims.depth import Collapse as Collapse
 from refspec.claims.depth import collapse as collapse
@@ -12,6 +13,10 @@ from refspec.claims.registry import VERDICTS as VERDICTS
 from refspec.claims.registry import Claim as Claim
 from refspec.claims.registry import Evidence as Evidence
 from refspec.claims.registry import Finding as Finding
+from refspec.claims.registry import Member as Member
+from refspec.claims.series import Signs as Signs
+from refspec.claims.series import member as member
+from refspec.claims.series import signs as signs
 
 __all__ = [
     "CLAIMS",
@@ -21,9 +26,14 @@ __all__ = [
     "Edges",
     "Evidence",
     "Finding",
+    "Member",
     "ProductErrors",
+    "Signs",
     "collapse",
+    "compare",
     "edges",
     "judge",
+    "member",
     "product_errors",
+    "signs",
 ]

@@ -25,7 +25,7 @@ A theorem is true of every network. A claim is a sentence about trained networks
 may be false of one. `refspec claims` measures it; this page does so on networks of the
 size of the paper's. Thresholds were fixed in the code before the networks were trained;
 "holds in part" also says that places disagree. It is written by `python -m
-refspec.claims demos/results/claims/*.json`; `tests/networks/paper.py` trains the
+refspec.claims demos/results/claims/*.json`; `tests/networks/judged.py` trains the
 networks and judges them.
 """
 

@@ -104,8 +104,36 @@ def approximations(subject: Subject) -> Iterator[Evidence]:
             for what, y in away.items()
             for n in ("kfac", "ekfac", "cfac")
         }
-        wins = [y["cfac"] < y[n] for y in away.values() for n in ("kfac", "ekfac")]
-        nearer = sum(wins)
-        verdict = graded(nearer / len(wins), full=1.0)
-        text = f"nearer than KFAC and EKFAC in {nearer} of {len(wins)} comparisons"
+        floor = _resolved(found, subject.C)
+        gaps = [
+            (y[n] - y["cfac"], floor[what])
+            for what, y in away.items()
+            for n in ("kfac", "ekfac")
+        ]
+        told = [gap > 0 for gap, least in gaps if abs(gap) > least]
+        if not told:
+            text = "no two approximations differ by more than rounding does"
+            yield unjudged(f"layer {x.name}", text)
+            continue
+        verdict = graded(sum(told) / len(told), full=1.0)
+        text = f"nearer than KFAC and EKFAC in {sum(told)} of {len(told)} comparisons"
         yield Evidence(f"layer {x.name}", numbers, verdict, text)
+
+
+def _resolved(found: LayerComparison, C: int) -> dict[str, float]:
+    """Return how far two approximations' errors must lie apart to be told apart."""
+    if not len(found.fisher):
+        return dict.fromkeys(
+            ("log10 error", "Frobenius error", "largest angle"), np.inf
+        )
+    R, v = found.radius, found.fisher
+    apart = [
+        float(y[C - 1] - (y[C] if len(y) > C else 0)) if len(y) >= C else 0.0
+        for y in (v, *found.eigenvalues.values())
+    ]
+    gap = min(apart)  # of the top C eigenvalues from the others, in all four matrices
+    return {
+        "log10 error": 4 * float(np.log10((v[-1] + R) / (v[-1] - R))),
+        "Frobenius error": 4 * R / float(v[0]),
+        "largest angle": 4 * R / gap if gap > 2 * R else np.inf,  # Davis and Kahan
+    }

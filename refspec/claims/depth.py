@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.stats
 
-from refspec import backend, checks
+from refspec import backend, checks, curvature
 from refspec.attribution import Clarity, depth_profile
+from refspec.attribution.depth import leading_clarity
 from refspec.claims.registry import Evidence, Subject, graded, small, together, unjudged
 from refspec.classes import Snapshot, class_slices
 
@@ -38,7 +39,12 @@ def depth(subject: Subject) -> Iterator[Evidence]:
 
 def profiled(subject: Subject, of: str) -> dict[str, Clarity]:
     """Return the depth profile of features or errors."""
-    return depth_profile(subject.snapshot, of)
+    snapshot = subject.snapshot
+    build = {"features": curvature.features, "errors": curvature.errors}[of]
+    moments = {x.name: build(snapshot, x.name) for x in snapshot.layers}
+    if all(subject.top(x) is None for x in moments.values()):
+        return depth_profile(snapshot, of)
+    return {n: leading_clarity(x) for n, x in moments.items()}
 
 
 def _trend(values: list[float]) -> float:

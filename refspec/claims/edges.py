@@ -47,7 +47,8 @@ class Edges:
         The whole.
     class_edge, within_edge : float
         Largest eigenvalue of the whole without class means (and diagonal), and of the
-        within level.
+        within level. Where only the largest eigenvalues are known, an upper bound of
+        the class edge: of the whole without the class means alone.
     above_class, above_within : (int, int)
         How many eigenvalues certainly and possibly stand above each edge, radii
         counted.
@@ -57,7 +58,8 @@ class Edges:
     cells : int
         The most that can stand above the within edge: C(C - 1), or C for features.
     sine : float
-        Largest sine between the span of the class means and as many top eigenvectors.
+        Largest sine between the span of the class means and as many top eigenvectors;
+        nan where only the largest eigenvalues are known.
     """
 
     attribution: Attribution
@@ -77,13 +79,18 @@ class Edges:
         )
 
 
-def edges(moment: SecondMoment | Eigenbasis | Snapshot) -> Edges:
+def edges(
+    moment: SecondMoment | Eigenbasis | Snapshot, *, top: int | None = None
+) -> Edges:
     """Count the eigenvalues that stand above the edges of what is not class structure.
 
     Parameters
     ----------
     moment : SecondMoment, Eigenbasis or Snapshot
         Features, errors or gradients; a snapshot stands for its Fisher information.
+    top : int, optional
+        How many of the largest eigenvalues to look at, from products alone; at least as
+        many as are to be counted. All by default.
 
     Returns
     -------
@@ -106,6 +113,8 @@ def edges(moment: SecondMoment | Eigenbasis | Snapshot) -> Edges:
     >>> found.largest, found.cells
     (3, 6)
     """
+    if top is not None:
+        return _of_leading(attribute(moment, top=top), _classes(moment))
     basis = moment if isinstance(moment, Eigenbasis) else eigenbasis(moment)
     return edges_in(basis, attribute(basis))
 
@@ -135,18 +144,52 @@ def edges_in(basis: Eigenbasis, whole: Attribution) -> Edges:
     )
 
 
+def _of_leading(whole: Attribution, C: int) -> Edges:
+    """Return the edges of what was attributed at its largest eigenvalues.
+
+    The class edge lies between that without class means alone and as much less as the
+    diagonal's largest eigenvalue.
+    """
+    (within,) = (n for n in whole.shares if KINDS[n] == "bulk")
+    cells, less = C, 0.0
+    class_edge = within_edge = _top(whole.levels[within])
+    if within == "within_cross_class":
+        cells, less = C * (C - 1), _top(whole.levels["diagonal"])
+        class_edge = _top(whole.knockouts["between_class"])
+    values = backend.to_host(whole.spectrum.values)
+    lowest = above(values, class_edge - less, whole.radius)[1]
+    return Edges(
+        whole,
+        class_edge,
+        within_edge,
+        (above(values, class_edge, whole.radius)[0], lowest),
+        above(values, within_edge, whole.radius),
+        min(C, int(np.sum(whole.lower > 0))),
+        min(cells, len(values)),
+        math.nan,
+    )
+
+
+def _classes(moment: SecondMoment | Eigenbasis | Snapshot) -> int:
+    """Return how many classes a moment or a snapshot has."""
+    assert not isinstance(moment, Eigenbasis)  # attributed without `top`
+    return len(moment.offsets) - 1
+
+
 def seen(subject: Subject, of: str, *layers: str) -> Edges:
     """Return the edges of features, errors or gradients of a layer, or of all."""
     if of == "gradients":
-        return edges(curvature.fisher(subject.snapshot, list(layers) or None))
-    build = {"features": curvature.features, "errors": curvature.errors}[of]
-    return edges(build(subject.snapshot, *layers))
+        moment = curvature.fisher(subject.snapshot, list(layers) or None)
+    else:
+        build = {"features": curvature.features, "errors": curvature.errors}[of]
+        moment = build(subject.snapshot, *layers)
+    return edges(moment, top=subject.top(moment))
 
 
 def of_moment(subject: Subject) -> Edges:
     """Return the edges of a network known by its Fisher information alone."""
     assert isinstance(subject.network, SecondMoment)
-    return edges(subject.network)
+    return edges(subject.network, top=subject.top(subject.network))
 
 
 def above(values: np.ndarray, edge: float, radius: float) -> tuple[int, int]:
@@ -239,22 +282,26 @@ def bulk(subject: Subject) -> Iterator[Evidence]:
     """Judge W: what does not stand above the within edge is the within level."""
     for place, found in _fishers(subject):
         a, first = found.attribution, found.above_within[0]
-        rest = backend.to_host(a.spectrum.values)[first : len(a.kinds)]
-        if not len(rest):
-            yield unjudged(place, "no eigenvalue is below the within edge")
+        if first == len(a.kinds):
+            yield unjudged(place, "no eigenvalue is known below the within edge")
             continue
+        values = backend.to_host(a.spectrum.values)[: len(a.kinds)]
         (within,) = (n for n in a.shares if KINDS[n] == "bulk")
-        share = float(rest @ a.shares[within][first:] / np.sum(rest))
-        level, distance = a.levels[within], np.nan
+        # eigenvalues times shares add up to the level's trace: the bulk has the rest
+        taken = float(values[:first] @ a.shares[within][:first])
+        total = sum(a.traces.values()) - float(np.sum(values[:first]))
+        share = (a.traces[within] - taken) / total
+        rest, level, distance = values[first:], a.levels[within], np.nan
         known = rest[rest > a.radius], level[level > a.radius]
-        if all(map(len, known)):
+        if a.spectrum.complete and all(map(len, known)):
             distance = float(scipy.stats.ks_2samp(*known).statistic)
         numbers = {
             "share of the within level in the bulk's trace": share,
             "Kolmogorov distance of the bulk to the level's own spectrum": distance,
-            "eigenvalues in the bulk": len(rest),
+            "eigenvalues known in the bulk": len(rest),
         }
-        text = f"{share:.2f} of the bulk's trace, distance {distance:.3f}"
+        known_to = f"{distance:.3f}" if a.spectrum.complete else "needs all eigenvalues"
+        text = f"{share:.2f} of the bulk's trace, distance {known_to}"
         yield Evidence(place, numbers, together([graded(share), small(distance)]), text)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from refspec import backend, checks
+from refspec.backend import Array, Namespace
 from refspec.claims.registry import Evidence, Subject, small, together, unjudged
 from refspec.classes import Snapshot, class_slices
 
@@ -68,31 +69,29 @@ def product_errors(snapshot: Snapshot, layer: str) -> ProductErrors:
     """
     advice = "refspec.snapshot(...) or refspec.load(...) makes one"
     checks.expect_type("snapshot", snapshot, Snapshot, advice)
-    x = snapshot.layer(layer)
-    h, e = backend.to_host(x.features), backend.to_host(x.errors)
-    s, p = (
-        backend.to_host(y) for y in (snapshot.sample_weights, snapshot.probabilities)
-    )
+    x, s, p = snapshot.layer(layer), snapshot.sample_weights, snapshot.probabilities
+    xp = backend.namespace(p)
     squares = np.zeros((3, 2))  # by class, by cell, covariance: distance, length
     for c, i, j in class_slices(snapshot.offsets):
-        w = s[i:j, None] * p[i:j]
-        mass = w.sum(axis=0)
-        share = w / np.where(mass > 0, mass, 1)  # a mean is a sum over samples with it
-        total = s[i:j].sum()
-        plain = h[i:j] - np.tensordot(s[i:j] / (total if total > 0 else 1), h[i:j], 1)
-        off = mass * (np.arange(len(mass)) != c)
-        for k in np.flatnonzero(off):
-            q, error = share[:, k], share[:, k, None, None] * e[i:j, k]
-            centred = h[i:j] - np.tensordot(q, h[i:j], 1)
-            length = off[k] * _square(error, h[i:j])
-            squares[1] += off[k] * _square(error, plain), length
-            squares[2] += off[k] * _square(error, centred), length
+        h, e, w = x.features[i:j, ...], x.errors[i:j, ...], s[i:j, None] * p[i:j, :]
+        masses = xp.sum(w, axis=0)
+        # a mean is a sum over samples with these
+        share = w / xp.where(masses > 0, masses, xp.ones_like(masses))
+        total = backend.scalar(xp.sum(s[i:j]))
+        plain = _centred(h, s[i:j] / (total if total > 0 else 1), xp)
+        off = backend.to_host(masses) * (np.arange(w.shape[1]) != c)
+        for k in np.flatnonzero(off).tolist():
+            error = share[:, k, None, None] * e[:, k, ...]
+            length = off[k] * _square(error, h, xp)
+            squares[1] += off[k] * _square(error, plain, xp), length
+            centred = _centred(h, share[:, k], xp)
+            squares[2] += off[k] * _square(error, centred, xp), length
         if off.sum() > 0:
-            own = share * off / off.sum()
-            error = np.sum(own[:, :, None, None] * e[i:j], axis=1)
+            own = share * backend.from_host(off / off.sum(), share)
+            error = xp.sum(own[:, :, None, None] * e, axis=1)
             squares[0] += (
-                off.sum() * _square(error, plain),
-                off.sum() * _square(error, h[i:j]),
+                off.sum() * _square(error, plain, xp),
+                off.sum() * _square(error, h, xp),
             )
     ratios = [float(np.sqrt(a / b)) if b > 0 else np.nan for a, b in squares]
     return ProductErrors(*ratios)
@@ -115,13 +114,19 @@ def kronecker_means(subject: Subject) -> Iterator[Evidence]:
         yield Evidence(place, numbers, verdict, text)
 
 
-def _square(errors: np.ndarray, features: np.ndarray) -> float:
+def _centred(h: Array, weights: Array, xp: Namespace) -> Array:
+    """Return features (n, T, a) minus their mean with weights (n,)."""
+    return h - xp.sum(weights[:, None, None] * h, axis=0)[None, ...]
+
+
+def _square(errors: Array, features: Array, xp: Namespace) -> float:
     """Return ||sum_it errors_it (x) features_it||^2, (n, T, b) and (n, T, a).
 
     A mean of gradients minus the product with a mean m is that sum for features - m.
     """
-    E, H = (x.reshape(-1, x.shape[2]) for x in (errors, features))
+    E, H = (xp.reshape(x, (-1, x.shape[2])) for x in (errors, features))
     (m, b), a = E.shape, H.shape[1]
     if m * (a + b) < a * b:  # by Gram matrices, m x m
-        return max(0.0, float(np.sum((E @ E.T) * (H @ H.T))))
-    return float(np.sum((E.T @ H) ** 2))
+        inner = (x @ xp.matrix_transpose(x) for x in (E, H))
+        return max(0.0, backend.scalar(xp.sum(next(inner) * next(inner))))
+    return backend.scalar(xp.sum((xp.matrix_transpose(E) @ H) ** 2))

@@ -8,7 +8,7 @@ it is said to hold, and why from there; the thresholds are the same for every ne
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -52,15 +52,21 @@ class Subject:
 
     network: a snapshot, or the Fisher information of a network whose layers are not
     known; dense: the most parameters of a matrix that is formed; per_layer: whether the
-    Fisher information of every layer is looked at, beside that of all.
+    Fisher information of every layer is looked at, beside that of all; whole: the most
+    eigenvalues that are all computed, of others the C^2 largest; None: of any.
     """
 
     def __init__(
-        self, network: Snapshot | SecondMoment, dense: int, per_layer: bool
+        self,
+        network: Snapshot | SecondMoment,
+        dense: int,
+        per_layer: bool,
+        whole: int | None = None,
     ) -> None:
         self.network = network
         self.dense = dense
         self.per_layer = per_layer
+        self.whole = whole
         self._kept: dict[tuple[Any, ...], Any] = {}
 
     @property
@@ -73,6 +79,11 @@ class Subject:
     def C(self) -> int:
         """How many classes there are."""
         return len(self.network.offsets) - 1
+
+    def top(self, moment: SecondMoment) -> int | None:
+        """Return how many of a moment's largest eigenvalues to look at; None: all."""
+        few = self.whole is None or min(moment.shape) <= max(self.whole, self.C**2)
+        return None if few else self.C**2
 
     def know(self, value: Any, compute: Callable[..., Any], *arguments: Any) -> None:
         """Keep a value that `once` would have computed."""
@@ -87,8 +98,35 @@ class Subject:
         return found
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Member:
+    """One of several networks that a claim compares.
+
+    network, normalisation: its name, and what normalises its layers; samples, epochs,
+    label_noise (the part of labels that were replaced), test_error: nan where unknown;
+    numbers: of its Fisher information, by name.
+    """
+
+    network: str
+    normalisation: str
+    samples: int
+    epochs: float
+    label_noise: float
+    test_error: float
+    numbers: dict[str, float]
+
+    def __repr__(self) -> str:
+        """Name it, and what tells it from others."""
+        return (
+            f"Member({self.network}, {self.normalisation}, N={self.samples}, epochs="
+            f"{self.epochs:g}, label_noise={self.label_noise:g})"
+        )
+
+
 #: Looks at a network and yields evidence.
 Judge = Callable[[Subject], Iterable[Evidence]]
+#: Looks at several networks and yields evidence.
+Comparison = Callable[[Sequence[Member]], Iterable[Evidence]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,10 +145,14 @@ class Claim:
         What is measured.
     threshold : str
         From where on it holds, or holds in part, and why from there.
-    judge : callable
-        `Subject` to evidence.
+    judge : callable or None
+        `Subject` to evidence; None if one network cannot show it.
     layered : bool
         Whether it needs features and errors, layer by layer, beside the Fisher.
+    compare : callable or None
+        Several `Member` to evidence, of a claim that one network cannot show.
+    needs : str
+        The networks that such a claim needs.
     """
 
     id: str
@@ -119,8 +161,10 @@ class Claim:
     source: str
     numbers: str
     threshold: str
-    judge: Judge
+    judge: Judge | None
     layered: bool = True
+    compare: Comparison | None = None
+    needs: str = ""
 
     def __repr__(self) -> str:
         """Say the title."""

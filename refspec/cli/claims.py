@@ -10,8 +10,8 @@ import typer
 
 from refspec import claims as judged
 from refspec import coverage
-from refspec.claims import Finding
-from refspec.cli.inputs import expect_file, load_snapshot
+from refspec.claims import CLAIMS, Finding
+from refspec.cli.inputs import Backend, On, expect_file, load_snapshot
 from refspec.cli.outputs import Json, expect_outputs, write_json
 from refspec.cli.terminal import say, working
 
@@ -28,29 +28,47 @@ Dense = Annotated[
 ]
 
 
+Whole = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="The most eigenvalues that are all computed; of others the C^2 largest.",
+    ),
+]
+
+
 def claims(
     files: Files = None,
     only: Only = None,
     dense: Dense = 1000,
+    whole: Whole = None,
     json_file: Json = None,
+    on: On = Backend.numpy,
 ) -> None:
-    """Judge with numbers what is claimed about networks; exit 0 whatever they say."""
+    """Judge with numbers what is claimed about networks; exit 0 whatever they say.
+
+    Several exports are judged together on what changes over epochs, samples, label
+    noise or with batch norm, as their provenance tells it.
+    """
     expect_outputs(files or [], json=json_file)
     chosen = _chosen(only)
     for given in files or []:
         expect_file(given)
     paths: list[Path | None] = [*files] if files else [None]
-    records = []
+    together = [x for x in chosen if CLAIMS[x].compare is not None]
+    records, members = [], []
     for path in paths:
         name = "the embedded digits network" if path is None else str(path)
-        snapshot = load_snapshot(path)
+        snapshot = load_snapshot(path, on)
         say(name)
         say(str(coverage.of_snapshot(snapshot)))
         with working("judging") as tell:
             found: list[Finding] = []
             for id in chosen:
                 tell(f"claim {id}: {judged.CLAIMS[id].title}")
-                found += judged.judge(snapshot, [id], dense=dense)
+                found += judged.judge(snapshot, [id], dense=dense, whole=whole)
+            if len(paths) > 1 and together:
+                members.append(judged.member(snapshot))
         for finding in found:
             _print(finding)
         covered = coverage.of_snapshot(snapshot)
@@ -61,8 +79,15 @@ def claims(
                 "claims": [x.plain() for x in found],
             }
         )
+    document: dict[str, object] = {"networks": records}
+    if members:
+        say(f"these {len(members)} together")
+        compared = list(judged.compare(members, together))
+        for finding in compared:
+            _print(finding)
+        document["together"] = [x.plain() for x in compared]
     if json_file is not None:
-        write_json(json_file, "refspec.claims/1", {"networks": records})
+        write_json(json_file, "refspec.claims/1", document)
 
 
 def _chosen(only: list[str] | None) -> list[str]:

@@ -11,7 +11,15 @@ import typer
 
 from refspec import backend, coverage, curvature, random_matrix, rounding
 from refspec.classes import Snapshot
-from refspec.cli.inputs import PRINTED, LayerName, Top, expect_layer, load_snapshot
+from refspec.cli.inputs import (
+    PRINTED,
+    Backend,
+    LayerName,
+    On,
+    Top,
+    expect_layer,
+    load_snapshot,
+)
 from refspec.cli.outputs import (
     Json,
     Plot,
@@ -54,6 +62,7 @@ def predict(
     top: Top = 20,
     json_file: Json = None,
     plot: Plot = None,
+    on: On = Backend.numpy,
 ) -> None:
     """Predict the spectrum of a planted world from its population and compare.
 
@@ -61,7 +70,7 @@ def predict(
     the prediction.
     """
     expect_outputs([file], json=json_file, plot=plot)
-    snapshot = load_snapshot(file)
+    snapshot = load_snapshot(file, on)
     world = _planted(snapshot, file)
     expect_layer(snapshot, layer)
     names = [x.name for x in snapshot.layers]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from refspec import report as pages
-from refspec.cli.inputs import File, load_snapshot
+from refspec.cli.inputs import Backend, File, On, load_snapshot
 from refspec.cli.outcomes import DATA
 from refspec.cli.outputs import expect_outputs, opened
 from refspec.cli.terminal import say, working
@@ -35,11 +35,12 @@ def report(
     dense: Dense = 1000,
     per_layer: PerLayer = True,
     verify: Verify = True,
+    on: On = Backend.numpy,
 ) -> None:
     """Write one self-contained HTML page about an export."""
     expect_outputs([file], output=output)
     pages.expect_libraries()
-    snapshot = load_snapshot(file)
+    snapshot = load_snapshot(file, on)
     with working("reading") as progress:
         contents = pages.collect(
             snapshot,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from refspec import coverage
-from refspec.cli.inputs import expect_file, load_snapshot
+from refspec.cli.inputs import Backend, On, expect_file, load_snapshot
 from refspec.cli.outputs import Json, expect_outputs
 from refspec.cli.terminal import say
 from refspec.cli.verdicts import Only, chosen, conclude, show
@@ -22,7 +22,12 @@ Files = Annotated[
 ]
 
 
-def verify(files: Files = None, json_file: Json = None, only: Only = None) -> None:
+def verify(
+    files: Files = None,
+    json_file: Json = None,
+    only: Only = None,
+    on: On = Backend.numpy,
+) -> None:
     """Check exports: are they consistent, which theorems say something of them.
 
     Exit 1 if a statement fails. Statements on refspec itself: see selftest.
@@ -36,7 +41,7 @@ def verify(files: Files = None, json_file: Json = None, only: Only = None) -> No
     covered: dict[str, Any] = {}
     for path in paths:
         name = "the embedded digits network" if path is None else str(path)
-        snapshot = load_snapshot(path)
+        snapshot = load_snapshot(path, on)
         whole = coverage.of_snapshot(snapshot)
         covered[name] = whole.document()
         say(str(whole))

@@ -14,6 +14,11 @@ layers, exclude
 classes
     Keep these logits only, in this order, and number the labels by them. The
     probabilities are then those given that the class is one of them.
+seed
+    Of the random probes by which the error of a derivative is measured.
+label_smoothing
+    That of the loss, in [0, 1): the Hessian, other than the Fisher information, depends
+    on the labels.
 class_weights
     C weights, those of a weighted cross entropy: a sample weighs as its class does.
 sample_weights
@@ -27,6 +32,10 @@ provenance
 progress
     Show a bar, on a terminal only.
 
+A single logit z, (batch, 1) or (batch,), is taken for the two (0, z). PyTorch and JAX
+models may give logits of tokens or pixels: (batch, ..., C) or (batch, C, ...) beside
+labels (batch, ...), each position a sample of its own with the weight of its input.
+
 An export is of the cross entropy of the labels. Label smoothing changes the gradient,
 not the Fisher information, which does not ask for labels: with it leave `mean_loss` and
 `gradient_norm` out of the provenance, for they are those of another loss.
@@ -37,6 +46,9 @@ Learning Spectra", JMLR 21(252), 2020. Nothing is left behind where it fails.
 
 Those of PyTorch and JAX have two functions more, for any network and any of its
 parameters: `moment`, the Fisher information, and `hessian`, both by differentiation.
+They run the network in float32 and in float64, so that rounding is measured; one that
+runs in float32 only is measured between forward and reverse mode alone, and the kind of
+the radius says so.
 
 A module, and with it the framework, is imported when it is first used; the core imports
 none of them.

@@ -24,11 +24,13 @@ try:
     import jax
     from jax import numpy as jnp
 
-    from refspec.exporters import batches as shared
+    from refspec.exporters import checking, delivery, feeding
+    from refspec.exporters.jax_moment import expect_logits, logits_of
     from refspec.exporters.jax_moment import hessian as hessian
     from refspec.exporters.jax_moment import moment as moment
     from refspec.exporters.jax_operations import describe
     from refspec.exporters.jax_tracing import Program, arrange, run, trace
+    from refspec.exporters.reading import Layout, Reading, expect_classes
     from refspec.exporters.sections import Section, confirmed, without
 except ImportError as error:
     raise ImportError(
@@ -69,7 +71,7 @@ def export(
     function : callable
         ``function(parameters, inputs)`` gives logits (batch, C) for a batch of inputs,
         or an output that holds them as ``logits``; in evaluation mode, each sample by
-        itself. One logit z (batch, 1) is taken for the two (0, z).
+        itself. Of a single logit, and of tokens or pixels, see `refspec.exporters`.
     parameters : pytree
         Arrays, and whatever else the function needs. In Flax the variables (and
         ``module.apply`` is the function), in Equinox the model itself (and ``lambda
@@ -128,32 +130,42 @@ def export(
             "function must be callable as function(parameters, inputs), got "
             f"{type(function).__name__}; in Flax give module.apply, in Equinox a lambda"
         )
-    how = shared.reading(class_names, class_weights, sample_weights, ignore_index)
-    first, batches, total = shared.open_loader(loader)
+    how = Reading(class_names, classes, class_weights, sample_weights, ignore_index)
+    first, batches, total = feeding.open_loader(loader)
     names, leaves, rebuild = _leaves(parameters)
 
-    def logits(leaves: Sequence[Any], inputs: Any) -> Any:
-        z = _logits(function(rebuild(leaves), inputs))
-        return z if classes is None else z[:, np.asarray(classes)]
-
     inputs = _inputs(0, first[0], leaves)
-    with shared.answering(0, *_TAKES):
+    with feeding.answering(0, *_TAKES):
         whole = jax.eval_shape(
-            lambda leaves, x: _logits(function(rebuild(leaves), x)), leaves, inputs
+            lambda leaves, x: logits_of(function(rebuild(leaves), x)), leaves, inputs
         )
-    if getattr(whole, "ndim", 0) != 2 or whole.shape[0] != len(inputs):
-        shared.outputs(0, whole, [], len(inputs), how)  # says what is wrong
+    expect_logits(whole)
+    layout = how.layout(0, whole.shape, first[1], len(inputs))
+
+    def logits(leaves: Sequence[Any], inputs: Any) -> Any:
+        z = layout.flat(logits_of(function(rebuild(leaves), inputs)), jnp)
+        return how.chosen(z).reshape(len(inputs), *_several(layout), -1)
+
     if classes is not None:
-        shared.expect_classes(classes, whole.shape[1])
-    with shared.answering(0, *_TRACED):
+        C = (
+            whole.shape[1]
+            if layout.second
+            else whole.shape[-1]
+            if whole.ndim > 1
+            else 1
+        )
+        expect_classes(classes, max(2, C))
+    with feeding.answering(0, *_TRACED):
         found = trace(logits, leaves, inputs[0])
     program = _choose(found, names, leaves, layers, exclude)
     section = without("classes= leaves out some of its logits")
-    if classes is None:
+    if layout.positions:
+        section = without("its inputs hold several samples each")
+    elif classes is None:
         section = describe(found, names, leaves)
-    rows = _Rows(program, [names[m.leaf] for m in program.maps], leaves, logits, how)
+    rows = _Rows(program, names, leaves, logits, how, layout)
     section = rows.confirmed(section, inputs)
-    return shared.deliver(
+    return delivery.deliver(
         rows.of(batches, total, section),
         path,
         section.parameters,
@@ -171,17 +183,9 @@ def export(
     )
 
 
-def _logits(out: Any) -> Any:
-    """Return the logits that an output holds, a single one z as (0, z)."""
-    if isinstance(out, Mapping):
-        out = out.get("logits", out)
-    out = getattr(out, "logits", out)
-    if not hasattr(out, "ndim"):
-        return out
-    if out.ndim == 1 or (out.ndim == 2 and out.shape[1] == 1):
-        z = out.reshape(-1)
-        return jnp.stack([jnp.zeros_like(z), z], axis=1)
-    return out
+def _several(layout: Layout) -> tuple[int, ...]:
+    """Return the axis of an input's samples, if it holds several."""
+    return (layout.samples,) if layout.samples > 1 else ()
 
 
 def _statement(
@@ -239,14 +243,14 @@ def _is_leaf(x: Any) -> bool:
 def _inputs(step: int, given: Any, leaves: Sequence[Any]) -> Any:
     """Return a batch on the device, in the dtype of the parameters if it is real."""
     there = isinstance(given, jax.Array)
-    host = given if there else shared.as_numbers(step, given)
-    shared.expect_samples(step, host.shape)
+    host = given if there else feeding.as_numbers(step, given)
+    feeding.expect_samples(step, host.shape)
     expected = "inputs must be numbers that JAX has"
     # an infinity is refused later
-    with shared.answering(step, expected, "convert them"), np.errstate(over="ignore"):
+    with feeding.answering(step, expected, "convert them"), np.errstate(over="ignore"):
         inputs = jnp.asarray(host)
     if not there:
-        shared.same_numbers(step, host, inputs)
+        feeding.same_numbers(step, host, inputs)
     kinds = [x.dtype for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
     real = kinds and jnp.issubdtype(inputs.dtype, jnp.floating)
     return inputs.astype(jnp.result_type(*kinds)) if real else inputs
@@ -263,7 +267,7 @@ def _choose(
     maps = {names[m.leaf]: m for m in program.maps}
     every = [*maps, *(names[n] for n in program.problems if names[n] not in maps)]
     what = " (leaves that enter a matrix product or a convolution)"
-    chosen = shared.choose_layers(layers, every, names, what, exclude)
+    chosen = delivery.choose_layers(layers, every, names, what, exclude)
     for name in sorted(chosen, key=lambda x: names.index(x) not in program.problems):
         n = names.index(name)
         if n in program.problems:
@@ -301,9 +305,12 @@ class _Rows:
         names: list[str],
         leaves: Sequence[Any],
         logits: Callable[[Sequence[Any], Any], Any],
-        how: shared.Reading,
+        how: Reading,
+        layout: Layout,
     ) -> None:
-        self.program, self.names, self.leaves, self.how = program, names, leaves, how
+        self.program, self.leaves = program, leaves
+        self.names = [names[m.leaf] for m in program.maps]
+        self.how, self.layout = how, layout
         self.forward = jax.jit(jax.vmap(self._forward, (None, 0)))
         self.backward = jax.jit(jax.vmap(self._backward, (None, 0, 0)))
         self.together = jax.jit(logits)
@@ -335,16 +342,16 @@ class _Rows:
         """Return the section if it gives the function's logits of some samples."""
         if section.operations is None:
             return section
-        with shared.answering(0, *_TAKES):
+        with feeding.answering(0, *_TAKES):
             z, _ = self.forward(self.leaves, inputs[:2])
-        return confirmed(section, shared.host(inputs[:2]), np.asarray(z))
+        return confirmed(section, feeding.host(inputs[:2]), np.asarray(z))
 
     def of(
         self, batches: Iterable[Any], total: int | None, section: Section
     ) -> Iterator[dict[str, np.ndarray]]:
         """Yield the arrays of the schema batch by batch."""
         sample = self.program.closed.jaxpr.invars[-1].aval
-        checked = shared.checked_steps(total, np.random.default_rng(0))
+        checked = checking.checked_steps(total, np.random.default_rng(0))
         rng = np.random.default_rng(1)
         for step, (given, labels) in enumerate(batches):
             inputs = _inputs(step, given, self.leaves)
@@ -354,25 +361,29 @@ class _Rows:
                     f"its dtype {sample.dtype}, got {inputs.shape[1:]} and "
                     f"{inputs.dtype} in batch {step}; pad, resize or convert the inputs"
                 )
-            with shared.answering(step, *_TAKES):
+            with feeding.answering(step, *_TAKES):
                 z, features = self.forward(self.leaves, inputs)
-            made = shared.outputs(step, np.asarray(z), labels, len(inputs), self.how)
-            shared.expect_no_softmax(step, made["logits"])
-            seeds = shared.all_seeds(made["logits"])
-            with shared.answering(step, *_TRACED):
-                errors = self.backward(self.leaves, inputs, jnp.asarray(seeds, z.dtype))
+            n, S = len(inputs), self.layout.samples
+            flat = np.asarray(z).reshape(n * S, -1)
+            made = self.how.outputs(step, flat, labels, n, self.layout)
+            checking.expect_no_softmax(step, made["logits"])
+            seeds = delivery.all_seeds(made["logits"])
+            with feeding.answering(step, *_TRACED):
+                each = jnp.asarray(_apart(seeds, S), z.dtype)
+                errors = self.backward(self.leaves, inputs, each)
             pairs = []
             for m, h, e in zip(
-                self.program.maps, map(shared.host, features), errors, strict=True
+                self.program.maps, map(feeding.host, features), errors, strict=True
             ):
-                h = h if m.bias is None else shared.pad(h)
-                pairs.append((h, shared.host(e)))
+                h = h if m.bias is None else delivery.pad(h)
+                e = feeding.host(e).reshape(n * S, -1, *e.shape[2:])
+                pairs.append((np.repeat(h, S, axis=0) if S > 1 else h, e))
             if step in checked:
                 self._check(step, inputs, z, seeds, pairs, rng)
             stored = None
             if section.operations is not None:
-                stored = section.arranged(shared.host(inputs))
-            yield shared.row(stored, made, pairs)
+                stored = section.arranged(feeding.host(inputs))
+            yield delivery.row(stored, made, pairs)
 
     def _check(
         self,
@@ -385,23 +396,34 @@ class _Rows:
     ) -> None:
         """Compare logits and rows with what the function gives of the whole batch."""
         path, unit = self._path(), _unit(z)
-        with shared.answering(step, *_TRACED):
+        with feeding.answering(step, *_TRACED):
             together = np.asarray(self.together(self.leaves, inputs))
-        shared.expect_alone(step, np.asarray(z), together, path, unit)
-        drawn = shared.probe(len(z), z.shape[1], rng)
-        seed = seeds[:, drawn.label] * drawn.weights[:, None]
-        with shared.answering(step, *_TRACED):
+        checking.expect_alone(step, np.asarray(z), together, path, unit)
+        drawn = checking.probe(len(seeds), seeds.shape[1], rng)
+        seed = (seeds[:, drawn.label] * drawn.weights[:, None]).reshape(z.shape)
+        with feeding.answering(step, *_TRACED):
             found = self.gradient(self.leaves, inputs, jnp.asarray(seed, z.dtype))
         for m, name, rows in zip(self.program.maps, self.names, pairs, strict=True):
-            columns = [shared.host(found[m.leaf]).ravel()[m.order]]
+            columns = [feeding.host(found[m.leaf]).ravel()[m.order]]
             if m.bias is not None:
-                columns.append(shared.host(found[m.bias]).reshape(-1, 1))
+                columns.append(feeding.host(found[m.bias]).reshape(-1, 1))
             gradient = np.concatenate(columns, axis=1)
-            shared.expect_gradient(step, name, rows, drawn, gradient, path, unit)
+            checking.expect_gradient(step, name, rows, drawn, gradient, path, unit)
 
     def _path(self) -> int:
         sizes = (x.shape for x in self.leaves if x.ndim > 1)
-        return shared.path_length((x[0], int(np.prod(x[1:]))) for x in sizes)
+        return checking.path_length((x[0], int(np.prod(x[1:]))) for x in sizes)
+
+
+def _apart(seeds: np.ndarray, S: int) -> np.ndarray:
+    """Return seeds (n S, C, C) by inputs; of S samples each meets its own logits."""
+    n, C = len(seeds) // S, seeds.shape[1]
+    if S == 1:
+        return seeds
+    each = np.zeros((n, S, C, S, C), seeds.dtype)
+    for s in range(S):
+        each[:, s, :, s] = seeds[s::S]
+    return each.reshape(n, S * C, S, C)
 
 
 def _unit(z: Any) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,7 +21,9 @@ from refspec.backend import Array
 from refspec.differentiated import Jacobian, NetworkMoment
 from refspec.differentiated import moment as moment_of_jacobian
 from refspec.export.errors import shown
-from refspec.exporters import batches as shared
+from refspec.exporters import feeding
+from refspec.exporters.gathering import Piece, Samples, gathered
+from refspec.exporters.reading import Reading, expect_smoothing
 from refspec.implicit import HessianOperator, operator
 
 _TAKES = (
@@ -35,11 +36,15 @@ Choice = Sequence[str] | Callable[[str, Any], bool] | None
 def moment(
     function: Callable[[Any, Any], Any],
     parameters: Any,
-    loader: Iterable[tuple[Any, Any]],
+    loader: Iterable[Any],
     chosen: Choice = None,
     *,
     dtype: Any = np.float64,
+    classes: Sequence[int] | None = None,
+    class_weights: Any = None,
     sample_weights: Any = None,
+    ignore_index: int | None = None,
+    class_names: Sequence[str] | None = None,
     seed: int = 0,
 ) -> NetworkMoment:
     """Return the Fisher information of any classifier, in any of its parameters.
@@ -55,10 +60,8 @@ def moment(
     dtype : numpy.float64 or numpy.float32
         The precision in which the function is run and differentiated; float64 is
         switched on for that, whatever JAX is set to.
-    sample_weights : array of float, shape (N,), optional
-        In the order of the loader, non-negative, sum 1; 1/N each by default.
-    seed : int
-        Of the probes that measure the error.
+    classes, class_weights, sample_weights, ignore_index, class_names, seed
+        See `refspec.exporters`.
 
     Returns
     -------
@@ -76,12 +79,9 @@ def moment(
 
     Notes
     -----
-    Theory: theory/curvature.md#C8. The function is run in float32 and in float64, so
-    that rounding is measured; one that runs in float32 only is measured between forward
-    and reverse mode alone, and the kind of the radius says so. J V by forward mode, or
-    where a function has its own reverse mode only, by differentiating that. As many
-    samples at a time as the largest batch of the loader has; C reverse products a
-    sample where rows are formed.
+    Theory: theory/curvature.md#C8. J V by forward mode, or where a function has its own
+    reverse mode only, by differentiating that. As many samples at a time as the largest
+    batch of the loader has; C reverse products a sample where rows are formed.
 
     Examples
     --------
@@ -92,15 +92,14 @@ def moment(
     >>> print(moment(logits, W, [batch], ["scale"]).coverage)
     covers 4 of 24 parameters (1 of 3 modules); left out: first 12, last 8
     """
-    pair, samples, weights, found = _opened(
-        function, parameters, loader, chosen, dtype, sample_weights
-    )
+    how = Reading(class_names, classes, class_weights, sample_weights, ignore_index)
+    pair, samples, found = _opened(function, parameters, loader, chosen, dtype, how)
     one, other = (x and Derivative(x, samples) for x in pair)
     return moment_of_jacobian(
         one,
         samples.logits,
         samples.labels,
-        sample_weights=weights,
+        sample_weights=samples.weights,
         other=other,
         seed=seed,
         **found,
@@ -110,19 +109,28 @@ def moment(
 def hessian(
     function: Callable[[Any, Any], Any],
     parameters: Any,
-    loader: Iterable[tuple[Any, Any]],
+    loader: Iterable[Any],
     chosen: Choice = None,
     *,
     dtype: Any = np.float64,
+    classes: Sequence[int] | None = None,
+    class_weights: Any = None,
     sample_weights: Any = None,
+    ignore_index: int | None = None,
+    class_names: Sequence[str] | None = None,
+    label_smoothing: float = 0.0,
     seed: int = 0,
 ) -> HessianOperator:
     """Return the Hessian of the mean cross-entropy of any classifier, by its products.
 
     Parameters
     ----------
-    function, parameters, loader, chosen, dtype, sample_weights, seed
+    function, parameters, loader, chosen, dtype
         See `moment`.
+    classes, class_weights, sample_weights, ignore_index, class_names
+        See `refspec.exporters`.
+    label_smoothing, seed
+        See `refspec.exporters`.
 
     Returns
     -------
@@ -150,13 +158,12 @@ def hessian(
     >>> H.matrix().shape
     (20, 20)
     """
-    pair, samples, weights, found = _opened(
-        function, parameters, loader, chosen, dtype, sample_weights
+    expect_smoothing(label_smoothing)
+    how = Reading(class_names, classes, class_weights, sample_weights, ignore_index)
+    pair, samples, found = _opened(function, parameters, loader, chosen, dtype, how)
+    one, other = (
+        x and (SecondDerivative(x, samples, label_smoothing), x.like) for x in pair
     )
-    N = len(samples.labels)
-    s = np.full(N, 1 / N) if weights is None else weights
-    checks.expect_sum_one("sample_weights", s, 0)
-    one, other = (x and (SecondDerivative(x, samples, s), x.like) for x in pair)
     return operator(
         one[0],
         one[1],
@@ -180,6 +187,7 @@ class Passes:
             self.chosen = [self._all[k] for k in leaves.at]
         self.sizes = [int(x.size) for x in self.chosen]
         self.size = sum(self.sizes)
+        self._run = jax.jit(self.__call__)
 
     def _cast(self, x: Any) -> Any:
         """Copy an array to the device, a real one in the precision of the passes."""
@@ -197,11 +205,31 @@ class Passes:
             yield
 
     def __call__(self, chosen: Sequence[Any], inputs: Any) -> Any:
-        """Return logits (n, C)."""
+        """Return what the function gives for logits."""
         every = list(self._all)
         for k, x in zip(self._leaves.at, chosen, strict=True):
             every[k] = x
-        return self._function(self._leaves.rebuild(every), inputs)
+        return logits_of(self._function(self._leaves.rebuild(every), inputs))
+
+    def read(self, step: int, given: Any) -> tuple[Any, int]:
+        """Return a batch as the function takes it, and how many inputs that is."""
+        inputs = jax.tree.map(partial(_array, step), given, is_leaf=_is_list)
+        return inputs, _count(step, inputs)
+
+    def logits(self, step: int, inputs: Any) -> np.ndarray:
+        """Return what the function gives for logits, on the host."""
+        with self.running(), feeding.answering(step, *_TAKES):
+            z = self._run(self.chosen, self.placed(inputs))
+        expect_logits(z)
+        return np.asarray(z)
+
+    def part(self, inputs: Any, index: Any) -> Any:
+        """Return some inputs, by their numbers or a slice."""
+        return jax.tree.map(lambda x: x[index], inputs)
+
+    def joined(self, parts: Sequence[Any]) -> Any:
+        """Return the inputs of all batches as those of one."""
+        return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
     def placed(self, inputs: Any) -> Any:
         """Return inputs on the device, real ones in the precision of the passes."""
@@ -233,75 +261,48 @@ class Passes:
             ) from error
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Samples:
-    """All samples of a loader, sorted by class, on the host: inputs as a tree."""
-
-    inputs: Any
-    labels: np.ndarray
-    logits: np.ndarray
-    order: np.ndarray
-    step: int
-
-    def chunks(self, of: Passes, i: int, j: int) -> Iterator[tuple[int, int, Any]]:
-        """Yield ranges, as long as the loader's largest batch, with their inputs."""
-        for a in range(i, j, self.step):
-            b = min(a + self.step, j)
-            yield a, b, of.placed(jax.tree.map(partial(_part, a, b), self.inputs))
+def logits_of(out: Any) -> Any:
+    """Return the logits that an output holds; whatever else as it is."""
+    if isinstance(out, Mapping):
+        out = out.get("logits", out)
+    return getattr(out, "logits", out)
 
 
-def _part(a: int, b: int, x: Any) -> Any:
-    return x[a:b]
-
-
-def _collected(of: Passes, loader: Any) -> Samples:
-    """Run all batches once; return the samples sorted by class."""
-    _, batches, _ = shared.open_loader(loader)
-    inputs, labels, logits = [], [], []
-    run = jax.jit(of.__call__)
-    for step, (given, wanted) in enumerate(batches):
-        given = jax.tree.map(partial(_array, step), given, is_leaf=_is_list)
-        n = _count(step, given)
-        with of.running(), shared.answering(step, *_TAKES):
-            z = run(of.chosen, of.placed(given))
-        made = shared.outputs(step, np.asarray(z), wanted, n)
-        shared.expect_no_softmax(step, made["logits"])
-        if step == 0:
-            _expect_samplewise(of, run, given, made["logits"])
-        inputs.append(given)
-        labels.append(made["labels"])
-        logits.append(made["logits"])
-    every = np.concatenate(labels)
-    order = np.argsort(every, kind="stable")
-    with shared.answering(0, "samples must have one shape", "pad or resize the inputs"):
-        whole = jax.tree.map(lambda *x: np.concatenate(x)[order], *inputs)
-    step = max(map(len, labels))
-    return Samples(whole, every[order], np.concatenate(logits)[order], order, step)
-
-
-def _expect_samplewise(
-    of: Passes, run: Callable[..., Any], inputs: Any, logits: np.ndarray
-) -> None:
-    """Refuse logits of a sample that are others when fewer are beside it."""
-    some = max(1, len(logits) // 2)
-    with of.running(), shared.answering(0, *_TAKES):
-        few = of.placed(jax.tree.map(partial(_part, 0, some), inputs))
-        seen = np.asarray(run(of.chosen, few))
-    gap, size = (float(np.max(np.abs(x))) for x in (seen - logits[:some], logits))
-    half = float(np.finfo(of.dtype).eps) ** 0.5  # of the digits
-    if not gap <= half * size:
+def expect_logits(z: Any) -> None:
+    """Refuse what is no array."""
+    if not hasattr(z, "ndim"):
         raise ValueError(
-            "function must treat each sample by itself, got logits that move by "
-            f"{gap:.2g} of {size:.2g} when half of the batch is left out; use "
-            "running averages, as in evaluation mode, and nothing random"
+            "function must give an array of logits (batch, C), or an output that holds "
+            f"it as `logits`, got {type(z)}; wrap it so that it does"
         )
 
 
-class Derivative(Jacobian):
-    """J of a function at samples that are sorted by class."""
+class _AtSamples:
+    """A function at samples that are sorted by class, as many inputs at a time."""
 
     def __init__(self, passes: Passes, samples: Samples) -> None:
         self._passes, self._samples = passes, samples
+
+    def _pieces(self, i: int, j: int) -> Iterator[tuple[Piece, Any]]:
+        """Yield pieces as large as the loader's largest batch, with their inputs."""
+        for piece in self._samples.pieces(i, j, self._samples.largest):
+            yield piece, self._placed(piece.inputs)
+
+    def _placed(self, numbers: np.ndarray) -> Any:
+        """Return inputs by their numbers, on the device."""
+        of = self._passes
+        return of.placed(of.part(self._samples.inputs, numbers))
+
+    def _logits(self, chosen: Any, inputs: Any) -> Any:
+        """Return logits (m S, C) of m inputs."""
+        return self._samples.flat(self._passes(chosen, inputs), jnp)
+
+
+class Derivative(_AtSamples, Jacobian):
+    """J of a function at samples that are sorted by class."""
+
+    def __init__(self, passes: Passes, samples: Samples) -> None:
+        super().__init__(passes, samples)
         self._ways = [jax.jit(self._forward), jax.jit(self._twice)]
         self._pull = jax.jit(self._reverse)
         self._rows = jax.jit(self._each)
@@ -319,31 +320,37 @@ class Derivative(Jacobian):
 
     def dot(self, V: Array, i: int, j: int) -> Array:
         """Return J V of samples i to j, shape (j - i, C, m)."""
-        of, images = self._passes, []
+        of = self._passes
+        image = np.zeros((j - i, self.shape[1], V.shape[1]), of.dtype)
         with of.running():
             columns = [of.split(v) for v in V.T]
-            for _, _, inputs in self._samples.chunks(of, i, j):
-                parts = [np.asarray(self._pushed(inputs, v)) for v in columns]
-                images.append(np.stack(parts, axis=2))
-        return np.concatenate(images)
+            for piece, inputs in self._pieces(i, j):
+                for k, v in enumerate(columns):
+                    made = np.asarray(self._pushed(inputs, v))
+                    image[piece.samples, :, k] = made[piece.rows]
+        return image
 
     def cross(self, S: Array, i: int, j: int) -> Array:
         """Return sum_i J_i'S_i, shape (P, m)."""
-        of = self._passes
+        of, C = self._passes, self.shape[1]
         total = np.zeros((S.shape[2], of.size), of.dtype)
         with of.differentiating():
-            for a, b, inputs in self._samples.chunks(of, i, j):
-                for row, k in zip(total, range(S.shape[2]), strict=True):
-                    seed = jnp.asarray(S[a - i : b - i, :, k], of.dtype)
-                    row += of.flat(self._pull(of.chosen, inputs, seed))
+            for piece, inputs in self._pieces(i, j):
+                each = np.zeros((len(piece.inputs) * self._samples.S, C), of.dtype)
+                for k, row in enumerate(total):
+                    each[piece.rows] = S[piece.samples, :, k]
+                    row += of.flat(self._pull(of.chosen, inputs, jnp.asarray(each)))
         return total.T
 
     def explicit(self, i: int, j: int) -> Array:
         """Return J_i of samples i to j, (j - i, C, P), each by itself."""
-        of, parts = self._passes, []
+        of, parts, step = self._passes, [], self._samples.largest
+        one = np.eye(self._samples.S, dtype=of.dtype)
         with of.differentiating():
-            for _, _, inputs in self._samples.chunks(of, i, j):
-                parts.append(np.asarray(self._rows(of.chosen, inputs)))
+            for a in range(i, j, step):
+                numbers, which = self._samples.at(a, min(a + step, j))
+                given = self._placed(numbers), jnp.asarray(one[which])
+                parts.append(np.asarray(self._rows(of.chosen, *given)))
         return np.concatenate(parts)
 
     def _pushed(self, inputs: Any, v: Sequence[Any]) -> Any:
@@ -358,45 +365,53 @@ class Derivative(Jacobian):
             return self._ways[0](of.chosen, inputs, v)
 
     def _forward(self, chosen: Any, inputs: Any, v: Any) -> Any:
-        return jax.jvp(lambda x: self._passes(x, inputs), (chosen,), (v,))[1]
+        return jax.jvp(lambda x: self._logits(x, inputs), (chosen,), (v,))[1]
 
     def _twice(self, chosen: Any, inputs: Any, v: Any) -> Any:
         """Return J v: J'u is linear in u, its transpose is J."""
-        z, pull = jax.vjp(lambda x: self._passes(x, inputs), chosen)
+        z, pull = jax.vjp(lambda x: self._logits(x, inputs), chosen)
         _, push = jax.vjp(lambda u: pull(u)[0], jnp.zeros_like(z))
         return push(v)[0]
 
     def _reverse(self, chosen: Any, inputs: Any, seed: Any) -> Any:
-        return jax.vjp(lambda x: self._passes(x, inputs), chosen)[1](seed)[0]
+        return jax.vjp(lambda x: self._logits(x, inputs), chosen)[1](seed)[0]
 
-    def _each(self, chosen: Any, inputs: Any) -> Any:
+    def _each(self, chosen: Any, inputs: Any, which: Any) -> Any:
         """Return J of some samples, each by itself, (n, C, P)."""
 
-        def rows(sample: Any) -> Any:
+        def rows(sample: Any, own: Any) -> Any:
             alone = jax.tree.map(lambda x: x[None], sample)
-            z, pull = jax.vjp(lambda x: self._passes(x, alone)[0], chosen)
+
+            def logits(x: Any) -> Any:
+                return jnp.sum(own[:, None] * self._logits(x, alone), axis=0)
+
+            z, pull = jax.vjp(logits, chosen)
             (parts,) = jax.vmap(pull)(jnp.eye(len(z), dtype=z.dtype))
             return jnp.concatenate([x.reshape(len(z), -1) for x in parts], axis=1)
 
-        return jax.vmap(rows)(inputs)
+        return jax.vmap(rows)(inputs, which)
 
 
-class SecondDerivative:
+class SecondDerivative(_AtSamples):
     """The Hessian of the cross-entropy, by its products: forward over reverse mode."""
 
-    def __init__(self, passes: Passes, samples: Samples, weights: np.ndarray) -> None:
-        self._passes, self._samples, self._weights = passes, samples, weights
+    def __init__(self, passes: Passes, samples: Samples, smoothing: float) -> None:
+        super().__init__(passes, samples)
+        self._smoothing = smoothing
         self._product = jax.jit(self._along)
 
     def __call__(self, V: Array) -> Array:
         """Return H V, shape (P, m)."""
-        of, samples = self._passes, self._samples
+        of, known = self._passes, self._samples
         total = np.zeros((V.shape[1], of.size), of.dtype)
         with of.differentiating():
             columns = [of.split(v) for v in V.T]
-            for a, b, inputs in samples.chunks(of, 0, len(samples.labels)):
-                s = jnp.asarray(self._weights[a:b], of.dtype)
-                given = inputs, jnp.asarray(samples.labels[a:b]), s
+            for piece, inputs in self._pieces(0, len(known.labels)):
+                m = len(piece.inputs) * known.S
+                s, labels = np.zeros(m, of.dtype), np.zeros(m, np.int64)
+                s[piece.rows] = known.weights[piece.samples]
+                labels[piece.rows] = known.labels[piece.samples]
+                given = inputs, jnp.asarray(labels), jnp.asarray(s)
                 for row, v in zip(total, columns, strict=True):
                     row += of.flat(self._product(of.chosen, v, *given))
         return total.T
@@ -406,13 +421,14 @@ class SecondDerivative:
         return jax.jvp(lambda x: gradient(x, *given), (chosen,), (v,))[1]
 
     def _loss(self, chosen: Any, inputs: Any, labels: Any, s: Any) -> Any:
-        z = self._passes(chosen, inputs)
+        z = self._logits(chosen, inputs)
         # by differences from the largest logit p - e_c, the derivative, keeps its
         # digits where the sample is fitted
         top = jnp.argmax(z, 1, keepdims=True)
         gaps = z - jnp.take_along_axis(z, top, 1)
         others = jnp.where(jnp.arange(z.shape[1]) == top, 0, jnp.exp(gaps))
         own = jnp.take_along_axis(gaps, labels[:, None], 1)[:, 0]
+        own = (1 - self._smoothing) * own + self._smoothing * jnp.mean(gaps, 1)
         return jnp.sum(s * (jnp.log1p(jnp.sum(others, 1)) - own))
 
 
@@ -490,14 +506,14 @@ class _Leaves:
 def _opened(
     function: Callable[[Any, Any], Any],
     parameters: Any,
-    loader: Iterable[tuple[Any, Any]],
+    loader: Iterable[Any],
     chosen: Choice,
     dtype: Any,
-    sample_weights: Any,
-) -> tuple[list[Any], Samples, Any, dict[str, Any]]:
+    how: Reading,
+) -> tuple[list[Any], Samples, dict[str, Any]]:
     """Return passes in the precision asked for and, where it runs, in the other one.
 
-    With the samples, their weights in their order, and which parameters are chosen.
+    With the samples, and which parameters are chosen.
     """
     if not callable(function):
         raise TypeError(
@@ -515,21 +531,17 @@ def _opened(
     if np.dtype(dtype) == np.float32:
         pair.reverse()
     try:
-        samples = _collected(wide, loader)
+        samples = gathered(wide, loader, how)
     except ValueError:
         if np.dtype(dtype) == np.float64:
             raise
         # constants in float32 of its own: there is nothing to compare with
-        pair, samples = [narrow, None], _collected(narrow, loader)
-    if sample_weights is not None:
-        N = len(samples.order)
-        s = checks.host_array("sample_weights", sample_weights, "(N,)", sizes={"N": N})
-        sample_weights = s[samples.order]
+        pair, samples = [narrow, None], gathered(narrow, loader, how)
     found = {
         "blocks": leaves.sizes(chosen=True),
         "left_out": leaves.sizes(chosen=False),
     }
-    return pair, samples, sample_weights, found
+    return pair, samples, found
 
 
 def _is_array(x: Any) -> bool:
@@ -544,7 +556,7 @@ def _is_list(x: Any) -> bool:
 
 
 def _array(step: int, x: Any) -> np.ndarray:
-    return np.asarray(x) if isinstance(x, jax.Array) else shared.as_numbers(step, x)
+    return np.asarray(x) if isinstance(x, jax.Array) else feeding.as_numbers(step, x)
 
 
 def _count(step: int, inputs: Any) -> int:

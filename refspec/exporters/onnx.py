@@ -22,8 +22,9 @@ try:
     import onnx
     import onnxruntime
 
-    from refspec.exporters import batches as shared
+    from refspec.exporters import delivery, feeding
     from refspec.exporters.onnx_graph import Last, find_last, refusal
+    from refspec.exporters.reading import Reading, expect_classes
 except ImportError as error:
     raise ImportError(
         "the ONNX exporter needs onnx, onnxruntime and rich, which are not installed; "
@@ -110,13 +111,13 @@ def export(
     model = _opened(model)
     last = find_last(model.graph, output)
     rows = _weights(last, classes)
-    how = shared.reading(class_names, class_weights, sample_weights, ignore_index)
-    _, batches, total = shared.open_loader(loader)
+    how = Reading(class_names, classes, class_weights, sample_weights, ignore_index)
+    _, batches, total = feeding.open_loader(loader)
     session, inputs = _session(model, last)
     bias = None if last.bias is None else "bias"
     operation = {"op": "linear", "name": last.name, "weight": "weight", "bias": bias}
-    return shared.deliver(
-        _rows(session, inputs, last, classes, how, batches),
+    return delivery.deliver(
+        _rows(session, inputs, last, how, batches),
         path,
         rows,
         framework=("onnxruntime", onnxruntime.__version__),
@@ -162,7 +163,7 @@ def _weights(last: Last, classes: Sequence[int] | None) -> dict[str, np.ndarray]
     """Return the parameters of the model section, of the chosen classes."""
     C = len(last.weight)
     if classes is not None:
-        shared.expect_classes(classes, C)
+        expect_classes(classes, C)
     both = {"weight": last.weight, "bias": last.bias}
     found = {key: x for key, x in both.items() if x is not None}
     if C == 1:
@@ -220,8 +221,7 @@ def _rows(
     session: Any,
     inputs: Mapping[str, np.dtype],
     last: Last,
-    classes: Sequence[int] | None,
-    how: shared.Reading,
+    how: Reading,
     batches: Iterable[tuple[Any, Any]],
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield the arrays of the schema batch by batch."""
@@ -233,7 +233,7 @@ def _rows(
         feed = _feed(step, given, inputs)
         n = len(next(iter(feed.values())))
         advice = "compare their shapes and dtypes"
-        with shared.answering(step, "inputs must be what the graph takes", advice):
+        with feeding.answering(step, "inputs must be what the graph takes", advice):
             made, z, *rest = session.run(wanted, feed)
         h = rest[0] if rest else feed[last.features]
         if z.ndim != 2 or h.ndim != 2 or len(z) != n:
@@ -242,13 +242,11 @@ def _rows(
             )
         _expect_softmax(step, last, made, z)
         _expect_product(step, last, h, z)
-        if z.shape[1] == 1:
-            z = np.concatenate([0 * z, z], axis=1)
-        z = z if classes is None else z[:, list(classes)]
-        found, h = shared.outputs(step, z, labels, n, how), shared.host(h)
-        features = h[:, None, :] if last.bias is None else shared.pad(h[:, None, :])
-        errors = shared.all_seeds(found["logits"])[:, :, None, :].astype(h.dtype)
-        yield shared.row(h, found, [(features, errors)])
+        z = how.chosen(how.layout(step, z.shape, labels, n).flat(z, np))
+        found, h = how.outputs(step, z, labels, n), feeding.host(h)
+        features = h[:, None, :] if last.bias is None else delivery.pad(h[:, None, :])
+        errors = delivery.all_seeds(found["logits"])[:, :, None, :].astype(h.dtype)
+        yield delivery.row(h, found, [(features, errors)])
 
 
 def _feed(step: int, given: Any, inputs: Mapping[str, np.dtype]) -> dict[str, Any]:
@@ -261,7 +259,7 @@ def _feed(step: int, given: Any, inputs: Mapping[str, np.dtype]) -> dict[str, An
             f"inputs must be a mapping with the graph's inputs {sorted(inputs)}, got "
             f"{got} in batch {step}; name each array"
         )
-    feed = {name: shared.as_numbers(step, given[name]) for name in inputs}
+    feed = {name: feeding.as_numbers(step, given[name]) for name in inputs}
     for name, dtype in inputs.items():
         x = feed[name]
         if not np.can_cast(x.dtype, dtype, "same_kind"):
@@ -272,7 +270,7 @@ def _feed(step: int, given: Any, inputs: Mapping[str, np.dtype]) -> dict[str, An
         with np.errstate(over="ignore"):  # an infinity is refused later
             feed[name] = x.astype(dtype)
         if dtype.kind in "iu":
-            shared.same_numbers(step, x, feed[name])
+            feeding.same_numbers(step, x, feed[name])
     return feed
 
 

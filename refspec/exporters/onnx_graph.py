@@ -10,7 +10,7 @@ import onnx
 from onnx import numpy_helper
 
 from refspec.export.errors import shown
-from refspec.exporters import batches as shared
+from refspec.exporters import feeding
 
 _PRODUCTS = ("MatMul", "Gemm")
 
@@ -134,8 +134,8 @@ def _read(
         shape = None if bias is None else bias.shape
         raise refusal(name, f"has weights {weight.shape} and bias {shape}")
     if bias is not None:
-        bias = shared.host(np.broadcast_to(bias.ravel(), len(weight)))
-    weight = shared.host(weight)
+        bias = feeding.host(np.broadcast_to(bias.ravel(), len(weight)))
+    weight = feeding.host(weight)
     return Last(name, output, node.input[0], logits, weight, bias, {}), own
 
 

@@ -27,7 +27,8 @@ try:
     from sklearn.pipeline import Pipeline
     from sklearn.utils.validation import check_is_fitted
 
-    from refspec.exporters import batches as shared
+    from refspec.exporters import checking, delivery, feeding
+    from refspec.exporters.reading import Reading, expect_classes
 except ImportError as error:
     raise ImportError(
         "the scikit-learn exporter needs scikit-learn and rich, which are not "
@@ -116,12 +117,12 @@ def export(
     _expect_fitted(final)
     network, kept = _network(final), list(final.classes_)
     known = list(models.layer_shapes(network))
-    chosen = shared.choose_layers(layers, known, known, "", exclude)
-    how = shared.reading(None, class_weights, sample_weights)
-    _, batches, total = shared.open_loader(loader)
+    chosen = delivery.choose_layers(layers, known, known, "", exclude)
+    how = Reading(class_weights=class_weights, sample_weights=sample_weights)
+    _, batches, total = feeding.open_loader(loader)
     whole = network
     if classes is not None:
-        shared.expect_classes(classes, len(kept))
+        expect_classes(classes, len(kept))
         kept = [kept[k] for k in classes]
         network = _restricted(network, classes)
     names = [str(x) for x in kept] if class_names is None else class_names
@@ -132,10 +133,10 @@ def export(
         left_out[known[-1]] = (b - few) * a
     layers_of = {x["name"]: x for x in network.operations if "weight" in x}
     reader = _Reader(model, final, whole, network, kept, how, chosen)
-    return shared.deliver(
-        reader.rows(batches, shared.checked_steps(total, np.random.default_rng(0))),
+    return delivery.deliver(
+        reader.rows(batches, checking.checked_steps(total, np.random.default_rng(0))),
         path,
-        {key: shared.host(x) for key, x in network.parameters.items()},
+        {key: feeding.host(x) for key, x in network.parameters.items()},
         framework=("sklearn", sklearn.__version__),
         architecture=" ".join(repr(model).split()),
         layers=chosen,
@@ -221,7 +222,7 @@ class _Reader:
     whole: Network  # with all of its classes
     network: Network
     kept: list[Any]  # the classes
-    how: shared.Reading
+    how: Reading
     chosen: Sequence[str]
 
     def rows(
@@ -233,31 +234,33 @@ class _Reader:
             X = self._inputs(step, given, dtype)
             steps, z = evaluation.forward(self.network, X)
             numbered = _numbers(step, self.kept, labels)
-            made = shared.outputs(step, z, numbered, len(X), self.how)
+            made = self.how.outputs(step, z, numbered, len(X))
             if step in checked:
                 self._check(step, X)
-            seeds = shared.all_seeds(z).astype(dtype)
+            seeds = delivery.all_seeds(z).astype(dtype)
             pulled = evaluation.backpropagate(steps, seeds, np)
             found = {x.name: (x.features, e) for x, e in pulled}
-            yield shared.row(X, made, [found[x] for x in self.chosen])
+            yield delivery.row(X, made, [found[x] for x in self.chosen])
 
     def _inputs(self, step: int, given: Any, dtype: Any) -> np.ndarray:
         """Return what enters the classifier, in the dtype of its coefficients."""
         if not hasattr(given, "shape"):
-            given = shared.as_array(step, "inputs", given)
-        shared.expect_samples(step, given.shape)
+            given = feeding.as_array(step, "inputs", given)
+        feeding.expect_samples(step, given.shape)
         if isinstance(self.model, Pipeline):
             expected = "the pipeline's steps must take the inputs"
-            with shared.answering(step, expected, "compare them with those of the fit"):
+            with feeding.answering(
+                step, expected, "compare them with those of the fit"
+            ):
                 given = self.model[:-1].transform(given)
         dense = given.toarray() if hasattr(given, "toarray") else given
-        X = shared.as_numbers(step, dense, real=True)
+        X = feeding.as_numbers(step, dense, real=True)
         with np.errstate(over="ignore"):  # an infinity is refused by the network
             return X.astype(dtype)
 
     def _check(self, step: int, X: np.ndarray) -> None:
         """Compare what the classifier itself gives with its network."""
-        with shared.answering(step, "model must predict the inputs", "fit it again"):
+        with feeding.answering(step, "model must predict the inputs", "fit it again"):
             p = np.asarray(self.final.predict_proba(X))
         if not same_probabilities(self.whole, X, p):
             raise ValueError(
@@ -269,9 +272,9 @@ class _Reader:
 
 def _numbers(step: int, classes: list[Any], labels: Any) -> np.ndarray:
     """Return labels as positions in the model's classes."""
-    labels = shared.as_array(step, "labels", labels)
+    labels = feeding.as_array(step, "labels", labels)
     expected = f"labels must be among the model's classes {classes}"
-    with shared.answering(step, expected, "give them as in the fit"):
+    with feeding.answering(step, expected, "give them as in the fit"):
         known = np.isin(labels, np.asarray(classes))
     if not np.all(known):
         raise ValueError(

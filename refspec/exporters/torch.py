@@ -28,7 +28,8 @@ try:
     from torch import Tensor, nn
     from torch.utils import _pytree as tree
 
-    from refspec.exporters import batches as shared
+    from refspec.exporters import checking, delivery, feeding
+    from refspec.exporters.reading import Layout, Reading
     from refspec.exporters.sections import Section, confirmed, without
     from refspec.exporters.torch_layers import (
         CONVOLUTIONS,
@@ -82,9 +83,8 @@ def export(
     ----------
     model : torch.nn.Module
         Gives logits (batch, C), or an output that holds them as ``logits``; any graph.
-        One logit z (batch, 1) is taken for the two (0, z), logits (batch, S, C) with
-        labels (batch, S) for those of S samples each. DataParallel and torch.compile
-        are taken off.
+        Of a single logit, and of tokens or pixels, see `refspec.exporters`.
+        DataParallel and torch.compile are taken off.
     layers, exclude : sequence of str, optional
         Names of modules (as in ``model.named_modules()``), each an ungrouped
         Linear, Conv1d, Conv2d or Conv3d; all of them by default. What is left out is
@@ -126,11 +126,13 @@ def export(
     logits; if not, the manifest says why (``without_network``). Cost: one forward and C
     backward passes a batch.
 
-    Eight samples of the first batch, and of a later one drawn at random, are checked:
-    for random r_n and c', sum_n r_n errors_n (x) features_n must be the gradient of
-    sum_n r_n loss_(n,c') that torch gives, within rounding, and logits of some of them
-    may not move when the others are replaced. On small layers that shows faults of
-    1e-5 of the gradient in float32, of 1e-13 in float64.
+    Eight samples of the first batch, and of a later one drawn at random (of a stream
+    without a length, the second), are checked: for a random c' and random r_n, four of
+    them not 0 and no two alike, sum_n r_n errors_n (x) features_n must be the gradient
+    of sum_n r_n loss_(n,c') that torch gives, within rounding, and logits of some may
+    not move when the others are replaced. On small layers that shows faults of 1e-5 of
+    the gradient in float32, of 1e-13 in float64. What is wrong in other batches alone
+    is not seen.
 
     Examples
     --------
@@ -145,21 +147,21 @@ def export(
             f"dtype must be torch.float32, torch.float64 or None, got {dtype}; "
             "use one of these"
         )
-    how = shared.reading(class_names, class_weights, sample_weights, ignore_index)
+    how = Reading(class_names, classes, class_weights, sample_weights, ignore_index)
     model = unwrapped(model)
     _expect_samplewise(model)
     chosen = choose(model, layers, exclude, halves=dtype is not None)
     if dtype is not None:
         model = _converted(model, dtype)
         chosen = {name: model.get_submodule(name) for name in chosen}
-    first, batches, total = shared.open_loader(loader)
-    checked = shared.checked_steps(total, np.random.default_rng(0))
-    exporter = _Exporter(model, chosen, how, classes, checked)
+    first, batches, total = feeding.open_loader(loader)
+    checked = checking.checked_steps(total, np.random.default_rng(0))
+    exporter = _Exporter(model, chosen, how, checked)
     with ExitStack() as stack:
         stack.enter_context(_evaluating(model, chosen))
         section = exporter.section = exporter.described(first[0])
         stack.enter_context(_watching(chosen, exporter.seen))
-        return shared.deliver(
+        return delivery.deliver(
             exporter.rows(batches),
             path,
             section.parameters,
@@ -215,7 +217,7 @@ def _evaluating(model: nn.Module, chosen: Mapping[str, nn.Module]) -> Iterator[N
         try:
             torch.backends.mha.set_fastpath_enabled(False)  # which calls no module
             model.eval()
-            with shared.answering(0, "weights must take gradients", "copy the model"):
+            with feeding.answering(0, "weights must take gradients", "copy the model"):
                 for x in own:
                     x.requires_grad_()
             yield
@@ -279,8 +281,7 @@ class _Exporter:
 
     model: nn.Module
     chosen: Mapping[str, nn.Module]
-    how: shared.Reading
-    classes: Sequence[int] | None
+    how: Reading
     checked: set[int]
     section: Section = field(default_factory=lambda: without("not looked for"))
     seen: _Seen = field(default_factory=_Seen)
@@ -288,7 +289,7 @@ class _Exporter:
     def described(self, given: Any) -> Section:
         """Describe the model by operations that give its logits of some samples."""
         args, kwargs = self._placed(call(self.model, 0, given))
-        if self.classes is not None:
+        if self.how.classes is not None:
             return without("classes= leaves out some of its logits")
         if len(args) != 1 or kwargs or not isinstance(args[0], Tensor):
             return without("its inputs are not one array")
@@ -296,7 +297,7 @@ class _Exporter:
         section = describe(self.model, few)
         if section.operations is None:
             return section
-        with shared.answering(0, *_TAKES), torch.no_grad():
+        with feeding.answering(0, *_TAKES), torch.no_grad():
             z = self.model(few)
         if not isinstance(z, Tensor) or z.ndim != 2 or z.shape[1] < 2:
             return without("it does not give logits (batch, C), C >= 2, for its inputs")
@@ -313,16 +314,19 @@ class _Exporter:
                 stored = host(inputs[0][0])
             out, calls = self._run(step, inputs)
             outputs, found = self._seen(calls, n)
-            shared.expect_precise(logits_of(out).dtype)
-            z, labels, S = self._logits(step, logits_of(out), labels, n)
-            made = shared.outputs(step, host(z), labels, n * S, self.how, S)
-            shared.expect_no_softmax(step, made["logits"])
+            z = logits_of(out)
+            feeding.expect_precise(z.dtype)
+            layout = self.how.layout(step, z.shape, labels, n)
+            z = self.how.chosen(layout.flat(z, torch))
+            made = self.how.outputs(step, host(z), labels, n, layout)
+            checking.expect_no_softmax(step, made["logits"])
             if step in self.checked:
                 some = np.sort(rng.choice(n, min(n, _SEEN), replace=False))
-                self._check(step, _part(inputs, some), inputs, S, rng)
+                self._check(step, _part(inputs, some), inputs, layout, rng)
             errors = self._errors(step, z, n, outputs)
-            pairs = list(zip(_repeated(found, S), errors, strict=True))
-            yield shared.row(stored, made, pairs)
+            features = _repeated(found, layout.samples)
+            pairs = list(zip(features, errors, strict=True))
+            yield delivery.row(stored, made, pairs)
 
     def _placed(self, inputs: Any) -> Any:
         """Put inputs on the device, real ones in the dtype of the weights."""
@@ -338,7 +342,7 @@ class _Exporter:
         args, kwargs = inputs
         calls: _Calls = {}
         self.seen.calls = calls
-        with shared.answering(step, *_TAKES):
+        with feeding.answering(step, *_TAKES):
             return self.model(*args, **kwargs), calls
 
     def _seen(self, calls: _Calls, n: int) -> tuple[list[Tensor], list[np.ndarray]]:
@@ -355,27 +359,13 @@ class _Exporter:
             if len(each) != 1:
                 raise refusal(name, f"is called {len(each)} times in one forward pass")
             x, output = each[0]
-            if not isinstance(x, np.ndarray) or len(x) != n:
+            if not isinstance(x, np.ndarray) or len(x) % n:
                 raise refusal(name, "does not see the batch on its first axis")
             outputs.append(output)
-            found.append(x)
+            # tokens or frames that were flattened into the batch are positions; that
+            # they are in this order the gradient tells
+            found.append(x.reshape(n, -1, x.shape[-1]))
         return outputs, found
-
-    def _logits(
-        self, step: int, z: Tensor, labels: Any, n: int
-    ) -> tuple[Tensor, Any, int]:
-        """Return logits (n S, C) with as many labels, and S, samples in one input."""
-        S = 1
-        if z.ndim == 3 and len(z) == n:
-            flat = _tokens(step, labels, z.shape[:2])
-            if flat is not None:
-                z, labels, S = z.flatten(0, 1), flat, z.shape[1]
-        elif z.shape in ((n,), (n, 1)):  # one logit
-            z = torch.stack([torch.zeros_like(z.reshape(n)), z.reshape(n)], 1)
-        if self.classes is not None and z.ndim == 2:
-            shared.expect_classes(self.classes, z.shape[1])
-            z = z[:, [int(c) for c in self.classes]]
-        return z, labels, S
 
     def _errors(
         self, step: int, z: Tensor, n: int, outputs: Sequence[Tensor]
@@ -383,7 +373,7 @@ class _Exporter:
         """Return errors (n S, C, T, b) of each module, by a backward pass per label."""
         C = z.shape[1]
         found: list[np.ndarray] = []
-        for c, seed in enumerate(shared.seeds(host(z))):
+        for c, seed in enumerate(delivery.seeds(host(z))):
             parts = self._of_label(step, z, n, seed, outputs, c < C - 1)
             for k, x in enumerate(parts):
                 if c == 0:
@@ -426,14 +416,19 @@ class _Exporter:
         """Return the derivative of seed . z by each of some tensors, None if none."""
         if not z.requires_grad:
             return [None] * len(by)
-        with shared.answering(step, *_DIFFERENTIABLE):
+        with feeding.answering(step, *_DIFFERENTIABLE):
             parts: Sequence[Tensor | None] = torch.autograd.grad(
                 z, by, seed, retain_graph=keep, allow_unused=True
             )
         return parts
 
     def _check(
-        self, step: int, part: Any, whole: Any, S: int, rng: np.random.Generator
+        self,
+        step: int,
+        part: Any,
+        whole: Any,
+        layout: Layout,
+        rng: np.random.Generator,
     ) -> None:
         """Check the model on a part of a batch, or on all if it takes no other size."""
         try:
@@ -443,28 +438,25 @@ class _Exporter:
             out, calls = self._run(step, part)
         logits, n = logits_of(out), count(step, part)
         outputs, found = self._seen(calls, n)
-        z, _, _ = self._logits(step, logits, None, n)
-        z = z.flatten(0, 1) if z.ndim == 3 else z
+        z, S = self.how.chosen(layout.flat(logits, torch)), layout.samples
         # rows of one label, by their own pass, and torch's gradient by another
-        drawn = shared.probe(n * S, z.shape[1], rng)
-        seed = shared.all_seeds(host(z))[:, drawn.label]
+        drawn = checking.probe(n * S, z.shape[1], rng)
+        seed = delivery.all_seeds(host(z))[:, drawn.label]
         rows = self._of_label(step, z, n, seed, outputs, keep=True)
         modules = list(self.chosen.values())
         weights = [x for m in modules for x in (m.weight, m.bias) if x is not None]
         given = torch.as_tensor(seed * drawn.weights[:, None]).to(z)
         parts = iter(self._pulled(step, z, given, weights, keep=False))
-        alone = shared.Probe(drawn.weights, 0)
+        alone, path, unit = checking.Probe(drawn.weights, 0), self._path(), _unit(z)
         for name, x, e in zip(self.chosen, _repeated(found, S), rows, strict=True):
             gradient = _joined(self.chosen[name], parts)
             both = x, e[:, None]
-            shared.expect_gradient(
-                step, name, both, alone, gradient, self._path(), _unit(z)
-            )
-        self._check_alone(step, part, logits)
+            checking.expect_gradient(step, name, both, alone, gradient, path, unit)
+        self._check_alone(step, part, logits, path)
 
-    def _check_alone(self, step: int, inputs: Any, z: Tensor) -> None:
+    def _check_alone(self, step: int, inputs: Any, z: Tensor, path: int) -> None:
         """Compare logits with those of the same samples among others."""
-        others, same = shared.replaced(len(z))
+        others, same = checking.replaced(len(z))
         if not same:
             return
         self.seen.looking = False
@@ -472,11 +464,11 @@ class _Exporter:
             again = logits_of(self._run(step, _part(inputs, others))[0])
         self.seen.looking = True
         one, other = host(z[:same]), host(again[:same])
-        shared.expect_alone(step, one, other, self._path(), _unit(z))
+        checking.expect_alone(step, one, other, path, _unit(z))
 
     def _path(self) -> int:
         sizes = ((len(x), x[0].numel()) for x in self.model.parameters() if x.ndim > 1)
-        return shared.path_length(sizes)
+        return checking.path_length(sizes)
 
 
 def _part(inputs: Any, index: np.ndarray) -> Any:
@@ -500,12 +492,6 @@ def _joined(module: nn.Module, parts: Iterator[Tensor | None]) -> np.ndarray:
             part = torch.zeros_like(x) if part is None else part
             columns.append(part.reshape(len(x), -1))
     return host(torch.cat(columns, 1))
-
-
-def _tokens(step: int, given: Any, shape: torch.Size) -> np.ndarray | None:
-    """Return labels (n, S) as (n S,); None if they have another shape."""
-    labels = shared.as_array(step, "labels", given)
-    return labels.reshape(-1) if labels.shape == shape else None
 
 
 def _unit(z: Tensor) -> float:

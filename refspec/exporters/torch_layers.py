@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-from refspec.exporters import batches as shared
+from refspec.exporters import delivery, feeding
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _KINDS = " (modules of kind Linear, Conv1d, Conv2d, Conv3d)"
@@ -50,7 +50,7 @@ def choose(
         and not isinstance(module, NonDynamicallyQuantizableLinear)
     }
     plain = [name for name, x in there.items() if getattr(x, "groups", 1) == 1]
-    names = shared.choose_layers(layers, plain, list(there), _KINDS, exclude)
+    names = delivery.choose_layers(layers, plain, list(there), _KINDS, exclude)
     owners: dict[int, set[int]] = {}
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
@@ -120,7 +120,7 @@ def features(module: nn.Module, x: Tensor) -> np.ndarray | None:
         return None
     x = _patches(module, x) if convolution else x
     x = x.reshape(len(x), -1, x.shape[-1])
-    return host(x) if module.bias is None else shared.pad(host(x))
+    return host(x) if module.bias is None else delivery.pad(host(x))
 
 
 def _patches(module: nn.Module, x: Tensor) -> Tensor:
@@ -153,6 +153,6 @@ def _around(module: nn.Module, axis: int) -> tuple[int, int]:
 
 def host(x: Tensor) -> np.ndarray:
     """Copy to the host in float64 or, if narrower, float32."""
-    shared.expect_real(x.dtype)
+    feeding.expect_real(x.dtype)
     kind = torch.float64 if x.dtype == torch.float64 else torch.float32
     return np.asarray(x.detach().to("cpu", kind, copy=True).numpy())

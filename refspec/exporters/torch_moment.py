@@ -23,12 +23,12 @@ from refspec.backend import Array
 from refspec.differentiated import Jacobian, NetworkMoment
 from refspec.differentiated import moment as moment_of_jacobian
 from refspec.export.errors import shown
+from refspec.exporters.gathering import Samples, gathered
+from refspec.exporters.reading import Reading, expect_smoothing
 from refspec.exporters.torch_network import (
     Choice,
     Network,
-    Samples,
     choose,
-    collected,
     shown_names,
     unwrapped,
 )
@@ -39,13 +39,15 @@ _ROOM = 2**30  # bytes that one pass may keep, on a device a share of what is fr
 
 def moment(
     model: nn.Module,
-    loader: Iterable[tuple[Any, Any]],
+    loader: Iterable[Any],
     parameters: Choice = None,
     *,
     dtype: torch.dtype = torch.float64,
     classes: Sequence[int] | None = None,
-    class_names: Sequence[str] | None = None,
+    class_weights: Any = None,
     sample_weights: Any = None,
+    ignore_index: int | None = None,
+    class_names: Sequence[str] | None = None,
     seed: int = 0,
 ) -> NetworkMoment:
     """Return the Fisher information of any classifier, in any of its parameters.
@@ -54,9 +56,9 @@ def moment(
     ----------
     model : torch.nn.Module
         Gives logits (batch, C), or an output that holds them as ``logits``; any graph
-        that is differentiable and treats every sample by itself in eval mode. One
-        logit z (batch, 1) is taken for the two (0, z).
-    loader, classes, class_names
+        that is differentiable and treats every sample by itself in eval mode. It is
+        given back as it was.
+    loader
         See `refspec.exporters`. Inputs may be a mapping (named arguments of the model)
         or a tuple (its arguments).
     parameters : sequence of str or callable, optional
@@ -64,10 +66,8 @@ def moment(
         name and parameter. By default all that are trained (``requires_grad``).
     dtype : torch.float64 or torch.float32
         The precision in which the model is run and differentiated.
-    sample_weights : array of float, shape (N,), optional
-        In the order of the loader, non-negative, sum 1; 1/N each by default.
-    seed : int
-        Of the probes that measure the error.
+    classes, class_weights, sample_weights, ignore_index, class_names, seed
+        See `refspec.exporters`.
 
     Returns
     -------
@@ -85,13 +85,11 @@ def moment(
 
     Notes
     -----
-    Theory: theory/curvature.md#C8. The model is run in float32 and in float64, so that
-    rounding is measured; one that runs in float32 only is measured between forward and
-    reverse mode alone, and the kind of the radius says so. J V by forward mode where
-    all operations have it; else the reverse mode is differentiated; else J is formed by
-    it. Rows are formed where they fit in 256 MiB: C reverse products a sample, all
-    samples of a chunk at once where operations can be batched. The model is given back
-    as it was, and parameters are copied: what is trained later changes nothing.
+    Theory: theory/curvature.md#C8. J V by forward mode where all operations have it;
+    else the reverse mode is differentiated; else J is formed by it. Rows are formed
+    where they fit in 256 MiB: C reverse products a sample, all samples of a chunk at
+    once where operations can be batched. Parameters are copied: what is trained later
+    changes nothing.
 
     Examples
     --------
@@ -102,16 +100,13 @@ def moment(
     >>> print(moment(model, [batch], ["1"]).coverage)
     covers 8 of 34 parameters (1 of 3 modules); left out: 0 16, 2 10
     """
-    pair, weights, found = _opened(
-        *(model, loader, parameters, dtype, classes, class_names),
-        *(sample_weights, Derivative),
-    )
-    first = pair[0].samples
+    how = Reading(class_names, classes, class_weights, sample_weights, ignore_index)
+    pair, samples, found = _opened(model, loader, parameters, dtype, how, Derivative)
     return moment_of_jacobian(
         pair[0],
-        first.logits,
-        first.labels,
-        sample_weights=weights,
+        samples.logits,
+        samples.labels,
+        sample_weights=samples.weights,
         other=pair[1] if len(pair) > 1 else None,
         seed=seed,
         **found,
@@ -120,21 +115,28 @@ def moment(
 
 def hessian(
     model: nn.Module,
-    loader: Iterable[tuple[Any, Any]],
+    loader: Iterable[Any],
     parameters: Choice = None,
     *,
     dtype: torch.dtype = torch.float64,
     classes: Sequence[int] | None = None,
-    class_names: Sequence[str] | None = None,
+    class_weights: Any = None,
     sample_weights: Any = None,
+    ignore_index: int | None = None,
+    class_names: Sequence[str] | None = None,
+    label_smoothing: float = 0.0,
     seed: int = 0,
 ) -> HessianOperator:
     """Return the Hessian of the mean cross-entropy of any classifier, by its products.
 
     Parameters
     ----------
-    model, loader, parameters, dtype, classes, class_names, sample_weights, seed
+    model, loader, parameters, dtype
         See `moment`.
+    classes, class_weights, sample_weights, ignore_index, class_names
+        See `refspec.exporters`.
+    label_smoothing, seed
+        See `refspec.exporters`.
 
     Returns
     -------
@@ -162,14 +164,10 @@ def hessian(
     >>> H.matrix().shape, len(H.ends(2).values)
     ((26, 26), 4)
     """
-    pair, weights, found = _opened(
-        *(model, loader, parameters, dtype, classes, class_names),
-        *(sample_weights, SecondDerivative),
-    )
-    N = len(pair[0].samples.labels)
-    s = np.full(N, 1 / N) if weights is None else weights
-    checks.expect_sum_one("sample_weights", s, 0)
-    one, *other = ((partial(x.dot, weights=s), x.like) for x in pair)
+    expect_smoothing(label_smoothing)
+    how = Reading(class_names, classes, class_weights, sample_weights, ignore_index)
+    pair, _, found = _opened(model, loader, parameters, dtype, how, SecondDerivative)
+    one, *other = ((partial(x.dot, smoothing=label_smoothing), x.like) for x in pair)
     return operator(
         *one,
         sum(pair[0].network.sizes),
@@ -181,17 +179,15 @@ def hessian(
 
 def _opened(
     model: nn.Module,
-    loader: Iterable[tuple[Any, Any]],
+    loader: Iterable[Any],
     parameters: Choice,
     dtype: torch.dtype,
-    classes: Sequence[int] | None,
-    class_names: Sequence[str] | None,
-    sample_weights: Any,
+    how: Reading,
     kind: type[_Passes],
-) -> tuple[list[Any], Any, dict[str, Any]]:
+) -> tuple[list[Any], Samples, dict[str, Any]]:
     """Return passes in the precision asked for and, where it runs, in the other one.
 
-    With the weights in the order of the samples, and which parameters are chosen.
+    With the samples, and which parameters are chosen.
     """
     checks.expect_type("model", model, nn.Module, "give a torch.nn.Module")
     if dtype not in (torch.float32, torch.float64):
@@ -201,24 +197,20 @@ def _opened(
         )
     model = unwrapped(model)
     chosen, others = choose(model, parameters)
-    wide, narrow = (
-        Network(model, chosen, x, classes) for x in (torch.float64, torch.float32)
-    )
+    wide, narrow = (Network(model, chosen, x) for x in (torch.float64, torch.float32))
     networks = [narrow, wide] if dtype == torch.float32 else [wide, narrow]
     try:
-        samples = collected(wide, loader, class_names)
+        samples = gathered(wide, loader, how)
     except ValueError:
         if dtype == torch.float64:
             raise
         # constants in float32 of its own: there is nothing to compare with
-        networks, samples = [narrow], collected(narrow, loader, class_names)
+        networks, samples = [narrow], gathered(narrow, loader, how)
     pair = [kind(x, samples) for x in networks]
-    if sample_weights is not None:
-        sample_weights = samples.sorted("sample_weights", sample_weights)
     blocks, left_out = (
         [(name, x.numel()) for name, x in some.items()] for some in (chosen, others)
     )
-    return pair, sample_weights, {"blocks": blocks, "left_out": left_out}
+    return pair, samples, {"blocks": blocks, "left_out": left_out}
 
 
 class _Passes:
@@ -241,14 +233,17 @@ class _Passes:
     def _placed(self, x: Array) -> Tensor:
         return torch.as_tensor(x).to(self.network.device, self.network.dtype)
 
-    def _chunks(self, i: int, j: int, copies: int) -> Iterator[tuple[int, int]]:
-        """Yield ranges of samples whose passes fit in the memory that is there."""
+    def _logits(self, at: Mapping[str, Tensor], inputs: np.ndarray) -> Tensor:
+        """Return logits (m S, C) of m inputs by their numbers."""
+        given = self.network.part(self.samples.inputs, inputs)
+        return self.samples.flat(self.network(at, given), torch)
+
+    def _step(self, copies: int) -> int:
+        """Return how many inputs' passes fit in the memory that is there."""
         room, device = _ROOM, self.network.device
         if device.type == "cuda":
             room = max(room, torch.cuda.mem_get_info(device)[0] // 4)
-        step = max(1, room // max(1, copies * self._sample))
-        for a in range(i, j, step):
-            yield a, min(a + step, j)
+        return int(max(1, room // max(1, copies * self._sample)))
 
     def _kept(self) -> int:
         """Count the bytes that one sample's pass keeps for the way back."""
@@ -263,7 +258,7 @@ class _Passes:
             self._differentiating(),
             torch.autograd.graph.saved_tensors_hooks(seen, lambda x: x),
         ):
-            z = self.network(self._variables(), self.samples.part(0, 1))
+            z = self._logits(self._variables(), np.arange(1))
         if not z.requires_grad:
             raise ValueError(
                 "logits must be a function of the parameters chosen, got logits that "
@@ -293,8 +288,8 @@ class Derivative(_Passes, Jacobian):
 
     def __init__(self, network: Network, samples: Samples) -> None:
         super().__init__(network, samples)
-        # until an operation has no such mode; the last way is J itself
-        self._ways: list[Any] = [self._by_forward_mode, self._by_reverse_mode, None]
+        # until an operation has no such mode; when none is left, J is formed
+        self._ways: list[Any] = [self._by_forward_mode, self._by_reverse_mode]
         self._batched = True
 
     @property
@@ -311,21 +306,26 @@ class Derivative(_Passes, Jacobian):
     def dot(self, V: Array, i: int, j: int) -> Array:
         """Return J V of samples i to j, shape (j - i, C, m)."""
         columns = self._placed(V).T
+        image = columns.new_empty((j - i, self.shape[1], len(columns)))
         with self._differentiating():
-            parts = [self._pushed(a, b, columns) for a, b in self._chunks(i, j, 2)]
-            return _given_back(torch.cat(parts))
+            for piece in self.samples.pieces(i, j, self._step(2)):
+                made = self._pushed(piece.inputs, columns)
+                if made is None:
+                    return self._formed(columns, i, j)
+                image[piece.samples] = made[piece.rows]
+            return _given_back(image)
 
     def cross(self, S: Array, i: int, j: int) -> Array:
         """Return sum_i J_i'S_i, shape (P, m)."""
         seeds = self._placed(S)
         total = seeds.new_zeros((seeds.shape[2], sum(self.network.sizes)))
         with self._differentiating():
-            for a, b in self._chunks(i, j, 1):
+            for piece in self.samples.pieces(i, j, self._step(1)):
                 at = self._variables()
-                z = self.network(at, self.samples.part(a, b))
-                for row, seed in zip(
-                    total, seeds[a - i : b - i].unbind(2), strict=True
-                ):
+                z = self._logits(at, piece.inputs)
+                each = seeds.new_zeros((len(z), *seeds.shape[1:]))
+                each[piece.rows] = seeds[piece.samples]
+                for row, seed in zip(total, each.unbind(2), strict=True):
                     row += self.network.flat(_pulled(z, at, seed))
         return _given_back(total.T)
 
@@ -334,33 +334,41 @@ class Derivative(_Passes, Jacobian):
         _, C, P = self.shape
         if not self._batched:
             return super().explicit(i, j)
+        step, parts = self._step(2 * C), []
         try:
             with self._differentiating():
-                parts = [
-                    self._each(self.samples.part(a, b)).reshape(b - a, C, P)
-                    for a, b in self._chunks(i, j, 2 * C)
-                ]
+                for a in range(i, j, step):
+                    b = min(a + step, j)
+                    parts.append(self._each(a, b).reshape(b - a, C, P))
                 return _given_back(torch.cat(parts))
         except ValueError:  # an operation that cannot be batched over samples
             self._batched = False
             return super().explicit(i, j)
 
-    def _pushed(self, a: int, b: int, columns: Tensor) -> Tensor:
-        """Return J V of samples a to b, (n, C, m), columns (m, P) of V."""
-        for way in self._ways[:-1]:
+    def _pushed(self, inputs: np.ndarray, columns: Tensor) -> Tensor | None:
+        """Return J V of some inputs, (m S, C, k), columns (k, P) of V; None: no way."""
+        while self._ways:
             try:
-                return way(self.samples.part(a, b), columns)
+                found: Tensor = self._ways[0](inputs, columns)
+                return found
             except torch.OutOfMemoryError:
                 raise
             except (RuntimeError, NotImplementedError):
-                self._ways.remove(way)
-        J = torch.as_tensor(self.explicit(a, b))
-        return torch.stack([J @ v for v in columns], 2)
+                self._ways.pop(0)
+        return None
 
-    def _by_reverse_mode(self, inputs: Any, columns: Tensor) -> Tensor:
+    def _formed(self, columns: Tensor, i: int, j: int) -> Array:
+        """Return J V of samples i to j, of J as it is formed."""
+        step, parts = self._step(2 * self.shape[1]), []
+        for a in range(i, j, step):
+            J = torch.as_tensor(self.explicit(a, min(a + step, j)))
+            parts.append(torch.stack([J @ v for v in columns], 2))
+        return _given_back(torch.cat(parts))
+
+    def _by_reverse_mode(self, inputs: np.ndarray, columns: Tensor) -> Tensor:
         """Return J V: J'u is linear in u, its derivative in the direction V is J V."""
         at = self._variables()
-        z = self.network(at, inputs)
+        z = self._logits(at, inputs)
         u = torch.zeros_like(z, requires_grad=True)
         found = _pulled(z, at, u, create_graph=True)
         some = [k for k, x in enumerate(found) if x.requires_grad]
@@ -377,32 +385,36 @@ class Derivative(_Passes, Jacobian):
             images.append(image)
         return torch.stack(images, 2)
 
-    def _by_forward_mode(self, inputs: Any, columns: Tensor) -> Tensor:
+    def _by_forward_mode(self, inputs: np.ndarray, columns: Tensor) -> Tensor:
         """Return J V, a pass for each column."""
         return torch.stack([self._ahead(inputs, v) for v in columns], 2)
 
-    def _ahead(self, inputs: Any, v: Tensor) -> Tensor:
-        """Return J v by forward mode, (n, C)."""
+    def _ahead(self, inputs: np.ndarray, v: Tensor) -> Tensor:
+        """Return J v by forward mode, (m S, C)."""
         primals, tangents = (self.network.chosen,), (self.network.named(v),)
         image: Tensor
-        _, image = jvp(lambda x: self.network(x, inputs), primals, tangents)
+        _, image = jvp(lambda x: self._logits(x, inputs), primals, tangents)
         return image
 
-    def _each(self, inputs: Any) -> Tensor:
-        """Return J of some samples, each by itself, all at once."""
-        C = self.shape[1]
-        one = torch.eye(C, dtype=self.network.dtype, device=self.network.device)
+    def _each(self, a: int, b: int) -> Tensor:
+        """Return J of samples a to b, each by itself, all at once."""
+        C, S = self.shape[1], self.samples.S
+        kind = {"dtype": self.network.dtype, "device": self.network.device}
+        one, which = torch.eye(C, **kind), torch.eye(S, **kind)
+        numbers, of = self.samples.at(a, b)
 
-        def rows(sample: Any) -> Tensor:
+        def rows(sample: Any, own: Tensor) -> Tensor:
             def logits(x: Mapping[str, Tensor]) -> Tensor:
                 alone = tree.tree_map(lambda y: y[None], sample)
-                return self.network(x, alone)[0]
+                z = self.samples.flat(self.network(x, alone), torch)
+                return (own[:, None] * z).sum(0)  # its own among S of an input
 
             _, pull = vjp(logits, self.network.chosen)
             (parts,) = vmap(pull)(one)
             return torch.cat([x.reshape(C, -1) for x in parts.values()], 1)
 
-        every: Tensor = vmap(rows)(self.network.placed(inputs))
+        given = self.network.part(self.samples.inputs, numbers)
+        every: Tensor = vmap(rows)(self.network.placed(given), which[of])
         return every
 
 
@@ -414,33 +426,35 @@ class SecondDerivative(_Passes):
         """NumPy's on the host, torch's on a device."""
         return self.example
 
-    def dot(self, V: Array, weights: np.ndarray) -> Array:
-        """Return H V, shape (P, m); weights (N,) of the samples."""
+    def dot(self, V: Array, smoothing: float) -> Array:
+        """Return H V, shape (P, m)."""
         columns, total = self._placed(V).T, self._placed(0 * V).T
-        s, labels = self._placed(weights), torch.as_tensor(self.samples.labels)
-        labels = labels.to(self.network.device)
+        known, N = self.samples, len(self.samples.labels)
         with self._differentiating():
-            for a, b in self._chunks(0, len(s), 4):
+            for piece in known.pieces(0, N, self._step(4)):
                 at = self._variables()
-                z = self.network(at, self.samples.part(a, b))
-                losses = _losses(z, labels[a:b])
-                gradient = self.network.flat(
-                    _pulled(losses, at, s[a:b], create_graph=True)
-                )
+                z = self._logits(at, piece.inputs)
+                s, labels = z.new_zeros(len(z)), torch.zeros(len(z), dtype=torch.int64)
+                s[piece.rows] = self._placed(known.weights[piece.samples])
+                labels[piece.rows] = torch.as_tensor(known.labels[piece.samples])
+                losses = _losses(z, labels.to(z.device), smoothing)
+                gradient = self.network.flat(_pulled(losses, at, s, create_graph=True))
                 for row, v in zip(total, columns, strict=True):
                     row += self.network.flat(_pulled(gradient, at, v))
         return _given_back(total.T)
 
 
-def _losses(z: Tensor, labels: Tensor) -> Tensor:
-    """Return -log p of the labels, (n,), by differences from the largest logit.
+def _losses(z: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """Return -log p of smoothed labels, (n,), by differences from the largest logit.
 
     So p - e_c, its derivative, keeps its digits where the sample is fitted.
     """
     top = z.argmax(1, keepdim=True)
     gaps = z - z.gather(1, top)
     others = gaps.exp().scatter(1, top, 0.0)
-    return torch.log1p(others.sum(1)) - gaps.gather(1, labels[:, None])[:, 0]
+    own = gaps.gather(1, labels[:, None])[:, 0]
+    own = (1 - smoothing) * own + smoothing * gaps.mean(1)
+    return torch.log1p(others.sum(1)) - own
 
 
 def _pulled(

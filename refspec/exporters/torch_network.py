@@ -10,7 +10,6 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as tree
 
 from refspec import checks
-from refspec.exporters import batches as shared
+from refspec.exporters import feeding
 
 Choice = Sequence[str] | Callable[[str, nn.Parameter], bool] | None
 _TAKES = (
@@ -118,28 +117,6 @@ def shown_names(names: Iterable[str]) -> str:
     return str(some if len(some) < 12 else [*some[:6], "...", *some[-4:]])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Samples:
-    """All samples of a loader, sorted by class: inputs as a tree, labels and logits."""
-
-    inputs: tuple[tuple[Any, ...], dict[str, Any]]
-    labels: np.ndarray
-    logits: np.ndarray
-    order: np.ndarray
-
-    def part(self, i: int, j: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return positional and named inputs of samples i to j."""
-        found: tuple[tuple[Any, ...], dict[str, Any]]
-        found = tree.tree_map(lambda x: x[i:j], self.inputs)
-        return found
-
-    def sorted(self, name: str, given: Any) -> np.ndarray:
-        """Return numbers (N,) in the order of the loader in that of the samples."""
-        N = len(self.order)
-        host = checks.host_array(name, given, "(N,)", sizes={"N": N})
-        return np.asarray(host[self.order])
-
-
 class Network:
     """A model in eval mode and in one precision, as a function of some parameters."""
 
@@ -148,9 +125,8 @@ class Network:
         model: nn.Module,
         chosen: Mapping[str, nn.Parameter],
         dtype: torch.dtype,
-        classes: Sequence[int] | None = None,
     ) -> None:
-        self.model, self.dtype, self.classes = model, dtype, classes
+        self.model, self.dtype = model, dtype
         self.chosen = {name: self._constant(x) for name, x in chosen.items()}
         others = {n: x for n, x in model.named_parameters() if n not in chosen}
         others |= dict(model.named_buffers())
@@ -164,14 +140,33 @@ class Network:
         return x.to(self.dtype) if x.is_floating_point() else x
 
     def __call__(self, parameters: Mapping[str, Tensor], inputs: Any) -> Tensor:
-        """Return logits (n, C) of a batch; parameters by name."""
-        return self.of_classes(logits_of(self.output(parameters, inputs)))
+        """Return what the model gives for logits of a batch; parameters by name."""
+        return logits_of(self.output(parameters, inputs))
 
-    def of_classes(self, z: Tensor) -> Tensor:
-        """Return logits of the classes chosen, of a single logit z those of (0, z)."""
-        if z.ndim == 2 and z.shape[1] == 1:
-            z = torch.cat([torch.zeros_like(z), z], 1)
-        return z if self.classes is None else z[:, list(self.classes)]
+    def read(self, step: int, given: Any) -> tuple[Any, int]:
+        """Return a batch as a call of the model, and how many inputs that is."""
+        inputs = call(self.model, step, given)
+        return inputs, count(step, inputs)
+
+    def logits(self, step: int, inputs: Any) -> np.ndarray:
+        """Return what the model gives for logits, on the host."""
+        with self.running(), feeding.answering(step, *_TAKES), torch.no_grad():
+            out = self.output(self.chosen, inputs)
+        z = logits_of(out)
+        feeding.expect_precise(z.dtype)
+        return np.asarray(z.cpu().numpy())
+
+    def part(self, inputs: Any, index: Any) -> Any:
+        """Return some inputs, by their numbers or a slice."""
+        return tree.tree_map(lambda x: x[index] if x.ndim else x, inputs)
+
+    def joined(self, parts: Sequence[Any]) -> Any:
+        """Return the inputs of all batches as those of one."""
+
+        def together(*x: Any) -> Any:
+            return torch.cat(x) if x[0].ndim else x[0]
+
+        return tree.tree_map(together, *parts)
 
     def output(self, parameters: Mapping[str, Tensor], inputs: Any) -> Any:
         """Return what the model gives for a batch."""
@@ -267,43 +262,6 @@ def logits_of(out: Any) -> Tensor:
     return out
 
 
-def collected(
-    network: Network, loader: Any, class_names: Sequence[str] | None = None
-) -> Samples:
-    """Run all batches once; return the samples sorted by class, on the host."""
-    _, batches, _ = shared.open_loader(loader)
-    inputs, labels, logits = [], [], []
-    how = shared.reading(class_names)
-    for step, (given, wanted) in enumerate(batches):
-        args, kwargs = call(network.model, step, given)
-        with network.running(), shared.answering(step, *_TAKES), torch.no_grad():
-            out = network.output(network.chosen, (args, kwargs))
-        z = logits_of(out)
-        if network.classes is not None and z.ndim == 2:
-            shared.expect_classes(network.classes, z.shape[1])
-        z = network.of_classes(z)
-        n = count(step, (args, kwargs))
-        wanted = wanted.cpu() if isinstance(wanted, Tensor) else wanted
-        shared.expect_precise(z.dtype)
-        made = shared.outputs(step, z.cpu().numpy(), wanted, n, how)
-        shared.expect_no_softmax(step, made["logits"])
-        if step == 0:
-            _expect_samplewise(network, (args, kwargs), z)
-        inputs.append((args, kwargs))
-        labels.append(made["labels"])
-        logits.append(made["logits"])
-    every = np.concatenate(labels)
-    order = np.argsort(every, kind="stable")
-    index = torch.from_numpy(order)
-
-    def together(*parts: Any) -> Any:
-        return torch.cat(parts)[index] if isinstance(parts[0], Tensor) else parts[0]
-
-    with shared.answering(0, "samples must have one shape", "pad or resize the inputs"):
-        whole = tree.tree_map(together, *inputs)
-    return Samples(whole, every[order], np.concatenate(logits)[order], order)
-
-
 def call(
     model: nn.Module, step: int, given: Any
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -329,8 +287,8 @@ def call(
 def _tensor(step: int, x: Any) -> Tensor:
     if isinstance(x, Tensor):
         return x.detach().cpu()
-    with shared.answering(step, "inputs must be numbers that torch has", "convert"):
-        return torch.tensor(shared.as_numbers(step, x))
+    with feeding.answering(step, "inputs must be numbers that torch has", "convert"):
+        return torch.tensor(feeding.as_numbers(step, x))
 
 
 def count(step: int, inputs: Any) -> int:
@@ -342,21 +300,5 @@ def count(step: int, inputs: Any) -> int:
             f"{sorted(sizes)} in batch {step}; give arrays of shape (batch, ...)"
         )
     n = sizes.pop()
-    shared.expect_samples(step, (n,))
+    feeding.expect_samples(step, (n,))
     return n
-
-
-def _expect_samplewise(network: Network, inputs: Any, logits: Tensor) -> None:
-    """Refuse logits of a sample that are others when fewer are beside it."""
-    some = max(1, len(logits) // 2)
-    few = tree.tree_map(lambda x: x[:some], inputs)
-    with network.running(), shared.answering(0, *_TAKES), torch.no_grad():
-        seen = network(network.chosen, few)
-    gap, size = (float(x.abs().max()) for x in (seen - logits[:some], logits))
-    half = torch.finfo(logits.dtype).eps ** 0.5  # of the digits
-    if not gap <= half * size:
-        raise ValueError(
-            "model must treat each sample by itself, got logits that move by "
-            f"{gap:.2g} of {size:.2g} when half of the batch is left out; use running "
-            "averages in place of batch statistics, batch_first=True, nothing random"
-        )

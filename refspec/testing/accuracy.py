@@ -97,6 +97,9 @@ def accuracy(question: Question, u: float) -> Accuracy:
     sizes, w, dw = _sizes(question, u, along)
     if question.of in ("fisher", "gauss_newton", "empirical_fisher"):
         radius = _moment_radius(sizes, w, dw, slack)
+        if question.lost:  # what was measured in float64, in proportion to roundoff
+            lost = question.lost * u / rounding.unit_roundoff(np.zeros(0))
+            radius += 2 * lost * (math.sqrt(_trace(sizes, w)) + lost)
     else:
         each = [
             _kronecker_radius(question, name, x, w, dw, slack)
@@ -156,6 +159,11 @@ def _gradients(sizes: list[_Sizes]) -> tuple[np.ndarray, np.ndarray]:
         g = g + np.sum(x.d * h, axis=2) ** 2
         dg = dg + np.sum(x.d * dh + x.dd * (h + dh), axis=2) ** 2
     return g, dg
+
+
+def _trace(sizes: list[_Sizes], w: np.ndarray) -> float:
+    """Bound the trace of a moment."""
+    return float(np.sum(w * _gradients(sizes)[0]))
 
 
 def _moment_radius(

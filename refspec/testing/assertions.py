@@ -8,6 +8,7 @@ convention mistake explains it.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,16 +17,19 @@ import numpy as np
 from refspec import backend, checks, rounding
 from refspec.backend import Array
 from refspec.classes import Snapshot
+from refspec.curvature import SecondMoment
 from refspec.factors import lengths
 from refspec.spectra import Spectrum
-from refspec.testing import diagnosis, inputs, messages, solvers
+from refspec.testing import diagnosis, inputs, messages, settings, solvers
 from refspec.testing.accuracy import Accuracy, accuracy, format_roundoff
+from refspec.testing.fits import Fit
 from refspec.testing.questions import Question, ask, operator
 
 #: Side up to which a matrix is compared whole; operators are always probed.
 EXACT = 1000
 #: Gaussian vectors that an operator is probed with.
 PROBES = 20
+_FLOAT32 = 2.0**-24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +55,7 @@ class Agreement:
 
 def assert_operator(
     found: Any,
-    snapshot: Snapshot,
+    snapshot: Snapshot | SecondMoment,
     *,
     of: str = "fisher",
     layer: str | tuple[str, ...] | None = None,
@@ -68,7 +72,9 @@ def assert_operator(
     found : matrix, operator or callable
         An array (P, P) of any array library, a SciPy LinearOperator, anything with
         ``matvec`` or ``@``, or a function of a vector (P,).
-    snapshot : Snapshot, made from the same network and samples
+    snapshot : Snapshot or SecondMoment
+        Made from the same network and samples. Of a moment by differentiation
+        (``refspec.exporters.torch.moment``) the layers are parameters by name.
     of : str
         ``fisher`` or ``gauss_newton`` (the same for the cross-entropy),
         ``empirical_fisher``, ``hessian`` (needs a model section), ``kfac``, ``ekfac``,
@@ -126,7 +132,7 @@ def assert_operator(
     named = 0.0 if dtype is None else format_roundoff(dtype)
     checks.expect_size("seed", seed)
     inputs.expect_like(like)
-    _expect_side(found, question)
+    _expect_side(found, question, places, like)
     dense = backend.is_array(found)
     u = max(named, _format(found, like))
     P = question.parameters
@@ -146,8 +152,13 @@ def assert_operator(
             Z = inputs.probes(P, PROBES, u, seed)
             products, _ = inputs.products(found, Z, places, like)
             true = operator(question).apply(Z)
+        again = products[:, :1]
+        if not dense:
+            again = inputs.products(found, Z[:, :1], places, like)[0]
         raise AssertionError(
-            _operator_failure(question, order, Z, products, true, distance, allowed)
+            _operator_failure(
+                question, order, Z, products, again, true, distance, allowed
+            )
         )
     size = norm(true) if exact else inputs.frobenius(true) / inputs.frobenius(Z)
     _expect_conclusive(question, allowed, size)
@@ -160,13 +171,15 @@ def assert_operator(
 
 def assert_spectrum(
     found: Array,
-    expected: Snapshot | Spectrum,
+    expected: Snapshot | SecondMoment | Spectrum,
     *,
     of: str = "fisher",
     layer: str | tuple[str, ...] | None = None,
     setting: str = "expand",
     dtype: str | None = None,
     residuals: Array | None = None,
+    vectors: Array | None = None,
+    order: str | np.ndarray = "row_major",
 ) -> Agreement:
     """Assert that eigenvalues are those of a curvature matrix.
 
@@ -174,13 +187,18 @@ def assert_spectrum(
     ----------
     found : Array, shape (r,)
         The r largest eigenvalues, r at most P, in any order.
-    expected : Snapshot or Spectrum
+    expected : Snapshot, SecondMoment or Spectrum
         What they are eigenvalues of; or their values with a radius.
     of, layer, setting, dtype
         As in `assert_operator`; only `dtype` is used with a Spectrum.
     residuals : Array, shape (r,), optional
         Norms ``||A v - value v||`` that an iterative solver left for unit vectors v:
         eigenvalues may be off by them as well.
+    vectors : Array, shape (P, r), optional
+        Their eigenvectors, in the order of the values. They do not change what passes
+        but make the diagnosis sharper. Needs a Snapshot or a SecondMoment.
+    order : str or array of int, shape (P,)
+        That of the parameters in `vectors`, as in `assert_operator`.
 
     Returns
     -------
@@ -213,7 +231,8 @@ def assert_spectrum(
     values = inputs.host_real("eigenvalues", found)
     checks.expect_array("eigenvalues", values, "(r,)")
     checks.expect_size("the number r of eigenvalues", len(values), least=1)
-    values = np.sort(values)[::-1]
+    descending = np.argsort(-values, kind="stable")
+    values = values[descending]
     u = max(inputs.roundoff(found), 0.0 if dtype is None else format_roundoff(dtype))
     inputs.expect_expected(expected)
     norms = np.zeros(len(values))
@@ -222,17 +241,25 @@ def assert_spectrum(
         checks.expect_array(
             "residuals", norms, "(r,)", sizes={"r": len(values)}, nonnegative=True
         )
-    question = None
+    question, V, coarse = None, None, 0.0
     if isinstance(expected, Spectrum):
         P = expected.dimension
         known = inputs.host_real("expected.values", expected.values)
         true = np.sort(np.pad(known, (0, max(0, P - len(known)))))[::-1]
         allowed = Accuracy(expected.radius, u, 0, 0)
+        _expect_no_vectors(vectors)
     else:
         question = ask(expected, of, layer, setting)
         P = question.parameters
         true = operator(question).eigenvalues()
         allowed = accuracy(question, u)
+        if u < _FLOAT32:
+            coarse = accuracy(question, _FLOAT32).radius
+        if vectors is not None:
+            V = inputs.host_real("vectors", vectors)
+            sizes = {"P": P, "r": len(values)}
+            checks.expect_array("vectors", V, "(P, r)", sizes=sizes)
+            V = V[inputs.order_places(question, order)][:, descending]
     if len(values) > P:
         raise AssertionError(_too_many(question, len(values), P))
     every, true = true, true[: len(values)]
@@ -242,8 +269,10 @@ def assert_spectrum(
     allowed = replace(allowed, radius=radius)
     distance = float(np.max(np.abs(values - true)))
     if not distance <= radius:
+        if u < _FLOAT32:
+            coarse += 2 * rounding.eigensolver_radius(P, top, _FLOAT32)
         raise AssertionError(
-            _spectrum_failure(question, values, every, distance, allowed)
+            _spectrum_failure(question, values, every, distance, allowed, coarse, V)
         )
     _expect_conclusive(question, allowed, top)
     return _agreement(distance, allowed, 0.0)
@@ -292,13 +321,15 @@ def _operator_failure(
     order: str | np.ndarray,
     Z: np.ndarray,
     found: np.ndarray,
+    again: np.ndarray,
     true: np.ndarray,
     distance: float,
     allowed: Accuracy,
 ) -> str:
-    """Say what is wrong with the products."""
+    """Say what is wrong with the products; the first one was made again."""
     size = allowed.radius * inputs.frobenius(Z)
-    fits = diagnosis.of_operator(question, order, Z, found, allowed.u)
+    fits = diagnosis.of_noise(found[:, :1], again, Z[:, :1], allowed.radius)
+    fits = fits or diagnosis.of_operator(question, order, Z, found, allowed.u)
     lines = [
         ("distance", messages.radii(distance, allowed.radius)),
         ("radius", messages.accuracy_line(allowed)),
@@ -316,15 +347,20 @@ def _spectrum_failure(
     every: np.ndarray,
     distance: float,
     allowed: Accuracy,
+    coarse: float,
+    V: np.ndarray | None,
 ) -> str:
     """Say which eigenvalue is off the most, and why."""
     true, first = every[: len(values)], "eigenvalues differ from the spectrum's"
     at = int(np.argmax(np.abs(values - true)))
-    fits: list[diagnosis.Fit] = []
+    fits: list[Fit] = []
     if question is not None:
         fits = diagnosis.of_spectrum(question, values, allowed.u)
         first = messages.heading(question, "eigenvalues differ from refspec's")
-    fits = fits or solvers.of_values(values, every, allowed.radius)
+        if V is not None and not fits:
+            apply = operator(question).apply
+            fits = solvers.of_vectors(values, V, apply, every, allowed.radius)
+    fits = fits or solvers.of_values(values, every, allowed.radius, coarse)
     lines = [
         ("distance", messages.radii(distance, allowed.radius)),
         ("radius", messages.accuracy_line(allowed)),
@@ -343,22 +379,35 @@ def _too_many(question: Question | None, r: int, P: int) -> str:
     return first if question is None else messages.heading(question, first)
 
 
-def _expect_side(found: Any, question: Question) -> None:
-    """Fail on another side than P, and say whether the biases are what is missing."""
+def _expect_no_vectors(vectors: Any) -> None:
+    """Refuse vectors where only a spectrum is known."""
+    if vectors is not None:
+        raise ValueError(
+            "vectors need a Snapshot or a SecondMoment to be multiplied with, got a "
+            "Spectrum; leave them out, or give what the spectrum is of"
+        )
+
+
+def _expect_side(
+    found: Any, question: Question, places: np.ndarray, like: Array | None
+) -> None:
+    """Fail on another side than P, and say which parameters are missing."""
     side, P = inputs.dimension(found), question.parameters
     if side is None or side == P:
         return
     lines = [("side", f"found {side} x {side}, expected P x P with P = {P}")]
-    layers = zip(question.shapes, question.biased, strict=True)
-    without = sum(b * (a - biased) for (b, a), biased in layers)
-    if side == without and without < P:
+    groups = settings.parameter_groups(question)
+    biases = sum(int(mask.sum()) for _, part, mask in groups if part == "bias")
+    if side == P - biases and biases:
         lines.append(
             (
                 "diagnosis",
                 "the bias is left out: features need the appended one, a last column "
-                f"equal to 1 ({P - without} biases) [bias left out]",
+                f"equal to 1 ({biases} biases) [bias left out]",
             )
         )
+    else:
+        lines += _missing(found, question, places, like, side)
     for other in question.snapshot.layers:
         asked = Question(question.snapshot, (other.name,), question.of)
         if asked.parameters == side and question.layers != (other.name,):
@@ -370,3 +419,31 @@ def _expect_side(found: Any, question: Question) -> None:
             messages.heading(question, "the operator's side is off"), lines
         )
     )
+
+
+def _missing(
+    found: Any, question: Question, places: np.ndarray, like: Array | None, side: int
+) -> list[tuple[str, str]]:
+    """Name one or two groups of parameters without which the operator is right."""
+    groups, lines = settings.parameter_groups(question), []
+    every = [c for r in (1, 2) for c in itertools.combinations(groups, r)]
+    for gone in every:
+        kept = ~np.any([mask for _, _, mask in gone], axis=0)
+        if int(kept.sum()) != side:
+            continue
+        Z = inputs.probes(side, PROBES, _format(found, like), 0)
+        there = np.argsort(np.argsort(places[kept]))
+        products, u = inputs.products(found, Z, there, like)
+        wide = np.zeros((len(kept), PROBES))
+        wide[kept] = Z
+        gap = inputs.frobenius(products - operator(question).apply(wide)[kept])
+        if gap <= accuracy(question, u).radius * inputs.frobenius(Z):
+            words = ", ".join(
+                f"{layer}'s {part}" if part else layer for layer, part, _ in gone
+            )
+            text = (
+                f"{words} are missing from the parameters, the rest is right; give all "
+                "of them, or ask without them [missing parameter]"
+            )
+            lines.append(("diagnosis", text))
+    return lines

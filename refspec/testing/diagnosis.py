@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
-from refspec.curvature import SecondMoment
-from refspec.factors import Factor, Factors
-from refspec.kronecker import kfac
+from refspec.testing import factor_settings, settings
 from refspec.testing.accuracy import accuracy
+from refspec.testing.fits import Fit
 from refspec.testing.inputs import frobenius
 from refspec.testing.mistakes import Mistake, scales, structures
 from refspec.testing.questions import Operator, Question, operator
-
-_LABELS = 600  # samples times classes up to which drawn labels are solved for
-_DRAWS = 8  # labels drawn a sample that are tried
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Fit:
-    """A mistake that explains the answer: `ratio` is distance over bound, at most 1."""
-
-    name: str
-    sentence: str
-    ratio: float
 
 
 def best_scale(found: np.ndarray, true: np.ndarray) -> tuple[float, float]:
@@ -44,7 +30,7 @@ def of_operator(
 ) -> list[Fit]:
     """Explain products (P, m) with probes Z, both in refspec's order of parameters.
 
-    Single mistakes; a factor on top of another mistake only where none fits.
+    Single mistakes; a factor on top of another only where none fits; then settings.
     """
     size = frobenius(Z)
 
@@ -53,12 +39,28 @@ def of_operator(
 
     candidates = structures(question, order)
     fits = _fits(question, candidates, found, products, size, u)
-    fits = fits or _damped(question, Z, found, u) or _frozen(question, Z, found, u)
-    if not fits and question.of in ("fisher", "gauss_newton"):
-        fits = _drawn_labels(question, Z, found, u)
+    if fits:
+        return fits
+    asked = settings.asked(question, Z, found, u)
+    fits = settings.of_operator(asked)
     if not fits and question.of == "kfac":
-        fits = _other_factor(question, Z, found, u)
+        fits = factor_settings.of_kfac(asked)
     return fits
+
+
+def of_noise(
+    found: np.ndarray, again: np.ndarray, z: np.ndarray, radius: float
+) -> list[Fit]:
+    """Ask whether two products with one vector differ."""
+    gap, allowed = frobenius(found - again), radius * frobenius(z)
+    if gap <= allowed:
+        return []
+    text = (
+        f"two products with one vector differ by {gap / allowed:.3g} radii: dropout or "
+        "batch norm in training mode, labels or batches drawn anew; call model.eval(), "
+        "or fix the generator"
+    )
+    return [Fit("not deterministic", text, 0.0)]
 
 
 def of_spectrum(question: Question, found: np.ndarray, u: float) -> list[Fit]:
@@ -84,45 +86,6 @@ def of_spectrum(question: Question, found: np.ndarray, u: float) -> list[Fit]:
         if gap <= radius < frobenius(true) / 4:
             fits.append(Fit(name, text, gap / radius))
     return fits
-
-
-def _damped(
-    question: Question, Z: np.ndarray, found: np.ndarray, u: float
-) -> list[Fit]:
-    """Ask whether a multiple of the identity is inside the matrix, and which."""
-    away = found - operator(question).apply(Z)
-    damping, left = best_scale(away, Z)
-    radius = accuracy(question, u).radius * frobenius(Z)
-    if not left <= radius < frobenius(away) / 4:
-        return []
-    text = (
-        f"{damping:.6g} times the identity is inside the matrix: damping, or weight "
-        "decay in the loss; take it off"
-    )
-    return [Fit("damping", text, left / radius)]
-
-
-def _frozen(
-    question: Question, Z: np.ndarray, found: np.ndarray, u: float
-) -> list[Fit]:
-    """Ask whether rows and columns of some layers are zero."""
-    ends = np.cumsum([0, *(b * a for b, a in question.shapes)])
-    kept, gone = np.ones(len(Z), dtype=bool), []
-    for name, i, j in zip(question.layers, ends, ends[1:], strict=False):
-        if not np.any(found[i:j]):
-            kept[i:j] = False
-            gone.append(name)
-    if not gone or not np.any(kept):
-        return []
-    rest = kept[:, None] * operator(question).apply(kept[:, None] * Z)
-    gap, radius = frobenius(found - rest), accuracy(question, u).radius * frobenius(Z)
-    if not gap <= radius < frobenius(found) / 4:
-        return []
-    text = (
-        f"rows and columns of {', '.join(gone)} are 0: frozen, or missing from the "
-        "parameters; leave them out of the question too"
-    )
-    return [Fit("frozen layer", text, gap / radius)]
 
 
 def _fits(
@@ -172,82 +135,3 @@ def fitting(
                 )
             )
     return out
-
-
-def _drawn_labels(
-    question: Question, Z: np.ndarray, found: np.ndarray, u: float
-) -> list[Fit]:
-    """Solve for every label's weight; Monte Carlo if they are counts over draws."""
-    snapshot = question.snapshot
-    N, C = snapshot.probabilities.shape
-    if N * C > _LABELS:
-        return []
-    chosen = [snapshot.layer(x) for x in question.layers]
-    rows = Factors(tuple(Factor(x.errors, x.features) for x in chosen))
-    ones = np.ones((N, C))
-    plain = SecondMoment(rows, ones, snapshot.offsets)
-    Y, R = (plain.dot(x).reshape(N * C, -1) for x in (Z, found))
-    # A Z = sum w g (g'Z) is linear in the weights w (N C), and its normal matrix the
-    # Hadamard product of two Gram matrices; weights rounded to counts give a candidate
-    # whose own bound decides
-    normal = plain.gram() * (Y @ Y.T)
-    w = np.linalg.lstsq(normal, np.sum(Y * R, axis=1))[0].reshape(N, C)
-    s = snapshot.sample_weights[:, None]
-    shares = np.divide(w, s, out=np.zeros_like(w), where=s > 0)
-    radius = accuracy(question, u).radius * frobenius(Z)
-    for M in range(1, _DRAWS + 1):
-        counts = np.round(shares * M)
-        if np.any(counts < 0) or np.any(counts.sum(axis=1)[s[:, 0] > 0] != M):
-            continue
-        drawn = plain.cross((s * counts / M)[:, :, None] * plain.dot(Z))
-        gap = frobenius(found - drawn)
-        if gap <= radius < frobenius(found) / 4:
-            text = (
-                f"Monte-Carlo labels: the Fisher of {M} label{'s' * (M > 1)} a sample "
-                "drawn from p, found one by one; use the exact Fisher, or average"
-            )
-            return [Fit("Monte-Carlo labels", text, gap / radius)]
-    return []
-
-
-def _other_factor(
-    question: Question, Z: np.ndarray, found: np.ndarray, u: float
-) -> list[Fit]:
-    """Ask whether each block is S (x) H, with another errors' factor S than Delta."""
-    radius, left, start = accuracy(question, u).radius * frobenius(Z), 0.0, 0
-    away = spread = 0.0
-    for name, (b, a) in zip(question.layers, question.shapes, strict=True):
-        K = kfac(question.snapshot, name, setting=question.setting)
-        stop, m = start + a * b, Z.shape[1]
-        V, Y = (x[start:stop].T.reshape(m, b, a) for x in (Z, found))
-        W = np.swapaxes(V @ K.right.T, 0, 1).reshape(b, -1)
-        flat = np.swapaxes(Y, 0, 1).reshape(b, -1)
-        S = np.linalg.lstsq(W.T, flat.T)[0].T
-        left = float(np.hypot(left, frobenius(flat - S @ W)))
-        away += frobenius(S - K.left) ** 2
-        spread += _label_variance(question, name)
-        start = stop
-    if not left <= radius < frobenius(found) / 4 or not away > 0:
-        return []
-    text = "H, the features' factor, is right; the errors' factor is not"
-    draws = spread / away
-    if 1 / 9 <= draws <= 9 * _DRAWS:  # sd of a mean of M draws within a factor of 3
-        text += (
-            f": it is as far off as about {max(1, round(draws))} Monte-Carlo labels a "
-            "sample would leave it; use the exact Fisher, or more labels"
-        )
-        return [Fit("Monte-Carlo labels", text, left / radius)]
-    return [Fit("errors' factor", text, left / radius)]
-
-
-def _label_variance(question: Question, name: str) -> float:
-    """E ||Delta_1 - Delta||_F^2 for one label drawn a sample."""
-    snapshot = question.snapshot
-    p, s = snapshot.probabilities, snapshot.sample_weights
-    d = snapshot.layer(name).errors
-    if question.setting == "reduce":
-        d = d.sum(axis=2, keepdims=True)
-    each = np.swapaxes(d, 2, 3) @ d  # (N, C, b, b)
-    mean = np.sum(p[:, :, None, None] * each, axis=1, keepdims=True)
-    squares = np.sum((each - mean) ** 2, axis=(2, 3))
-    return float(np.sum(s[:, None] ** 2 * p * squares))

@@ -15,6 +15,7 @@ import numpy as np
 from refspec import backend, checks, rounding
 from refspec.backend import Array
 from refspec.classes import Snapshot
+from refspec.curvature import SecondMoment
 from refspec.spectra import Spectrum
 from refspec.testing.questions import Question
 
@@ -152,8 +153,12 @@ def dimension(operator: Any) -> int | None:
 
 def expect_expected(expected: Any) -> None:
     """Refuse what says nothing of a spectrum."""
-    advice = "give the snapshot, or refspec.spectrum(...) of what you compare with"
-    checks.expect_type("expected", expected, (Snapshot, Spectrum), advice)
+    advice = (
+        "give the snapshot, the moment, or refspec.spectrum(...) of what you compare "
+        "with"
+    )
+    kinds = (Snapshot, SecondMoment, Spectrum)
+    checks.expect_type("expected", expected, kinds, advice)
 
 
 def expect_like(like: Array | None) -> None:

@@ -17,7 +17,8 @@ from refspec.curvature import SecondMoment
 from refspec.factors import lengths
 from refspec.testing import inputs, messages
 from refspec.testing.accuracy import Accuracy, format_roundoff, level_radius
-from refspec.testing.diagnosis import Fit, fitting
+from refspec.testing.diagnosis import fitting
+from refspec.testing.fits import Fit
 from refspec.testing.mistakes import scales
 from refspec.testing.questions import Question, ask
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from refspec import coverage
 from refspec.testing.accuracy import Accuracy
-from refspec.testing.diagnosis import Fit, best_scale
+from refspec.testing.diagnosis import best_scale
+from refspec.testing.fits import Fit
 from refspec.testing.inputs import frobenius
 from refspec.testing.questions import Question
 

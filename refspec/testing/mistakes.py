@@ -19,6 +19,7 @@ import numpy as np
 from refspec import models
 from refspec.kronecker import BlockDiagonal, Kronecker, kfac
 from refspec.models import evaluation
+from refspec.testing import otherwise
 from refspec.testing.inputs import ORDERS, order_places
 from refspec.testing.questions import Operator, Question, operator, with_errors
 
@@ -111,6 +112,33 @@ def structures(question: Question, order: str | np.ndarray) -> Iterator[Mistake]
     yield from _biases(question)
     yield from _orders(question, order)
     yield from _blocks(question)
+    yield from _otherwise(question)
+
+
+def _otherwise(q: Question) -> Iterator[Mistake]:
+    """Run the same network in training, or cut its patches at another stride."""
+    if q.of in ("fisher", "gauss_newton", "empirical_fisher"):
+        for constant in (False, True):
+            other = otherwise.batch_statistics(q, constant)
+            if other is not None:
+                how = "constants in it" if constant else "differentiated too"
+                text = (
+                    "batch norm in training mode, by the statistics of the batch, "
+                    f"{how}: call model.eval()"
+                )
+                yield _of(other, "train-mode batch norm", text)
+    if q.of == "kfac":
+        for how, blocks in otherwise.unstrided(q):
+            text = (
+                "the features' factor of a convolution is of patches at stride 1, "
+                f"{how}; cut them at its stride"
+            )
+            whole = BlockDiagonal(tuple(blocks))
+            yield Mistake("stride", text, q, partial(_whole, whole))
+
+
+def _whole(whole: BlockDiagonal) -> Operator:
+    return Operator(whole.matvec, lambda: np.asarray(whole.eigenvalues()))
 
 
 def _labels(q: Question) -> Iterator[Mistake]:
@@ -165,6 +193,8 @@ def _kinds(q: Question) -> Iterator[Mistake]:
         asked = "fisher" if q.of == "gauss_newton" else q.of
         if kind == asked or (kind == "hessian" and q.snapshot.model is None):
             continue
+        if q.named and kind != "fisher":
+            continue  # a moment knows no layers
         names = {"fisher": "Gauss-Newton", "hessian": "Hessian"}
         other = replace(q, of=kind, fisher="exact")
         yield _of(other, names.get(kind, kind.upper()), sentence)
@@ -249,21 +279,34 @@ def _orders(q: Question, order: str | np.ndarray) -> Iterator[Mistake]:
                 partial(_reordered, q, said, places),
                 True,
             )
-    if 2 <= len(q.layers) <= 4:
-        ends = np.cumsum([0, *(b * a for b, a in q.shapes)])
-        every = itertools.permutations(range(len(q.layers)))
-        for turn in itertools.islice(every, 1, None):
-            blocks = [np.arange(ends[k], ends[k + 1]) for k in turn]
-            places = np.empty(ends[-1], dtype=np.int64)
-            places[np.concatenate(blocks)] = np.arange(ends[-1])
-            names_there = ", ".join(q.layers[k] for k in turn)
-            yield Mistake(
-                "layer order",
-                f"layers are in another order: {names_there}",
-                q,
-                partial(_reordered, q, said, said[places]),
-                True,
-            )
+    ends = np.cumsum([0, *(b * a for b, a in q.shapes)])
+    for turn in _turns(q.layers):
+        blocks = [np.arange(ends[k], ends[k + 1]) for k in turn]
+        places = np.empty(ends[-1], dtype=np.int64)
+        places[np.concatenate(blocks)] = np.arange(ends[-1])
+        names_there = ", ".join(q.layers[k] for k in turn)
+        yield Mistake(
+            "layer order",
+            f"layers are in another order: {names_there}",
+            q,
+            partial(_reordered, q, said, said[places]),
+            True,
+        )
+
+
+def _turns(names: tuple[str, ...]) -> list[tuple[int, ...]]:
+    """Return other orders: all of four, else reversed, sorted, biases first or last."""
+    there = tuple(range(len(names)))
+    if len(names) <= 4:
+        return list(itertools.permutations(there))[1:]
+    keys: list[Callable[[int], Any]] = [
+        lambda k: -k,
+        lambda k: names[k],
+        lambda k: names[k].endswith("bias"),
+        lambda k: not names[k].endswith("bias"),
+    ]
+    found = {tuple(sorted(there, key=key)) for key in keys}
+    return sorted(found - {there})
 
 
 def _blocks(q: Question) -> Iterator[Mistake]:
@@ -322,7 +365,7 @@ def _mixed(q: Question, left: str, right: str) -> Operator:
         for x in q.layers
     ]
     whole = BlockDiagonal(tuple(blocks))
-    return Operator(whole.matvec, lambda: np.asarray(whole.eigenvalues()))
+    return _whole(whole)
 
 
 def _jacobians(q: Question) -> dict[str, np.ndarray] | None:

@@ -30,6 +30,8 @@ KINDS = (
     "ekfac",
     "cfac",
 )
+_OF_MOMENTS = ("fisher", "gauss_newton", "empirical_fisher")
+_HELD = 2**28  # bytes of a moment's rows that are held
 _KRONECKER: dict[str, Callable[..., Any]] = {"kfac": kfac, "ekfac": ekfac, "cfac": cfac}
 
 
@@ -42,6 +44,8 @@ class Question:
     of: str  # one of KINDS
     setting: str = "expand"  # how KFAC, EKFAC and CFAC treat positions, or "reduce"
     fisher: str = "exact"  # labels that these average over, or "empirical"
+    lost: float = 0.0  # error of the rows of a moment by differentiation, as measured
+    named: bool = False  # layers are parameters by name, of a moment
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -76,14 +80,24 @@ class Operator:
 
 
 def ask(
-    snapshot: Snapshot, of: str, layer: str | tuple[str, ...] | None, setting: str
+    expected: Snapshot | SecondMoment,
+    of: str,
+    layer: str | tuple[str, ...] | None,
+    setting: str,
 ) -> Question:
-    """Check the names and bring the snapshot to the host."""
-    checks.expect_type(
-        "snapshot", snapshot, Snapshot, "make one with refspec.snapshot(...)"
-    )
+    """Check the names and bring a snapshot, or a moment as one, to the host."""
+    advice = "make one with refspec.snapshot(...)"
+    checks.expect_type("snapshot", expected, (Snapshot, SecondMoment), advice)
     checks.expect_choice("of", of, KINDS)
     checks.expect_choice("setting", setting, ("expand", "reduce"))
+    snapshot, lost = expected, 0.0
+    if isinstance(snapshot, SecondMoment):
+        if of not in _OF_MOMENTS:
+            raise ValueError(
+                f"of must be one of {_OF_MOMENTS} for a moment, got {of!r}: it knows "
+                "its rows and no layers; give a snapshot"
+            )
+        lost, snapshot = snapshot.rows.forming(), of_moment(snapshot)
     if of == "hessian" and snapshot.model is None:
         raise ValueError(
             "of 'hessian' needs a snapshot with a model section, got none; export the "
@@ -97,7 +111,47 @@ def ask(
             raise ValueError(
                 f"layer must name at least one layer, got none; choose from {known}"
             )
-    return Question(host_snapshot(snapshot), names, of, setting)
+    named = snapshot is not expected
+    host = host_snapshot(snapshot)
+    return Question(host, names, of, setting, lost=lost, named=named)
+
+
+def of_moment(moment: SecondMoment) -> Snapshot:
+    """Return a Fisher's rows as a snapshot: a layer for each parameter, by its name.
+
+    Its errors are the gradients, its one feature is 1.
+    """
+    N, C, P = moment.rows.shape
+    if not moment.scored or moment.projection is not None:
+        raise ValueError(
+            "a moment must be a Fisher information, its rows those of all C labels, "
+            "got a level or another one; give refspec.fisher(...) or what "
+            "refspec.exporters.torch.moment returns"
+        )
+    if N * C * P * 8 > _HELD:
+        raise ValueError(
+            f"a moment's rows must fit into {_HELD} bytes here, got N = {N}, C = {C}, "
+            f"P = {P}: {8 * N * C * P}; give fewer samples or parameters"
+        )
+    w = np.asarray(backend.to_host(moment.weights), dtype=np.float64)
+    chunks = [backend.to_host(x) for x in moment.rows.chunks()]
+    X = np.concatenate(chunks).astype(np.float64).reshape(N, C, P)
+    roots = np.sqrt(w)[:, :, None]
+    gradients = np.divide(X, roots, out=np.zeros_like(X), where=roots > 0)
+    s = w.sum(axis=1)
+    blocks = getattr(moment, "blocks", ()) or (("parameters", P),)
+    ends = np.cumsum([0, *(size for _, size in blocks)])
+    layers = [
+        Layer(name, np.ones((N, 1, 1)), gradients[:, :, None, i:j])
+        for (name, _), i, j in zip(blocks, ends, ends[1:], strict=False)
+    ]
+    return Snapshot(
+        tuple(layers),
+        w / s[:, None],
+        np.repeat(np.arange(C), np.diff(moment.offsets)),
+        s / s.sum(),
+        {"biases": {name: False for name, _ in blocks}},
+    )
 
 
 def host_snapshot(snapshot: Snapshot) -> Snapshot:
@@ -150,9 +204,26 @@ def _moment(moment: SecondMoment) -> Operator:
 
 
 def _hessian(question: Question) -> Operator:
-    """Products in the network's own order of layers, permuted to the question's."""
     snapshot = question.snapshot
-    network, X = models.of_snapshot(snapshot)
+    apply = hessian_products(question, snapshot.labels, snapshot.sample_weights)
+
+    def values() -> np.ndarray:
+        network, _ = models.of_snapshot(snapshot)
+        order = [x for x in models.layer_shapes(network) if x in question.layers]
+        H = hessian.of_snapshot(snapshot, order)
+        return np.asarray(eigenvalues(H, np)[0])
+
+    return Operator(apply, values)
+
+
+def hessian_products(
+    question: Question, labels: np.ndarray, weights: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the product of the Hessian at labels (N,) and sample weights (N,).
+
+    Made in the network's own order of layers, permuted to the question's.
+    """
+    network, X = models.of_snapshot(question.snapshot)
     order = [x for x in models.layer_shapes(network) if x in question.layers]
     sizes = dict(zip(question.layers, question.shapes, strict=True))
     starts, at = {}, 0
@@ -164,22 +235,17 @@ def _hessian(question: Question) -> Operator:
             for x in question.layers
         ]
     )
-    data, weights = (network, X, snapshot.labels), snapshot.sample_weights
 
     def apply(V: np.ndarray) -> np.ndarray:
         there = np.empty_like(V)
         there[place] = V
         out = hessian.hessian_vector_product(
-            *data, there, layers=order, sample_weights=weights
+            network, X, labels, there, layers=order, sample_weights=weights
         )
         back: np.ndarray = np.asarray(out)[place]
         return back
 
-    def values() -> np.ndarray:
-        H = hessian.of_snapshot(snapshot, order)
-        return np.asarray(eigenvalues(H, np)[0])
-
-    return Operator(apply, values)
+    return apply
 
 
 def with_errors(

@@ -1,17 +1,19 @@
-"""What an eigensolver did wrong, from its values alone, the whole spectrum known.
+"""What an eigensolver did wrong, from its values, the whole spectrum known.
 
 The values found are matched with the true ones, both descending, from the top: a true
 one that is passed over was missed, a found one without partner is extra. Which of the
-usual accidents that is follows from what is missing and what is extra.
+usual accidents that is follows from what is missing and what is extra. Vectors, where
+they are given, say more: what residual each leaves, and which are copies.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from refspec.testing.diagnosis import Fit
+from refspec.testing.fits import Fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +24,78 @@ class _Matching:
     extra: list[int]
 
 
-def of_values(found: np.ndarray, every: np.ndarray, radius: float) -> list[Fit]:
+def of_values(
+    found: np.ndarray, every: np.ndarray, radius: float, coarse: float = 0.0
+) -> list[Fit]:
     """Explain values (r,) of a matrix with the eigenvalues (P,), both descending.
 
-    A value may be off by `radius`.
+    A value may be off by `radius`, one that was computed in float32 by `coarse`.
     """
-    fits = [*_other_end(found, every, radius), *_shifted(found, every, radius)]
-    if fits or not _sparse(every, found, radius):
-        return fits
+    narrow = np.array_equal(found, found.astype(np.float32))
+    fits = _in_float32(found, every, coarse) if narrow else []
+    fits += [*_other_end(found, every, radius), *_shifted(found, every, radius)]
+    if not fits and _sparse(every, found, radius):
+        fits = _matched(found, every, radius)
+    return fits or _in_float32(found, every, coarse)
+
+
+def of_vectors(
+    found: np.ndarray,
+    V: np.ndarray,
+    apply: Callable[[np.ndarray], np.ndarray],
+    every: np.ndarray,
+    radius: float,
+) -> list[Fit]:
+    """Explain pairs of a value (r,) and a vector, the columns of V (P, r).
+
+    What is right of each pair by itself is left to the values.
+    """
+    size = np.linalg.norm(V, axis=0)
+    V = V / np.where(size > 0, size, 1.0)
+    AV = apply(V)
+    quotients = np.sum(V * AV, axis=0)
+    residuals = np.linalg.norm(AV - quotients * V, axis=0)
+    alike = np.abs(V.T @ V) - np.eye(len(found))
+    copies = np.flatnonzero(np.max(np.triu(alike, 1), axis=0) > np.sqrt(0.5))
+    if len(copies):
+        text = (
+            f"{_numbers(list(copies))} counted twice: a ghost, its vector is one of "
+            "those before; orthogonalise against all vectors"
+        )
+        return [Fit("ghost", text, 0.0)]
+    away = found - quotients
+    if np.max(np.abs(away)) > radius:
+        if np.max(np.abs(found - np.sort(quotients)[::-1])) <= radius:
+            text = "values and vectors are in different orders; sort both by one index"
+            return [Fit("pairs mixed up", text, 0.0)]
+        return []
+    late = [int(i) for i in np.flatnonzero(residuals > radius)]
+    if not late:
+        return []
+    worst = max(late, key=lambda i: residuals[i])
+    # one more step of power iteration has the quotient v'A^3v / v'A^2v
+    further = np.sum(AV * apply(AV), axis=0)
+    turned = [
+        i for i in late if min(further[i] * quotients[i], every[i] * quotients[i]) < 0
+    ]
+    if turned:
+        text = (
+            f"power iteration was stopped at a sign change: {_numbers(turned)} the "
+            f"quotient v'Av = {quotients[turned[0]]:.4g} of a vector with a residual "
+            f"of {residuals[turned[0]]:.3g}, and of another sign than what it is on "
+            "its way from or to; compare sizes, and stop by the residual"
+        )
+        return [Fit("stopped at a sign change", text, 0.0)]
+    ratio = residuals[worst] / radius if radius > 0 else np.inf
+    text = (
+        f"not converged: {_numbers(late)} v'Av of a vector with a residual, the "
+        f"largest {residuals[worst]:.3g} = {ratio:.3g} radii; more steps"
+    )
+    return [Fit("not converged", text, 0.0)]
+
+
+def _matched(found: np.ndarray, every: np.ndarray, radius: float) -> list[Fit]:
+    """Explain what is left without a partner."""
     made = _match(found, every, radius)
     if not made.extra:
         return [Fit("missed", _missed(made.missed, every), 0.0)] if made.missed else []
@@ -39,7 +105,40 @@ def of_values(found: np.ndarray, every: np.ndarray, radius: float) -> list[Fit]:
             "that lost orthogonality brings; orthogonalise against all vectors"
         )
         return [Fit("ghost", text, 0.0)]
-    return _unconverged(found, every, radius)
+    fits = _unconverged(found, every, radius)
+    return fits or _turned(found, every, made.extra, radius)
+
+
+def _turned(
+    found: np.ndarray, every: np.ndarray, extra: list[int], radius: float
+) -> list[Fit]:
+    """Explain a negative quotient where the eigenvalue is positive, inside of both."""
+    low, high = every[-1] + radius, every[0] - radius
+    turned = [i for i in extra if found[i] < -radius and every[i] > radius]
+    if not turned or any(not low < found[i] < high for i in extra):
+        return []
+    text = (
+        f"power iteration was stopped at a sign change: {_numbers(turned)} negative, "
+        f"{found[turned[0]]:.4g}, and no eigenvalue, where {every[turned[0]]:.4g} is "
+        "expected: a quotient v'Av on its way; compare sizes, and stop by the residual"
+    )
+    return [Fit("stopped at a sign change", text, 0.0)]
+
+
+def _in_float32(found: np.ndarray, every: np.ndarray, coarse: float) -> list[Fit]:
+    """Explain values that are as far off as a computation in float32 leaves them."""
+    top, u = float(np.max(np.abs(every))), 2.0**-24
+    gap = float(np.max(np.abs(found - every[: len(found)])))
+    narrow = np.array_equal(found, found.astype(np.float32))
+    if not gap <= coarse < top / 4 or not (narrow or gap >= u * top / 8):
+        return []
+    what = "they are float32 numbers" if narrow else "or one of its steps was"
+    text = (
+        f"off by {gap / (u * top):.3g} roundings of float32 relative to the largest, "
+        f"as a computation in float32 leaves values ({what}): say dtype='float32', or "
+        "compute in float64"
+    )
+    return [Fit("float32", text, gap / coarse)]
 
 
 def _missed(places: list[int], every: np.ndarray) -> str:

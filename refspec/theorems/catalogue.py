@@ -31,7 +31,9 @@ RUNNERS = {"data": "verify", "code": "selftest"}
 _HEAD = """# Theory
 
 Every formal statement of refspec: hypotheses, statement, full proof, source, what fails
-without the hypotheses, the code it is about, its check, and the test with its mutants.
+without the hypotheses, the code it is about, its check, and its test. What is tested is
+also changed by as little as a check says that it sees, and the check has to fail: the
+flaws of tests/support/flaws.
 Start with [levels.md](levels.md): the one idea is that averaging is an orthogonal
 projection of the sample index space. The check of `kronecker.md#K9` is
 `refspec.theorems.kronecker.K9`. Ids are never renumbered. This page is made by

@@ -374,7 +374,7 @@ def K9(study: Study) -> Iterator[Comparison]:
     narrow,
 )
 def K10(study: Study) -> Iterator[Comparison]:
-    """Multiply the split damping out; compare its best split and its inverse."""
+    """Undo KFAC, damping and cross terms; compare the trace with the least of all."""
     for x in study.once(factored):
         L, R, z = x.kfac.left, x.kfac.right, layer_probes(study, x)
         left, right = float(np.trace(L)), float(np.trace(R))
@@ -385,22 +385,21 @@ def K10(study: Study) -> Iterator[Comparison]:
         A = L + root / split * np.eye(x.b, dtype=L.dtype)
         B = R + split * root * np.eye(x.a, dtype=R.dtype)
         V = z.T.reshape(-1, x.b, x.a)
-        more = root * (split * (L @ V) + V @ R / split)
-        product = A @ V @ B
-        gap = product - L @ V @ R - damping * V - more
-        g = rounding.gamma(4 * (x.a + x.b) + 32, study.u)
-        bound = g * norm(A) * norm(B) * norm(V)
-        yield norm(gap), bound, norm(product), f"split damping of {x.layer.name}"
-
-        least, few = _extra(split, x, left, right), rounding.gamma(32, study.u)
-        for other in (split / 2, 2 * split) if scaled else ():
-            away, bound = least - _extra(other, x, left, right), few * least
-            yield away, bound, least, f"trace at the best split of {x.layer.name}"
+        terms = L @ V @ R + damping * V + root * (split * (L @ V) + V @ R / split)
         inverse = factored_tikhonov(x.kfac, damping)
-        bound = _inverse_defect(inverse, A, B, study.u) * norm(V)
-        image = inverse.matvec(z).T.reshape(V.shape)
-        away = norm(A @ image @ B - V)
-        yield away, bound, norm(V), f"inverse of {x.layer.name}"
+        image = inverse.matvec(np.asarray(terms.reshape(len(V), -1).T))
+        g = rounding.gamma(4 * (x.a + x.b) + 32, study.u)
+        largest = norm(A) * norm(B) * float(np.max(inverse.values))
+        bound = (_inverse_defect(inverse, A, B, study.u) + g * largest) * norm(V)
+        yield norm(image - z), bound, norm(V), f"inverse of {x.layer.name}"
+
+        if scaled:  # the cross terms a w tr L + b tr R / w are least at this w
+            least = (left**0.5 * right**0.5 + (damping * x.a * x.b) ** 0.5) ** 2
+            one, other = (_solved(X, study.u) for X in (A, B))
+            bound = x.b * one * float(np.trace(B)) + x.a * other * float(np.trace(A))
+            bound = 2 * bound + 4 * rounding.gamma(x.a * x.b + 64, study.u) * least
+            away = abs(float(np.sum(1 / inverse.values)) - least)
+            yield away, bound, least, f"trace at the best split of {x.layer.name}"
 
 
 def _damping(x: Factored) -> float:
@@ -409,9 +408,9 @@ def _damping(x: Factored) -> float:
     return mean if mean**2 > np.finfo(x.layer.features.dtype).tiny else 1.0
 
 
-def _extra(split: float, x: Factored, left: float, right: float) -> float:
-    """Return the trace of the cross terms over sqrt(lambda)."""
-    return split * x.a * left + x.b * right / split
+def _solved(X: np.ndarray, u: float) -> float:
+    """Bound the error of eigenvalues of X from a solver and from quotients."""
+    return 4 * rounding.eigensolver_radius(len(X), norm(X), u)
 
 
 def _inverse_defect(
@@ -428,7 +427,7 @@ def _inverse_defect(
     E = norm(A @ Q - Q * M) + rounding.gamma(4 * n, u) * norm(A) * n**0.5
     F = norm(B @ R - R * N) + rounding.gamma(4 * m, u) * norm(B) * m**0.5
     # the solver's eigenvalues, clipped at 0, are this near to the quotients M and N
-    one, other = (4 * rounding.eigensolver_radius(len(X), norm(X), u) for X in (A, B))
+    one, other = (_solved(X, u) for X in (A, B))
     rest = norm(M) * (F + other) + (E + one) * norm(N) + (E + one) * (F + other)
     defects = [norm(X.T @ X - np.eye(len(X))) for X in (Q, R)]
     skew = sum(defects) + defects[0] * defects[1] + rounding.gamma(4 * (n + m), u) * n
@@ -539,20 +538,23 @@ def K13(study: Study) -> Iterator[Comparison]:
             wanted = np.append(wanted, np.zeros(len(values)))[: len(values)]
             bound, away = radius + slack, float(np.max(np.abs(values - wanted)))
             detail = f"{what} part of the errors (x) class part of {name}"
-            yield away, bound, x.scale, detail
+            yield away, bound, float(wanted[0]), detail
             full = min(most, len(values))
             if wanted[full - 1] > 2 * bound:  # the means are independent, beyond doubt
                 missing = full - float(np.sum(values > bound))
                 yield missing, 0.0, full, f"rank {full}, {detail}"
-        part = (own[:, :, None] * h[:, None, :]).reshape(C, -1)
-        if part.shape[1] > C:  # rows times sqrt(pi), which leaves the rank alone
-            values, radius = certified_spectrum(part.T @ part)
-            bound, detail = radius + slack, f"rank of the means' part of {name}"
-            yield float(values[C]), bound, x.scale, f"{detail}, C = {C} at most"
-            # eigenvalues of an entrywise product, by Schur
-            last = float(nu[C - 1]) if len(nu) == C else 0.0
-            least = float(np.min(lengths(own, 1))) ** 2 * last
-            yield least - float(values[C - 1]), bound, x.scale, f"{detail}, at least"
+        # the Fisher's pairs each mean of errors with its own class's features
+        outer = (y[:, :, None] * y[:, None, :] for y in (own, h))
+        part = KroneckerSum(np.ones(C, dtype=own.dtype), *outer)
+        values, radius = part.certified_eigenvalues()
+        few, other = certified_spectrum((own @ own.T) * (h @ h.T))
+        n = max(len(values), C)
+        away = np.pad(values, (0, n - len(values))) - np.pad(few, (0, n - C))
+        bound, detail = (
+            radius + other + slack,
+            f"means' part of {name}, rank {C} at most",
+        )
+        yield float(np.max(np.abs(away))), bound, float(few[0]), detail
 
 
 def _squares(rows: np.ndarray) -> np.ndarray:

@@ -314,8 +314,6 @@ def L7(study: Study) -> Iterator[Comparison]:
         one = float(np.sum(study.images[name] ** 2))
         away = float(np.linalg.norm(x.T @ x - split))
         yield away, 8 * g * one, one, f"class term of {name}"
-        away, size = float(norm(mass @ (own - overall))), (total * one) ** 0.5
-        yield away, 8 * g * size, size, f"centred means of {name}"
 
 
 def _logits_layer(study: Study) -> str:

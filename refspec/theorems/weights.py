@@ -120,7 +120,6 @@ def _class_part(study: Study, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
 def D2(study: Study) -> Iterator[Comparison]:
     """Compare the gradient with its class part plus its part within classes."""
     s = backend.to_host(study.snapshot.sample_weights)
-    C = len(study.snapshot.offsets) - 1
     for x in study.snapshot.layers:
         h, own = backend.to_host(x.features), _own_errors(study, x)
         means, within = _class_part(study, x)
@@ -135,10 +134,6 @@ def D2(study: Study) -> Iterator[Comparison]:
         bound = 8 * rounding.gamma(k, study.u) * norms[0] * norms[1] + study.tiny**0.5
         size = float(np.linalg.norm(means)) + float(np.linalg.norm(within))
         yield float(np.linalg.norm(gap)), bound, size, f"gradient of {x.name}"
-        rank, values = C * h.shape[1], np.linalg.svd(means, compute_uv=False)
-        if rank < len(values):
-            what = f"rank of the class part of {x.name}"
-            yield float(values[rank]), bound, float(values[0]), what
 
 
 def _stated(study: Study) -> str:

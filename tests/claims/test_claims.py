@@ -1,5 +1,6 @@
 """Claims: thresholds say what they say, numbers are those of an independent script."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -199,3 +200,157 @@ def test_the_page_is_what_the_results_say():
     results = sorted((root / "demos" / "results" / "claims").glob("*.json"))
     made = page([json.loads(x.read_text()) for x in results])
     assert (root / "theory" / "claims.md").read_text() == made
+
+
+@pytest.mark.parametrize("name", ["wine_sklearn", "mnist_cnn"])
+def test_the_largest_eigenvalues_alone_say_the_same(name):
+    """Verdicts from products alone, but for what needs all eigenvalues."""
+    snapshot = getattr(datasets, name)()
+    every = claims.judge(snapshot, "GDKFEL", per_layer=False)
+    for one, two in zip(
+        every, claims.judge(snapshot, "GDKFEL", per_layer=False, whole=0), strict=True
+    ):
+        assert [x.verdict for x in one.evidence] == [x.verdict for x in two.evidence]
+        assert [x.reason for x in one.evidence] == [x.reason for x in two.evidence]
+    full, top = claims.edges(snapshot), claims.edges(snapshot, top=9)
+    radius = full.attribution.radius + top.attribution.radius
+    least = top.class_edge - top.attribution.levels["diagonal"][0]
+    assert least - radius <= full.class_edge <= top.class_edge + radius
+    assert abs(full.within_edge - top.within_edge) <= radius
+
+
+def test_signs_are_those_of_plain_formulas():
+    """The eigenvalues that a series compares, from matrices formed by definition."""
+    snapshot = datasets.wine_sklearn()
+    whole, diagonal, between, within = independent(snapshot)
+    found = claims.signs(snapshot)
+    values = np.linalg.eigvalsh(whole)[::-1]
+    rest = np.linalg.eigvalsh(whole - diagonal - between)[-1]
+    cross = np.linalg.eigvalsh(whole - diagonal - between - within)[::-1]
+    expected = (
+        (found.largest, values[0]),
+        (found.mean_top, values[:3].mean()),
+        (found.last_top, values[2]),
+        (found.class_edge, rest),
+        (found.within_edge, np.linalg.eigvalsh(within)[-1]),
+        (found.cross, np.median(cross[:3])),
+        (found.within_trace, np.trace(within)),
+        (found.trace, np.trace(whole)),
+    )
+    forming = refspec.rounding.gamma(64 * len(whole), 2.0**-53) * np.trace(whole)
+    for one, two in expected:
+        assert abs(one - two) <= found.radius + forming
+        assert two > found.radius + forming  # effect
+
+
+def series(network="net", normalisation="none", **over):
+    """Networks that are alike but for lists given, and their numbers."""
+    known = {"samples": 100, "epochs": 10.0, "label_noise": 0.0, "test_error": 0.1}
+    numbers = ("cross", "within_edge", "mean_top", "largest")
+    n = len(next(iter(over.values())))
+    lists = {k: over.get(k, [x] * n) for k, x in known.items()}
+    signs = {k: over.get(k, [1.0] * n) for k in numbers}
+    return [
+        claims.Member(
+            network,
+            normalisation,
+            **{k: x[i] for k, x in lists.items()},
+            numbers={k: x[i] for k, x in signs.items()},
+        )
+        for i in range(n)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("claim", "over", "verdict"),
+    [
+        ("T", {"epochs": [1, 2, 3], "cross": [1, 2, 3]}, 0),
+        ("T", {"epochs": [1, 2, 3], "cross": [3, 2, 1]}, 2),
+        ("T", {"samples": [1, 2, 3], "cross": [3, 2, 1]}, 0),
+        ("T", {"samples": [1, 2, 3], "cross": [1, 2, 3]}, 2),
+        ("T", {"epochs": [1, 2, 3], "cross": [1, 3, 2]}, 1),
+        ("T", {"epochs": [1, 2, 2], "cross": [1, 2, 3]}, 3),
+        (
+            "M",
+            {
+                "label_noise": [0, 0.1, 0.2, 0.3],
+                "test_error": [0.1, 0.2, 0.3, 0.4],
+                "mean_top": [4, 3, 2, 1],
+            },
+            0,
+        ),
+        (
+            "M",
+            {
+                "label_noise": [0, 0.1, 0.2, 0.3],
+                "test_error": [0.1, 0.2, 0.3, 0.4],
+                "mean_top": [1, 2, 3, 4],
+            },
+            2,
+        ),
+    ],
+)
+def test_a_series_is_judged_by_its_trend(claim, over, verdict):
+    (found,) = claims.compare(series(**over), claim)
+    assert found.verdict == VERDICTS[verdict]
+
+
+@pytest.mark.parametrize(
+    ("heights", "verdict"),
+    [
+        ((8.0, 2.0, 8.0), 0),
+        ((8.0, 2.0, 4.1), 1),
+        ((8.0, 2.0, 2.0), 2),
+        ((2.0, 8.0, 8.0), 2),
+        ((8.0, 2.0), 1),
+        ((8.0,), 3),
+    ],
+)
+def test_batch_norm_is_judged_by_what_the_mean_undoes(heights, verdict):
+    kinds = ("none", "batch norm", "batch norm, mean put back")
+    members = [
+        x
+        for kind, height in zip(kinds, heights, strict=False)
+        for x in series(normalisation=kind, largest=[height])
+    ]
+    (found,) = claims.compare(members, "B")
+    assert found.verdict == VERDICTS[verdict]
+
+
+def test_networks_that_differ_in_two_respects_are_no_series():
+    (found,) = claims.compare(
+        series(epochs=[1, 2, 3], samples=[1, 2, 3], cross=[1, 2, 3]), "T"
+    )
+    assert found.verdict == "cannot be judged"
+    assert "needs" in found.evidence[0].reason
+    with pytest.raises(TypeError, match=r"refspec\.claims\.member"):
+        claims.compare([datasets.wine_sklearn()])
+
+
+def test_several_files_are_judged_together(tmp_path):
+    paths = []
+    for k in (1, 2, 3):
+        s = datasets.wine_sklearn()
+        path = tmp_path / f"{k}.npz"
+        told = {"network": "wine", "epochs": k}
+        again = refspec.snapshot(
+            s.layers, s.labels, probabilities=s.probabilities, provenance=told
+        )
+        paths.append(str(refspec.save(again, path)))
+    made = run("claims", *paths, "--only", "D,T", "--json", str(tmp_path / "c.json"))
+    assert made.exit_code == 0, made.output
+    (T,) = json.loads((tmp_path / "c.json").read_text())["together"]
+    # three times the same network: no trend
+    assert T["verdict"] == "cannot be judged"
+    assert "rank correlation nan" in T["places"][0]["reason"]
+
+
+def test_what_is_exact_is_not_judged_by_its_rounding():
+    """X: of constant features the Fisher is KFAC's product, as it is CFAC's."""
+    s = datasets.wine_sklearn()
+    one = refspec.Layer("fc", np.ones_like(s.layers[0].features), s.layers[0].errors)
+    (finding,) = claims.judge(dataclasses.replace(s, layers=(one,)), ["X"])
+    assert finding.verdict == "cannot be judged"
+    assert "rounding" in finding.evidence[0].reason
+    (finding,) = claims.judge(s, ["X"])
+    assert all("rounding" not in x.reason for x in finding.evidence)

@@ -128,3 +128,34 @@ def test_scores_left_out_are_the_second_moment_of_the_scores(asarray, monkeypatc
         # an entry of YY' is a product of two rows that were reflected, C terms each
         fewer, _ = Rows.reduced(rows, asarray(u), offsets)
         assert fewer.roundings >= rows.roundings + 2 * 3
+
+
+@pytest.mark.parametrize("little", [False, True])
+def test_long_rows_with_few_positions_are_the_same(asarray, monkeypatch, little):
+    """By pairs of positions, and some samples at a time."""
+    monkeypatch.setattr(factors, "_LONG", 1)
+    f, X = make(asarray, 3, 20)
+    assert f.by_pairs
+    assert not make(asarray, 3, 18)[0].by_pairs
+    if little:
+        monkeypatch.setattr(backend, "_TEMPORARY", 8 * 3 * 3 * 3)
+    test_every_product_is_that_of_the_rows((f, X), asarray)
+
+
+def test_a_gram_matrix_by_pairs_is_as_far_off_as_forming_says(monkeypatch):
+    """Positions that cancel: the terms of a sum over pairs are as large as before."""
+    monkeypatch.setattr(factors, "_LONG", 1)
+    rng, N, T, a = np.random.default_rng(0), 6, 2, 12
+    roots, h = rng.standard_normal((N, 2, 1, 3)), rng.standard_normal((N, 1, a))
+    roots = np.concatenate([roots, -roots * (1 + 2.0**-20)], axis=2)
+    f = factors.Factor(roots, np.concatenate([h, h], axis=1))
+    assert f.by_pairs
+    assert f.roots.shape[2] == T
+    X = np.einsum("nktb,nta->nkba", roots.astype(np.longdouble), f.features)
+    X = X.reshape(2 * N, -1)
+    rows = factors.Factors((f,))
+    gap = np.linalg.norm((rows.gram(np.arange(2 * N)) - X @ X.T).astype(float))
+    length, e = float(np.sqrt((X * X).sum())), rows.forming()
+    assert gap <= 2 * length * e + e * e
+    # effect: what bounds rows that do not cancel does not
+    assert gap > rounding.gamma(rows.roundings, U) * length**2

@@ -13,16 +13,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from refspec import coverage, curvature, hessian, models, rounding
 from refspec.exporters import torch as exporter
-from refspec.exporters.batches import path_length
+from refspec.exporters.checking import path_length
 from refspec.exporters.torch_network import unwrapped
 from refspec.hessian.bounds import hessian_radius
 from refspec.kronecker import kfac
 from refspec.rows import forming_radius
-from support.building_networks import Graph
 from support.definitions_networks import (
     hessian_products,
     normed,
-    output,
     truth,
     wide,
 )
@@ -50,6 +48,7 @@ class Case:
     parameters: object = None
     layers: object = None
     run: object = None  # the logits by another way, where torch's Hessian errs
+    classes: int = -1  # the axis of the outputs that they are on
 
     def batches(self):
         """All samples; those of `SMALL` in two batches."""
@@ -58,13 +57,8 @@ class Case:
         return [(self.inputs, self.labels)]
 
 
-def flattened(z):
-    """Outputs (n, ..., C) as (n, S, C)."""
-    return z.reshape(len(z), -1, z.shape[-1])
-
-
 def case(name):
-    """Return a network; outputs of many axes as tokens (n, S, C), classes last."""
+    """Return a network with inputs and labels."""
     if name in SMALL:
         model, inputs = small(name)
         run = normed if "weight norm" in name else None
@@ -72,28 +66,15 @@ def case(name):
     x = PUBLISHED[name]
     model, inputs = x.build()
     with torch.no_grad():
-        shape = output(model, inputs).shape
-    labels = x.labels(shape)
-    if len(labels) != len(first(inputs)):
-        return Case(model, inputs, labels)
-    if len(shape) > 2:
-        axis = x.classes
-        model = Graph(
-            lambda own, y: flattened(torch.movedim(own.body(y), axis, -1)), body=model
-        )
-        labels = labels.reshape(len(labels), -1)
+        labels = x.labels(model(wide(inputs)).shape)
     layers = None
     if x.parameters:
         kinds = (nn.Linear, nn.Conv2d)
         layers = [k for k in x.parameters if isinstance(model.get_submodule(k), kinds)]
-    return Case(model, inputs, labels, x.parameters, layers or None)
-
-
-def first(inputs):
-    """One of the inputs."""
-    if isinstance(inputs, torch.Tensor):
-        return inputs
-    return next(iter(inputs if isinstance(inputs, tuple) else inputs.values()))
+    return Case(
+        *(model, inputs, labels, x.parameters),
+        **{"layers": layers or None, "classes": x.classes},
+    )
 
 
 def relative(off, bound, size):
@@ -156,7 +137,7 @@ def compare_export(x):
     model = unwrapped(x.model)
     names = [layer.name for layer in made.layers]
     owned, order = places(model, made)
-    true = truth(model, x.inputs, owned, names)
+    true = truth(model, x.inputs, owned, names, x.classes)
     true.J = true.J[:, :, order]
     shapes = [p.shape for p in model.parameters() if p.ndim > 1]
     k = 8 * path_length((s[0], int(np.prod(s[1:]))) for s in shapes)
@@ -207,7 +188,10 @@ def compare_section(made, model, x, owned, order):
         )
     given = np.empty_like(V)
     given[order] = V
-    exact = hessian_products(model, x.inputs, x.labels, owned, given, x.run)
+    exact = hessian_products(
+        *(model, x.inputs, x.labels, owned, given),
+        **{"run": x.run, "classes": x.classes},
+    )
     radius = 2 * hessian_radius(network, X, made.labels) * np.linalg.norm(V)
     return compared(found, exact[order], radius)
 
@@ -237,7 +221,7 @@ def compare_moment(x):
     model = unwrapped(x.model)
     every = dict(model.named_parameters())
     chosen = [every[name] for name, _ in found.blocks]
-    true = truth(model, x.inputs, chosen)
+    true = truth(model, x.inputs, chosen, classes=x.classes)
     P = found.shape[1]
     V = None if P <= _DENSE else directions(P)
     size = true.absolute_trace()
@@ -255,7 +239,9 @@ def compare_moment(x):
     except ValueError as error:
         return Differentiated(found, fisher, str(error))
     V = directions(P)
-    exact = hessian_products(model, x.inputs, x.labels, chosen, V, x.run)
+    exact = hessian_products(
+        *(model, x.inputs, x.labels, chosen, V), **{"run": x.run, "classes": x.classes}
+    )
     curved = compared(H.dot(V), exact, 2 * H.lost * np.linalg.norm(V))
     return Differentiated(found, fisher, curved)
 
@@ -303,13 +289,6 @@ def of_another_loss(name):
     x = PUBLISHED[name]
     model, inputs, shape = outputs(x)
     return said(model, [(inputs, x.targets(shape))])
-
-
-def as_they_come(name):
-    """The shape of the outputs, and sentences of `export` and `moment` for them."""
-    x = PUBLISHED[name]
-    model, inputs, shape = outputs(x)
-    return tuple(shape), said(model, [(inputs, x.labels(shape))])
 
 
 def outputs(x):

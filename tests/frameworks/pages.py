@@ -5,7 +5,7 @@ import warnings
 
 import torch
 
-from frameworks.comparisons import as_they_come, of_another_loss
+from frameworks.comparisons import of_another_loss
 from support.building_networks import CROSS
 from support.published_networks import PUBLISHED, SUITES
 from support.torch_networks import SMALL
@@ -80,7 +80,7 @@ class Page:
 
 
 def others(page, door, names=None):
-    """What is said to targets of other losses, and to outputs as they come."""
+    """What is said to targets of other losses."""
     print(
         "\n## Other losses\n\nThe networks above whose suite gives them no cross "
         "entropy are taken for\nclassifiers there. With the suite's own targets they "
@@ -90,15 +90,6 @@ def others(page, door, names=None):
         if x.loss != CROSS and not x.slow and (names is None or name in names):
             said = of_another_loss(name)[door]
             print("|", name, "|", x.loss, "|", shown(page, said), "|", flush=True)
-    print(
-        "\n## Outputs of many axes\n\nAbove they are given as (n, S, C). As they come:"
-        "\n\n| network | outputs | sentence |\n|---|---|---|"
-    )
-    for name, x in PUBLISHED.items():
-        if not x.slow and (names is None or name in names):
-            shape, said = as_they_come(name)
-            if len(shape) > 2:
-                print("|", name, "|", shape, "|", shown(page, said[door]), "|")
 
 
 def shown(page, said):

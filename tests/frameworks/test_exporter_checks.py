@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from refspec.exporters import batches
+from refspec.exporters import checking
 
 SMALLEST = {"float32": 1e-3, "float64": 1e-9}  # faults that must be seen, relative
 
@@ -29,18 +29,18 @@ def gradient(rows, drawn):
 @pytest.mark.parametrize("T", [1, 9])
 @pytest.mark.parametrize("dtype", sorted(SMALLEST))
 def test_faults_of_every_layer_are_seen_and_rounding_is_not(rng, dtype, T):
-    path = batches.path_length([(7, 5), (6, 3)])
+    path = checking.path_length([(7, 5), (6, 3)])
     for _ in range(50):
         rows = layer(rng, dtype, T=T)
-        drawn = batches.probe(12, 3, rng)
+        drawn = checking.probe(12, 3, rng)
         G = gradient(rows, drawn)
-        batches.expect_gradient(0, "fc", rows, drawn, G, path)
+        checking.expect_gradient(0, "fc", rows, drawn, G, path)
         for wrong in (1 + SMALLEST[dtype], 1 - SMALLEST[dtype], 2, 0, np.nan):
             with pytest.raises(ValueError, match=r"layer 'fc' .* exclude=\['fc'\]"):
-                batches.expect_gradient(0, "fc", rows, drawn, wrong * G, path)
+                checking.expect_gradient(0, "fc", rows, drawn, wrong * G, path)
         turned = rows[0], np.roll(rows[1], 1, axis=0)  # another sample's errors
         with pytest.raises(ValueError, match="layer 'fc'"):
-            batches.expect_gradient(0, "fc", turned, drawn, G, path)
+            checking.expect_gradient(0, "fc", turned, drawn, G, path)
 
 
 def test_samples_on_the_second_axis_are_seen_where_it_is_as_long(rng):
@@ -48,42 +48,43 @@ def test_samples_on_the_second_axis_are_seen_where_it_is_as_long(rng):
     n = 4
     features, errors = layer(rng, "float64", n=n, T=n)
     swapped = np.swapaxes(features, 0, 1), np.swapaxes(errors, 0, 2)
-    drawn = batches.probe(n, 3, rng)
+    drawn = checking.probe(n, 3, rng)
     G = gradient((features, errors), drawn)
-    batches.expect_gradient(0, "fc", (features, errors), drawn, G, 100)
+    checking.expect_gradient(0, "fc", (features, errors), drawn, G, 100)
     with pytest.raises(ValueError, match="first axis"):
-        batches.expect_gradient(0, "fc", swapped, drawn, G, 100)
+        checking.expect_gradient(0, "fc", swapped, drawn, G, 100)
 
 
 def test_what_is_not_finite_is_left_to_the_check_that_names_it(rng):
     features, errors = layer(rng, "float64")
     errors[:] = np.inf
-    drawn = batches.probe(12, 3, rng)
-    batches.expect_gradient(0, "fc", (features, errors), drawn, np.zeros((5, 7)), 100)
-    batches.expect_alone(0, errors[:, :, 0, 0], errors[:, :, 0, 0], 100)
+    drawn = checking.probe(12, 3, rng)
+    checking.expect_gradient(0, "fc", (features, errors), drawn, np.zeros((5, 7)), 100)
+    checking.expect_alone(0, errors[:, :, 0, 0], errors[:, :, 0, 0], 100)
 
 
 @pytest.mark.parametrize("dtype", sorted(SMALLEST))
 def test_logits_that_depend_on_other_samples_are_refused(rng, dtype):
     z = rng.standard_normal((4, 3)).astype(dtype)
-    batches.expect_alone(0, z, z, 100)
-    batches.expect_alone(0, z, z * (1 + np.finfo(dtype).eps), 100)
+    checking.expect_alone(0, z, z, 100)
+    checking.expect_alone(0, z, z * (1 + np.finfo(dtype).eps), 100)
     with pytest.raises(ValueError, match="each sample by itself"):
-        batches.expect_alone(0, z, z * (1 + SMALLEST[dtype]), 100)
+        checking.expect_alone(0, z, z * (1 + SMALLEST[dtype]), 100)
 
 
 def test_what_is_drawn(rng):
     for n in (1, 2, 3, 4, 20):
-        others, same = batches.replaced(n)
+        others, same = checking.replaced(n)
         assert same == n // 2
         assert np.array_equal(others[:same], range(same))
         assert not same or set(others) == set(range(same))
         assert len(others) == n
-        drawn = batches.probe(n, 3, rng)
+        drawn = checking.probe(n, 3, rng)
         assert np.count_nonzero(drawn.weights) == min(n, 4)
+        assert len(set(np.abs(drawn.weights[drawn.weights != 0]))) == min(n, 4)
         assert drawn.label in range(3)
-    labels = {batches.probe(4, 3, rng).label for _ in range(99)}
+    labels = {checking.probe(4, 3, rng).label for _ in range(99)}
     assert labels == {0, 1, 2}
-    assert {max(batches.checked_steps(5, rng)) for _ in range(99)} == {1, 2, 3, 4}
+    assert {max(checking.checked_steps(5, rng)) for _ in range(99)} == {1, 2, 3, 4}
     for total in (None, 0, 1, 2):
-        assert batches.checked_steps(total, rng) == {0, 1}
+        assert checking.checked_steps(total, rng) == {0, 1}

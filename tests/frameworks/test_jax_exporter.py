@@ -20,7 +20,7 @@ from jax import numpy as jnp
 from rich.console import Console
 
 from refspec import export, models, rounding
-from refspec.exporters import batches as exporter
+from refspec.exporters import delivery as exporter
 from refspec.exporters.jax import export as export_jax
 from refspec.models.recompute import recompute
 

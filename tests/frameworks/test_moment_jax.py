@@ -123,7 +123,8 @@ def mixing(W, x):
         ({"chosen": lambda *_: False}, "got none of them"),
         ({"parameters": {"w": np.ones((4, C), int)}}, "some of them real"),
         ({"dtype": np.float16}, "dtype must be numpy.float32"),
-        ({"sample_weights": np.ones(N)}, "must sum to 1"),
+        ({"sample_weights": np.ones(N + 1)}, r"\(N,\) with N = 6"),
+        ({"classes": [0]}, "classes must be at least two"),
     ],
 )
 def test_what_has_no_such_moment_is_refused(changed, message):

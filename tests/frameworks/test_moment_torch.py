@@ -315,7 +315,8 @@ FROZEN = nn.Linear(4, C).requires_grad_(False)
         (ended(), X, {"parameters": []}, "must choose some"),
         (ended(), X, {"parameters": lambda *_: False}, "must choose some"),
         (ended(), X, {"dtype": torch.float16}, "dtype must be torch.float32"),
-        (ended(), X, {"sample_weights": np.ones(N)}, "must sum to 1"),
+        (ended(), X, {"sample_weights": np.ones(N + 1)}, r"\(N,\) with N = 6"),
+        (ended(), X, {"sample_weights": 0 * np.ones(N)}, "a finite sum > 0"),
         (ended(), torch.randn(N, 5), {}, "take the inputs of the loader"),
         (ended(), {"x": X}, {}, "take the inputs of the loader"),
         (LAZY, X, {}, "lazy or on the device 'meta'"),
@@ -528,8 +529,8 @@ def test_hessians_that_are_not_there_are_refused():
     model, inputs = small("embedding bag")
     with pytest.raises(ValueError, match=r"_embedding_bag_backward.*not implemented"):
         hessian(model, loader(inputs))
-    with pytest.raises(ValueError, match="must sum to 1"):
-        hessian(ended(), loader(X), sample_weights=np.ones(N))
+    with pytest.raises(ValueError, match="label_smoothing must lie in"):
+        hessian(ended(), loader(X), label_smoothing=1.5)
 
 
 def test_a_hessian_by_chunks_and_with_weights(monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import refspec
-from refspec import backend
+from refspec import backend, verify
 
 
 def answering():
@@ -54,6 +54,14 @@ def test_the_embedded_network_has_the_spectrum_of_the_host(xp):
     assert gap.max() <= one.radius + two.radius
     for name, trace in one.traces.items():
         assert abs(trace - two.traces[name]) <= 2778 * (one.radius + two.radius)
+
+
+def test_every_statement_on_data_holds_on_the_device(xp):
+    there = refspec.datasets.digits_mlp(xp=xp)
+    found = {x.id: x.status for x in verify.verify(there)}
+    host = {x.id: x.status for x in verify.verify(refspec.datasets.digits_mlp())}
+    assert found == host
+    assert "fails" not in found.values()
 
 
 def test_a_temporary_on_the_device_may_be_larger_than_on_the_host(xp):

@@ -95,7 +95,8 @@ def others():
     made += [refspec.ClassArray(values, weights, np.repeat(np.arange(3), 2))]
     found = next(claims.judge(s, "F"))
     made += [found, found.claim, *found.evidence, claims.edges(s), claims.collapse(s)]
-    return [*made, claims.product_errors(s, name), refspec.density(s, probes=1)]
+    made += [claims.signs(s), claims.member(s), claims.product_errors(s, name)]
+    return [*made, refspec.density(s, probes=1)]
 
 
 def test_every_exported_type_prints_itself_in_a_few_lines():

@@ -3,12 +3,18 @@
     cd tests; python -m mutants.library              a quarter of an hour of all modules
     cd tests; python -m mutants.library structure --seconds 7200
                                              one of them, all its mutants if time allows
+    cd tests; python -m mutants.library kronecker --again [--tests kronecker/test_x.py]
+                                             those of library.json that were not killed
 
 mutmut makes every mutant of a module and runs the tests that reach it, in a copy of the
 tree, in random order (`sample.py`). All modules run at once: jobs are dealt by length.
 Messages and `__repr__` are left out: their words are not what kills here. What is found
 goes to library.json and the table library.md, of the modules that were run last;
 survivors are explained in survivors.md.
+
+A mutant is tried again as the lines that it changes in its function, whatever number it
+has now. Killed by tests written since, it counts as killed, and as killed `later`; one
+whose lines are no longer there is `dropped`, and counts no more.
 """
 
 from __future__ import annotations
@@ -31,8 +37,9 @@ CORE = """
 core/test_coordinates.py core/test_curvature.py core/test_differentiated.py
 core/test_empty_classes.py core/test_factors.py core/test_implicit.py
 core/test_leading.py core/test_right_or_refused.py core/test_spectra.py
-core/test_structure.py attribution theorems/test_attribution.py
-theorems/test_curvature.py theorems/test_levels.py theorems/test_spectra.py
+core/test_structure.py attribution bad_calls/test_bad_core.py
+theorems/test_attribution.py theorems/test_curvature.py theorems/test_levels.py
+theorems/test_spectra.py
 """
 #: The files of a module, and tests that reach it, below `refspec`, `tests`.
 MODULES = {
@@ -45,12 +52,14 @@ MODULES = {
     "attribution": ("attribution/*", CORE),
     "kronecker": (
         "kronecker/*",
-        "kronecker theorems/test_kronecker.py core/test_empty_classes.py",
+        "kronecker theorems/test_kronecker.py core/test_empty_classes.py "
+        "bad_calls/test_bad_kronecker.py",
     ),
     "hessian": (
         "hessian/*",
         "hessian theorems/test_hessian.py core/test_implicit.py "
-        "attribution/test_hessian.py testing/test_inputs.py",
+        "attribution/test_hessian.py testing/test_inputs.py "
+        "bad_calls/test_bad_models.py",
     ),
 }
 #: No doctests, no plugin but Hypothesis's and ours; a mutant's time is a few times that
@@ -82,27 +91,35 @@ track_dependencies = false
 use_git_change_detection = false
 """
 #: What the table counts.
-COUNTED = ("mutants", "tried", "killed", "no end", "survived", "no tests", "cut short")
+COUNTED = ("mutants", "tried", "killed", "later", "dropped", "no end", "survived")
+COUNTED += ("no tests", "cut short")
 #: Seconds beyond its time after which a module's run is stopped and lost.
 PATIENCE = 90.0
 
 
-def sampled(module: str, *, seed: int, end: float, jobs: int) -> dict[str, Any]:
-    """Run a module's mutants in random order until `end`; say what became of them."""
-    files, tests = (x.split() for x in MODULES[module])
+def sampled(
+    module: str, *, seed: int, end: float, jobs: int, tests: str, wanted: dict[str, str]
+) -> dict[str, Any]:
+    """Run mutants in random order until `end`: those wanted, all if none is."""
+    globs, covering = (x.split() for x in MODULES[module])
+    files = {file_of(diff) for diff in wanted.values()} or {
+        f"refspec/{x}" for x in globs
+    }
     with tempfile.TemporaryDirectory() as scratch:
         place = copied(ROOT, pathlib.Path(scratch))
         with (place / "setup.cfg").open("a", encoding="utf-8") as file:
             lists = {
-                "files": [f"refspec/{x}" for x in files],
-                "tests": [f"tests/{x}" for x in tests],
+                "files": sorted(files),
+                "tests": [f"tests/{x}" for x in tests.split() or covering],
                 "copied": [x for x in COPIED if x not in ("refspec", "tests")],
             }
             file.write(
                 SETTINGS.format(**{k: "\n    ".join(x) for k, x in lists.items()})
             )
         left, result = end - time.monotonic(), place / "found.json"
-        words = [str(seed), str(left), str(jobs), str(result)]
+        asked = place / "wanted.json"
+        asked.write_text(json.dumps(wanted), encoding="utf-8")
+        words = [str(seed), str(left), str(jobs), str(result), str(asked)]
         with (place / "said").open("w", encoding="utf-8") as said:
             running = subprocess.Popen(
                 [sys.executable, str(HERE / "sample.py"), *words],
@@ -120,6 +137,42 @@ def sampled(module: str, *, seed: int, end: float, jobs: int) -> dict[str, Any]:
         lines = (place / "said").read_text(encoding="utf-8").splitlines()
         told = [x for x in lines if not x.endswith((" mutants", " stats", " tests"))]
         return {"failed": "\n".join(told)[-3000:]}
+
+
+def file_of(diff: str) -> str:
+    """Return the file that a diff changes."""
+    return next(x[4:] for x in diff.splitlines() if x.startswith("--- "))
+
+
+def merged(before: dict[str, Any], again: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known of a module's mutants after some were tried again.
+
+    Those not reached, by the tests or in the time, stay as they were.
+    """
+    if "failed" in again:
+        return before | {"failed": again["failed"]}
+    told = {
+        k: x for k, x in again["alive"].items() if x.startswith(("survived", "no end"))
+    }
+    alive = {
+        new: told.get(new, before["alive"][old])
+        for new, old in again["again"].items()
+        if new not in again["dead"]
+    }
+    lost = len(before["alive"]) - len(again["again"])
+    tried = before["tried"] - lost
+    said = [x.split("\n", 1)[0] for x in alive.values()]
+    return {
+        "mutants": before["mutants"],
+        "tried": tried,
+        "killed": tried - len(alive),
+        "later": before.get("later", 0) + len(again["dead"]),
+        "dropped": before.get("dropped", 0) + lost,
+        **{how: said.count(how) for how in sorted(set(said))},
+        "seconds each": before["seconds each"],
+        "failing": again["failing"],
+        "alive": alive,
+    }
 
 
 def dealt(modules: list[str], jobs: int) -> dict[str, int]:
@@ -169,19 +222,33 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=pathlib.Path, default=HERE, help="a folder")
+    parser.add_argument("--again", action="store_true", help="only those not killed")
+    parser.add_argument("--tests", default="", help="instead of those that cover them")
     given = parser.parse_args()
     end = time.monotonic() + given.seconds
     path = given.out / "library.json"
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    jobs = dealt(given.modules or list(MODULES), given.jobs)
+    chosen = given.modules or list(MODULES)
+    wanted = {x: results[x]["alive"] if given.again else {} for x in chosen}
+    if given.again:
+        chosen = [x for x in chosen if wanted[x]]
+    jobs = dealt(chosen, given.jobs)
     with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
         running = {
-            pool.submit(sampled, module, seed=given.seed, end=end, jobs=n): module
+            pool.submit(
+                sampled,
+                module,
+                seed=given.seed,
+                end=end,
+                jobs=n,
+                tests=given.tests,
+                wanted=wanted[module],
+            ): module
             for module, n in jobs.items()
         }
         for done in concurrent.futures.as_completed(running):
-            module = running[done]
-            results[module] = done.result()
+            module, found = running[done], done.result()
+            results[module] = merged(results[module], found) if given.again else found
             ordered = {x: results[x] for x in MODULES if x in results}
             path.write_text(json.dumps(ordered, indent=1), encoding="utf-8")
             (given.out / "library.md").write_text(table(ordered), encoding="utf-8")

@@ -1,10 +1,12 @@
 """mutmut's run of one module in random order, up to a time; what it found, as JSON.
 
-    python sample.py SEED SECONDS JOBS RESULT        (in a copy with mutmut's settings)
+    python sample.py SEED SECONDS JOBS RESULT WANTED
+                                                 (in a copy with mutmut's settings)
 
 mutmut tries quick mutants first: cut short, it has tried those that die soon. In random
 order what it has tried by then is a random sample. Those begun when the time is up are
-waited for, half a minute: a mutant that lives takes longest.
+waited for, half a minute: a mutant that lives takes longest. WANTED holds the diffs of
+those to be tried, by name; where it is empty, all are.
 """
 
 from __future__ import annotations
@@ -40,8 +42,9 @@ GRACE = 30.0
 class Sample:
     """The mutants in their order, how many of them were begun, and failing tests."""
 
-    def __init__(self, seed: int, seconds: float):
-        self.seed = seed
+    def __init__(self, seed: int, seconds: float, wanted: dict[str, str]):
+        self.seed, self.wanted = seed, wanted
+        self.again: dict[str, str] = {}
         self.end = time.monotonic() + seconds
         self.order: list[tuple[Any, str]] = []
         self.begun = 0
@@ -55,6 +58,11 @@ class Sample:
         def shuffled(**which: Any) -> Any:
             mutants, by_path = collected(**which)
             mutants.sort(key=lambda mutant: mutant[1])
+            if self.wanted:
+                self.again = same(
+                    self.wanted, [(x, data.path) for data, x, _ in mutants]
+                )
+                mutants = [x for x in mutants if x[1] in self.again]
             random.Random(self.seed).shuffle(mutants)
             self.order = [(data, name) for data, name, _ in mutants]
             names = enumerate(name for _, name in self.order)
@@ -108,6 +116,7 @@ class Sample:
             for data, name in begun
             if outcomes[name] != "killed"
         }
+        dead = [name for name, how in outcomes.items() if how == "killed"]
         said = list(outcomes.values())
         times = sorted(data.durations_by_key.get(name, 0.0) for data, name in begun)
         return {
@@ -117,7 +126,34 @@ class Sample:
             "seconds each": times[len(times) // 2] if times else 0.0,
             "failing": sorted(self.failing),
             "alive": alive,
-        }
+        } | (self.wanted and {"again": self.again, "dead": sorted(dead)})
+
+
+def same(wanted: dict[str, str], mutants: list[tuple[str, Any]]) -> dict[str, str]:
+    """Return the old names of mutants that change the same lines of a function.
+
+    Where a function has the line twice, the lines about it decide, or the order.
+    """
+    lines: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    functions = {name.rpartition("_")[0] for name in wanted}
+    for name, path in mutants:
+        if (function := name.rpartition("_")[0]) in functions:
+            diff = get_diff_for_mutant(name, path=path)
+            lines.setdefault((function, *changes(diff)), []).append((name, diff))
+    found = {}
+    for old, told in wanted.items():
+        diff = told.partition("\n")[2]
+        places = lines.get((old.rpartition("_")[0], *changes(diff)), [])
+        if places:
+            place = next((x for x in places if x[1] == diff), places[0])
+            places.remove(place)
+            found[place[0]] = old
+    return found
+
+
+def changes(diff: str) -> list[str]:
+    """Return the lines that a diff takes out and puts in."""
+    return [x for x in diff.splitlines()[2:] if x[0] in "+-"]
 
 
 def words(source: str) -> set[int]:
@@ -138,9 +174,10 @@ def stopped(*_: Any) -> None:
 
 def main() -> None:
     """Run what the command line asks for."""
-    seed, seconds, jobs, result = sys.argv[1:]
+    seed, seconds, jobs, result, asked = sys.argv[1:]
+    wanted = json.loads(pathlib.Path(asked).read_text(encoding="utf-8"))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    sample = Sample(int(seed), float(seconds))
+    sample = Sample(int(seed), float(seconds), wanted)
     sample.run(int(jobs))
     pathlib.Path(result).write_text(json.dumps(sample.found()), encoding="utf-8")
     os._exit(0)  # not through what tests have left to be done at exit

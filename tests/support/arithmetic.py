@@ -16,11 +16,14 @@ def in_single(true):
 
 
 def coarse(x, size):
-    """Return numbers whose products of matrices come out times 1 + size."""
+    """Return numbers whose products of matrices and sums come out times 1 + size."""
 
     class Coarse(np.ndarray):
         def __matmul__(self, other):
             product = np.asarray(self) @ np.asarray(other)
             return product if self.dtype == object else (1 + size) * product
+
+        def sum(self, *args, **options):
+            return (1 + size) * np.asarray(self).sum(*args, **options)
 
     return x.view(Coarse)

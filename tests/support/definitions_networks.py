@@ -28,8 +28,11 @@ def wide(x):
     return {k: wide(v) for k, v in x.items()}
 
 
-def output(model, inputs, run=None):
-    """Logits (n, C) or (n, S, C), of one logit z those of (0, z)."""
+def output(model, inputs, run=None, classes=-1):
+    """Logits (n, C) or (n, S, C), of one logit z those of (0, z).
+
+    `classes` is the axis that they are on in outputs of more than two.
+    """
     inner = model
     while hasattr(inner, "_orig_mod"):  # compiled code has no second derivative
         inner = inner._orig_mod
@@ -43,6 +46,9 @@ def output(model, inputs, run=None):
     z = z["logits"] if isinstance(z, dict) else z
     if z.shape[1:] in ((), (1,)):
         z = torch.stack([torch.zeros_like(z.reshape(-1)), z.reshape(-1)], 1)
+    if z.ndim > 2:
+        z = z.movedim(classes, -1)
+        z = z.reshape(len(z), -1, z.shape[-1])
     return z
 
 
@@ -151,7 +157,7 @@ class Watched:
         return g.reshape(-1, g.shape[-1])
 
 
-def truth(model, inputs, parameters, layers=()):
+def truth(model, inputs, parameters, layers=(), classes=-1):
     """Differentiate every logit in parameters, and in what leaves each layer.
 
     `parameters` is a list of tensors.
@@ -159,7 +165,7 @@ def truth(model, inputs, parameters, layers=()):
     for x in parameters:
         x.requires_grad_()
     with Watched(model, layers) as seen:
-        z = output(model, inputs)
+        z = output(model, inputs, classes=classes)
     S = 1 if z.ndim == 2 else z.shape[1]
     z = z.reshape(-1, z.shape[-1])
     M, C = z.shape
@@ -183,10 +189,10 @@ def truth(model, inputs, parameters, layers=()):
     return Truth(J, p, z.detach().numpy(), features, errors)
 
 
-def hessian_products(model, inputs, labels, parameters, V, run=None):
+def hessian_products(model, inputs, labels, parameters, V, run=None, classes=-1):
     """H V of the mean cross-entropy of the model as it is."""
     with sdpa_kernel(SDPBackend.MATH):  # the others have no second derivative
-        z = output(model, inputs, run)
+        z = output(model, inputs, run, classes)
         z, y = z.reshape(-1, z.shape[-1]), labels.reshape(-1, 1)
         # -log p of the label with the best logit apart: p - e of a fit has its digits
         best = z.argmax(1, keepdim=True)

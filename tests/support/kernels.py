@@ -14,10 +14,16 @@ PLACES = (
     "core/test_backend.py",
     "core/test_coordinates.py",
     "core/test_curvature.py",
+    "core/test_differentiated.py",
     "core/test_factors.py",
+    "core/test_implicit.py",
     "core/test_krylov.py",
     "core/test_leading.py",
     "core/test_spectra.py",
+    "hessian/test_hessian.py",
+    "kronecker/test_kfac.py",
+    "kronecker/test_leading.py",
+    "kronecker/test_origins.py",
 )
 
 
@@ -30,13 +36,12 @@ def load(place):
     return module
 
 
-__all__ = ["pair"]
+FIXTURES = ("pair", "unformed")
+__all__ = []
 for _place in PLACES:
     _module = load(_place)
     for _name, _test in vars(_module).items():
-        if _name == "pair":  # the fixture of test_factors
-            pair = _test
-        elif (
+        if _name in FIXTURES or (
             _name.startswith("test_")
             and "asarray" in inspect.signature(_test).parameters
         ):

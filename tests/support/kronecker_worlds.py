@@ -6,6 +6,8 @@ import numpy as np
 
 from refspec.populations import KroneckerPopulation, Population
 from refspec.random_matrix.kronecker import law
+from refspec.synthetic import Recipe
+from refspec.theorems import Study
 
 
 @functools.cache
@@ -27,6 +29,23 @@ def world(b, a, C, n, *, errors=4.0, features=5.0, cross=2.0, seed=0):
         ),
         Population((n,) * C, a, np.full((N, 1), 1 / N), 1.0, class_means=h),
     )
+
+
+def planted(C, b, a, counts, seed):
+    """Study a planted world of gradients with unequal classes and weights."""
+    recipe = Recipe(
+        classes=C,
+        dim=b,
+        per_class=tuple(counts[:C]),
+        means="directions",
+        cross_strength=2.0,
+        feature_dim=max(a, C),
+        confidence=1.0,
+        spread=1.0,
+        seed=seed,
+    )
+    made = recipe.plant()
+    return Study(made.snapshot, world=made)
 
 
 def gradients(population, rng, *, shared=True):

@@ -1,11 +1,18 @@
 """assert_density passes stochastic Lanczos quadrature and names a wrong operator."""
 
+import re
+
 import numpy as np
 import pytest
 import scipy.special
 
 from refspec import models, rounding
-from refspec.testing import assert_density, densities
+from refspec.testing import (
+    assert_density,
+    comparisons,
+    density_mistakes,
+    probing,
+)
 
 SIZES = (16, 12, 10)
 LABELS = np.repeat(np.arange(4), 12)
@@ -59,6 +66,8 @@ def test_right_quadratures_pass(case, law):
         "mass",
         "first moment",
         "second moment",
+        "largest node",
+        "smallest node",
         "distribution function",
     }
     exact = assert_density(nodes, weights, s, draws=law, vectors=starts)
@@ -86,9 +95,13 @@ def test_right_densities_on_a_grid_pass(case):
     with pytest.raises(AssertionError) as error:
         assert_density(grid, 2 * density, s, **how)
     assert "mass" in str(error.value)
-    wrong = smooth(4 * nodes, weights, 4 * grid, width)
+    wide = np.linspace(4 * grid[0], 4 * grid[-1], 1200)
+    wrong = smooth(4 * nodes, weights, wide, width)
     with pytest.raises(AssertionError, match="first moment"):
-        assert_density(4 * grid, wrong, s, **how)
+        assert_density(wide, wrong, s, **how)
+    coarse = grid[::12]
+    with pytest.raises(ValueError, match="a grid with steps of at most"):
+        assert_density(coarse, smooth(nodes, weights, coarse, width), s, **how)
 
 
 @pytest.mark.slow
@@ -122,7 +135,7 @@ def test_unsquared_components_are_refused(case):
 
 def test_too_few_probes_to_tell(case):
     s, A = case
-    nodes, weights, starts = lanczos(A, 20, 1)
+    nodes, weights, starts = lanczos(A, 4, 1)
     with pytest.raises(ValueError, match="cannot tell"):
         assert_density(nodes, weights, s)
     assert_density(nodes, weights, s, vectors=starts)
@@ -162,13 +175,78 @@ def test_wrong_arguments(case):
 
 def test_every_probe_has_mass_one_and_both_sides_of_a_step_count():
     """Masses .9 and 1.1 are no 1 and 1; nodes too far right show on one side alone."""
-    values, how = np.array([1.0, 2.0]), (0.0, 2.0**-53, "gaussian", None)
+    truth = comparisons.Truth(np.array([1.0, 2.0]), 0.0)
+
+    def checks(x, y):
+        found = comparisons.Rules(x, y, 2.0**-53, "gaussian")
+        return {c.name: c for c in found.compare(truth)}
+
     x, y = np.array([[1.0, 2.0], [1.0, 2.0]]), np.array([[0.5, 0.375], [0.5, 0.625]])
-    mass, *_ = densities._rules(x, y, values, *how)
-    assert (mass.name, mass.distance) == ("mass", 0.125)
+    assert checks(x, y)["mass"].distance == 0.125
+    quarter = np.full((1, 4), 0.25)
     right = np.array([[1.9375, 1.9375, 2.0, 2.0]])
-    *_, steps = densities._rules(right, np.full((1, 4), 0.25), values, *how)
-    assert (steps.name, steps.distance) == ("distribution function", 0.25)
+    assert checks(right, quarter)["distribution function"].distance == 0.25
     left = np.array([[1.0, 1.0, 1.0625, 1.0625]])
-    *_, steps = densities._rules(left, np.full((1, 4), 0.25), values, *how)
-    assert steps.distance == 0.25
+    assert checks(left, quarter)["distribution function"].distance == 0.25
+
+
+def test_how_many_probes_and_steps_would_tell_is_so(case):
+    """With as many as the refusal says the same assertion decides."""
+    s, A = case
+    nodes, weights, _ = lanczos(A, 4, 1)
+    with pytest.raises(ValueError, match="cannot tell") as error:
+        assert_density(nodes, weights, s)
+    n, k = (
+        int(x) for x in re.findall(r"[nk] = (\d+) (?:probes|steps)", str(error.value))
+    )
+    assert n > 1
+    assert k > 4
+    for steps, probes in ((4, n), (k, 1)):
+        nodes, weights, _ = lanczos(A, steps, probes)
+        assert_density(nodes, weights, s)
+        with pytest.raises(AssertionError):
+            assert_density(2 * nodes, weights, s)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_end_is_reached_as_bounded(seed):
+    """No largest node of 200 probes is below the bound, which is near for large k."""
+    rng = np.random.default_rng(seed)
+    values = np.sort(np.append(rng.uniform(size=60), [1.5, 2.0]))
+    for k in (2, 8, 20, 40):
+        least = probing.end_reached(values, k, 200, "gaussian")
+        nodes, _, _ = lanczos(np.diag(values), k, 200, seed=seed)
+        assert least <= nodes.max(axis=1).min() * (1 + 2.0**-40)
+        assert least <= values[-1]
+    assert values[-1] - least <= 2.0**-20
+    assert probing.end_reached(values, 40, 1, "rademacher") == values[0]
+
+
+def test_a_wide_kernel_and_a_narrow_one():
+    """Two bumps at the ends of a gap are two as long as the gap is two widths wide."""
+    values = np.append(np.linspace(0, 1, 200), 9.0)
+    assert density_mistakes.hidden_outliers(4.0, values) == (8.0, 2.0)
+    assert density_mistakes.hidden_outliers(3.9, values) is None
+    assert density_mistakes.hidden_outliers(4.0, np.linspace(0, 9, 200)) is None
+
+
+def test_ghosts_are_no_steps():
+    """Lanczos without reorthogonalisation finds the top twice; the rule stays right."""
+    values = np.append(np.linspace(0, 1, 90), 50.0)
+    nodes, weights, _ = lanczos(np.diag(values), 60, 40)
+    found = comparisons.Rules(nodes, weights, 2.0**-53, "gaussian")
+    truth = comparisons.Truth(values, 0.0)
+    assert found.steps(truth) < 60
+    assert all(x.holds for x in found.compare(truth))
+
+
+def test_what_is_only_possible_has_no_name(case):
+    """From one probe of few steps 1.9 times the spectrum may be twice: no bracket."""
+    s, A = case
+    nodes, weights, _ = lanczos(A, 20, 1)
+    with pytest.raises(AssertionError) as error:
+        assert_density(1.9 * nodes, weights, s)
+    text = str(error.value)
+    assert "possible               factor 2" in text
+    assert "fits for certain; n = " in text
+    assert "[" not in text

@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 from refspec import rounding
 from refspec.populations import KroneckerPopulation, Population
 from refspec.random_matrix.kronecker.design import kronecker_design
-from refspec.synthetic import Recipe
-from refspec.theorems import Study
 from refspec.theorems import kronecker_designs as theorems
-from support.kronecker_worlds import world
+from support.kronecker_worlds import planted, world
 from support.verdicts import holds, rejected
 
 U = 2.0**-53
@@ -35,23 +33,6 @@ def test_frames_keep_inner_products():
     assert design.multiplicities == (1, 4, 0, 0)
 
 
-def study(C, b, a, counts, seed):
-    """A planted world of gradients with unequal classes and weights."""
-    recipe = Recipe(
-        classes=C,
-        dim=b,
-        per_class=tuple(counts[:C]),
-        means="directions",
-        cross_strength=2.0,
-        feature_dim=max(a, C),
-        confidence=1.0,
-        spread=1.0,
-        seed=seed,
-    )
-    world = recipe.plant()
-    return Study(world.snapshot, world=world)
-
-
 @pytest.mark.theorem("G1")
 @given(
     st.integers(2, 4),
@@ -61,7 +42,7 @@ def study(C, b, a, counts, seed):
     st.integers(0, 2**32 - 1),
 )
 def test_expectation_in_the_frame(C, b, a, counts, seed):
-    drawn = study(C, b, a, counts, seed)
+    drawn = planted(C, b, a, counts, seed)
     holds("G1", drawn)
     holds("G5", drawn)
 
@@ -77,7 +58,7 @@ def test_features_of_one_class_for_all_are_rejected(monkeypatch):
 
     monkeypatch.setattr(theorems, "kronecker_design", mixed)
     for id_ in ("G1", "G5"):
-        rejected(id_, study(3, 6, 4, (1, 4, 2), 0))
+        rejected(id_, planted(3, 6, 4, (1, 4, 2), 0))
 
 
 @pytest.mark.parametrize("lengths", [False, True])

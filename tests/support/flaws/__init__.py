@@ -12,9 +12,10 @@ A page has a module here: its `FLAWS`, and `REASONS` of the statements without a
 
 from __future__ import annotations
 
+import ast
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import wraps
 from importlib import import_module
@@ -24,8 +25,8 @@ from typing import Any
 import pytest
 
 from refspec import Snapshot
-from refspec.theorems import Study
-from support.verdicts import rejected, verdict
+from refspec.theorems import Study, find, worst
+from support.verdicts import verdict
 
 #: A flaw is so many times the resolution, unless it says otherwise.
 TIMES = 8.0
@@ -34,6 +35,8 @@ SMALL = 2.0**-20
 #: The smallest flaw: where both sides are equal to the bit, the last of them.
 LAST_BIT = 2.0**-52
 
+#: Where in a program something is compared: function and line.
+Place = tuple[str, int]
 Wrong = Callable[[Callable[..., Any], float], Callable[..., Any]]
 
 
@@ -67,8 +70,8 @@ class Flaw:
         return f"{self.id}: {self.what}"
 
 
-def is_seen(flaw: Flaw, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Assert that a check holds, and fails where the flaw is put in."""
+def seen_by(flaw: Flaw, monkeypatch: pytest.MonkeyPatch) -> set[Place]:
+    """Assert that a check holds, and return which comparisons fail with the flaw."""
     flaw.setting(monkeypatch)
     clean = verdict(flaw.id, flaw.on())
     assert clean.holds, f"{clean.residual} > {clean.bound}, {clean.detail}"
@@ -85,7 +88,32 @@ def is_seen(flaw: Flaw, monkeypatch: pytest.MonkeyPatch) -> None:
             subject = flaw.wrong(subject, size)
     else:
         put(monkeypatch, flaw.place, flaw.wrong, size)
-    rejected(flaw.id, subject)
+    study = subject if isinstance(subject, Study) else Study(subject)
+    (theorem,) = find([flaw.id])
+    found = compared(theorem.comparisons(theorem.subject(study)))
+    return {place for place, comparison in found if not worst([comparison]).holds}
+
+
+def compared(check: Iterator[Any]) -> Iterator[tuple[Place, Any]]:
+    """Yield what a check compares, with the place in its program that yields it."""
+    for comparison in check:
+        inner = check
+        while inner.gi_yieldfrom is not None:
+            inner = inner.gi_yieldfrom
+        frame = inner.gi_frame
+        yield (frame.f_code.co_name, frame.f_lineno), comparison
+
+
+def places(check: Callable[..., Any]) -> set[Place]:
+    """Return all places in a check, and in what it yields from, that compare."""
+    lines, first = inspect.getsourcelines(check)
+    found: set[Place] = set()
+    for node in ast.walk(ast.parse("".join(lines))):
+        if isinstance(node, ast.Yield):
+            found.add((check.__name__, first + node.lineno - 1))
+        if isinstance(node, ast.YieldFrom):
+            found |= places(check.__globals__[node.value.func.id])
+    return found
 
 
 def put(monkeypatch: pytest.MonkeyPatch, place: str, wrong: Wrong, size: float) -> None:

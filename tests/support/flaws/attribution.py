@@ -13,7 +13,7 @@ SHARES = "refspec.attribution.shares"
 KNOCKOUT = f"{SHARES}:knockout"
 
 
-def apart():
+def apart(within=0.65):
     """B and M in orthogonal spaces, all of B above M: two classes at the logits.
 
     Features are e_c and, of both signs, another unit vector: means have the one part,
@@ -21,10 +21,17 @@ def apart():
     """
     labels = np.asarray([0, 0, 1, 1])
     p = np.asarray([[0.7, 0.3], [0.7, 0.3], [0.4, 0.6], [0.4, 0.6]])
-    h = np.concatenate([np.eye(2)[labels], np.asarray([[0.5, -0.5] * 2]).T], axis=1)
+    h = np.concatenate(
+        [np.eye(2)[labels], np.asarray([[within, -within] * 2]).T], axis=1
+    )
     errors = p[:, None, :] - np.eye(2)
     layer = Layer("fc", h[:, None], errors[:, :, None])
     return refspec.snapshot([layer], labels, probabilities=p)
+
+
+def below():
+    """B and M in orthogonal spaces, M above B: its edge is the whole's."""
+    return apart(2.0)
 
 
 def one_parameter():
@@ -77,9 +84,14 @@ def lower(basis, values, size):
     return values - size * basis.values[0]
 
 
+def each(change):
+    """Change what there is of every level."""
+    return lambda found, size: {n: change(x, size) for n, x in found.items()}
+
+
 def rows(change):
     """Change the rows of all levels of means in an eigenbasis."""
-    return field("rows", lambda x, size: {n: change(y, size) for n, y in x.items()})
+    return field("rows", each(change))
 
 
 def cut(basis, _):
@@ -132,7 +144,6 @@ FLAWS = (
         KNOCKOUT,
         knocked("projection", scaled(larger)),
         apart,
-        times=32,
     ),
     Flaw(
         "A2",
@@ -140,7 +151,13 @@ FLAWS = (
         KNOCKOUT,
         knocked("projection", scaled(smaller)),
         apart,
-        times=32,
+    ),
+    Flaw(
+        "A2",
+        "a projected whole above the whole",
+        KNOCKOUT,
+        knocked("projection", scaled(larger)),
+        below,
     ),
     Flaw(
         "A3",
@@ -156,6 +173,13 @@ FLAWS = (
         after(lambda angles, size: size - angles),
         separated,
         size=np.pi / 2,
+    ),
+    Flaw(
+        "A4",
+        "shares of more than all",
+        f"{SHARES}:_shares",
+        after(each(larger)),
+        typical,
     ),
     Flaw("A4", "shares a little off", f"{SHARES}:_shares", after(moved), typical),
     Flaw(
@@ -174,9 +198,15 @@ FLAWS = (
         KNOCKOUT,
         knocked("subtraction", scaled(smaller)),
         apart,
-        times=32,
     ),
-    Flaw("A7", "sines too large", f"{SHARES}:sines", after(larger), apart, times=32),
+    Flaw(
+        "A6",
+        "a whole above B and an edge too low",
+        KNOCKOUT,
+        knocked("subtraction", scaled(smaller)),
+        one_parameter,
+    ),
+    Flaw("A7", "sines too large", f"{SHARES}:sines", after(larger), apart),
     Flaw("A7", "means too small", f"{SHARES}:eigenbasis", after(rows(smaller)), apart),
     Flaw(
         "A7",

@@ -118,6 +118,14 @@ FLAWS = (
     ),
     Flaw("Q6", "values three radii off", EIGENVALUES, after(three_radii), numbers),
     Flaw(
+        "Q6",
+        "radii too large",
+        EIGENVALUES,
+        after(field("radii", larger)),
+        numbers,
+        size=2.0**10,
+    ),
+    Flaw(
         "Q7",
         "a head off",
         f"{ERRORFREE}:row_product",
@@ -149,7 +157,7 @@ FLAWS = (
         f"{FORMING}:residual_norm",
         after(smaller),
         numbers,
-        times=64,
+        times=64,  # the bound is of so many roundings itself
     ),
     Flaw(
         "Q9",
@@ -172,7 +180,6 @@ FLAWS = (
         "refspec.coordinates.certified:certified",
         after(field("second", larger)),
         numbers,
-        times=32,
     ),
     Flaw(
         "Q10",

@@ -6,7 +6,7 @@ import numpy as np
 
 from refspec import Layer
 from support.flaws import Flaw, after, before, features, field, larger, smaller
-from support.snapshots import typical
+from support.snapshots import sampled, typical
 
 MOMENT = "refspec.curvature:SecondMoment"
 
@@ -14,6 +14,11 @@ MOMENT = "refspec.curvature:SecondMoment"
 def two_classes():
     """Cauchy-Schwarz is an equality: there is one other class."""
     return typical(counts=(3, 3))
+
+
+def two_samples():
+    """Cauchy-Schwarz is an equality: deviations of two numbers from their mean."""
+    return sampled(0, (2, 2, 2), ((1, 1),), equal=True)
 
 
 def one_layer_alone():
@@ -108,6 +113,13 @@ FLAWS = (
         "refspec.structure:cell_rows",
         after(larger),
         typical,
+    ),
+    Flaw(
+        "C7",
+        "means beyond Cauchy-Schwarz",
+        "refspec.structure:cell_rows",
+        after(larger),
+        two_samples,
     ),
     Flaw(
         "C8",

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from support.flaws import Flaw, after, larger, smaller
 from support.snapshots import typical
 
@@ -22,6 +24,16 @@ def level(name, change):
         return {**found, name: lambda x: change(right(x), size)} if right else found
 
     return after(changed)
+
+
+def first(rows, size):
+    """Enlarge the rows of one cross class."""
+    return np.concatenate([(1 + size) * rows[..., :1], rows[..., 1:]], axis=-1)
+
+
+def more(A, size):
+    """Lift all eigenvalues by a part of the trace."""
+    return A + size * np.trace(A) * np.eye(len(A))
 
 
 def one_label(layers=slice(None), samples=slice(None)):
@@ -45,6 +57,9 @@ FLAWS = (
     Flaw("L3", "errors without scores", "data", one_label(), typical),
     Flaw("L3", "one layer without scores", "data", one_label(slice(0, 1)), typical),
     Flaw("L4", "errors without scores", "data", one_label(), typical),
+    Flaw(
+        "L4", "one label's means", "refspec.structure:cell_rows", after(first), typical
+    ),
     Flaw("L5", "a term too large", PROJECTIONS, level(BETWEEN, larger), typical),
     Flaw(
         "L5",
@@ -62,6 +77,13 @@ FLAWS = (
     ),
     Flaw("L6", "class means too small", PROJECTIONS, level(BETWEEN, smaller), typical),
     Flaw("L7", "a class term too large", PROJECTIONS, level(BETWEEN, larger), typical),
+    Flaw(
+        "L8",
+        "a full rank",
+        "refspec.curvature:SecondMoment.matrix",
+        after(more),
+        typical,
+    ),
     Flaw("L8", "one error too large", "data", one_label(slice(1, 2), 0), typical),
 )
 REASONS: dict[str, str] = {}
