@@ -6,10 +6,15 @@ python tests/frameworks/exports_table.py > tests/frameworks/exports.md
 import pathlib
 import sys
 
+import jax
+
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from frameworks.comparisons import case, compare_export, covered
+from frameworks import jax_comparisons
+from frameworks.comparisons import case, compare_export
 from frameworks.pages import Page, others, sections
+from refspec import coverage
+from support.jax_networks import NETWORKS
 
 HEAD = """# Networks that were exported
 
@@ -35,11 +40,20 @@ def row(page, name):
     if isinstance(found, str):
         return [f"refused {page.sentence(found)}", "", "", "", ""]
     pairs = [found.fisher, found.kfac["expand"], found.kfac["reduce"]]
-    cells = [covered(found.made), *(page.pair(x) for x in pairs)]
+    cells = [str(coverage.of_snapshot(found.made)), *(page.pair(x) for x in pairs)]
     if found.hessian is None:
         why = found.made.provenance["without_network"]
         return [*cells, f"no network {page.sentence(why)}"]
     return [*cells, page.pair(found.hessian)]
+
+
+def row_of_jax(page, name):
+    """One row of the networks in JAX: rows are compared in no order of columns."""
+    found = jax_comparisons.compare_export(name)
+    if isinstance(found, str):
+        return [f"refused {page.sentence(found)}", ""]
+    seen, gram = found
+    return [str(seen), page.pair(gram)]
 
 
 def main(names=None):
@@ -47,6 +61,12 @@ def main(names=None):
     page = Page(HEAD)
     for title, some in sections(names):
         page.table(title, COLUMNS, some, lambda name: row(page, name))
+    in_jax = [x for x in NETWORKS if names is None or x in names]
+    if in_jax:
+        jax.config.update("jax_enable_x64", True)
+        title = f"JAX {jax.__version__}: functions, Flax (linen, nnx), Equinox"
+        columns = ["network", "covered", "Gram matrix of the Fisher's rows"]
+        page.table(title, columns, in_jax, lambda name: row_of_jax(page, name))
     others(page, 0, names)
     return page.end()
 

@@ -5,8 +5,9 @@ import numpy as np
 from jax import numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from refspec import rounding
-from refspec.exporters.jax import hessian, moment
+from refspec import coverage, curvature, rounding
+from refspec.exporters.checking import path_length
+from refspec.exporters.jax import export, hessian, moment
 from refspec.rows import forming_radius
 from support.jax_networks import LABELS, C, N, loader, network
 
@@ -56,6 +57,37 @@ def compare(name):
     except ValueError as error:
         curved = str(error)
     return found, fisher, curved
+
+
+def compare_export(name):
+    """Compare the Gram matrix of the rows of an export, in no order of parameters.
+
+    Return what it covers and (distance, bound), or the sentence that refuses it.
+    """
+    function, W, inputs = network(name)
+    blocks = moment(function, W, loader(inputs)).blocks
+    try:
+        made = export(function, W, loader(inputs), None, progress=False)
+    except ValueError as error:
+        return str(error)
+    seen = coverage.of_snapshot(made)
+    kept = np.repeat(
+        [n not in seen.left_out for n, _ in blocks], [n for _, n in blocks]
+    )
+    assert kept.sum() == seen.parameters
+    logits, vector = of_vector(function, W, inputs)
+    J = np.asarray(jax.jit(jax.jacrev(logits))(vector))[:, :, kept]
+    p = np.asarray(jax.nn.softmax(jax.jit(logits)(vector)))
+    order = np.argsort(LABELS, kind="stable")
+    rows = np.sqrt(p / N)[:, :, None] * (np.einsum("ic,icp->ip", p, J)[:, None] - J)
+    rows = rows[order].reshape(N * C, -1)
+    true, found = rows @ rows.T, np.asarray(curvature.fisher(made).gram())
+    path = path_length(x.shape for x in jax.tree.leaves(W) if np.ndim(x) == 2)
+    size = np.einsum("ic,icp->ip", p, np.abs(J))[:, None] + np.abs(J)
+    gamma = rounding.gamma(8 * path + 8 * int(kept.sum()), U)
+    bound = gamma * float(np.sum(p[:, :, None] / N * size**2))
+    norm = np.linalg.norm(true)
+    return seen, (float(np.linalg.norm(found - true) / norm), float(bound / norm))
 
 
 def compare_hessian(H, logits, vector):

@@ -89,7 +89,7 @@ def main(names=None):
         page.table(title, COLUMNS, some, lambda name: cells(page, small(name)))
     large = [x for x in published() if names is None or x in names]
     if large:
-        title = "Torchvision's, images of 64 x 64, all parameters, four directions"
+        title = "Torchvision's, images of 64 x 64, all parameters, three directions"
         page.table(title, COLUMNS, large, lambda x: cells(page, compare_large(x)))
     jax.config.update("jax_enable_x64", True)
     in_jax = [x for x in NETWORKS if names is None or x in names]

@@ -6,7 +6,7 @@ import pytest
 from jax import numpy as jnp
 
 import refspec
-from frameworks.jax_comparisons import compare
+from frameworks.jax_comparisons import compare, compare_export
 from refspec import rounding
 from refspec.attribution import attribute_hessian
 from refspec.exporters.jax import export, hessian, moment
@@ -25,6 +25,17 @@ def test_fisher_and_hessian_are_those_of_the_definition(name):
     assert sum(n for _, n in found.blocks) == found.shape[1]
     for off, bound in (fisher, curved):
         assert off <= bound < 2.0**-24
+
+
+@pytest.mark.parametrize("name", ["dense", "nnx", "a recurrence"])
+def test_rows_of_an_export_are_those_of_the_definition(name):
+    found = compare_export(name)
+    if name == "a recurrence":
+        assert "enters scan" in found
+        return
+    off, bound = found[1]
+    assert off <= bound < 2.0**-24
+    assert found[0].left_out
 
 
 def test_a_choice_of_leaves_is_a_block_of_the_whole():
