@@ -53,6 +53,9 @@ test-browser: .venv-browser/done  ## the report in a real browser (Debian: chrom
 conformance: .venv-peers/done  ## run the curvature libraries against the oracle, write the table
 	REFSPEC_WRITE=1 .venv-peers/bin/python -m pytest tests/conformance -o addopts="-ra" -o filterwarnings=ignore -q
 
+oracle: .venv-test/done     ## every mistake that the oracle names, 1,000 right answers, write the table
+	$(THREADS) .venv-test/bin/python tests/testing/oracle_table.py > tests/testing/oracle.md
+
 exports: .venv-frameworks/done  ## networks through the PyTorch exporter, write the table
 	$(THREADS) .venv-frameworks/bin/python tests/frameworks/exports_table.py > tests/frameworks/exports.md
 
@@ -110,5 +113,5 @@ BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list -n 20
 WITHIN ?= 150
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
-.PHONY: help demo test adversarial coverage quick test-frameworks test-browser gallery conformance exports moments \
+.PHONY: help demo test adversarial coverage quick test-frameworks test-browser gallery conformance oracle exports moments \
 	bench lint fuzz deep mutants mutants-changed mutate

@@ -3,7 +3,7 @@
 Papyan (2020), Figures 11 and 12: the spectrum of every layer's Fisher information
 against KFAC, EKFAC and the class-corrected CFAC, the root mean square error of log10 of
 the top C(C-1) eigenvalues and the relative error in Frobenius norm.
-Theory: theory/kronecker.md#K5, #K6, #K13.
+Theory: theory/kronecker.md#K5, #K6; theory/kronecker_spectra.md#K13.
 """
 
 # %% A trained network, three approximations a layer

@@ -3,7 +3,7 @@
 Papyan (2020), section 8: in the canonical model of logistic regression the outliers
 over the bulk are a function of the signal and of the predicted misclassification; it
 falls with misclassification. Measured on drawn worlds, the theorem's line over them.
-Theory: theory/worlds.md#W11, #W12, #W14.
+Theory: theory/logistic.md#W11, #W12, #W14.
 """
 
 # %% Worlds of several misclassifications, their exact spectra

@@ -15,7 +15,7 @@ SGD step by step, SGD is the first to its own final loss by the clock, and CFAC 
 beat KFAC: its spectrum is closer to the Fisher's, but it costs 1.5 to 2.4 times KFAC's
 time. KFAC was best at an edge of the grid on both, CFAC on the CNN: a wider grid may
 move them.
-Theory: theory/kronecker.md#K9, #K10, #K11, #K12.
+Theory: theory/kronecker.md#K9; theory/preconditioners.md#K10, #K11, #K12.
 """
 
 # %% What is trained, and on what

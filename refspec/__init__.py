@@ -12,10 +12,13 @@ What its spectrum is made of
 
 - `fisher`, `features`, `errors`, `empirical_fisher`: second moments, never formed;
   `hessian`: the exact Hessian; `implicit`: that of any network, by products.
+- `shards`: second moments of samples that lie apart, on disk, on other machines or
+  GPUs; `joined` makes one of them.
 - `differentiated`: the Fisher of any network, through products with its derivative.
 - `decompose`: the levels of a second moment (`Decomposition`); `plain_means`.
 - `coordinates`, `spectrum` (`Spectrum`): eigenvalues with a radius; `density`
   (`Density`): their number above any threshold, from products alone.
+- `plan` (`Plan`): which way it takes, in what time and memory; `memory` limits it.
 - `attribute` (`Attribution`): which level explains which eigenvalue; `attribution` has
   knock-outs, the Hessian's, means and depth profiles.
 - `kronecker`: KFAC, EKFAC and CFAC; `random_matrix`: spectra predicted.
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from refspec import hessian as hessian
     from refspec import implicit as implicit
     from refspec import kronecker as kronecker
+    from refspec import memory as memory
     from refspec import models as models
     from refspec import plots as plots
     from refspec import populations as populations
@@ -54,6 +58,7 @@ if TYPE_CHECKING:
     from refspec import report as report
     from refspec import rounding as rounding
     from refspec import selftest as selftest
+    from refspec import shards as shards
     from refspec import strategies as strategies
     from refspec import structure as structure
     from refspec import synthetic as synthetic
@@ -76,10 +81,13 @@ if TYPE_CHECKING:
     from refspec.export import ExportError as ExportError
     from refspec.export import load as load
     from refspec.export import save as save
+    from refspec.plans import Plan as Plan
+    from refspec.plans import plan as plan
     from refspec.quadrature import Density as Density
     from refspec.quadrature import density as density
     from refspec.rounding import Bounded as Bounded
     from refspec.rows import Rows as Rows
+    from refspec.shards import joined as joined
     from refspec.spectra import Spectrum as Spectrum
     from refspec.spectra import spectrum as spectrum
     from refspec.structure import Decomposition as Decomposition
@@ -107,8 +115,11 @@ _HOMES = {
     "errors": "curvature",
     "features": "curvature",
     "fisher": "curvature",
+    "joined": "shards",
     "load": "export",
+    "Plan": "plans",
     "plain_means": "structure",
+    "plan": "plans",
     "save": "export",
     "snapshot": "classes",
     "spectrum": "spectra",
@@ -152,6 +163,7 @@ __all__ = [
     "ExportError",
     "Layer",
     "ModelSection",
+    "Plan",
     "Rows",
     "SecondMoment",
     "Snapshot",
@@ -174,10 +186,13 @@ __all__ = [
     "fisher",
     "hessian",
     "implicit",
+    "joined",
     "kronecker",
     "load",
+    "memory",
     "models",
     "plain_means",
+    "plan",
     "plots",
     "populations",
     "random_matrix",
@@ -185,6 +200,7 @@ __all__ = [
     "rounding",
     "save",
     "selftest",
+    "shards",
     "snapshot",
     "spectrum",
     "strategies",

@@ -15,10 +15,13 @@ import array_api_compat
 import numpy as np
 import scipy.linalg
 
+from refspec import costs, memory
+
 Array = Any  # an array of any namespace: the standard has no common base class
 Namespace = Any
 
 _TEMPORARY = 2**25  # bytes
+_SHARE = 32  # of what a computation may take: a few temporaries live at a time
 
 
 def namespace(*arrays: Array) -> Namespace:
@@ -122,7 +125,7 @@ def at_a_time(size: int, like: Array) -> int:
     On the host 32 MiB, large enough for GEMM, small beside the result; on a device a
     share of the memory that is free.
     """
-    most = _TEMPORARY
+    most = temporary()
     if is_on_device(like):
         if array_api_compat.is_cupy_array(like):
             free = sys.modules["cupy"].cuda.runtime.memGetInfo()[0]
@@ -130,6 +133,16 @@ def at_a_time(size: int, like: Array) -> int:
             free = sys.modules["torch"].cuda.mem_get_info(like.device)[0]
         most = min(max(most, free // 64), 2**31)
     return max(1, most // max(size, 1))
+
+
+def temporary() -> int:
+    """Return the bytes of one temporary on the host."""
+    return memory.budget(_TEMPORARY, _SHARE)
+
+
+def itemsize(x: Array) -> int:
+    """Return the bytes of one number of a real array."""
+    return int(namespace(x).finfo(x.dtype).bits) // 8
 
 
 def scalar(x: Array) -> float:
@@ -143,6 +156,20 @@ def eigh(A: Array, xp: Namespace) -> tuple[Array, Array]:
     By the namespace's own solver, and by the host's LAPACK, an explicit transfer, where
     that does not converge (torch's float32 solver at times, where SciPy's does).
     """
+    values, Q = _eigh(A, xp)
+    costs.done(costs.eigenvectors(A.shape[0]))
+    return values, Q
+
+
+def eigvalsh(A: Array, xp: Namespace) -> Array:
+    """Return ascending eigenvalues of A (n, n), as `eigh` does."""
+    values = _eigvalsh(A, xp)
+    costs.done(costs.eigenvalues(A.shape[0]))
+    return values
+
+
+def _eigh(A: Array, xp: Namespace) -> tuple[Array, Array]:
+    """Do as `eigh` says."""
     try:
         values, Q = xp.linalg.eigh(A)
     except (np.linalg.LinAlgError, RuntimeError) as error:
@@ -154,8 +181,8 @@ def eigh(A: Array, xp: Namespace) -> tuple[Array, Array]:
     return from_host(host[0], A), from_host(host[1], A)
 
 
-def eigvalsh(A: Array, xp: Namespace) -> Array:
-    """Return ascending eigenvalues of A (n, n), as `eigh` does."""
+def _eigvalsh(A: Array, xp: Namespace) -> Array:
+    """Do as `eigvalsh` says."""
     try:
         values = xp.linalg.eigvalsh(A)
     except (np.linalg.LinAlgError, RuntimeError) as error:

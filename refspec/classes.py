@@ -140,13 +140,86 @@ class Layer:
 
     def __repr__(self) -> str:
         """Say the name and the sizes."""
-        (N, T, a), (_, C, _, b) = self.features.shape, self.errors.shape
-        return f"Layer({self.name!r}, N={N}, C={C}, T={T}, a={a}, b={b})"
+        (N, T, a), b = self.features.shape, self.outputs
+        return f"Layer({self.name!r}, N={N}, T={T}, a={a}, b={b})"
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs b of the map."""
+        return int(self.errors.shape[3])
 
     @property
     def parameters(self) -> int:
         """Number of parameters a b of the map, its bias included."""
-        return int(self.features.shape[2] * self.errors.shape[3])
+        return int(self.features.shape[2]) * self.outputs
+
+    def chosen(self, index: Array) -> Layer:
+        """Return the same layer of chosen samples."""
+        xp = backend.namespace(self.features)
+        h, d = (xp.take(x, index, axis=0) for x in (self.features, self.errors))
+        return Layer(self.name, h, d)
+
+
+class OutputLayer(Layer):
+    """The layer before the softmax, of errors p - e_c' that are formed when asked for.
+
+    N C numbers in place of N C^2: `refspec.load` makes one of a large layer whose
+    stored errors are these.
+
+    Parameters
+    ----------
+    name : str
+        As in the network it came from.
+    features : Array, shape (N, 1, a)
+        Inputs of the map; a bias is an appended feature equal to 1.
+    probabilities : Array, shape (N, C)
+        Softmax outputs.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit together or a value is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p = np.asarray([[0.25, 0.75]])
+    >>> OutputLayer("fc", np.ones((1, 1, 3)), p).errors[0, :, 0]
+    array([[-0.75,  0.75],
+           [ 0.25, -0.25]])
+    """
+
+    __slots__ = ("probabilities",)
+    probabilities: Array
+
+    def __init__(self, name: str, features: Array, probabilities: Array) -> None:
+        checks.expect_array("probabilities", probabilities, "(N, C)")
+        sizes = {"N": probabilities.shape[0], "T": 1}
+        checks.expect_array("features", features, "(N, T, a)", sizes=sizes)
+        checks.expect_alike(features=features, probabilities=probabilities)
+        checks.expect_type("name of a layer", name, str, "name it, e.g. 'fc1'")
+        for key, x in (("name", name), ("features", features)):
+            object.__setattr__(self, key, x)
+        object.__setattr__(self, "probabilities", probabilities)
+
+    @property
+    def errors(self) -> Array:
+        """The errors, shape (N, C, 1, C), formed anew each time they are asked for."""
+        p = self.probabilities
+        xp, C = backend.namespace(p), p.shape[1]
+        own = xp.eye(C, dtype=p.dtype, device=backend.device(p))
+        return misses(p[:, None, :], own, xp)[:, :, None, :]
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs b of the map."""
+        return int(self.probabilities.shape[1])
+
+    def chosen(self, index: Array) -> Layer:
+        """Return the same layer of chosen samples."""
+        xp = backend.namespace(self.features)
+        h, p = (xp.take(x, index, axis=0) for x in (self.features, self.probabilities))
+        return OutputLayer(self.name, h, p)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -244,7 +317,7 @@ class Snapshot:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", _expect_layers(self.layers))
-        arrays = [x for layer in self.layers for x in (layer.features, layer.errors)]
+        arrays = _arrays(self.layers)
         p = self.probabilities
         s = self.sample_weights
         checks.expect_floating("sample_weights", s, "(N,)")
@@ -266,7 +339,14 @@ class Snapshot:
         if len(set(names)) < len(names):
             raise ValueError(f"layer names must be distinct, got {names}; rename one")
         for layer in self.layers:
-            if layer.errors.shape[:2] != (N, C):
+            if isinstance(layer, OutputLayer):
+                if layer.probabilities.shape != (N, C):
+                    raise ValueError(
+                        f"probabilities of layer {layer.name!r} must have shape (N, C) "
+                        f"= {(N, C)}, got {tuple(layer.probabilities.shape)}; give "
+                        "those of the snapshot"
+                    )
+            elif layer.errors.shape[:2] != (N, C):
                 raise ValueError(
                     f"errors of layer {layer.name!r} must have shape (N, C, T, b) with "
                     f"(N, C) = {(N, C)} to match probabilities, got "
@@ -359,11 +439,11 @@ def snapshot(
         probabilities = backend.namespace(logits).exp(log_softmax(logits))
     elif probabilities is None or logits is not None:
         raise ValueError(
-            "give exactly one of logits and probabilities, got "
-            f"{'both' if logits is not None else 'neither'}"
+            "exactly one of logits and probabilities must be given, got "
+            f"{'both' if logits is not None else 'neither'}; they tell the same"
         )
     layers = _expect_layers(layers)
-    arrays = [x for layer in layers for x in (layer.features, layer.errors)]
+    arrays = _arrays(layers)
     checks.expect_floating("probabilities", probabilities, "(N, C)", *arrays)
     if sample_weights is not None:
         checks.expect_floating("sample_weights", sample_weights, "(N,)", *arrays)
@@ -379,9 +459,7 @@ def snapshot(
                 return xp.take(x, index, axis=0)
 
             host, probabilities = host[order], sort(probabilities)
-            layers = tuple(
-                Layer(x.name, sort(x.features), sort(x.errors)) for x in layers
-            )
+            layers = tuple(x.chosen(index) for x in layers)
             sample_weights = None if sample_weights is None else sort(sample_weights)
             if isinstance(model, ModelSection) and model.inputs.shape[0] == N:
                 inputs = sort(model.inputs)
@@ -396,6 +474,23 @@ def snapshot(
         {} if provenance is None else provenance,
         model,
     )
+
+
+def _arrays(layers: Sequence[Layer]) -> list[Array]:
+    """Return the arrays that layers are made of."""
+    kept = [x.features for x in layers]
+    return kept + [
+        x.probabilities if isinstance(x, OutputLayer) else x.errors for x in layers
+    ]
+
+
+def misses(p: Array, hot: Array, xp: Any) -> Array:
+    """Return p - e_y along the last axis, its entry y as minus the sum of the others.
+
+    Then each vector sums to 0 and keeps its relative accuracy where p_y is nearly 1.
+    """
+    others = p * (1 - hot)
+    return others - hot * xp.sum(others, axis=-1, keepdims=True)
 
 
 def _expect_layers(layers: Any) -> tuple[Layer, ...]:

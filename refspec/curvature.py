@@ -16,8 +16,9 @@ from itertools import pairwise
 
 from refspec import backend, checks
 from refspec.backend import Array, Namespace
-from refspec.classes import Layer, Snapshot, class_slices
+from refspec.classes import Layer, OutputLayer, Snapshot, class_slices
 from refspec.factors import Factor, Factors, weighted
+from refspec.output import OutputRows, output_rows, side_by_side
 from refspec.rows import Rows
 
 
@@ -125,7 +126,10 @@ class SecondMoment:
         one = backend.is_array(v) and len(v.shape) == 1
         self._expect("v", v, "(P,)" if one else "(P, m)")
         columns = v[:, None] if one else v
-        out = self.rows.cross(self.project(self.rows.dot(columns)))
+        if self.projection is None:
+            out = self.rows.second_times(columns)
+        else:
+            out = self.rows.cross(self.projection(self.rows.dot(columns)))
         return out if len(v.shape) == 2 else self.xp.reshape(out, v.shape)
 
     def dot(self, V: Array) -> Array:
@@ -219,9 +223,12 @@ def errors(snapshot: Snapshot, layer: str) -> SecondMoment:
     _expect_snapshot(snapshot)
     s, p = snapshot.sample_weights, snapshot.probabilities
     xp = backend.namespace(p)
-    root = xp.sqrt(s)[:, None] * xp.sqrt(p)  # the product s p could underflow
-    roots = snapshot.layer(layer).errors * root[:, :, None, None]
-    rows = Factors((Factor(roots, None),))
+    chosen, root = snapshot.layer(layer), xp.sqrt(s)[:, None] * xp.sqrt(p)
+    rows: Rows
+    if isinstance(chosen, OutputLayer):
+        rows = output_rows(p, s, xp.ones_like(p[:, :1]))
+    else:  # the product s p could underflow
+        rows = Factors((Factor(chosen.errors * root[:, :, None, None], None),))
     return SecondMoment(rows, s[:, None] * p, snapshot.offsets, scored=True)
 
 
@@ -258,7 +265,7 @@ def fisher(snapshot: Snapshot, layers: Sequence[str] | None = None) -> SecondMom
     """
     chosen = _layers(snapshot, layers)
     s, p = snapshot.sample_weights, snapshot.probabilities
-    rows = Factors(tuple(weighted(x.errors, x.features, (s, p)) for x in chosen))
+    rows = side_by_side([_rows(x, s, p) for x in chosen])
     return SecondMoment(rows, s[:, None] * p, snapshot.offsets, scored=True)
 
 
@@ -316,6 +323,13 @@ def unit_weights(moment: SecondMoment) -> Array:
     first = xp.astype(xp.arange(w.shape[1], device=backend.device(w)) == 0, w.dtype)
     safe = xp.where(total > 0, total, xp.ones_like(total))
     return xp.where(total > 0, xp.sqrt(w / safe), first[None, :])
+
+
+def _rows(x: Layer, s: Array, p: Array) -> Factor | OutputRows:
+    """Return a layer's rows sqrt(s p) errors (x) features."""
+    if isinstance(x, OutputLayer):
+        return output_rows(p, s, x.features[:, 0, :])
+    return weighted(x.errors, x.features, (s, p))
 
 
 def _layers(snapshot: Snapshot, names: Sequence[str] | None) -> tuple[Layer, ...]:

@@ -26,7 +26,8 @@ from refspec.classes import log_softmax
 from refspec.coverage import Coverage
 from refspec.curvature import SecondMoment
 from refspec.factors import Factor, Factors
-from refspec.rows import Rows
+from refspec.rows import Columns, Rows
+from refspec.text import listed, visible
 
 _PROBES = 12
 _HELD = 2**28  # bytes of explicit rows that may be held
@@ -156,11 +157,7 @@ class Differentiated(Rows):
 
     def explicit(self, budget: float) -> Rows:
         """Return the same rows as an array where that fits in `budget`."""
-        n, K, P = self.shape
-        if n * K * P * 8 > budget:
-            return self
-        rows = self.xp.reshape(backend.concatenate(self.chunks()), (n, K, 1, P))
-        return Factors((Factor(rows, None),), self.lost, self.known)
+        return held(self, budget)
 
     @property
     def roundings(self) -> int:
@@ -226,14 +223,74 @@ class NetworkMoment(SecondMoment):
         """How much of the network it is of, by modules: ``str`` of it is a sentence."""
         return Coverage(by_module(self.blocks), by_module(self.left_out))
 
+    def part(self, names: Sequence[str]) -> NetworkMoment:
+        """Return that of some of its parameters: a diagonal block.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Names of parameters, or of modules with all that they hold.
+
+        Returns
+        -------
+        NetworkMoment
+            The other parameters are left out.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a name is none of these.
+        """
+        advice = "put names in a list, as [moment.blocks[0][0]]"
+        checks.expect_type("names", names, (list, tuple), advice)
+        chosen: set[str] = set()
+        for each in names:
+            checks.expect_type("each of names", each, str, advice)
+            found = {n for n, _ in self.blocks if n == each or n.startswith(f"{each}.")}
+            if not found:
+                raise ValueError(
+                    "names must be of parameters or modules among "
+                    f"{listed([n for n, _ in self.blocks])}, got {visible(each)!r}; "
+                    "correct it"
+                )
+            chosen |= found
+        if not chosen:
+            raise ValueError("names must hold a name, got none; add one")
+        spans, at = [], 0
+        for name, size in self.blocks:
+            if name in chosen:
+                spans.append((at, at + size))
+            at += size
+        inside, outside = (
+            tuple(x for x in self.blocks if (x[0] in chosen) == flag)
+            for flag in (True, False)
+        )
+        rows = held(Columns(self.rows, tuple(spans)), _HELD)
+        left_out = (*self.left_out, *outside)
+        return replace(self, rows=rows, blocks=inside, left_out=left_out)
+
+
+def held(rows: Rows, budget: float) -> Rows:
+    """Return the same rows as an array where that fits in `budget`."""
+    n, K, P = rows.shape
+    if n * K * P * 8 > budget:
+        return rows
+    whole = rows.xp.reshape(backend.concatenate(rows.chunks()), (n, K, 1, P))
+    return Factors((Factor(whole, None),), rows.forming(), rows.known)
+
 
 def by_module(blocks: Sequence[tuple[str, int]]) -> dict[str, int]:
-    """Add up the parameters of each module: a name without its last part."""
+    """Add up the parameters of each module."""
     found: dict[str, int] = {}
     for name, size in blocks:
-        module = name.rpartition(".")[0] or name
+        module = module_of(name)
         found[module] = found.get(module, 0) + size
     return found
+
+
+def module_of(name: str) -> str:
+    """Return the module that holds a parameter: its name without the last part."""
+    return name.rpartition(".")[0] or name
 
 
 def moment(
@@ -321,9 +378,8 @@ def moment(
     rows = _rows(jacobian, z, s)
     lost = measured(rows, None if other is None else _rows(other, z, s), seed)
     known = "measured" if other is not None else "measured between two modes only"
-    held = replace(rows, lost=lost, known=known).explicit(_HELD)
     return NetworkMoment(
-        held,
+        replace(rows, lost=lost, known=known).explicit(_HELD),
         rows.roots * rows.roots,
         offsets,
         scored=True,

@@ -15,10 +15,11 @@ from itertools import accumulate
 
 import numpy as np
 
-from refspec import backend, rounding
+from refspec import backend, costs, rounding
 from refspec.backend import Array, Namespace
 from refspec.classes import class_slices
-from refspec.rows import Rows, reflected
+from refspec.costs import Cost
+from refspec.rows import Rows, Work, reflected
 
 _NEVER = -(2**20)  # a power of two that is 0 in every format
 _LONG = 2**16  # entries of a row from which on multiplying it out is what costs
@@ -134,21 +135,15 @@ class Factors(Rows):
         return max(_inner_length(f) for f in self.layers) + len(self.layers)
 
     @property
-    def costs(self) -> tuple[float, float]:
-        """Multiplications of the whole of XX', and of X(X'z) for one z."""
-        (N, K), gram, product = self.shape[:2], 0.0, 0.0
-        for f in self.layers:
-            T, b = f.roots.shape[2:]
-            entry = (
-                T * T * (b + 1) if f.by_pairs else f.dimension if f.is_sum else T * b
-            )
-            gram += float(N * K) ** 2 * entry
-            product += 2.0 * N * K * T * b
-            if f.features is not None:
-                a = f.features.shape[2]
-                gram += 0.0 if f.is_sum and not f.by_pairs else float(N * T) ** 2 * a
-                product += 2.0 * N * T * a * b
-        return gram, product
+    def work(self) -> Work:
+        """What the rows take, and products with them."""
+        (N, K), layers = self.shape[:2], self.layers
+        made = [_work(f, N, K) for f in layers]
+        second = float(N * K) * self.shape[2] ** 2
+        if all(f.is_product for f in layers):  # triangles on the diagonal
+            sizes = [float(f.dimension) for f in layers]
+            second = N * (sum(sizes) ** 2 / 2 - sum(x * x for x in sizes) / 4)
+        return replace(Work.total(made), second=second)
 
     @property
     def products(self) -> int:
@@ -342,6 +337,30 @@ def _inner_length(f: Factor) -> int:
         return int(T * b)
     a = f.features.shape[2]
     return int(b + a if T == 1 else b + a + T * T if f.by_pairs else a * b)
+
+
+def _work(f: Factor, N: int, K: int) -> Work:
+    """Return what the rows of one layer take, and products with them."""
+    T, b = f.roots.shape[2:]
+    n, size = float(N * K), backend.itemsize(f.roots)
+    gram, product, held, formed, sums = (
+        n * n * T * b,
+        2 * n * T * b,
+        n * T * b,
+        0.0,
+        0.0,
+    )
+    if f.features is not None:
+        a = f.features.shape[2]
+        product += 2.0 * N * T * a * b
+        held += float(N) * T * a
+        if f.by_pairs:
+            gram = n * n * T * T * (b + 1) + float(N * T) ** 2 * a
+        elif f.is_sum:
+            gram, formed, sums = n * n * a * b, n * T * a * b, n * a * b * size
+        else:
+            gram += float(N) ** 2 * a
+    return Work(gram, product, 0.0, formed, held * size, sums)
 
 
 def _chain_length(f: Factor, N: int, K: int) -> int:
@@ -552,6 +571,8 @@ def _packed_matrix(layers: Sequence[Factor], xp: Namespace) -> Array:
         for n, left in enumerate(layers[: m + 1]):
             block = _packed_block(left, right, n == m, xp)
             total[ends[n] : ends[n + 1], ends[m] : ends[m + 1]] = block
+            half = 4 if n == m else 1
+            costs.done(Cost(float(like.shape[0]) * math.prod(block.shape) / half))
             if n < m:
                 mirror = xp.matrix_transpose(block)
                 total[ends[m] : ends[m + 1], ends[n] : ends[n + 1]] = mirror

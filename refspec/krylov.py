@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.optimize
 
-from refspec import backend, rounding
+from refspec import backend, costs, rounding
 from refspec.backend import Array, Namespace
+from refspec.costs import Cost
 from refspec.rounding.bounds import rare_chi_squared
 
 #: Columns (n, m) to A times them.
@@ -66,7 +67,7 @@ def leading(
     """Return the k largest eigenvalues of A = A' >= 0, n x n.
 
     `forming` bounds ||fl(A v) - A v|| for unit v: a residual that it hides is small
-    enough. Theory: theory/spectra.md#S3; theory/kronecker.md#K15.
+    enough. Theory: theory/spectra.md#S3; theory/kronecker_spectra.md#K15.
     """
     xp, rng = backend.namespace(like), np.random.default_rng(seed)
     more = min(n, k + max(4, k // 4))  # a gap to what is not found, or a narrower one
@@ -182,6 +183,7 @@ def lanczos(
         grown[m:, m:] = (grown[m:, m:] + grown[m:, m:].T) / 2
         small, m = grown, m + b
         Q, last = _orthonormal(W, known, rng, xp)
+        costs.done(Cost(9.0 * n * (m + b) * b))
         yield Krylov(known, small, last)
         b = min(b, n - m)
         Q = Q[:, :b]

@@ -11,18 +11,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from refspec import backend, checks, krylov, rounding
+from refspec import backend, checks, costs, krylov, rounding, ways
 from refspec.backend import Array
 from refspec.coordinates.frame import scaled, way_back
+from refspec.costs import Cost
 from refspec.curvature import SecondMoment
 from refspec.rows import forming_radius
 
 #: The kind of the radius, besides that of the rows.
 _PROBED = "with the measured residual, and random vectors for what is larger"
-
-_HELD = 2**31  # bytes of a Gram matrix that may be held
-#: Products with X and X' for each of the largest eigenvalues, about.
-PRODUCTS = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +45,7 @@ def leading(moment: SecondMoment, k: int) -> Leading:
     """
     small, power = scaled(expect_top(moment, k))
     trace = backend.scalar(moment.xp.sum(small.rows.squares()))
-    found = of_scaled(small, k, trace, held_gram(small, PRODUCTS * k))
+    found = of_scaled(small, k, trace, held_gram(small, ways.products(k)))
     up = way_back(moment, power, trace + found.radius)
     radius = found.radius * up * up + tiniest(moment, trace)
     return replace(found, values=found.values * up * up, radius=radius)
@@ -82,23 +79,29 @@ def smaller_side(
     """
     xp, rows, (N, K, P) = moment.xp, moment.rows, moment.rows.shape
 
+    one = rows.work.product if gram is None else float(N * K) ** 2
+
     def by_rows(z: Array) -> Array:
         m = z.shape[1]
         z = moment.project(xp.reshape(z, (N, K, m)))
         if gram is None:
-            z = rows.dot(rows.cross(z))
+            z = rows.gram_times(z)
         else:
             z = xp.reshape(gram @ xp.reshape(z, (N * K, m)), (N, K, m))
+        costs.done(Cost(one) * m)
         return xp.reshape(moment.project(z), (N * K, m))
 
-    return (by_rows, N * K) if N * K < P else (moment.matvec, P)
+    def by_columns(v: Array) -> Array:
+        costs.done(Cost(one) * v.shape[1])
+        return moment.matvec(v)
+
+    return (by_rows, N * K) if N * K < P else (by_columns, P)
 
 
 def held_gram(moment: SecondMoment, products: int) -> Array | None:
     """Return XX' where it fits, and costs less than so many products, or None."""
-    xp, rows, (N, K, P) = moment.xp, moment.rows, moment.rows.shape
-    n, (whole, one) = N * K, rows.costs
-    if n >= P or 8 * n * n > _HELD or whole > products * one:
+    xp, rows, n = moment.xp, moment.rows, moment.shape[0]
+    if not ways.holds_gram(moment, products):
         return None
     device = backend.device(rows.like)
     every = xp.arange(n, device=device)
@@ -107,6 +110,7 @@ def held_gram(moment: SecondMoment, products: int) -> Array | None:
     for i in range(0, n, step):
         some = slice(i, min(i + step, n))
         made[some, :] = rows.gram(every[some])
+        costs.done(Cost(rows.work.gram * (some.stop - i) / n))
     return made
 
 

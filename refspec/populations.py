@@ -73,7 +73,7 @@ class Population:
 
     Notes
     -----
-    Theory: theory/worlds.md#W5, #W8.
+    Theory: theory/worlds.md#W5; theory/expectations.md#W8.
 
     Examples
     --------
@@ -202,7 +202,7 @@ class KroneckerPopulation:
 
     Notes
     -----
-    Theory: theory/worlds.md#W9.
+    Theory: theory/expectations.md#W9.
 
     Examples
     --------

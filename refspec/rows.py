@@ -12,14 +12,36 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
-from refspec import backend, rounding
+from refspec import backend, costs, rounding
 from refspec.backend import Array, Namespace
 from refspec.classes import class_slices
+from refspec.costs import Cost
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What rows take, and what is done with them, in multiplications and bytes.
+
+    The whole of XX'; X(X'z) for one z; the whole of X'X; forming all rows that are sums
+    once, as each pass over them does; bytes of a copy of the rows, and of those sums.
+    """
+
+    gram: float
+    product: float
+    second: float
+    formed: float
+    held: float
+    sums: float
+
+    @classmethod
+    def total(cls, parts: Iterable[Work]) -> Work:
+        """Add up what each of several takes."""
+        return cls(*map(sum, zip(*map(astuple, parts), strict=True)))
 
 
 class Rows(ABC):
@@ -71,10 +93,11 @@ class Rows(ABC):
         return N * K + P + 2
 
     @property
-    def costs(self) -> tuple[float, float]:
-        """Multiplications of the whole of XX', and of X(X'z) for one z."""
+    def work(self) -> Work:
+        """What the rows take, and products with them."""
         N, K, P = self.shape
-        return float(N * K) ** 2 * P, 2.0 * N * K * P
+        n, size = float(N * K), backend.itemsize(self.like)
+        return Work(n * n * P, 2 * n * P, n * P * P, 0.0, n * P * size, 0.0)
 
     @property
     def known(self) -> str:
@@ -84,6 +107,14 @@ class Rows(ABC):
     def forming(self) -> float:
         """Bound ||fl(X) - X||_F, the error made in forming the rows."""
         return 0.0
+
+    def gram_times(self, Z: Array) -> Array:
+        """Return XX'Z, shape (N, K, m)."""
+        return self.dot(self.cross(Z))
+
+    def second_times(self, V: Array) -> Array:
+        """Return X'X V, shape (P, m)."""
+        return self.cross(self.dot(V))
 
     def take(self, index: Array) -> Array:
         """Return chosen rows explicitly, (m, P); row (i, c') has index i K + c'."""
@@ -127,10 +158,14 @@ class Rows(ABC):
 
     def second(self) -> Array:
         """Return X'X, shape (P, P). Cost N K P^2."""
-        parts = (self.xp.matrix_transpose(x) @ x for x in self.chunks())
-        total = next(parts)
-        for part in parts:
-            total += part
+        xp, (N, K, P), total = self.xp, self.shape, None
+        for x in self.chunks():
+            part = xp.matrix_transpose(x) @ x
+            if total is None:
+                total = part
+            else:
+                total += part
+            costs.done(Cost(x.shape[0] * (P * P + self.work.formed / (N * K))))
         return total
 
     def times(self, power: int) -> Rows:
@@ -238,9 +273,9 @@ class Reduced(Rows):
         return self.rows.roundings + 2 * self.rows.shape[1] + 8
 
     @property
-    def costs(self) -> tuple[float, float]:
-        """Multiplications of the whole of YY', and of Y(Y'z) for one z."""
-        return self.rows.costs
+    def work(self) -> Work:
+        """What the rows take, and products with them."""
+        return self.rows.work
 
     @property
     def products(self) -> int:
@@ -314,9 +349,9 @@ class Scaled(Rows):
         return self.rows.roundings
 
     @property
-    def costs(self) -> tuple[float, float]:
-        """Multiplications of the whole of XX', and of X(X'z) for one z."""
-        return self.rows.costs
+    def work(self) -> Work:
+        """What the rows take, and products with them."""
+        return self.rows.work
 
     @property
     def products(self) -> int:
@@ -336,6 +371,80 @@ class Scaled(Rows):
         """Return the same rows, multiplied out where that is cheaper in `budget`."""
         rows = self.rows.explicit(budget)
         return self if rows is self.rows else rows.times(self.power)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns(Rows):
+    """Some columns of the rows of another kind, in spans (first, after the last)."""
+
+    rows: Rows
+    spans: tuple[tuple[int, int], ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """N samples, K cross classes, P columns."""
+        N, K, _ = self.rows.shape
+        return N, K, sum(j - i for i, j in self.spans)
+
+    @property
+    def like(self) -> Array:
+        """An array of the namespace, dtype and device of every result."""
+        return self.rows.like
+
+    def dot(self, V: Array) -> Array:
+        """Return X V, shape (N, K, m): of the whole, V 0 in the columns left out."""
+        xp, P, parts, at, start = self.xp, self.rows.shape[2], [], 0, 0
+        for i, j in (*self.spans, (P, P)):
+            shape, device = (i - at, V.shape[1]), backend.device(V)
+            parts.append(xp.zeros(shape, dtype=V.dtype, device=device))
+            parts.append(V[start : start + j - i, :])
+            at, start = j, start + j - i
+        return self.rows.dot(backend.concatenate(parts))
+
+    def cross(self, Z: Array) -> Array:
+        """Return X'Z, shape (P, m)."""
+        return self._cut(self.rows.cross(Z), 0)
+
+    def part(self, i: int, j: int) -> Columns:
+        """Return the rows of samples i to j."""
+        return Columns(self.rows.part(i, j), self.spans)
+
+    def take(self, index: Array) -> Array:
+        """Return chosen rows explicitly, (m, P)."""
+        return self._cut(self.rows.take(index), 1)
+
+    def chunks(self) -> Iterator[Array]:
+        """Yield all rows explicitly, some samples at a time, shape (m K, P)."""
+        yield from (self._cut(x, 1) for x in self.rows.chunks())
+
+    def _cut(self, x: Array, axis: int) -> Array:
+        """Return the spans of an axis, the first or the second of two."""
+        parts = [x[i:j, :] if axis == 0 else x[:, i:j] for i, j in self.spans]
+        return backend.concatenate(parts, axis=axis)
+
+    @property
+    def roundings(self) -> int:
+        """How many roundings an entry of XX' suffers at most."""
+        return self.rows.roundings
+
+    @property
+    def work(self) -> Work:
+        """What the rows take, and products with them."""
+        return self.rows.work
+
+    @property
+    def products(self) -> int:
+        """How many roundings an entry of X(X'z) suffers at most."""
+        return self.rows.products
+
+    @property
+    def known(self) -> str:
+        """How the error made in forming the rows is known."""
+        return self.rows.known
+
+    def forming(self) -> float:
+        """Bound the error made in forming the rows by that of the whole ones."""
+        return self.rows.forming()
 
 
 def reflected(x: Array, u: Array, c: int, xp: Namespace) -> Array:

@@ -19,9 +19,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from refspec import backend, rounding
+from refspec import backend, costs, rounding
 from refspec.backend import Array, Namespace
 from refspec.classes import Snapshot, class_slices
+from refspec.costs import Cost
 from refspec.curvature import SecondMoment, moment_of
 
 #: The kind of eigenvalue each level makes, from the strongest structure to the weakest.
@@ -218,8 +219,9 @@ def cell_gram(moment: SecondMoment, norms: Array) -> Array:
     for j in range(0, C * K, step):
         some = xp.reshape(every[:, j : min(j + step, C * K)], (C, K, -1))
         z = moment.project(_spread(unit, moment.offsets, some))
-        back = moment.project(moment.rows.dot(moment.rows.cross(z)))
+        back = moment.project(moment.rows.gram_times(z))
         parts.append(_gathered(unit, moment.offsets, back, xp))
+        costs.done(Cost(moment.rows.work.product) * some.shape[2])
     made = xp.reshape(backend.concatenate(parts, axis=2), (C * K, C * K))
     return (made + xp.matrix_transpose(made)) / 2
 

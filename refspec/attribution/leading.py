@@ -11,13 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from refspec import backend
+from refspec import backend, ways
 from refspec.attribution.assembly import Attribution, assembled
 from refspec.backend import Array, Namespace
 from refspec.coordinates.frame import scaled, uncertain, way_back
 from refspec.curvature import SecondMoment
 from refspec.leading import (
-    PRODUCTS,
     expect_top,
     held_gram,
     of_scaled,
@@ -44,7 +43,7 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
     xp, split, norms = small.xp, decompose(small), cell_norms(small)
     trace = backend.scalar(xp.sum(small.rows.squares()))
     runs = len(split.levels) + 1  # the whole, within, and a knock-out a level of means
-    product = held_gram(small, runs * PRODUCTS * k)
+    product = held_gram(small, ways.products(k, runs))
     whole, radii = of_scaled(small, k, trace, product), [0.0]
     means = list(split.of_cells)
     (within,) = set(split.levels) - set(means)

@@ -121,7 +121,8 @@ CLAIMS = {
             "a correction of KFAC by class approximates the Fisher of a layer better",
             f"{PAPER}, abstract, and Figures 11 and 12; {FROM_NOTES}",
             "log10 error, Frobenius error, largest angle of the top C eigenspaces, "
-            "against KFAC and EKFAC",
+            "against KFAC and EKFAC; beside them the Frobenius error of the nearest "
+            "Kronecker product and of the nearest sum of C",
             "all of six comparisons, of those that rounding leaves; in part from half",
             curvature.approximations,
         ),

@@ -10,7 +10,7 @@ from refspec import curvature, hessian, models
 from refspec.attribution import HessianAttribution, attribute_hessian
 from refspec.claims.registry import Evidence, Subject, graded, small, together, unjudged
 from refspec.classes import Snapshot
-from refspec.kronecker import LayerComparison, compare_layer
+from refspec.kronecker import LayerComparison, Nearest, compare_layer, nearest
 
 
 def attributed(subject: Subject) -> tuple[HessianAttribution | None, list[str], str]:
@@ -26,6 +26,13 @@ def attributed(subject: Subject) -> tuple[HessianAttribution | None, list[str], 
 def compared(subject: Subject, layer: str) -> LayerComparison:
     """Compare KFAC, EKFAC and CFAC with a layer's Fisher information."""
     return compare_layer(subject.snapshot, layer)
+
+
+def nearest_terms(subject: Subject, layer: str) -> Nearest:
+    """Return the nearest sum of C Kronecker products, or of as many as there are."""
+    x = subject.snapshot.layer(layer)
+    least = min(x.errors.shape[3], x.features.shape[2])
+    return nearest(subject.snapshot, layer, min(subject.C, least * (least + 1) // 2))
 
 
 def hessian_outliers(subject: Subject) -> Iterator[Evidence]:
@@ -104,19 +111,35 @@ def approximations(subject: Subject) -> Iterator[Evidence]:
             for what, y in away.items()
             for n in ("kfac", "ekfac", "cfac")
         }
+        best = subject.once(nearest_terms, x.name)
+        numbers["Frobenius error of the nearest product"] = float(best.errors[0])
+        products = f"the nearest {len(best.errors)} products"
+        numbers[f"Frobenius error of {products}"] = float(best.errors[-1])
         floor = _resolved(found, subject.C)
-        gaps = [
-            (y[n] - y["cfac"], floor[what])
+        told = {
+            (what, n): y[n] > y["cfac"]
             for what, y in away.items()
             for n in ("kfac", "ekfac")
-        ]
-        told = [gap > 0 for gap, least in gaps if abs(gap) > least]
+            if abs(y[n] - y["cfac"]) > floor[what]
+        }
         if not told:
             text = "no two approximations differ by more than rounding does"
             yield unjudged(f"layer {x.name}", text)
             continue
-        verdict = graded(sum(told) / len(told), full=1.0)
-        text = f"nearer than KFAC and EKFAC in {sum(told)} of {len(told)} comparisons"
+        won = sum(told.values())
+        text = f"nearer than KFAC and EKFAC in {won} of {len(told)} comparisons"
+        lost = [
+            f"{what} of {n.upper()}, {y['cfac']:.4g} against {y[n]:.4g}"
+            for (what, n), nearer in told.items()
+            for y in (away[what],)
+            if not nearer
+        ]
+        text += f"; not in {'; '.join(lost)}" if lost else ""
+        text += (
+            f"; Frobenius error {away['Frobenius error']['cfac']:.3g}, of {products} "
+            f"{best.errors[-1]:.3g}, of one {best.errors[0]:.3g}"
+        )
+        verdict = graded(won / len(told), full=1.0)
         yield Evidence(f"layer {x.name}", numbers, verdict, text)
 
 

@@ -14,6 +14,7 @@ from refspec.attribution import Clarity, depth_profile
 from refspec.attribution.depth import leading_clarity
 from refspec.claims.registry import Evidence, Subject, graded, small, together, unjudged
 from refspec.classes import Snapshot, class_slices
+from refspec.models.network import weight_matrices
 
 
 def depth(subject: Subject) -> Iterator[Evidence]:
@@ -149,9 +150,10 @@ def collapse(snapshot: Snapshot) -> Collapse:
 
 def _duality(snapshot: Snapshot, centred: np.ndarray) -> float:
     """Return the distance of the last weights to the centred class means, unit norm."""
-    W = weights(snapshot).get(snapshot.layers[-1].name)
+    W = weight_matrices(snapshot.model, biases=False).get(snapshot.layers[-1].name)
     if W is None or W.shape[0] != len(centred):
         return math.nan
+    W = backend.to_host(W)
     centred = centred[:, : W.shape[1]]  # a bias is the feature 1, and has no weights
     a, b = np.linalg.norm(W), np.linalg.norm(centred)
     if W.shape != centred.shape or a == 0 or b == 0:
@@ -159,21 +161,10 @@ def _duality(snapshot: Snapshot, centred: np.ndarray) -> float:
     return float(np.linalg.norm(W / a - centred / b))
 
 
-def weights(snapshot: Snapshot) -> dict[str, np.ndarray]:
-    """Return the weight matrix (b, a) of every layer of the network, without biases."""
-    model, found = snapshot.model, {}
-    for step in model.operations if model is not None else ():
-        name, weight = step.get("name"), step.get("weight")
-        if name is not None and weight is not None and model is not None:
-            W = backend.to_host(model.parameters[weight])
-            found[str(name)] = W.reshape(W.shape[0], -1)
-    return found
-
-
 def from_class_means(subject: Subject) -> Iterator[Evidence]:
     """Judge P: under decay a weight matrix is its class part, and what is within."""
     snapshot = subject.snapshot
-    given, there = snapshot.provenance, weights(snapshot)
+    given, there = snapshot.provenance, weight_matrices(snapshot.model, biases=False)
     eta, slope = given.get("weight_decay", 0), given.get("gradient_norm")
     known = isinstance(eta, int | float) and isinstance(slope, int | float)
     if not there or not known or eta <= 0:
@@ -189,6 +180,7 @@ def from_class_means(subject: Subject) -> Iterator[Evidence]:
         if W is None or W.shape[0] != own.shape[2]:
             yield unjudged(f"layer {x.name}", "its weights are not in the export")
             continue
+        W = backend.to_host(W)
         h = h[:, :, : W.shape[1]]
         whole, part = np.zeros(W.shape), np.zeros(W.shape)
         for _c, i, j in class_slices(snapshot.offsets):

@@ -15,6 +15,7 @@ from refspec.cli.check import check
 from refspec.cli.claims import claims
 from refspec.cli.kfac import kfac
 from refspec.cli.outcomes import USE, outcome
+from refspec.cli.plan import plan
 from refspec.cli.predict import predict
 from refspec.cli.report import report
 from refspec.cli.selftest import selftest
@@ -44,6 +45,7 @@ app = typer.Typer(cls=_Commands, add_completion=False)
 for command in (
     attribute,
     spectrum,
+    plan,
     kfac,
     check,
     synth,

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import typer
 
-from refspec import coverage
-from refspec.cli.inputs import File, load_snapshot
+from refspec import coverage, memory
+from refspec.classes import Snapshot
+from refspec.cli.inputs import File, Memory, load_snapshot
 from refspec.cli.outcomes import DATA
 from refspec.cli.terminal import say
 from refspec.models.recompute import recompute
 from refspec.text import visible
 
 
-def check(file: File = None) -> None:
+def check(file: File = None, limit: Memory = None) -> None:
     """Read an export, check everything in it and say what it holds."""
-    snapshot = load_snapshot(file)
+    with memory.within(limit):
+        _check(load_snapshot(file))
+
+
+def _check(snapshot: Snapshot) -> None:
+    """Say what a snapshot holds, and whether its network gives the same."""
     N, C = snapshot.probabilities.shape
     say(f"good: N = {N} samples, C = {C} classes, {len(snapshot.layers)} layers")
     say(str(coverage.of_snapshot(snapshot)))

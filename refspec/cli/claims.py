@@ -9,16 +9,14 @@ from typing import Annotated
 import typer
 
 from refspec import claims as judged
-from refspec import coverage
+from refspec import memory
 from refspec.claims import CLAIMS, Finding
-from refspec.cli.inputs import Backend, On, expect_file, load_snapshot
+from refspec.classes import Snapshot
+from refspec.cli.inputs import Backend, Files, Memory, On, expect_file, load
 from refspec.cli.outputs import Json, expect_outputs, write_json
 from refspec.cli.terminal import say, working
+from refspec.plans import plan
 
-Files = Annotated[
-    list[Path] | None,
-    typer.Argument(help="Exports; the embedded digits network if none."),
-]
 Only = Annotated[
     list[str] | None,
     typer.Option("--only", help="Claims by letter: F or F,W; may be repeated."),
@@ -44,6 +42,7 @@ def claims(
     whole: Whole = None,
     json_file: Json = None,
     on: On = Backend.numpy,
+    limit: Memory = None,
 ) -> None:
     """Judge with numbers what is claimed about networks; exit 0 whatever they say.
 
@@ -58,29 +57,32 @@ def claims(
     together = [x for x in chosen if CLAIMS[x].compare is not None]
     records, members = [], []
     for path in paths:
-        name = "the embedded digits network" if path is None else str(path)
-        snapshot = load_snapshot(path, on)
-        say(name)
-        say(str(coverage.of_snapshot(snapshot)))
-        with working("judging") as tell:
-            found: list[Finding] = []
-            for id in chosen:
-                tell(f"claim {id}: {judged.CLAIMS[id].title}")
-                found += judged.judge(snapshot, [id], dense=dense, whole=whole)
-            if len(paths) > 1 and together:
-                members.append(judged.member(snapshot))
+        with memory.within(limit):
+            source, planned = load(path, on), None
+            network = source.network
+            # of a part of the claims, or of a moment alone, there is no plan
+            if not only and whole is None and isinstance(network, Snapshot):
+                planned = plan(network, what="claims").expect_room()
+            say(source.name)
+            say(str(source.coverage))
+            with working("judging", planned) as tell:
+                found: list[Finding] = []
+                for id in chosen:
+                    tell(f"claim {id}: {judged.CLAIMS[id].title}")
+                    found += judged.judge(network, [id], dense=dense, whole=whole)
+                if together and isinstance(network, Snapshot):
+                    members.append(judged.member(network))
         for finding in found:
             _print(finding)
-        covered = coverage.of_snapshot(snapshot)
         records.append(
             {
-                "source": name,
-                "coverage": covered.document(),
+                "source": source.name,
+                "coverage": source.coverage.document(),
                 "claims": [x.plain() for x in found],
             }
         )
     document: dict[str, object] = {"networks": records}
-    if members:
+    if len(members) > 1:
         say(f"these {len(members)} together")
         compared = list(judged.compare(members, together))
         for finding in compared:

@@ -9,19 +9,26 @@ import typer
 
 from refspec import attribution, coverage, curvature, hessian
 from refspec.attribution import HessianAttribution
+from refspec.classes import Snapshot
 from refspec.cli.inputs import (
     Backend,
+    Source,
     called,
     expect_layer,
     expect_one_choice,
-    load_snapshot,
+    load,
 )
 from refspec.cli.outputs import finite, write_json, write_picture
 from refspec.cli.terminal import console, new_table, say, working
 from refspec.coverage import Coverage
+from refspec.curvature import SecondMoment
+from refspec.plans import plan
 from refspec.plots import matrices
 from refspec.plots.style import label
 from refspec.text import visible
+
+#: Parameters up to which a Hessian is formed; of a larger one only its ends are taken.
+DENSE = 2000
 
 
 def attribute_hessian(
@@ -35,7 +42,42 @@ def attribute_hessian(
 ) -> None:
     """Print the Hessian's eigenvalues with what levels and residual contribute."""
     expect_one_choice(layer, every)
-    snapshot = load_snapshot(file, on)
+    source = load(file, on)
+    if isinstance(source.network, Snapshot):
+        result, covered = _of_snapshot(source.network, layer)
+    else:
+        result, covered = _of_operator(source, source.network, layer, top)
+    title = f"Hessian, {called(covered, layer)}"
+    say(str(covered))
+    _print(result, title, top)
+    if plot is not None:
+        write_picture(plot, matrices.hessian_attribution(result, title))
+    if json_file is not None:
+        _write(result, title, covered, json_file)
+
+
+def _of_operator(
+    source: Source, moment: SecondMoment, layer: str | None, top: int
+) -> tuple[HessianAttribution, Coverage]:
+    """Attribute a Hessian by differentiation, a large one by its products."""
+    H = source.hessian
+    if H is None or layer is not None:
+        got = "a moment alone" if H is None else f"--layer {visible(layer)}"
+        raise typer.BadParameter(
+            "--of hessian needs a function that returns (hessian, moment) of the same "
+            f"parameters, got {got}; choose the parameters in it, as `return "
+            "refspec.exporters.torch.hessian(model, loader), ...moment(model, loader)`"
+        )
+    few = None if H.size <= DENSE else min(top, H.size // 2)
+    with working("products with the Hessian"):
+        result = attribution.attribute_hessian(H, moment, top=few)
+    return result, source.coverage
+
+
+def _of_snapshot(
+    snapshot: Snapshot, layer: str | None
+) -> tuple[HessianAttribution, Coverage]:
+    """Attribute the Hessian of an export's network."""
     expect_layer(snapshot, layer)
     if snapshot.model is None:
         said = snapshot.provenance.get("without_network")
@@ -47,21 +89,16 @@ def attribute_hessian(
         raise typer.BadParameter(
             "--of hessian needs an export that holds its network, got one without: "
             f"{why}; export a network of operations that refspec.models.Network lists, "
-            "or take products with the Hessian by differentiation, beside `export` of "
-            "refspec.exporters.torch"
+            "or take products with the Hessian by differentiation: FILE.py:NAME, a "
+            "function that returns (refspec.exporters.torch.hessian(model, loader), "
+            "...moment(model, loader))"
         )
     names = None if layer is None else [layer]
-    with working("assembling the Hessian and attributing"):
+    planned = plan(snapshot, what="hessian", layers=names).expect_room()
+    with working("assembling the Hessian and attributing", planned):
         H = hessian.of_snapshot(snapshot, names)
         result = attribution.attribute_hessian(H, curvature.fisher(snapshot, names))
-    covered = coverage.of_snapshot(snapshot, names)
-    title = f"Hessian, {called(covered, layer)}"
-    say(str(covered))
-    _print(result, title, top)
-    if plot is not None:
-        write_picture(plot, matrices.hessian_attribution(result, title))
-    if json_file is not None:
-        _write(result, title, covered, json_file)
+    return result, coverage.of_snapshot(snapshot, names)
 
 
 def _print(result: HessianAttribution, title: str, top: int) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +13,13 @@ import typer
 
 from refspec import backend, coverage, curvature, datasets, export
 from refspec.classes import Snapshot
+from refspec.cli import python
+from refspec.cli.terminal import working
 from refspec.coverage import Coverage
+from refspec.curvature import SecondMoment
+from refspec.differentiated import NetworkMoment
+from refspec.implicit import HessianOperator
+from refspec.plans import Plan, plan
 from refspec.text import listed, visible
 
 
@@ -33,9 +42,21 @@ class Backend(StrEnum):
 
 
 File = Annotated[
-    Path | None, typer.Argument(help="An export; the embedded digits network if none.")
+    Path | None,
+    typer.Argument(
+        help="An export, or FILE.py:NAME, a function that returns a moment (of PyTorch "
+        "or JAX, by differentiation), (hessian, moment) or a snapshot; the embedded "
+        "digits network if none.",
+    ),
 ]
-LayerName = Annotated[str | None, typer.Option("--layer", help="One layer by name.")]
+Files = Annotated[
+    list[Path] | None,
+    typer.Argument(help="As FILE of attribute; the embedded digits network if none."),
+]
+LayerName = Annotated[
+    str | None,
+    typer.Option("--layer", help="One layer by name; of a moment, a module."),
+]
 All = Annotated[bool, typer.Option("--all", help="All layers together (default).")]
 OfWhat = Annotated[
     Of, typer.Option("--of", help="Gradients and fisher are one matrix.")
@@ -54,18 +75,103 @@ On = Annotated[Backend, typer.Option("--backend", help="Array library.")]
 Certify = Annotated[bool, typer.Option("--certify", help="Radius with a proof.")]
 
 
+def _bytes(text: str) -> int:
+    """Read a size: 500MB, 4GB, 2GiB, or a number of bytes."""
+    found = re.fullmatch(r"([0-9.]+) *([kMGT]?)(i?)B?", text.strip())
+    try:
+        number = float(found[1]) if found else 0.0
+    except ValueError:  # two points
+        number = 0.0
+    if found is None or not number >= 1:
+        raise typer.BadParameter(
+            f"--memory must be a size such as 500MB, 4GB or 2GiB, got {visible(text)!r}"
+        )
+    base = 1024 if found[3] else 1000
+    return int(number * base ** " kMGT".index(found[2] or " "))
+
+
+Memory = Annotated[
+    int | None,
+    typer.Option(
+        "--memory",
+        parser=_bytes,
+        metavar="SIZE",
+        help="What all of it may take, as 4GB; what is free if not given.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """What a command is about: a network, and what it is called."""
+
+    name: str
+    network: Snapshot | SecondMoment
+    hessian: HessianOperator | None = None
+
+    @property
+    def coverage(self) -> Coverage:
+        """How much of the network it is of."""
+        return coverage_of(self.network)
+
+
+def coverage_of(network: Snapshot | SecondMoment) -> Coverage:
+    """Return how much of a network a snapshot or a moment is of."""
+    if isinstance(network, Snapshot):
+        return coverage.of_snapshot(network)
+    if isinstance(network, NetworkMoment):
+        return network.coverage
+    return Coverage({"parameters": network.shape[1]}, None)
+
+
+def load(
+    file: Path | None, on: Backend = Backend.numpy, layer: str | None = None
+) -> Source:
+    """Load an export or run a function of a Python file; the embedded one if none.
+
+    Of an export one layer alone, if that is all that is asked for.
+    """
+    of_python = None if file is None else python.named(file)
+    if of_python is None:
+        xp = None if on is Backend.numpy else backend.named(on.value)
+        if file is None:
+            return Source("the embedded digits network", datasets.digits_mlp(xp=xp))
+        expect_file(file)
+        if layer is not None:
+            _expect_name(export.sizes(file)[2], layer)
+        layers = None if layer is None else [layer]
+        return Source(str(file), export.load(file, xp=xp, layers=layers))
+    if on is not Backend.numpy:
+        raise typer.BadParameter(
+            f"--backend must be numpy for {file}, got {on.value}; its arrays are those "
+            "that the function makes"
+        )
+    name = str(file)
+    with working(f"running {visible(name, 60)}"):
+        found = python.run(*of_python)
+    if isinstance(found, tuple):
+        return Source(name, found[1], found[0])
+    return Source(name, found)
+
+
 def load_snapshot(file: Path | None, on: Backend = Backend.numpy) -> Snapshot:
-    """Load an export, or the embedded one if none is named."""
-    xp = None if on is Backend.numpy else backend.named(on.value)
-    if file is None:
-        return datasets.digits_mlp(xp=xp)
-    expect_file(file)
-    return export.load(file, xp=xp)
+    """Load what has features and errors, layer by layer."""
+    found = load(file, on).network
+    if isinstance(found, Snapshot):
+        return found
+    raise typer.BadParameter(
+        "this needs features and errors, layer by layer, or the network of an export, "
+        f"got the moment of {visible(str(file), 60)}; export the model, or see refspec "
+        "attribute, spectrum, verify, claims and report, which take moments"
+    )
 
 
 def expect_file(file: Path) -> None:
-    """Refuse an export that is not there."""
-    if not file.exists():
+    """Refuse an export or a Python file that is not there."""
+    of_python = python.named(file)
+    if of_python is not None:
+        python.expect_there(of_python[0])
+    elif not file.exists():
         raise typer.BadParameter(f"no such file: {file}; give the path of an export")
 
 
@@ -77,31 +183,85 @@ def expect_one_choice(layer: str | None, every: bool) -> None:
 
 def expect_layer(snapshot: Snapshot, layer: str | None) -> None:
     """Refuse the name of a layer that the snapshot lacks."""
-    names = [x.name for x in snapshot.layers]
-    if layer is not None and layer not in names:
+    if layer is not None:
+        _expect_name([x.name for x in snapshot.layers], layer)
+
+
+def _expect_name(names: Iterable[str], layer: str) -> None:
+    """Refuse a name that is not among those of the layers."""
+    names = list(names)
+    if layer not in names:
         raise typer.BadParameter(
             f"--layer must be one of {listed(names)}; got {visible(layer)!r}"
         )
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """A second moment that was asked for, its title, what it covers, and the plan."""
+
+    moment: SecondMoment
+    title: str
+    covered: Coverage
+    plan: Plan
+
+
 def choose_moment(
-    file: Path | None, layer: str | None, every: bool, of: Of, on: Backend
-) -> tuple[curvature.SecondMoment, str, Coverage]:
-    """Build the second moment that was asked for, its title, and what it covers."""
+    file: Path | None,
+    layer: str | None,
+    every: bool,
+    of: Of,
+    on: Backend,
+    what: str,
+    top: int | None = None,
+    certify: bool = False,
+) -> Chosen:
+    """Plan what was asked for, refuse what does not fit, and build the moment."""
     expect_one_choice(layer, every)
-    snapshot = load_snapshot(file, on)
+    network = load(file, on, layer).network
+    if isinstance(network, SecondMoment):
+        moment = _part(network, layer, of)
+        planned = plan(moment, what=what, top=top, certify=certify).expect_room()
+        covered = coverage_of(moment)
+        title = f"Fisher information, {called(covered, layer)}"
+        return Chosen(moment, title, covered, planned)
+    snapshot = network
     expect_layer(snapshot, layer)
-    if of in (Of.features, Of.errors):
-        if layer is None:
-            names = listed([x.name for x in snapshot.layers])
-            raise typer.BadParameter(f"--of {of} needs --layer, one of {names}")
-        build = curvature.features if of is Of.features else curvature.errors
-        covered = coverage.of_snapshot(snapshot, [layer])
-        return build(snapshot, layer), f"{of} of layer {layer}", covered
     chosen = None if layer is None else [layer]
+    kind = of.value if of in (Of.features, Of.errors) else "fisher"
+    if kind != "fisher" and layer is None:
+        names = listed([x.name for x in snapshot.layers])
+        raise typer.BadParameter(f"--of {of} needs --layer, one of {names}")
+    planned = plan(
+        snapshot, what=what, of=kind, layers=chosen, top=top, certify=certify
+    ).expect_room()
     covered = coverage.of_snapshot(snapshot, chosen)
-    title = f"Fisher information, {called(covered, layer)}"
-    return curvature.fisher(snapshot, chosen), title, covered
+    if kind == "fisher":
+        title = f"Fisher information, {called(covered, layer)}"
+        return Chosen(curvature.fisher(snapshot, chosen), title, covered, planned)
+    build = curvature.features if of is Of.features else curvature.errors
+    title = f"{of} of layer {layer}"
+    return Chosen(build(snapshot, str(layer)), title, covered, planned)
+
+
+def _part(moment: SecondMoment, layer: str | None, of: Of) -> SecondMoment:
+    """Return a moment, or that of one of its modules."""
+    if of in (Of.features, Of.errors):
+        raise typer.BadParameter(
+            f"--of {of} needs features and errors, layer by layer: an export; got a "
+            "Fisher information, for which leave --of out"
+        )
+    if layer is None:
+        return moment
+    if not isinstance(moment, NetworkMoment) or not moment.blocks:
+        raise typer.BadParameter(
+            f"--layer must name parameters of the moment, got {visible(layer)!r} and "
+            "one without names; leave it out"
+        )
+    try:
+        return moment.part([layer])
+    except ValueError as error:
+        raise typer.BadParameter(f"--layer: {error}") from error
 
 
 def called(covered: Coverage, layer: str | None) -> str:

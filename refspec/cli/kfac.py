@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from refspec import coverage
+from refspec import coverage, memory
 from refspec.cli.inputs import (
     Backend,
     File,
     LayerName,
+    Memory,
     On,
     expect_layer,
     load_snapshot,
@@ -23,8 +25,9 @@ from refspec.cli.outputs import (
     write_json,
     write_picture,
 )
-from refspec.cli.terminal import console, new_table, say, working
+from refspec.cli.terminal import announce, console, new_table, say, working
 from refspec.kronecker.comparison import LARGEST, LayerComparison, compare_layer
+from refspec.plans import plan
 from refspec.plots import matrices
 from refspec.plots.style import label
 from refspec.text import listed, visible
@@ -46,6 +49,7 @@ def kfac(
     json_file: Json = None,
     plot: Plot = None,
     on: On = Backend.numpy,
+    limit: Memory = None,
 ) -> None:
     """Compare each layer's Fisher with KFAC, EKFAC and class-corrected CFAC."""
     expect_outputs([file], json=json_file, plot=plot)
@@ -53,6 +57,20 @@ def kfac(
         raise typer.BadParameter(
             f"--setting must be expand or reduce, got {visible(setting)!r}"
         )
+    with memory.within(limit):
+        _compare(file, layer, setting, top, json_file, plot, on)
+
+
+def _compare(
+    file: Path | None,
+    layer: str | None,
+    setting: str,
+    top: int,
+    json_file: Path | None,
+    plot: Path | None,
+    on: Backend,
+) -> None:
+    """Do as `kfac` says, within the memory that was said."""
     snapshot = load_snapshot(file, on)
     expect_layer(snapshot, layer)
     sizes = {x.name: x.parameters for x in snapshot.layers}
@@ -64,8 +82,10 @@ def kfac(
             f"a comparison takes P x P numbers and layers of P <= {LARGEST} "
             f"parameters, got {wide}"
         )
+    planned = plan(snapshot, what="kfac", layers=small).expect_room()
     covered = coverage.of_snapshot(snapshot, small)
     say(str(covered))
+    announce(planned)
     found = {}
     for name in small:
         with working(f"comparing {visible(name)}, {sizes[name]} parameters"):

@@ -63,7 +63,7 @@ def _read(error: Exception) -> tuple[int, list[str]]:
     if isinstance(error, MemoryError):
         hint = "take fewer samples, or one --layer"
         return DATA, [f"error: these data need more memory than there is; {hint}"]
-    if _stated(error):
+    if stated(error):
         system = isinstance(error.__cause__, OSError) and error.__cause__.errno
         if isinstance(error, ImportError) or system:
             return USE, [f"error: {error}"]
@@ -76,7 +76,7 @@ def _read(error: Exception) -> tuple[int, list[str]]:
     ]
 
 
-def _stated(error: Exception) -> bool:
+def stated(error: Exception) -> bool:
     """Tell a refusal, raised by a `raise` of refspec's, from an accident.
 
     A ValueError of NumPy's that comes through a line of ours is no sentence to the user

@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
+from refspec import memory
 from refspec import report as pages
-from refspec.cli.inputs import Backend, File, On, load_snapshot
+from refspec.classes import Snapshot
+from refspec.cli.inputs import Backend, File, Memory, On, load
 from refspec.cli.outcomes import DATA
 from refspec.cli.outputs import expect_outputs, opened
 from refspec.cli.terminal import say, working
+from refspec.plans import plan
 
 Output = Annotated[
     Path,
@@ -36,21 +39,13 @@ def report(
     per_layer: PerLayer = True,
     verify: Verify = True,
     on: On = Backend.numpy,
+    limit: Memory = None,
 ) -> None:
-    """Write one self-contained HTML page about an export."""
+    """Write one self-contained HTML page about a network."""
     expect_outputs([file], output=output)
     pages.expect_libraries()
-    snapshot = load_snapshot(file, on)
-    with working("reading") as progress:
-        contents = pages.collect(
-            snapshot,
-            per_layer=per_layer,
-            dense=dense,
-            theorems=None if verify else (),
-            progress=progress,
-        )
-        progress("drawing")
-        page = pages.render(contents)
+    with memory.within(limit):
+        contents, page = _made(file, per_layer, dense, verify, on)
     with opened(output) as out:
         size = out.write(pages.encoded(page))
     say(f"report: {output} ({size / 1e6:.1f} MB)")
@@ -58,3 +53,23 @@ def report(
     if failed:
         say(f"theorems that do not hold: {', '.join(failed)}")
         raise typer.Exit(DATA)
+
+
+def _made(
+    file: Path | None, per_layer: bool, dense: int, verify: bool, on: Backend
+) -> tuple[pages.Contents, str]:
+    """Plan the page, refuse what does not fit, and make it."""
+    network, planned = load(file, on).network, None
+    if isinstance(network, Snapshot):
+        planned = plan(network, what="report").expect_room()
+    with working("reading", planned) as progress:
+        contents = pages.collect(
+            network,
+            per_layer=per_layer,
+            dense=dense,
+            theorems=None if verify else (),
+            progress=progress,
+        )
+        progress("drawing")
+        page = pages.render(contents)
+        return contents, page

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from refspec import attribution, backend, plots, spectra
+from refspec import attribution, backend, memory, plots, spectra
 from refspec.attribution import Attribution
 from refspec.cli.hessian import attribute_hessian
 from refspec.cli.inputs import (
@@ -17,6 +17,7 @@ from refspec.cli.inputs import (
     Certify,
     File,
     LayerName,
+    Memory,
     Of,
     OfWhat,
     On,
@@ -47,15 +48,19 @@ def attribute(
     plot: Plot = None,
     on: On = Backend.numpy,
     certify: Certify = False,
+    limit: Memory = None,
 ) -> None:
     """Print the top eigenvalues with the level of the class structure behind each."""
     expect_outputs([file], json=json_file, plot=plot)
     if of is Of.hessian:
-        attribute_hessian(file, layer, every, top or PRINTED, json_file, plot, on)
+        with memory.within(limit):
+            attribute_hessian(file, layer, every, top or PRINTED, json_file, plot, on)
         return
-    moment, title, covered = choose_moment(file, layer, every, of, on)
-    with working("factorising and attributing"):
-        result = attribution.attribute(moment, top=top, certify=certify)
+    with memory.within(limit):
+        chosen = choose_moment(file, layer, every, of, on, "attribute", top, certify)
+        with working("factorising and attributing", chosen.plan):
+            result = attribution.attribute(chosen.moment, top=top, certify=certify)
+    title, covered = chosen.title, chosen.covered
     say(str(covered))
     _print(result, title, top or PRINTED)
     if plot is not None:
@@ -113,14 +118,17 @@ def spectrum(
     json_file: Json = None,
     on: On = Backend.numpy,
     certify: Certify = False,
+    limit: Memory = None,
 ) -> None:
     """Print the exact eigenvalues with their radius."""
     expect_outputs([file], json=json_file)
     if of is Of.hessian:
         raise typer.BadParameter("refspec attribute --of hessian prints that spectrum")
-    moment, title, covered = choose_moment(file, layer, every, of, on)
-    with working("factorising"):
-        result = spectra.spectrum(moment, top=top, certify=certify)
+    with memory.within(limit):
+        chosen = choose_moment(file, layer, every, of, on, "spectrum", top, certify)
+        with working("factorising", chosen.plan):
+            result = spectra.spectrum(chosen.moment, top=top, certify=certify)
+    title, covered = chosen.title, chosen.covered
     say(title)
     say(str(covered))
     for value in backend.to_host(result.values)[: top or PRINTED]:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from refspec import costs
 from refspec.text import visible
+
+if TYPE_CHECKING:
+    from refspec.plans import Plan
 
 #: Characters of a title or table cell, and of a line that is no table.
 _TITLE, _LINE = 78, 2000
@@ -48,11 +54,32 @@ def complain(text: str) -> None:
     errors.print(Text(visible(text, _LINE), style="red"), soft_wrap=True)
 
 
+def announce(plan: Plan) -> None:
+    """Say a plan where errors go, if someone looks."""
+    if errors.is_terminal:
+        errors.print(visible(plan.sentence(), _LINE), soft_wrap=True)
+
+
 @contextmanager
-def working(text: str) -> Iterator[Callable[[str], None]]:
-    """Show what is being done; yield what tells that something else began."""
-    with console.status(Text(visible(text, _TITLE))) as status:
-        yield lambda other: status.update(Text(visible(other, _TITLE)))
+def working(text: str, plan: Plan | None = None) -> Iterator[Callable[[str], None]]:
+    """Show what is being done; yield what tells that something else began.
+
+    With a plan: say it first, and draw how much of it is done and the time left.
+    """
+    if plan is None or not errors.is_terminal:
+        with console.status(Text(visible(text, _TITLE))) as status:
+            yield lambda other: status.update(Text(visible(other, _TITLE)))
+        return
+    announce(plan)
+    left, name = TimeRemainingColumn(), TextColumn("{task.description}", markup=False)
+    with Progress(name, BarColumn(), left, console=errors, transient=True) as bar:
+        task = bar.add_task(visible(text, _TITLE), total=plan.seconds)
+
+        def tell(other: str) -> None:
+            bar.update(task, description=visible(other, _TITLE))
+
+        with costs.heard(lambda cost: bar.advance(task, plan.time_of(cost))):
+            yield tell
 
 
 def new_table(title: str, columns: list[str]) -> Table:

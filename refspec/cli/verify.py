@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from refspec import coverage
-from refspec.cli.inputs import Backend, On, expect_file, load_snapshot
+from refspec import memory
+from refspec.classes import Snapshot
+from refspec.cli.inputs import Backend, Files, Memory, On, expect_file, load
 from refspec.cli.outputs import Json, expect_outputs
-from refspec.cli.terminal import say
+from refspec.cli.terminal import announce, say
 from refspec.cli.verdicts import Only, chosen, conclude, show
+from refspec.plans import plan
 from refspec.verify import Record
 from refspec.verify import verify as verify_snapshot
-
-Files = Annotated[
-    list[Path] | None,
-    typer.Argument(help="Exports; the embedded digits network if none."),
-]
 
 
 def verify(
@@ -27,8 +22,9 @@ def verify(
     json_file: Json = None,
     only: Only = None,
     on: On = Backend.numpy,
+    limit: Memory = None,
 ) -> None:
-    """Check exports: are they consistent, which theorems say something of them.
+    """Check networks: are they consistent, which theorems say something of them.
 
     Exit 1 if a statement fails. Statements on refspec itself: see selftest.
     """
@@ -40,14 +36,17 @@ def verify(
     records: list[Record] = []
     covered: dict[str, Any] = {}
     for path in paths:
-        name = "the embedded digits network" if path is None else str(path)
-        snapshot = load_snapshot(path, on)
-        whole = coverage.of_snapshot(snapshot)
-        covered[name] = whole.document()
-        say(str(whole))
-        # what was asked for by its id is run, however slow
-        found = verify_snapshot(
-            snapshot, theorems=theorems, source=name, deep=bool(only)
-        )
-        records += show(name, found, len(theorems))
+        with memory.within(limit):
+            source = load(path, on)
+            name, network = source.name, source.network
+            # what single theorems take is not planned, nor those on a moment alone
+            if not only and isinstance(network, Snapshot):
+                announce(plan(network, what="verify").expect_room())
+            covered[name] = source.coverage.document()
+            say(str(source.coverage))
+            # what was asked for by its id is run, however slow
+            found = verify_snapshot(
+                network, theorems=theorems, source=name, deep=bool(only)
+            )
+            records += show(name, found, len(theorems))
     conclude(records, json_file, "refspec.verify/1", coverage=covered)

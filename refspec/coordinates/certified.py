@@ -15,7 +15,7 @@ from typing import cast
 import numpy as np
 import scipy.linalg
 
-from refspec import backend, rounding
+from refspec import backend, costs, rounding, ways
 from refspec.backend import Array
 from refspec.classes import class_slices
 from refspec.coordinates.factorisation import pivoted_rows
@@ -53,10 +53,11 @@ def certified(moment: SecondMoment) -> Coordinates:
 
 def _certified(moment: SecondMoment) -> Coordinates:
     """Do as `certified` says, without scaling."""
-    rows, (n, P) = cast(Factors, moment.rows).explicit(math.inf), moment.shape
+    rows, n = cast(Factors, moment.rows).explicit(math.inf), moment.shape[0]
     trace = float(np.sum(rows.squares()))
-    few = n >= 2 * P
+    few = ways.primal(moment)
     W, radius = _turned_parameters(rows) if few else _turned_pivots(rows, trace)
+    costs.done(ways.certificate(moment, W.shape[1]))
     d, off = forming.squared_columns(W)
     radius += off + forming_radius(rows, trace, _U)
     radius *= errorfree.inflation(n) if trace > 0 else 0.0  # all rows are 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from refspec import checks
+from refspec import checks, ways
 from refspec.classes import Snapshot
 from refspec.coordinates.certified import certified
 from refspec.coordinates.frame import Coordinates
@@ -53,5 +53,4 @@ def coordinates(
     moment = moment_of(moment)
     if certify and moment.projection is None:
         return certified(moment)
-    few = 2 * moment.shape[1] <= moment.shape[0]
-    return primal(moment) if few else dual(moment)
+    return primal(moment) if ways.primal(moment) else dual(moment)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refspec import backend, rounding
+from refspec import backend, costs, rounding, ways
 from refspec.backend import Array, Namespace
+from refspec.costs import Cost
 from refspec.rows import Rows, forming_radius
-
-_BLOCK = 256  # pivots at a time, on a device four times as many
+from refspec.ways import BLOCK
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,10 +36,10 @@ def pivoted_rows(rows: Rows, tolerance: float, xp: Namespace) -> Pivoted:
     N, K, P = rows.shape
     n = N * K
     left = xp.reshape(rows.squares(), (n,))
-    rank, r, squares = min(n, P), 0, 0.0
+    rank, r, squares, work = min(n, P), 0, 0.0, rows.work
     L = xp.empty((rank, n), dtype=left.dtype, device=backend.device(left))
     free = np.ones(n, dtype=bool)
-    size = 4 * _BLOCK if backend.is_on_device(left) else _BLOCK
+    size = 4 * BLOCK if backend.is_on_device(left) else BLOCK
     while r < rank and backend.scalar(xp.sum(left * left)) > tolerance**2:
         pivots = xp.argsort(left, descending=True)[: min(size, n)]
         block = rows.gram(pivots)
@@ -52,6 +52,7 @@ def pivoted_rows(rows: Rows, tolerance: float, xp: Namespace) -> Pivoted:
         block *= xp.astype(backend.from_host(free, left), left.dtype)
         most = min(lower.shape[0], rank - r)  # XX' has no more eigenvalues
         new = (xp.linalg.inv(lower) @ block)[:most, :]
+        ways.expect_held(8.0 * n * (r + new.shape[0]), r)
         m, left = _enough(left, new, tolerance, xp)
         if m == 0:
             break
@@ -59,6 +60,8 @@ def pivoted_rows(rows: Rows, tolerance: float, xp: Namespace) -> Pivoted:
         L[r : r + m, :] = new
         block -= xp.matrix_transpose(xp.take(new, pivots, axis=1)) @ new
         squares += 2 * backend.scalar(xp.linalg.vector_norm(block)) ** 2
+        grown = n * m * (r + 2 * BLOCK) + work.gram * m / n + work.formed
+        costs.done(Cost(grown, moved=8.0 * ways.PASSES * n * m))
         r += m
         free[backend.to_host(pivots)] = False
         left = xp.where(backend.from_host(free, left), left, xp.zeros_like(left))
@@ -89,15 +92,24 @@ def _enough(
 def residual(rows: Rows, made: Pivoted, trace: float, u: float, xp: Namespace) -> float:
     """Bound ||XX' - LL'||_F; of the rows that are no pivots, some at a time."""
     K, squares = rows.shape[1], made.squares
+    n = rows.shape[0] * K
     host, rest = backend.to_host(made.others), xp.take(made.L, made.others, axis=1)
-    for k in range(0, len(host), 2 * _BLOCK):
-        first, end = int(host[k]) // K, min(k + 2 * _BLOCK, len(host))
+    for k in range(0, len(host), 2 * BLOCK):
+        first, end = int(host[k]) // K, min(k + 2 * BLOCK, len(host))
         gap = rows.gram(made.others[k:end], first)
         gap = xp.take(gap, made.others[k:] - first * K, axis=1)
         gap -= xp.matrix_transpose(rest[:, k:end]) @ rest[:, k:]
         # the matrix is symmetric: what is right of the diagonal block counts twice
         own = gap[:, : end - k]
         squares += backend.scalar(2 * xp.sum(gap * gap) - xp.sum(own * own))
+        wide, high = rest[:, k:].shape[1], end - k
+        part = (rows.shape[0] - first) * K / n * high / n
+        costs.done(
+            Cost(
+                rows.work.gram * part + rest.shape[0] * high * wide + rows.work.formed,
+                moved=8.0 * ways.PASSES * high * wide,
+            )
+        )
     terms = rows.roundings + made.L.shape[0] + 4
     rounding_error = 2 * rounding.second_moment_radius(terms, trace, u)
     rounding_error += forming_radius(rows, trace, u)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from refspec import backend, rounding
+from refspec import backend, costs, rounding
 from refspec.classes import class_slices
 from refspec.coordinates.frame import (
     Coordinates,
@@ -12,6 +12,7 @@ from refspec.coordinates.frame import (
     scaled,
     uncertain,
 )
+from refspec.costs import Cost
 from refspec.curvature import SecondMoment
 from refspec.rows import forming_radius
 from refspec.structure import cell_norms, cell_rows, cells
@@ -40,6 +41,7 @@ def _primal(moment: SecondMoment) -> Coordinates:
     else:
         seen = [cells(moment, moment.project(x), norms) for x in moment.rows.columns()]
         means = backend.concatenate(seen, axis=2)
+    costs.done(Cost(K * moment.rows.work.product / 2))
     trace = backend.scalar(xp.sum(moment.rows.squares()))
     radius = 2 * rounding.second_moment_radius(n + K + 4, trace, u)
     radius += forming_radius(moment.rows, trace, u)

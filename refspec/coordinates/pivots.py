@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from refspec import backend, rounding
+from refspec import backend, costs, rounding, ways
 from refspec.backend import Array, Namespace
 from refspec.classes import class_slices
 from refspec.coordinates.factorisation import pivoted_rows, residual
@@ -16,11 +16,10 @@ from refspec.coordinates.frame import (
     scaled,
     uncertain,
 )
+from refspec.costs import Cost
 from refspec.curvature import SecondMoment, score_reduced, unit_weights
 from refspec.rows import reflected
 from refspec.structure import cell_norms, cell_rows, cells
-
-_EXPLICIT = 2**28  # bytes of gradients of layers with positions that may be held
 
 
 def dual(moment: SecondMoment) -> Coordinates:
@@ -43,7 +42,7 @@ def _dual(moment: SecondMoment) -> Coordinates:
         # levels see the scores to first order: they must be as small as rounding is
         if 2 * math.sqrt(dropped * trace) <= moment.shape[0] * u * trace:
             rows, left_out, seen_by = fewer, dropped, _reduced_cell_rows
-    rows = rows.explicit(_EXPLICIT)
+    rows = rows.explicit(ways.explicit_budget())
     N, K, _ = rows.shape
     n = N * K
     # ||R||_F is about the norm of its diagonal: stop below the bound on forming XX'
@@ -63,6 +62,7 @@ def _dual(moment: SecondMoment) -> Coordinates:
         L = xp.matrix_transpose(xp.reshape(seen, (n, -1)))
         radius += rounding.second_moment_radius(6 * (n + K) + 32, trace, u)
     second = L @ xp.matrix_transpose(L)
+    costs.done(Cost(n * L.shape[0] * (L.shape[0] / 2 + K)))
     second = (second + xp.matrix_transpose(second)) / 2
     radius += rounding.second_moment_radius(n + 4, trace, u)
     # the scores left out are second order in X'X, first order in what a level sees

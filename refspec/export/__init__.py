@@ -5,6 +5,7 @@ from refspec.export.errors import ExportError as ExportError
 from refspec.export.snapshots import assemble as assemble
 from refspec.export.snapshots import load as load
 from refspec.export.snapshots import save as save
+from refspec.export.snapshots import sizes as sizes
 
 __all__ = [
     "ExportError",

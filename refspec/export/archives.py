@@ -8,6 +8,7 @@ the archive states, and zip's checksum covers what is read.
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 import zipfile
@@ -94,7 +95,22 @@ def _member(
         x = flat.view(dtype) if flat.size else np.empty(0, dtype)
         return x.reshape(shape[::-1]).T if fortran else x.reshape(shape)
 
-    member = Member(shape, dtype, read)
+    def blocks() -> Iterator[np.ndarray]:
+        row = dtype.itemsize * math.prod(shape[1:])
+        if fortran or not shape or not row:
+            yield read()
+            return
+        step = max(1, _BLOCK // row)
+        with archive.open(info) as file:
+            file.read(start)
+            for i in range(0, shape[0], step):
+                rows = min(step, shape[0] - i)
+                data = file.read(rows * row)
+                if len(data) != rows * row:
+                    raise EOFError(f"{rows * row} bytes announced, {len(data)} found")
+                yield np.frombuffer(data, dtype=dtype).reshape(rows, *shape[1:])
+
+    member = Member(shape, dtype, read, blocks)
     announced, there = member.size * dtype.itemsize, info.file_size - start
     if announced != there or min(shape, default=0) < 0 or not dtype.itemsize:
         raise ExportError(

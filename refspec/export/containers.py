@@ -9,7 +9,7 @@ writing is atomic (`refspec.files`).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from refspec.export.errors import ExportError, naming, shown
 from refspec.export.memory import Member
 
 Manifest = dict[str, Any]
+Take = Callable[[Manifest, str, Member, dict[str, Any]], Any]
 
 
 def digest(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> str:
@@ -53,10 +54,14 @@ def read(
     max_bytes: int | None = None,
     itemsize: int = 0,
     expect: Callable[[Path, Manifest, dict[str, Member]], None] | None = None,
+    passing: Collection[str] = (),
+    take: Take | None = None,
+    headers: bool = False,
 ) -> tuple[Manifest, dict[str, np.ndarray]]:
     """Return manifest and arrays; `expect` sees shapes and dtypes before data are read.
 
-    `itemsize` is that of the numbers which the caller makes of the arrays.
+    `itemsize` is that of the numbers which the caller makes of the arrays. `take` reads
+    in place of us, layers last, and keeps nothing of the keys that are `passing`.
     """
     budget = memory.expect_budget(max_bytes)
     path, kind = _expect_path(path)
@@ -68,11 +73,26 @@ def read(
     while True:
         before = _identity(path)
         try:
-            return _read(path, kind, budget, itemsize, expect)
+            return _read(path, kind, budget, itemsize, expect, passing, take, headers)
         except ExportError:
             # a store that a writer replaced meanwhile is removed: read the new one
             if kind is not groups or _identity(path) == before:
                 raise
+
+
+def announced(
+    path: str | os.PathLike[str],
+    expect: Callable[[Path, Manifest, dict[str, Member]], None],
+) -> tuple[Manifest, dict[str, Member]]:
+    """Return the manifest of a file and what its headers announce; no data are read."""
+    found: dict[str, Any] = {}
+
+    def see(where: Path, manifest: Manifest, members: dict[str, Member]) -> None:
+        expect(where, manifest, members)
+        found.update(manifest=manifest, members=members)
+
+    read(path, expect=see, headers=True)
+    return found["manifest"], found["members"]
 
 
 def _read(
@@ -81,6 +101,9 @@ def _read(
     budget: int,
     itemsize: int,
     expect: Callable[[Path, Manifest, dict[str, Member]], None] | None,
+    passing: Collection[str],
+    take: Take | None,
+    headers: bool,
 ) -> tuple[Manifest, dict[str, np.ndarray]]:
     key, arrays = "", {}
     try:
@@ -90,10 +113,16 @@ def _read(
         ):
             if expect is not None:
                 expect(path, manifest, members)
-            need = memory.expect_room(path, members, budget, itemsize)
+            if headers:
+                return manifest, {}
+            need = memory.expect_room(path, members, budget, itemsize, passing)
             with memory.telling(path, need):
-                for key, member in members.items():
-                    arrays[key] = member.read()
+                for key in sorted(members, key=lambda x: x.startswith("layers/")):
+                    member = members[key]
+                    if take is None:
+                        arrays[key] = member.read()
+                    else:
+                        arrays[key] = take(manifest, key, member, arrays)
             return manifest, arrays
     except (ExportError, ImportError):
         raise

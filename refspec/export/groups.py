@@ -192,25 +192,39 @@ def _member(path: Path, root: int, key: str, document: dict[str, Any]) -> Member
     nbytes = math.prod(chunks) * stored.itemsize
     decode = {"zstd": _zstd, "gzip": _gzip}.get(names[-1], _raw)
 
+    counts = [-(-n // c) for n, c in zip(shape, chunks, strict=True)]
+
+    def chunk(at: tuple[int, ...]) -> np.ndarray:
+        words = [str(k) for k in at]
+        if scheme == "default":
+            words = ["c", *words]
+        parts = (dot.join(words) if words else "0").split("/")
+        # no codec makes data that much longer
+        data = decode(_file(root, [*key.split("/"), *parts], _long(nbytes)), nbytes)
+        return np.frombuffer(data, dtype=stored).reshape(chunks)
+
     def read() -> np.ndarray:
         x: Any = np.empty(shape, dtype=np.dtype(kind))
-        counts = [-(-n // c) for n, c in zip(shape, chunks, strict=True)]
         # an empty chunk is written too: one that is not there is a loss
         for at in itertools.product(*map(range, counts)):
-            words = [str(k) for k in at]
-            if scheme == "default":
-                words = ["c", *words]
-            parts = (dot.join(words) if words else "0").split("/")
-            # no codec makes data that much longer
-            data = decode(_file(root, [*key.split("/"), *parts], _long(nbytes)), nbytes)
-            block = np.frombuffer(data, dtype=stored).reshape(chunks)
             # the last chunk of an axis is stored whole; slicing cuts it to the array
             spans = [slice(k * c, k * c + c) for k, c in zip(at, chunks, strict=True)]
             part = x[(*spans, ...)]
-            part[...] = block[tuple(map(slice, part.shape))]
+            part[...] = chunk(at)[tuple(map(slice, part.shape))]
         return np.asarray(x)
 
-    return Member(tuple(shape), np.dtype(kind), read, _long(nbytes) + nbytes)
+    def blocks() -> Iterator[np.ndarray]:
+        if not shape or any(n != 1 for n in counts[1:]):
+            yield read()
+            return
+        inside = tuple(slice(n) for n in shape[1:])
+        for k in range(counts[0]):
+            rows = min(chunks[0], shape[0] - k * chunks[0])
+            at = (k, *(0 for _ in counts[1:]))
+            yield chunk(at)[(slice(rows), *inside)].astype(np.dtype(kind), copy=False)
+
+    scratch = _long(nbytes) + nbytes
+    return Member(tuple(shape), np.dtype(kind), read, blocks, scratch)
 
 
 def _sizes(items: Any, least: int) -> bool:

@@ -1,18 +1,15 @@
-"""How much memory is free, and whether what a file announces fits into it."""
+"""What a file announces, and whether it fits into memory."""
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from refspec import checks
+from refspec import checks, memory
 from refspec.export.errors import ExportError, shown
 
 
@@ -20,12 +17,14 @@ from refspec.export.errors import ExportError, shown
 class Member:
     """An array that a file announces: its shape and dtype, and what reads it.
 
-    `scratch` is what reading needs beside the array, in bytes.
+    `blocks` reads it some rows at a time; `scratch` is what reading needs beside the
+    array, in bytes.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     read: Callable[[], np.ndarray]
+    blocks: Callable[[], Iterator[np.ndarray]]
     scratch: int = 0
 
     @property
@@ -37,33 +36,10 @@ class Member:
         return n
 
 
-def free() -> int:
-    """Return the bytes that this process may still take, as far as the system tells.
-
-    The least of: available memory, what the control group leaves, the address space
-    limit. Without /proc half of the machine's memory counts, without that 4 GiB.
-    """
-    found, group = [_available()], Path("/sys/fs/cgroup")
-    limit = _number(group / "memory.max", "")
-    if limit is not None:
-        taken = _number(group / "memory.current", "") or 0
-        cached = _number(group / "memory.stat", "inactive_file ") or 0
-        found.append(limit - taken + cached)
-    try:
-        import resource
-
-        soft = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if soft != resource.RLIM_INFINITY:
-            found.append(soft - (_number(Path("/proc/self/statm"), "") or 0) * _page())
-    except ImportError:  # pragma: no cover  (not a POSIX system)
-        pass
-    return max(0, min(found))
-
-
 def expect_budget(max_bytes: int | None) -> int:
-    """Return the budget that `max_bytes` states, by default the free memory."""
+    """Return the budget that `max_bytes` states, by default what there is."""
     if max_bytes is None:
-        return free()
+        return memory.limit()
     return checks.expect_size("max_bytes", max_bytes, least=1)
 
 
@@ -73,10 +49,18 @@ def needed(arrays: Mapping[str, Any], itemsize: int) -> dict[str, int]:
 
 
 def expect_room(
-    path: object, members: Mapping[str, Member], budget: int, itemsize: int
+    path: object,
+    members: Mapping[str, Member],
+    budget: int,
+    itemsize: int,
+    passing: Collection[str] = (),
 ) -> int:
-    """Refuse arrays that do not fit, and return what they need in bytes."""
-    need = needed(members, itemsize)
+    """Refuse arrays that do not fit, and return what they need in bytes.
+
+    Those that are only passing are read block by block, and not kept.
+    """
+    kept = {key: x for key, x in members.items() if key not in passing}
+    need = needed(kept, itemsize)
     total = sum(need.values()) + max((x.scratch for x in members.values()), default=0)
     if total > budget:
         key = max(need, key=lambda k: need[k] + members[k].scratch)
@@ -102,27 +86,3 @@ def telling(path: object, need: int) -> Iterator[None]:
             f"expected {need} bytes of memory for its arrays, got too few of them; "
             "free memory, or export fewer samples",
         ) from error
-
-
-def _available() -> int:
-    kilobytes = _number(Path("/proc/meminfo"), "MemAvailable: ")
-    if kilobytes is not None:
-        return kilobytes * 1024
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * _page() // 2
-    except (AttributeError, OSError, ValueError):
-        return 2**32
-
-
-def _page() -> int:
-    return os.sysconf("SC_PAGE_SIZE")
-
-
-def _number(path: Path, after: str) -> int | None:
-    """Return the number that follows a word at the start of a line of a file."""
-    try:
-        text = path.read_text(encoding="ascii")
-    except (OSError, ValueError):
-        return None
-    found = re.search(rf"^{after}\s*(\d+)", text, re.MULTILINE)
-    return int(found[1]) if found else None

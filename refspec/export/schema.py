@@ -53,7 +53,7 @@ import numpy as np
 
 from refspec import rounding
 from refspec.coverage import is_statement
-from refspec.export.digests import KIND, fingerprint
+from refspec.export.digests import KIND, Seen, fingerprint
 from refspec.export.errors import ExportError, shown
 
 #: Name and version of the format; another version is refused.
@@ -103,7 +103,7 @@ def expect_form(
 
 
 def expect_contents(
-    path: Any, manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    path: Any, manifest: Mapping[str, Any], arrays: Mapping[str, Any]
 ) -> None:
     """Check the digest, if there is one, and every value; the form is checked before.
 
@@ -113,7 +113,8 @@ def expect_contents(
     if "digest" in manifest:
         _expect_digest(path, manifest, arrays)
     for key, x in arrays.items():
-        _expect_values(path, key, x)
+        if not isinstance(x, Seen):
+            expect_values(path, key, x)
     output = "logits" if "logits" in arrays else "probabilities"
     _expect_labels(path, arrays["labels"], arrays[output].shape[1])
 
@@ -278,7 +279,8 @@ def _expect_shape(
     )
 
 
-def _expect_values(path: Any, key: str, x: np.ndarray) -> None:
+def expect_values(path: Any, key: str, x: np.ndarray) -> None:
+    """Refuse numbers that are not finite, and shares that are none."""
     bad = int(np.sum(~np.isfinite(x)))
     if bad:
         raise ExportError(

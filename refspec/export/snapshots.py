@@ -7,7 +7,7 @@ the files themselves are handled by `refspec.export.containers`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,9 +15,10 @@ import numpy as np
 
 from refspec import backend, checks, classes, coverage, rounding
 from refspec._version import __version__
-from refspec.classes import Layer, ModelSection, Snapshot
+from refspec.classes import Layer, ModelSection, OutputLayer, Snapshot
 from refspec.export import memory
-from refspec.export.containers import read, write
+from refspec.export.containers import announced, read, write
+from refspec.export.digests import Seen, passed
 from refspec.export.errors import ExportError, shown
 from refspec.export.schema import (
     PARAMETERS,
@@ -25,9 +26,11 @@ from refspec.export.schema import (
     SCHEMA,
     expect_contents,
     expect_form,
+    expect_values,
 )
 
 _DTYPES = ("float32", "float64")
+_LARGE = 2**26  # bytes of errors p - e_c' from which on they are not kept
 
 
 def save(
@@ -123,6 +126,7 @@ def load(
     xp: backend.Namespace = None,
     dtype: Literal["float32", "float64"] = "float64",
     max_bytes: int | None = None,
+    layers: Sequence[str] | None = None,
 ) -> Snapshot:
     """Read an export, every check made before any computation.
 
@@ -137,6 +141,8 @@ def load(
     max_bytes : int, optional
         What reading may take in memory, by default what is free: the arrays as stored
         and twice as read.
+    layers : sequence of str, optional
+        Names of some layers: only these are kept, without the network.
 
     Returns
     -------
@@ -157,11 +163,47 @@ def load(
     -----
     Probabilities come from the logits by a float64 softmax. Stored probabilities (and
     sample weights) must have sum 1 within the rounding of their own dtype and, if that
-    is float32, are divided by their sum in float64.
+    is float32, are divided by their sum in float64. What is not kept passes block by
+    block, for the digest; so do the errors of a large layer before the softmax, which
+    become an `OutputLayer` if they are p - e_c' within the rounding of their dtype.
     """
     itemsize = _expect_target(xp, dtype)
+    left: set[str] = set()
+    output: set[str] = set()
+    passing: set[str] = set()
+
+    def expect(
+        where: Path, manifest: dict[str, Any], members: Mapping[str, Any]
+    ) -> None:
+        expect_form(where, manifest, members)
+        names = manifest["layers"]
+        kept = names if layers is None else checks.expect_names("layers", layers, names)
+        for mine, found in zip(
+            (left, output), _passing(names, members, kept), strict=True
+        ):
+            mine.clear()
+            mine.update(found)
+        passing.clear()
+        passing.update(left, output)
+
+    def take(_: Any, key: str, member: memory.Member, arrays: dict[str, Any]) -> Any:
+        if key in left:
+            return passed(member.blocks(), member.shape, member.dtype)
+        found = _as_output(path, key, member, arrays) if key in output else None
+        if found is not None:
+            return found
+        if key in output:
+            memory.expect_room(path, {key: member}, budget, itemsize)
+        return member.read()
+
+    budget = memory.expect_budget(max_bytes)
     manifest, arrays = read(
-        path, max_bytes=max_bytes, itemsize=itemsize, expect=expect_form
+        path,
+        max_bytes=max_bytes,
+        itemsize=itemsize,
+        expect=expect,
+        passing=passing,
+        take=take,
     )
     manifest.setdefault("digest", None)  # a file must have one, an assembly need not
     with memory.telling(path, sum(memory.needed(arrays, itemsize).values())):
@@ -201,7 +243,8 @@ def assemble(
     checks.expect_type("arrays", arrays, Mapping, "give a dict of arrays by key")
     for key, x in arrays.items():
         checks.expect_type(f"key {shown(key)}", key, str, "name it as the schema does")
-        checks.expect_type(f"array {shown(key)}", x, np.ndarray, "convert it to NumPy")
+        kinds = (np.ndarray, Seen)
+        checks.expect_type(f"array {shown(key)}", x, kinds, "convert it to NumPy")
     xp = backend.named("numpy") if xp is None else xp
     expect_form(path, manifest, arrays)
     expect_contents(path, manifest, arrays)
@@ -210,36 +253,122 @@ def assemble(
         with np.errstate(over="ignore"):  # found by the types' own checks
             return xp.asarray(x.astype(dtype))
 
-    if "logits" in arrays:
-        logits = arrays["logits"].astype(np.float64)
-        with np.errstate(over="ignore", under="ignore"):  # exp(-inf) = 0 is meant
-            probabilities = np.exp(classes.log_softmax(logits))
-    else:
-        probabilities = _normalised(arrays["probabilities"])
+    probabilities = _probabilities(arrays)
     weights = None
     if "sample_weights" in arrays:
         weights = give(_normalised(arrays["sample_weights"]))
     stored = [x.dtype for key, x in arrays.items() if key.startswith("layers/")]
+    layers: list[Layer] = []
+    left: dict[str, int] = {}
+    given = give(probabilities)
     try:
-        layers = [
-            Layer(
-                name,
-                give(arrays[f"layers/{k}/features"]),
-                give(arrays[f"layers/{k}/errors"]),
-            )
-            for k, name in enumerate(manifest["layers"])
-        ]
+        for k, name in enumerate(manifest["layers"]):
+            h, d = arrays[f"layers/{k}/features"], arrays[f"layers/{k}/errors"]
+            if isinstance(h, Seen):
+                left[name] = h.shape[2] * d.shape[3]
+            elif isinstance(d, Seen):
+                layers.append(OutputLayer(name, give(h), given))
+            else:
+                layers.append(Layer(name, give(h), give(d)))
         return classes.snapshot(
             layers,
             arrays["labels"],
-            probabilities=give(probabilities),
+            probabilities=given,
             sample_weights=weights,
-            provenance=dict(manifest)
+            provenance=_with_left_out(manifest, left)
             | {"dtype": str(min(stored, key=lambda x: x.itemsize))},
             model=_model(manifest, arrays, give),
         )
     except ValueError as error:
         raise ExportError(path, "", str(error)) from error
+
+
+def sizes(
+    path: str | os.PathLike[str],
+) -> tuple[int, int, dict[str, tuple[int, int, int]], int]:
+    """Return N, C, (T, a, b) of every layer and the bytes of a snapshot of float64.
+
+    By the headers of a file alone.
+    """
+    manifest, members = announced(path, expect_form)
+    N, C = members["logits" if "logits" in members else "probabilities"].shape
+    layers = {}
+    for k, name in enumerate(manifest["layers"]):
+        T, a = members[f"layers/{k}/features"].shape[1:]
+        layers[name] = T, a, members[f"layers/{k}/errors"].shape[3]
+    _, output = _passing(manifest["layers"], members, manifest["layers"])
+    return N, C, layers, 8 * sum(x.size for k, x in members.items() if k not in output)
+
+
+def _passing(
+    names: Sequence[str], members: Mapping[str, Any], kept: Sequence[str]
+) -> tuple[set[str], set[str]]:
+    """Return the keys that are not kept, and errors that may be p - e_c' and large."""
+    left: set[str] = set()
+    output: set[str] = set()
+    if len(kept) < len(names):
+        left |= {key for key in members if key.startswith("model/")}
+    for k, name in enumerate(names):
+        key = f"layers/{k}/errors"
+        N, C, T, b = members[key].shape
+        if name not in kept:
+            left |= {key, f"layers/{k}/features"}
+        elif T == 1 and b == C and 8 * N * C * C > _LARGE:
+            output.add(key)
+    return left, output
+
+
+def _as_output(
+    path: Any, key: str, member: memory.Member, arrays: Mapping[str, Any]
+) -> Seen | None:
+    """Read errors block by block; keep none if they are p - e_c' within rounding."""
+    p, start, same = _probabilities(arrays), 0, True
+    hot, u = np.eye(p.shape[1]), rounding.unit_roundoff(np.empty(0, member.dtype))
+    # of the softmax's own rounding too, in the precision of the file
+    spread = 1.0
+    if "logits" in arrays:
+        spread += 2 * float(np.max(np.abs(arrays["logits"])))
+    else:
+        u = max(u, rounding.unit_roundoff(arrays["probabilities"]))
+    g = rounding.gamma(2 * p.shape[1] + 32, u) * spread
+    least = float(np.finfo(member.dtype).smallest_normal)
+
+    def seen() -> Iterator[np.ndarray]:
+        nonlocal start, same
+        for block in member.blocks():
+            expect_values(path, key, block)
+            some = p[start : start + len(block), None, :]
+            exact = classes.misses(some, hot, np)
+            gap = np.abs(block[:, :, 0, :] - exact)
+            same = same and bool(np.all(gap <= g * (some + hot) + least))
+            start += len(block)
+            yield block
+
+    found = passed(seen(), member.shape, member.dtype)
+    return found if same else None
+
+
+def _probabilities(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the probabilities (N, C) in float64."""
+    if "logits" not in arrays:
+        return _normalised(arrays["probabilities"])
+    logits = arrays["logits"].astype(np.float64)
+    with np.errstate(over="ignore", under="ignore"):  # exp(-inf) = 0 is meant
+        return np.asarray(np.exp(classes.log_softmax(logits)))
+
+
+def _with_left_out(
+    manifest: Mapping[str, Any], left: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return the provenance; where it says what is left out, these layers are, too."""
+    stated = dict(manifest)
+    if left and "left_out" in stated:
+        stated["left_out"] = {
+            name: stated["left_out"].get(name, 0) + left.get(name, 0)
+            for name in {**stated["left_out"], **left}
+        }
+        stated["layers"] = [x for x in stated["layers"] if x not in left]
+    return stated
 
 
 def _expect_target(xp: backend.Namespace, dtype: str) -> int:
@@ -258,7 +387,7 @@ def _model(
     arrays: Mapping[str, np.ndarray],
     give: Callable[[np.ndarray], backend.Array],
 ) -> ModelSection | None:
-    if "operations" not in manifest:
+    if isinstance(arrays.get("model/inputs"), Seen | None):
         return None
     parameters = {
         key.removeprefix(PARAMETERS): give(x)

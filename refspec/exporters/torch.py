@@ -43,6 +43,7 @@ try:
     from refspec.exporters.torch_moment import moment as moment
     from refspec.exporters.torch_network import call, count, logits_of, unwrapped
     from refspec.exporters.torch_operations import describe
+    from refspec.exporters.torch_ranks import across_ranks as across_ranks
 except ImportError as error:
     raise ImportError(
         "the PyTorch exporter needs torch and rich, which are not installed; "

@@ -11,6 +11,8 @@ from refspec.kronecker.eigenbasis import KroneckerBasis as KroneckerBasis
 from refspec.kronecker.kfac import cfac as cfac
 from refspec.kronecker.kfac import ekfac as ekfac
 from refspec.kronecker.kfac import kfac as kfac
+from refspec.kronecker.nearest import Nearest as Nearest
+from refspec.kronecker.nearest import nearest as nearest
 from refspec.kronecker.operators import BlockDiagonal as BlockDiagonal
 from refspec.kronecker.products import Kronecker as Kronecker
 from refspec.kronecker.products import KroneckerSum as KroneckerSum
@@ -22,6 +24,7 @@ __all__ = [
     "KroneckerBasis",
     "KroneckerSum",
     "LayerComparison",
+    "Nearest",
     "cfac",
     "class_factors",
     "compare_layer",
@@ -30,4 +33,5 @@ __all__ = [
     "ekfac",
     "factored_tikhonov",
     "kfac",
+    "nearest",
 ]

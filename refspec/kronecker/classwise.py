@@ -122,7 +122,7 @@ def class_factors(
     """
     checks.expect_type("layer", layer, Layer, "make one with refspec.Layer")
     N, C, _, b = layer.errors.shape
-    labels = _expect_labels(labels, N, C)
+    labels, offsets = checks.sorted_labels(labels, N, C)
     given = {"probabilities": probabilities, "sample_weights": sample_weights}
     for name, shape in (("probabilities", "(N, C)"), ("sample_weights", "(N,)")):
         sizes = {"N": N, "C": C}
@@ -135,7 +135,7 @@ def class_factors(
         layer, (labels, probabilities, sample_weights), fisher, rng, samples, xp
     )
     pi, lefts, rights, roots = [], [], [], []
-    for lo, hi in itertools.pairwise(np.searchsorted(labels, np.arange(C + 1))):
+    for lo, hi in itertools.pairwise(offsets):
         s = sample_weights[lo:hi]
         pi.append(backend.scalar(xp.sum(s)))
         total = pi[-1] if pi[-1] > 0 else 1.0  # an absent class has zero factors
@@ -172,7 +172,7 @@ def running_average(
 ) -> ClassFactors:
     """Average over batches, decay in [0, 1) of the old; an absent class keeps its own.
 
-    Theory: theory/kronecker.md#K11.
+    Theory: theory/preconditioners.md#K11.
     """
     decay = checks.expect_probability("decay", decay)
     shapes = [
@@ -197,19 +197,3 @@ def running_average(
         past * old.errors + new * batch.errors,
         past * old.features + new * batch.features,
     )
-
-
-def _expect_labels(labels: np.ndarray, N: int, C: int) -> np.ndarray:
-    """Refuse all but N >= 1 sorted classes; some may be absent. On the host."""
-    host = np.asarray(backend.to_host(labels) if hasattr(labels, "dtype") else labels)
-    if host.shape != (N,) or N < 1 or host.dtype.kind not in "iu":
-        raise ValueError(
-            f"labels must be N = {N} >= 1 integers, got {host.dtype} of shape "
-            f"{host.shape}; give one class index 0..{C - 1} per sample"
-        )
-    if np.any(host[1:] < host[:-1]) or host[0] < 0 or host[-1] >= C:
-        raise ValueError(
-            f"labels must be non-decreasing classes 0..C-1 = 0..{C - 1}, got values "
-            f"{host.min()}..{host.max()}; sort the samples by class"
-        )
-    return host

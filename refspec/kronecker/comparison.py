@@ -6,6 +6,7 @@ Fisher's and of CFAC's come from products, Frobenius errors from columns.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -101,7 +102,7 @@ def layer_fisher(snapshot: Snapshot, layer: str) -> np.ndarray:
     root = np.sqrt(s[:, None] * backend.to_host(snapshot.probabilities))
     P = h.shape[2] * errors.shape[3]
     total = np.zeros((P, P), dtype=h.dtype)
-    for lo, hi in zip(snapshot.offsets[:-1], snapshot.offsets[1:], strict=True):
+    for lo, hi in itertools.pairwise(snapshot.offsets):
         G = np.swapaxes(errors[lo:hi], 2, 3) @ h[lo:hi, None]
         rows = (root[lo:hi, :, None, None] * G).reshape(-1, P)
         total += rows.T @ rows
@@ -140,7 +141,8 @@ def compare_layer(
 
     Notes
     -----
-    Theory: theory/kronecker.md#K6, #K15, #K16. Papyan (2020), Figures 11 and 12.
+    Theory: theory/kronecker.md#K6; theory/kronecker_spectra.md#K15, #K16. Papyan
+    (2020), Figures 11 and 12.
     Approximations' eigenvalues below the radius count as the radius: a logarithm of
     rounding would mean nothing. Cost 2 N P^2 + 2 C P^2 (a + b) operations for the
     Frobenius errors, and the products that the top takes; memory O(N C k + P k).

@@ -42,7 +42,7 @@ def damped_inverse(operator: KroneckerBasis, damping: float) -> KroneckerBasis:
 
     Notes
     -----
-    Theory: theory/kronecker.md#K10.
+    Theory: theory/preconditioners.md#K10.
 
     Examples
     --------
@@ -80,9 +80,9 @@ def factored_tikhonov(operator: Kronecker, damping: float) -> KroneckerBasis:
 
     Notes
     -----
-    Theory: theory/kronecker.md#K10. Martens and Grosse (2015), section 6.3. The split
-    minimises the bound on the cross terms that factored damping adds. A zero factor, or
-    one that has underflowed, has no scale: varpi = 1.
+    Theory: theory/preconditioners.md#K10. Martens and Grosse (2015), section 6.3. The
+    split minimises the bound on the cross terms that factored damping adds. A zero
+    factor, or one that has underflowed, has no scale: varpi = 1.
 
     Examples
     --------
@@ -166,7 +166,7 @@ def damped_solve(
 
     Notes
     -----
-    Theory: theory/kronecker.md#K12. Hestenes and Stiefel (1952). The iteration is
+    Theory: theory/preconditioners.md#K12. Hestenes and Stiefel (1952). The iteration is
     SciPy's, on the host: where the factors are on a device they stay there, and one
     vector goes there and back a product. The recurrence's residual drifts from the true
     one, so on its convergence, or after the a b steps that finish it in exact
@@ -213,7 +213,7 @@ def damped_solve(
 def default_residual(operator: KroneckerSum, damping: float) -> float:
     """Return the relative residual below which rounding hides the true one, at most 1.
 
-    Theory: theory/kronecker.md#K12.
+    Theory: theory/preconditioners.md#K12.
     """
     xp, m = operator.xp, operator.lefts.shape[0]
     norms = xp.abs(operator.coefficients)
@@ -248,7 +248,7 @@ def _expect_system(
         )
     if iterations is None:
         return math.inf
-    return checks.expect_size("iterations", iterations, least=0)
+    return checks.expect_size("iterations", iterations)
 
 
 def _conjugate_gradients(

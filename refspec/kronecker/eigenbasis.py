@@ -49,8 +49,7 @@ class KroneckerBasis(operators.LayerOperator):
     values: Array
 
     def __post_init__(self) -> None:
-        names = "left right"
-        operators.expect_factors(self.left, self.right, symmetric=False, names=names)
+        operators.expect_factors(self.left, self.right, symmetric=False)
         sizes = {"b": self.left.shape[0], "a": self.right.shape[0]}
         checks.expect_array("values", self.values, "(b, a)", sizes=sizes)
         checks.expect_alike(left=self.left, values=self.values)

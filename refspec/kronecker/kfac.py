@@ -23,7 +23,7 @@ from refspec.backend import Array, Namespace
 from refspec.classes import Snapshot
 from refspec.kronecker import moments
 from refspec.kronecker.classwise import class_factors
-from refspec.kronecker.conventions import Placement, placement
+from refspec.kronecker.conventions import Placement, expect_setting, placement
 from refspec.kronecker.eigenbasis import KroneckerBasis, diagonalised
 from refspec.kronecker.products import Kronecker, KroneckerSum
 
@@ -67,7 +67,7 @@ def kfac(
 
     Notes
     -----
-    Theory: theory/kronecker.md#K4, #K8, #K13. ``expand``:
+    Theory: theory/kronecker.md#K4, #K8; theory/kronecker_spectra.md#K13. ``expand``:
     :math:`H = \sum_i s_i \frac1T\sum_t h_{it} h_{it}'`,
     :math:`\Delta = \sum_{i,c'} w_{ic'} \sum_t \delta_{ic't} \delta_{ic't}'`;
     ``reduce``: :math:`\bar h = \frac1T\sum_t h_t`, :math:`\bar\delta = \sum_t\delta_t`
@@ -135,10 +135,10 @@ def ekfac(
     (10, 17)
     """
     given, chosen = _weighting(snapshot), snapshot.layer(layer)
-    xp, (N, T, _) = backend.namespace(chosen.features), chosen.features.shape
+    expect_setting(setting)
+    h, s, xp = chosen.features, snapshot.sample_weights, backend.namespace(given[1])
     errors, weights = moments.labelled_errors(chosen, given, fisher, rng, samples, xp)
-    how = placement("refspec", setting, fisher, N=N, T=T, columns=1)
-    h, s = chosen.features, snapshot.sample_weights
+    how = Placement(setting, setting)
     basis = diagonalised(_factors(h, errors, weights, s, how, xp))
     Q, R = basis.left, basis.right
     return KroneckerBasis(Q, R, moments.variances(errors @ Q, h @ R, weights, xp))
@@ -172,7 +172,8 @@ def cfac(
 
     Notes
     -----
-    Theory: theory/kronecker.md#K4, #K5, #K6, #K13, #K14. Papyan (2020), Definition 7.2.
+    Theory: theory/kronecker.md#K4, #K5, #K6; theory/kronecker_spectra.md#K13, #K14.
+    Papyan (2020), Definition 7.2.
     Exact where errors are constant within a class. Same operation count as KFAC, memory
     C (a^2 + b^2).
 

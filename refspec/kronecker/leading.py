@@ -64,7 +64,7 @@ def leading(at: OnHost, k: int, *, dense: int = _DENSE) -> Leading:
     """Return the k largest eigenvalues of a positive semidefinite operator.
 
     Solved whole where P <= dense; the rounding of the products is not in the radius.
-    Theory: theory/kronecker.md#K15. Cost some 10 k products and P k^2.
+    Theory: theory/kronecker_spectra.md#K15. Cost some 10 k products and P k^2.
     """
     product, like, P = at.product, at.like, len(at.like)
     if not 1 <= k <= P:

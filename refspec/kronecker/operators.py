@@ -238,15 +238,12 @@ def expect_vector(v: Array, like: Array, P: int) -> Namespace:
     return xp
 
 
-def expect_factors(
-    left: Array, right: Array, *, symmetric: bool = True, names: str = "left right"
-) -> None:
+def expect_factors(left: Array, right: Array, *, symmetric: bool = True) -> None:
     """Refuse all but two finite square factors of one dtype, symmetric to the bit."""
-    one, other = names.split()
-    checks.expect_array(one, left, "(b, b)", symmetric=symmetric)
-    checks.expect_array(other, right, "(a, a)", symmetric=symmetric)
-    checks.expect_alike(**{one: left, other: right})
-    for name, x in ((one, left), (other, right)):
+    checks.expect_array("left", left, "(b, b)", symmetric=symmetric)
+    checks.expect_array("right", right, "(a, a)", symmetric=symmetric)
+    checks.expect_alike(left=left, right=right)
+    for name, x in (("left", left), ("right", right)):
         if x.shape[0] < 1:
             raise ValueError(
                 f"{name} must have at least one row, got shape {tuple(x.shape)}; "

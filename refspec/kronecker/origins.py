@@ -85,7 +85,8 @@ def fisher_shares(
 ) -> Shares:
     """Return the shares in values v'Fv, shape (k,), of vectors (P, k).
 
-    EKFAC's too, which has the Fisher's variances. Theory: theory/kronecker.md#K16.
+    EKFAC's too, which has the Fisher's variances.
+    Theory: theory/kronecker_spectra.md#K16.
     """
     norms = structure.cell_norms(moment)
     V = backend.from_host(np.ascontiguousarray(vectors), moment.weights)
@@ -97,7 +98,7 @@ def product_shares(means: FactorMeans, basis: KroneckerBasis) -> Shares:
     """Return the shares in KFAC's eigenvalues mu_j nu_k, shape (b, a) each.
 
     Every error mean goes with every feature mean, so shares of factors multiply.
-    Theory: theory/kronecker.md#K16.
+    Theory: theory/kronecker_spectra.md#K16.
     """
     Q, R = backend.to_host(basis.left), backend.to_host(basis.right)
     own = np.sum((means.features @ R) ** 2, axis=0)
@@ -114,7 +115,7 @@ def class_shares(
 ) -> Shares:
     """Return the shares in CFAC's eigenvalues, (k,), with vectors (P, k).
 
-    Error means go with their own class's h_c. Theory: theory/kronecker.md#K16.
+    Error means go with their own class's h_c. Theory: theory/kronecker_spectra.md#K16.
     """
     h = own_means(means.features, frequencies)
     (C, a), b, k = h.shape, means.errors.shape[2], vectors.shape[1]

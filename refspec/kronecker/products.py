@@ -187,8 +187,6 @@ class KroneckerSum(operators.LayerOperator):
         xp = operators.expect_vector(v, self.lefts, self.dimension)
         b, a = self.lefts.shape[1], self.rights.shape[1]
         m, C = math.prod(v.shape[1:]), self.coefficients.shape[0]
-        if m == 0 or C == 0:
-            return xp.zeros_like(v)
         V = xp.reshape(operators.matrices(v, b, a, xp), (m * b, a))
         # Two GEMMs for all C terms, however many there are. With R and L symmetric,
         # (V_k R_c)' = R_c V_k' for every k and c comes from the stacked R_c; laying the
@@ -208,13 +206,14 @@ class KroneckerSum(operators.LayerOperator):
     def frobenius_norm(self) -> float:
         """Return the norm from m^2 inner products: <A, B>_F factorises."""
         xp, c = self.xp, backend.to_host(self.coefficients)
-        grams, size = [], 1.0
+        grams, power = [], 0
         for stack in (self.lefts, self.rights):
-            flat = xp.reshape(stack, (stack.shape[0], -1))
-            largest = backend.scalar(xp.max(xp.abs(flat))) or 1.0  # squares underflow
-            flat, size = flat / largest, size * largest
+            x, e = unit_scaled(stack, xp)  # squares would underflow
+            flat = xp.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
             grams.append(backend.to_host(flat @ xp.matrix_transpose(flat)))
-        return size * math.sqrt(max(float(c @ (grams[0] * grams[1]) @ c), 0.0))
+            power += e
+        square = max(float(c @ (grams[0] * grams[1]) @ c), 0.0)
+        return float(times_power(np.float64(math.sqrt(square)), power))
 
     def eigenvalues(self) -> Array:
         """Return the ab eigenvalues, descending, from the smaller of Gram and dense."""
@@ -269,11 +268,11 @@ class KroneckerSum(operators.LayerOperator):
 
     def _has_small_roots(self) -> bool:
         side = sum(L.shape[0] * R.shape[0] for L, R in self.roots or ())
-        return self.roots is not None and side < self.dimension
+        return bool(self.roots) and side < self.dimension
 
     def _smaller(self, xp: Namespace) -> Array:
         """Form the matrix of the non-zero eigenvalues on the smaller side."""
-        if self.roots is not None and self._has_small_roots():
+        if self.roots and self._has_small_roots():
             return _root_gram(self.coefficients, self.roots, xp)
         return self.matrix()
 

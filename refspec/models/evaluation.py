@@ -15,6 +15,7 @@ import numpy as np
 from refspec import backend, checks, classes
 from refspec.backend import Array, Namespace
 from refspec.classes import Layer, Snapshot
+from refspec.classes import misses as misses
 from refspec.models import operations
 from refspec.models.network import Network, to_section
 
@@ -230,15 +231,6 @@ def _by_class(
     index = backend.from_host(order, X)
     weights = None if weights is None else xp.take(weights, index, axis=0)
     return xp.take(X, index, axis=0), host[order], weights
-
-
-def misses(p: Array, hot: Array, xp: Namespace) -> Array:
-    """Return p - e_y along the last axis, its entry y as minus the sum of the others.
-
-    Then each vector sums to 0 and keeps its relative accuracy where p_y is nearly 1.
-    """
-    others = p * (1 - hot)
-    return others - hot * xp.sum(others, axis=-1, keepdims=True)
 
 
 def backpropagate(

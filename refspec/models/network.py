@@ -112,15 +112,35 @@ def flatten(network: Network) -> Array:
     """
     layers = _layers(network)
     xp = backend.namespace(*network.parameters.values())
-    pieces = []
-    for operation in layers:
-        weight = network.parameters[operation["weight"]]
-        matrix = xp.reshape(weight, (weight.shape[0], -1))
-        if operation.get("bias") is not None:
-            bias = network.parameters[operation["bias"]]
-            matrix = xp.concat([matrix, bias[:, None]], axis=1)
-        pieces.append(xp.reshape(matrix, (-1,)))
-    return xp.concat(pieces)
+    matrices = (_matrix(x, network.parameters) for x in layers)
+    return xp.concat([xp.reshape(matrix, (-1,)) for matrix in matrices])
+
+
+def weight_matrices(
+    section: ModelSection | None, *, biases: bool = True
+) -> dict[str, Array]:
+    """Return the weight matrix (b, a) of every layer, its bias the last column.
+
+    Whether or not refspec knows the operations; {} without a model section.
+    """
+    steps = () if section is None else section.operations
+    return {
+        str(step["name"]): _matrix(step, section.parameters, biases)  # type: ignore[union-attr]
+        for step in steps
+        if step.get("name") is not None and step.get("weight") is not None
+    }
+
+
+def _matrix(
+    operation: Mapping[str, Any], parameters: Mapping[str, Array], biases: bool = True
+) -> Array:
+    """Return the weights of a layer as a matrix, its bias the last column."""
+    weight = parameters[operation["weight"]]
+    xp = backend.namespace(weight)
+    matrix = xp.reshape(weight, (weight.shape[0], -1))
+    if not biases or operation.get("bias") is None:
+        return matrix
+    return xp.concat([matrix, parameters[operation["bias"]][:, None]], axis=1)
 
 
 def unflatten(network: Network, vector: Array) -> Network:

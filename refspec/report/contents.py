@@ -1,4 +1,8 @@
-"""What a report says: computed once from a snapshot, in the library's own types."""
+"""What a report says: computed once from a network, in the library's own types.
+
+Of a snapshot everything; of a Fisher information by differentiation what it alone
+tells, its modules in place of layers.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from refspec import checks, coverage, curvature
+from refspec import backend, checks, coverage, curvature
 from refspec.attribution import (
     Attribution,
     Clarity,
@@ -24,16 +28,20 @@ from refspec.claims.depth import profiled
 from refspec.claims.edges import edges_in, seen
 from refspec.claims.registry import Subject
 from refspec.classes import Snapshot
+from refspec.coverage import Coverage
 from refspec.curvature import SecondMoment
+from refspec.differentiated import NetworkMoment, module_of
 from refspec.kronecker import LayerComparison
 from refspec.report.knockouts import knockout_record
 from refspec.theorems import Study, Theorem
+from refspec.theorems.study import MomentStudy
 from refspec.verify import Record, expect_theorems, verify
 
 #: Numbers of one page's spectra: some nine characters each, a megabyte in all.
 _NUMBERS = 120_000
 
-#: Deeper networks show the Fisher of each layer only, not its features and errors.
+#: Deeper networks show the Fisher of each layer only, not its features and errors;
+#: moments of more modules only the whole.
 _DEEP = 40
 
 #: Classes on a map of means: more cannot be told apart.
@@ -46,12 +54,18 @@ class Contents:
 
     Parameters
     ----------
-    snapshot : Snapshot
-        What it is about.
+    snapshot : Snapshot or None
+        What it is about; None of a moment.
+    moment : SecondMoment
+        The Fisher information of all its parameters.
+    coverage : Coverage
+        How much of the network that is of.
+    parameters : mapping of str to int
+        Parameters of each layer, of a moment of each module.
     findings : list of Finding
         What it says to each claim.
     whole : Attribution
-        What makes up the Fisher information of all layers.
+        What makes up that Fisher information.
     layers : mapping of str to Attribution
         The same for each layer; empty if not asked for.
     traces : mapping of str to float
@@ -76,7 +90,10 @@ class Contents:
         The most parameters of a dense matrix: what "small enough" is.
     """
 
-    snapshot: Snapshot
+    snapshot: Snapshot | None
+    moment: SecondMoment
+    coverage: Coverage
+    parameters: Mapping[str, int]
     findings: list[Finding]
     whole: Attribution
     layers: Mapping[str, Attribution]
@@ -94,11 +111,12 @@ class Contents:
     def __repr__(self) -> str:
         """Say what it is about, and how much there is."""
         spectra, verdicts = len(self.spectra), len(self.verdicts)
-        return f"Contents({self.snapshot!r}; {spectra} spectra, {verdicts} verdicts)"
+        about = self.moment if self.snapshot is None else self.snapshot
+        return f"Contents({about!r}; {spectra} spectra, {verdicts} verdicts)"
 
 
 def collect(
-    snapshot: Snapshot,
+    network: Snapshot | SecondMoment,
     *,
     per_layer: bool = True,
     dense: int = 1000,
@@ -109,9 +127,12 @@ def collect(
 
     Parameters
     ----------
-    snapshot : Snapshot
+    network : Snapshot or SecondMoment
+        A moment is the Fisher information of a network whose layers are not known,
+        such as `refspec.exporters.torch.moment` gives.
     per_layer : bool
-        Spectra of each layer's Fisher, features and errors, not only of the whole.
+        Spectra of each layer's Fisher, features and errors, not only of the whole; of a
+        moment those of each module's Fisher.
     dense : int
         Most parameters of a matrix that is formed: KFAC and CFAC are compared with
         layers up to this, the Hessian is of the last layers up to this together.
@@ -134,7 +155,12 @@ def collect(
     levels; four dense eigenproblems a compared layer, three for the Hessian.
     """
     advice = "refspec.snapshot(...) or refspec.load(...) makes one"
-    checks.expect_type("snapshot", snapshot, Snapshot, advice)
+    checks.expect_type("network", network, (Snapshot, SecondMoment), advice)
+    if isinstance(network, SecondMoment) and network.weights.shape[1] == 1:
+        raise ValueError(
+            "network must be a Fisher information, with K = C cross classes, got a "
+            "moment of K = 1; take refspec.fisher of the snapshot"
+        )
     checks.expect_flag("per_layer", per_layer)
     dense = checks.expect_size("dense", dense)
     wanted = expect_theorems(theorems)
@@ -144,21 +170,9 @@ def collect(
             "is one"
         )
     say = progress or (lambda _: None)
-    names = [x.name for x in snapshot.layers]
-    subject = Subject(snapshot, dense, per_layer)
-    jobs: list[tuple[str, SecondMoment, tuple[str, ...]]] = []
-    whole = curvature.fisher(snapshot)
-    title = f"Fisher information, {coverage.of_snapshot(snapshot).title}"
-    jobs.append((title, whole, ("gradients",)))
-    for name in names if per_layer else []:
-        fisher = curvature.fisher(snapshot, [name])
-        title = f"Fisher information of layer {name}"
-        jobs.append((title, fisher, ("gradients", name)))
-    for name in names if per_layer and len(names) <= _DEEP else []:
-        features, errors = (f(snapshot, name) for f in _BOTH.values())
-        jobs.append((f"features entering layer {name}", features, ("features", name)))
-        title = f"errors coming back to layer {name}"
-        jobs.append((title, errors, ("errors", name)))
+    snapshot = network if isinstance(network, Snapshot) else None
+    subject = Subject(network, dense, per_layer)
+    covered, sizes, jobs = _jobs(network, per_layer)
     top = max(40, min(400, _NUMBERS // (len(jobs) * 21)))
     spectra, found = [], []
     for title, moment, place in jobs:
@@ -167,32 +181,40 @@ def collect(
         found.append(attribute(basis))
         spectra.append(knockout_record(title, basis, found[-1], top))
         subject.know(edges_in(basis, found[-1]), seen, *place)
-    say("class structure by depth")
-    profiles = {of: subject.once(profiled, of) for of in _BOTH}
-    comparisons = {}
-    for x in snapshot.layers:
-        if x.parameters <= dense:
-            say(f"KFAC and CFAC of layer {x.name}")
-            comparisons[x.name] = subject.once(compared, x.name)
-    say("the Hessian of the last layers")
-    result, chosen, note = subject.once(attributed)
+    profiles, means, comparisons = {}, {}, {}
+    result: HessianAttribution | None = None
+    chosen: list[str] = []
+    note = _NO_LAYERS
+    if snapshot is not None:
+        say("class structure by depth")
+        profiles = {of: subject.once(profiled, of) for of in _BOTH}
+        means = {of: _mapped(snapshot, build) for of, build in _BOTH.items()}
+        for name, size in sizes.items():
+            if size <= dense:
+                say(f"KFAC and CFAC of layer {name}")
+                comparisons[name] = subject.once(compared, name)
+        say("the Hessian of the last layers")
+        result, chosen, note = subject.once(attributed)
     say("claims")
     findings = list(judge(subject))
     verdicts: list[Record] = []
-    study = Study(snapshot)
+    study = MomentStudy(jobs[0][1]) if snapshot is None else Study(snapshot)
     for theorem in wanted:
         say(f"theorem {theorem.id}")
         verdicts += verify(study, theorems=[theorem])
-    layers = found[1 : 1 + len(names)]
+    layers = found[1 : 1 + len(sizes)]
     return Contents(
         snapshot,
+        jobs[0][1],
+        covered,
+        sizes,
         findings,
         found[0],
-        dict(zip(names, layers, strict=True)) if per_layer else {},
-        {n: curvature.fisher(snapshot, [n]).trace() for n in names},
+        dict(zip(sizes, layers, strict=True)) if len(jobs) > 1 else {},
+        _traces(network, sizes),
         spectra,
         profiles,
-        {of: _mapped(snapshot, build) for of, build in _BOTH.items()},
+        means,
         comparisons,
         result,
         chosen,
@@ -200,6 +222,70 @@ def collect(
         verdicts,
         dense,
     )
+
+
+#: A spectrum: its title, the moment, and where claims look for its edges.
+_Job = tuple[str, SecondMoment, tuple[str, ...]]
+
+#: Why there is no Hessian of a moment.
+_NO_LAYERS = (
+    "this is a Fisher information by differentiation, and the Hessian a matrix of its "
+    "own; `refspec attribute FILE.py:NAME --of hessian` takes both"
+)
+
+
+def _jobs(
+    network: Snapshot | SecondMoment, per_layer: bool
+) -> tuple[Coverage, dict[str, int], list[_Job]]:
+    """Return what is covered, the parameters of each layer, and spectra to compute."""
+    if isinstance(network, Snapshot):
+        covered = coverage.of_snapshot(network)
+        whole, kind = curvature.fisher(network), "layer"
+    elif isinstance(network, NetworkMoment):
+        covered, whole, kind = network.coverage, network, "module"
+    else:
+        covered = Coverage({"parameters": network.shape[1]}, None)
+        whole, kind = network, "module"
+    sizes = dict(covered.covered)
+    jobs: list[_Job] = [(f"Fisher information, {covered.title}", whole, ("gradients",))]
+    if not per_layer or (kind == "module" and not 1 < len(sizes) <= _DEEP):
+        return covered, sizes, jobs
+    for name in sizes:
+        title = f"Fisher information of {kind} {name}"
+        jobs.append((title, _block(network, name), ("gradients", name)))
+    if isinstance(network, Snapshot) and len(sizes) <= _DEEP:
+        for name in sizes:
+            features, errors = (f(network, name) for f in _BOTH.values())
+            title = f"features entering layer {name}"
+            jobs.append((title, features, ("features", name)))
+            title = f"errors coming back to layer {name}"
+            jobs.append((title, errors, ("errors", name)))
+    return covered, sizes, jobs
+
+
+def _block(network: Snapshot | SecondMoment, name: str) -> SecondMoment:
+    """Return the Fisher information of one layer or module."""
+    if isinstance(network, Snapshot):
+        return curvature.fisher(network, [name])
+    if not isinstance(network, NetworkMoment):
+        return network
+    return network.part([x for x, _ in network.blocks if module_of(x) == name])
+
+
+def _traces(
+    network: Snapshot | SecondMoment, sizes: Mapping[str, int]
+) -> dict[str, float]:
+    """Return the trace of each block; of a moment in one pass over its rows."""
+    if not isinstance(network, NetworkMoment) or network.projection is not None:
+        return {name: _block(network, name).trace() for name in sizes}
+    xp, at, squares = network.xp, 0, np.zeros(network.shape[1])
+    for x in network.rows.chunks():
+        squares += backend.to_host(xp.sum(x * x, axis=0))
+    found = dict.fromkeys(sizes, 0.0)
+    for name, size in network.blocks:
+        found[module_of(name)] += float(np.sum(squares[at : at + size]))
+        at += size
+    return found
 
 
 _BOTH = {"features": curvature.features, "errors": curvature.errors}

@@ -38,7 +38,8 @@ def draw_figures(contents: Contents) -> dict[str, str]:
     keep("scree", plots.scree(contents.whole, axes()))
     keep("sandwich", plots.sandwich(contents.whole, axes()))
     for quantity in ("separation", "orthogonality", "cosine"):
-        keep(quantity, plots.depth(contents.profiles, quantity, axes()))
+        if contents.profiles:
+            keep(quantity, plots.depth(contents.profiles, quantity, axes()))
     for of, (matrix, points) in contents.means.items():
         keep(f"map_{of}", plots.means_map(matrix, points, axes()))
     for name in list(contents.comparisons)[-_DRAWN:]:

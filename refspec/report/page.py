@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from refspec import backend, checks, coverage, files, plots
+from refspec import backend, checks, files, plots
 from refspec._version import __version__
 from refspec.plots.style import KINDS, label
 from refspec.report.contents import Contents
@@ -127,13 +127,13 @@ def encoded(page: str) -> bytes:
 
 def _facts(contents: Contents) -> dict[str, Any]:
     """Return what the page says of the network and its data."""
-    s = contents.snapshot
-    p = np.asarray(backend.to_host(s.probabilities), np.float64)
-    weights = np.asarray(backend.to_host(s.sample_weights), np.float64)
-    right = p.argmax(axis=1) == s.labels
-    own = p[np.arange(len(p)), s.labels]
-    sizes = np.diff(s.offsets)
-    source = dict(s.provenance)
+    p, weights = _probabilities(contents)
+    offsets = contents.moment.offsets
+    labels = np.repeat(np.arange(p.shape[1]), np.diff(offsets))
+    right = p.argmax(axis=1) == labels
+    own = p[np.arange(len(p)), labels]
+    sizes = np.diff(offsets)
+    source = {} if contents.snapshot is None else dict(contents.snapshot.provenance)
     names = source.get("class_names")
     kinds = contents.whole.kinds
     traces = contents.whole.traces
@@ -142,8 +142,9 @@ def _facts(contents: Contents) -> dict[str, Any]:
     return {
         "N": p.shape[0],
         "C": p.shape[1],
-        "P": sum(x.parameters for x in s.layers),
-        "coverage": coverage.of_snapshot(s),
+        "P": contents.coverage.parameters,
+        "layer": "module" if contents.snapshot is None else "layer",
+        "coverage": contents.coverage,
         "accuracy": float(weights[right].sum() / weights.sum()),
         "loss": float(weights @ -np.log(np.maximum(own, np.finfo(np.float64).tiny))),
         "sizes": (int(sizes.min()), int(sizes.max())),
@@ -168,26 +169,38 @@ def _facts(contents: Contents) -> dict[str, Any]:
     }
 
 
+def _probabilities(contents: Contents) -> tuple[np.ndarray, np.ndarray]:
+    """Return p (N, C) and s (N,); a moment has their products."""
+    s = contents.snapshot
+    if s is not None:
+        given = (backend.to_host(x) for x in (s.probabilities, s.sample_weights))
+        p, weights = (np.asarray(x, np.float64) for x in given)
+        return p, weights
+    w = np.asarray(backend.to_host(contents.moment.weights), np.float64)
+    weights = w.sum(axis=1)
+    # of a sample that weighs nothing p is not known, and nothing is said of it
+    some = np.where(weights > 0, weights, 1.0)[:, None]
+    return w / some, weights
+
+
 def _rows(contents: Contents) -> list[dict[str, Any]]:
     """Return the rows of the table of layers."""
     total = sum(contents.traces.values()) or 1.0
     rows = []
-    for x in contents.snapshot.layers:
-        found = contents.layers.get(x.name)
-        clear = {of: contents.profiles[of][x.name] for of in ("features", "errors")}
-        kinds = found.kinds if found is not None else []
-        rows.append(
-            {
-                "name": x.name,
-                "inputs": x.features.shape[2],
-                "outputs": x.errors.shape[3],
-                "positions": x.features.shape[1],
-                "parameters": x.parameters,
-                "share": contents.traces[x.name] / total,
-                "kinds": _counted(kinds),
-                **clear,
-            }
-        )
+    for name, parameters in contents.parameters.items():
+        found = contents.layers.get(name)
+        row: dict[str, Any] = {
+            "name": name,
+            "parameters": parameters,
+            "share": contents.traces[name] / total,
+            "kinds": _counted(found.kinds if found is not None else []),
+        }
+        if contents.snapshot is not None:
+            x = contents.snapshot.layer(name)
+            row |= {"inputs": x.features.shape[2], "outputs": x.errors.shape[3]}
+            row |= {"positions": x.features.shape[1]}
+            row |= {of: contents.profiles[of][name] for of in ("features", "errors")}
+        rows.append(row)
     return rows
 
 

@@ -44,8 +44,8 @@ def expected_means(world: World, name: str) -> tuple[np.ndarray, np.ndarray]:
 
     Notes
     -----
-    Theory: theory/worlds.md#W5, #W8 (score-consistent: the mean at c' = c balances the
-    others).
+    Theory: theory/worlds.md#W5; theory/expectations.md#W8 (score-consistent: the mean
+    at c' = c balances the others).
 
     Examples
     --------
@@ -88,7 +88,7 @@ def expected_levels(
 
     Notes
     -----
-    Theory: theory/worlds.md#W6, #W7, #W8.
+    Theory: theory/expectations.md#W6, #W7, #W8.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def expected_fisher(world: World) -> np.ndarray:
 
     Notes
     -----
-    Theory: theory/worlds.md#W9.
+    Theory: theory/expectations.md#W9.
 
     Examples
     --------
@@ -137,8 +137,8 @@ def expected_fisher(world: World) -> np.ndarray:
 def fisher_groups(world: World) -> tuple[Group, ...]:
     """Return the eigenvalues of the expected Fisher with their multiplicities.
 
-    Without closed form, computed ones count as equal within the rounding of the
-    eigensolver, at a cost of O(P^3). Theory: theory/worlds.md#W9, #W10, #W12.
+    Computed ones, O(P^3), count as equal within the rounding of the eigensolver.
+    Theory: theory/expectations.md#W9, #W10; theory/logistic.md#W12.
     """
     _expect_world(world)
     if world.groups is not None:
@@ -154,7 +154,7 @@ def fisher_groups(world: World) -> tuple[Group, ...]:
 def feature_levels(features: Population) -> Mapping[str, np.ndarray]:
     """Return the expected second moment (a, a) of each level of the features.
 
-    They add to the expected total. Theory: theory/worlds.md#W6.
+    They add to the expected total. Theory: theory/expectations.md#W6.
     """
     s, labels, d = features.weights[:, 0], features.labels, features.dimension
     C, mass = features.C, np.bincount(labels, s)
@@ -177,7 +177,7 @@ def error_levels(errors: Population) -> Mapping[str, np.ndarray]:
     """Return the expected second moment (b, b) of each level of the errors.
 
     They add to the expected total; weights must be independent of the errors. Theory:
-    theory/worlds.md#W7, #W8.
+    theory/expectations.md#W7, #W8.
     """
     C, d, labels = errors.C, errors.dimension, errors.labels
     S1, S2 = (
@@ -213,7 +213,7 @@ def cross_moment(errors: Population, c: int) -> np.ndarray:
     """Return A_c = E sum_{i in c, c'} w delta delta', shape (b, b).
 
     Its sum over c is the expected second moment of all errors. Theory:
-    theory/worlds.md#W7, #W8.
+    theory/expectations.md#W7, #W8.
     """
     d, w = errors.dimension, errors.weights[errors.labels == c]
     mean, ones, squares = _rows(errors, c)
@@ -228,7 +228,7 @@ def fisher_of_layers(populations: Sequence[AnyPopulation]) -> np.ndarray:
     """Return the expected Fisher matrix (P, P) of layers drawn independently.
 
     Blocks are in the order of the layers, each gradient errors (x) features; those off
-    the diagonal come from the means alone. Theory: theory/worlds.md#W9.
+    the diagonal come from the means alone. Theory: theory/expectations.md#W9.
     """
     layers = [as_kronecker(x) for x in populations]
     ends = np.cumsum([0, *(x.dimension for x in layers)])
@@ -261,7 +261,7 @@ def fisher_coupling(
     """Return by how much the class-conditional Kronecker identity fails, (ab, ab).
 
     `sampled`: against factors estimated from the same samples, whose features meet
-    their own errors there too. Exactly 0 without coupling. Theory: theory/worlds.md#W9.
+    their own errors there too; 0 without coupling. Theory: theory/expectations.md#W9.
     """
     errors, features = population.errors, population.features
     out = np.zeros((population.dimension, population.dimension))

@@ -37,7 +37,7 @@ def canonical_groups(
     r"""Return the eigenvalues of E G in the canonical classification model.
 
     ``outlier`` (C times), ``bump`` (C(C-2)), ``bulk`` ((D-C)(C-1)) and ``null`` (D).
-    Theory: theory/worlds.md#W12.
+    Theory: theory/logistic.md#W12.
     """
     C, D, signal, alpha = expect_canonical(C, D, signal, alpha)
     k = alpha / (C - 1)
@@ -64,7 +64,7 @@ def independent_groups(
     """Return the expected Fisher's eigenvalues for orthogonal class means, not sorted.
 
     Balanced classes, isotropic noise, no cross-class means, b and a at least C;
-    multiplicities add to ab. Theory: theory/worlds.md#W10.
+    multiplicities add to ab. Theory: theory/expectations.md#W10.
     """
     C = expect_count("C", C, 2, WIDEST)
     b, a = expect_count("b", b), expect_count("a", a)
@@ -99,7 +99,7 @@ def expect_canonical(
     """Check the parameters of the canonical classification model and return them.
 
     D >= C >= 2, a squared length s >= 0 and a predicted misclassification in
-    (0, (C-1)/C]. Theory: theory/worlds.md#W11.
+    (0, (C-1)/C]. Theory: theory/logistic.md#W11.
     """
     C, D = expect_count("C", C, 2, WIDEST), expect_count("D", D)
     if D < C:

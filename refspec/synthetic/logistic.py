@@ -34,7 +34,7 @@ from refspec.synthetic.worlds import World, planted
 def softmax_hessian(probabilities: np.ndarray) -> np.ndarray:
     """Return U = diag(p) - p p', (C, C), the Hessian of the loss in the logits.
 
-    Positive semidefinite, 1 in its kernel. Theory: theory/worlds.md#W11.
+    Positive semidefinite, 1 in its kernel. Theory: theory/logistic.md#W11.
     """
     return np.diag(probabilities) - np.outer(probabilities, probabilities)
 
@@ -45,7 +45,7 @@ def mixture_fisher(
     """Return the expected Fisher (CD, CD) of logistic regression, p constant by class.
 
     From class frequencies (C,), second moments (C, D, D) of each class's inputs and a
-    confusion matrix (C, C). Theory: theory/worlds.md#W11.
+    confusion matrix (C, C). Theory: theory/logistic.md#W11.
     """
     C, D = len(priors), np.shape(moments)[-1]
     checks.host_array("moments", moments, "(C, D, D)", sizes={"C": C})
@@ -59,7 +59,7 @@ def mixture_fisher(
 def outlier_eigenvectors(C: int, D: int) -> np.ndarray:
     """Return the eigenvectors of the C outliers, (e_c - 1/C) (x) e_c, normalised.
 
-    They are class means of errors (x) those of features. Theory: theory/worlds.md#W13.
+    Class means of errors (x) those of features. Theory: theory/logistic.md#W13.
     """
     C, D, _, _ = expect_canonical(C, D, 0.0, 0.5)
     centred = (np.eye(C) - 1 / C) / math.sqrt(1 - 1 / C)
@@ -90,7 +90,7 @@ def outlier_ratio(C: int, signal: float, alpha: float) -> float:
 
     Notes
     -----
-    Theory: theory/worlds.md#W14. Increases with s; decreases with alpha if C >= 3,
+    Theory: theory/logistic.md#W14. Increases with s; decreases with alpha if C >= 3,
     constant if C = 2.
 
     Examples
@@ -105,7 +105,7 @@ def outlier_ratio(C: int, signal: float, alpha: float) -> float:
 def bump_ratio(C: int, signal: float, alpha: float) -> float:
     """Return bump / bulk of the canonical model, 1 + (s/C) / (2 - alpha C/(C-1)).
 
-    It increases with s = t^2 and with alpha. Theory: theory/worlds.md#W14.
+    It increases with s = t^2 and with alpha. Theory: theory/logistic.md#W14.
     """
     C, _, signal, alpha = expect_canonical(C, C, signal, alpha)
     return 1 + signal / C / (2 - alpha * C / (C - 1))
@@ -115,7 +115,7 @@ def bayes_error(C: int, t: float) -> Bounded:
     """Return the misclassification of the best classifier, 1 - E Phi(t + Z)^(C-1).
 
     The radius bounds quadrature and rounding. Cost O(C) evaluations. Theory:
-    theory/worlds.md#W15.
+    theory/logistic.md#W15.
     """
     C, t = expect_count("C", C, 2, WIDEST), expect_length("t", t)
     # in the strip |Im z| <= 1 the integrand is at most M, M <= exp of this
@@ -170,7 +170,7 @@ def canonical(
 
     Notes
     -----
-    Theory: theory/worlds.md#W11, #W12.
+    Theory: theory/logistic.md#W11, #W12.
 
     Examples
     --------

@@ -53,7 +53,7 @@ def fit_logistic(
 
     Notes
     -----
-    Theory: theory/worlds.md#W16.
+    Theory: theory/logistic.md#W16.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def observe_logistic(
 
     Notes
     -----
-    Theory: theory/worlds.md#W16.
+    Theory: theory/logistic.md#W16.
 
     Examples
     --------

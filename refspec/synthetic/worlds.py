@@ -115,8 +115,8 @@ def planted(
 
     Notes
     -----
-    Theory: theory/worlds.md#W5, #W8. Score-consistent errors satisfy
-    :math:`\sum_{c'} p_{i,c,c'} \delta_{i,c,c'} = 0` within
+    Theory: theory/worlds.md#W5; theory/expectations.md#W8. Score-consistent errors
+    satisfy :math:`\sum_{c'} p_{i,c,c'} \delta_{i,c,c'} = 0` within
     :math:`\gamma_{C+4} \sum_{c'} p |\delta|` entrywise.
 
     Examples
@@ -168,7 +168,7 @@ def orthogonal(
     """Draw balanced classes around orthogonal means of errors and features.
 
     C, b, a: classes, dimensions of errors and features, at least C. Norms are lengths
-    of class means, noises are variances. Theory: theory/worlds.md#W10.
+    of class means, noises are variances. Theory: theory/expectations.md#W10.
     """
     n = expect_count("per_class", per_class)
     checks.expect_generator("rng", rng)

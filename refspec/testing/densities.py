@@ -159,7 +159,7 @@ def _moments(true: Operator | None, Z: np.ndarray | None) -> np.ndarray | None:
 def _expect_conclusive(found: Rules | Smoothed, truth: Truth) -> None:
     """Refuse to pass where twice the spectrum would, or one without its outliers."""
     values, twice = truth.values, truth.times(2.0)
-    seen = found.found_end(truth) and found.found_end(twice) is False
+    seen = found.found_end(truth) and not found.found_end(twice)
     if np.any(values) and not seen and all(x.holds for x in found.compare(twice)):
         n, k = found.size
         raise ValueError(

@@ -222,6 +222,26 @@ def _positions(q: Question) -> Iterator[Mistake]:
                 q,
                 partial(_mixed, q, left, right),
             )
+        summed = (
+            "errors summed over positions and features summed over them, not averaged; "
+            "weights and biases apart (BackPACK's KFLR of a convolution)"
+        )
+        yield Mistake("positions summed, bias apart", summed, q, partial(_summed, q))
+
+
+def _summed(q: Question) -> Operator:
+    """KFAC of errors summed and features summed over positions, biases apart."""
+    blocks = []
+    for name, biased in zip(q.layers, q.biased, strict=True):
+        how: dict[str, Any] = {"fisher": q.fisher}
+        left = kfac(q.snapshot, name, setting="reduce", **how).left
+        right = np.array(kfac(q.snapshot, name, setting="expand", **how).right)
+        T = q.snapshot.layer(name).features.shape[1]
+        if biased:
+            right[-1, :-1] = right[:-1, -1] = 0
+            right[-1, -1] /= T  # a bias has one number for all positions
+        blocks.append(Kronecker(left, T * right))
+    return _whole(BlockDiagonal(tuple(blocks)))
 
 
 def _biases(q: Question) -> Iterator[Mistake]:

@@ -24,7 +24,7 @@ def spread(b: np.ndarray, n: int, draws: str, count: int) -> float:
     """Bound |mean of z'Bz/z'z - tr B / P| over n probes, b the eigenvalues of B."""
     centred = b - np.mean(b)
     F, S = math.sqrt(float(np.sum(centred**2))), float(np.max(np.abs(centred)))
-    return float(_concentration(np.array(F), np.array(S), n, draws, count)) / len(b)
+    return float(concentration(np.array(F), np.array(S), n, draws, count)) / len(b)
 
 
 def projector_spread(
@@ -33,7 +33,7 @@ def projector_spread(
     """Bound the same for projectors of the given ranks."""
     share = ranks / P
     F, S = np.sqrt(ranks * (1 - share)), np.maximum(share, 1 - share)
-    return np.asarray(_concentration(F, S, n, draws, count) / P)
+    return np.asarray(concentration(F, S, n, draws, count) / P)
 
 
 def end_reached(values: np.ndarray, k: int, n: int, draws: str) -> float:
@@ -111,7 +111,7 @@ def _least(told: Callable[[int], bool]) -> int:
     return high
 
 
-def _concentration(
+def concentration(
     F: np.ndarray, S: np.ndarray, n: int, draws: str, count: int
 ) -> np.ndarray:
     """Tail of a quadratic form at FAILURE, shared by `count` of them."""

@@ -13,6 +13,7 @@ import numpy as np
 from refspec import backend, curvature, factors, rounding
 from refspec.classes import class_slices
 from refspec.differentiated import Differentiated, Jacobian
+from refspec.shards import joined
 from refspec.spectra import Spectrum, spectrum
 from refspec.theorems.quantities import (
     cell_rows,
@@ -318,3 +319,44 @@ def C8(study: Study) -> Iterator[Comparison]:
     exact = X.reshape(-1, m).T @ Z.reshape(-1, m)
     bound = rounding.gamma(4 * N * C + 64, study.u) * norm(Z) * size
     yield norm(rows.cross(Z) - exact), bound + study.tiny, norm(exact), "the transpose"
+
+
+@identity("Rows of shards", "Xv = pieces of the shards, X'z = the sum of theirs")
+def C9(study: Study) -> Iterator[Comparison]:
+    """Put every other sample into a shard of its own, and join the two again."""
+    whole = study.fisher
+    T = backend.to_host(whole.rows.dot(study.once(directions)))
+    N, K, m = T.shape
+    order, shards = _dealt(whole.offsets), []
+    for k in range(min(2, N)):
+        some = np.arange(k, N, 2)
+        rows = T[some] / np.sqrt(T.dtype.type(len(some) / N))
+        offsets = tuple(np.searchsorted(some, whole.offsets).tolist())
+        weights = backend.to_host(whole.weights)[some] * T.dtype.type(N / len(some))
+        factors_of = factors.Factors((factors.Factor(rows[:, :, None, :], None),))
+        shards.append(curvature.SecondMoment(factors_of, weights, offsets))
+    rows, T = joined(shards).rows, T[order]
+    size, g = norm(T), rounding.gamma(N * K + m + 64, study.u)
+    one = np.eye(m, dtype=T.dtype)
+    gap = norm(rows.dot(one) - T)
+    yield gap, rounding.gamma(16, study.u) * size + study.tiny, size, "pieces"
+    Z = study.probes(N, K, m).astype(T.dtype)
+    images = T.reshape(-1, m).T @ Z.reshape(-1, m)
+    scale = norm(Z) * size
+    gap = norm(rows.cross(Z) - images)
+    yield gap, g * scale + study.tiny, scale, "the sum"
+    gap = norm(rows.gram_times(Z) - T @ images)
+    yield gap, 2 * g * scale * size + study.tiny, scale * size, "there and back"
+    gap = norm(rows.second_times(one) - T.reshape(-1, m).T @ T.reshape(-1, m))
+    yield gap, 2 * g * size * size + study.tiny, size * size, "every shard both ways"
+
+
+def _dealt(offsets: tuple[int, ...]) -> np.ndarray:
+    """Return the samples class by class, the even ones of each first."""
+    return np.concatenate(
+        [
+            np.arange(i + (i + k) % 2, j, 2)
+            for _, i, j in class_slices(offsets)
+            for k in (0, 1)
+        ]
+    )

@@ -23,6 +23,7 @@ from refspec.theorems.quantities import (
     score_bound,
     score_bounds,
     scores,
+    seed_accuracy,
     sizes_of_rows,
 )
 from refspec.theorems.registry import Comparison, identity, together
@@ -340,9 +341,7 @@ def _seed_gaps(study: Study) -> tuple[np.ndarray, np.ndarray]:
     p = backend.to_host(study.snapshot.probabilities)
     C = p.shape[1]
     errors = backend.to_host(study.snapshot.layers[-1].errors)[:, :, 0, :]
-    safe = np.maximum(p, np.finfo(p.dtype).tiny)
-    spread = 2 - 2 * np.log(safe.min(axis=1))[:, None, None]
-    g = rounding.gamma(2 * C + 16, study.stored) + 2 * study.stored * spread
+    g = study.once(seed_accuracy)[:, None, None]
     bound = g * p[:, None, :] + 4 * study.stored * np.eye(C)
     bound = bound + float(np.finfo(np.float32).tiny)
     return np.abs(errors - (p[:, None, :] - np.eye(C))), bound

@@ -10,6 +10,9 @@ from refspec.curvature import SecondMoment
 from refspec.factors import lengths
 from refspec.theorems.study import Study
 
+#: What is below it may have been lost in a file of float32.
+_LEAST = float(np.finfo(np.float32).tiny)
+
 
 def level_roundings(moment: SecondMoment) -> float:
     """Return k: a computed projection of Y is within gamma_k ||Y||_F of the exact."""
@@ -53,19 +56,50 @@ def gradient_norms(study: Study) -> dict[str, np.ndarray]:
     return found
 
 
+def seed_accuracy(study: Study) -> np.ndarray:
+    """Bound the error of p_k at the logits, relative, shape (N,).
+
+    Of the softmax, and of a logit rounded at its size. Theory: theory/levels.md#L8.
+    """
+    p = backend.to_host(study.snapshot.probabilities)
+    safe = np.maximum(p, np.finfo(p.dtype).tiny)
+    spread = 2 - 2 * np.log(safe.min(axis=1))
+    g = rounding.gamma(2 * p.shape[1] + 16, study.stored)
+    return np.asarray(g + 2 * study.stored * spread)
+
+
+def seeds_kept(study: Study) -> np.ndarray:
+    """Say in which samples p - 1 was no difference, shape (N,).
+
+    Where the last layer gives the logits its errors are the seeds, and they show it.
+    """
+    x, p = study.snapshot.layers[-1], backend.to_host(study.snapshot.probabilities)
+    N, C = p.shape
+    if tuple(x.errors.shape[2:]) != (1, C):
+        return np.zeros(N, dtype=bool)
+    others = p[:, None, :] * (1 - np.eye(C, dtype=p.dtype))
+    exact = others - np.sum(others, axis=2, keepdims=True) * np.eye(C, dtype=p.dtype)
+    bound = study.once(seed_accuracy)[:, None, None] * np.abs(exact) + _LEAST
+    gaps = np.abs(backend.to_host(x.errors)[:, :, 0, :] - exact)
+    return np.asarray((gaps <= bound).all(axis=(1, 2)))
+
+
 def score_bounds(study: Study) -> dict[str, np.ndarray]:
     """Bound ||sum_c' p_{i,c'} delta_{i,c'}|| of stored errors by layer, shape (N,).
 
     Theory: theory/levels.md#L3.
     """
     p, along = backend.to_host(study.snapshot.probabilities), score_accuracy(study)
-    # sums of p are 1 to the precision of the numbers here, p - 1 is off by that of the
+    # sums of p are 1 to the precision of the numbers here; p - 1 is off by that of the
     # file where it is a difference
-    lost = rounding.gamma(2 * p.shape[1] + 16, study.u) + 4 * study.stored
-    found = {}
+    own = rounding.gamma(2 * p.shape[1] + 16, study.u)
+    kept, found = study.once(seeds_kept), {}
     for x in study.snapshot.layers:
         size = error_norms(study, x.name)
-        found[x.name] = along * np.sum(p * size, axis=1) + lost * size.max(1)
+        terms, largest = np.sum(p * size, axis=1), size.max(axis=1)
+        lost = (own + 4 * study.stored) * largest
+        lost = np.where(kept, own * terms + _LEAST * largest, lost)
+        found[x.name] = along * terms + lost
     return found
 
 

@@ -178,7 +178,7 @@ class Theorem:
     Parameters
     ----------
     id : str
-        Letter of the page and number, e.g. `L1`.
+        A letter, of one page or of a few that belong together, and a number: `L1`.
     title : str
         A few words.
     kind : str

@@ -10,6 +10,7 @@ import numpy as np
 from refspec import backend, curvature, rounding
 from refspec.classes import Layer, class_slices
 from refspec.factors import lengths
+from refspec.models.network import weight_matrices
 from refspec.theorems.quantities import error_norms, score_accuracy
 from refspec.theorems.registry import Comparison, identity
 from refspec.theorems.study import Study
@@ -38,22 +39,6 @@ def _size(study: Study, layer: Layer) -> float:
     return float(np.sum(s * norms[0] * norms[1]))
 
 
-def _weights(study: Study) -> dict[str, np.ndarray]:
-    """Return the weight matrix (b, a) of every layer, its bias the last column."""
-    model, found = study.snapshot.model, {}
-    for step in model.operations if model is not None else ():
-        name, weight = step.get("name"), step.get("weight")
-        if name is None or weight is None or model is None:
-            continue
-        W = backend.to_host(model.parameters[weight])
-        W = W.reshape(W.shape[0], -1)
-        if step.get("bias") is not None:
-            bias = backend.to_host(model.parameters[step["bias"]])
-            W = np.concatenate([W, bias[:, None]], axis=1)
-        found[str(name)] = W
-    return found
-
-
 def _stationary(study: Study) -> str:
     """Say what the export does not tell of its training."""
     given = study.snapshot.provenance
@@ -78,9 +63,9 @@ def D1(study: Study) -> Iterator[Comparison]:
     """Compare every weight matrix with the mean of errors times features."""
     s, given = backend.to_host(study.snapshot.sample_weights), study.snapshot.provenance
     eta, slope = float(given["weight_decay"]), float(given["gradient_norm"])
-    weights = _weights(study)
+    weights = weight_matrices(study.snapshot.model)
     for x in study.snapshot.layers:
-        h, W = backend.to_host(x.features), weights[x.name]
+        h, W = (backend.to_host(y) for y in (x.features, weights[x.name]))
         own = _own_errors(study, x)
         gap = W + _product(s[:, None, None] * own, h) / eta
         largest = s * error_norms(study, x.name).max(axis=1)

@@ -15,6 +15,7 @@ from refspec import (
     claims,
     curvature,
     datasets,
+    plan,
     plots,
     report,
     selftest,
@@ -252,6 +253,11 @@ TABLE = [
     *each(spectrum, also=[FOUND, BASIS]),
     *each(eigenbasis, also=[FOUND, BASIS]),
     *each(attribute, also=[FOUND]),
+    *((lambda x=x: plan(x), "subject") for x in (None, 3, np.eye(3), LAYER)),
+    (lambda: plan(S, what="everything"), "what"),
+    (lambda: plan(S, memory_limit=0), "memory_limit"),
+    (lambda: plan(S, top=0), "top"),
+    (lambda: plan(S, layers=["no"]), "layers"),
     *each(class_means, also=[FOUND]),
     *each(depth_profile, also=[G]),
     (lambda: decompose(moment(projection=alone)), "projection"),
@@ -293,7 +299,10 @@ TABLE = [
     (lambda: knockout(BASIS, [3]), "levels"),
     (lambda: knockout(BASIS, ["diagonal"], by="force"), "by"),
     (lambda: knockout(BASIS, ["diagonal"], by=None), "by"),
-    (lambda: knockout(BASIS, ["within_cross_class"], by="projection"), "within"),
+    (
+        lambda: knockout(BASIS, ["within_cross_class"], by="projection"),
+        "within_cross_class",
+    ),
     *(
         (lambda x=x: attribute_hessian(x, G), ("hessian", "namespace"))
         for _, x in wrong(np.eye(P))

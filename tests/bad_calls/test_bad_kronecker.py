@@ -40,6 +40,8 @@ BASIS = KroneckerBasis(I2, I3, np.ones((2, 3)))
 TIKHONOV = factored_tikhonov(A, 1.0)
 FACTORS = ClassFactors(ONE, I2[None], I3[None])
 V = np.ones((2, 3))
+SINGLE = np.float32
+STRICT = ClassFactors(*(array_api_strict.asarray(x) for x in (ONE, I2[None], I3[None])))
 
 
 def of_class(**changes):
@@ -124,6 +126,7 @@ TABLE = [
     (lambda: BlockDiagonal((A, I2)), "blocks"),
     (lambda: BlockDiagonal((A, None)), "blocks"),
     (lambda: BlockDiagonal((Kronecker,)), "blocks"),
+    (lambda: A.matvec(array_api_strict.ones(6)), "namespace"),
     (lambda: linear_operator(I2), "operator"),
     (lambda: linear_operator(None), "operator"),
     (lambda: column_stacked(np.ones(5), 2, 3), "vector"),
@@ -148,6 +151,15 @@ TABLE = [
     (lambda: solved(V=V * np.nan), "V must"),
     (lambda: solved(V=V.tolist()), "V must"),
     (lambda: solved(V=V.astype(np.float32)), "V"),
+    (
+        lambda: solved(
+            V=V.astype(SINGLE),
+            preconditioner=KroneckerBasis(
+                *(x.astype(SINGLE) for x in (I2, I3, np.ones((2, 3))))
+            ),
+        ),
+        "operator",
+    ),
     (lambda: solved(operator=A), "operator"),
     (lambda: solved(preconditioner=A), "preconditioner"),
     (
@@ -178,10 +190,20 @@ TABLE = [
     (lambda: of_class(sample_weights=-W), "sample_weights"),
     (lambda: of_class(sample_weights=W[:2]), "sample_weights"),
     (lambda: of_class(sample_weights=None), "sample_weights"),
+    (lambda: of_class(sample_weights=np.asarray([0.75, -0.25, 0.25, 0.25])), ">= 0"),
+    (lambda: of_class(probabilities=P + np.asarray([1.0, -1.0])), ">= 0"),
+    (lambda: of_class(probabilities=P.astype(SINGLE)), "errors"),
+    (
+        lambda: of_class(
+            probabilities=P.astype(SINGLE), sample_weights=W.astype(SINGLE)
+        ),
+        "errors",
+    ),
     (lambda: of_class(setting="both"), "setting"),
     (lambda: of_class(fisher="true"), "fisher"),
     (lambda: running_average(FACTORS, FACTORS, 1.0), "decay"),
     (lambda: running_average(FACTORS, FACTORS, 9), "decay"),
+    (lambda: running_average(FACTORS, STRICT, 0.5), "namespace"),
     (lambda: running_average(FACTORS, FACTORS, np.nan), "decay"),
     (
         lambda: running_average(FACTORS, ClassFactors(ONE, I3[None], I2[None]), 0.5),

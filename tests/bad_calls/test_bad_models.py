@@ -169,7 +169,10 @@ TABLE = [
     (lambda: models.recompute(NET), "snapshot"),
     (lambda: models.recompute(BARE), "model section"),
     (lambda: models.snapshot(NET, X, Y, sample_weights=[0.25] * 4), "sample_weights"),
-    (lambda: models.snapshot(NET, X, Y, sample_weights=9 * np.ones(4)), "weights"),
+    (
+        lambda: models.snapshot(NET, X, Y, sample_weights=9 * np.ones(4)),
+        "sample_weights",
+    ),
 ]
 
 

@@ -151,7 +151,10 @@ CALLS = [
     ("KroneckerPopulation(ERRORS, None)", "features"),
     ("KroneckerPopulation(ERRORS, FEATURES, 2.0)", "coupling"),
     ("KroneckerPopulation(ERRORS, FEATURES, NAN)", "coupling"),
-    ("populations.expect_predictable(population(score_consistent=True))", "score"),
+    (
+        "populations.expect_predictable(population(score_consistent=True))",
+        "score_consistent",
+    ),
     # worlds
     ("syn.planted([ERRORS], rng=RNG)", "populations"),
     ("syn.planted({}, rng=RNG)", "populations"),

@@ -11,9 +11,11 @@ import refspec
 from refspec import rounding
 from refspec.testing import (
     assert_density,
+    assert_inverse,
     assert_levels,
     assert_operator,
     assert_spectrum,
+    assert_trace,
 )
 from support.clear import assert_clear
 
@@ -128,6 +130,17 @@ VALUES = {
 }
 
 
+NO_COLUMNS = [3.0, "Q", M.tolist(), M[0], M[:4], with_(M, NAN), with_(M, INF), M + 1j]
+EVERY = (
+    assert_levels,
+    assert_operator,
+    assert_spectrum,
+    assert_density,
+    assert_inverse,
+    assert_trace,
+)
+
+
 def calls():
     """Yield names, the word that must be in the refusal, and the call."""
     door = functools.partial(functools.partial, assert_operator)
@@ -151,6 +164,11 @@ def calls():
             ("expected",),
             functools.partial(assert_density, NODES, WEIGHTS, bad),
         )
+        for function in (assert_inverse, assert_trace):
+            how = {"damping": 1.0} if function is assert_inverse else {}
+            found = M if how else 1.0
+            call = functools.partial(function, found, bad, **how)
+            yield f"{function.__name__} of {k}", ("snapshot",), call
         yield (
             f"levels of {k}",
             ("snapshot",),
@@ -159,40 +177,52 @@ def calls():
     every = {
         "of": (
             NO_CHOICE,
-            (assert_operator, assert_spectrum, assert_density, assert_levels),
+            EVERY,
         ),
-        "setting": (NO_CHOICE, (assert_operator, assert_spectrum, assert_density)),
+        "setting": (NO_CHOICE, EVERY[1:]),
         "layer": (
             NO_LAYER,
-            (assert_operator, assert_spectrum, assert_density, assert_levels),
+            EVERY,
         ),
-        "order": (NO_ORDER, (assert_operator, assert_levels)),
+        "order": (
+            NO_ORDER,
+            (assert_levels, assert_operator, assert_inverse, assert_trace),
+        ),
         "dtype": (
             NO_DTYPE,
-            (assert_operator, assert_spectrum, assert_density, assert_levels),
+            EVERY,
         ),
-        "like": (NO_LIKE, (assert_operator, assert_levels)),
-        "seed": (NO_COUNT, (assert_operator, assert_levels)),
+        "like": (NO_LIKE, (assert_operator, assert_levels, assert_inverse)),
+        "seed": (NO_COUNT, (assert_operator, assert_levels, assert_inverse)),
         "convention": ([2020, "2021", None], (assert_levels,)),
-        "draws": (["uniform", None, 3], (assert_density,)),
-        "probes": ([0, *NO_COUNT], (assert_density,)),
+        "draws": (["uniform", None, 3], (assert_density, assert_trace)),
+        "probes": ([0, *NO_COUNT], (assert_density, assert_trace)),
+        "damping": ([0.0, -1.0, NAN, INF, "d", None, True], (assert_inverse,)),
+        "residual": ([-1.0, NAN, INF, "r", None, True], (assert_inverse,)),
+        "basis": (NO_COLUMNS, (assert_trace,)),
+        "vectors": (NO_COLUMNS, (assert_spectrum, assert_trace)),
     }
     data = {
         assert_operator: (M, S),
         assert_spectrum: (L, S),
         assert_density: (NODES, WEIGHTS, S),
         assert_levels: (LEVELS, S),
+        assert_inverse: (np.linalg.inv(M + np.eye(9)), S),
+        assert_trace: (float(np.trace(M)), S),
     }
     for word, (values, functions) in every.items():
         for function in functions:
             for k, bad in enumerate(values):
-                how = {word: bad}
+                how = {"damping": 1.0} if function is assert_inverse else {}
+                how[word] = bad
                 yield (
                     f"{function.__name__} {word} {k}",
                     (word,),
                     functools.partial(function, *data[function], **how),
                 )
     yield "hessian without a network", ("hessian",), door(M, S, of="hessian")
+    for k, bad in enumerate([None, "1", M, NAN, INF, True, 1j]):
+        yield f"trace {k}", ("trace",), functools.partial(assert_trace, bad, S)
     for name, bad in VALUES.items():
         yield (
             f"spectrum {name}",

@@ -27,6 +27,11 @@ BAD = [
     ("attribute --json", USE, "'--json' requires an argument"),
     # values of options
     ("attribute --top 0", USE, "--top"),
+    ("attribute --top 99999", DATA, "top must lie in 1..min(N K, P)"),
+    ("attribute --memory 1", DATA, "arrays that need at most 1 bytes of memory"),
+    ("attribute --memory much", USE, "--memory must be a size such as 500MB"),
+    ("plan HERE/nothing.npz", USE, "no such file"),
+    ("plan --layer fc9", DATA, "'fc9'"),
     ("attribute --top -3", USE, "--top"),
     ("attribute --top 2.5", USE, "--top"),
     ("attribute --top many", USE, "--top"),

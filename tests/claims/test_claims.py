@@ -219,6 +219,21 @@ def test_the_largest_eigenvalues_alone_say_the_same(name):
     assert abs(full.within_edge - top.within_edge) <= radius
 
 
+def test_the_diagonal_makes_a_count_uncertain():
+    """Of the largest alone the class edge is known to the diagonal's largest only."""
+    s = sampled(3, counts=(6, 6, 6), sharpness=0.1)
+    full, top = claims.edges(s), claims.edges(s, top=9)
+    assert top.above_class[0] <= full.above_class[0] <= top.above_class[1]
+    assert top.above_class[0] < top.above_class[1]  # effect: the diagonal is not small
+
+
+def test_covariance_is_about_the_weighted_mean():
+    """K: means of features with the weights of the gradients leave less."""
+    for x in (s := datasets.wine_sklearn()).layers:
+        found = claims.product_errors(s, x.name)
+        assert found.covariance < found.by_cell
+
+
 def test_signs_are_those_of_plain_formulas():
     """The eigenvalues that a series compares, from matrices formed by definition."""
     snapshot = datasets.wine_sklearn()

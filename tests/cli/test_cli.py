@@ -1,10 +1,13 @@
+import io
 import json
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 import refspec
 from refspec import __version__
+from refspec.cli import terminal
 from support.command import run
 
 
@@ -198,3 +201,44 @@ def test_top_computes_the_largest_alone(tmp_path):
     made = run("spectrum", "--layer", "fc3", "--top", 4)
     assert "the other 166 are none larger" in made.output
     assert run("spectrum", "--layer", "fc3", "--top", 171).exit_code == 1
+
+
+def test_a_plan_is_said_without_the_data_read(tmp_path):
+    path, record = tmp_path / "wine.npz", tmp_path / "plan.json"
+    refspec.save(refspec.datasets.wine_sklearn(), path)
+    result = run("plan", str(path), "--what", "report", "--json", str(record))
+    assert result.exit_code == 0, result.output
+    assert "at most" in result.output
+    assert "features, coefs_0" in " ".join(result.output.split())
+    told = json.loads(record.read_text())
+    assert told["fits"]
+    assert told["bytes"] < told["memory"]
+    assert "of 2 GB" in run("plan", "--memory", "2GB").output
+    assert "does not fit; one chunk" in run("plan", "--memory", "1kB").output
+
+
+@pytest.mark.parametrize(
+    "command", ["attribute", "spectrum", "kfac", "verify", "claims", "report"]
+)
+def test_what_does_not_fit_is_refused_before_work(command, tmp_path):
+    page = ("-o", str(tmp_path / "page.html")) if command == "report" else ()
+    result = run(command, "--memory", "60MB", *page)
+    assert result.exit_code == 1
+    assert "must fit into 60 MB of memory, got a plan of" in result.output
+    assert "--layer fc3 fits" in result.output
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_size_is_read_as_one_writes_it():
+    for size, told in {"500MB": "500 MB", "2GiB": "2.15 GB", "1e9": None}.items():
+        result = run("plan", "--memory", size)
+        assert (told is None) == (result.exit_code == 2)
+        assert (told or "--memory must be a size") in result.output
+
+
+def test_a_bar_follows_the_plan(monkeypatch):
+    seen = io.StringIO()
+    monkeypatch.setattr(terminal, "errors", Console(file=seen, force_terminal=True))
+    assert run("spectrum", "--layer", "fc3").exit_code == 0
+    assert "spectrum: parameters" in seen.getvalue()
+    assert "factorising" in seen.getvalue()

@@ -1,4 +1,8 @@
-"""The two real networks that peers are compared on, in torch and as a Snapshot."""
+"""The real networks that peers are compared on, in torch and as refspec sees them.
+
+An MLP and a CNN as snapshots; one network each with batch norm, with a residual sum and
+with attention as moments by differentiation, all of their parameters in torch's order.
+"""
 
 from dataclasses import dataclass
 from functools import cache
@@ -7,7 +11,9 @@ import numpy as np
 import torch
 
 import refspec
-from refspec.exporters.torch import export
+from refspec.exporters.torch import export, moment
+
+nn = torch.nn
 
 
 @dataclass(frozen=True)
@@ -18,7 +24,15 @@ class Case:
     model: torch.nn.Module
     X: torch.Tensor
     y: torch.Tensor
-    snapshot: refspec.Snapshot
+    snapshot: refspec.Snapshot | None = None
+    moment: refspec.curvature.SecondMoment | None = None
+
+    @property
+    def expected(self):
+        """What refspec knows, and the order of its parameters."""
+        if self.moment is not None:
+            return self.moment, "row_major"
+        return self.snapshot, "torch"
 
     @property
     def loss(self):
@@ -59,9 +73,6 @@ def mlp():
 @cache
 def cnn():
     """Return a CNN trained on 100 digits here, in a second."""
-    from sklearn.datasets import load_digits
-
-    nn = torch.nn
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1),
@@ -71,6 +82,74 @@ def cnn():
         nn.Flatten(),
         nn.Linear(54, 10),
     ).double()
+    return _case("cnn", *_trained(model))
+
+
+@cache
+def norm():
+    """Return a CNN with batch norm, trained and then evaluated."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, stride=2),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(36, 10),
+    ).double()
+    return _differentiated("norm", *_trained(model))
+
+
+class Residual(nn.Module):
+    """A block that adds its input to what it makes of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.inside, self.leave = (
+            nn.Linear(64, 12),
+            nn.Linear(12, 12),
+            nn.Linear(12, 10),
+        )
+
+    def forward(self, x):
+        """Return the logits."""
+        h = torch.tanh(self.enter(x.flatten(1)))
+        return self.leave(h + torch.tanh(self.inside(h)))
+
+
+@cache
+def residual():
+    """Return a network with a residual sum."""
+    torch.manual_seed(0)
+    return _differentiated("residual", *_trained(Residual().double()))
+
+
+class Attention(nn.Module):
+    """One head over the rows of an image, and a layer norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(8, 8) for _ in range(3))
+        self.norm, self.leave = nn.LayerNorm(8), nn.Linear(8, 10)
+
+    def forward(self, x):
+        """Return the logits."""
+        x = x.flatten(1, 2)
+        q, k, v = self.query(x), self.key(x), self.value(x)
+        weights = torch.softmax(q @ k.transpose(1, 2) / 8**0.5, dim=2)
+        return self.leave(self.norm(x + weights @ v).mean(dim=1))
+
+
+@cache
+def attention():
+    """Return a network with attention."""
+    torch.manual_seed(0)
+    return _differentiated("attention", *_trained(Attention().double()))
+
+
+def _trained(model):
+    """Fit a model to 100 digits, in a second; return it with them, evaluated."""
+    from sklearn.datasets import load_digits
+
     X, y = load_digits(return_X_y=True)
     rows = np.concatenate([np.flatnonzero(y == c)[:10] for c in range(10)])
     X = torch.tensor(X[rows] / 16.0).reshape(-1, 1, 8, 8)
@@ -81,7 +160,12 @@ def cnn():
         nn.functional.cross_entropy(model(X), y).backward()
         optimiser.step()
     model.zero_grad()
-    return _case("cnn", model, X, y)
+    return model.eval(), X, y
+
+
+def _differentiated(name, model, X, y):
+    seen = moment(model, [(X, y)])
+    return Case(name, model, X, y, moment=seen)
 
 
 def _case(name, model, X, y):
@@ -89,4 +173,10 @@ def _case(name, model, X, y):
     return Case(name, model, X, y, snapshot)
 
 
-CASES = {"mlp": mlp, "cnn": cnn}
+CASES = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "norm": norm,
+    "residual": residual,
+    "attention": attention,
+}

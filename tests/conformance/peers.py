@@ -1,22 +1,36 @@
 """What is asked of each peer: an operator, eigenvalues or a density, and of what.
 
-Every function takes a Case and calls an assertion of `refspec.testing`; ORDER "torch"
-is weight, then bias, layer by layer. A missing library raises ImportError.
+Every function takes a Case and calls an assertion of `refspec.testing`. A missing
+library raises ImportError.
 """
 
+import inspect
+import tempfile
 import unittest.mock
 
 import numpy as np
 import torch
 
-from refspec import curvature, hessian, models
-from refspec.testing import assert_density, assert_operator, assert_spectrum
+import refspec
+from refspec.testing import (
+    Agreement,
+    assert_density,
+    assert_operator,
+    assert_spectrum,
+    assert_trace,
+)
+from refspec.testing.accuracy import accuracy
+from refspec.testing.inputs import order_places
+from refspec.testing.questions import ask, operator
 
 QUESTIONS = {}
 
 
-def asks(package, question, only=None):
-    """Register a question under the distribution's name."""
+SEEN = ("mlp", "cnn")  # networks that are snapshots: layers, and a Hessian
+
+
+def asks(package, question, only=SEEN):
+    """Register a question under the distribution's name, of some networks or all."""
 
     def register(function):
         QUESTIONS[package, question] = function, only
@@ -26,10 +40,8 @@ def asks(package, question, only=None):
 
 
 def _operator(case, A, of, **how):
-    like = torch.zeros(0, dtype=torch.float64)
-    return assert_operator(
-        A, case.snapshot, of=of, **{"order": "torch", "like": like, **how}
-    )
+    like, (expected, order) = torch.zeros(0, dtype=torch.float64), case.expected
+    return assert_operator(A, expected, of=of, **{"order": order, "like": like, **how})
 
 
 def _in_parts(case, product):
@@ -51,15 +63,6 @@ def _loader(case):
     return torch.utils.data.DataLoader(data, batch_size=len(case.X))
 
 
-def _dense(case, of):
-    """Return refspec's own dense matrix, for the residuals of Ritz vectors."""
-    if of == "hessian":
-        section = case.snapshot.model
-        network = models.from_section(section)
-        return hessian.hessian(network, section.inputs, case.snapshot.labels)
-    return curvature.fisher(case.snapshot).matrix()
-
-
 # curvlinops
 
 LINEAR = {
@@ -72,10 +75,13 @@ LINEAR = {
 def _curvlinops(kind, case, **options):
     import curvlinops
 
+    # lists of parameters up to 3.0.1, dictionaries after it
+    lists = "kfoc" not in dir(curvlinops)
+    parameters = case.parameters if lists else dict(case.model.named_parameters())
     return getattr(curvlinops, kind)(
         case.model,
         torch.nn.CrossEntropyLoss(),
-        case.parameters,
+        parameters,
         case.batch,
         check_deterministic=False,
         **options,
@@ -84,7 +90,7 @@ def _curvlinops(kind, case, **options):
 
 for _question, (_kind, _of) in LINEAR.items():
 
-    @asks("curvlinops-for-pytorch", _question)
+    @asks("curvlinops-for-pytorch", _question, SEEN if _of == "hessian" else None)
     def _(case, kind=_kind, of=_of):
         A = _curvlinops(kind, case)
         return _operator(case, lambda v: A @ v, of)
@@ -107,15 +113,49 @@ def _(case):
     return _operator(case, lambda v: A @ v, "ekfac")
 
 
+@asks("curvlinops-for-pytorch", "KFOC, weight and bias together")
+def _(case):
+    """The nearest Kronecker product of each block, by the definition: an SVD of it."""
+    A = _curvlinops(
+        "KFOCLinearOperator", case, fisher_type="type-2", separate_weight_and_bias=False
+    )
+    P = sum(p.numel() for p in case.parameters)
+    dense = (A @ torch.eye(P, dtype=torch.float64)).numpy()
+    places = _torch_places(case)
+    return _nearest(case, dense[np.ix_(places, places)])
+
+
+def _nearest(case, found):
+    """Compare a block-diagonal matrix with refspec's blocks as near as can be."""
+    start, off, far = 0, 0.0, 0.0
+    for layer in case.snapshot.layers:
+        b, a = layer.errors.shape[3], layer.features.shape[2]
+        stop = start + a * b
+        F = np.asarray(refspec.fisher(case.snapshot, [layer.name]).matrix())
+        mine = found[start:stop, start:stop]
+        turned = F.reshape(b, a, b, a).transpose(0, 2, 1, 3).reshape(b * b, a * a)
+        U, s, V = np.linalg.svd(turned, full_matrices=False)
+        best = s[0] * np.outer(U[:, 0], V[0]).reshape(b, b, a, a)
+        best = best.transpose(0, 2, 1, 3).reshape(a * b, a * b)
+        off, far = np.hypot(off, np.linalg.norm(mine - best)), far + s[1] / s[0]
+        start = stop
+    question = ask(case.snapshot, "fisher", None, "expand")
+    # the top singular pair turns by what the matrix moves, over its gap
+    radius = accuracy(question, 2.0**-53).radius * 2 / (1 - far)
+    if not off <= radius:
+        raise AssertionError(f"distance {off:.3g} of {radius:.3g}: not the nearest")
+    return Agreement(off, radius, 0.0, "the nearest Kronecker product")
+
+
 @asks("curvlinops-for-pytorch", "spectral density of the Hessian")
 def _(case):
     from curvlinops.papyan2020traces.spectrum import fast_lanczos
 
     torch.manual_seed(0)
     A = _curvlinops("HessianLinearOperator", case)
-    nodes, vectors = fast_lanczos(A, 30)
-    weights = vectors[0] ** 2
-    return assert_density(nodes, weights, case.snapshot, of="hessian")
+    runs = [fast_lanczos(A, 60) for _ in range(2)]
+    nodes, vectors = (np.stack([np.asarray(x[k]) for x in runs]) for k in (0, 1))
+    return assert_density(nodes, vectors, case.snapshot, of="hessian")
 
 
 # nngeometry
@@ -139,7 +179,7 @@ for _question, _kind, _of in (
     ("KFAC", "PMatKFAC", "kfac"),
 ):
 
-    @asks("nngeometry", _question)
+    @asks("nngeometry", _question, None if _of == "fisher" else SEEN)
     def _(case, kind=_kind, of=_of):
         return _operator(case, _nngeometry(case, kind), of)
 
@@ -147,7 +187,7 @@ for _question, _kind, _of in (
 # BackPACK and ViViT
 
 
-@asks("backpack-for-pytorch", "Fisher (GGN)")
+@asks("backpack-for-pytorch", "Fisher (GGN)", only=None)
 def _(case):
     from backpack.hessianfree.ggnvp import ggn_vector_product
 
@@ -225,27 +265,16 @@ def _(case):
 # Top eigenvalues and densities of the Hessian
 
 
-def _ritz(case, values, vectors):
-    """Compare Ritz values, allowing the residuals that their vectors have."""
-    H = _dense(case, "hessian")
-    places = _torch_places(case)
+def _ritz(case, values, vectors, of="hessian"):
+    """Compare Ritz values (r,); their vectors, one a row, make a diagnosis sharper."""
+    V = np.stack([np.asarray(x, dtype=np.float64) for x in vectors], axis=1)
     values = np.asarray(values, dtype=np.float64)
-    left = []
-    for value, vector in zip(values, vectors, strict=True):
-        v = np.asarray(vector, dtype=np.float64)[places]
-        v = v / np.linalg.norm(v)
-        left.append(np.linalg.norm(H @ v - value * v))
-    return assert_spectrum(
-        values, case.snapshot, of="hessian", residuals=np.asarray(left)
-    )
+    return assert_spectrum(values, case.snapshot, of=of, vectors=V, order="torch")
 
 
 def _torch_places(case):
     """Return where refspec's parameters are in torch's order."""
-    from refspec.testing.inputs import order_places
-    from refspec.testing.questions import ask
-
-    return order_places(ask(case.snapshot, "hessian", None, "expand"), "torch")
+    return order_places(ask(case.snapshot, "fisher", None, "expand"), "torch")
 
 
 @asks("pyhessian", "top 3 eigenvalues of the Hessian")
@@ -289,19 +318,114 @@ def _(case):
         return _pyhessian_density(case)
 
 
-@asks("hessian-eigenthings", "top 3 eigenvalues of the Hessian")
+def _things(case, kind):
+    import hessian_eigenthings as things
+
+    entropy = torch.nn.functional.cross_entropy
+    if kind == "Hessian":
+        loss = things.supervised_loss(entropy)
+        return things.HessianOperator(case.model, case.batch, loss)
+    if kind == "empirical Fisher":
+        loss = things.supervised_per_sample_loss(entropy)
+        return things.EmpiricalFisherOperator(case.model, case.batch, loss)
+    loss, how = things.supervised_loss_of_output(entropy), {}
+    # after 1.0.0a5 by finite differences, if not told otherwise
+    choice = "loss_hvp" in inspect.signature(things.GGNOperator).parameters
+    if choice and kind == "GGN, differentiated":
+        how = {"loss_hvp": "autograd"}
+    elif choice:
+        loss = things.loss_fns.standard.cross_entropy_loss_of_output()
+    return things.GGNOperator(
+        case.model, case.batch, things.supervised_forward, loss, **how
+    )
+
+
+for _kind, _of in (
+    ("Hessian", "hessian"),
+    ("GGN", "gauss_newton"),
+    ("GGN, differentiated", "gauss_newton"),
+    ("empirical Fisher", "empirical_fisher"),
+):
+
+    @asks("hessian-eigenthings", _kind, SEEN if _of == "hessian" else None)
+    def _(case, kind=_kind, of=_of):
+        A = _things(case, kind)
+        return _operator(case, A.matvec, of)
+
+
+for _question, _how in (
+    ("top 3 eigenvalues of the Hessian, k = 3", {}),
+    ("top 3 eigenvalues of the Hessian, max_iter = 60", {"max_iter": 60}),
+):
+
+    @asks("hessian-eigenthings", _question)
+    def _(case, how=_how):
+        import hessian_eigenthings as things
+
+        how = {"reorthogonalize": True, **how} if how else how
+        found = things.lanczos(_things(case, "Hessian"), k=3, seed=0, **how)
+        return _ritz(case, found.eigenvalues, found.eigenvectors)
+
+
+@asks("hessian-eigenthings", "trace of the GGN, Hutch++")
 def _(case):
     import hessian_eigenthings as things
 
+    A = _things(case, "GGN, differentiated")
+    found = things.hutch_plus_plus(A, num_matvecs=900, seed=0)
+    how = {"of": "gauss_newton", "draws": "rademacher", "probes": 300}
+    return assert_trace(found.estimate, case.snapshot, **how)
+
+
+@asks("hessian-eigenthings", "spectral density of the Hessian")
+def _(case):
+    import hessian_eigenthings as things
+
+    A = _things(case, "Hessian")
+    found = things.spectral_density(A, num_runs=3, lanczos_steps=60, seed=0)
+    nodes, weights = (
+        np.asarray(x, dtype=np.float64)
+        for x in (found.raw_eigenvalues, found.raw_weights)
+    )
+    return assert_density(nodes, weights, case.snapshot, of="hessian")
+
+
+@asks("hessian-eigenthings", "Hessian, two gloo ranks of half the samples each")
+def _(case):
+    """Products of either rank with a few vectors: both must be the whole's."""
+    P = sum(p.numel() for p in case.parameters)
+    Z = torch.as_tensor(np.random.default_rng(0).standard_normal((P, 4)))
+    with tempfile.TemporaryDirectory() as folder:
+        place = f"file://{folder}/store"
+        arguments = (place, case.model, case.X, case.y, Z, folder)
+        torch.multiprocessing.spawn(_rank, arguments, nprocs=2)
+        found = [torch.load(f"{folder}/{k}.pt").numpy() for k in range(2)]
+    (seen, *_), places = found, _torch_places(case)
+    question = ask(case.snapshot, "hessian", None, "expand")
+    true = np.empty_like(seen)
+    true[places] = operator(question).apply(Z.numpy()[places])
+    off = max(np.linalg.norm(x - true) for x in found) / np.linalg.norm(Z)
+    radius = accuracy(question, 2.0**-53).radius
+    if not off <= radius:
+        raise AssertionError(f"distance {off:.3g} of {radius:.3g}")
+    return Agreement(off, radius, 0.0, "of both ranks")
+
+
+def _rank(rank, place, model, X, y, Z, folder):
+    """Run one rank on every second sample and save its products."""
+    import hessian_eigenthings as things
+
+    torch.distributed.init_process_group(
+        "gloo", init_method=place, rank=rank, world_size=2
+    )
     loss = things.supervised_loss(torch.nn.functional.cross_entropy)
-    operator = things.HessianOperator(case.model, case.batch, loss)
-    found = things.lanczos(operator, k=3, seed=0)
-    vectors = np.asarray(found.eigenvectors)
-    vectors = vectors if len(vectors) == 3 else vectors.T
-    return _ritz(case, found.eigenvalues, vectors)
+    A = things.DDPHessianOperator(model, [(X[rank::2], y[rank::2])], loss)
+    out = torch.stack([A.matvec(z.contiguous()) for z in Z.T], dim=1)
+    torch.save(out.detach(), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
 
 
-@asks("matfree", "spectral density of the Hessian", only="mlp")
+@asks("matfree", "spectral density of the Hessian", only=("mlp",))
 def _(case):
     import jax
     from matfree import decomp
@@ -323,7 +447,8 @@ def _(case):
         start = jax.random.normal(jax.random.PRNGKey(0), at.shape)
         made = tridiagonal(lambda v: jax.jvp(slope, (at,), (v,))[1], start)
         nodes, vectors = np.linalg.eigh(np.asarray(made.J_small))
-    return assert_density(nodes, vectors[0] ** 2, case.snapshot, of="hessian")
+    how = {"of": "hessian", "order": "torch", "vectors": np.asarray(start)[:, None]}
+    return assert_density(nodes, vectors[0] ** 2, case.snapshot, **how)
 
 
 def _laplace(case, kind):
@@ -334,14 +459,14 @@ def _laplace(case, kind):
     return made
 
 
-@asks("laplace-torch", "Fisher (GGN), full Laplace, to float32", only="mlp")
+@asks("laplace-torch", "Fisher (GGN), full Laplace, to float32", only=("mlp",))
 def _(case):
     made = _laplace(case, "FullLaplace")
     # a log-likelihood is a sum over samples, not a mean: divided by N here
     return _operator(case, made.H / len(case.X), "gauss_newton", dtype="float32")
 
 
-@asks("laplace-torch", "KFAC, Kronecker Laplace", only="mlp")
+@asks("laplace-torch", "KFAC, Kronecker Laplace", only=("mlp",))
 def _(case):
     made = _laplace(case, "KronLaplace")
     return _operator(case, made.H.to_matrix() / len(case.X), "kfac")

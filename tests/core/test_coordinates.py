@@ -125,7 +125,7 @@ def test_unscored_rows_keep_all_their_cross_classes(asarray):
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_both_sides_are_as_sharp(monkeypatch, asarray, case):
     """Nothing is left out that rounding would not hide: no pivot is missing."""
-    monkeypatch.setattr(factorisation, "_BLOCK", 2)
+    monkeypatch.setattr(factorisation, "BLOCK", 2)
     moment = curvature.fisher(sampled(**CASES[case], asarray=asarray))
     one, other = coordinates.primal(moment), coordinates.dual(moment)
     n = max(moment.shape)
@@ -194,7 +194,7 @@ def test_float32_has_a_wider_radius_and_keeps_it():
 @pytest.mark.parametrize("power", [-60, -30, -10, -3])
 def test_what_pivoted_rows_leave_out_is_what_was_measured(monkeypatch, asarray, power):
     """The rows of pivots known block by block, the others' computed: nothing else."""
-    monkeypatch.setattr(factorisation, "_BLOCK", 4)
+    monkeypatch.setattr(factorisation, "BLOCK", 4)
     snapshot = sampled(counts=(5, 3, 4), asarray=asarray)
     moment, X = curvature.fisher(snapshot), rows_of(snapshot)
     n, trace, u = len(X), float((X * X).sum()), 2.0**-53

@@ -9,6 +9,7 @@ import refspec
 from refspec import backend, curvature, differentiated, rounding
 from refspec.coordinates import coordinates
 from refspec.differentiated import Differentiated, moment
+from refspec.rows import Columns
 from support.jacobians import Regression, regression
 
 U = 2.0**-53
@@ -23,7 +24,7 @@ def by_products(given, **how):
 def unformed(monkeypatch):
     """No rows fit in memory."""
     monkeypatch.setattr(differentiated, "_HELD", 0)
-    monkeypatch.setattr("refspec.coordinates.pivots._EXPLICIT", 0)
+    monkeypatch.setattr("refspec.ways._EXPLICIT", 0)
 
 
 def placed(given, asarray):
@@ -76,7 +77,7 @@ def test_the_small_row_of_a_fitted_sample_keeps_its_digits():
 @pytest.mark.parametrize("a", [2, 9])
 def test_attribution_is_that_of_factors_and_says_measured(monkeypatch, held, a):
     monkeypatch.setattr(differentiated, "_HELD", held)
-    monkeypatch.setattr("refspec.coordinates.pivots._EXPLICIT", held)
+    monkeypatch.setattr("refspec.ways._EXPLICIT", held)
     given = regression(counts=(5, 3, 4), a=a)
     at, true = coordinates(by_products(given)), refspec.attribute(given[3])
     assert at.kind.startswith("measured")
@@ -175,3 +176,40 @@ def test_what_does_not_fit_is_refused(changed, message):
     given = {"jacobian": jacobian, "logits": logits, "labels": labels} | changed
     with pytest.raises((TypeError, ValueError), match=message):
         moment(**given)
+
+
+@pytest.mark.parametrize("held", [0, 2**28])
+def test_a_part_is_a_block_of_the_whole(monkeypatch, asarray, held):
+    monkeypatch.setattr(differentiated, "_HELD", held)
+    given = placed(regression(), asarray)
+    names = [("a.w", 4), ("b.w", 3), ("b.x", 2), ("ab", 6)]
+    whole = moment(*given[:3], blocks=names, left_out=[("c", 7)])
+    host = backend.to_host
+    for chosen, columns in (
+        (["b"], range(4, 9)),
+        (["ab", "a.w"], [*range(4), *range(9, 15)]),
+    ):
+        part = whole.part(chosen)
+        assert isinstance(part.rows, Columns) is (held == 0)
+        X, Y = (host(x.rows.take(asarray(np.arange(24)))) for x in (whole, part))
+        g = rounding.gamma(64, U) * whole.trace() ** 0.5
+        assert np.abs(X[:, columns] - Y).max() <= g
+        assert np.abs(X[:, [k - 1 for k in columns]] - Y).max() > g
+        block = host(whole.matrix())[np.ix_(columns, columns)]
+        assert np.abs(host(part.matrix()) - block).max() <= g * whole.trace() ** 0.5
+        V = np.random.default_rng(0).standard_normal((len(columns), 2))
+        gap = host(part.matvec(asarray(V))) - block @ V
+        assert np.abs(gap).max() <= g * whole.trace() ** 0.5 * np.linalg.norm(V)
+        assert part.rows.part(1, 3).shape == (2, 3, len(columns))
+        assert refspec.spectrum(part).radius <= refspec.spectrum(whole).radius
+    assert str(whole.part(["b"]).coverage) == (
+        "covers 5 of 22 parameters (1 of 4 modules); left out: c 7, ab 6, a 4"
+    )
+    for bad, message in (
+        (["c"], "among a.w"),
+        ("b", "list"),
+        ([], "add one"),
+        ([3], "each of names"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            whole.part(bad)

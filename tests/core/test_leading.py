@@ -201,7 +201,8 @@ def test_shares_of_the_largest():
 def test_a_gram_matrix_is_held_where_that_costs_less():
     """The same eigenvalues with it and without; not where it does not fit or pay."""
     m = refspec.fisher(datasets.mnist_cnn())
-    n, (whole, one) = m.shape[0], m.rows.costs
+    n, work = m.shape[0], m.rows.work
+    whole, one = work.gram, work.product
     gram = at.held_gram(m, int(whole / one) + 1)
     assert gram.shape == (n, n)
     assert at.held_gram(m, int(whole / one) - 1) is None

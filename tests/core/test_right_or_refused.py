@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import refspec
 from refspec import Layer, attribution, backend, coordinates, curvature, rounding
-from refspec.coordinates import certified, pivots
+from refspec.coordinates import certified
 from refspec.rows import Reduced, Rows, Scaled
 from support import exact_levels
 from support.snapshots import sampled
@@ -233,7 +233,7 @@ def test_positions_that_cancel_are_as_uncertain_as_their_terms(
     monkeypatch, asarray, budget, centre, spread, a
 ):
     """As a convolution on raw pixels; also where rows are not multiplied out."""
-    monkeypatch.setattr(pivots, "_EXPLICIT", budget)
+    monkeypatch.setattr("refspec.ways._EXPLICIT", budget)
     rng = np.random.default_rng(a)
     h = centre + spread * rng.standard_normal((4, 2, a))
     d = rng.standard_normal((4, 2, 1, 1))

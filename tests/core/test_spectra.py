@@ -169,3 +169,34 @@ def test_principal_angles_ascend():
     U = np.array([[np.cos(a), 0], [0, np.cos(b)], [np.sin(a), 0], [0, np.sin(b)]])
     found = spectra.principal_angles(U, 2)
     assert np.abs(found - [a, b]).max() <= rounding.gamma(64, 2.0**-53)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_certified_radius_covers_the_dtype_that_values_come_in(dtype):
+    s = datasets.digits_mlp()
+    moment = curvature.features(s, "fc2")
+    exact = refspec.spectrum(moment, certify=True)
+    A = moment.matrix().astype(dtype)
+    values, Q, radius, kind = spectra._solve(A, True, True, np)
+    assert kind == "certified"
+    assert values.dtype == Q.dtype == dtype
+    u = float(np.finfo(dtype).eps) / 2
+    if dtype == np.float32:  # the values themselves are rounded, each by this at most
+        assert radius >= u * values[0]
+        away = np.linalg.norm(moment.matrix() - A.astype(float))
+        gap = np.abs(values.astype(float) - exact.values[: len(values)]).max()
+        assert gap <= radius + exact.radius + away
+    else:
+        assert radius < u * values[0] * len(A)
+
+
+def test_a_spectrum_says_how_each_part_of_its_radius_is_known():
+    moment = curvature.features(datasets.digits_mlp(), "fc2")
+    plain, proved = (refspec.spectrum(moment, certify=x) for x in (False, True))
+    assert plain.kind.endswith("; eigensolver a priori")
+    assert proved.kind == refspec.coordinates.coordinates(moment, certify=True).kind
+    assert proved.radius < plain.radius
+    assert plain.dimension == proved.dimension == moment.shape[1]
+    assert proved.vectors is None
+    vectors = refspec.spectrum(moment, vectors=True, certify=True).vectors
+    assert np.array_equal(vectors, np.eye(len(proved.values)))

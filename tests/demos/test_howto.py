@@ -14,6 +14,18 @@ def test_property_test(tmp_path):
     run("howto_property_test", tmp_path)
 
 
+SHORT = [f"howto_test_your_{x}" for x in ("lanczos", "density", "trace", "inverse")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHORT)
+def test_a_short_page(name, tmp_path):
+    """In fewer than 20 lines of program, and it holds."""
+    _, *lines = (DEMOS / f"{name}.py").read_text().splitlines()
+    assert sum(bool(x.strip()) for x in lines) < 20
+    assert run(name, tmp_path)
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_page_states_its_claim_and_ends_in_its_assertion(name):
     tree = ast.parse((DEMOS / f"{name}.py").read_text())

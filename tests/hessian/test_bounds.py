@@ -1,10 +1,12 @@
-"""The norm of a matrix of errors, known by its products alone."""
+"""Errors of the factors, roundings on a path, the norm of a matrix of errors."""
 
 import numpy as np
 import pytest
 
 from refspec import models, rounding
-from refspec.hessian import bounds
+from refspec.hessian import assembly, bounds
+from refspec.models import operations, running
+from refspec.models.activations import EVALUATION
 
 
 @pytest.mark.parametrize("rank", [1, 3])
@@ -18,3 +20,84 @@ def test_the_norm_of_errors_is_bounded_and_not_by_much(rank):
     true = float(np.linalg.norm(B, 2))
     assert true <= found * (1 + rounding.gamma(4 * P, 2.0**-53))
     assert found <= 2 * true
+
+
+def matrices_of_errors(P):
+    """Symmetric, >= 0, with their largest eigenvalues."""
+    corner, star = np.zeros((P, P)), 5 * np.eye(P)
+    corner[:2, :2] = [[2, 1], [1, 0]]  # the steps come to it from below
+    star[0, 1:] = star[1:, 0] = 1  # one row has a sum far above
+    return [(corner, 1 + 2**0.5), (star, 5 + (P - 1) ** 0.5)]
+
+
+def test_no_step_of_the_power_method_is_taken_for_a_bound():
+    network = models.mlp([3, 4, 2], rng=np.random.default_rng(0))
+    P = models.flatten(network).size
+    for B, true in matrices_of_errors(P):
+        found = bounds.norm_of(lambda v, B=B: B @ v, network, np.ones((1, 3)))
+        assert true <= found * (1 + rounding.gamma(4 * P, 2.0**-53))
+        assert found <= 1.5 * true
+
+
+def test_roundings_are_counted_from_the_maps_themselves():
+    """A sum of as many products as a row of a step's map has entries; back, a column.
+
+    Twice, with 4 more; sums of branches, the logits, and the sum over N T.
+    """
+    chain = [
+        {"op": "conv2d", "name": "c1", "weight": "c1", "bias": "b1"}
+        | {"stride": [1, 2], "padding": [1, 0]},
+        {"op": "avg_pool2d", "kernel": [2, 2], "stride": [1, 1]},
+        {"op": "conv2d", "name": "c2", "weight": "c2", "bias": None}
+        | {"stride": [1, 1], "padding": [0, 0]},
+        {"op": "tanh"},
+        {"op": "identity", "of": [3, 4]},
+        {"op": "flatten"},
+        {"op": "linear", "name": "fc", "weight": "W", "bias": "b"},
+    ]
+    rng = np.random.default_rng(0)
+    shapes = {"c1": (2, 1, 2, 2), "b1": (2,), "c2": (1, 2, 2, 1), "b": (2,)}
+    parameters = {k: rng.normal(size=v) for k, v in (shapes | {"W": (2, 9)}).items()}
+    network = models.Network(chain, parameters)
+    X, labels = rng.normal(size=(2, 1, 4, 8)), np.asarray([0, 1])
+    steps, curvature, _ = assembly.at_logits(network, X, labels, "hessian", None)
+    count = 4 * EVALUATION + 2 * 2 + 4 * (2 - 1) + 2 * max(5 * 4, 3 * 3)
+    for step in steps:
+        n = int(np.prod(step.shape))
+        unit = np.broadcast_to(
+            np.eye(n).reshape(1, n, *step.shape), (2, n, *step.shape)
+        )
+        one = operations.push(step, unit, np)[0].reshape(n, -1) != 0
+        count += 2 * (one.sum(axis=0).max() + one.sum(axis=1).max() + 4)
+    assert bounds.roundings(steps, curvature) == count
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_errors_of_factors_add_to_their_sizes(dtype):
+    rng = np.random.default_rng(0)
+    network = models.mlp([3, 4, 2], "tanh", rng=rng)
+    network = models.Network(
+        network.operations, {k: x.astype(dtype) for k, x in network.parameters.items()}
+    )
+    X, labels = rng.normal(size=(5, 3)).astype(dtype), np.asarray([0, 1, 0, 1, 1])
+    seeded, u = assembly.at_logits(network, X, labels, "hessian", None), 2.0**-20
+    plain, run = bounds._absolute(seeded, np), running.forward(network, X, u, np)
+    tau, lost, seeds = (np.full(x, u, dtype=dtype) for x in ((5,), (5, 2), (5, 2)))
+    steps, curvature, errors = bounds._with_errors(
+        plain, run, network, tau, lost, seeds, u, np
+    )
+    least = bounds._SCALE * u
+    for small, large, (_, e) in zip(plain[0], steps, run.into, strict=True):
+        if small.matrix is not None:
+            grown = (large.features - small.features)[:, 0, : e.shape[1]]
+            assert np.all(grown >= 0)
+            assert np.all(grown[e > 0] > 0)
+            assert np.all(large.features[:, 0, -1] == 1)  # of the bias
+        else:
+            assert np.all(large.slope > small.slope)
+            assert np.all(large.bend > small.bend)
+    assert curvature.dtype == errors.dtype == dtype
+    assert np.all(curvature > plain[1])
+    more = np.einsum("nkk->nk", curvature - plain[1])
+    assert np.all(more >= least)
+    assert np.all(errors - plain[2] >= least)

@@ -144,6 +144,17 @@ def run(network, x, jets):
                     for channel in x
                 ]
             )
+        elif kind == "max_pool2d":
+            cuts = [
+                windows(channel[None], operation["kernel"], operation["stride"])
+                for channel in x
+            ]
+            x = np.asarray(
+                [
+                    [[max(cut.flat, key=lambda j: j.value) for cut in row] for row in y]
+                    for y in cuts
+                ]
+            )
         elif kind == "flatten":
             x = x.ravel()
         else:
@@ -201,6 +212,23 @@ def small_cnn(activation):
     parameters = {k: rng.normal(size=v) for k, v in shapes.items()}
     X = rng.normal(size=(2, 1, 4, 4))
     return models.Network(chain, parameters), X, np.asarray([1, 0])
+
+
+def small_pool(seed=7):
+    """A convolution, the largest of every two of its outputs, a layer."""
+    rng = np.random.default_rng(seed)
+    chain = [
+        {"op": "conv2d", "name": "c1", "weight": "c1", "bias": "b1"}
+        | {"stride": [1, 1], "padding": [0, 0]},
+        {"op": "max_pool2d", "kernel": [2, 1], "stride": [1, 1]},
+        {"op": "tanh"},
+        {"op": "flatten"},
+        {"op": "linear", "name": "fc", "weight": "W", "bias": "b"},
+    ]
+    shapes = {"c1": (2, 1, 1, 2), "b1": (2,), "W": (2, 8), "b": (2,)}
+    parameters = {k: rng.normal(size=v) for k, v in shapes.items()}
+    X = rng.normal(size=(3, 1, 3, 3))
+    return models.Network(chain, parameters), X, np.asarray([1, 0, 1])
 
 
 def check(network, X, labels, weights=None, truth=None):
@@ -349,6 +377,33 @@ def test_the_kink_of_relu_gets_no_certificate():
     network = models.Network(network.operations, parameters)
     assert np.all(np.isfinite(hessian(network, X, labels)))
     assert hessian_radius(network, X, labels) == np.inf
+
+
+def test_a_maximum_is_exact_where_it_is_certain(monkeypatch):
+    """Of one entry; a tie of entries that parameters move has no certificate."""
+    network, X, labels = small_pool()
+    assert check(network, X, labels) <= 1
+    whole, radius = hessian(network, X, labels), hessian_radius(network, X, labels)
+    with monkeypatch.context() as patch:
+        patch.setattr(hessian_blocks, "BUDGET", 1)  # a sample at a time
+        assert norm(hessian(network, X, labels) - whole) <= 2 * radius
+    assert hessian_radius(network, np.ones_like(X), labels) == np.inf
+    first, pool, *rest = network.operations
+    W = {"W": np.ones((2, 8))}
+    turned = models.Network([pool, first, *rest], dict(network.parameters) | W)
+    assert hessian_radius(turned, np.ones_like(X), labels) < np.inf  # of the inputs
+
+
+def test_parts_of_several_samples_and_units_are_sums(monkeypatch):
+    """Blocks of two layers, a sample and a unit at a time, of three samples at once."""
+    network, X, labels = small_mlp("tanh", dims=(6, 6, 2))
+    radius = hessian_radius(network, X, labels)
+    whole = [hessian(network, X, labels, part=part) for part in PARTS]
+    monkeypatch.setattr(hessian_blocks, "BUDGET", 1)
+    assert hessian_blocks.samples_at_once(models.layer_shapes(network), 56) > 1
+    for part, H in zip(PARTS, whole, strict=True):
+        found = hessian(network, X, labels, part=part)
+        assert norm(found - H) <= 2 * radius
 
 
 def test_a_saturated_softmax_keeps_its_digits():

@@ -95,8 +95,9 @@ def others():
     made += [refspec.ClassArray(values, weights, np.repeat(np.arange(3), 2))]
     found = next(claims.judge(s, "F"))
     made += [found, found.claim, *found.evidence, claims.edges(s), claims.collapse(s)]
+    made += [kronecker.nearest(s, name)]
     made += [claims.signs(s), claims.member(s), claims.product_errors(s, name)]
-    return [*made, refspec.density(s, probes=1)]
+    return [*made, refspec.density(s, probes=1), refspec.plan(s)]
 
 
 def test_every_exported_type_prints_itself_in_a_few_lines():

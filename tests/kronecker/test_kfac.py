@@ -12,16 +12,19 @@ from hypothesis import strategies as st
 from refspec import Layer, backend, rounding, snapshot
 from refspec.kronecker import (
     ClassFactors,
+    KroneckerBasis,
     KroneckerSum,
     cfac,
     class_factors,
     compare_layer,
+    damped_inverse,
     damped_solve,
     ekfac,
     factored_tikhonov,
     kfac,
+    moments,
 )
-from refspec.kronecker.classwise import running_average
+from refspec.kronecker.classwise import kfac_error, running_average
 from refspec.kronecker.comparison import layer_fisher
 from refspec.kronecker.conventions import CONVENTIONS, placement
 from refspec.kronecker.damping import default_residual
@@ -280,6 +283,42 @@ def test_monte_carlo_of_a_certain_label_is_exact():
     assert np.linalg.norm(drawn.left - exact.left) <= slack(s)
 
 
+@pytest.mark.parametrize("method", [kfac, ekfac, cfac])
+def test_one_label_is_drawn_where_no_number_is_given(method):
+    s = sampled(3, sides=[(3, 2)])
+
+    def drawn(**options):
+        rng = np.random.default_rng(0)
+        return method(s, "fc", fisher="monte_carlo", rng=rng, **options).matrix()
+
+    assert np.array_equal(drawn(), drawn(samples=1))
+    assert not np.array_equal(drawn(), drawn(samples=2))
+    given = (s.labels, s.probabilities, s.sample_weights)
+    alone = class_factors(
+        s.layers[0], *given, fisher="monte_carlo", rng=np.random.default_rng(0)
+    )
+    if method is cfac:
+        assert np.array_equal(drawn(), alone.cfac().matrix())
+
+
+def test_what_kfac_drops_is_the_covariance_between_classes():
+    """K5, exact: whole numbers, and frequencies that are powers of two."""
+    rng = np.random.default_rng(0)
+    E, H = (rng.integers(-4, 5, (2, n, n)).astype(float) for n in (2, 3))
+    factors = ClassFactors(np.asarray([0.25, 0.75]), E + E.mT, H + H.mT)
+    dropped = factors.cfac().matrix() - factors.kfac().matrix()
+    assert np.array_equal(kfac_error(factors).matrix(), dropped)
+    assert np.any(dropped)
+
+
+def test_variances_are_sums_over_blocks_of_samples(monkeypatch):
+    """K9, with positions: a sample at a time, and all at once."""
+    s = sampled(1, (2, 3), [(3, 2)], T=2)
+    whole = ekfac(s, "fc").values
+    monkeypatch.setattr(moments, "_BLOCK", 1)
+    assert np.max(np.abs(ekfac(s, "fc").values - whole)) <= slack(s)
+
+
 @given(seed=seeds, T=st.integers(2, 3))
 def test_settings_are_kfac_of_other_snapshots(seed, T):
     """K8: expand is T N samples, reduce is N averaged ones; they differ."""
@@ -446,6 +485,44 @@ def test_solve_stops_where_it_is_told():
     zero = damped_solve(G, np.zeros((5, 6)), 1e-3, P)
     assert zero.residual == 0
     assert zero.iterations == 0
+
+
+def test_the_residual_asked_for_is_what_rounding_allows():
+    """K12: gamma of a + b + m + 3, of 1 + sum |c| ||L|| ||R|| / damping: 5 and 7."""
+    lefts = np.stack([np.diag(x) for x in ([3.0, 4.0], [4.0, -3.0], [0.0, 5.0])])
+    rights = np.stack([np.diag(np.roll([2.0, 3.0, 6.0], k)) for k in range(3)])
+    G = KroneckerSum(np.asarray([1.0, -3.0, 4.0]), lefts, rights)
+    g = rounding.gamma(3 + 2 + 3 + 3, U)
+    assert default_residual(G, 0.5) == g * (1 + 8 * 35 / 0.5)
+    assert default_residual(G, 1e-30) == 1
+
+
+def test_a_preconditioner_that_is_the_inverse_solves_in_one_step():
+    values = np.outer([1.0, 10.0, 100.0], [1.0, 5.0])
+    G = KroneckerSum(np.ones(1), np.diag(values[:, 0])[None], np.diag(values[0])[None])
+    basis = KroneckerBasis(np.eye(3), np.eye(2), values)
+    found = damped_solve(G, np.ones((3, 2)), 0.5, damped_inverse(basis, 0.5))
+    assert found.iterations == 1
+    plain = KroneckerBasis(np.eye(3), np.eye(2), np.ones((3, 2)))
+    assert damped_solve(G, np.ones((3, 2)), 0.5, plain).iterations > 1
+
+
+def test_a_residual_whose_square_underflows_ends_the_solve():
+    """Squares of 2^-600 are 0, and SciPy divides 0 by 0: neither told nor kept."""
+    G = KroneckerSum(np.ones(1), np.diag([1.0, 3.0])[None], np.ones((1, 1, 1)))
+    plain = KroneckerBasis(np.eye(2), np.eye(1), np.ones((2, 1)))
+    V = np.asarray([[1.0], [2.0**-600]])
+    found = damped_solve(G, V, 1.0, plain, relative_residual=0.0)
+    assert found.value[0, 0] == 0.5
+    assert found.residual <= 2.0**-599
+
+
+def test_a_solution_has_the_precision_of_what_is_solved():
+    eyes = [np.eye(n, dtype=np.float32) for n in (2, 3)]
+    G = KroneckerSum(np.ones(1, dtype=np.float32), eyes[0][None], eyes[1][None])
+    P = KroneckerBasis(*eyes, np.ones((2, 3), dtype=np.float32))
+    found = damped_solve(G, np.ones((2, 3), dtype=np.float32), 1.0, P)
+    assert found.value.dtype == np.float32
 
 
 def test_preconditioner_is_exact_for_one_class_of_kfac():

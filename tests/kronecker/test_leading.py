@@ -52,6 +52,7 @@ def test_leading_of_a_large_operator(seed, k, decay, double):
         values = np.repeat(values[: P // 2], 2)
     product, matrix = turned(values, seed)
     found = at.leading(at.OnHost(product, np.zeros(P), matrix), k, dense=9)
+    assert found.kind == "measured residual and probes"
     form = rounding.gamma(12 * P, U) * values[0]  # the reflections' own rounding
     assert np.max(np.abs(found.values - values[:k])) <= found.radius + form
     assert found.radius + form < values[0] / 2  # says something
@@ -86,3 +87,10 @@ def test_leading_of_a_sum_of_kronecker_products(asarray):
     form = rounding.gamma(4 * operator.dimension, U) * operator.trace()
     away = np.abs(found.values - backend.to_host(values)[:2])
     assert np.max(away) <= radius + found.radius + form
+
+
+def test_an_operator_on_the_host_keeps_its_precision():
+    eye = np.eye(3, dtype=np.float32)[None]
+    seen = at.OnHost.of(KroneckerSum(np.ones(1, dtype=np.float32), eye, eye))
+    assert seen.like.dtype == np.float32
+    assert seen.product(np.ones((9, 2))).dtype == np.float32

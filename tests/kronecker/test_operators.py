@@ -1,6 +1,8 @@
 """Kronecker operators against dense matrices, exactly where numbers are whole."""
 
 import itertools
+import math
+from fractions import Fraction
 
 import array_api_strict
 import numpy as np
@@ -18,7 +20,7 @@ from refspec.kronecker import (
     factored_tikhonov,
 )
 from refspec.kronecker.eigenbasis import diagonalised
-from refspec.kronecker.eigensystems import certified_spectrum
+from refspec.kronecker.eigensystems import certified_spectrum, unit_scaled
 from refspec.kronecker.operators import column_stacked, linear_operator, row_major
 from support.snapshots import seeds
 
@@ -68,7 +70,10 @@ def test_products_are_those_of_the_dense_matrix(make, seed, b, a, m):
             backend.to_host(operator.matvec(make(V[:, 0]))), matrix @ V[:, 0]
         )
         assert operator.trace() == np.trace(matrix)
-        assert np.array_equal(linear_operator(operator) @ V, matrix @ V)
+        seen = linear_operator(operator)
+        assert np.array_equal(seen @ V, matrix @ V)
+        assert np.array_equal(seen.T @ V[:, 0], matrix @ V[:, 0])
+        assert seen.dtype == V.dtype
         stacked = operator.column_stacked().matvec(column_stacked(make(V), b, a))
         assert np.array_equal(backend.to_host(row_major(stacked, b, a)), matrix @ V)
         norm = np.linalg.norm(matrix)
@@ -206,6 +211,63 @@ def test_a_product_is_as_uncertain_as_its_factors_are_large():
     for pair in ((np.ones((8, 8)), B), (B, np.ones((8, 8)))):
         _, radius = Kronecker(*pair).certified_eigenvalues()
         assert 4 * own <= radius
+
+
+def test_the_radius_of_a_product_is_that_of_its_factors():
+    """K2 from both sides, in fractions: eigenvalues of factors off by their radii."""
+    rng = np.random.default_rng(3)
+    for b, a in ((2, 3), (12, 5)):
+        D, H = psd(rng, b, b), psd(rng, a, a)
+        left, right = (np.ldexp(x, -np.frexp(x.max())[1]) for x in (D, H))
+        (mu, one), (nu, two) = certified_spectrum(left), certified_spectrum(right)
+        top, other, one, two = map(Fraction, (mu[0], nu[0], one, two))
+        exact = top * two + other * one + one * two + Fraction(U) * top * other
+        _, radius = Kronecker(left, right).certified_eigenvalues()
+        assert exact <= Fraction(radius) <= exact * (1 + Fraction(32 * U))
+
+
+def test_values_of_a_product_descend():
+    A = Kronecker(np.diag([1.0, -2.0]), np.diag([3.0, 5.0, 7.0]))
+    assert A.eigenvalues().tolist() == [7, 5, 3, -6, -10, -14]
+
+
+def test_the_radius_of_a_sum_counts_its_forming(monkeypatch):
+    """K3 (ii): gamma of a + b + m + 4 + max(r + s) of the traces, and the solver's."""
+    rng = np.random.default_rng(0)
+    roots = tuple((rng.random((1, 3)), rng.random((2, 4))) for _ in range(2))
+    lefts, rights = (np.stack([x[k].T @ x[k] for x in roots]) for k in (0, 1))
+    A = KroneckerSum(np.asarray([0.75, 0.5]), lefts, rights, roots)
+    with monkeypatch.context() as patch:  # the side of the roots is 4, not 12
+        patch.setattr(KroneckerSum, "matrix", None)
+        values, radius = A.certified_eigenvalues()
+    traces = (np.trace(x, axis1=1, axis2=2) for x in (lefts, rights))
+    size = float(np.sum(A.coefficients * math.prod(traces)))
+    g = rounding.gamma(4 + 3 + 2 + 4 + (1 + 2), U)
+    one, e = A._unit_scaled(np)  # exact, and what it is solved at
+    own = np.ldexp(certified_spectrum(one._smaller(np))[1], e)
+    expected = own + g * size * (1 + g)
+    assert abs(radius - expected) <= rounding.gamma(16, U) * expected
+    assert rounding.gamma(16, U) * expected < rounding.gamma(1, U) * size  # sees 1 more
+    turned = A.column_stacked()
+    assert [x[::-1] for x in turned.roots] == list(roots)
+    assert np.max(np.abs(turned.certified_eigenvalues()[0] - values)) <= 2 * radius
+
+
+@pytest.mark.parametrize("roots", [None, ()])
+def test_a_sum_of_no_terms_is_zero(roots, asarray):
+    shapes = ((0,), (0, 2, 2), (0, 3, 3))
+    A = KroneckerSum(*(asarray(np.zeros(x)) for x in shapes), roots)
+    assert not np.any(backend.to_host(A.matvec(asarray(np.ones((6, 2))))))
+    assert A.trace() == A.frobenius_norm() == 0
+    assert backend.to_host(A.eigenvalues()).tolist() == 6 * [0]
+    assert A.certified_eigenvalues()[1] == 0
+    one = KroneckerSum(*(asarray(np.ones((1, *x[1:]))) for x in shapes))
+    assert one.matvec(asarray(np.zeros((6, 0)))).shape == (6, 0)
+
+
+def test_what_is_empty_has_no_scale():
+    assert unit_scaled(np.zeros((0, 2)), np)[1] == 0
+    assert unit_scaled(np.zeros(2), np)[1] == 0
 
 
 I2, I3 = np.eye(2), np.eye(3)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refspec import backend, curvature, datasets, structure
+from refspec import backend, curvature, datasets, rounding, snapshot, structure
 from refspec.kronecker import cfac, compare_layer, kfac, origins
 from refspec.kronecker.eigenbasis import diagonalised
 from support.snapshots import sampled, seeds, slack
@@ -87,6 +87,24 @@ def test_shares_of_kfac_and_cfac(setting, seed, C, T):
             parts[kind] = parts[kind] + np.kron(D, np.outer(own[c], own[c]))
     args = (means, pi, values, vectors)
     check(origins.class_shares(*args), parts, values, vectors, bound)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_rank_counts_what_stands_above_rounding(sign):
+    """Two R = diag(1, s): s^2 a tenth below or above what rounding can make."""
+    floor = rounding.second_moment_radius(2 * 64 + 2 + 2, 1.0, U)
+    rows = np.diag([1.0, (floor * (1 + sign / 10)) ** 0.5])
+    assert origins.numerical_rank(rows, 64) == (2 if sign > 0 else 1)
+
+
+def test_a_class_without_a_level_has_a_row_of_zeros():
+    """Labels certain: nothing between classes, nor in cross classes."""
+    s = sampled(0, (2, 3), [(3, 2)])
+    sure = np.eye(2)[s.labels]
+    s = snapshot(list(s.layers), s.labels, probabilities=sure)
+    rows = origins.class_rows(curvature.fisher(s, ["fc"]))
+    assert np.all(np.isfinite(rows))
+    assert origins.numerical_rank(rows, 64) == 2
 
 
 def test_kfac_counts_c_squared_where_the_fisher_counts_c():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import refspec
 from refspec import backend, models, rounding
 from refspec.models import activations, evaluation, operations
+from refspec.models.network import weight_matrices
 
 U = 2.0**-53
 FUNCTIONS = {
@@ -400,3 +401,22 @@ def test_one_snapshot_for_all_of_refspec():
     seen = models.snapshot(network, np.ones((2, 2)), [1, 0], provenance={"of": "me"})
     assert isinstance(seen, refspec.Snapshot)
     assert seen.provenance["of"] == "me"
+
+
+def test_weight_matrices_are_those_of_the_parameter_vector(asarray):
+    """With a bias as the last column, or without; of operations unknown here too."""
+    network = models.cnn((1, 6, 6), [2], 3, rng=np.random.default_rng(1))
+    steps = [*network.operations, {"op": "attention", "name": "x", "weight": None}]
+    parameters = {k: asarray(v) for k, v in network.parameters.items()}
+    section = refspec.ModelSection(asarray(np.zeros((1, 1, 6, 6))), steps, parameters)
+    found = weight_matrices(section)
+    shapes = models.layer_shapes(network)
+    assert {k: tuple(v.shape) for k, v in found.items()} == shapes
+    flat = [np.ravel(backend.to_host(x)) for x in found.values()]
+    assert np.array_equal(np.concatenate(flat), models.flatten(network))
+    for name, x in weight_matrices(section, biases=False).items():
+        b, a = shapes[name]
+        assert tuple(x.shape) == (b, a - 1)
+        whole = backend.to_host(found[name])
+        assert np.array_equal(backend.to_host(x), whole[:, :-1])
+    assert weight_matrices(None) == {}

@@ -4,10 +4,12 @@ A table is `bad_calls/test_bad_<package>.py`, imports
 ``from support.clear import assert_clear`` and has a row for each call.
 """
 
+import re
 import traceback
 from pathlib import Path
 
 import refspec
+from refspec.export.errors import ExportError
 
 PACKAGE = Path(refspec.__file__).parent
 EXPECTED = ("must", "expected", "give", "needs", "takes")
@@ -18,7 +20,7 @@ def assert_clear(call, *, names):
 
     The error is a ValueError or a TypeError (ExportError is a ValueError); it is raised
     in refspec, not in a library below; its message has one of `names` (a string or
-    several), says what was expected, and what arrived.
+    several) as words of their own, says what was expected, what arrived and what to do.
     """
     names = (names,) if isinstance(names, str) else tuple(names)
     try:
@@ -32,6 +34,13 @@ def assert_clear(call, *, names):
     message = str(refusal)
     where = traceback.extract_tb(refusal.__traceback__)[-1]
     assert PACKAGE in Path(where.filename).parents, f"raised in {where}: {message}"
-    assert any(name in message for name in names), f"names none of {names}: {message}"
+    words = (rf"(?<!\w){re.escape(name)}s?(?!\w)" for name in names)
+    assert any(re.search(word, message) for word in words), f"no {names}: {message}"
     assert any(word in message for word in EXPECTED), f"expects nothing: {message}"
     assert "got" in message, f"does not say what arrived: {message}"
+    if isinstance(refusal, ExportError):  # of a file: nothing the reader could do
+        return
+    advice = message.rpartition("; ")[2]
+    assert advice != message, f"does not say what to do: {message}"
+    assert advice != "None", f"advises nothing: {message}"
+    assert re.search("[a-z]", advice), f"shouts: {message}"

@@ -331,6 +331,18 @@ def trained(seen, constant=False):
     return np.einsum("n,ncp,ncd,ndq->pq", S, J, A, J)
 
 
+def summed(seen):
+    """BackPACK's: errors and features summed over positions, biases for themselves."""
+    parts = []
+    for h, d in seen.layers.values():
+        d = d.sum(axis=2)
+        D = np.einsum("n,nc,nca,ncb->ab", S, seen.p, d, d)
+        H = np.einsum("n,nta,ntb->ab", S, h, h)
+        H = scipy.linalg.block_diag(H[:-1, :-1], 1.0)
+        parts.append(np.kron(D, H))
+    return blocks(parts)
+
+
 def unstrided(seen):
     """KFAC with a convolution's patches at stride 1."""
     wide = np.pad(seen.X[:, 0], ((0, 0), (1, 1), (1, 1)))
@@ -440,6 +452,7 @@ OPERATORS = [
             np.ix_(~c.mask((first(c), "weight")), ~c.mask((first(c), "weight")))
         ],
     ),
+    Row("positions summed, bias apart", summed, kinds=("cnn",), how=KFAC),
     Row("stride", unstrided, kinds=("cnn",), how=KFAC),
     Row("Hessian", lambda c: c.hessian(), kinds=NETWORKS),
     Row("Gauss-Newton", lambda c: c.fisher(), kinds=NETWORKS, how={"of": "hessian"}),
@@ -640,16 +653,20 @@ def rules(change):
     return lambda seen: change(Rules(*quadrature(seen)))
 
 
+def smooth_rules(x, w, top, h):
+    """The density of quadratures (n, k) under a Gaussian of width h, on a grid."""
+    grid = np.linspace(-8 * h, top + 8 * h, max(400, int(4 * (top / h + 16))))
+    z = (grid[:, None, None] - x) / h
+    kernel = np.exp(-(z**2) / 2)
+    return grid, np.sum(kernel * w, axis=(1, 2)) / (h * np.sqrt(2 * np.pi) * len(x))
+
+
 def smooth(seen, n=400, width=None, seen_width=None, said=400, k=24, bent=1.0):
     x, U, _ = quadrature(seen, k, 400)
     x, w = np.abs(x[:n]) ** bent, U[:n, 0] ** 2
     top = float(eigenvalues(seen.fisher())[0])
     h = top / 40 if width is None else width * top
-    grid = np.linspace(-8 * h, top + 8 * h, 400)
-    z = (grid[:, None, None] - x) / h
-    density = np.sum(np.exp(-(z**2) / 2) * w, axis=(1, 2)) / (
-        h * np.sqrt(2 * np.pi) * n
-    )
+    grid, density = smooth_rules(x, w, top, h)
     width = h if seen_width is None else seen_width * h
     return grid, density, {"width": width, "steps": k, "probes": said}
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import refspec
 from refspec import Layer, backend, models, rounding
-from refspec.models import operations, training
+from refspec.models import evaluation, operations, training
 from refspec.theorems import Study
 
 seeds = st.integers(0, 2**32 - 1)
@@ -80,6 +80,21 @@ def sampled(
 def typical(seed=0, counts=(4, 3, 5), T=1, a=3, b=4):
     """One without degenerate parts: equal weights, the second layer at the logits."""
     return sampled(seed, counts, ((a, b), (3, None)), T, equal=True)
+
+
+def fitted(seed=0, counts=(4, 3, 5), a=3, b=4):
+    """One whose labels are all but certain; no seed of its errors is a difference."""
+    rng = np.random.default_rng(seed)
+    labels, every = np.repeat(np.arange(len(counts)), counts), np.eye(len(counts))
+    p = np.exp(rng.standard_normal((len(labels), len(counts))) + 25 * every[labels])
+    p /= p.sum(axis=1, keepdims=True)
+    seeds = evaluation.misses(p[:, None, :], every, np)
+    errors = seeds @ rng.standard_normal((len(labels), len(counts), b))
+    layers = [
+        Layer(name, rng.standard_normal((len(labels), 1, a)), e[:, :, None])
+        for name, e in (("fc1", errors), ("fc2", seeds))
+    ]
+    return refspec.snapshot(layers, labels, probabilities=p)
 
 
 def seen(seed, counts=(3, 1, 4), hidden=(3,), kinds=("tanh",), inputs=2, empty=None):

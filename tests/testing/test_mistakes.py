@@ -3,6 +3,8 @@
 Here at the first seed; `make oracle` takes three, and 1,000 right answers.
 """
 
+from pathlib import Path
+
 import pytest
 
 from refspec.testing import assert_density, assert_operator, assert_spectrum
@@ -20,6 +22,7 @@ from support.mistakes import (
     smooth,
 )
 from support.operators import names_of
+from support.right_answers import drawn
 
 EVERY = [(x, kind) for x in (*OPERATORS, *SPECTRA, *DENSITIES) for kind in x.kinds]
 EVERY += [(x, "cnn") for x in SMOOTHED]
@@ -72,6 +75,30 @@ def test_the_right_answers_they_are_made_of_pass(kind):
         assert_operator(H, seen.expected, of="hessian")
         assert_operator(seen.kfac(), seen.expected, of="kfac")
         assert_spectrum(eigenvalues(H)[:5], seen.expected, of="hessian")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_right_answer_is_rejected(seed):
+    """The first of `make oracle`'s 1,000; that nothing can be told is no failure."""
+    _, ask = drawn(seed)
+    try:
+        ask()
+    except ValueError as error:
+        assert str(error).startswith("cannot tell")  # noqa: PT017 not all raise
+
+
+def test_the_proof_is_there_and_without_exception():
+    """The committed table: every mistake named, 1,000 right answers, none rejected."""
+    lines = (Path(__file__).parent / "oracle.md").read_text().splitlines()
+    rows = [x.strip("| ").split(" | ") for x in lines if x.startswith("| ")]
+    named = [x for x in rows if len(x) >= 4 and x[2].isdigit() and not x[1].isdigit()]
+    assert all(x[2] == x[3] for x in named)
+    every = (*OPERATORS, *SPECTRA, *DENSITIES, *SMOOTHED, *OUTSIDE)
+    assert len(named) == len(every)
+    (whole,) = (x for x in rows if x[0] == "all")
+    passed, untold, rejected = (int(x) for x in whole[1:4])
+    assert passed + untold >= 1000
+    assert rejected == 0
 
 
 def test_which_number_how_much_and_how_far_are_said():

@@ -47,6 +47,12 @@ def test_C8(snapshot):
     holds("C8", snapshot)
 
 
+@pytest.mark.theorem("C9")
+@given(snapshots())
+def test_C9(snapshot):
+    holds("C9", snapshot)
+
+
 def test_without_the_most_probable_class_a_small_row_is_lost(monkeypatch):
     def plain(rows, V):
         p, T = rows.probabilities[:, :, None], rows.jacobian.entries @ V

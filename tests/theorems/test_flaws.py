@@ -5,14 +5,24 @@ from importlib import import_module
 
 import pytest
 
+from mutants import run
 from refspec import datasets
 from refspec.theorems import Study, all_theorems, find
+from refspec.theorems.catalogue import PAGES
 from support.flaws import flaws, places, seen_by, tables
 
 FLAWS = flaws()
 
 
-@pytest.mark.parametrize("id", sorted({x.id for x in FLAWS}))
+#: Those of worlds that are drawn again and again are slow.
+IDS = [
+    pytest.param(x.id, marks=[pytest.mark.slow] if x.deep else [])
+    for x in all_theorems()
+    if any(flaw.id == x.id for flaw in FLAWS)
+]
+
+
+@pytest.mark.parametrize("id", IDS)
 def test_every_flaw_is_seen_and_every_comparison_sees_one(id):
     (theorem,), seen = find([id]), {}
     for flaw in (x for x in FLAWS if x.id == id):
@@ -36,6 +46,10 @@ def test_resolutions_are_those_of_a_trained_network_too():
     assert [id for id, x in seen.items() if not x] == []
 
 
+def test_every_page_has_a_table():
+    assert tables().keys() == set(PAGES)
+
+
 @pytest.mark.parametrize("page", tables())
 def test_every_statement_of_a_page_has_a_flaw_or_a_reason(page):
     """Of the size that its check sees, unless that is said to be coarse."""
@@ -47,6 +61,12 @@ def test_every_statement_of_a_page_has_a_flaw_or_a_reason(page):
     assert not sizes.keys() & table.REASONS.keys()
     assert all(table.REASONS.values())
     assert not [id for id, x in sizes.items() if 0.0 not in x and not known[id].coarse]
+
+
+def test_a_mutant_stands_for_every_statement_without_a_flaw():
+    killing = {test for mutant in run.mutants() for test in mutant.tests}
+    without = [id for table in tables().values() for id in table.REASONS]
+    assert [x.id for x in find(without) if x.test not in killing] == []
 
 
 def test_no_flaw_changes_what_a_check_reads():

@@ -8,8 +8,8 @@ from hypothesis import Phase, given, settings
 
 from refspec import curvature, structure
 from refspec.theorems import Study
-from support.snapshots import altered, seen, snapshots, typical
-from support.verdicts import holds, rejected, study_of
+from support.snapshots import altered, fitted, seen, snapshots, typical
+from support.verdicts import holds, rejected, study_of, verdict
 
 SHRINKING = (Phase.generate, Phase.shrink)
 
@@ -115,6 +115,14 @@ def test_L4(snapshot):
 @pytest.mark.parametrize("k", range(3))
 def test_one_altered_error_is_rejected(id, k):
     rejected(id, altered(typical(), "errors", index=(0, k, 0, 0)))
+
+
+def test_a_fit_is_held_to_its_terms_unless_seeds_were_differences():
+    made = fitted()
+    p, last = made.probabilities, made.layers[-1]
+    lossy = replace(last, errors=(p[:, None] - np.eye(3))[:, :, None])
+    assert verdict("L3", made).resolution < 2.0**-40
+    assert verdict("L3", replace(made, layers=(lossy,))).resolution > 2.0**-20
 
 
 @pytest.mark.theorem("L5")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from refspec.populations import Population
+from refspec.random_matrix.nested import edges
 from refspec.random_matrix.nested.design import nested_design
 from refspec.random_matrix.nested.edges import EDGE, fold
 from refspec.random_matrix.nested.law import fixed_point, reach
@@ -15,17 +16,15 @@ def test_right_edge_is_a_fold():
     design = nested_design(population)
     far = reach(design)
     made = fixed_point(design, far, -design.traces / far)
-    edge, scale, _ = fold(design, far, made, far / 100)
-    out = fixed_point(design, edge + scale / 64, made.a)
-    near = edge
-    while out is None:  # warm start from further away
-        near = near * 1.001
-        out = fixed_point(design, near, made.a)
-    assert np.all(out.slope > 0)
-    inside = fixed_point(
-        design, complex(edge - scale, edge * 2.0**-26), out.a + 0.01j * np.abs(out.a)
-    )
-    assert inside is None or np.all(inside.a.imag > 2.0**-10 * np.abs(inside.a))
+    edge, scale, there = fold(design, far, made, far / 100)
+    # on both sides of it x is larger: the branch turns, and a goes on
+    r = int(np.argmax(np.abs(made.slope / made.a)))
+    for side in (-1, 1):
+        ahead = there.a.copy()
+        ahead[r] *= 1 + side * 2.0**-6
+        x, found = edges._on_branch(design, edge, edge, ahead, r)
+        assert edge < x < edge + scale
+        assert side * np.sign(there.a[r]) * found.slope[r] > 0
 
 
 @pytest.mark.theorem("R12")

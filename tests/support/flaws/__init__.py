@@ -17,7 +17,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import cache, wraps
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -70,15 +70,28 @@ class Flaw:
         return f"{self.id}: {self.what}"
 
 
+@cache
+def resolution(
+    id: str,
+    on: Callable[[], Study | Snapshot],
+    setting: Callable[[pytest.MonkeyPatch], None],
+) -> float:
+    """Assert that a check holds without a flaw; return what it says that it sees."""
+    with pytest.MonkeyPatch.context() as patch:
+        setting(patch)
+        found = verdict(id, on())
+    assert found.holds, f"{found.residual} > {found.bound}, {found.detail}"
+    return found.resolution
+
+
 def seen_by(flaw: Flaw, monkeypatch: pytest.MonkeyPatch) -> set[Place]:
     """Assert that a check holds, and return which comparisons fail with the flaw."""
-    flaw.setting(monkeypatch)
-    clean = verdict(flaw.id, flaw.on())
-    assert clean.holds, f"{clean.residual} > {clean.bound}, {clean.detail}"
+    known = resolution(flaw.id, flaw.on, flaw.setting)
     size = flaw.size
     if not size:
-        size = max(flaw.times * clean.resolution, LAST_BIT)
-        assert size <= SMALL, f"{clean.resolution} is too coarse for a resolution"
+        size = max(flaw.times * known, LAST_BIT)
+        assert size <= SMALL, f"{known} is too coarse for a resolution"
+    flaw.setting(monkeypatch)
     subject = flaw.on()
     if flaw.place == "data":
         if isinstance(subject, Study):

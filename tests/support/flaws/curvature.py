@@ -135,5 +135,15 @@ FLAWS = (
         after(smaller),
         typical,
     ),
+    *(
+        Flaw(
+            "C9",
+            f"{what} of a shard enlarged",
+            f"refspec.shards.joining:{name}",
+            after(larger),
+            typical,
+        )
+        for what, name in (("Xv", "_dot"), ("X'z", "_cross"), ("X'Xv", "_second_times"))
+    ),
 )
 REASONS: dict[str, str] = {}

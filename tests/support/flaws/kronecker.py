@@ -1,9 +1,5 @@
 """Flaws of theory/kronecker.md."""
 
-from dataclasses import replace
-
-import numpy as np
-
 from support.flaws import Flaw, after, field, larger
 from support.snapshots import sampled
 
@@ -12,8 +8,6 @@ SUM = "refspec.kronecker.products:KroneckerSum"
 MOMENT = "refspec.curvature:SecondMoment"
 KFAC, CFAC = "refspec.kronecker.kfac:kfac", "refspec.kronecker.kfac:cfac"
 CLASSES = "refspec.kronecker.classwise"
-SPECTRUM = "refspec.kronecker.eigensystems:certified_spectrum"
-
 _left = field("left", larger)
 _features, _errors = field("features", larger), field("errors", larger)
 _coefficients, _values = field("coefficients", larger), field("values", larger)
@@ -29,24 +23,9 @@ def positions():
     return layer(T=3)
 
 
-def alone():
-    """Two classes have one sample each, so that every other sample leaves one out."""
-    return layer((1, 1, 4))
-
-
-def repeated():
-    """All samples of a class are one: its means are all that there is of it."""
-    return layer(ties=True, equal=True)
-
-
 def first(change):
     """Change the first of what a function returns: values, not their radius."""
     return after(lambda found, size: (change(found[0], size), *found[1:]))
-
-
-def shares(kind):
-    """Enlarge the shares of one kind."""
-    return after(lambda found, size: found | {kind: larger(found[kind], size)})
 
 
 def where(option, value=None):
@@ -60,35 +39,6 @@ def where(option, value=None):
         return kfac
 
     return wrong
-
-
-def forgotten(right, size):
-    """Forget a part of a class that a batch has no sample of."""
-
-    def running_average(old, batch, decay):
-        made, gone = right(old, batch, decay), (batch.frequencies == 0)[:, None, None]
-        return replace(made, errors=made.errors * (1 - size * gone))
-
-    return running_average
-
-
-def of_one_class(right, _):
-    """Leave no class mean of errors but the first."""
-
-    def decompose(moment):
-        split = right(moment)
-        means = split.levels["between_class"]
-        inside = np.arange(len(moment.weights)) < moment.offsets[1]
-        if moment.weights.shape[1] == 1:
-            return split
-
-        def kept(rows):
-            return means.projection(rows) * inside[:, None, None]
-
-        level = replace(moment, projection=kept)
-        return replace(split, levels=split.levels | {"between_class": level})
-
-    return decompose
 
 
 FLAWS = (
@@ -180,88 +130,5 @@ FLAWS = (
         after(larger),
         layer,
     ),
-    Flaw(
-        "K10",
-        "an inverse too large",
-        "refspec.kronecker.damping:factored_tikhonov",
-        after(_values),
-        layer,
-    ),
-    Flaw(
-        "K11",
-        "averages too large",
-        f"{CLASSES}:running_average",
-        after(_errors),
-        layer,
-    ),
-    Flaw(
-        "K11",
-        "frequencies too large",
-        f"{CLASSES}:running_average",
-        after(field("frequencies", larger)),
-        layer,
-    ),
-    Flaw(
-        "K11",
-        "an absent class forgotten",
-        f"{CLASSES}:running_average",
-        forgotten,
-        alone,
-    ),
-    Flaw(
-        "K12",
-        "a solution too large",
-        "refspec.kronecker.damping:damped_solve",
-        after(field("value", larger)),
-        layer,
-    ),
-    Flaw("K13", "factors too large", f"{MOMENT}.matrix", after(larger), layer),
-    Flaw("K13", "eigenvalues too large", SPECTRUM, first(larger), layer),
-    Flaw(
-        "K13",
-        "eigenvalues of a sum too large",
-        f"{SUM}.certified_eigenvalues",
-        first(larger),
-        layer,
-    ),
-    Flaw(
-        "K13",
-        "one class mean in place of C",
-        "refspec.structure:decompose",
-        of_one_class,
-        layer,
-        size=1.0,
-    ),
-    *(
-        Flaw("K14", f"{what} too large", f"{place}.matrix", after(larger), layer)
-        for what, place in (("KFAC", KRONECKER), ("CFAC", SUM), ("the Fisher", MOMENT))
-    ),
-    Flaw("K14", "another trace", f"{KRONECKER}.trace", after(larger), layer),
-    *(
-        Flaw(
-            "K16",
-            f"{function} of the {kind} too large",
-            f"refspec.kronecker.origins:{function}",
-            shares(kind),
-            layer,
-            times=64.0,
-        )
-        for function in ("fisher_shares", "class_shares")
-        for kind in ("outlier", "bump")
-    ),
-    Flaw(
-        "K16",
-        "parts of CFAC larger than it",
-        "refspec.kronecker.origins:class_shares",
-        shares("outlier"),
-        repeated,
-    ),
-    Flaw(
-        "K16",
-        "parts of KFAC larger than it",
-        "refspec.kronecker.origins:factor_means",
-        after(_features),
-        repeated,
-    ),
 )
-REASONS = {"K15": "a lemma: its program is that of S3, and has its flaw"}
+REASONS: dict[str, str] = {}

@@ -1,6 +1,7 @@
 """Flaws of theory/kronecker_designs.md."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -26,6 +27,7 @@ def few():
     return Study(sampled(0, (2, 3), [(1, 1)]))
 
 
+@cache
 def rung(side):
     """Climb one rung of the ladder only."""
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from support.flaws import Flaw, after, larger, smaller
-from support.snapshots import typical
+from support.snapshots import fitted, typical
 
 PROJECTIONS = "refspec.structure:cell_projections"
 BETWEEN = "between_class"
@@ -56,6 +56,8 @@ FLAWS = (
     Flaw("L2", "a rank for errors without scores", "data", one_label(), wide),
     Flaw("L3", "errors without scores", "data", one_label(), typical),
     Flaw("L3", "one layer without scores", "data", one_label(slice(0, 1)), typical),
+    Flaw("L3", "a fit without scores", "data", one_label(slice(0, 1)), fitted),
+    Flaw("L4", "a fit without scores", "data", one_label(slice(0, 1)), fitted),
     Flaw("L4", "errors without scores", "data", one_label(), typical),
     Flaw(
         "L4", "one label's means", "refspec.structure:cell_rows", after(first), typical

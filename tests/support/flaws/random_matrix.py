@@ -71,7 +71,7 @@ def on_the_ladder(id, outliers, value):
                 0.04,
             ),
             ("an eigenvalue in no band", f"{PREDICTION}.counts", one_less, 1),
-            ("outliers away", outliers, away, 8.0),
+            ("outliers away", outliers, away, 4.0),
             ("outliers too large", outliers, field("values", larger), value),
             ("overlaps too small", outliers, field("overlaps", smaller), 0.03),
         )
@@ -126,7 +126,7 @@ FLAWS = (
         FIXED,
         after(field("values", larger)),
         few,
-        size=0.0015,
+        size=0.0012,
         setting=short,
     ),
     *(

@@ -4,14 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from support.flaws import Flaw, after, before, errors, features, field, larger, smaller
+from support.flaws import Flaw, after, larger
 from support.snapshots import sampled
 
 SYNTHETIC = "refspec.synthetic"
-EXPECTED = f"{SYNTHETIC}.expectations"
-LOGISTIC = f"{SYNTHETIC}.logistic"
 DRAW = f"{SYNTHETIC}.worlds:draw"
-GROUPS = f"{SYNTHETIC}.groups"
 CLASSES = "refspec.classes"
 
 
@@ -28,11 +25,6 @@ def many():
 def shifted(found, size):
     """Add a number."""
     return found + size
-
-
-def lowered(found, size):
-    """Take off a number."""
-    return found - size
 
 
 def shifted_law(noise, dof=None):
@@ -86,49 +78,6 @@ def level(name):
     return after(lambda found, size: found | {name: larger(found[name], size)})
 
 
-def value(change):
-    """Change a number that is known to a radius."""
-    return after(field("value", change))
-
-
-def of_groups(found, size):
-    """Enlarge all eigenvalues."""
-    return tuple(replace(x, value=larger(x.value, size)) for x in found)
-
-
-def at_true_class(snapshot, size):
-    """Enlarge the errors at the true class: scores no longer vanish."""
-    own = np.eye(snapshot.probabilities.shape[1])[snapshot.labels]
-    return errors(lambda x, size: x * (1 + size * own[:, :, None, None]))(
-        snapshot, size
-    )
-
-
-def instead(other):
-    """Put another formula, of the right one and its arguments."""
-    return lambda right, _: lambda *args: other(right, *args)
-
-
-def mirrored(right, C, s, alpha):
-    """Fall where the right one rises, by as much."""
-    return 2 * right(C, s, (C - 1) / C) - right(C, s, alpha)
-
-
-def without_miss(_, C, s, alpha):
-    """Forget 1 - alpha: the ratio rises."""
-    return 1 + s / (2 - alpha * C / (C - 1))
-
-
-def weaker(right, C, s, alpha):
-    """Let a signal make outliers the weaker, the stronger it is."""
-    return right(C, 1 / s, alpha)
-
-
-def backwards(right, C, t):
-    """Let errors rise with the signal."""
-    return right(C, max(0.0, 8.0 - t))
-
-
 FLAWS = (
     Flaw("W1", "roots too large", f"{SYNTHETIC}.covariances:root", after(larger), few),
     Flaw(
@@ -174,127 +123,5 @@ FLAWS = (
         for name in ("class_covariance", "cross_covariance", "within_covariance")
     ),
     Flaw("W5", "classes that depend on each other", DRAW, common, few, size=0.27),
-    *(
-        Flaw(
-            "W6",
-            f"{name} too large",
-            f"{EXPECTED}:feature_levels",
-            level(name),
-            few,
-            times=64.0,
-        )
-        for name in ("global_mean", "between_class", "within_class")
-    ),
-    *(
-        Flaw(
-            "W7",
-            f"{name} too large",
-            f"{EXPECTED}:error_levels",
-            level(name),
-            few,
-            times=64.0,
-        )
-        for name in (
-            "diagonal",
-            "between_class",
-            "between_cross_class",
-            "within_cross_class",
-        )
-    ),
-    Flaw(
-        "W8",
-        "the diagonal too large",
-        f"{EXPECTED}:error_levels",
-        level("diagonal"),
-        few,
-    ),
-    Flaw(
-        "W8",
-        "errors at the true class too large",
-        f"{SYNTHETIC}.worlds:planted",
-        after(field("snapshot", at_true_class)),
-        few,
-    ),
-    Flaw(
-        "W9",
-        "an expected Fisher too large",
-        f"{EXPECTED}:fisher_of_layers",
-        after(larger),
-        few,
-    ),
-    Flaw(
-        "W9",
-        "a coupling too large",
-        f"{EXPECTED}:fisher_coupling",
-        after(larger),
-        few,
-        times=64.0,
-    ),
-    Flaw(
-        "W10", "groups too large", f"{GROUPS}:independent_groups", after(of_groups), few
-    ),
-    Flaw(
-        "W11", "a mixture too large", f"{LOGISTIC}:mixture_fisher", after(larger), few
-    ),
-    Flaw(
-        "W12", "groups too large", f"{GROUPS}:canonical_groups", after(of_groups), few
-    ),
-    Flaw(
-        "W13", "groups too large", f"{GROUPS}:canonical_groups", after(of_groups), few
-    ),
-    Flaw(
-        "W13",
-        "eigenvectors too long",
-        f"{LOGISTIC}:outlier_eigenvectors",
-        after(larger),
-        few,
-    ),
-    Flaw(
-        "W13", "inputs too large", f"{CLASSES}:snapshot", after(features(larger)), few
-    ),
-    Flaw("W13", "errors too large", f"{CLASSES}:snapshot", after(errors(larger)), few),
-    Flaw("W14", "R too large", f"{LOGISTIC}:outlier_ratio", after(larger), few),
-    Flaw("W14", "M too large", f"{LOGISTIC}:bump_ratio", after(larger), few),
-    *(
-        Flaw("W14", what, f"{LOGISTIC}:{name}", instead(other), few, size=1.0)
-        for what, name, other in (
-            ("R without 1 - alpha", "outlier_ratio", without_miss),
-            ("M falls", "bump_ratio", mirrored),
-            ("R falls with s", "outlier_ratio", weaker),
-        )
-    ),
-    Flaw(
-        "W15", "a rate off", f"{LOGISTIC}:bayes_error", value(shifted), few, size=0.01
-    ),
-    Flaw(
-        "W15",
-        "a rate that rises",
-        f"{LOGISTIC}:bayes_error",
-        instead(backwards),
-        few,
-        size=1.0,
-    ),
-    Flaw(
-        "W16",
-        "a fit too large",
-        f"{SYNTHETIC}.regression:fit_logistic",
-        after(larger),
-        few,
-    ),
-    Flaw(
-        "W16",
-        "errors that do not add up to 0",
-        f"{SYNTHETIC}.regression:observe_logistic",
-        after(errors(lowered)),
-        few,
-    ),
-    Flaw(
-        "W16",
-        "a Fisher without its half",
-        "refspec.curvature:fisher",
-        before(errors(smaller)),
-        few,
-        size=0.5,
-    ),
 )
 REASONS: dict[str, str] = {}

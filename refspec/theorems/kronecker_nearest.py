@@ -1,0 +1,55 @@
+"""Checks of theory/kronecker_nearest.md: what sums of Kronecker products do at best.
+
+The singular values are those of the dense layer Fisher, rearranged: another way than
+the library's, which never forms it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from refspec import rounding
+from refspec.kronecker import nearest
+from refspec.theorems.factored import dense_layers, on_host
+from refspec.theorems.kronecker_spectra import at_one_position
+from refspec.theorems.quantities import norm
+from refspec.theorems.registry import Comparison, identity
+from refspec.theorems.study import Study
+
+_U = 2.0**-53
+
+
+@identity(
+    "The nearest Kronecker products",
+    "min |F - sum_r A (x) B|^2 = |F|^2 - sum_r sigma_k^2 <= |F - KFAC|^2, |F - CFAC|^2",
+    at_one_position,
+)
+def K17(study: Study) -> Iterator[Comparison]:
+    """Compare errors with singular values of the rearranged F, and with KFAC's."""
+    for x in dense_layers(study):
+        if x.layer.features.shape[1] > 1:
+            continue
+        b, a, C = x.b, x.a, len(x.factors.frequencies)
+        r = min(C, b * (b + 1) // 2, a * (a + 1) // 2)
+        found = nearest(study.once(on_host), x.layer.name, r)
+        F = x.fisher.matrix().astype(np.float64)
+        scale = norm(F) or 1.0
+        F, of = F / scale, x.layer.name
+        total = norm(F) ** 2
+        flat = np.transpose(F.reshape(b, a, b, a), (0, 2, 1, 3)).reshape(b * b, a * a)
+        sigma = np.linalg.svd(flat, compute_uv=False)
+        best = np.maximum(total - np.cumsum(sigma[:r] ** 2), 0)
+        # norms of what is near 1, twice, and a radius that is relative to |F|^2
+        bound = found.radius + 8 * x.slack / scale + rounding.gamma(16 * len(F), _U)
+        errors = total * found.errors**2
+        yield float(np.max(np.abs(errors - best))), bound, 1.0, f"best errors in {of}"
+        inner = float(np.sum(F * (found.terms.matrix() / scale)))
+        away = abs(total - inner - best[-1])
+        yield away, bound, 1.0, f"F and its projection on the terms of {of}"
+        over = errors[0] - norm(F - x.kfac.matrix() / scale) ** 2
+        yield over, bound, 1.0, f"KFAC is no nearer in {of}"
+        if r == C:
+            over = errors[-1] - norm(F - x.cfac.matrix() / scale) ** 2
+            yield over, bound, 1.0, f"CFAC is no nearer in {of}"

@@ -1,0 +1,203 @@
+"""Which way a computation takes, and what that costs, as plan and computation ask.
+
+Eigenvalues of X'X come from the parameters (*primal*, P x P), from pivoted rows
+(*dual*, r of them), from *products* with X and X' alone, or from products with the
+*Gram* matrix XX', held. Here alone is said which is taken when, and what each costs.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from refspec import backend, costs, memory, rounding
+from refspec.backend import Array
+from refspec.costs import Cost
+from refspec.curvature import SecondMoment
+
+#: Pivots at a time, on a device four times as many.
+BLOCK = 256
+#: Products with X and X' for each of the largest eigenvalues, about.
+PRODUCTS = 8
+#: Vectors of the space that looks for an eigenvalue that is missing, about.
+FURTHER = 128
+
+_GRAM = 2**31  # bytes of a Gram matrix that may be held
+_EXPLICIT = 2**28  # bytes of gradients of layers with positions that may be held
+_INDEPENDENT = 0.75  # of the rows that count: .6 to .8 in trained networks, 1 at random
+_COPIES = 3  # of the rows: scaled, reduced, and on the way there
+#: Passes over the rows meanwhile, and over each block of the factorisation.
+PASSES = 12
+
+
+def primal(moment: SecondMoment) -> bool:
+    """Whether parameters are the fewer coordinates of all eigenvalues, or rows."""
+    return 2 * moment.shape[1] <= moment.shape[0]
+
+
+def explicit_budget() -> float:
+    """Return the bytes of rows of layers with positions that may be held."""
+    return memory.budget(_EXPLICIT, 4)
+
+
+def holds_gram(moment: SecondMoment, products: int) -> bool:
+    """Whether XX' fits, and costs less than so many products with X and X'."""
+    n, work = moment.shape[0], moment.rows.work
+    fits = n < moment.shape[1] and 8 * n * n <= memory.budget(_GRAM, 2)
+    return fits and work.gram <= products * work.product
+
+
+def products(k: int, runs: int = 1) -> int:
+    """Return how many products with X and X' the k largest take, several times."""
+    return runs * PRODUCTS * k
+
+
+def counting(squares: Array) -> int:
+    """Return how many rows are not small enough to be left out of a factorisation.
+
+    From their squares; together the others are below what rounding does.
+    """
+    xp = backend.namespace(squares)
+    ascending = xp.sort(xp.reshape(squares, (-1,)))
+    floor = ascending.shape[0] * rounding.unit_roundoff(squares) / 2
+    with np.errstate(all="ignore"):  # of huge rows
+        trace = xp.sum(ascending)
+        unit = ascending / xp.where(trace > 0, trace, trace + 1)
+        tail = xp.cumulative_sum(unit * unit)
+    return int(backend.scalar(xp.sum(xp.astype(tail > floor * floor, xp.int64))))
+
+
+def rank(moment: SecondMoment, counting: int | None = None) -> int:
+    """Estimate the numerical rank; without a count of rows, the most that it can be."""
+    n, P = _reduced(moment), moment.shape[1]
+    if counting is None:
+        return min(n, P)
+    return max(1, min(n, P, math.ceil(_INDEPENDENT * counting)))
+
+
+def coordinates(moment: SecondMoment, r: int) -> Cost:
+    """Return the cost of a moment's fewest coordinates, r of them."""
+    work, K = moment.rows.work, moment.weights.shape[1]
+    start = Cost(0.0, 2 * PASSES * work.held, _COPIES * work.held)
+    start = start.beside(2 * backend.temporary())
+    if primal(moment):
+        return start + _parameters(moment).beside(2 * work.held)
+    n = _reduced(moment)
+    part = n / moment.shape[0]
+    gram, rest = work.gram * part * part, max(0, n - r)
+    pivots = gram * r / n + n * r * (r / 2 + 2 * BLOCK)
+    left = gram * rest / (2 * n) + r * rest * rest / 2
+    calls = r / BLOCK + rest / (4 * BLOCK)
+    kept = work.sums if work.sums <= explicit_budget() else 0.0
+    formed = work.formed * (1 if kept else calls)
+    ends = n * r * (r / 2 + K)
+    moved = 8 * PASSES * (n * r + rest * rest / 2)
+    held = 8 * (n * r + 4 * BLOCK * n) + kept
+    rows = Cost(pivots + left + formed + ends, moved, held + 8 * 2 * r * r)
+    return start + rows.beside(_COPIES * work.held)
+
+
+def eigenvalues(moment: SecondMoment, certify: bool, r: int) -> Cost:
+    """Return the cost of all eigenvalues."""
+    found = coordinates(moment, r)
+    if certify:
+        return found + certificate(moment, r)
+    return found + costs.eigenvalues(r).beside(8 * r * r)
+
+
+def attribution(moment: SecondMoment, certify: bool, r: int) -> Cost:
+    """Return the cost of all eigenvalues, attributed."""
+    found = coordinates(moment, r)
+    basis = costs.eigenvectors(r).beside(8 * r * r)
+    found += certificate(moment, r) if certify else basis
+    return found + levels(moment, r)
+
+
+def levels(moment: SecondMoment, r: int) -> Cost:
+    """Return the cost of levels and knock-outs, an eigenbasis (r) given."""
+    C, K = len(moment.offsets) - 1, moment.weights.shape[1]
+    means, cells = (3 if K > 1 else 2), C * K
+    turned = Cost(cells * r * r * (1 + means), 8 * 6 * means * r * r)
+    without = costs.eigenvalues(r) * (means + 1)
+    small = costs.eigenvalues(min(cells, r)) * (means + 2)
+    return turned + without.beside(8 * 4 * r * r) + small
+
+
+def leading(moment: SecondMoment, k: int, levels: bool = False) -> Cost:
+    """Return the cost of the k largest eigenvalues, or of these attributed."""
+    K, (rows, P), work = moment.weights.shape[1], moment.shape, moment.rows.work
+    runs = 1 if not levels else 5 if K > 1 else 4
+    n, space = min(rows, P), min(rows, P, PRODUCTS * k)
+    further = min(rows, P, FURTHER)
+    held = holds_gram(moment, products(k, runs))
+    one = float(rows) ** 2 if held else work.product
+    vectors = 8 * n * 4 * (space + further)  # room is made by doubling
+    run = Cost(
+        (space + further) * one + 2.0 * n * (space**2 + further**2),
+        8 * 4 * n * space,
+        vectors + (8 * rows * rows if held else 0),
+    )
+    found = Cost(work.gram if held else 0.0, 2 * PASSES * work.held) + run * runs
+    if levels:
+        cells = (len(moment.offsets) - 1) * K
+        found += Cost(cells * work.product, 8.0 * cells * (rows + P), 8 * cells**2)
+        found += costs.eigenvalues(cells) * (runs + 1)
+    return found.beside(2 * work.held)
+
+
+def density(moment: SecondMoment, probes: int, steps: int) -> Cost:
+    """Return the cost of Lanczos quadrature from so many vectors."""
+    (rows, P), work = moment.shape, moment.rows.work
+    n = min(rows, P)
+    held = holds_gram(moment, probes * steps)
+    one = float(rows) ** 2 if held else work.product
+    run = Cost(
+        probes * steps * (one + 2.0 * n * steps) + (work.gram if held else 0.0),
+        2 * PASSES * work.held,
+        8.0 * n * steps * min(probes, max(1, 2**25 // (8 * n * steps)))
+        + (8 * rows * rows if held else 0),
+    )
+    return run.beside(2 * work.held)
+
+
+def expect_held(size: float, r: int) -> None:
+    """Refuse to hold more of a factorisation than `refspec.memory.within` allows."""
+    said = memory.said()
+    if said is not None and size > said:
+        raise ValueError(
+            f"pivoted rows must fit into {said} bytes, got {size:.0f} at rank {r} and "
+            "more to come; ask for the largest eigenvalues alone (top), for a layer, "
+            "or give more memory"
+        )
+
+
+def hessian(moment: SecondMoment) -> Cost:
+    """Return the cost of the Hessian of the same parameters, formed and attributed."""
+    work, P = moment.rows.work, moment.shape[1]
+    solved = costs.eigenvectors(P) * 2 + costs.eigenvalues(P)
+    # the Fisher's blocks, and as many again of the residual
+    return Cost(2 * work.second, 0.0, 8 * 4 * P * P) + solved.beside(8 * 4 * P * P)
+
+
+def _reduced(moment: SecondMoment) -> int:
+    """Return the rows that are factorised: the score identity makes one superfluous."""
+    N, K = moment.weights.shape
+    fewer = moment.scored and moment.projection is None and K > 1
+    return int(N * (K - 1) if fewer else N * K)
+
+
+def _parameters(moment: SecondMoment) -> Cost:
+    """Return the cost of X'X and of the cells, in the parameters."""
+    work, K, P = moment.rows.work, moment.weights.shape[1], moment.shape[1]
+    # blocks are unpacked and permuted beside the whole, which is made symmetric
+    return Cost(work.second + work.formed + K * work.product / 2, 0.0, 8 * 4 * P * P)
+
+
+def certificate(moment: SecondMoment, r: int) -> Cost:
+    """Return the cost of an eigenbasis as coordinates, and of measuring its errors."""
+    n, work = moment.shape[0], moment.rows.work
+    measured = 1.5 * work.gram + 1.5 * n * n * r + n * r * r  # in halves of numbers
+    if primal(moment):
+        measured = 6.0 * n * r * r
+    return costs.eigenvectors(r) + Cost(measured, 8.0 * n * n, 8 * 4 * n * r)

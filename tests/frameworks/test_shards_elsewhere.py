@@ -1,0 +1,176 @@
+"""Shards on two dask workers, one of them killed, and on two gloo ranks."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import distributed
+import numpy as np
+import pytest
+
+import refspec
+from refspec.shards import Cluster, joined
+
+REAL = refspec.datasets.digits_mlp
+
+
+def shard(k, count=3):
+    """Every count-th sample of a trained network, as a worker makes it."""
+    s = REAL()
+    some = np.arange(k, len(s.labels), count)
+    layers = [refspec.Layer(x.name, x.features[some], x.errors[some]) for x in s.layers]
+    made = refspec.snapshot(layers, s.labels[some], probabilities=s.probabilities[some])
+    return refspec.fisher(made, ["fc3"])
+
+
+class Make:
+    """A function that pickle takes."""
+
+    def __init__(self, k):
+        self.k = k
+
+    def __call__(self):
+        return shard(self.k)
+
+
+class Missing:
+    def __call__(self):
+        return refspec.fisher(refspec.load("/nowhere/run.npz"))
+
+
+class Dying(Make):
+    """Ends the worker that makes it, the first time."""
+
+    def __init__(self, k, mark):
+        super().__init__(k)
+        self.mark = mark
+
+    def __call__(self):
+        if not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__()
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=":0"
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+def expect_that_of_all(found, true):
+    radius = found.radius + true.radius
+    values = [np.asarray(x.spectrum.values) for x in (found, true)]
+    assert np.abs(values[0] - values[1]).max() <= radius
+    assert np.abs(values[0] * (1 + 2.0**-20) - values[1]).max() > radius
+    assert found.kinds == true.kinds
+
+
+@pytest.fixture(scope="module")
+def true():
+    return refspec.attribute(refspec.fisher(REAL(), ["fc3"]), top=3)
+
+
+def test_two_workers_find_what_one_process_finds(client, true):
+    made = joined(Cluster([Make(k) for k in range(3)], client))
+    expect_that_of_all(refspec.attribute(made, top=3), true)
+    here = joined([shard(k) for k in range(3)])
+    one, two = (refspec.density(x, probes=1, steps=4) for x in (made, here))
+    assert np.all(one.lower <= two.upper)
+    assert np.all(two.lower <= one.upper)
+
+
+def test_a_worker_that_is_killed_changes_nothing(client, true, tmp_path):
+    sources = [Make(0), Dying(1, tmp_path / "died"), Make(2)]
+    made = joined(Cluster(sources, client))
+    assert (tmp_path / "died").exists()
+    expect_that_of_all(refspec.attribute(made, top=3), true)
+
+
+def test_what_a_shard_raises_comes_here(client):
+    with pytest.raises(refspec.ExportError, match="nowhere"):
+        joined(Cluster([Missing()], client))
+    with pytest.raises(TypeError, match="Client, got str"):
+        Cluster([Make(0)], "tcp://127.0.0.1:1")
+    with pytest.raises(ValueError, match="one or more, got none"):
+        Cluster([], client)
+
+
+def test_a_cluster_without_workers_is_refused():
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=":0") as cluster,
+        distributed.Client(cluster) as client,
+        pytest.raises(ValueError, match="one or more workers, got none"),
+    ):
+        Cluster([Make(0)], client)
+
+
+RANK = """
+    import sys
+    import torch
+    import torch.distributed as dist
+    from torch import nn
+    import refspec
+    from refspec.exporters.torch import across_ranks, moment
+
+    def samples(k):
+        made = torch.Generator().manual_seed(k)
+        x = torch.randn(9 + k, 4, generator=made, dtype=torch.float64)
+        return [(x, torch.arange(9 + k) % 3)]
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    if len(sys.argv) > 1:
+        whole = refspec.joined([moment(model, samples(k)) for k in range(2)])
+    else:
+        dist.init_process_group("gloo")
+        whole = across_ranks(moment(model, samples(dist.get_rank())))
+    a = refspec.attribute(whole, top=5)
+    values = " ".join(float(x).hex() for x in a.spectrum.values)
+    line = f"{values} {a.radius.hex()} {' '.join(a.kinds)} {whole.coverage}"
+    sys.stdout.write(line + "\\n")
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_find_what_one_process_finds(tmp_path):
+    script = tmp_path / "rank.py"
+    script.write_text(textwrap.dedent(RANK))
+
+    def run(*command):
+        ran = subprocess.run(
+            [sys.executable, *command],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert ran.returncode == 0, ran.stderr[-2000:]
+        return [x.split() for x in ran.stdout.splitlines()]
+
+    one, other = run(
+        *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+        script,
+    )
+    assert one == other
+    (alone,) = run(script, "alone")
+    values, radii = (
+        [np.asarray([float.fromhex(v) for v in x[i:j]]) for x in (one, alone)]
+        for i, j in ((0, 5), (5, 6))
+    )
+    assert np.abs(values[0] - values[1]).max() <= radii[0] + radii[1]
+    assert one[6:] == alone[6:]
+
+
+def test_ranks_without_a_group_are_refused():
+    from refspec.exporters.torch import across_ranks
+
+    with pytest.raises(RuntimeError, match="needs a process group, got none"):
+        across_ranks(shard(0))

@@ -1,0 +1,106 @@
+"""Flaws of theory/kronecker_spectra.md."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from support.flaws import Flaw, after, field, larger
+from support.snapshots import sampled
+
+KRONECKER = "refspec.kronecker.products:Kronecker"
+SUM = "refspec.kronecker.products:KroneckerSum"
+MOMENT = "refspec.curvature:SecondMoment"
+SPECTRUM = "refspec.kronecker.eigensystems:certified_spectrum"
+_features = field("features", larger)
+
+
+def layer(counts=(3, 1, 4), **given):
+    """Samples of one layer, as wide as C^2 means of three classes have ranks."""
+    return sampled(1, counts, ((5, 5),), **given)
+
+
+def repeated():
+    """All samples of a class are one: its means are all that there is of it."""
+    return layer(ties=True, equal=True)
+
+
+def first(change):
+    """Change the first of what a function returns: values, not their radius."""
+    return after(lambda found, size: (change(found[0], size), *found[1:]))
+
+
+def shares(kind):
+    """Enlarge the shares of one kind."""
+    return after(lambda found, size: found | {kind: larger(found[kind], size)})
+
+
+def of_one_class(right, _):
+    """Leave no class mean of errors but the first."""
+
+    def decompose(moment):
+        split = right(moment)
+        means = split.levels["between_class"]
+        inside = np.arange(len(moment.weights)) < moment.offsets[1]
+        if moment.weights.shape[1] == 1:
+            return split
+
+        def kept(rows):
+            return means.projection(rows) * inside[:, None, None]
+
+        level = replace(moment, projection=kept)
+        return replace(split, levels=split.levels | {"between_class": level})
+
+    return decompose
+
+
+FLAWS = (
+    Flaw("K13", "factors too large", f"{MOMENT}.matrix", after(larger), layer),
+    Flaw("K13", "eigenvalues too large", SPECTRUM, first(larger), layer),
+    Flaw(
+        "K13",
+        "eigenvalues of a sum too large",
+        f"{SUM}.certified_eigenvalues",
+        first(larger),
+        layer,
+    ),
+    Flaw(
+        "K13",
+        "one class mean in place of C",
+        "refspec.structure:decompose",
+        of_one_class,
+        layer,
+        size=1.0,
+    ),
+    *(
+        Flaw("K14", f"{what} too large", f"{place}.matrix", after(larger), layer)
+        for what, place in (("KFAC", KRONECKER), ("CFAC", SUM), ("the Fisher", MOMENT))
+    ),
+    Flaw("K14", "another trace", f"{KRONECKER}.trace", after(larger), layer),
+    *(
+        Flaw(
+            "K16",
+            f"{function} of the {kind} too large",
+            f"refspec.kronecker.origins:{function}",
+            shares(kind),
+            layer,
+            times=64.0,
+        )
+        for function in ("fisher_shares", "class_shares")
+        for kind in ("outlier", "bump")
+    ),
+    Flaw(
+        "K16",
+        "parts of CFAC larger than it",
+        "refspec.kronecker.origins:class_shares",
+        shares("outlier"),
+        repeated,
+    ),
+    Flaw(
+        "K16",
+        "parts of KFAC larger than it",
+        "refspec.kronecker.origins:factor_means",
+        after(_features),
+        repeated,
+    ),
+)
+REASONS = {"K15": "a lemma: its program is that of S3, and has its flaw"}

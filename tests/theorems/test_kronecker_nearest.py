@@ -1,0 +1,52 @@
+"""theory/kronecker_nearest.md: its check on drawn snapshots, and mutants of it."""
+
+import dataclasses
+import sys
+
+import pytest
+from hypothesis import given
+
+from refspec.kronecker import KroneckerSum, kfac
+from refspec.theorems import Study
+from refspec.theorems import kronecker_nearest as page
+from support.snapshots import sampled, samples
+from support.verdicts import holds, rejected
+
+
+@pytest.mark.theorem("K17")
+@given(samples())
+def test_K17(study):
+    holds("K17", study)
+
+
+def as_kfac(monkeypatch):
+    """KFAC in the place of the nearest product."""
+    true = page.nearest
+
+    def wrong(s, name, terms):
+        made, one = true(s, name, terms), kfac(s, name)
+        first = made.terms.lefts[0] * 0 + one.left, made.terms.rights[0] * 0 + one.right
+        lefts, rights = made.terms.lefts.copy(), made.terms.rights.copy()
+        lefts[0], rights[0] = first
+        mine = KroneckerSum(made.terms.coefficients, lefts, rights)
+        return dataclasses.replace(made, terms=mine)
+
+    monkeypatch.setattr(page, "nearest", wrong)
+
+
+def nine_tenths(monkeypatch):
+    """Images of R' that are too short."""
+    module = sys.modules["refspec.kronecker.nearest"]
+    true = module._forward
+
+    def wrong(f, B, xp):
+        return 0.9 * true(f, B, xp)
+
+    monkeypatch.setattr(module, "_forward", wrong)
+
+
+@pytest.mark.parametrize("mutant", [as_kfac, nine_tenths])
+def test_mutants_are_rejected(mutant, monkeypatch):
+    holds("K17", Study(sampled(1)))
+    mutant(monkeypatch)
+    rejected("K17", Study(sampled(1)))
