@@ -59,6 +59,9 @@ oracle: .venv-test/done     ## every mistake that the oracle names, 1,000 right 
 exports: .venv-frameworks/done  ## networks through the PyTorch exporter, write the table
 	$(THREADS) .venv-frameworks/bin/python tests/frameworks/exports_table.py > tests/frameworks/exports.md
 
+moments-large: .venv-frameworks/done  ## torchvision's networks by differentiation, ten minutes, write the table
+	$(THREADS) .venv-frameworks/bin/python tests/frameworks/large_table.py > tests/frameworks/large.md
+
 moments: .venv-frameworks/done  ## networks that differentiation is tried on, write the table
 	$(THREADS) .venv-frameworks/bin/python tests/frameworks/moments_table.py > tests/frameworks/moments.md
 
@@ -113,5 +116,5 @@ BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list -n 20
 WITHIN ?= 150
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
-.PHONY: help demo test adversarial coverage quick test-frameworks test-browser gallery conformance oracle exports moments \
+.PHONY: help demo test adversarial coverage quick test-frameworks test-browser gallery conformance oracle exports moments moments-large \
 	bench lint fuzz deep mutants mutants-changed mutate

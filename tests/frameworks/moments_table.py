@@ -13,11 +13,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from frameworks import jax_comparisons
 from frameworks import test_moment_torch as checks
-from frameworks.comparisons import case, compare_large, compare_moment
+from frameworks.comparisons import case, compare_moment
 from frameworks.pages import Page, others, sections
 from refspec.exporters.torch import moment
 from support.jax_networks import NETWORKS
-from support.torch_networks import LABELS, published
+from support.torch_networks import LABELS
 
 HEAD = """# Networks that differentiation was tried on
 
@@ -25,7 +25,7 @@ HEAD = """# Networks that differentiation was tried on
 float64: the Fisher matrix as sum s J'(diag p - pp')J with J by one backward pass a
 logit, the Hessian by the gradient of the gradient in three directions. Each as
 distance / bound, relative to the norm; the bound is computed from the data. A number in
-brackets is a sentence below.
+brackets is a sentence below. Torchvision's networks are in large.md.
 """
 COLUMNS = ["network", "parameters", "Fisher", "Hessian"]
 
@@ -87,10 +87,6 @@ def main(names=None):
     page = Page(HEAD)
     for title, some in sections(names):
         page.table(title, COLUMNS, some, lambda name: cells(page, small(name)))
-    large = [x for x in published() if names is None or x in names]
-    if large:
-        title = "Torchvision's, images of 64 x 64, all parameters, three directions"
-        page.table(title, COLUMNS, large, lambda x: cells(page, compare_large(x)))
     jax.config.update("jax_enable_x64", True)
     in_jax = [x for x in NETWORKS if names is None or x in names]
     if in_jax:
