@@ -59,6 +59,9 @@ BY_SENTENCE = {
     "must give logits of shape": {
         "curvlinops": ("unet, flat",),
     },
+    "must tell classes from positions": {
+        "backpack": ("axes moved",),
+    },
     "take the softmax off": {
         "nngeometry": ("softmax at the end",),
     },
