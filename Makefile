@@ -53,6 +53,9 @@ test-browser: .venv-browser/done  ## the report in a real browser (Debian: chrom
 conformance: .venv-peers/done  ## run the curvature libraries against the oracle, write the table
 	REFSPEC_WRITE=1 .venv-peers/bin/python -m pytest tests/conformance -o addopts="-ra" -o filterwarnings=ignore -q
 
+conformance-main: .venv-peers-main/done  ## the same with the libraries' main branches
+	REFSPEC_WRITE=1 .venv-peers-main/bin/python -m pytest tests/conformance -o addopts="-ra" -o filterwarnings=ignore -q
+
 oracle: .venv-test/done     ## every mistake that the oracle names, 1,000 right answers, write the table
 	$(THREADS) .venv-test/bin/python tests/testing/oracle_table.py > tests/testing/oracle.md
 
@@ -105,6 +108,16 @@ lint: .venv-test/done       ## ruff, mypy and the import contracts
 	.venv-peers/bin/pip install --quiet -e ".[peers]"
 	touch $@
 
+GIT = git+https://github.com
+.venv-peers-main/done: .venv-peers/done
+	$(PYTHON) -m venv .venv-peers-main
+	.venv-peers-main/bin/pip install --quiet -e ".[peers]"
+	.venv-peers-main/bin/pip install --quiet --force-reinstall --no-deps \
+		$(GIT)/f-dangel/curvlinops $(GIT)/f-dangel/backpack $(GIT)/f-dangel/vivit \
+		$(GIT)/tfjgeorge/nngeometry $(GIT)/noahgolmant/pytorch-hessian-eigenthings \
+		$(GIT)/aleximmer/Laplace $(GIT)/amirgholami/PyHessian $(GIT)/pnkraemer/matfree
+	touch $@
+
 .venv-bench/done: setup.cfg
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install --quiet -e ".[bench]"
@@ -116,5 +129,5 @@ BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list -n 20
 WITHIN ?= 150
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
-.PHONY: help demo test adversarial coverage quick test-frameworks test-browser gallery conformance oracle exports moments moments-large \
-	bench lint fuzz deep mutants mutants-changed mutate
+.PHONY: help demo test adversarial coverage quick test-frameworks test-browser gallery conformance conformance-main oracle exports moments \
+	moments-large bench lint fuzz deep mutants mutants-changed mutate

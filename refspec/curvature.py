@@ -265,7 +265,7 @@ def fisher(snapshot: Snapshot, layers: Sequence[str] | None = None) -> SecondMom
     """
     chosen = _layers(snapshot, layers)
     s, p = snapshot.sample_weights, snapshot.probabilities
-    rows = side_by_side([_rows(x, s, p) for x in chosen])
+    rows = side_by_side([weighted_rows(x, s, p, 0, p.shape[0]) for x in chosen])
     return SecondMoment(rows, s[:, None] * p, snapshot.offsets, scored=True)
 
 
@@ -325,11 +325,12 @@ def unit_weights(moment: SecondMoment) -> Array:
     return xp.where(total > 0, xp.sqrt(w / safe), first[None, :])
 
 
-def _rows(x: Layer, s: Array, p: Array) -> Factor | OutputRows:
-    """Return a layer's rows sqrt(s p) errors (x) features."""
+def weighted_rows(x: Layer, s: Array, p: Array, i: int, j: int) -> Factor | OutputRows:
+    """Return a layer's rows sqrt(s p) errors (x) features of samples i to j."""
+    some, q = s[i:j], p[i:j, :]
     if isinstance(x, OutputLayer):
-        return output_rows(p, s, x.features[:, 0, :])
-    return weighted(x.errors, x.features, (s, p))
+        return output_rows(q, some, x.features[i:j, 0, :])
+    return weighted(x.errors[i:j, ...], x.features[i:j, ...], (some, q))
 
 
 def _layers(snapshot: Snapshot, names: Sequence[str] | None) -> tuple[Layer, ...]:

@@ -463,8 +463,8 @@ def _together(f: Factor, m: int) -> Iterator[tuple[int, int]]:
     vectors of length b a sample.
     """
     N, _, T, b = f.roots.shape
-    step = backend.at_a_time(8 * T * b * m, f.roots) if f.is_sum else N
-    for i in range(0, N, step):
+    step = backend.at_a_time(8 * T * b * m, f.roots) if f.is_sum else max(N, 1)
+    for i in range(0, max(N, 1), step):  # once of a class without a sample
         yield i, min(i + step, N)
 
 
@@ -587,20 +587,22 @@ def _packed_block(left: Factor, right: Factor, diagonal: bool, xp: Namespace) ->
     e, f = left.roots[:, :, 0, :], right.roots[:, :, 0, :]
     g, h = left.features[:, 0, :], right.features[:, 0, :]  # type: ignore[index]
     (b, a), (B, A) = (e.shape[2], g.shape[1]), (f.shape[2], h.shape[1])
-    pick_e = _triangle(b, e) if diagonal else None
-    pick_h = _triangle(a, g) if diagonal else None
+    picks = (_triangle(b, e), _triangle(a, g)) if diagonal else None
     step, out = backend.at_a_time(8 * (b * B + a * A), e), None
     for i in range(0, e.shape[0], step):
         s = slice(i, min(i + step, e.shape[0]))
         outer = xp.reshape(xp.matrix_transpose(e[s, ...]) @ f[s, ...], (-1, b * B))
         inner = xp.reshape(g[s, :, None] * h[s, None, :], (-1, a * A))
-        if pick_e is not None and pick_h is not None:
-            outer = xp.take(outer, pick_e[0], axis=1)
-            inner = xp.take(inner, pick_h[0], axis=1)
+        if picks is not None:
+            outer, inner = (
+                xp.take(x, pack, axis=1)
+                for x, (pack, _) in zip((outer, inner), picks, strict=True)
+            )
         part = xp.matrix_transpose(outer) @ inner
         out = part if out is None else out + part
-    if pick_e is not None and pick_h is not None:  # unpack both triangles
-        out = xp.take(xp.take(out, pick_h[1], axis=1), pick_e[1], axis=0)
+    if picks is not None:
+        for axis, (_, unpack) in enumerate(picks):
+            out = xp.take(out, unpack, axis=axis)
     out = xp.permute_dims(xp.reshape(out, (b, B, a, A)), (0, 2, 1, 3))
     return xp.reshape(out, (b * a, B * A))
 

@@ -8,6 +8,7 @@ it an estimate is the numerical rank, the one size that nobody knows before the 
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -19,11 +20,12 @@ import numpy as np
 
 from refspec import backend, checks, memory, ways
 from refspec.backend import Array
-from refspec.classes import Snapshot
+from refspec.classes import Layer, OutputLayer, Snapshot
 from refspec.costs import Cost
-from refspec.curvature import SecondMoment
+from refspec.curvature import SecondMoment, weighted_rows
 from refspec.export import sizes as stored
-from refspec.factors import Factor, Factors, weighted
+from refspec.factors import Factor
+from refspec.output import OutputRows, side_by_side
 
 #: What there is a plan of.
 WHAT = (
@@ -149,14 +151,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sizes:
-    """What a plan sees of data: N, C, layers (T, a, b) by name, bytes of a number.
+    """What a plan sees of data: N, C, layers (T, a, b) by name, and bytes of all.
 
-    Bytes of the data; counting tells of a moment which part of its rows counts.
+    output: layers whose errors are not held; like: an array of their dtype and device;
+    counting tells of a moment which part of its rows counts.
     """
 
     N: int
     C: int
     layers: dict[str, tuple[int, int, int]]
+    output: frozenset[str]
     like: Array
     given: int
     counting: Callable[[str, Sequence[str]], float | None]
@@ -180,15 +184,21 @@ class _Sizes:
     def moment(self, of: str, names: Sequence[str]) -> SecondMoment:
         """Return a moment of these sizes that holds no numbers."""
         N, K = self.N, 1 if of == "features" else self.C
-        factors = []
-        for T, a, b in (self.layers[n] for n in names):
-            if of == "fisher":
+        factors: list[Factor | OutputRows] = []
+        for n in names:
+            T, a, b = self.layers[n]
+            if n in self.output and of != "features":
+                p = self._none(N, K)
+                wide = a if of == "fisher" else 1
+                factors.append(OutputRows(p, p, p, self._none(N, wide)))
+            elif of == "fisher":
                 factors.append(Factor(self._none(N, K, T, b), self._none(N, T, a)))
             else:
                 factors.append(Factor(self._none(N, K, T, a if K == 1 else b), None))
         ends = [N * c // self.C for c in range(self.C + 1)]
         weights = self._none(N, K)
-        return SecondMoment(Factors(tuple(factors)), weights, tuple(ends), scored=K > 1)
+        rows = side_by_side(factors)
+        return SecondMoment(rows, weights, tuple(ends), scored=K > 1)
 
     def _none(self, *shape: int) -> np.ndarray:
         """Return an array of this shape that takes no memory."""
@@ -204,7 +214,8 @@ class _Sizes:
         certify: bool,
     ) -> tuple[str, Cost]:
         """Return the way and the cost of one moment."""
-        moment, part = self.moment(of, names), self.counting(of, names)
+        moment = self.moment(of, names)
+        part = self.counting(of, names) if top is None else None
         count = None if part is None else int(part * moment.shape[0])
         way, cost = _of_moment(moment, what, top, certify, count)
         return way, cost.beside(moment.rows.work.held)  # the moment itself
@@ -421,16 +432,13 @@ def _sizes(subject: Snapshot | str | os.PathLike[str]) -> _Sizes:
             for x in s.layers
         }
         N, C = s.probabilities.shape
-        given = sum(
-            np.prod(y.shape) * backend.itemsize(y)
-            for x in s.layers
-            for y in (x.features, x.errors)
-        )
+        given = backend.itemsize(s.probabilities) * sum(map(_held, s.layers))
         counting = cache(lambda of, names: _counted(s, of, names))
         return _Sizes(
             N,
             C,
             shapes,
+            frozenset(x.name for x in s.layers if isinstance(x, OutputLayer)),
             s.probabilities,
             int(given),
             lambda of, names: counting(of, tuple(names)),
@@ -441,8 +449,16 @@ def _sizes(subject: Snapshot | str | os.PathLike[str]) -> _Sizes:
         (str, os.PathLike),
         "give a Snapshot, a SecondMoment or the path of an export",
     )
-    N, C, shapes, given = stored(subject)
-    return _Sizes(N, C, shapes, np.zeros(1), given, lambda *_: None)
+    N, C, shapes, output, given = stored(subject)
+    return _Sizes(N, C, shapes, output, np.zeros(1), given, lambda *_: None)
+
+
+def _held(x: Layer) -> int:
+    """Return how many numbers a layer holds."""
+    N, T, a = x.features.shape
+    if isinstance(x, OutputLayer):
+        return int(N * a)
+    return int(N * T * a + math.prod(x.errors.shape))
 
 
 def _counted(snapshot: Snapshot, of: str, names: tuple[str, ...]) -> float:
@@ -450,20 +466,17 @@ def _counted(snapshot: Snapshot, of: str, names: tuple[str, ...]) -> float:
     s, p = snapshot.sample_weights, snapshot.probabilities
     if of != "fisher":
         return 1.0
-    N, squares = p.shape[0], []
+    (N, C), squares = p.shape, []
     chosen = [snapshot.layer(n) for n in names]
     step = backend.at_a_time(
-        8 * sum(int(np.prod(x.errors.shape[1:])) for x in chosen), p
+        8 * sum(C * x.features.shape[1] * x.outputs for x in chosen), p
     )
     for i in range(0, N, step):
         j = min(i + step, N)
-        parts = (
-            weighted(x.errors[i:j, ...], x.features[i:j, ...], (s[i:j], p[i:j, :]))
-            for x in chosen
-        )
+        rows = side_by_side([weighted_rows(x, s, p, i, j) for x in chosen])
         with np.errstate(all="ignore"):  # rows that overflow are refused by the work
-            squares.append(Factors(tuple(parts)).squares())
-    return float(ways.counting(backend.concatenate(squares)) / (N * p.shape[1]))
+            squares.append(rows.squares())
+    return float(ways.counting(backend.concatenate(squares)) / (N * C))
 
 
 def _size(n: float) -> str:

@@ -244,7 +244,6 @@ class Reduced(Rows):
         parts = [
             reflected(full[i:j, ...], self.unit[i:j, :], c, xp)
             for c, i, j in class_slices(self.offsets)
-            if j > i
         ]
         return backend.concatenate(parts)
 
@@ -252,14 +251,11 @@ class Reduced(Rows):
         """Return Y'Z, shape (P, m): the reflection is its own transpose."""
         xp, parts = self.xp, []
         for c, i, j in class_slices(self.offsets):
-            if j > i:
-                z, u = Z[i:j, ...], self.unit[i:j, :, None]
-                along = xp.sum(without(u, c, xp) * z, axis=1, keepdims=True)
-                own = along / (1 + u[:, c : c + 1, :])
-                full = z - without(u, c, xp) * own
-                parts.append(
-                    xp.concat([full[:, :c, :], -along, full[:, c:, :]], axis=1)
-                )
+            z, u = Z[i:j, ...], self.unit[i:j, :, None]
+            along = xp.sum(without(u, c, xp) * z, axis=1, keepdims=True)
+            own = along / (1 + u[:, c : c + 1, :])
+            full = z - without(u, c, xp) * own
+            parts.append(xp.concat([full[:, :c, :], -along, full[:, c:, :]], axis=1))
         return self.rows.cross(backend.concatenate(parts))
 
     def part(self, i: int, j: int) -> Rows:

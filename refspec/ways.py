@@ -25,6 +25,7 @@ FURTHER = 128
 
 _GRAM = 2**31  # bytes of a Gram matrix that may be held
 _EXPLICIT = 2**28  # bytes of gradients of layers with positions that may be held
+_CELLS = 2**10  # whose Gram matrix is formed, whatever else it would take
 _INDEPENDENT = 0.75  # of the rows that count: .6 to .8 in trained networks, 1 at random
 _COPIES = 3  # of the rows: scaled, reduced, and on the way there
 #: Passes over the rows meanwhile, and over each block of the factorisation.
@@ -51,6 +52,13 @@ def holds_gram(moment: SecondMoment, products: int) -> bool:
 def products(k: int, runs: int = 1) -> int:
     """Return how many products with X and X' the k largest take, several times."""
     return runs * PRODUCTS * k
+
+
+def cells_by_products(moment: SecondMoment, k: int) -> bool:
+    """Whether levels of means, too, come from products: C K cells are too many."""
+    C, K = len(moment.offsets) - 1, moment.weights.shape[1]
+    few = 5 * (PRODUCTS * k + FURTHER)  # of five such spectra
+    return K > 1 and moment.projection is None and max(few, _CELLS) < C * K
 
 
 def counting(squares: Array) -> int:
@@ -128,6 +136,8 @@ def leading(moment: SecondMoment, k: int, levels: bool = False) -> Cost:
     """Return the cost of the k largest eigenvalues, or of these attributed."""
     K, (rows, P), work = moment.weights.shape[1], moment.shape, moment.rows.work
     runs = 1 if not levels else 5 if K > 1 else 4
+    many = levels and cells_by_products(moment, k)
+    runs += 5 * many
     n, space = min(rows, P), min(rows, P, PRODUCTS * k)
     further = min(rows, P, FURTHER)
     held = holds_gram(moment, products(k, runs))
@@ -140,6 +150,9 @@ def leading(moment: SecondMoment, k: int, levels: bool = False) -> Cost:
     )
     found = Cost(work.gram if held else 0.0, 2 * PASSES * work.held) + run * runs
     if levels:
+        seen = 8.0 * rows * (k + 4 * 8)  # eigenvectors over the rows, and a block
+        found = found + Cost(K * work.product / 2 if many else 0.0, 0.0, 3 * seen)
+    if levels and not many:
         cells = (len(moment.offsets) - 1) * K
         found += Cost(cells * work.product, 8.0 * cells * (rows + P), 8 * cells**2)
         found += costs.eigenvalues(cells) * (runs + 1)

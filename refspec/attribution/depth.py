@@ -62,7 +62,7 @@ def class_clarity(moment: SecondMoment | Snapshot) -> Clarity:
     classes = backend.to_host(solved)
     inner, inner_radius = knockout(basis, list(basis.rows))
     within = max(0.0, float(backend.to_host(inner)[0])) if len(classes) else 0.0
-    m = min(C, at.shape[1], len(classes))
+    m = min(C, len(classes))
     if m > 1 and classes[m - 1] <= radius:
         m -= 1
     last = max(0.0, float(classes[m - 1])) if m else 0.0

@@ -14,6 +14,7 @@ import numpy as np
 from refspec import backend, ways
 from refspec.attribution.assembly import Attribution, assembled
 from refspec.backend import Array, Namespace
+from refspec.classes import class_slices
 from refspec.coordinates.frame import scaled, uncertain, way_back
 from refspec.curvature import SecondMoment
 from refspec.leading import (
@@ -31,6 +32,7 @@ from refspec.structure import (
     cell_norms,
     cells,
     decompose,
+    unit_rows,
 )
 
 
@@ -47,9 +49,12 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
     whole, radii = of_scaled(small, k, trace, product), [0.0]
     means = list(split.of_cells)
     (within,) = set(split.levels) - set(means)
-    gram = cell_gram(small, norms)
+    many = ways.cells_by_products(small, k)
+    gram = None if many else cell_gram(small, norms)
 
     def of_means(names: list[str]) -> np.ndarray:
+        if gram is None:
+            return of_rows(_together(small, [split.levels[n] for n in names]))
         values, solver = eigenvalues(_levels(gram, split, names, norms, xp), xp)
         radii.append(whole.radius + solver)
         return backend.to_host(values)
@@ -70,11 +75,15 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
     rank = int(np.sum(whole.values > radius))  # the others have no known eigenvector
     values, rows = whole.values[:rank], whole.rows[:, :, :rank]
     traces = {n: float(levels[n].sum()) for n in means}
+    if many:
+        traces = _traces(small, norms)
     all_of_it = trace if small.projection is None else small.trace()
     traces[within] = all_of_it - sum(traces.values())
-    spread = cells(small, rows, norms)
+    spread = None if many else cells(small, rows, norms)
 
     def angles(names: list[str], k: int) -> np.ndarray:
+        if gram is None:
+            return np.zeros(0)
         inner = _levels(gram, split, names, norms, xp)
         return _angles(values[:k], spread, inner, radius)
 
@@ -111,6 +120,44 @@ def _levels(
         seen = sum(split.of_cells[n](x) for n in names)
         gram = xp.matrix_transpose(xp.reshape(seen, gram.shape))
     return (gram + xp.matrix_transpose(gram)) / 2
+
+
+def _together(moment: SecondMoment, levels: list[SecondMoment]) -> SecondMoment:
+    """Return the sum of some levels of a moment that is not projected itself."""
+    return replace(moment, projection=lambda z: sum(x.project(z) for x in levels))
+
+
+def _traces(moment: SecondMoment, norms: Array) -> dict[str, float]:
+    """Return the trace of every level of the means, class by class, K > 1.
+
+    Of Q'X, some cells at a time: the squares of all, of the own class's, and of the
+    mean of the others; cross-class means are what is left.
+    """
+    xp, (_, K), found = moment.xp, norms.shape, np.zeros(3)
+    every = xp.arange(K, device=backend.device(norms))
+    step = backend.at_a_time(8 * moment.shape[1], norms)
+    for c, i, j in class_slices(moment.offsets):
+        if i == j:
+            continue
+        part, unit = moment.rows.part(i, j), unit_rows(moment, norms, c)
+        size = norms[c, :] * xp.astype(every != c, norms.dtype)
+        length = backend.scalar(xp.linalg.vector_norm(size))
+        others = size / length if length > 0 else size
+        mean = part.cross((unit * others)[:, :, None])
+        found[1] += backend.scalar(xp.sum(mean * mean))
+        for k in range(0, K, step):
+            at = every[:, None] == every[None, k : min(k + step, K)]
+            some = part.cross(unit[:, :, None] * xp.astype(at, norms.dtype)[None, ...])
+            squares = backend.to_host(xp.sum(some * some, axis=0))
+            found[2] += float(squares.sum())
+            if k <= c < k + step:
+                found[0] += float(squares[c - k])
+    own, mean_of_others, whole = found
+    return {
+        "diagonal": own,
+        "between_class": mean_of_others,
+        "between_cross_class": whole - own - mean_of_others,
+    }
 
 
 def _without(moment: SecondMoment, level: SecondMoment) -> SecondMoment:

@@ -187,8 +187,9 @@ def attribute(
     moment : SecondMoment, Coordinates, Eigenbasis or Snapshot
         Features, errors or gradients; a snapshot stands for its Fisher information.
     top, certify
-        As in `refspec.spectra.spectrum`. With `top` the spectra of the levels of means
-        are whole, those of the within level and of knock-outs have `top` eigenvalues.
+        As in `refspec.spectra.spectrum`. With `top` the spectra of the within level and
+        of knock-outs have `top` eigenvalues, and so have those of the levels of means,
+        without angles, if there are more cells (C^2) than such products.
 
     Returns
     -------

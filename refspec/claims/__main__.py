@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from refspec.claims.catalogue import CLAIMS
+from refspec.claims.catalogue import CLAIMS, compare
+from refspec.claims.registry import Member
 
 _MARKS = {
     "holds": "holds",
@@ -26,35 +28,87 @@ may be false of one. `refspec claims` measures it; this page does so on networks
 size of the paper's. Thresholds were fixed in the code before the networks were trained;
 "holds in part" also says that places disagree. It is written by `python -m
 refspec.claims demos/results/claims/*.json`; `tests/networks/judged.py` trains the
-networks and judges them.
+networks and judges them, `demos/claims.py` draws the pictures. Figures and sections of
+the paper are cited from notes about it: its text was not at hand.
 """
 
+#: What tells one training from another.
+_RECIPE = ("network", "normalisation", "epochs", "label_noise", "seed")
 
-def page(records: list[dict[str, Any]]) -> str:
-    """Return the page: networks, a table of claims by networks, what was found."""
-    names = [f"{x['network']} ({x['samples']})" for x in records]
+
+def page(records: list[dict[str, Any]], meaning: dict[str, str]) -> str:
+    """Return the page: networks, a table of claims by networks, what was found.
+
+    `meaning` says by claim, in words, what came of it.
+    """
+    single, several = [x for x in records if x["claims"]], compared(records)
+    names = [f"{x['network']} ({x['samples']})" for x in single]
     lines = [_OPENING, "## The networks", ""]
     heads = ("network", "P", "N", "epochs", "loss", "test error", "gradient", "on")
-    lines += _table(
-        heads, [_network(x, n) for x, n in zip(records, names, strict=True)]
-    )
+    lines += _table(heads, [_network(x, n) for x, n in zip(single, names, strict=True)])
+    lines += [
+        "",
+        f"And {len(members(records))} trainings in all, with those at several epochs, "
+        "numbers of samples, and parts of the labels replaced, of which the largest "
+        "eigenvalues and those of the levels alone were computed: T, M and B.",
+    ]
     lines += ["", "## Claims by networks", ""]
     rows = [
-        [f"[{id}](#{id})", claim.title, *(_verdict(x, id) for x in records)]
+        [
+            f"[{id}](#{id})",
+            claim.title,
+            *(_verdict(x, id) for x in (*(y["claims"] for y in single), several)),
+        ]
         for id, claim in CLAIMS.items()
     ]
-    lines += _table(("", "claim", *names), rows)
+    lines += _table(("", "claim", *names, "all together"), rows)
+    lines += ["", "![A panel a claim](../demos/pictures/claims.png)", ""]
+    lines += ["*A panel a claim; above the upper broken line it holds.*"]
     for id, claim in CLAIMS.items():
         lines += ["", f'<a id="{id}"></a>', "", f"## {id}. {claim.title}", ""]
-        lines += [f"**Claimed.** {claim.sentence[0].upper()}{claim.sentence[1:]}."]
+        lines += [f"**Claimed.** {_capital(claim.sentence)}."]
         lines += ["", f"**Source.** {claim.source}.", ""]
-        lines += [f"**Measured.** {claim.numbers[0].upper()}{claim.numbers[1:]}.", ""]
-        lines += [f"**Threshold.** {claim.threshold[0].upper()}{claim.threshold[1:]}."]
-        for x, name in zip(records, names, strict=True):
-            places = [y for c in x["claims"] if c["id"] == id for y in c["places"]]
+        lines += [f"**Measured.** {_capital(claim.numbers)}.", ""]
+        lines += [f"**Threshold.** {_capital(claim.threshold)}."]
+        if id in meaning:
+            lines += ["", f"**What came of it.** {meaning[id]}"]
+        found = [(n, x["claims"]) for n, x in zip(names, single, strict=True)]
+        for name, claims in [*found, ("all together", several)]:
+            places = [y for c in claims if c["id"] == id for y in c["places"]]
             lines += ["", f"*{name}*", ""] if places else []
             lines += [f"- {y['place']}: {y['verdict']}; {y['reason']}" for y in places]
     return "\n".join(lines) + "\n"
+
+
+def members(records: list[dict[str, Any]]) -> list[Member]:
+    """Return every training once, with the signs of its Fisher information."""
+    once = {
+        (x["samples"], *(x["trained"][k] for k in _RECIPE)): x
+        for x in records
+        if "signs" in x
+    }
+    return [
+        Member(
+            facts["network"],
+            facts["normalisation"],
+            x["samples"],
+            float(facts["epochs"]),
+            facts["label_noise"],
+            facts["test_error"],
+            x["signs"],
+        )
+        for x in once.values()
+        for facts in (x["trained"],)
+    ]
+
+
+def compared(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what several networks show together, as JSON holds it."""
+    return [x.plain() for x in compare(members(records))]
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _network(x: dict[str, Any], name: str) -> list[str]:
@@ -72,9 +126,9 @@ def _network(x: dict[str, Any], name: str) -> list[str]:
     ]
 
 
-def _verdict(x: dict[str, Any], id: str) -> str:
+def _verdict(claims: list[dict[str, Any]], id: str) -> str:
     """Return the verdict of a claim on a network."""
-    found = [c["verdict"] for c in x["claims"] if c["id"] == id]
+    found = [c["verdict"] for c in claims if c["id"] == id]
     return _MARKS[found[0]] if found else "-"
 
 
@@ -84,6 +138,18 @@ def _table(heads: tuple[str, ...], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(x)} |" for x in lines]
 
 
+def read(paths: Iterable[Path]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Read results, lists of records, and what they mean, a text by claim."""
+    records: list[dict[str, Any]] = []
+    meaning: dict[str, str] = {}
+    for path in sorted(paths):
+        found = json.loads(path.read_text())
+        if isinstance(found, dict):
+            meaning |= found
+        else:
+            records += found
+    return records, meaning
+
+
 if __name__ == "__main__":
-    paths = sorted(map(Path, sys.argv[1:]))
-    sys.stdout.write(page([json.loads(x.read_text()) for x in paths]))
+    sys.stdout.write(page(*read(map(Path, sys.argv[1:]))))

@@ -145,7 +145,7 @@ def approximations(subject: Subject) -> Iterator[Evidence]:
 
 def _resolved(found: LayerComparison, C: int) -> dict[str, float]:
     """Return how far two approximations' errors must lie apart to be told apart."""
-    if not len(found.fisher):
+    if not len(found.fisher) or not found.fisher[-1] > found.radius:  # it underflows
         return dict.fromkeys(
             ("log10 error", "Frobenius error", "largest angle"), np.inf
         )

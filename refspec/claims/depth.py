@@ -7,12 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.stats
 
 from refspec import backend, checks, curvature
 from refspec.attribution import Clarity, depth_profile
 from refspec.attribution.depth import leading_clarity
-from refspec.claims.registry import Evidence, Subject, graded, small, together, unjudged
+from refspec.claims.registry import (
+    Evidence,
+    Subject,
+    graded,
+    rank_correlation,
+    small,
+    together,
+    unjudged,
+)
 from refspec.classes import Snapshot, class_slices
 from refspec.models.network import weight_matrices
 
@@ -50,9 +57,7 @@ def profiled(subject: Subject, of: str) -> dict[str, Clarity]:
 
 def _trend(values: list[float]) -> float:
     """Return the rank correlation of values with their place."""
-    if len(set(values)) < 2:
-        return math.nan
-    return float(scipy.stats.spearmanr(range(len(values)), values).statistic)
+    return rank_correlation(range(len(values)), values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
+import scipy.stats
+
 from refspec.classes import Snapshot
 from refspec.curvature import SecondMoment
 
@@ -220,6 +223,21 @@ class Finding:
             "verdict": self.verdict,
             "places": places,
         }
+
+
+def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
+    """Return Spearman's, rounded once where it is a fraction: .9 is not below .9.
+
+    nan if one of the two does not vary or is not known.
+    """
+    if min(len(set(x)), len(set(y))) < 2 or not np.all(np.isfinite([*x, *y])):
+        return math.nan
+    twice = [[round(2 * float(r)) for r in scipy.stats.rankdata(v)] for v in (x, y)]
+    a, b = ([len(v) * r - sum(v) for r in v] for v in twice)
+    square = sum(r * r for r in a) * sum(r * r for r in b)
+    root = math.isqrt(square)
+    inner = sum(r * s for r, s in zip(a, b, strict=True))
+    return inner / (root if root * root == square else math.sqrt(square))
 
 
 def together(verdicts: Iterable[str]) -> str:

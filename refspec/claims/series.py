@@ -12,10 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-import scipy.stats
 
 from refspec import backend
-from refspec.claims.registry import VERDICTS, Evidence, Member, graded
+from refspec.claims.registry import VERDICTS, Evidence, Member, graded, rank_correlation
 from refspec.classes import Snapshot
 from refspec.curvature import SecondMoment, moment_of
 from refspec.leading import leading
@@ -165,7 +164,7 @@ def epochs_and_samples(members: Sequence[Member]) -> Iterator[Evidence]:
         for alike, some in _alike(members, along):
             x = [float(getattr(m, along)) for m in some]
             y = [_over(m.numbers["cross"], m.numbers["within_edge"]) for m in some]
-            found = _correlation(x, y)
+            found = rank_correlation(x, y)
             numbers = {f"rank correlation with {along}": found}
             numbers |= _listed("cross over within", along, x, y)
             at = ", ".join(f"{b:.2g}" for b in y)
@@ -179,7 +178,7 @@ def misclassification(members: Sequence[Member]) -> Iterator[Evidence]:
         for alike, some in _alike(members, along):
             x = [m.test_error for m in some]
             y = [_over(m.numbers["mean_top"], m.numbers["within_edge"]) for m in some]
-            found, (low, high) = _correlation(x, y), _interval(x, y)
+            found, (low, high) = rank_correlation(x, y), _interval(x, y)
             numbers = {
                 "rank correlation with the test error": found,
                 f"its {_INSIDE:.0%} interval, from": low,
@@ -248,18 +247,11 @@ def _alike(members: Sequence[Member], along: str) -> Iterator[tuple[str, list[Me
         yield ", ".join(said), sorted(some, key=lambda m: float(getattr(m, along)))
 
 
-def _correlation(x: Sequence[float], y: Sequence[float]) -> float:
-    """Return the rank correlation; nan if one does not vary or is not known."""
-    if min(len(set(x)), len(set(y))) < 2 or not np.all(np.isfinite([*x, *y])):
-        return math.nan
-    return float(scipy.stats.spearmanr(x, y).statistic)
-
-
 def _interval(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
     """Return the bootstrap interval of the rank correlation, networks drawn again."""
     rng, pairs = np.random.default_rng(0), np.asarray([x, y])
     draws = rng.integers(len(x), size=(_RESAMPLED, len(x)))
-    found = np.asarray([_correlation(*pairs[:, k].tolist()) for k in draws])
+    found = np.asarray([rank_correlation(*pairs[:, k].tolist()) for k in draws])
     found = found[np.isfinite(found)]
     if not len(found):
         return math.nan, math.nan

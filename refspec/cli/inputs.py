@@ -14,6 +14,7 @@ import typer
 from refspec import backend, coverage, curvature, datasets, export
 from refspec.classes import Snapshot
 from refspec.cli import python
+from refspec.cli.apart import Apart
 from refspec.cli.terminal import working
 from refspec.coverage import Coverage
 from refspec.curvature import SecondMoment
@@ -215,9 +216,15 @@ def choose_moment(
     what: str,
     top: int | None = None,
     certify: bool = False,
+    parts: Apart | None = None,
 ) -> Chosen:
     """Plan what was asked for, refuse what does not fit, and build the moment."""
     expect_one_choice(layer, every)
+    if parts is not None:
+        moment, covered = _of_parts(file, layer, of, on, parts)
+        planned = plan(moment, what=what, top=top, certify=certify).expect_room()
+        title = f"Fisher information, {called(covered, layer)}"
+        return Chosen(moment, title, covered, planned)
     network = load(file, on, layer).network
     if isinstance(network, SecondMoment):
         moment = _part(network, layer, of)
@@ -242,6 +249,26 @@ def choose_moment(
     build = curvature.features if of is Of.features else curvature.errors
     title = f"{of} of layer {layer}"
     return Chosen(build(snapshot, str(layer)), title, covered, planned)
+
+
+def _of_parts(
+    file: Path | None, layer: str | None, of: Of, on: Backend, parts: Apart
+) -> tuple[SecondMoment, Coverage]:
+    """Return the Fisher information of an export in parts, and what it covers."""
+    if file is None or python.named(file) is not None:
+        raise typer.BadParameter(
+            "--shards, --workers and --scheduler need a .zarr export, got "
+            f"{'none' if file is None else file}; refspec.joined takes other moments"
+        )
+    if of not in (Of.fisher, Of.gradients) or on is not Backend.numpy:
+        raise typer.BadParameter(
+            f"parts are of the Fisher information in NumPy, got --of {of} with "
+            f"--backend {on.value}; leave these out"
+        )
+    expect_file(file)
+    if layer is not None:
+        _expect_name(export.sizes(file)[2], layer)
+    return parts.moment(file, None if layer is None else [layer])
 
 
 def _part(moment: SecondMoment, layer: str | None, of: Of) -> SecondMoment:

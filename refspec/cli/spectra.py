@@ -9,6 +9,7 @@ import typer
 
 from refspec import attribution, backend, memory, plots, spectra
 from refspec.attribution import Attribution
+from refspec.cli.apart import Kept, Processes, Scheduler, Shards, apart
 from refspec.cli.hessian import attribute_hessian
 from refspec.cli.inputs import (
     PRINTED,
@@ -49,6 +50,10 @@ def attribute(
     on: On = Backend.numpy,
     certify: Certify = False,
     limit: Memory = None,
+    shards: Shards = None,
+    workers: Processes = None,
+    scheduler: Scheduler = None,
+    journal: Kept = None,
 ) -> None:
     """Print the top eigenvalues with the level of the class structure behind each."""
     expect_outputs([file], json=json_file, plot=plot)
@@ -56,8 +61,11 @@ def attribute(
         with memory.within(limit):
             attribute_hessian(file, layer, every, top or PRINTED, json_file, plot, on)
         return
-    with memory.within(limit):
-        chosen = choose_moment(file, layer, every, of, on, "attribute", top, certify)
+    where = apart(shards, workers, scheduler, journal)
+    with memory.within(limit), where as parts:
+        chosen = choose_moment(
+            file, layer, every, of, on, "attribute", top, certify, parts
+        )
         with working("factorising and attributing", chosen.plan):
             result = attribution.attribute(chosen.moment, top=top, certify=certify)
     title, covered = chosen.title, chosen.covered
@@ -119,13 +127,20 @@ def spectrum(
     on: On = Backend.numpy,
     certify: Certify = False,
     limit: Memory = None,
+    shards: Shards = None,
+    workers: Processes = None,
+    scheduler: Scheduler = None,
+    journal: Kept = None,
 ) -> None:
     """Print the exact eigenvalues with their radius."""
     expect_outputs([file], json=json_file)
     if of is Of.hessian:
         raise typer.BadParameter("refspec attribute --of hessian prints that spectrum")
-    with memory.within(limit):
-        chosen = choose_moment(file, layer, every, of, on, "spectrum", top, certify)
+    where = apart(shards, workers, scheduler, journal)
+    with memory.within(limit), where as parts:
+        chosen = choose_moment(
+            file, layer, every, of, on, "spectrum", top, certify, parts
+        )
         with working("factorising", chosen.plan):
             result = spectra.spectrum(chosen.moment, top=top, certify=certify)
     title, covered = chosen.title, chosen.covered

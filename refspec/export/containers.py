@@ -23,6 +23,8 @@ from refspec.export.errors import ExportError, naming, shown
 from refspec.export.memory import Member
 
 Manifest = dict[str, Any]
+#: Sees what is announced before data are read; may put other members in their place.
+Expect = Callable[[Path, Manifest, dict[str, Member]], dict[str, Member] | None]
 Take = Callable[[Manifest, str, Member, dict[str, Any]], Any]
 
 
@@ -53,7 +55,7 @@ def read(
     *,
     max_bytes: int | None = None,
     itemsize: int = 0,
-    expect: Callable[[Path, Manifest, dict[str, Member]], None] | None = None,
+    expect: Expect | None = None,
     passing: Collection[str] = (),
     take: Take | None = None,
     headers: bool = False,
@@ -100,7 +102,7 @@ def _read(
     kind: Any,
     budget: int,
     itemsize: int,
-    expect: Callable[[Path, Manifest, dict[str, Member]], None] | None,
+    expect: Expect | None,
     passing: Collection[str],
     take: Take | None,
     headers: bool,
@@ -112,7 +114,7 @@ def _read(
             kind.opened(path) as (manifest, members),
         ):
             if expect is not None:
-                expect(path, manifest, members)
+                members = expect(path, manifest, members) or members
             if headers:
                 return manifest, {}
             need = memory.expect_room(path, members, budget, itemsize, passing)

@@ -224,7 +224,25 @@ def _member(path: Path, root: int, key: str, document: dict[str, Any]) -> Member
             yield chunk(at)[(slice(rows), *inside)].astype(np.dtype(kind), copy=False)
 
     scratch = _long(nbytes) + nbytes
-    return Member(tuple(shape), np.dtype(kind), read, blocks, scratch)
+
+    def cut(i: int, j: int) -> Member:
+        def some() -> Iterator[np.ndarray]:
+            for k in range(i // chunks[0], -(-j // chunks[0])):
+                first = k * chunks[0]
+                at = (k, *(0 for _ in counts[1:]))
+                here = slice(max(i - first, 0), min(j - first, chunks[0]))
+                inside = (here, *(slice(n) for n in shape[1:]))
+                yield chunk(at)[inside].astype(np.dtype(kind), copy=False)
+
+        def gathered() -> np.ndarray:
+            return np.concatenate([np.empty((0, *shape[1:]), np.dtype(kind)), *some()])
+
+        return Member((j - i, *shape[1:]), np.dtype(kind), gathered, some, scratch)
+
+    can = bool(shape) and all(n == 1 for n in counts[1:])
+    return Member(
+        tuple(shape), np.dtype(kind), read, blocks, scratch, cut if can else None
+    )
 
 
 def _sizes(items: Any, least: int) -> bool:

@@ -18,7 +18,7 @@ class Member:
     """An array that a file announces: its shape and dtype, and what reads it.
 
     `blocks` reads it some rows at a time; `scratch` is what reading needs beside the
-    array, in bytes.
+    array, in bytes; `cut` is the array of its rows i to j, where they can be found.
     """
 
     shape: tuple[int, ...]
@@ -26,6 +26,7 @@ class Member:
     read: Callable[[], np.ndarray]
     blocks: Callable[[], Iterator[np.ndarray]]
     scratch: int = 0
+    cut: Callable[[int, int], Member] | None = None
 
     @property
     def size(self) -> int:

@@ -111,7 +111,7 @@ def expect_contents(
     softmax outputs are, in any order of summation.
     """
     if "digest" in manifest:
-        _expect_digest(path, manifest, arrays)
+        expect_digest(path, manifest, arrays)
     for key, x in arrays.items():
         if not isinstance(x, Seen):
             expect_values(path, key, x)
@@ -119,9 +119,10 @@ def expect_contents(
     _expect_labels(path, arrays["labels"], arrays[output].shape[1])
 
 
-def _expect_digest(
-    path: Any, manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+def expect_digest(
+    path: Any, manifest: Mapping[str, Any], arrays: Mapping[str, Any]
 ) -> None:
+    """Refuse arrays that are not those of the manifest's digest."""
     given = manifest["digest"]
     if not isinstance(given, str) or not given.startswith(KIND):
         raise ExportError(

@@ -20,11 +20,13 @@ from refspec.export import memory
 from refspec.export.containers import announced, read, write
 from refspec.export.digests import Seen, passed
 from refspec.export.errors import ExportError, shown
+from refspec.export.memory import Member
 from refspec.export.schema import (
     PARAMETERS,
     RESERVED,
     SCHEMA,
     expect_contents,
+    expect_digest,
     expect_form,
     expect_values,
 )
@@ -127,6 +129,7 @@ def load(
     dtype: Literal["float32", "float64"] = "float64",
     max_bytes: int | None = None,
     layers: Sequence[str] | None = None,
+    samples: tuple[int, int] | None = None,
 ) -> Snapshot:
     """Read an export, every check made before any computation.
 
@@ -143,6 +146,10 @@ def load(
         and twice as read.
     layers : sequence of str, optional
         Names of some layers: only these are kept, without the network.
+    samples : (int, int), optional
+        Of a `.zarr` folder: samples i to j in the order of the file are read and no
+        others, their weights divided by their sum, without the network; the digest is
+        not looked at.
 
     Returns
     -------
@@ -173,9 +180,11 @@ def load(
     passing: set[str] = set()
 
     def expect(
-        where: Path, manifest: dict[str, Any], members: Mapping[str, Any]
-    ) -> None:
+        where: Path, manifest: dict[str, Any], members: dict[str, Member]
+    ) -> dict[str, Member]:
         expect_form(where, manifest, members)
+        if samples is not None:
+            members = _cut(where, members, samples)
         names = manifest["layers"]
         kept = names if layers is None else checks.expect_names("layers", layers, names)
         for mine, found in zip(
@@ -183,10 +192,15 @@ def load(
         ):
             mine.clear()
             mine.update(found)
+        if samples is not None:
+            left.update(key for key in members if key.startswith("model/"))
         passing.clear()
         passing.update(left, output)
+        return members
 
     def take(_: Any, key: str, member: memory.Member, arrays: dict[str, Any]) -> Any:
+        if key in left and samples is not None:
+            return Seen(member.shape, member.dtype, "")
         if key in left:
             return passed(member.blocks(), member.shape, member.dtype)
         found = _as_output(path, key, member, arrays) if key in output else None
@@ -194,6 +208,9 @@ def load(
             return found
         if key in output:
             memory.expect_room(path, {key: member}, budget, itemsize)
+        if key == "sample_weights" and samples is not None:
+            some = member.read().astype(np.float64)
+            return some / np.sum(some)
         return member.read()
 
     budget = memory.expect_budget(max_bytes)
@@ -205,9 +222,63 @@ def load(
         passing=passing,
         take=take,
     )
-    manifest.setdefault("digest", None)  # a file must have one, an assembly need not
+    if samples is None:
+        manifest.setdefault(
+            "digest", None
+        )  # a file must have one, an assembly need not
+    else:
+        manifest.pop("digest", None)
     with memory.telling(path, sum(memory.needed(arrays, itemsize).values())):
         return assemble(manifest, arrays, xp=xp, dtype=dtype, path=path)
+
+
+def weights(path: str | os.PathLike[str]) -> np.ndarray:
+    """Return the sample weights (N,) of a file, which is compared with its digest."""
+
+    def take(_: Any, key: str, member: Member, __: dict[str, Any]) -> Any:
+        if key == "sample_weights":
+            return member.read()
+        return passed(member.blocks(), member.shape, member.dtype)
+
+    def expect(where: Path, manifest: Any, members: dict[str, Member]) -> None:
+        expect_form(where, manifest, members)
+        passing.update(key for key in members if key != "sample_weights")
+
+    passing: set[str] = set()
+    manifest, arrays = read(path, expect=expect, take=take, passing=passing)
+    manifest.setdefault("digest", None)
+    expect_digest(path, manifest, arrays)
+    if "sample_weights" in arrays:
+        return _normalised(arrays["sample_weights"])
+    N = arrays["labels"].shape[0]
+    return np.full(N, 1 / N)
+
+
+def _cut(
+    path: Path, members: dict[str, Member], samples: tuple[int, int]
+) -> dict[str, Member]:
+    """Return the arrays of some samples; parameters are of no sample."""
+    (i, j), N = samples, members["labels"].shape[0]
+    if not 0 <= i < j <= N:
+        raise ValueError(
+            f"samples must be i < j within 0..N = {N}, got {i}, {j}; give where they "
+            "begin and end"
+        )
+    found = {}
+    for key, member in members.items():
+        if key.startswith(PARAMETERS):
+            found[key] = member
+        elif member.cut is None:
+            raise ExportError(
+                path,
+                key,
+                "expected a .zarr folder with chunks of whole samples, of which some "
+                "can be read without the others, got another; write one with "
+                "refspec.save(refspec.load(path), 'run.zarr')",
+            )
+        else:
+            found[key] = member.cut(i, j)
+    return found
 
 
 def assemble(
@@ -285,10 +356,10 @@ def assemble(
 
 def sizes(
     path: str | os.PathLike[str],
-) -> tuple[int, int, dict[str, tuple[int, int, int]], int]:
-    """Return N, C, (T, a, b) of every layer and the bytes of a snapshot of float64.
+) -> tuple[int, int, dict[str, tuple[int, int, int]], frozenset[str], int]:
+    """Return N, C, (T, a, b) of layers, those of errors p - e_c', bytes in float64.
 
-    By the headers of a file alone.
+    By the headers of a file alone: large errors of the right shape may be p - e_c'.
     """
     manifest, members = announced(path, expect_form)
     N, C = members["logits" if "logits" in members else "probabilities"].shape
@@ -297,7 +368,9 @@ def sizes(
         T, a = members[f"layers/{k}/features"].shape[1:]
         layers[name] = T, a, members[f"layers/{k}/errors"].shape[3]
     _, output = _passing(manifest["layers"], members, manifest["layers"])
-    return N, C, layers, 8 * sum(x.size for k, x in members.items() if k not in output)
+    names = {f"layers/{k}/errors": name for k, name in enumerate(manifest["layers"])}
+    held = 8 * sum(x.size for k, x in members.items() if k not in output)
+    return N, C, layers, frozenset(names[x] for x in output), held
 
 
 def _passing(

@@ -167,8 +167,26 @@ def deliver(
         if path is not None:
             return write(path, manifest, tracked, fixed)
         parts = list(tracked)  # then `fixed` is complete
-    arrays = {key: np.concatenate([x[key] for x in parts]) for key in parts[0]}
-    return assemble(manifest, arrays | fixed)
+    return assemble(manifest, _sorted(parts, fixed))
+
+
+def _sorted(
+    parts: list[Mapping[str, np.ndarray]], fixed: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Join batches, their samples sorted by class: each array is copied once."""
+    labels = np.concatenate([x["labels"] for x in parts])
+    order = np.argsort(labels, kind="stable")
+    places = np.argsort(order)
+    ends = np.cumsum([len(x["labels"]) for x in parts])
+    found = dict(fixed)
+    for key, first in parts[0].items():
+        out = np.empty((len(labels), *first.shape[1:]), first.dtype)
+        for x, where in zip(parts, np.split(places, ends[:-1]), strict=True):
+            out[where] = x[key]
+        found[key] = out
+    if "sample_weights" in found:
+        found["sample_weights"] = found["sample_weights"][order]
+    return found
 
 
 def _checked(

@@ -172,8 +172,8 @@ def cfac(
 
     Notes
     -----
-    Theory: theory/kronecker.md#K4, #K5, #K6; theory/kronecker_spectra.md#K13, #K14.
-    Papyan (2020), Definition 7.2.
+    Theory: theory/kronecker.md#K4, #K5, #K6; theory/kronecker_spectra.md#K13, #K14;
+    theory/kronecker_nearest.md#K18. Papyan (2020), Definition 7.2.
     Exact where errors are constant within a class. Same operation count as KFAC, memory
     C (a^2 + b^2).
 

@@ -144,14 +144,22 @@ def _sums(found: Rules, truth: Truth) -> Iterator[Undone]:
         if size != 1 and np.max(np.abs(sums - size)) <= bound * size:
             yield Undone(f"weights of sum {name}", text, rest)
             return
-    if np.ptp(sums) > 2 * bound * float(np.max(sums)):
+    # |z|^2 of a Gaussian vector is chi-squared (Laurent and Massart 2000)
+    t = math.log(2 / rounding.FAILURE) / n
+    near = abs(float(np.mean(sums)) - P) <= 2 * math.sqrt(P * t) + 2 * t < P / 2
+    varies = np.ptp(sums) > 2 * bound * float(np.max(sums))
+    if near and varies:
         text = (
             f"no normalisation: weights sum to {float(sums[0, 0]):.4g}, another number "
             "for another probe, |z|^2 of the start vector; divide by it"
         )
         yield Undone("weights of sum |z|^2", text, rest)
         return
-    text = f"no normalisation: weights sum to {float(sums[0, 0]):.6g}; divide by it"
+    other = ", another number for another probe" * bool(varies)
+    text = (
+        f"no normalisation: weights sum to {float(sums[0, 0]):.9g}{other}: "
+        "eigenvectors of the tridiagonal matrix must be orthonormal"
+    )
     yield Undone("weights not normalised", text, rest)
 
 

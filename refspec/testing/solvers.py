@@ -31,12 +31,11 @@ def of_values(
 
     A value may be off by `radius`, one that was computed in float32 by `coarse`.
     """
-    narrow = np.array_equal(found, found.astype(np.float32))
-    fits = _in_float32(found, every, coarse) if narrow else []
+    fits = _in_float32(found, every, coarse)
     fits += [*_other_end(found, every, radius), *_shifted(found, every, radius)]
     if not fits and _sparse(every, found, radius):
         fits = _matched(found, every, radius)
-    return fits or _in_float32(found, every, coarse)
+    return fits
 
 
 def of_vectors(
@@ -63,11 +62,8 @@ def of_vectors(
             "those before; orthogonalise against all vectors"
         )
         return [Fit("ghost", text, 0.0)]
-    away = found - quotients
-    if np.max(np.abs(away)) > radius:
-        if np.max(np.abs(found - np.sort(quotients)[::-1])) <= radius:
-            text = "values and vectors are in different orders; sort both by one index"
-            return [Fit("pairs mixed up", text, 0.0)]
+    # the value of a step before is as far off as its vector's residual may say
+    if np.any(np.abs(found - quotients) > residuals + radius):
         return []
     late = [int(i) for i in np.flatnonzero(residuals > radius)]
     if not late:
@@ -126,16 +122,15 @@ def _turned(
 
 
 def _in_float32(found: np.ndarray, every: np.ndarray, coarse: float) -> list[Fit]:
-    """Explain values that are as far off as a computation in float32 leaves them."""
+    """Explain float32 numbers as far off as a computation in float32 leaves them."""
     top, u = float(np.max(np.abs(every))), 2.0**-24
     gap = float(np.max(np.abs(found - every[: len(found)])))
     narrow = np.array_equal(found, found.astype(np.float32))
-    if not gap <= coarse < top / 4 or not (narrow or gap >= u * top / 8):
+    if not (narrow and gap <= coarse < top / 4):
         return []
-    what = "they are float32 numbers" if narrow else "or one of its steps was"
     text = (
-        f"off by {gap / (u * top):.3g} roundings of float32 relative to the largest, "
-        f"as a computation in float32 leaves values ({what}): say dtype='float32', or "
+        f"float32 numbers, off by {gap / (u * top):.3g} of its roundings relative to "
+        "the largest, as a computation in float32 leaves them: say dtype='float32', or "
         "compute in float64"
     )
     return [Fit("float32", text, gap / coarse)]

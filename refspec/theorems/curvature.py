@@ -325,7 +325,8 @@ def C8(study: Study) -> Iterator[Comparison]:
 def C9(study: Study) -> Iterator[Comparison]:
     """Put every other sample into a shard of its own, and join the two again."""
     whole = study.fisher
-    T = backend.to_host(whole.rows.dot(study.once(directions)))
+    V = backend.from_host(study.once(directions), whole.weights)
+    T = backend.to_host(whole.rows.dot(V))
     N, K, m = T.shape
     order, shards = _dealt(whole.offsets), []
     for k in range(min(2, N)):

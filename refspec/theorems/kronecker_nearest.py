@@ -11,11 +11,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from refspec import rounding
+from refspec.classes import class_slices
 from refspec.kronecker import nearest
 from refspec.theorems.factored import dense_layers, on_host
 from refspec.theorems.kronecker_spectra import at_one_position
 from refspec.theorems.quantities import norm
-from refspec.theorems.registry import Comparison, identity
+from refspec.theorems.registry import Comparison, identity, inequality
 from refspec.theorems.study import Study
 
 _U = 2.0**-53
@@ -53,3 +54,34 @@ def K17(study: Study) -> Iterator[Comparison]:
         if r == C:
             over = errors[-1] - norm(F - x.cfac.matrix() / scale) ** 2
             yield over, bound, 1.0, f"CFAC is no nearer in {of}"
+
+
+@inequality(
+    "Collapsed classes make CFAC exact",
+    "|F - CFAC| <= sum_c pi_c d_c chi_c, spreads of errors' and features' moments",
+    at_one_position,
+)
+def K18(study: Study) -> Iterator[Comparison]:
+    """Hold F - CFAC against the spreads within every class."""
+    s = study.once(on_host)
+    for x in dense_layers(study):
+        if x.layer.features.shape[1] > 1:
+            continue
+        h, d = (y.astype(np.float64) for y in (x.layer.features, x.layer.errors))
+        D = np.swapaxes(d[:, :, 0] * s.probabilities[:, :, None], 1, 2) @ d[:, :, 0]
+        M, most = np.swapaxes(h, 1, 2) @ h, 0.0
+        for _, i, j in class_slices(s.offsets):
+            w = s.sample_weights[i:j].astype(np.float64)
+            spreads = [_spread(y[i:j], w) for y in (D, M)]
+            most += float(np.sqrt(spreads[0] * spreads[1]))
+        F = x.fisher.matrix().astype(np.float64)
+        over = norm(F - x.cfac.matrix()) - most
+        bound = 4 * x.slack + rounding.gamma(8 * len(F) + 8 * len(h), study.u) * x.scale
+        yield over, bound, norm(F), f"F - CFAC of {x.layer.name}"
+
+
+def _spread(x: np.ndarray, w: np.ndarray) -> float:
+    """Return sum w |x - mean|_F^2 of matrices x (n, d, d), weights (n,)."""
+    total = float(np.sum(w))
+    mean = np.tensordot(w / total, x, 1) if total > 0 else 0.0
+    return float(np.sum(w * np.sum((x - mean) ** 2, axis=(1, 2))))

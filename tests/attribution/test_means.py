@@ -182,3 +182,49 @@ def test_wrong_choices_are_refused():
         attribution.distances(means, [5])
     with pytest.raises(ValueError, match="features"):
         attribution.depth_profile(s, "weights")
+
+
+@pytest.mark.parametrize("counts", [(3, 2), (3, 1, 2)])
+def test_every_mean_with_mass_has_a_point(counts):
+    """Of two classes, too, cross-class means; of some classes, those of these alone."""
+    s = sampled(0, counts, [(4, 3)])
+    C = len(counts)
+    found = attribution.class_means(curvature.errors(s, "fc"))
+    matrix, points = attribution.distances(found)
+    every = [(c, -1) for c in range(C)] + [(c, k) for c in range(C) for k in range(C)]
+    assert sorted(map(tuple, points.tolist())) == sorted(every)
+    some = [0, C - 1]
+    fewer, few = attribution.distances(found, some)
+    assert {*few[:, 0], *few[:, 1]} == {-1, *some}
+    assert len(few) == 2 + 4
+    at = [points.tolist().index(x) for x in few.tolist()]
+    # squares of distances, from the same points about another centre
+    gap = np.abs(fewer**2 - matrix[np.ix_(at, at)] ** 2).max()
+    size = float((found.cells**2).sum(axis=2).max() + (found.classes**2).sum(1).max())
+    assert gap <= 16 * rounding.gamma(4 * found.cells.shape[2] + 32, 2.0**-53) * size
+
+
+def test_what_scaling_keeps_does_not_depend_on_the_unit():
+    """A regular tetrahedron: a plane keeps two of its three equal axes."""
+    for power in (-40, 0, 40):
+        matrix = np.ldexp(np.ones((4, 4)) - np.eye(4), power)
+        _, kept = attribution.means.classical_scaling(matrix)
+        assert abs(kept - 2 / 3) <= rounding.gamma(256, 2.0**-53)
+    assert attribution.means.classical_scaling(np.zeros((3, 3)))[1] == 1
+
+
+def test_a_ratio_of_what_is_not_resolved_is_still_said():
+    for b, value in ((0.25, 4.0), (0.0, math.inf)):
+        found = depth._ratio(1.0, 0.0, b, b)
+        assert (found.value, found.radius) == (value, math.inf)
+
+
+def test_one_mean_is_counted_even_if_it_vanishes():
+    """Opposite samples in each class: no class mean, and one coordinate."""
+    h = np.array([1.0, -1.0, 1.0, -1.0])[:, None, None]
+    layer = refspec.Layer("fc", h, np.zeros((4, 2, 1, 1)))
+    s = refspec.snapshot([layer], [0, 0, 1, 1], probabilities=np.full((4, 2), 0.5))
+    found = attribution.depth_profile(s)["fc"]  # of features, where nothing is said
+    assert found.index == 1
+    assert found.separation.value <= found.separation.radius
+    assert found.orthogonality.radius == math.inf

@@ -1,5 +1,7 @@
 """Shares, sandwiches, knock-outs and angles against explicit matrices."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -172,3 +174,49 @@ def test_the_sandwich_holds_every_eigenvalue_of_a_layer(of):
     level = a.levels["between_class"]  # effect: alone it is not B
     some = level[0] + a.levels["within_class" if of == "features" else "diagonal"][0]
     assert of == "errors" or values[0] > some + a.radius
+
+
+@pytest.mark.parametrize("side", ["primal", "dual"])
+def test_a_radius_holds_every_error_there_is(side):
+    """Of the whole twice, of what levels see besides, and of each solver."""
+    at = getattr(coordinates, side)(curvature.fisher(sampled()))
+    basis = attribution.eigenbasis(at)
+    assert "certified" not in basis.spectrum.kind
+    assert at.level_radius > at.radius > 0
+    whole = 2 * basis.spectrum.radius + (at.level_radius - at.radius)
+    assert basis.radius >= whole
+    assert attribution.knockout(basis, ["diagonal"])[1] > basis.radius
+
+
+def test_nothing_taken_out_and_everything():
+    basis = attribution.eigenbasis(curvature.fisher(sampled()))
+    values, radius = attribution.knockout(basis, [], by="projection")
+    assert (values is basis.values, radius) == (True, basis.radius)
+    values, radius = attribution.knockout(basis, [*basis.rows, basis.within])
+    assert np.abs(values).max(initial=0.0) <= radius
+    assert attribution.sines(basis, []).tolist() == [1.0] * len(basis.values)
+    assert attribution.span_angles(basis, []).shape == (0,)
+    assert attribution.span_angles(basis, ["diagonal"], 0).shape == (0,)
+    few = len(attribution.span_angles(basis, ["diagonal"]))
+    assert few == 3  # as many as the span has dimensions: a cell a class
+    empty = attribution.eigenbasis(curvature.features(zero(), "fc"))
+    assert empty.values.shape == (0,)
+    none, _ = attribution.knockout(empty, ["between_class"], by="projection")
+    assert none.shape == (0,)
+
+
+def zero():
+    layer = refspec.Layer("fc", np.zeros((4, 1, 2)), np.zeros((4, 2, 1, 2)))
+    return refspec.snapshot([layer], [0, 0, 1, 1], probabilities=np.full((4, 2), 0.5))
+
+
+def test_an_eigenvalue_that_rounding_made_negative_is_within():
+    basis = attribution.eigenbasis(curvature.fisher(sampled()))
+    values = basis.values.copy()
+    values[-1] = -basis.radius / 4  # and of no mean
+    rows = {
+        n: x * (np.arange(len(values)) < len(values) - 1) for n, x in basis.rows.items()
+    }
+    basis = replace(basis, values=values, rows=rows)
+    shares = attribution.attribute(basis).shares
+    assert {n: x[-1] for n, x in shares.items() if x[-1]} == {basis.within: 1}

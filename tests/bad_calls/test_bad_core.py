@@ -30,6 +30,8 @@ from refspec.attribution import (
     distances,
     eigenbasis,
     knockout,
+    sines,
+    span_angles,
 )
 from refspec.coordinates import coordinates
 from refspec.plots import matrices
@@ -267,6 +269,9 @@ TABLE = [
     (lambda: moment(weights=bad(G.weights)), "weights"),
     (lambda: moment(weights=G.weights[:2]), "weights"),
     (lambda: moment(weights=None), "weights"),
+    (lambda: moment(weights=np.ones((4, 3))), "weights"),
+    (lambda: moment(weights=np.float32(G.weights)), ("weights", "namespace")),
+    (lambda: moment(weights=array_api_strict.asarray(G.weights)), "namespace"),
     (lambda: moment(offsets=(0, 2)), "offsets"),
     (lambda: moment(offsets=(0, 3, 2, 4)), "offsets"),
     (lambda: moment(offsets=None), "offsets"),
@@ -302,6 +307,20 @@ TABLE = [
     (
         lambda: knockout(BASIS, ["within_cross_class"], by="projection"),
         "within_cross_class",
+    ),
+    *(
+        (lambda f=f, x=x: f(x, ["diagonal"]), "basis")
+        for f in (sines, span_angles)
+        for x in (None, G, FOUND)
+    ),
+    *(
+        (lambda f=f, x=x: f(BASIS, x), "levels")
+        for f in (sines, span_angles)
+        for x in ("diagonal", None, [3], ["within_cross_class"], ["diagonal"] * 2)
+    ),
+    *(
+        (lambda x=x: span_angles(BASIS, ["diagonal"], x), "k")
+        for x in (-1, 1.5, "1", True)
     ),
     *(
         (lambda x=x: attribute_hessian(x, G), ("hessian", "namespace"))

@@ -10,7 +10,7 @@ import pytest
 import refspec
 from refspec import claims, datasets
 from refspec.claims import CLAIMS, VERDICTS, registry
-from refspec.claims.__main__ import page
+from refspec.claims.__main__ import page, read
 from support.command import run
 from support.snapshots import sampled
 
@@ -197,8 +197,7 @@ def test_the_command_says_it_and_writes_it(tmp_path):
 
 def test_the_page_is_what_the_results_say():
     root = Path(__file__).parents[2]
-    results = sorted((root / "demos" / "results" / "claims").glob("*.json"))
-    made = page([json.loads(x.read_text()) for x in results])
+    made = page(*read((root / "demos" / "results" / "claims").glob("*.json")))
     assert (root / "theory" / "claims.md").read_text() == made
 
 

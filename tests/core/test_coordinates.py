@@ -8,6 +8,8 @@ import pytest
 import refspec
 from refspec import attribution, backend, coordinates, curvature, rounding
 from refspec.coordinates import factorisation
+from refspec.coordinates.certified import certified
+from refspec.coordinates.frame import uncertain
 from refspec.rows import Scaled
 from support.snapshots import rows_of, sampled
 
@@ -229,3 +231,16 @@ def test_errors_beside_features_that_are_zero_do_not_overflow(asarray):
     values, true = (np.pad(x, (0, n - len(x))) for x in (1e240 * values, true))
     slack = rounding.gamma(4 * n, 2.0**-53) * true.sum()
     assert np.abs(values - true).max() <= 2e240 * at.radius + slack
+
+
+@pytest.mark.parametrize("side", ["primal", "dual", "certified"])
+def test_weights_that_underflowed_are_in_the_radius_of_levels(side):
+    """Means weigh by w = s p; where that is below the normal numbers it lost digits."""
+    moment = curvature.fisher(sampled(counts=(3, 2)))
+    weights = moment.weights.copy()
+    weights[1, 0] = 2.0**-1030
+    moment = replace(moment, weights=weights)
+    sides = {"primal": coordinates.primal, "dual": coordinates.dual}
+    at = (sides | {"certified": certified})[side](moment)
+    lost = uncertain(moment, moment.rows, moment.trace())
+    assert at.level_radius >= at.radius + lost > 2 * at.radius

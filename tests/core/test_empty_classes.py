@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 
 import refspec
-from refspec import attribution, checks, curvature, export, models, rounding, verify
+from refspec import (
+    attribution,
+    checks,
+    claims,
+    curvature,
+    export,
+    models,
+    report,
+    rounding,
+    verify,
+)
 from refspec.kronecker import cfac, ekfac, kfac
 
 EXACT = 2.0**-53
@@ -151,3 +161,16 @@ def test_a_huge_label_alone_makes_no_huge_array():
         with pytest.raises(ValueError, match="every class"):
             checks.sorted_labels(np.array(labels), len(labels), None)
     assert checks.sorted_labels(np.array([0, 2]), 2, 4)[1] == (0, 1, 1, 2, 2)
+
+
+@pytest.mark.slow
+def test_claims_and_a_report_of_two_empty_classes():
+    C, labels = LABELS["between"]
+    rng = np.random.default_rng(0)
+    network = models.mlp([4, 5, C], ["tanh"], rng=rng)
+    given = models.snapshot(network, rng.standard_normal((len(labels), 4)), labels)
+    contents = report.collect(given, theorems=())
+    assert "of 0 to 3 samples" in report.render(contents)
+    verdicts = {x.claim.id: x.verdict for x in contents.findings}
+    assert verdicts == {x.claim.id: x.verdict for x in claims.judge(given)}
+    assert {verdicts[x] for x in "FEGWD"} <= {*claims.VERDICTS} - {"cannot be judged"}

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refspec import backend, krylov, rounding
+from refspec.rounding.bounds import rare_chi_squared
 
 U = 2.0**-53
 
@@ -117,6 +118,9 @@ def test_the_krylov_space_is_an_invariant_one(asarray):
         assert np.linalg.norm(out[:, : -len(found.last)]) <= rounded
         norms = np.linalg.norm(out[:, -len(found.last) :]), np.linalg.norm(found.last)
         assert abs(norms[0] - norms[1]) <= rounded
+        theta, S, away = found.ritz()
+        left = np.linalg.norm(host @ V @ S - V @ S * theta, axis=0)
+        assert np.max(np.abs(left - away)) <= rounded
     assert sizes == [3, 6, 9, 12, 15, 18, 20]
 
 
@@ -129,3 +133,41 @@ def test_a_space_that_is_exhausted_goes_on():
     zero = krylov.leading(lambda x: 0 * x, v, 30, 3)
     assert zero.values.tolist() == [0, 0, 0]
     assert zero.radius == 0
+
+
+def test_the_radius_holds_what_products_are_off_by():
+    """Of the k vectors and 4 more, each by as much as it is told."""
+    A, _ = turned(0.9 ** np.arange(60), 0)
+    for forming in (2.0**-10, 2.0**-30):
+        found = krylov.leading(lambda x: A @ x, A[0], 60, 3, forming)
+        assert (3 + 4) ** 0.5 * forming <= found.radius <= 8 * forming
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_S3_solves_for_the_polynomial_it_names(steps):
+    """Eps T(1 + 2 eps)^2 = ||Z||^2 / chi, T of degree 0 and 1."""
+    ratio = 40.0 / rare_chi_squared(3)
+    eps = krylov.krylov_bound(1.0, steps, 40.0, 3) - 1
+    found = eps * (1 + 2 * eps) ** (2 * (steps - 1))
+    assert ratio <= found <= ratio * (1 + 2.0**-26)
+
+
+def test_what_is_beyond_is_cut_on_both_sides():
+    """Of vectors that are no eigenvectors, in a space that is everything."""
+    A, _ = turned(0.5 ** np.arange(12), 0)
+    rng = np.random.default_rng(1)
+    V = np.linalg.qr(rng.standard_normal((12, 3)))[0]
+    away = np.eye(12) - V @ V.T
+    true, rounded = np.linalg.norm(away @ A @ away, 2), forming(np.ones(12))
+    top, bound = krylov.norm_beyond(lambda x: A @ x, V, 0.0, rounded, rng)
+    assert abs(top - true) <= rounded
+    assert true - rounded <= bound <= true + 2 * rounded
+
+
+def test_probes_are_as_long_as_they_are():
+    """After one step, ||Z||^2 >= n / 2 of n rows: the bound is that much above."""
+    n, rng = 100, np.random.default_rng(0)
+    V = np.eye(n)[:, :1]
+    top, bound = krylov.norm_beyond(lambda x: x, V, np.inf, 0.0, rng)
+    columns = krylov._PROBES
+    assert bound >= top * (1 + n / 2 / rare_chi_squared(columns))

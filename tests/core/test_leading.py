@@ -228,3 +228,23 @@ def test_the_error_of_rows_is_in_the_radius():
     )
     away = np.max(np.abs(one.values - two.values))
     assert two.radius < away <= one.radius + two.radius
+
+
+@pytest.mark.parametrize("name", ["wine_sklearn", "mnist_cnn"])
+def test_many_cells_are_seen_by_products(monkeypatch, name):
+    """Levels of means from products: values and traces as from their Gram matrix."""
+    m = refspec.fisher(getattr(datasets, name)())
+    held = refspec.attribute(m, top=4)
+    monkeypatch.setattr("refspec.ways.cells_by_products", lambda *_: True)
+    found = refspec.attribute(m, top=4)
+    radius = found.radius + held.radius
+    for level, values in found.levels.items():
+        r = min(4, len(held.levels[level]))
+        assert np.max(np.abs(values[:r] - held.levels[level][:r])) <= radius
+        traces = found.traces[level], held.traces[level]
+        assert abs(traces[0] - traces[1]) <= radius * len(held.levels[level]) * 4
+    for level, values in found.knockouts.items():
+        assert np.max(np.abs(values[:4] - held.knockouts[level][:4])) <= radius
+    assert found.kinds == held.kinds
+    assert not any(map(len, found.angles.values()))
+    assert np.all(found.lower <= held.spectrum.values[: len(found.lower)] + radius)

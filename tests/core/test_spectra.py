@@ -102,6 +102,10 @@ def test_radii_follow_the_precision(dtype):
     assert np.abs(found.values - true).max() <= found.radius
     u = rounding.unit_roundoff(weights)
     assert found.radius <= 1000 * u * moment.trace()
+    assert found.kind.endswith("; eigensolver a priori")
+    largest = spectra.spectrum(moment, top=2)
+    assert largest.values.dtype == dtype
+    assert np.abs(largest.values - true[:2]).max() <= largest.radius
 
 
 def test_repeated_eigenvalues_and_zeros(asarray):

@@ -105,6 +105,36 @@ def test_class_means_and_masses_of_features_and_of_two_classes():
     norms, means = np.array([[1.0], [2.0]]), np.array([[[3.0]], [[10.0]]])
     classes, mass = structure.class_means(means, norms)
     assert (classes.tolist(), mass.tolist()) == ([[3.0], [5.0]], [1.0, 4.0])
+    norms, means = np.array([[1.0], [2.0], [4.0]]), np.array([3.0, 10.0, 4.0])
+    classes, mass = structure.class_means(means[:, None, None], norms)
+    assert (classes.ravel().tolist(), mass.tolist()) == ([3.0, 5.0, 1.0], [1, 4, 16])
     norms, v = np.array([[1.0, 2.0], [4.0, 1.0]]), np.array([[1.0, 2.0], [3.0, 4.0]])
     classes, mass = structure.class_means((norms * v)[:, :, None], norms)
     assert (classes.tolist(), mass.tolist()) == ([[2.0], [3.0]], [4.0, 16.0])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_cells_some_at_a_time_are_all_of_them(monkeypatch, dtype):
+    """Any number of cells together, in any format, which is kept."""
+    rng = np.random.default_rng(0)
+    values, weights = rng.standard_normal((6, 3, 4)), rng.random((6, 3))
+    moment = moment_of(
+        values, weights, [1, 2, 3], lambda x, **_: np.asarray(x, dtype=dtype)
+    )
+    norms = structure.cell_norms(moment)
+    X = values * np.sqrt(weights)[:, :, None]
+    sums = np.sqrt(weights)[:, :, None] * X
+    parts = [sums[i:j].sum(axis=0) for i, j in ((0, 1), (1, 3), (3, 6))]
+    mass = np.stack([weights[i:j].sum(axis=0) for i, j in ((0, 1), (1, 3), (3, 6))])
+    Z = (np.stack(parts) / np.sqrt(mass)[:, :, None]).reshape(9, 4)
+    u = rounding.unit_roundoff(norms)
+    for some in (1, 4, 100):
+        monkeypatch.setattr(backend, "at_a_time", lambda *_, n=some: n)
+        found = structure.cell_gram(moment, norms)
+        assert found.dtype == dtype
+        bound = rounding.second_moment_radius(128, float((X * X).sum()), u)
+        assert np.abs(found - Z @ Z.T).max() <= bound
+    classes, _ = structure.class_means(
+        structure.cells(moment, moment.rows.dot(np.eye(4, dtype=dtype)), norms), norms
+    )
+    assert classes.dtype == dtype

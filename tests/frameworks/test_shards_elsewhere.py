@@ -1,5 +1,6 @@
 """Shards on two dask workers, one of them killed, and on two gloo ranks."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 import refspec
 from refspec.shards import Cluster, joined
+from support.command import run
 
 REAL = refspec.datasets.digits_mlp
 
@@ -174,3 +176,21 @@ def test_ranks_without_a_group_are_refused():
 
     with pytest.raises(RuntimeError, match="needs a process group, got none"):
         across_ranks(shard(0))
+
+
+@pytest.mark.slow
+def test_the_command_line_finds_a_cluster(client, tmp_path):
+    store = refspec.save(REAL(), tmp_path / "run.zarr")
+    found = {}
+    for where in ((), ("--scheduler", client.scheduler.address)):
+        out = tmp_path / "out.json"
+        words = ("spectrum", store, "--layer", "fc3", "--top", 3, "--json", out)
+        ran = run(*words, *where)
+        assert ran.exit_code == 0, ran.output
+        found[where] = json.loads(out.read_text())
+    one, two = found.values()
+    gap = np.abs(np.asarray(one["values"]) - two["values"]).max()
+    assert gap <= one["radius"] + two["radius"]
+    ran = run("spectrum", store, "--scheduler", "tcp://127.0.0.1:1")
+    assert ran.exit_code != 0
+    assert "must be the address of a dask scheduler" in " ".join(ran.output.split())

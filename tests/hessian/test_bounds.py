@@ -101,3 +101,22 @@ def test_errors_of_factors_add_to_their_sizes(dtype):
     more = np.einsum("nkk->nk", curvature - plain[1])
     assert np.all(more >= least)
     assert np.all(errors - plain[2] >= least)
+
+
+def test_errors_of_probabilities_are_in_every_product():
+    """H7 of one layer: an entry of diag p - pp' is off by 3 tau, nothing else is."""
+    rng = np.random.default_rng(0)
+    network = models.softmax_regression(4, 3)
+    theta = 8 * rng.normal(size=models.flatten(network).size)
+    network = models.unflatten(network, theta)
+    X, labels, u = rng.normal(size=(5, 4)), np.asarray([0, 1, 2, 0, 1]), 2.0**-53
+    seeded = assembly.at_logits(network, X, labels, "hessian", None)
+    least = float(np.finfo(np.float64).smallest_normal) / u
+    run = running.forward(network, X, u, np, least=least)
+    moved, own = running.probability_errors(run.logits, run.errors, u, np)
+    g, tau = rounding.gamma(bounds.roundings(*seeded[:2]), u), np.min(moved + own)
+    shapes, v = models.layer_shapes(network), np.ones(theta.size)
+    low = assembly.multiplied(bounds._absolute(seeded, np), shapes, v[None, :], np)[0]
+    found = bounds.product_errors(network, X, labels, subtracted=False)(v)
+    assert np.all(found >= 2 * (g + 3 * tau) * low * (1 - rounding.gamma(512, u)))
+    assert 3 * tau > g  # it is not the smaller part

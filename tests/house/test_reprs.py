@@ -95,14 +95,15 @@ def others():
     made += [refspec.ClassArray(values, weights, np.repeat(np.arange(3), 2))]
     found = next(claims.judge(s, "F"))
     made += [found, found.claim, *found.evidence, claims.edges(s), claims.collapse(s)]
-    made += [kronecker.nearest(s, name)]
+    made += [kronecker.nearest(s, name), refspec.shards.Here([refspec.fisher(s)])]
     made += [claims.signs(s), claims.member(s), claims.product_errors(s, name)]
     return [*made, refspec.density(s, probes=1), refspec.plan(s)]
 
 
 def test_every_exported_type_prints_itself_in_a_few_lines():
     made = [*objects("digits_mlp"), *others()]
-    apart = {refspec.ExportError, LabelledNetwork}  # a message, an example of a test
+    # a message, what needs a cluster, an example of a test
+    apart = {refspec.ExportError, refspec.shards.Cluster, LabelledNetwork}
     left = exported() - {type(x) for x in made} - apart
     assert not {x.__name__ for x in left if not inspect.isabstract(x)}
     assert not too_long(made)

@@ -1,5 +1,7 @@
 """The nearest sums of Kronecker products, against the singular values of dense ones."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -110,3 +112,16 @@ def test_a_number_of_terms_is_refused_if_there_are_not_so_many(terms):
     kind = TypeError if isinstance(terms, (bool, float)) else ValueError
     with pytest.raises(kind, match="terms must"):
         nearest(s, s.layers[0].name, terms)
+
+
+def test_collapsed_features_make_cfac_exact():
+    """Errors vary, features do not: CFAC is the Fisher, KFAC is not."""
+    s = sampled(1, sides=((4, 3),))
+    x = s.layers[0]
+    collapsed = np.stack([x.features[s.labels == c].mean(axis=0) for c in range(3)])
+    near = refspec.Layer(x.name, collapsed[s.labels], x.errors)
+    s = dataclasses.replace(s, layers=(near,))
+    F = layer_fisher(s, x.name)
+    bound = rounding.gamma(64 * len(F), 2.0**-53) * np.linalg.norm(F)
+    assert np.linalg.norm(F - cfac(s, x.name).matrix()) <= bound
+    assert np.linalg.norm(F - kfac(s, x.name).matrix()) > bound  # effect

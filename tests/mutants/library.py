@@ -8,7 +8,8 @@
 
 mutmut makes every mutant of a module and runs the tests that reach it, in a copy of the
 tree, in random order (`sample.py`). All modules run at once: jobs are dealt by length.
-Messages and `__repr__` are left out: their words are not what kills here. What is found
+Messages and `__repr__` are left out: their words are not what kills here. So are lines
+that call `at_a_time`: they choose how much is done together, never what. What is found
 goes to library.json and the table library.md, of the modules that were run last;
 survivors are explained in survivors.md.
 
@@ -21,9 +22,11 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import datetime
 import json
 import os
 import pathlib
+import platform
 import subprocess
 import sys
 import tempfile
@@ -36,8 +39,9 @@ from mutants.run import COPIED, ENVIRONMENT, HERE, ROOT, copied
 CORE = """
 core/test_coordinates.py core/test_curvature.py core/test_differentiated.py
 core/test_empty_classes.py core/test_factors.py core/test_implicit.py
-core/test_leading.py core/test_right_or_refused.py core/test_spectra.py
-core/test_structure.py attribution bad_calls/test_bad_core.py
+core/test_leading.py core/test_right_or_refused.py core/test_rows.py
+core/test_spectra.py core/test_structure.py attribution bad_calls/test_bad_core.py
+bad_calls/test_messages_core.py
 theorems/test_attribution.py theorems/test_curvature.py theorems/test_levels.py
 theorems/test_spectra.py
 """
@@ -133,10 +137,17 @@ def sampled(
             except subprocess.TimeoutExpired:
                 running.kill()
         if result.exists():
-            return dict(json.loads(result.read_text(encoding="utf-8")))
+            told = dict(json.loads(result.read_text(encoding="utf-8")))
+            return {"on": here()} | told
         lines = (place / "said").read_text(encoding="utf-8").splitlines()
         told = [x for x in lines if not x.endswith((" mutants", " stats", " tests"))]
         return {"failed": "\n".join(told)[-3000:]}
+
+
+def here() -> str:
+    """Say when and where this runs."""
+    today = datetime.datetime.now(datetime.UTC).date()
+    return f"{today}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def file_of(diff: str) -> str:
@@ -162,6 +173,7 @@ def merged(before: dict[str, Any], again: dict[str, Any]) -> dict[str, Any]:
     tried = before["tried"] - lost
     said = [x.split("\n", 1)[0] for x in alive.values()]
     return {
+        "on": before.get("on", ""),
         "mutants": before["mutants"],
         "tried": tried,
         "killed": tried - len(alive),
@@ -210,7 +222,12 @@ def table(results: dict[str, dict[str, Any]]) -> str:
             continue
         whole = {key: n + x.get(key, 0) for key, n in whole.items()}
         lines.append(row(module, x))
-    return "\n".join([*lines, row("all", whole)]) + "\n"
+    runs = sorted({x["on"] for x in results.values() if "on" in x})
+    told = [
+        "`later`: of those killed, by tests written after the run; `dropped`: their",
+        "lines are no more. Run on " + "; ".join(runs) + ".",
+    ]
+    return "\n".join([*lines, row("all", whole), "", *told]) + "\n"
 
 
 def row(name: str, x: dict[str, Any]) -> str:

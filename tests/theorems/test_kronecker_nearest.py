@@ -3,11 +3,12 @@
 import dataclasses
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given
 
 from refspec.kronecker import KroneckerSum, kfac
-from refspec.theorems import Study
+from refspec.theorems import Study, factored
 from refspec.theorems import kronecker_nearest as page
 from support.snapshots import sampled, samples
 from support.verdicts import holds, rejected
@@ -17,6 +18,12 @@ from support.verdicts import holds, rejected
 @given(samples())
 def test_K17(study):
     holds("K17", study)
+
+
+@pytest.mark.theorem("K18")
+@given(samples())
+def test_K18(study):
+    holds("K18", study)
 
 
 def as_kfac(monkeypatch):
@@ -45,8 +52,24 @@ def nine_tenths(monkeypatch):
     monkeypatch.setattr(module, "_forward", wrong)
 
 
-@pytest.mark.parametrize("mutant", [as_kfac, nine_tenths])
-def test_mutants_are_rejected(mutant, monkeypatch):
-    holds("K17", Study(sampled(1)))
+def kfac_for_cfac(monkeypatch):
+    """KFAC in the place of CFAC: what lies between classes is no spread within them."""
+
+    def wrong(s, name):
+        made = kfac(s, name)
+        return KroneckerSum(np.ones(1), made.left[None], made.right[None])
+
+    monkeypatch.setattr(factored, "cfac", wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "mutant"),
+    [("K17", as_kfac), ("K17", nine_tenths), ("K18", kfac_for_cfac)],
+)
+def test_mutants_are_rejected(name, mutant, monkeypatch):
+    def study():
+        return Study(sampled(1, ties=name == "K18"))
+
+    holds(name, study())
     mutant(monkeypatch)
-    rejected("K17", Study(sampled(1)))
+    rejected(name, study())

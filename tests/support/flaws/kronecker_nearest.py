@@ -24,5 +24,6 @@ FLAWS = (
     Flaw(
         "K17", "C terms too far off", NEAREST, after(field("errors", added)), repeated
     ),
+    Flaw("K18", "CFAC too large", f"{SUM}.matrix", after(larger), repeated),
 )
 REASONS: dict[str, str] = {}

@@ -1,0 +1,146 @@
+"""What the paper's sentences are worth on networks of its size, a panel a claim.
+
+From the committed results of tests/networks/judged.py; theory/claims.md has the numbers
+in words. Broken lines are the thresholds: above the upper one a sentence holds, between
+the two in part. H and X need smaller networks: refspec claims judges them there.
+Theory: theory/levels.md#L1, #L2; theory/attribution.md#A1.
+"""
+
+# %% The results, and names for what they hold
+from pathlib import Path
+
+import numpy as np
+from setting import options, save
+
+from refspec import plots
+from refspec.claims.__main__ import members, read
+
+at = options(__doc__.splitlines()[0])
+records, _ = read((Path(__file__).parent / "results" / "claims").glob("*.json"))
+judged = [x for x in records if x["claims"] and x["samples"] == 1360]
+trainings = members(records)
+colours = {x["network"]: f"C{k}" for k, x in enumerate(judged)}
+
+
+def numbers(record, id):
+    """Return the numbers of a claim, place by place."""
+    return [
+        y["numbers"] for c in record["claims"] if c["id"] == id for y in c["places"]
+    ]
+
+
+def thresholds(ax, ylabel, title):
+    """Draw the lines from which on a sentence holds, or holds in part."""
+    for y in (0.9, 0.5):
+        ax.axhline(y, color="0.6", linestyle="--", linewidth=0.8)
+    ax.set(ylabel=ylabel, title=title)
+
+
+def over_depth(ax, id, title, ylabel, value):
+    """Draw a number of every layer against its place in the network."""
+    for record in judged:
+        y = [value(x) for x in numbers(record, id) if x]
+        if y:
+            ax.plot(
+                np.linspace(0, 1, len(y)), y, ".-", color=colours[record["network"]]
+            )
+    ax.set(xlabel="depth, input to output")
+    thresholds(ax, ylabel, f"{id}: {title}")
+
+
+def bars(ax, id, title, ylabel, value):
+    """Draw a number of every network."""
+    y = {r["network"]: value(x[0]) for r in judged if (x := numbers(r, id))}
+    ax.bar(range(len(y)), list(y.values()), color=[colours[n] for n in y])
+    ax.set_xticks(range(len(y)), list(y), rotation=30, ha="right", fontsize=6)
+    thresholds(ax, ylabel, f"{id}: {title}")
+
+
+def ratio(m, of):
+    """Return eigenvalues over the largest of the within level."""
+    return m.numbers[of] / m.numbers["within_edge"]
+
+
+# %% Twelve panels
+figure, axes = plots.figure(4, 3)
+F, E, G, W, D, K, L, T, M, P, B, N = np.ravel(axes)
+certain = "above the within-class edge, certainly"
+over_depth(F, "F", "outliers of features", "of C", lambda x: x[certain] / x["of"])
+certain = "above the edge without class means, certainly"
+over_depth(E, "E", "outliers of errors", "of C", lambda x: x[certain] / x["of"])
+for record in judged:
+    y = np.array(record["spectrum"]["values"])
+    edge = record["signs"]["within_edge"]
+    G.loglog(
+        np.arange(1, len(y) + 1),
+        y / edge,
+        label=(n := record["network"]),
+        color=colours[n],
+    )
+G.axhline(1, color="0.6", linewidth=0.8)
+G.axvline(90, color="0.6", linewidth=0.8)
+G.set(title="G: Fisher, over the within edge", xlabel="rank; C(C-1) = 90", ylabel="")
+G.legend(frameon=False, fontsize=5)
+share = "share of the within level in the bulk's trace"
+bars(W, "W", "the bulk is within", "share", lambda x: x[share])
+bars(
+    D,
+    "D",
+    "the diagonal is nothing",
+    "1 - share",
+    lambda x: 1 - x["share of the trace"],
+)
+cell = "relative error by cell"
+over_depth(K, "K", "means are products", "1 - error", lambda x: 1 - x[cell])
+for record in judged:
+    found = [list(x.values()) for x in numbers(record, "L")]
+    L.plot(range(6), np.ravel(found), ".", color=colours[record["network"]])
+names = [
+    f"{of}\n{x}" for of in ("features", "errors") for x in ("sep.", "orth.", "cos")
+]
+L.set_xticks(range(6), names, fontsize=5)
+thresholds(L, "rank correlation", "L: depth separates")
+for normalisation, marker in (("none", "o-"), ("batch norm", "s-")):
+    for along, style in (("epochs", 1.0), ("samples", 0.4)):
+        some = [m for m in trainings if m.network == "mlp"]
+        some = [m for m in some if m.normalisation == normalisation]
+        if along == "epochs":
+            some = [m for m in some if m.samples == 1360]
+        else:
+            some = [m for m in some if m.epochs == 100]
+        some = sorted(some, key=lambda m, a=along: getattr(m, a))
+        x = [getattr(m, along) for m in some]
+        y = [ratio(m, "cross") for m in some]
+        T.loglog(x, y, marker, alpha=style, label=f"{normalisation}, {along}")
+T.set(title="T: cross over within", xlabel="epochs, or samples", ylabel="")
+T.legend(frameon=False, fontsize=5)
+noisy = [m for m in trainings if m.network == "small_mlp"]
+for epochs, marker in ((10, "."), (100, "^")):
+    some = [m for m in noisy if m.epochs == epochs]
+    x, y = [m.test_error for m in some], [ratio(m, "mean_top") for m in some]
+    M.plot(x, y, marker, label=f"{epochs} epochs")
+M.set(title="M: outlier over bulk", xlabel="test error", ylabel="")
+M.legend(frameon=False, fontsize=5)
+part = "median share of the class part in the top C singular values"
+over_depth(P, "P", "weights from means", "class part", lambda x: x[part])
+kinds = ("none", "batch norm", "batch norm, mean put back")
+for samples, shift in ((340, -0.2), (1360, 0.2)):
+    found = {
+        m.normalisation: ratio(m, "largest")
+        for m in trainings
+        if (m.network, m.samples, m.epochs) == ("mlp", samples, 100)
+    }
+    x = np.arange(3) + shift
+    B.bar(x, [found[k] for k in kinds], width=0.4, label=f"N = {samples}")
+B.set_xticks(range(3), ["none", "batch norm", "mean back"], fontsize=6)
+B.set(title="B: largest over within", ylabel="")
+B.legend(frameon=False, fontsize=5)
+nc1 = "NC1, tr(S_W S_B^+) / C"
+bars(N, "N", "neural collapse, NC1", "1 - NC1", lambda x: 1 - x[nc1])
+save(figure, "claims", at.plot)
+
+# %% No bump of C(C-1) eigenvalues stands apart on any of them
+above = "above the within edge, possibly"
+counts = {x["network"]: numbers(x, "G")[0][above] for x in judged}
+print("above the within edge, of 90:", counts)
+assert max(counts.values()) < 90 / 2
