@@ -60,10 +60,13 @@ oracle: .venv-test/done     ## every mistake that the oracle names, 1,000 right 
 	$(THREADS) .venv-test/bin/python tests/testing/oracle_table.py > tests/testing/oracle.md
 
 exports: .venv-frameworks/done  ## networks through the PyTorch exporter, write the table
-	.venv-frameworks/bin/python tests/frameworks/exports_table.py > tests/frameworks/exports.md
+	$(THREADS) .venv-frameworks/bin/python tests/frameworks/exports_table.py > tests/frameworks/exports.md
+
+moments-large: .venv-frameworks/done  ## torchvision's networks by differentiation, ten minutes, write the table
+	$(THREADS) .venv-frameworks/bin/python tests/frameworks/large_table.py > tests/frameworks/large.md
 
 moments: .venv-frameworks/done  ## networks that differentiation is tried on, write the table
-	.venv-frameworks/bin/python tests/frameworks/moments_table.py > tests/frameworks/moments.md
+	$(THREADS) .venv-frameworks/bin/python tests/frameworks/moments_table.py > tests/frameworks/moments.md
 
 bench: .venv-bench/done     ## time refspec against its peers on the same work
 	.venv-bench/bin/python -m pytest tests/benchmarks -o addopts= -o filterwarnings= \
@@ -127,4 +130,4 @@ WITHIN ?= 150
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
 .PHONY: help demo test adversarial coverage quick test-frameworks test-browser gallery conformance conformance-main oracle exports moments \
-	bench lint fuzz deep mutants mutants-changed mutate
+	moments-large bench lint fuzz deep mutants mutants-changed mutate

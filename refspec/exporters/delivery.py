@@ -47,6 +47,11 @@ def choose_layers(
                 f"{word} must be a list of names among {list(names)}, got "
                 f"{shown(given, 60)}; put the name in brackets"
             )
+    if layers is None and not names:
+        raise ValueError(
+            f"model must have layers that can be exported{what}, got none; take rows "
+            "by differentiation: `moment`, beside `export` of PyTorch and JAX"
+        )
     chosen, dropped = list(names if layers is None else layers), list(exclude)
     for word, given in (("layers", chosen), ("exclude", dropped)):
         unknown = [x for x in given if x not in known]

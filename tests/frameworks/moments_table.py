@@ -5,53 +5,61 @@ python tests/frameworks/moments_table.py > tests/frameworks/moments.md
 
 import pathlib
 import sys
-import warnings
 
-import numpy as np
+import jax
 import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
+from frameworks import jax_comparisons
 from frameworks import test_moment_torch as checks
-from refspec.exporters.torch import hessian, moment
-from support.torch_networks import LABELS, SMALL, loader, small
+from frameworks.comparisons import case, compare_moment
+from frameworks.pages import Page, others, sections
+from refspec.exporters.torch import moment
+from support.jax_networks import NETWORKS
+from support.torch_networks import LABELS
 
 HEAD = """# Networks that differentiation was tried on
 
 `refspec.exporters.torch.moment` and `hessian` against PyTorch's own derivatives in
 float64: the Fisher matrix as sum s J'(diag p - pp')J with J by one backward pass a
-logit, the Hessian by products. Distances are relative to the norm of what they are of;
-the bound is the one computed from the data. N = 6, C = 3.
+logit, the Hessian by the gradient of the gradient in three directions. Each as
+distance / bound, relative to the norm; the bound is computed from the data. A number in
+brackets is a sentence below. Torchvision's networks are in large.md.
+"""
+COLUMNS = ["network", "parameters", "Fisher", "Hessian"]
 
-| network | parameters | Fisher off by | bound | Hessian off by | bound |
-|---|---|---|---|---|---|"""
+
+def cells(page, found):
+    """What is found of a network, or the sentence that refuses it."""
+    if isinstance(found, str):
+        return [f"refused {page.sentence(found)}", "", ""]
+    P, fisher, curved = found
+    shown = (
+        f"refused {page.sentence(curved)}"
+        if isinstance(curved, str)
+        else page.pair(curved)
+    )
+    return [f"{P:,}", page.pair(fisher), shown]
 
 
-def row(name):
-    """Compare one network."""
-    model, inputs = small(name)
-    found = moment(model, loader(inputs))
-    J, p = checks.jacobian(model, inputs)
-    true = checks.fisher(J, p)
-    size = np.linalg.norm(true)
-    cells = [f"{found.shape[1]:,}"]
-    for x in (np.linalg.norm(found.matrix() - true), checks.bound(found, J)):
-        cells.append(f"{x / size:.0e}")
-    try:
-        H = hessian(model, loader(inputs))
-    except ValueError as error:
-        return [*cells, f"refused: {error}", ""]
-    V = np.random.default_rng(0).standard_normal((H.size, 2))
-    run = checks.normed if "weight norm" in name else checks.logits
-    exact = checks.loss_hessian(model, inputs, V, run)
-    size = np.linalg.norm(exact)
-    off, bound = np.linalg.norm(H.dot(V) - exact), 2 * H.lost * np.linalg.norm(V)
-    return [*cells, f"{off / size:.0e}", f"{bound / size:.0e}"]
+def small(name):
+    """One of the networks of `comparisons.case`."""
+    found = compare_moment(case(name))
+    if isinstance(found, str):
+        return found
+    return found.moment.shape[1], found.fisher, found.hessian
+
+
+def of_jax(name):
+    """One of the networks in JAX."""
+    found, fisher, curved = jax_comparisons.compare(name)
+    return found.shape[1], fisher, curved
 
 
 def refused():
-    """List what is refused, with the sentence."""
-    cases = {
+    """Models that have no such moment."""
+    return {
         "batch statistics in evaluation": checks.ended(checks.Batch()),
         "dropout that is always on": checks.ended(checks.Random()),
         "a softmax at the end": checks.ended(torch.nn.Softmax(1)),
@@ -63,24 +71,33 @@ def refused():
         "a lazy module": checks.LAZY,
         "complex weights": checks.COMPLEX,
     }
-    for name, model in cases.items():
-        try:
-            moment(model, [(checks.X, LABELS)])
-        except ValueError as error:
-            yield name, str(error)
 
 
-def main():
-    """Print the table."""
-    warnings.simplefilter("ignore")
-    print(HEAD)
-    for name in SMALL:
-        print("|", " | ".join([name, *row(name)]), "|", flush=True)
-    print("\n## Refused\n\n| what | sentence |\n|---|---|")
-    for name, sentence in refused():
-        print("|", name, "|", sentence, "|")
-    print(f"\nPyTorch {torch.__version__.split('+')[0]}.")
+def sentence(model):
+    """What is said to a model that is refused."""
+    try:
+        found = moment(model, [(checks.X, LABELS)])
+    except ValueError as error:
+        return str(error)
+    return found.shape[1], (1.0, 0.0), "taken"
+
+
+def main(names=None):
+    """Print the page; return whether something is wrong."""
+    page = Page(HEAD)
+    for title, some in sections(names):
+        page.table(title, COLUMNS, some, lambda name: cells(page, small(name)))
+    jax.config.update("jax_enable_x64", True)
+    in_jax = [x for x in NETWORKS if names is None or x in names]
+    if in_jax:
+        title = f"JAX {jax.__version__}: functions, Flax (linen, nnx), Equinox"
+        page.table(title, COLUMNS, in_jax, lambda x: cells(page, of_jax(x)))
+    others(page, 1, names)
+    bad = refused()
+    title = "Models that have none"
+    page.table(title, COLUMNS, bad, lambda x: cells(page, sentence(bad[x])))
+    return page.end()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

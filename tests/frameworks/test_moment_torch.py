@@ -366,14 +366,14 @@ def test_a_derivative_that_one_mode_gets_wrong_is_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121", "vit"])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
 def test_published_networks_by_products(monkeypatch, name):
     """G V and H V in one direction, of all parameters, against autograd."""
     if importlib.util.find_spec("torchvision") is None:
         pytest.skip("needs torchvision")
     monkeypatch.setattr("refspec.differentiated._HELD", 0)
     torch.manual_seed(0)
-    model = trained_norms(published()[name]()).double().eval()
+    model = trained_norms(published(32)[name]()).double().eval()
     inputs, labels = torch.randn(3, 3, 32, 32), torch.arange(3)
     found = moment(model, [(inputs, labels)])
     assert found.coverage.complete

@@ -1,8 +1,8 @@
 """Every module of torch.nn that has parameters: exported right, left out, or refused.
 
-Right is shown against torch's own gradient of every loss in test_torch_exporter and by
-the exporter's own check; here nothing is lost: what an export covers and what it says
-is left out are together all parameters of the model.
+By differentiation every parameter of each, Fisher and Hessian, against the definition;
+of an export what it covers, with KFAC, and nothing is lost: what it covers and what it
+says is left out are together all parameters of the model.
 """
 
 import inspect
@@ -12,8 +12,11 @@ import pytest
 import torch
 from torch import nn
 
+from frameworks.comparisons import Case, compare_export, compare_moment
 from refspec import coverage
 from refspec.exporters.torch import export as export_torch
+from refspec.exporters.torch import moment
+from support.torch_networks import trained_norms
 
 N, C, D = 6, 3, 4
 LABELS = torch.arange(N) % C
@@ -49,6 +52,10 @@ def twice(m, x):
 
 def thrice(m, x):
     return m(x, x, x)
+
+
+def log_prob(m, x):
+    return m.log_prob(x)
 
 
 #: By name: the module, its input, how it is called, and the names exported of it.
@@ -114,10 +121,33 @@ CASES = {
             "given.decoder.layers.0.linear2",
         ],
     ),
+    "TransformerEncoder": (
+        lambda: nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(D, 2, 3, batch_first=True), 1
+        ),
+        (5, D),
+        None,
+        ["given.layers.0.linear1", "given.layers.0.linear2"],
+    ),
+    "TransformerDecoder": (
+        lambda: nn.TransformerDecoder(
+            nn.TransformerDecoderLayer(D, 2, 3, batch_first=True), 1
+        ),
+        (5, D),
+        twice,
+        ["given.layers.0.linear1", "given.layers.0.linear2"],
+    ),
+    "AdaptiveLogSoftmaxWithLoss": (
+        lambda: nn.AdaptiveLogSoftmaxWithLoss(D, 6, [2, 4], 2.0),
+        (D,),
+        log_prob,
+        ["given.head", *(f"given.tail.{i}.{j}" for i in range(2) for j in range(2))],
+    ),
 }
+#: Exported with every parameter.
+WHOLE = ("Linear", "Conv1d", "Conv2d", "Conv3d", "AdaptiveLogSoftmaxWithLoss")
 #: What is no part of a classifier, or has no parameters until it is told of some.
 OTHERS = {
-    "AdaptiveLogSoftmaxWithLoss": "a loss",
     "LinearCrossEntropyLoss": "a loss",
     "NLLLoss2d": "a loss",
     "CrossMapLRN2d": "no parameters",
@@ -129,8 +159,6 @@ OTHERS = {
     "ParameterList": "what is put in",
     "Sequential": "what is put in",
     "DataParallel": "unwrapped",
-    "TransformerDecoder": "layers of a Transformer",
-    "TransformerEncoder": "layers of a Transformer",
     "Container": "what is put in",
     "RNNBase": "abstract",
     "RNNCellBase": "abstract",
@@ -173,11 +201,40 @@ def test_what_is_covered_and_what_is_left_out_are_all(name):
     seen = coverage.of_snapshot(made)
     own = sum(x.numel() for x in model.parameters())
     assert seen.parameters + sum(seen.left_out.values()) == own
-    assert seen.complete is (name in ("Linear", "Conv1d", "Conv2d", "Conv3d"))
+    assert seen.complete is (name in WHOLE)
     for layer in made.layers:
         module = model.get_submodule(layer.name)
         assert coverage.biases(made)[layer.name] is (module.bias is not None)
         assert np.all(np.isfinite(layer.errors))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", CASES)
+def test_numbers_are_those_of_the_definition(name):
+    torch.manual_seed(0)
+    make, shape, call, _ = CASES[name]
+    model = trained_norms(First(make(), shape, call)).double().eval()
+    given = Case(model, torch.randn(N, *shape), LABELS)
+    found = compare_moment(given)
+    assert found.moment.coverage.complete
+    if name == "EmbeddingBag":  # which torch can differentiate once
+        assert "'_embedding_bag_backward' is not implemented" in found.hessian
+    pairs = found.pairs + compare_export(given).pairs
+    assert len(pairs) >= 4 + (name != "EmbeddingBag")
+    assert all(off <= bound < 2.0**-20 for off, bound in pairs)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["LinearCrossEntropyLoss", "NLLLoss2d"])
+def test_a_loss_in_place_of_a_classifier_is_refused(kind):
+    if not hasattr(nn, kind):
+        pytest.skip(f"no {kind} in this torch")
+    loss = getattr(nn, kind)(*([D, C] if kind.startswith("Linear") else []))
+    model = nn.Sequential(nn.Linear(D, D), loss)
+    for door in (moment, export_torch):
+        how = {} if door is moment else {"path": None}
+        with pytest.raises(ValueError, match="model must take the inputs"):
+            door(model, [(torch.randn(N, D), LABELS)], **how)
 
 
 @pytest.mark.parametrize("groups", [2, 4])

@@ -118,9 +118,23 @@ class Nnx(nnx.Module):
         return self.z(jnp.tanh(self.norm(self.a(x))))
 
 
-def of_nnx(_):
-    graph, state, rest = nnx.split(Nnx(nnx.Rngs(0)), nnx.Param, ...)
-    return lambda state, x: nnx.merge(graph, state, rest)(x), state
+def of_nnx(kind):
+    def build(_):
+        graph, state, rest = nnx.split(kind(nnx.Rngs(0)), nnx.Param, ...)
+        return lambda state, x: nnx.merge(graph, state, rest)(x), state
+
+    return build
+
+
+class NnxImages(nnx.Module):
+    def __init__(self, rngs):
+        self.a = nnx.Conv(2, 4, (3, 3), feature_group_count=2, rngs=rngs)
+        self.norm = nnx.GroupNorm(4, num_groups=2, rngs=rngs)
+        self.b = nnx.ConvTranspose(4, 3, (2, 2), strides=(2, 2), rngs=rngs)
+        self.z = nnx.Linear(3, C, rngs=rngs)
+
+    def __call__(self, x):
+        return self.z(jnp.tanh(self.b(self.norm(self.a(x)))).mean((1, 2)))
 
 
 class Equinox(eqx.Module):
@@ -150,6 +164,30 @@ def of_equinox(_):
     return lambda model, x: jax.vmap(model)(x), model
 
 
+class EquinoxImages(eqx.Module):
+    conv: eqx.nn.Conv2d
+    norm: eqx.nn.GroupNorm
+    up: eqx.nn.ConvTranspose2d
+    scale: eqx.nn.PReLU
+    head: eqx.nn.MLP
+
+    def __call__(self, x):
+        x = self.scale(self.up(self.norm(self.conv(jnp.moveaxis(x, 2, 0)))))
+        return self.head(x.mean((1, 2)))
+
+
+def of_equinox_images(_):
+    keys = jax.random.split(jax.random.key(0), 3)
+    model = EquinoxImages(
+        eqx.nn.Conv2d(2, 4, 3, groups=2, key=keys[0]),
+        eqx.nn.GroupNorm(2, 4),
+        eqx.nn.ConvTranspose2d(4, 3, 2, stride=2, key=keys[1]),
+        eqx.nn.PReLU(),
+        eqx.nn.MLP(3, C, 4, 1, key=keys[2]),
+    )
+    return lambda model, x: jax.vmap(model)(x), model
+
+
 def two_inputs(rng):
     W = {"a": leaf(rng, 3, C), "b": leaf(rng, 4, C)}
     return lambda W, x: jnp.sin(x["one"] @ W["a"]) + x["two"] @ W["b"], W
@@ -168,8 +206,10 @@ NETWORKS = {
     "flax, norms": (flax(Norms(), IMAGES), IMAGES),
     "flax, attention": (flax(Attending(), TOKENS), TOKENS),
     "flax, lstm": (flax(Recurrent(), SEQUENCES), SEQUENCES),
-    "nnx": (of_nnx, FLAT),
+    "nnx": (of_nnx(Nnx), FLAT),
+    "nnx, images": (of_nnx(NnxImages), IMAGES),
     "equinox": (of_equinox, SEQUENCES[:, :, :3]),
+    "equinox, images": (of_equinox_images, IMAGES),
 }
 
 

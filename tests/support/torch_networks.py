@@ -154,6 +154,17 @@ class Scale(nn.Module):
         return self.scale * self.b(functional.softplus(self.a(x * self.frozen)))
 
 
+class Backwards(nn.Module):
+    """Layers that are named in another order than they run."""
+
+    def __init__(self):
+        super().__init__()
+        self.last, self.first = nn.Linear(5, C), nn.Linear(4, 5)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.first(x)))
+
+
 class Doubled(nn.Linear):
     def forward(self, x):
         return 2 * super().forward(x)
@@ -192,7 +203,8 @@ def trained_norms(model):
             x.running_var.uniform_(0.5, 2)
         if getattr(x, "affine", False) or isinstance(x, nn.LayerNorm):
             nn.init.normal_(x.weight, 1, 0.3)
-            nn.init.normal_(x.bias, 0, 0.3)
+            if x.bias is not None:
+                nn.init.normal_(x.bias, 0, 0.3)
     return model
 
 
@@ -263,6 +275,7 @@ SMALL = {
     "residual, batch norm": lambda: (Residual(), images()),
     "u-net": lambda: (Unet(), images()),
     "scale": lambda: flat(Scale()),
+    "last layer named first": lambda: flat(Backwards()),
     "two inputs": lambda: (Pair(), (torch.randn(N, 3), torch.randn(N, 4))),
     "named inputs and output": lambda: (
         Named(),
@@ -388,8 +401,8 @@ def loader(inputs, labels=LABELS, size=4):
     return [(part(inputs, s), labels[s]) for s in parts]
 
 
-def published():
-    """Return torchvision's networks for small images: name -> a function of nothing."""
+def vision():
+    """Return torchvision's models."""
     try:
         from torchvision import models
     except RuntimeError:  # its compiled operations, of detection, are another torch's
@@ -397,12 +410,21 @@ def published():
             del sys.modules[name]
         sys.modules["torchvision._meta_registrations"] = types.ModuleType("empty")
         from torchvision import models
+    return models
+
+
+def published(side=64):
+    """Return torchvision's networks for images of a side, each a function of nothing.
+
+    Those of convolutions take any.
+    """
+    models = vision()
     return {
         "resnet18": lambda: models.resnet18(num_classes=C),
         "mobilenet_v2": lambda: models.mobilenet_v2(num_classes=C),
         "densenet121": lambda: models.densenet121(num_classes=C),
         "vit": lambda: with_last(
-            models.VisionTransformer(32, 8, 3, 4, 32, 64, num_classes=C)
+            models.VisionTransformer(side, 8, 3, 4, 32, 64, num_classes=C)
         ),
     }
 
