@@ -97,6 +97,7 @@ def others():
     made += [found, found.claim, *found.evidence, claims.edges(s), claims.collapse(s)]
     made += [kronecker.nearest(s, name), refspec.shards.Here([refspec.fisher(s)])]
     made += [claims.signs(s), claims.member(s), claims.product_errors(s, name)]
+    made += [refspec.shards.Part("network.zarr", (0, 6))]
     return [*made, refspec.density(s, probes=1), refspec.plan(s)]
 
 
