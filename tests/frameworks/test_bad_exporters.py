@@ -187,7 +187,7 @@ COMMON = [
     ("inputs nan", inputs(X * NAN), "finite"),
     ("inputs inf", inputs(X * INF), "finite"),
     ("inputs 1e300", inputs(np.full((N, 4), 1e300)), "finite"),
-    ("inputs complex", inputs(X + 1j), "omplex"),
+    ("inputs complex", inputs(X + 1j), ("complex64", "complex128", "ComplexFloat")),
     # labels
     ("labels None", labels(None), "labels"),
     ("labels float", labels(Y + 0.5), "labels"),
@@ -235,7 +235,7 @@ COMMON = [
     ("path of others", {"path": "full.zarr"}, "full.zarr"),
     ("path a file", {"path": "file.zarr"}, "file.zarr"),
     ("path a null", {"path": "a\0.npz"}, "npz"),
-    ("path long", {"path": "x" * 300 + ".npz"}, "xxx"),
+    ("path long", {"path": "x" * 300 + ".npz"}, "cannot be written"),
     ("path bytes", {"path": b"x.npz"}, "path"),
     ("path 7", {"path": 7}, "path"),
 ]
@@ -276,7 +276,11 @@ TORCH = [
     ("model a function", of("torch", lambda x: x), "model"),
     ("model None", of("torch", None), "model"),
     ("model a state", of("torch", NET.state_dict()), "model"),
-    ("no linear layer", of("torch", nn.Sequential(nn.Flatten())), "among []"),
+    (
+        "no linear layer",
+        of("torch", nn.Sequential(nn.Flatten())),
+        "layers that can be exported",
+    ),
     ("a lazy layer", of("torch", nn.Sequential(nn.LazyLinear(C))), "lazy"),
     ("no weights", of("torch", nn.Linear(4, C, device="meta")), "meta"),
     ("half", of("torch", nn.Linear(4, C).half()), "float16"),
@@ -311,10 +315,18 @@ JAX = [
     ("mixed keys", of("jax", function, {"a": W["a"], 1: W["z"]}), "parameters"),
     ("another tree", of("jax", function, {"b": W["a"]}), "parameters"),
     ("one parameter", of("jax", lambda W: W, W), "function"),
-    ("half", of("jax", function, {k: x.astype("float16") for k, x in W.items()}), "16"),
+    (
+        "half",
+        of("jax", function, {k: x.astype("float16") for k, x in W.items()}),
+        "float16",
+    ),
     ("half logits", plain(lambda W, x: function(W, x).astype("bfloat16")), "bfloat16"),
     ("complex logits", plain(lambda W, x: function(W, x) + 0j), "complex64"),
-    ("no linear layer", plain(lambda W, x: x[:, :C] * W["a"][0, 0]), "among []"),
+    (
+        "no linear layer",
+        plain(lambda W, x: x[:, :C] * W["a"][0, 0]),
+        "layers that can be exported",
+    ),
     ("tokens", plain(function, loader=[(TOKENS, Y)]), "(batch, C)"),
     ("one logit", plain(lambda W, x: function(W, x)[:, :1]), "0..1"),
     (
