@@ -104,7 +104,11 @@ def to_host(x: Array) -> np.ndarray:
 def from_host(x: np.ndarray, like: Array) -> Array:
     """Move a NumPy array to the namespace and device of `like`, dtype unchanged."""
     xp = namespace(like)
-    if not (x.flags.c_contiguous and x.flags.writeable):  # torch takes no other
+    # torch takes no other; a flipped axis of length 1 is contiguous to NumPy
+    plain = (
+        x.flags.c_contiguous and x.flags.writeable and min(x.strides, default=0) >= 0
+    )
+    if not plain:
         x = x.copy()
     return xp.asarray(x, device=device(like))
 

@@ -28,6 +28,14 @@ def test_arrays_come_to_the_host_and_go_back(asarray):
     assert backend.scalar(x[1, 2]) == 5.0
 
 
+def test_any_view_on_the_host_is_taken(asarray):
+    like, every = asarray(np.ones(2)), np.arange(6.0).reshape(3, 2)
+    views = every[:, :1][:, ::-1], every[::-1].T, every[:0, ::-1], every.sum(1)[1]
+    for x in (*views, np.broadcast_to(1.0, (2, 3))):
+        found = backend.from_host(np.asarray(x), like)
+        assert np.array_equal(backend.to_host(found), x)
+
+
 def test_a_device_array_is_moved_explicitly():
     device = array_api_strict.Device("device1")
     x = array_api_strict.asarray([1.0, 2.0], device=device)

@@ -426,7 +426,7 @@ REFUSED = {
     "image": (lambda W, x: (x @ W["z"])[..., None], r"got \(8, 3, 1\)"),
     "tuple": (lambda W, x: (x @ W["z"],), "got <class 'tuple'>"),
     "diverged": (lambda W, x: x * jnp.inf @ W["z"], "must be finite"),
-    "none": (lambda W, x: x[:, :C] * W["a"][0, 0], r"among \[\]"),
+    "none": (lambda W, x: x[:, :C] * W["a"][0, 0], "layers that can be exported"),
 }
 
 
