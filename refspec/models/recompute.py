@@ -76,6 +76,7 @@ def recompute(snapshot: Snapshot) -> list[Difference]:
     >>> all(x.ratio <= 1 for x in recompute(refspec.datasets.digits_mlp()))
     True
     """
+    of_snapshot(snapshot)  # refuses what has no network
     N, found = snapshot.probabilities.shape[0], None
     step = backend.at_a_time(_AT_ONCE * _sample(snapshot), snapshot.probabilities)
     for i in range(0, N, step):
