@@ -3,7 +3,7 @@
 A shard is a second moment of some of the samples. Whoever holds it does tasks on it,
 functions of a moment and a few arrays, and sends back what is asked for: of every shard
 its own, or the sum over all. `Here` is one process that holds few of them at a time;
-`refspec.shards.cluster` and `refspec.torch.ranks` are many.
+`refspec.shards.cluster` and `refspec.exporters.torch_ranks` are many.
 """
 
 from __future__ import annotations
