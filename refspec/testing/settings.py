@@ -192,7 +192,7 @@ def _part(q: Question) -> Callable[[np.ndarray, np.ndarray], np.ndarray] | None:
     snapshot = q.snapshot
     if q.of in _MOMENTS:
         rows = _rows(q)
-        p = _labels(q)
+        p = labels_of(q)
 
         def moment(s: np.ndarray, Z: np.ndarray) -> np.ndarray:
             on = np.flatnonzero(s)
@@ -223,7 +223,7 @@ def _smoothed(x: Asked) -> Iterator[Fit]:
         (_, e), _ = combination(x.found, np.stack([x.true, uniform]))
         true = (1 - e) * x.true + e * uniform
     elif q.of == "empirical_fisher":
-        rows, hot = _rows(q), _labels(q)
+        rows, hot = _rows(q), labels_of(q)
         Y, ones = np.asarray(rows.dot(x.Z)), np.full_like(hot, 1 / C)
         own, mean = (
             np.sum(w[:, :, None] * Y, axis=1, keepdims=True) for w in (hot, ones)
@@ -325,7 +325,7 @@ def _rows(q: Question) -> Factors:
     return Factors(tuple(Factor(x.errors, x.features) for x in chosen))
 
 
-def _labels(q: Question) -> np.ndarray:
+def labels_of(q: Question) -> np.ndarray:
     """Return what the labels of a sample are weighed with, (N, C)."""
     p = q.snapshot.probabilities
     if q.of == "empirical_fisher" or q.fisher == "empirical":
