@@ -20,13 +20,12 @@ from refspec.factors import Factor, Factors
 from refspec.testing.accuracy import accuracy
 from refspec.testing.fits import Fit, explained
 from refspec.testing.inputs import frobenius
-from refspec.testing.questions import Question, hessian_products, operator
+from refspec.testing.questions import MOMENTS, Question, hessian_products, operator
 from refspec.testing.readings import of_samples
 
 _LABELS = 2400  # samples times other classes up to which drawn labels are solved for
 _DRAWS = 8  # labels drawn a sample that are tried
 _SAMPLES = 1000  # samples that are solved for
-_MOMENTS = ("fisher", "gauss_newton", "empirical_fisher")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,7 +189,7 @@ def _reweighed(x: Asked, groups: list[np.ndarray]) -> Iterator[Fit]:
 def _part(q: Question) -> Callable[[np.ndarray, np.ndarray], np.ndarray] | None:
     """Return the product with Z of what samples of given weights (N,) contribute."""
     snapshot = q.snapshot
-    if q.of in _MOMENTS:
+    if q.of in MOMENTS:
         rows = _rows(q)
         p = labels_of(q)
 
