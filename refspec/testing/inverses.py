@@ -21,7 +21,7 @@ from refspec.testing import inputs, messages
 from refspec.testing.accuracy import accuracy, format_roundoff
 from refspec.testing.fits import Fit
 from refspec.testing.mistakes import scales, structures
-from refspec.testing.questions import Question, ask, operator
+from refspec.testing.questions import Operator, Question, ask, operator
 
 _PROBES = 8
 
@@ -102,18 +102,16 @@ def assert_inverse(
     k = question.parameters**1.5  # of a factorisation, in the 2-norm
     slack = radius + rounding.gamma(8 * k, u) * size
     allowed = slack * lengths(X, 0) / lengths(V, 0) + residual
-
-    def left(AX: np.ndarray) -> np.ndarray:
-        return np.asarray(lengths(AX + damping * X - V, 0) / lengths(V, 0))
-
-    off = left(true.apply(X))
+    AX = true.apply(X)
+    back = AX + damping * X
+    off = lengths(back - V, 0) / lengths(V, 0)
     worst = int(np.argmax(off / allowed))
     distance, bound = float(off[worst]), float(allowed[worst])
     if not distance <= bound:
-        fits = list(_fits(question, V, X, damping, allowed))
+        fits = list(_fits(question, true, V, X, AX, damping, allowed))
         lines = [
             ("residual", messages.radii(distance, bound)),
-            *messages.diagnosis(fits, V, true.apply(X) + damping * X, bound),
+            *messages.diagnosis(fits, V, back, bound),
         ]
         what = f"products with the inverse at damping {damping:.6g} differ"
         raise AssertionError(messages.message(messages.heading(question, what), lines))
@@ -122,14 +120,15 @@ def assert_inverse(
 
 def _fits(
     question: Question,
+    true: Operator,
     V: np.ndarray,
     X: np.ndarray,
+    AX: np.ndarray,
     damping: float,
     allowed: np.ndarray,
 ) -> Iterator[Fit]:
     """Try another damping, factors of the inverse or of A, and other matrices."""
-    true = operator(question)
-    AX, sizes = true.apply(X), lengths(V, 0)
+    sizes = lengths(V, 0)
 
     def fit(name: str, text: str, gap: np.ndarray) -> Iterator[Fit]:
         ratio = float(np.max(lengths(gap, 0) / sizes / allowed))
