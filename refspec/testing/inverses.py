@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from refspec import checks, rounding
+from refspec import backend, checks, rounding
 from refspec.backend import Array
 from refspec.classes import Snapshot
 from refspec.curvature import SecondMoment
@@ -92,7 +92,8 @@ def assert_inverse(
     checks.expect_size("seed", seed)
     inputs.expect_like(like)
     u = 0.0 if dtype is None else format_roundoff(dtype)
-    coarse = inputs.roundoff(inputs.entering(found, like))
+    coarse = inputs.roundoff(found) if backend.is_array(found) else u
+    coarse = coarse if like is None else inputs.roundoff(like)
     V = inputs.probes(question.parameters, _PROBES, max(u, coarse), seed)
     X, format_ = inputs.products(found, V, places, like)
     u = max(u, format_)

@@ -98,7 +98,7 @@ def assert_levels(
     P = moment.shape[1]
     places = np.arange(P) if of != "fisher" else inputs.order_places(question, order)
     u = 0.0 if dtype is None else format_roundoff(dtype)
-    formats = [inputs.roundoff(inputs.entering(x, like)) for x in found.values()]
+    formats = [_roundoff(x, like) for x in found.values()]
     Z = inputs.probes(P, 20, max(u, *formats), seed)
     true = {
         year: {name: x.matvec(Z) for name, x in those.items()}
@@ -141,6 +141,12 @@ def _is_number(level: Any) -> bool:
 def _number(level: Any) -> Any:
     """Return a trace as Python's number; what is none is refused later."""
     return backend.to_host(level)[()] if backend.is_array(level) else level
+
+
+def _roundoff(level: Any, like: Array | None) -> float:
+    if like is not None:
+        return inputs.roundoff(like)
+    return inputs.roundoff(level) if backend.is_array(level) else 0.0
 
 
 def _check_trace(
