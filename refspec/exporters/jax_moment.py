@@ -22,7 +22,7 @@ from refspec.differentiated import Jacobian, NetworkMoment
 from refspec.differentiated import moment as moment_of_jacobian
 from refspec.export.errors import shown
 from refspec.exporters import feeding
-from refspec.exporters.gathering import Piece, Samples, gathered
+from refspec.exporters.gathering import Piece, Samples, gathered_in_both
 from refspec.exporters.reading import Reading, expect_smoothing
 from refspec.implicit import HessianOperator, operator
 
@@ -94,13 +94,13 @@ def moment(
     """
     how = Reading(class_names, classes, class_weights, sample_weights, ignore_index)
     pair, samples, found = _opened(function, parameters, loader, chosen, dtype, how)
-    one, other = (x and Derivative(x, samples) for x in pair)
+    one, *other = (Derivative(x, samples) for x in pair)
     return moment_of_jacobian(
         one,
         samples.logits,
         samples.labels,
         sample_weights=samples.weights,
-        other=other,
+        other=other[0] if other else None,
         seed=seed,
         **found,
     )
@@ -161,14 +161,13 @@ def hessian(
     expect_smoothing(label_smoothing)
     how = Reading(class_names, classes, class_weights, sample_weights, ignore_index)
     pair, samples, found = _opened(function, parameters, loader, chosen, dtype, how)
-    one, other = (
-        x and (SecondDerivative(x, samples, label_smoothing), x.like) for x in pair
+    one, *other = (
+        (SecondDerivative(x, samples, label_smoothing), x.like) for x in pair
     )
     return operator(
-        one[0],
-        one[1],
+        *one,
         pair[0].size,
-        other=other,
+        other=other[0] if other else None,
         seed=seed,
         **found,
     )
@@ -527,16 +526,8 @@ def _opened(
         )
     leaves = _Leaves(parameters, chosen)
     wide, narrow = (Passes(function, leaves, x) for x in (np.float64, np.float32))
-    pair: list[Any] = [wide, narrow]
-    if np.dtype(dtype) == np.float32:
-        pair.reverse()
-    try:
-        samples = gathered(wide, loader, how)
-    except ValueError:
-        if np.dtype(dtype) == np.float64:
-            raise
-        # constants in float32 of its own: there is nothing to compare with
-        pair, samples = [narrow, None], gathered(narrow, loader, how)
+    single = np.dtype(dtype) == np.float32
+    pair, samples = gathered_in_both(wide, narrow, loader, how, single=single)
     found = {
         "blocks": leaves.sizes(chosen=True),
         "left_out": leaves.sizes(chosen=False),

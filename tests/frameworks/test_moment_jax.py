@@ -115,6 +115,8 @@ def test_a_function_of_float32_alone_says_how_it_is_measured():
     found = moment(function, W, batches, dtype=np.float32)
     assert found.rows.known == "measured between two modes only"
     assert hessian(function, W, batches, dtype=np.float32).lost > 0
+    stream = moment(function, W, iter(batches), dtype=np.float32)  # read once
+    assert np.array_equal(stream.matrix(), found.matrix())
 
 
 def mixing(W, x):
