@@ -213,7 +213,7 @@ class Passes:
     def read(self, step: int, given: Any) -> tuple[Any, int]:
         """Return a batch as the function takes it, and how many inputs that is."""
         inputs = jax.tree.map(partial(_array, step), given, is_leaf=_is_list)
-        return inputs, _count(step, inputs)
+        return inputs, feeding.count(step, jax.tree.leaves(inputs))
 
     def logits(self, step: int, inputs: Any) -> np.ndarray:
         """Return what the function gives for logits, on the host."""
@@ -435,15 +435,7 @@ class _Leaves:
     """The arrays of a tree by name, and which of them are chosen."""
 
     def __init__(self, parameters: Any, chosen: Choice) -> None:
-        paths, self._tree = jax.tree_util.tree_flatten_with_path(parameters)
-        self._whole = [x for _, x in paths]
-        self._where = [k for k, x in enumerate(self._whole) if _is_array(x)]
-        self.arrays = [self._whole[k] for k in self._where]
-        names = [
-            jax.tree_util.keystr(paths[k][0], simple=True, separator=".")
-            for k in self._where
-        ]
-        self.names = [x.replace("/", ".") or "parameters" for x in names]
+        self.names, self.arrays, self.rebuild = leaves_of(parameters)
         real = {
             name: k
             for k, (name, x) in enumerate(zip(self.names, self.arrays, strict=True))
@@ -494,12 +486,36 @@ class _Leaves:
             if (k in self.at) == chosen and (chosen or name in self._every)
         ]
 
-    def rebuild(self, arrays: Sequence[Any]) -> Any:
-        """Put arrays back into the tree."""
-        whole = list(self._whole)
-        for k, x in zip(self._where, arrays, strict=True):
-            whole[k] = x
-        return jax.tree_util.tree_unflatten(self._tree, whole)
+
+def leaves_of(
+    parameters: Any,
+) -> tuple[list[str], list[Any], Callable[[Sequence[Any]], Any]]:
+    """Return names and arrays of a tree, and what puts arrays back into it."""
+    try:
+        paths, tree = jax.tree_util.tree_flatten_with_path(parameters)
+    except (TypeError, ValueError) as error:  # keys that cannot be sorted
+        raise ValueError(
+            f"parameters must be a tree of arrays that JAX can flatten, got "
+            f"{shown(str(error))}; give the keys of each dict one type"
+        ) from error
+    whole = [x for _, x in paths]
+    at = [k for k, x in enumerate(whole) if _is_leaf(x)]
+    names = [jax.tree_util.keystr(paths[k][0], simple=True, separator=".") for k in at]
+    names = [x.replace("/", ".") or "parameters" for x in names]
+
+    def rebuild(arrays: Sequence[Any]) -> Any:
+        full = list(whole)
+        for k, x in zip(at, arrays, strict=True):
+            full[k] = x
+        return jax.tree_util.tree_unflatten(tree, full)
+
+    return names, [whole[k] for k in at], rebuild
+
+
+def _is_leaf(x: Any) -> bool:
+    """Whether an entry of the tree is an array of numbers."""
+    there = isinstance(x, jax.Array | np.ndarray)
+    return there and bool(jnp.issubdtype(x.dtype, np.number) or x.dtype == bool)
 
 
 def _opened(
@@ -535,27 +551,13 @@ def _opened(
     return pair, samples, found
 
 
-def _is_array(x: Any) -> bool:
-    """Whether an entry of a tree is an array of numbers."""
-    there = isinstance(x, jax.Array | np.ndarray)
-    return there and bool(jnp.issubdtype(x.dtype, np.number) or x.dtype == bool)
-
-
 def _is_list(x: Any) -> bool:
     """Whether an entry of a tree is numbers in lists, and no tree of arrays."""
     return isinstance(x, list) and not any(hasattr(y, "shape") for y in x)
 
 
 def _array(step: int, x: Any) -> np.ndarray:
-    return np.asarray(x) if isinstance(x, jax.Array) else feeding.as_numbers(step, x)
-
-
-def _count(step: int, inputs: Any) -> int:
-    """Return the number of samples, the same in all inputs of a batch."""
-    sizes = {len(x) for x in jax.tree.leaves(inputs) if x.ndim}
-    if len(sizes) != 1:
-        raise ValueError(
-            "inputs must have samples on their first axis, got the sizes "
-            f"{sorted(sizes)} in batch {step}; give arrays of shape (batch, ...)"
-        )
-    return sizes.pop()
+    if not isinstance(x, jax.Array):
+        return feeding.as_numbers(step, x)
+    feeding.expect_samples(step, x.shape)
+    return np.asarray(x)

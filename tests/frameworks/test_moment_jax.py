@@ -137,6 +137,9 @@ def mixing(W, x):
         ({"parameters": {"w": np.ones((4, C), int)}}, "some of them real"),
         ({"dtype": np.float16}, "dtype must be numpy.float32"),
         ({"sample_weights": np.ones(N + 1)}, r"\(N,\) with N = 6"),
+        ({"parameters": {"w": np.ones(1), 3: np.ones(1)}}, "that JAX can flatten"),
+        ({"loader": [(jnp.ones((0, 4)), np.zeros(0, int))]}, "must hold a sample"),
+        ({"loader": [({"s": jnp.ones(())}, [0, 1])]}, "got a single number in batch 0"),
         ({"classes": [0]}, "classes must be at least two"),
     ],
 )
