@@ -321,7 +321,7 @@ class Derivative(_AtSamples, Jacobian):
         """Return J V of samples i to j, shape (j - i, C, m)."""
         of = self._passes
         image = np.zeros((j - i, self.shape[1], V.shape[1]), of.dtype)
-        with of.running():
+        with of.differentiating():
             columns = [of.split(v) for v in V.T]
             for piece, inputs in self._pieces(i, j):
                 for k, v in enumerate(columns):
@@ -354,14 +354,13 @@ class Derivative(_AtSamples, Jacobian):
 
     def _pushed(self, inputs: Any, v: Sequence[Any]) -> Any:
         """Return J v by the first way that there is."""
-        of = self._passes
-        for way in self._ways[:-1]:
+        given = self._passes.chosen, inputs, v
+        while len(self._ways) > 1:
             try:
-                return way(of.chosen, inputs, v)
+                return self._ways[0](*given)
             except (TypeError, NotImplementedError, ValueError):
-                self._ways.remove(way)  # a reverse mode of its own, and no other
-        with of.differentiating():
-            return self._ways[0](of.chosen, inputs, v)
+                self._ways.pop(0)  # a reverse mode of its own, and no other
+        return self._ways[0](*given)
 
     def _forward(self, chosen: Any, inputs: Any, v: Any) -> Any:
         return jax.jvp(lambda x: self._logits(x, inputs), (chosen,), (v,))[1]

@@ -269,7 +269,7 @@ class _Passes:
                 yield
         except (MemoryError, torch.OutOfMemoryError):
             raise
-        except (RuntimeError, NotImplementedError, TypeError, IndexError) as error:
+        except (RuntimeError, TypeError, IndexError) as error:
             raise ValueError(
                 "logits must be differentiable by the parameters in "
                 f"{self.network.dtype}, got {type(error).__name__} "
@@ -348,7 +348,7 @@ class Derivative(_Passes, Jacobian):
                 return found
             except torch.OutOfMemoryError:
                 raise
-            except (RuntimeError, NotImplementedError):
+            except RuntimeError:  # of which NotImplementedError is one
                 self._ways.pop(0)
         return None
 

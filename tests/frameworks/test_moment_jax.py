@@ -119,6 +119,22 @@ def test_a_function_of_float32_alone_says_how_it_is_measured():
     assert np.array_equal(stream.matrix(), found.matrix())
 
 
+@jax.custom_jvp
+def without_derivatives(x):
+    return x
+
+
+@without_derivatives.defjvp
+def _refuse(*_):
+    raise RuntimeError("no derivative")
+
+
+def test_whatever_forward_mode_raises_is_a_sentence():
+    batches = loader(np.random.default_rng(1).normal(size=(N, 4)))
+    with pytest.raises(ValueError, match=r"differentiable.*RuntimeError no deriv"):
+        moment(lambda W, x: without_derivatives(x @ W), np.ones((4, C)), batches)
+
+
 def mixing(W, x):
     z = x @ W["w"]
     return z - z.mean(0)
