@@ -35,7 +35,7 @@ WHAT = (
 
 # How many attributions of the whole and of every layer's moments the commands come to
 # that ask much of one network, counted in products on the embedded ones: .8 to 1.1,
-# 1.1 to 2.5, and 2.2 to 4.1; a comparison of a layer's products, .04 to 1.1 of its.
+# .6 to 3.4, and 2.2 to 4.1; a comparison of a layer's products, .04 to 1.1 of its.
 _TIMES = {"verify": 1.0, "claims": 1.5, "report": 3.0, "kfac": 0.5}
 _SUGGESTED = 20  # eigenvalues, where all do not fit
 
