@@ -156,11 +156,8 @@ def collect(
     """
     advice = "refspec.snapshot(...) or refspec.load(...) makes one"
     checks.expect_type("network", network, (Snapshot, SecondMoment), advice)
-    if isinstance(network, SecondMoment) and network.weights.shape[1] == 1:
-        raise ValueError(
-            "network must be a Fisher information, with K = C cross classes, got a "
-            "moment of K = 1; take refspec.fisher of the snapshot"
-        )
+    if isinstance(network, SecondMoment):
+        curvature.expect_fisher("network", network)
     checks.expect_flag("per_layer", per_layer)
     dense = checks.expect_size("dense", dense)
     wanted = expect_theorems(theorems)
