@@ -18,7 +18,7 @@ from refspec.cli.apart import Apart
 from refspec.cli.terminal import working
 from refspec.coverage import Coverage
 from refspec.curvature import SecondMoment
-from refspec.differentiated import NetworkMoment
+from refspec.differentiated import NetworkMoment, coverage_of
 from refspec.implicit import HessianOperator
 from refspec.plans import Plan, plan
 from refspec.text import listed, visible
@@ -114,15 +114,6 @@ class Source:
     def coverage(self) -> Coverage:
         """How much of the network it is of."""
         return coverage_of(self.network)
-
-
-def coverage_of(network: Snapshot | SecondMoment) -> Coverage:
-    """Return how much of a network a snapshot or a moment is of."""
-    if isinstance(network, Snapshot):
-        return coverage.of_snapshot(network)
-    if isinstance(network, NetworkMoment):
-        return network.coverage
-    return Coverage({"parameters": network.shape[1]}, None)
 
 
 def load(
