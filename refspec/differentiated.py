@@ -22,8 +22,8 @@ import numpy as np
 
 from refspec import backend, checks, rounding
 from refspec.backend import Array
-from refspec.classes import log_softmax
-from refspec.coverage import Coverage
+from refspec.classes import Snapshot, log_softmax
+from refspec.coverage import Coverage, of_snapshot
 from refspec.curvature import SecondMoment
 from refspec.factors import Factor, Factors
 from refspec.rows import Columns, Rows
@@ -293,6 +293,15 @@ def module_of(name: str) -> str:
     return name.rpartition(".")[0] or name
 
 
+def coverage_of(network: Snapshot | SecondMoment) -> Coverage:
+    """Return how much of a network a snapshot or a moment is of."""
+    if isinstance(network, Snapshot):
+        return of_snapshot(network)
+    if isinstance(network, NetworkMoment):
+        return network.coverage
+    return Coverage({"parameters": network.shape[1]}, None)
+
+
 def moment(
     jacobian: Jacobian,
     logits: Array,
@@ -422,7 +431,7 @@ def product_beside(
     product: Callable[[Array], Array], x: np.ndarray, like: Array
 ) -> np.ndarray:
     """Return a product with numbers of the host on the host, in float64."""
-    return backend.to_host(product(_beside(x, like))).astype(np.float64)
+    return backend.to_host(product(backend.beside(x, like))).astype(np.float64)
 
 
 def gap_radius(gap: np.ndarray, image: np.ndarray, u: float, what: str) -> float:
@@ -443,15 +452,9 @@ def gap_radius(gap: np.ndarray, image: np.ndarray, u: float, what: str) -> float
     return rounding.probed_frobenius(once * once, q)
 
 
-def _beside(x: np.ndarray, like: Array) -> Array:
-    """Return an array of the host as one of the namespace, dtype and device of like."""
-    xp = backend.namespace(like)
-    return xp.astype(backend.from_host(x, like), like.dtype)
-
-
 def _rows(jacobian: Jacobian, logits: np.ndarray, s: np.ndarray) -> Differentiated:
     """Return the rows of a classifier of these logits, in the dtype of its J."""
     logs = log_softmax(logits)
     roots = np.sqrt(s)[:, None] * np.exp(logs / 2)  # the product s p could underflow
-    p, roots = (_beside(x, jacobian.like) for x in (np.exp(logs), roots))
+    p, roots = (backend.beside(x, jacobian.like) for x in (np.exp(logs), roots))
     return Differentiated(jacobian, p, roots)
