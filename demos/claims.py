@@ -2,7 +2,8 @@
 
 From the committed results of tests/networks/judged.py; theory/claims.md has the numbers
 in words. Broken lines are the thresholds: above the upper one a sentence holds, between
-the two in part. H and X need smaller networks: refspec claims judges them there.
+the two in part. A colour is a network, named in panel G; grey is none of them. H and X
+need smaller networks: refspec claims judges them there.
 Theory: theory/levels.md#L1, #L2; theory/attribution.md#A1.
 """
 
@@ -80,7 +81,7 @@ for record in judged:
 G.axhline(1, color="0.6", linewidth=0.8)
 G.axvline(90, color="0.6", linewidth=0.8)
 G.set(title="G: Fisher, over the within edge", xlabel="rank; C(C-1) = 90", ylabel="")
-G.legend(frameon=False, fontsize=5)
+G.legend(frameon=False, fontsize=7)
 share = "share of the within level in the bulk's trace"
 bars(W, "W", "the bulk is within", "share", lambda x: x[share])
 bars(
@@ -100,7 +101,10 @@ names = [
 ]
 L.set_xticks(range(6), names, fontsize=5)
 thresholds(L, "rank correlation", "L: depth separates")
-for normalisation, marker in (("none", "o-"), ("batch norm", "s-")):
+for normalisation, marker, name in (
+    ("none", "o-", "mlp"),
+    ("batch norm", "s-", "mlp_bn"),
+):
     for along, style in (("epochs", 1.0), ("samples", 0.4)):
         some = [m for m in trainings if m.network == "mlp"]
         some = [m for m in some if m.normalisation == normalisation]
@@ -111,30 +115,32 @@ for normalisation, marker in (("none", "o-"), ("batch norm", "s-")):
         some = sorted(some, key=lambda m, a=along: getattr(m, a))
         x = [getattr(m, along) for m in some]
         y = [ratio(m, "cross") for m in some]
-        T.loglog(x, y, marker, alpha=style, label=f"{normalisation}, {along}")
+        how = {"alpha": style, "color": colours[name]}
+        T.loglog(x, y, marker, label=f"{name}, {along}", **how)
 T.set(title="T: cross over within", xlabel="epochs, or samples", ylabel="")
-T.legend(frameon=False, fontsize=5)
+T.legend(frameon=False, fontsize=7)
 noisy = [m for m in trainings if m.network == "small_mlp"]
-for epochs, marker in ((10, "."), (100, "^")):
+for epochs, marker, grey in ((10, "o", "0.6"), (100, "^", "0.2")):
     some = [m for m in noisy if m.epochs == epochs]
     x, y = [m.test_error for m in some], [ratio(m, "mean_top") for m in some]
-    M.plot(x, y, marker, label=f"{epochs} epochs")
+    M.plot(x, y, marker, color=grey, label=f"{epochs} epochs")
 M.set(title="M: outlier over bulk", xlabel="test error", ylabel="")
-M.legend(frameon=False, fontsize=5)
+M.legend(frameon=False, fontsize=7)
 part = "median share of the class part in the top C singular values"
 over_depth(P, "P", "weights from means", "class part", lambda x: x[part])
 kinds = ("none", "batch norm", "batch norm, mean put back")
-for samples, shift in ((340, -0.2), (1360, 0.2)):
+for samples, shift, grey in ((340, -0.2, "0.7"), (1360, 0.2, "0.4")):
     found = {
         m.normalisation: ratio(m, "largest")
         for m in trainings
         if (m.network, m.samples, m.epochs) == ("mlp", samples, 100)
     }
     x = np.arange(3) + shift
-    B.bar(x, [found[k] for k in kinds], width=0.4, label=f"N = {samples}")
+    heights, label = [found[k] for k in kinds], f"N = {samples}"
+    B.bar(x, heights, width=0.4, color=grey, label=label)
 B.set_xticks(range(3), ["none", "batch norm", "mean back"], fontsize=6)
 B.set(title="B: largest over within", ylabel="")
-B.legend(frameon=False, fontsize=5)
+B.legend(frameon=False, fontsize=7)
 nc1 = "NC1, tr(S_W S_B^+) / C"
 bars(N, "N", "neural collapse, NC1", "1 - NC1", lambda x: 1 - x[nc1])
 save(figure, "claims", at.plot)

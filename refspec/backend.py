@@ -113,6 +113,11 @@ def from_host(x: np.ndarray, like: Array) -> Array:
     return xp.asarray(x, device=device(like))
 
 
+def beside(x: np.ndarray, like: Array) -> Array:
+    """Return numbers of the host in the namespace, device and dtype of `like`."""
+    return namespace(like).astype(from_host(np.asarray(x), like), like.dtype)
+
+
 def device(x: Array) -> Any:
     """Return the device that holds `x`."""
     return array_api_compat.device(x)

@@ -422,7 +422,7 @@ def product_beside(
     product: Callable[[Array], Array], x: np.ndarray, like: Array
 ) -> np.ndarray:
     """Return a product with numbers of the host on the host, in float64."""
-    return backend.to_host(product(_beside(x, like))).astype(np.float64)
+    return backend.to_host(product(backend.beside(x, like))).astype(np.float64)
 
 
 def gap_radius(gap: np.ndarray, image: np.ndarray, u: float, what: str) -> float:
@@ -443,15 +443,9 @@ def gap_radius(gap: np.ndarray, image: np.ndarray, u: float, what: str) -> float
     return rounding.probed_frobenius(once * once, q)
 
 
-def _beside(x: np.ndarray, like: Array) -> Array:
-    """Return an array of the host as one of the namespace, dtype and device of like."""
-    xp = backend.namespace(like)
-    return xp.astype(backend.from_host(x, like), like.dtype)
-
-
 def _rows(jacobian: Jacobian, logits: np.ndarray, s: np.ndarray) -> Differentiated:
     """Return the rows of a classifier of these logits, in the dtype of its J."""
     logs = log_softmax(logits)
     roots = np.sqrt(s)[:, None] * np.exp(logs / 2)  # the product s p could underflow
-    p, roots = (_beside(x, jacobian.like) for x in (np.exp(logs), roots))
+    p, roots = (backend.beside(x, jacobian.like) for x in (np.exp(logs), roots))
     return Differentiated(jacobian, p, roots)

@@ -74,7 +74,7 @@ def leading(
     b = min(_BLOCK, n)
     while True:
         theta, V = _converged(product, like, n, more, b, forming, rng, xp)
-        away = product(V) - V * _beside(theta, like, xp)
+        away = product(V) - V * backend.beside(theta, like)
         residual = backend.scalar(xp.linalg.vector_norm(away))
         residual += math.sqrt(more) * forming
         skew = _skew(V, xp)
@@ -102,7 +102,7 @@ def _converged(
 ) -> tuple[np.ndarray, Array]:
     """Return k Ritz values and vectors whose residual rounding would hide."""
     check, u = k, rounding.unit_roundoff(like)
-    for found in lanczos(product, _gaussian(rng, n, b, like, xp), rng, xp):
+    for found in lanczos(product, _gaussian(rng, n, b, like), rng, xp):
         size = len(found.small)
         if size < check:
             continue
@@ -111,7 +111,7 @@ def _converged(
         if size == n or np.linalg.norm(away[:k]) <= hidden:
             break
         check = min(n, size + size // 8 + 1)
-    return values[:k], found.basis @ _beside(S[:, :k], like, xp)
+    return values[:k], found.basis @ backend.beside(S[:, :k], like)
 
 
 def norm_beyond(
@@ -127,7 +127,7 @@ def norm_beyond(
     def deflated(x: Array) -> Array:
         return _outside(product(_outside(x, V, xp)), V, xp)
 
-    Z = _gaussian(rng, n, min(_PROBES, n), V, xp)
+    Z = _gaussian(rng, n, min(_PROBES, n), V)
     squares = float(np.linalg.norm(backend.to_host(xp.matrix_transpose(Z) @ Z), 2))
     top, bound = 0.0, math.inf
     for step, found in enumerate(lanczos(deflated, Z, rng, xp), start=1):
@@ -202,11 +202,11 @@ def _orthonormal(
         return W, np.zeros((b, b))
     Q, R = xp.linalg.qr(_outside(_outside(W, V, xp), V, xp))
     left, s, right = np.linalg.svd(backend.to_host(R).astype(np.float64))
-    Q, R = Q @ _beside(left, W, xp), s[:, None] * right
+    Q, R = Q @ backend.beside(left, W), s[:, None] * right
     known = int(np.sum(s > rounding.gamma(n, rounding.unit_roundoff(W)) * size))
     R[known:] = 0
     if known < b:
-        Q = xp.concat([Q[:, :known], _gaussian(rng, n, b - known, W, xp)], axis=1)
+        Q = xp.concat([Q[:, :known], _gaussian(rng, n, b - known, W)], axis=1)
     Q, again = xp.linalg.qr(_outside(Q, V, xp))  # once more: W may have been short
     Q, last = xp.linalg.qr(_outside(Q, V, xp))
     return Q, backend.to_host(last @ again).astype(np.float64) @ R
@@ -227,13 +227,6 @@ def _skew(V: Array, xp: Namespace) -> float:
     return float(measured + k * rounding.gamma(n + 1, rounding.unit_roundoff(V)))
 
 
-def _gaussian(
-    rng: np.random.Generator, n: int, b: int, like: Array, xp: Namespace
-) -> Array:
+def _gaussian(rng: np.random.Generator, n: int, b: int, like: Array) -> Array:
     """Return standard normal numbers (n, b) beside `like`."""
-    return _beside(rng.standard_normal((n, b)), like, xp)
-
-
-def _beside(x: np.ndarray, like: Array, xp: Namespace) -> Array:
-    """Return an array of the host in the namespace and dtype of `like`."""
-    return xp.astype(backend.from_host(np.asarray(x), like), like.dtype)
+    return backend.beside(rng.standard_normal((n, b)), like)

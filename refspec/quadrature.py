@@ -119,7 +119,7 @@ def density(
     at_a_time, made = backend.at_a_time(8 * n * j, rows.like), []
     for i in range(0, probes, at_a_time):
         z = rng.standard_normal((n, min(at_a_time, probes - i)))
-        start = xp.astype(backend.from_host(z, rows.like), rows.like.dtype)
+        start = backend.beside(z, rows.like)
         made.append(_gauss(product, start, j, rng, xp))
     nodes, weights = (np.concatenate(x) for x in zip(*made, strict=True))
     u = rounding.unit_roundoff(rows.like)
@@ -167,7 +167,7 @@ def _gauss(
         # from a vector that has nothing to do with it
         new = left > rounding.gamma(n, u) * scale
         beside[:, j] = backend.to_host(xp.where(new, left, xp.zeros_like(left)))
-        other = xp.astype(backend.from_host(rng.standard_normal((m, n)), z), z.dtype)
+        other = backend.beside(rng.standard_normal((m, n)), z)
         q = _without(xp.where(new[:, None], w, other), known, xp)
         q = q / xp.sqrt(xp.sum(q * q, axis=1))[:, None]
     nodes, weights = np.zeros((m, steps)), np.zeros((m, steps))

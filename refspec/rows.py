@@ -205,7 +205,48 @@ class Rows(ABC):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reduced(Rows):
+class Derived(Rows):
+    """Rows made of those of another kind; what is not said here is as it is there."""
+
+    rows: Rows
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """N samples, K cross classes, P columns."""
+        return self.rows.shape
+
+    @property
+    def like(self) -> Array:
+        """An array of the namespace, dtype and device of every result."""
+        return self.rows.like
+
+    @property
+    def roundings(self) -> int:
+        """How many roundings an entry of XX' suffers at most."""
+        return self.rows.roundings
+
+    @property
+    def products(self) -> int:
+        """How many roundings an entry of X(X'z) suffers at most."""
+        return self.rows.products
+
+    @property
+    def work(self) -> Work:
+        """What the rows take, and products with them."""
+        return self.rows.work
+
+    @property
+    def known(self) -> str:
+        """How the error made in forming the rows is known."""
+        return self.rows.known
+
+    def forming(self) -> float:
+        """Bound the error made in forming the rows, where that grows no larger."""
+        return self.rows.forming()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reduced(Derived):
     r"""C - 1 rows a sample that have the same second moment as the C of `rows`.
 
     Parameters
@@ -223,7 +264,6 @@ class Reduced(Rows):
     (c the true class) is applied to a sample's rows, and row c left out.
     """
 
-    rows: Rows
     unit: Array
     offsets: tuple[int, ...]
 
@@ -232,11 +272,6 @@ class Reduced(Rows):
         """N samples, C - 1 rows each, P columns."""
         N, C, P = self.rows.shape
         return N, C - 1, P
-
-    @property
-    def like(self) -> Array:
-        """An array of the namespace, dtype and device of every result."""
-        return self.rows.like
 
     def dot(self, V: Array) -> Array:
         """Return Y V, shape (N, C - 1, m)."""
@@ -269,23 +304,9 @@ class Reduced(Rows):
         return self.rows.roundings + 2 * self.rows.shape[1] + 8
 
     @property
-    def work(self) -> Work:
-        """What the rows take, and products with them."""
-        return self.rows.work
-
-    @property
     def products(self) -> int:
         """How many roundings an entry of Y(Y'z) suffers at most."""
         return self.rows.products + 2 * (2 * self.rows.shape[1] + 8)
-
-    @property
-    def known(self) -> str:
-        """How the error made in forming the rows is known."""
-        return self.rows.known
-
-    def forming(self) -> float:
-        """Bound the error made in forming the rows: reflections keep lengths."""
-        return self.rows.forming()
 
     def explicit(self, budget: float) -> Rows:
         """Return the same rows, multiplied out where that is cheaper in `budget`."""
@@ -294,21 +315,10 @@ class Reduced(Rows):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Scaled(Rows):
+class Scaled(Derived):
     """The rows of another kind times 2^power."""
 
-    rows: Rows
     power: int
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """N samples, K cross classes, P columns."""
-        return self.rows.shape
-
-    @property
-    def like(self) -> Array:
-        """An array of the namespace, dtype and device of every result."""
-        return self.rows.like
 
     def dot(self, V: Array) -> Array:
         """Return X V, shape (N, K, m)."""
@@ -339,26 +349,6 @@ class Scaled(Rows):
         half = self.power // 2
         return x * 2.0**half * 2.0 ** (self.power - half)
 
-    @property
-    def roundings(self) -> int:
-        """How many roundings an entry of XX' suffers at most."""
-        return self.rows.roundings
-
-    @property
-    def work(self) -> Work:
-        """What the rows take, and products with them."""
-        return self.rows.work
-
-    @property
-    def products(self) -> int:
-        """How many roundings an entry of X(X'z) suffers at most."""
-        return self.rows.products
-
-    @property
-    def known(self) -> str:
-        """How the error made in forming the rows is known."""
-        return self.rows.known
-
     def forming(self) -> float:
         """Bound the error made in forming the rows."""
         return math.ldexp(self.rows.forming(), self.power)
@@ -370,10 +360,9 @@ class Scaled(Rows):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Columns(Rows):
+class Columns(Derived):
     """Some columns of the rows of another kind, in spans (first, after the last)."""
 
-    rows: Rows
     spans: tuple[tuple[int, int], ...]
 
     @property
@@ -381,11 +370,6 @@ class Columns(Rows):
         """N samples, K cross classes, P columns."""
         N, K, _ = self.rows.shape
         return N, K, sum(j - i for i, j in self.spans)
-
-    @property
-    def like(self) -> Array:
-        """An array of the namespace, dtype and device of every result."""
-        return self.rows.like
 
     def dot(self, V: Array) -> Array:
         """Return X V, shape (N, K, m): of the whole, V 0 in the columns left out."""
@@ -417,30 +401,6 @@ class Columns(Rows):
         """Return the spans of an axis, the first or the second of two."""
         parts = [x[i:j, :] if axis == 0 else x[:, i:j] for i, j in self.spans]
         return backend.concatenate(parts, axis=axis)
-
-    @property
-    def roundings(self) -> int:
-        """How many roundings an entry of XX' suffers at most."""
-        return self.rows.roundings
-
-    @property
-    def work(self) -> Work:
-        """What the rows take, and products with them."""
-        return self.rows.work
-
-    @property
-    def products(self) -> int:
-        """How many roundings an entry of X(X'z) suffers at most."""
-        return self.rows.products
-
-    @property
-    def known(self) -> str:
-        """How the error made in forming the rows is known."""
-        return self.rows.known
-
-    def forming(self) -> float:
-        """Bound the error made in forming the rows by that of the whole ones."""
-        return self.rows.forming()
 
 
 def reflected(x: Array, u: Array, c: int, xp: Namespace) -> Array:

@@ -149,8 +149,7 @@ def _largest(
         moment = moment.moment
     moment = moment_of(moment)
     found = leading(moment, top)
-    like = moment.weights
-    values = moment.xp.astype(backend.from_host(found.values, like), like.dtype)
+    values = backend.beside(found.values, moment.weights)
     return Spectrum(
         values, None, found.radius, found.kind, moment.shape[1], complete=False
     )

@@ -314,7 +314,7 @@ def _expect_commuting(
     """Refuse a projection Q with PQ != QP: X'QX would not be the sum of its levels."""
     xp, w = moment.xp, moment.weights
     probe = np.random.default_rng(0).standard_normal((*w.shape, 1))
-    z = xp.astype(backend.from_host(probe, w), w.dtype)
+    z = backend.beside(probe, w)
     alone = replace(level, first=None)
     gap = backend.scalar(xp.linalg.vector_norm(alone(first(z)) - first(alone(z))))
     k = 16 * (w.shape[0] + w.shape[1]) + 64  # both are two averages of z, and back

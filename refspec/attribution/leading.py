@@ -90,7 +90,7 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
     shares = {n: _squares(x.project(rows), xp) for n, x in split.levels.items()}
     up = way_back(moment, power, trace + radius) ** 2
     tiny = tiniest(moment, trace)
-    found = moment.xp.astype(backend.from_host(whole.values * up, norms), norms.dtype)
+    found = backend.beside(whole.values * up, norms)
     return assembled(
         Spectrum(
             found,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,7 +56,9 @@ class Apart:
     ) -> tuple[SecondMoment, Coverage]:
         """Return the Fisher information of all parts, and what it covers."""
         parts, shares = parts_of(path, self.shards, layers)
-        covered = coverage.of_snapshot(parts[0].snapshot(), layers)
+        first = parts[0].samples[0]
+        one = replace(parts[0], samples=(first, first + 1)).snapshot()
+        covered = coverage.of_snapshot(one, layers)
         held = Here(parts) if self.client is None else Cluster(parts, self.client)
         return joined(held, shares=shares, journal=self.journal), covered
 

@@ -49,7 +49,7 @@ def pivoted_rows(rows: Rows, tolerance: float, xp: Namespace) -> Pivoted:
         floor = max(tolerance / n**0.5, backend.scalar(left[pivots[-1]]) / 8)
         chosen, lower = backend.pivoted_cholesky(xp.take(block, pivots, axis=1), floor)
         block = xp.take(block, chosen, axis=0)
-        block *= xp.astype(backend.from_host(free, left), left.dtype)
+        block *= backend.beside(free, left)
         most = min(lower.shape[0], rank - r)  # XX' has no more eigenvalues
         new = (xp.linalg.inv(lower) @ block)[:most, :]
         ways.expect_held(8.0 * n * (r + new.shape[0]), r)

@@ -150,9 +150,7 @@ def class_rows(moment: SecondMoment) -> np.ndarray:
     """
     xp, w = moment.xp, moment.weights
     labels = np.repeat(np.arange(len(moment.offsets) - 1), np.diff(moment.offsets))
-    hot = xp.astype(
-        backend.from_host(np.eye(len(moment.offsets) - 1)[labels], w), w.dtype
-    )
+    hot = backend.beside(np.eye(len(moment.offsets) - 1)[labels], w)
     # sqrt(w) over one class is in the span of its cells; a level takes the direction of
     # its mean out of it, and X' takes the direction to the mean
     Z, levels = xp.sqrt(w)[:, :, None] * hot[:, None, :], structure.decompose(moment)

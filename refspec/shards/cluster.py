@@ -6,6 +6,7 @@ a worker dies, all by dask. Nothing here schedules, retries or moves data.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -83,7 +84,9 @@ class Cluster(Workers):
         while len(waiting) > 1:
             pairs = zip(waiting[::2], waiting[1::2], strict=False)
             odd = waiting[-1:] if len(waiting) % 2 else []
-            waiting = [self.client.submit(_added, *x, pure=False) for x in pairs] + odd
+            waiting = [
+                self.client.submit(operator.add, *x, pure=False) for x in pairs
+            ] + odd
         return waiting[0]
 
     def brought(self, made: Any) -> Array:
@@ -129,7 +132,3 @@ def _sent_back(task: Task, shard: Any, *arguments: Any) -> Any:
 
 def _same(x: Any) -> Any:
     return x
-
-
-def _added(x: Any, y: Any) -> Any:
-    return x + y

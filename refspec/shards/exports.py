@@ -82,14 +82,15 @@ def parts_of(
     True
     """
     weights = snapshots.weights(path)
-    N, names = len(weights), snapshots.sizes(path)[2]
+    N = len(weights)
     if not 1 <= checks.expect_size("count", count) <= N:
         raise ValueError(
             f"count must lie in 1..N = 1..{N}, got {count}; a part has one sample or "
             "more"
         )
     if layers is not None:
-        layers = tuple(checks.expect_names("layers", layers, list(names)))
+        names = list(snapshots.sizes(path)[2])
+        layers = tuple(checks.expect_names("layers", layers, names))
     ends = [N * k // count for k in range(count + 1)]
     found = [
         (Part(os.fspath(path), (i, j), layers), float(np.sum(weights[i:j])))

@@ -173,11 +173,7 @@ class Sharded(Rows):
         """Return X'X V, shape (P, m): every shard both ways at once."""
 
         def made() -> Array:
-            given = [
-                None if w is None else (*w, r, V)
-                for w, r in zip(self._windows(), self.roots, strict=True)
-            ]
-            total = self.workers.total(_second_times, given)
+            total = self.workers.total(_second_times, self._asked(V))
             return _beside(self.workers.brought(total), self.zero)
 
         if self.journal is None:
@@ -200,25 +196,24 @@ class Sharded(Rows):
 
     def squares(self) -> Array:
         """Return ||x||^2 of every row, shape (N, K)."""
-        given = [
-            None if w is None else (*w, r)
-            for w, r in zip(self._windows(), self.roots, strict=True)
-        ]
-        return self._ordered(self.workers.each(_squares, given), self._order())
+        return self._ordered(self.workers.each(_squares, self._asked()), self._order())
 
     def second(self) -> Array:
         """Return X'X, shape (P, P): the sum of those of the shards."""
-        given = [
-            None if w is None else (*w, r)
-            for w, r in zip(self._windows(), self.roots, strict=True)
-        ]
-        total = self.workers.total(_second, given)
+        total = self.workers.total(_second, self._asked())
         return _beside(self.workers.brought(total), self.zero)
 
     def _windows(self) -> list[tuple[int, int] | None]:
         """Return which of its samples, of every shard, are in the window."""
         ends = (np.searchsorted(x, self.window) for x in self.places)
         return [(int(i), int(j)) if i < j else None for i, j in ends]
+
+    def _asked(self, *arguments: Any) -> list[tuple[Any, ...] | None]:
+        """Return what every shard is asked with: its samples, its root, and these."""
+        return [
+            None if w is None else (*w, root, *arguments)
+            for w, root in zip(self._windows(), self.roots, strict=True)
+        ]
 
     def _order(self) -> list[np.ndarray]:
         """Return where the samples in the window of every shard are in it."""
@@ -230,11 +225,7 @@ class Sharded(Rows):
 
     def _gathered(self, V: Any) -> Array:
         """Return X V from the pieces of the shards."""
-        given = [
-            None if w is None else (*w, r, V)
-            for w, r in zip(self._windows(), self.roots, strict=True)
-        ]
-        return self._ordered(self.workers.each(_dot, given), self._order())
+        return self._ordered(self.workers.each(_dot, self._asked(V)), self._order())
 
     def _summed(self, Z: Array) -> Any:
         """Return X'Z where its sum is made."""

@@ -35,7 +35,7 @@ from refspec.hessian.bounds import (
 from refspec.kronecker import ekfac, kfac
 from refspec.models.activations import EVALUATION
 from refspec.models.network import in_double
-from refspec.testing.questions import Question
+from refspec.testing.questions import MOMENTS, Question
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +95,7 @@ def accuracy(question: Question, u: float) -> Accuracy:
     along = rounding.gamma(operations, u)
     slack = 2 * along + rounding.gamma(rows + 8, u)
     sizes, w, dw = _sizes(question, u, along)
-    if question.of in ("fisher", "gauss_newton", "empirical_fisher"):
+    if question.of in MOMENTS:
         radius = _moment_radius(sizes, w, dw, slack)
         if question.lost:  # what was measured in float64, in proportion to roundoff
             lost = question.lost * u / rounding.unit_roundoff(np.zeros(0))

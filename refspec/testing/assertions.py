@@ -134,7 +134,7 @@ def assert_operator(
     inputs.expect_like(like)
     _expect_side(found, question, places, like)
     dense = backend.is_array(found)
-    u = max(named, _format(found, like))
+    u = max(named, inputs.roundoff(inputs.entering(found, like)))
     P = question.parameters
     exact = dense and P <= EXACT
     Z = np.eye(P) if exact else inputs.probes(P, PROBES, u, seed)
@@ -276,16 +276,6 @@ def assert_spectrum(
         )
     _expect_conclusive(question, allowed, top)
     return _agreement(distance, allowed, 0.0)
-
-
-def _format(found: Any, like: Array | None) -> float:
-    """Return the roundoff of the format in which probes reach an operator."""
-    if backend.is_array(found):
-        return inputs.roundoff(found)
-    if like is not None:
-        return inputs.roundoff(like)
-    kind = getattr(found, "dtype", None)
-    return inputs.roundoff(np.zeros(0, kind if isinstance(kind, np.dtype) else float))
 
 
 def _spectral(x: np.ndarray) -> float:
@@ -431,7 +421,8 @@ def _missing(
         kept = ~np.any([mask for _, _, mask in gone], axis=0)
         if int(kept.sum()) != side:
             continue
-        Z = inputs.probes(side, PROBES, _format(found, like), 0)
+        coarse = inputs.roundoff(inputs.entering(found, like))
+        Z = inputs.probes(side, PROBES, coarse, 0)
         there = np.argsort(np.argsort(places[kept]))
         products, u = inputs.products(found, Z, there, like)
         wide = np.zeros((len(kept), PROBES))

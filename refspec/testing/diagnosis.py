@@ -8,7 +8,7 @@ import numpy as np
 
 from refspec.testing import factor_settings, settings
 from refspec.testing.accuracy import accuracy
-from refspec.testing.fits import Fit
+from refspec.testing.fits import Fit, explained
 from refspec.testing.inputs import frobenius
 from refspec.testing.mistakes import Mistake, scales, structures
 from refspec.testing.questions import Operator, Question, operator
@@ -122,16 +122,9 @@ def fitting(
     """Return the factors with which a candidate fits; a bound must be able to fail."""
     if seen.shape != found.shape:
         return []
-    out = []
+    out: list[Fit] = []
     for factor, (s, text) in factors.items():
-        gap, bound = frobenius(found - s * seen), abs(s) * radius
-        if gap <= bound < frobenius(found) / 4:
-            names, sentences = [name, factor], [sentence, text]
-            out.append(
-                Fit(
-                    ", ".join(x for x in names if x),
-                    "; and ".join(x for x in sentences if x),
-                    gap / bound,
-                )
-            )
+        both = ", ".join(x for x in (name, factor) if x)
+        said = "; and ".join(x for x in (sentence, text) if x)
+        out += explained(both, said, s * seen, found, abs(s) * radius)
     return out

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from refspec.testing.fits import Fit, explained
 from refspec.testing.inputs import frobenius
 from refspec.testing.questions import Question
 from refspec.testing.readings import Reading, of_samples
-from refspec.testing.settings import Asked, combination
+from refspec.testing.settings import Asked, combination, labels_of
 
 _TURNS = 60  # of the two factors; each halves what is left many times over
 _DRAWS = 8  # labels drawn a sample that are tried
@@ -41,7 +42,7 @@ class _Block:
 def of_kfac(x: Asked) -> list[Fit]:
     """Name the setting that explains products of a KFAC, if one does."""
     blocks = _blocks(x)
-    for look in (_damped, _left, _right, _both):
+    for look in (_damped, partial(_one, k=0), partial(_one, k=1), _both):
         fits = list(look(x, blocks))
         if fits:
             return fits
@@ -92,26 +93,23 @@ def _damped(x: Asked, blocks: list[_Block]) -> Iterator[Fit]:
     yield from explained("damping of the factors", text, true, x.found, x.radius)
 
 
-def _left(x: Asked, blocks: list[_Block]) -> Iterator[Fit]:
-    """Look for another errors' factor."""
-    found = [_given(y.found, y.Z, y.right) for y in blocks]
-    factors = [(S, y.right) for S, y in zip(found, blocks, strict=True)]
-    text = "H, the features' factor, is right; the errors' factor is not"
-    name = "errors' factor"
-    rest = list(explained(name, text, _products(blocks, factors), x.found, x.radius))
+def _one(x: Asked, blocks: list[_Block], k: int) -> Iterator[Fit]:
+    """Look for another factor, of the errors (k = 0) or of the features (k = 1)."""
+    name, other = (_SIDES[k][0], _SIDES[1 - k][0])
+    found = [_given(y, k, (y.right, y.left)[k]) for y in blocks]
+    text = f"{('H', 'Delta')[k]}, the {other}, is right; the {name} is not"
+    true = _replaced(blocks, k, found)
+    rest = list(explained(name, text, true, x.found, x.radius))
     if not rest:
         return
-    build = [_errors_factor(x.question, y) for y in blocks]
-    for reading in _read(x.question, found, build):
-        other = [
-            (make(reading.ratios), y.right)
-            for make, y in zip(build, blocks, strict=True)
-        ]
-        text = f"in the errors' factor: {reading.sentence}"
-        true = _products(blocks, other)
+    build = [_SIDES[k][1](x.question, y) for y in blocks]
+    reading = _read(x.question, found, build)
+    if reading is not None:
+        text = f"in the {name}: {reading.sentence}"
+        true = _replaced(blocks, k, [make(reading.ratios) for make in build])
         yield from explained(reading.name, text, true, x.found, x.radius)
         return
-    M = _draws(x.question, blocks, found)
+    M = _draws(x.question, blocks, found) if k == 0 else 0
     if M:
         text = (
             f"{rest[0].sentence}: it is as far off as {M} Monte-Carlo "
@@ -123,30 +121,12 @@ def _left(x: Asked, blocks: list[_Block]) -> Iterator[Fit]:
     yield from rest
 
 
-def _right(x: Asked, blocks: list[_Block]) -> Iterator[Fit]:
-    """Look for another features' factor."""
-    swapped = [np.swapaxes(y.found, 1, 2) for y in blocks]
-    found = [
-        _given(f, np.swapaxes(y.Z, 1, 2), y.left)
-        for f, y in zip(swapped, blocks, strict=True)
+def _replaced(blocks: list[_Block], k: int, found: list[np.ndarray]) -> np.ndarray:
+    """Return the products with factor k of each layer another one."""
+    pairs = [
+        (y.left, F) if k else (F, y.right) for F, y in zip(found, blocks, strict=True)
     ]
-    factors = [(y.left, H) for H, y in zip(found, blocks, strict=True)]
-    text = "Delta, the errors' factor, is right; the features' factor is not"
-    true = _products(blocks, factors)
-    rest = list(explained("features' factor", text, true, x.found, x.radius))
-    if not rest:
-        return
-    build = [_features_factor(x.question, y) for y in blocks]
-    for reading in _read(x.question, found, build):
-        other = [
-            (y.left, make(reading.ratios))
-            for make, y in zip(build, blocks, strict=True)
-        ]
-        text = f"in the features' factor: {reading.sentence}"
-        true = _products(blocks, other)
-        yield from explained(reading.name, text, true, x.found, x.radius)
-        return
-    yield from rest
+    return _products(blocks, pairs)
 
 
 def _both(x: Asked, blocks: list[_Block]) -> Iterator[Fit]:
@@ -156,15 +136,15 @@ def _both(x: Asked, blocks: list[_Block]) -> Iterator[Fit]:
         return
     q, s = x.question, x.question.snapshot.sample_weights
     sides = []
-    for k, make in enumerate((_errors_factor, _features_factor)):
+    for k, (_, make) in enumerate(_SIDES):
         # each layer's scale is its own: the largest factor is read
         build = [make(q, y) for y in blocks]
         most = max(range(len(blocks)), key=lambda i: len(found[i][k]))
-        readings = list(_read(q, [found[most][k]], [build[most]], unit=True))
-        if not readings:
+        reading = _read(q, [found[most][k]], [build[most]], unit=True)
+        if reading is None:
             return
-        ratios = readings[0].ratios / float(np.sum(s * readings[0].ratios))
-        sides.append((readings[0], [factor(ratios) for factor in build]))
+        ratios = reading.ratios / float(np.sum(s * reading.ratios))
+        sides.append((reading, [factor(ratios) for factor in build]))
     reading, left = sides[0]
     factors = list(zip(left, sides[1][1], strict=True))
     text = f"in both factors: {reading.sentence}"
@@ -172,11 +152,12 @@ def _both(x: Asked, blocks: list[_Block]) -> Iterator[Fit]:
     yield from explained(reading.name, text, made, x.found, x.radius)
 
 
-def _given(found: np.ndarray, Z: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return S with S Z right' = found, all (m, b, a), by least squares."""
-    b = found.shape[1]
-    W = np.swapaxes(Z @ right.T, 0, 1).reshape(b, -1)
-    flat = np.swapaxes(found, 0, 1).reshape(b, -1)
+def _given(y: _Block, k: int, other: np.ndarray) -> np.ndarray:
+    """Return factor k of S Z H' = found by least squares, the other one known."""
+    found, Z = (np.swapaxes(x, 1, 2) if k else x for x in (y.found, y.Z))
+    side = found.shape[1]
+    W = np.swapaxes(Z @ other.T, 0, 1).reshape(side, -1)
+    flat = np.swapaxes(found, 0, 1).reshape(side, -1)
     return np.asarray(np.linalg.lstsq(W.T, flat.T)[0].T)
 
 
@@ -184,37 +165,28 @@ def _by_turns(y: _Block) -> tuple[np.ndarray, np.ndarray]:
     """Return both factors by least squares, one after the other, up to a scale."""
     S, H = y.left, y.right
     for _ in range(_TURNS):
-        S = _given(y.found, y.Z, H)
-        turned = np.swapaxes(y.found, 1, 2), np.swapaxes(y.Z, 1, 2)
-        H = _given(*turned, S)
+        S = _given(y, 0, H)
+        H = _given(y, 1, S)
     return S, H
 
 
 def _errors_factor(q: Question, y: _Block) -> Callable[[np.ndarray], np.ndarray]:
     """Return the errors' factor as a function of ratios (N,) of sample weights."""
-    s, p = q.snapshot.sample_weights, q.snapshot.probabilities
-    if q.fisher == "empirical":
-        p = np.eye(p.shape[1])[q.snapshot.labels]
-    _, _, _, b = y.errors.shape
-
-    def factor(ratios: np.ndarray) -> np.ndarray:
-        w = (ratios * s)[:, None] * p
-        flat = y.errors.reshape(-1, b)
-        each = np.repeat(w.reshape(-1), y.errors.shape[2])
-        return np.asarray((flat * each[:, None]).T @ flat)
-
-    return factor
+    s, p = q.snapshot.sample_weights, labels_of(q)
+    return lambda ratios: _weighted(y.errors, (ratios * s)[:, None] * p)
 
 
 def _features_factor(q: Question, y: _Block) -> Callable[[np.ndarray], np.ndarray]:
     """Return the features' factor as a function of ratios (N,) of sample weights."""
-    s, (_, T, a) = q.snapshot.sample_weights, y.features.shape
+    s, T = q.snapshot.sample_weights, y.features.shape[1]
+    return lambda ratios: _weighted(y.features, ratios * s / T)
 
-    def factor(ratios: np.ndarray) -> np.ndarray:
-        flat, each = y.features.reshape(-1, a), np.repeat(ratios * s, T) / T
-        return np.asarray((flat * each[:, None]).T @ flat)
 
-    return factor
+def _weighted(vectors: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the sum of xx' over vectors (..., T, b), the weights (...) theirs."""
+    flat = vectors.reshape(-1, vectors.shape[-1])
+    each = np.repeat(weights.reshape(-1), vectors.shape[-2])
+    return np.asarray((flat * each[:, None]).T @ flat)
 
 
 def _read(
@@ -222,7 +194,7 @@ def _read(
     found: list[np.ndarray],
     build: list[Callable[[np.ndarray], np.ndarray]],
     unit: bool = False,
-) -> Iterator[Reading]:
+) -> Reading | None:
     """Read factors of layers together as those of other sample weights, or of sum 1."""
     labels, s = q.snapshot.labels, q.snapshot.sample_weights
     N, there = len(s), np.unique(labels)
@@ -242,9 +214,10 @@ def _read(
         if unit:
             each = each / float(np.sum(s * each))
         if left <= half:
-            for reading in of_samples(each, s, labels):
-                yield reading
-                return
+            reading = next(of_samples(each, s, labels), None)
+            if reading is not None:
+                return reading
+    return None
 
 
 def _draws(q: Question, blocks: list[_Block], found: list[np.ndarray]) -> int:
@@ -263,10 +236,7 @@ def _draws(q: Question, blocks: list[_Block], found: list[np.ndarray]) -> int:
             w = s[:, None] * rng.multinomial(M, p / p.sum(axis=1, keepdims=True)) / M
             squares = 0.0
             for y in blocks:
-                b = y.errors.shape[3]
-                flat = y.errors.reshape(-1, b)
-                each = np.repeat(w.reshape(-1), y.errors.shape[2])
-                squares += frobenius((flat * each[:, None]).T @ flat - y.left) ** 2
+                squares += frobenius(_weighted(y.errors, w) - y.left) ** 2
             sizes.append(np.sqrt(squares))
         off = (
             abs(float(np.log(np.median(sizes) / away)))
@@ -276,3 +246,6 @@ def _draws(q: Question, blocks: list[_Block], found: list[np.ndarray]) -> int:
         if min(sizes) <= away <= max(sizes) and off < nearest:
             best, nearest = M, off
     return best
+
+
+_SIDES = (("errors' factor", _errors_factor), ("features' factor", _features_factor))

@@ -137,6 +137,18 @@ def roundoff(x: Array) -> float:
     return float(xp.finfo(x.dtype).eps) / 2
 
 
+def entering(operator: Any, like: Array | None) -> Array:
+    """Return an array of the kind in which vectors reach an operator."""
+    if backend.is_array(operator):
+        return operator
+    if like is None:
+        like = getattr(operator, "like", None)
+    if like is None:
+        kind = getattr(operator, "dtype", None)
+        like = np.zeros(0, dtype=kind if isinstance(kind, np.dtype) else np.float64)
+    return like
+
+
 def dimension(operator: Any) -> int | None:
     """Return the side of an operator that knows it; it must be square."""
     shape = getattr(operator, "shape", None)
@@ -181,11 +193,7 @@ def _applied(
     operator: Any, Z: np.ndarray, like: Array | None
 ) -> tuple[np.ndarray, float]:
     """Multiply an object column by column, in the arrays it takes."""
-    if like is None:
-        like = getattr(operator, "like", None)
-    if like is None:
-        kind = getattr(operator, "dtype", None)
-        like = np.zeros(0, dtype=kind if isinstance(kind, np.dtype) else np.float64)
+    like = entering(operator, like)
     xp = backend.namespace(like)
     apply = _function(operator)
     columns, u = [], roundoff(like)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from refspec import backend, checks, rounding
+from refspec import checks, rounding
 from refspec.backend import Array
 from refspec.classes import Snapshot
 from refspec.curvature import SecondMoment
@@ -21,7 +21,7 @@ from refspec.testing import inputs, messages
 from refspec.testing.accuracy import accuracy, format_roundoff
 from refspec.testing.fits import Fit
 from refspec.testing.mistakes import scales, structures
-from refspec.testing.questions import Question, ask, operator
+from refspec.testing.questions import Operator, Question, ask, operator
 
 _PROBES = 8
 
@@ -92,8 +92,7 @@ def assert_inverse(
     checks.expect_size("seed", seed)
     inputs.expect_like(like)
     u = 0.0 if dtype is None else format_roundoff(dtype)
-    coarse = inputs.roundoff(found) if backend.is_array(found) else u
-    coarse = coarse if like is None else inputs.roundoff(like)
+    coarse = inputs.roundoff(inputs.entering(found, like))
     V = inputs.probes(question.parameters, _PROBES, max(u, coarse), seed)
     X, format_ = inputs.products(found, V, places, like)
     u = max(u, format_)
@@ -102,18 +101,16 @@ def assert_inverse(
     k = question.parameters**1.5  # of a factorisation, in the 2-norm
     slack = radius + rounding.gamma(8 * k, u) * size
     allowed = slack * lengths(X, 0) / lengths(V, 0) + residual
-
-    def left(AX: np.ndarray) -> np.ndarray:
-        return np.asarray(lengths(AX + damping * X - V, 0) / lengths(V, 0))
-
-    off = left(true.apply(X))
+    AX = true.apply(X)
+    back = AX + damping * X
+    off = lengths(back - V, 0) / lengths(V, 0)
     worst = int(np.argmax(off / allowed))
     distance, bound = float(off[worst]), float(allowed[worst])
     if not distance <= bound:
-        fits = list(_fits(question, V, X, damping, allowed))
+        fits = list(_fits(question, true, V, X, AX, damping, allowed))
         lines = [
             ("residual", messages.radii(distance, bound)),
-            *messages.diagnosis(fits, V, true.apply(X) + damping * X, bound),
+            *messages.diagnosis(fits, V, back, bound),
         ]
         what = f"products with the inverse at damping {damping:.6g} differ"
         raise AssertionError(messages.message(messages.heading(question, what), lines))
@@ -122,14 +119,15 @@ def assert_inverse(
 
 def _fits(
     question: Question,
+    true: Operator,
     V: np.ndarray,
     X: np.ndarray,
+    AX: np.ndarray,
     damping: float,
     allowed: np.ndarray,
 ) -> Iterator[Fit]:
     """Try another damping, factors of the inverse or of A, and other matrices."""
-    true = operator(question)
-    AX, sizes = true.apply(X), lengths(V, 0)
+    sizes = lengths(V, 0)
 
     def fit(name: str, text: str, gap: np.ndarray) -> Iterator[Fit]:
         ratio = float(np.max(lengths(gap, 0) / sizes / allowed))

@@ -18,7 +18,7 @@ from refspec.factors import lengths
 from refspec.testing import inputs, messages
 from refspec.testing.accuracy import Accuracy, format_roundoff, level_radius
 from refspec.testing.diagnosis import fitting
-from refspec.testing.fits import Fit
+from refspec.testing.fits import Fit, explained
 from refspec.testing.mistakes import scales
 from refspec.testing.questions import Question, ask
 
@@ -98,7 +98,7 @@ def assert_levels(
     P = moment.shape[1]
     places = np.arange(P) if of != "fisher" else inputs.order_places(question, order)
     u = 0.0 if dtype is None else format_roundoff(dtype)
-    formats = [_roundoff(x, like) for x in found.values()]
+    formats = [inputs.roundoff(inputs.entering(x, like)) for x in found.values()]
     Z = inputs.probes(P, 20, max(u, *formats), seed)
     true = {
         year: {name: x.matvec(Z) for name, x in those.items()}
@@ -143,12 +143,6 @@ def _number(level: Any) -> Any:
     return backend.to_host(level)[()] if backend.is_array(level) else level
 
 
-def _roundoff(level: Any, like: Array | None) -> float:
-    if like is not None:
-        return inputs.roundoff(like)
-    return inputs.roundoff(level) if backend.is_array(level) else 0.0
-
-
 def _check_trace(
     question: Question,
     of: str,
@@ -169,7 +163,7 @@ def _check_trace(
     for names in _sums(true, name):
         gap = abs(trace - sum(true[x] for x in names))
         if gap <= allowed.radius:
-            fits.append(_sum_fit(names, gap / allowed.radius))
+            fits.append(Fit(*_said(names), gap / allowed.radius))
     for key, (s, text) in scales(question).items():
         gap = abs(trace - s * true[name])
         if gap <= abs(s) * allowed.radius:
@@ -190,20 +184,17 @@ def _explain(
 ) -> list[Fit]:
     """Try sums of levels, the other convention, usual factors, and nothing at all."""
     said, other = (true[x] for x in years)
-    fits, least = [], inputs.frobenius(products) / 4
+    fits: list[Fit] = []
     for names in _sums(said, name):
-        gap = inputs.frobenius(products - sum(said[x] for x in names))
-        if gap <= size < least:
-            fits.append(_sum_fit(names, gap / size))
+        total = np.sum([said[x] for x in names], axis=0)
+        fits += explained(*_said(names), total, products, size)
     if name in other:
-        gap = inputs.frobenius(products - other[name])
-        if gap <= size < least:
-            text = (
-                f"the {years[1]} convention: "
-                + ("plain means of sqrt(p) times" if years[1] == "2019" else "means of")
-                + f" the vectors; pass convention={years[1]!r}"
-            )
-            fits.append(Fit("convention", text, gap / size))
+        text = (
+            f"the {years[1]} convention: "
+            + ("plain means of sqrt(p) times" if years[1] == "2019" else "means of")
+            + f" the vectors; pass convention={years[1]!r}"
+        )
+        fits += explained("convention", text, other[name], products, size)
     fits += fitting("", "", said[name], size, scales(question), products)
     if inputs.frobenius(products) <= size:
         text = "it is zero: means over every c', c' = c too, vanish (score identity)"
@@ -221,9 +212,10 @@ def _sums(levels: Mapping[str, Any], name: str) -> list[tuple[str, ...]]:
     return [x for x in sets if x != (name,)]
 
 
-def _sum_fit(names: tuple[str, ...], ratio: float) -> Fit:
+def _said(names: tuple[str, ...]) -> tuple[str, str]:
+    """Return the name and the sentence of a sum of levels."""
     text = " + ".join(names)
-    return Fit(text, f"it is {text}: these levels are not apart", ratio)
+    return text, f"it is {text}: these levels are not apart"
 
 
 def _failure(

@@ -17,11 +17,18 @@ from typing import Any
 import numpy as np
 
 from refspec import models
-from refspec.kronecker import BlockDiagonal, Kronecker, kfac
+from refspec.kronecker import Kronecker, kfac
 from refspec.models import evaluation
 from refspec.testing import otherwise
 from refspec.testing.inputs import ORDERS, order_places
-from refspec.testing.questions import Operator, Question, operator, with_errors
+from refspec.testing.questions import (
+    MOMENTS,
+    Operator,
+    Question,
+    of_blocks,
+    operator,
+    with_errors,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +124,7 @@ def structures(question: Question, order: str | np.ndarray) -> Iterator[Mistake]
 
 def _otherwise(q: Question) -> Iterator[Mistake]:
     """Run the same network in training, or cut its patches at another stride."""
-    if q.of in ("fisher", "gauss_newton", "empirical_fisher"):
+    if q.of in MOMENTS:
         for constant in (False, True):
             other = otherwise.batch_statistics(q, constant)
             if other is not None:
@@ -133,12 +140,7 @@ def _otherwise(q: Question) -> Iterator[Mistake]:
                 "the features' factor of a convolution is of patches at stride 1, "
                 f"{how}; cut them at its stride"
             )
-            whole = BlockDiagonal(tuple(blocks))
-            yield Mistake("stride", text, q, partial(_whole, whole))
-
-
-def _whole(whole: BlockDiagonal) -> Operator:
-    return Operator(whole.matvec, lambda: np.asarray(whole.eigenvalues()))
+            yield Mistake("stride", text, q, partial(of_blocks, blocks))
 
 
 def _labels(q: Question) -> Iterator[Mistake]:
@@ -241,7 +243,7 @@ def _summed(q: Question) -> Operator:
             right[-1, :-1] = right[:-1, -1] = 0
             right[-1, -1] /= T  # a bias has one number for all positions
         blocks.append(Kronecker(left, T * right))
-    return _whole(BlockDiagonal(tuple(blocks)))
+    return of_blocks(blocks)
 
 
 def _biases(q: Question) -> Iterator[Mistake]:
@@ -384,8 +386,7 @@ def _mixed(q: Question, left: str, right: str) -> Operator:
         )
         for x in q.layers
     ]
-    whole = BlockDiagonal(tuple(blocks))
-    return _whole(whole)
+    return of_blocks(blocks)
 
 
 def _jacobians(q: Question) -> dict[str, np.ndarray] | None:

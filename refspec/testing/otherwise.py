@@ -17,7 +17,7 @@ from refspec.classes import Layer, Snapshot, log_softmax
 from refspec.kronecker import Kronecker, kfac
 from refspec.models import evaluation, operations
 from refspec.models.network import in_double
-from refspec.testing.questions import Question
+from refspec.testing.questions import Question, as_layers
 
 _HELD = 2**27  # bytes of tangents that are held
 
@@ -44,17 +44,14 @@ def batch_statistics(q: Question, constant: bool) -> Question | None:
         p = np.exp(log_softmax(f))
         seeds = evaluation.misses(p[:, None, :], np.eye(p.shape[1]), np)
         found = evaluation.backpropagate(steps, seeds, np)
-        layers = [Layer(x.name, x.features, errors) for x, errors in found]
+        layers = tuple(Layer(x.name, x.features, errors) for x, errors in found)
         seen = _seen(q.snapshot, layers, p)
         return replace(q, snapshot=seen)
     J = _jacobian(steps, q)
     p = np.exp(log_softmax(f))
     gradients = np.einsum("nc,ncp->np", p, J)[:, None, :] - J
-    ends = np.cumsum([0, *(b * a for b, a in q.shapes)])
-    layers = [
-        Layer(name, np.ones((N, 1, 1)), gradients[:, :, None, i:j])
-        for name, i, j in zip(q.layers, ends, ends[1:], strict=False)
-    ]
+    sizes = (b * a for b, a in q.shapes)
+    layers = as_layers(gradients, zip(q.layers, sizes, strict=True))
     return replace(q, snapshot=_seen(q.snapshot, layers, p), named=True)
 
 
@@ -150,6 +147,6 @@ def _pushed(step: Any, x: np.ndarray) -> np.ndarray:
     return np.asarray(operations.push(step, x, np))
 
 
-def _seen(old: Snapshot, layers: list[Layer], p: np.ndarray) -> Snapshot:
+def _seen(old: Snapshot, layers: tuple[Layer, ...], p: np.ndarray) -> Snapshot:
     """Return a snapshot of other layers and probabilities, without its network."""
-    return replace(old, layers=tuple(layers), probabilities=p, model=None)
+    return replace(old, layers=layers, probabilities=p, model=None)

@@ -7,7 +7,7 @@ float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,7 +30,8 @@ KINDS = (
     "ekfac",
     "cfac",
 )
-_OF_MOMENTS = ("fisher", "gauss_newton", "empirical_fisher")
+#: Those of a moment's rows, layers or not.
+MOMENTS = ("fisher", "gauss_newton", "empirical_fisher")
 _HELD = 2**28  # bytes of a moment's rows that are held
 _KRONECKER: dict[str, Callable[..., Any]] = {"kfac": kfac, "ekfac": ekfac, "cfac": cfac}
 
@@ -92,9 +93,9 @@ def ask(
     checks.expect_choice("setting", setting, ("expand", "reduce"))
     snapshot, lost = expected, 0.0
     if isinstance(snapshot, SecondMoment):
-        if of not in _OF_MOMENTS:
+        if of not in MOMENTS:
             raise ValueError(
-                f"of must be one of {_OF_MOMENTS} for a moment, got {of!r}: it knows "
+                f"of must be one of {MOMENTS} for a moment, got {of!r}: it knows "
                 "its rows and no layers; give a snapshot"
             )
         lost, snapshot = snapshot.rows.forming(), of_moment(snapshot)
@@ -140,18 +141,24 @@ def of_moment(moment: SecondMoment) -> Snapshot:
     gradients = np.divide(X, roots, out=np.zeros_like(X), where=roots > 0)
     s = w.sum(axis=1)
     blocks = getattr(moment, "blocks", ()) or (("parameters", P),)
-    ends = np.cumsum([0, *(size for _, size in blocks)])
-    layers = [
-        Layer(name, np.ones((N, 1, 1)), gradients[:, :, None, i:j])
-        for (name, _), i, j in zip(blocks, ends, ends[1:], strict=False)
-    ]
     return Snapshot(
-        tuple(layers),
+        as_layers(gradients, blocks),
         w / s[:, None],
         np.repeat(np.arange(C), np.diff(moment.offsets)),
         s / s.sum(),
         {"biases": {name: False for name, _ in blocks}},
     )
+
+
+def as_layers(
+    gradients: np.ndarray, blocks: Iterable[tuple[str, int]]
+) -> tuple[Layer, ...]:
+    """Return gradients (N, C, P) as errors, a layer a block (name, size)."""
+    layers, start, one = [], 0, np.ones((len(gradients), 1, 1))
+    for name, size in blocks:
+        layers.append(Layer(name, one, gradients[:, :, None, start : start + size]))
+        start += size
+    return tuple(layers)
 
 
 def host_snapshot(snapshot: Snapshot) -> Snapshot:
@@ -191,8 +198,13 @@ def operator(question: Question) -> Operator:
         return _hessian(question)
     build = _KRONECKER[question.of]
     how: dict[str, Any] = {"setting": question.setting, "fisher": question.fisher}
-    blocks = BlockDiagonal(tuple(build(snapshot, x, **how) for x in names))
-    return Operator(blocks.matvec, lambda: np.asarray(blocks.eigenvalues()))
+    return of_blocks([build(snapshot, x, **how) for x in names])
+
+
+def of_blocks(blocks: Sequence[Any]) -> Operator:
+    """Return the operator of a block a layer."""
+    whole = BlockDiagonal(tuple(blocks))
+    return Operator(whole.matvec, lambda: np.asarray(whole.eigenvalues()))
 
 
 def _moment(moment: SecondMoment) -> Operator:

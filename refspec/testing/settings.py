@@ -20,13 +20,12 @@ from refspec.factors import Factor, Factors
 from refspec.testing.accuracy import accuracy
 from refspec.testing.fits import Fit, explained
 from refspec.testing.inputs import frobenius
-from refspec.testing.questions import Question, hessian_products, operator
+from refspec.testing.questions import MOMENTS, Question, hessian_products, operator
 from refspec.testing.readings import of_samples
 
 _LABELS = 2400  # samples times other classes up to which drawn labels are solved for
 _DRAWS = 8  # labels drawn a sample that are tried
 _SAMPLES = 1000  # samples that are solved for
-_MOMENTS = ("fisher", "gauss_newton", "empirical_fisher")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,9 +189,9 @@ def _reweighed(x: Asked, groups: list[np.ndarray]) -> Iterator[Fit]:
 def _part(q: Question) -> Callable[[np.ndarray, np.ndarray], np.ndarray] | None:
     """Return the product with Z of what samples of given weights (N,) contribute."""
     snapshot = q.snapshot
-    if q.of in _MOMENTS:
+    if q.of in MOMENTS:
         rows = _rows(q)
-        p = _labels(q)
+        p = labels_of(q)
 
         def moment(s: np.ndarray, Z: np.ndarray) -> np.ndarray:
             on = np.flatnonzero(s)
@@ -223,7 +222,7 @@ def _smoothed(x: Asked) -> Iterator[Fit]:
         (_, e), _ = combination(x.found, np.stack([x.true, uniform]))
         true = (1 - e) * x.true + e * uniform
     elif q.of == "empirical_fisher":
-        rows, hot = _rows(q), _labels(q)
+        rows, hot = _rows(q), labels_of(q)
         Y, ones = np.asarray(rows.dot(x.Z)), np.full_like(hot, 1 / C)
         own, mean = (
             np.sum(w[:, :, None] * Y, axis=1, keepdims=True) for w in (hot, ones)
@@ -325,7 +324,7 @@ def _rows(q: Question) -> Factors:
     return Factors(tuple(Factor(x.errors, x.features) for x in chosen))
 
 
-def _labels(q: Question) -> np.ndarray:
+def labels_of(q: Question) -> np.ndarray:
     """Return what the labels of a sample are weighed with, (N, C)."""
     p = q.snapshot.probabilities
     if q.of == "empirical_fisher" or q.fisher == "empirical":

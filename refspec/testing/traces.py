@@ -114,7 +114,7 @@ def assert_trace(
         trace, bound = _estimate(true, Q, Z), moved
     distance = abs(value - trace)
     if not distance <= bound:
-        fits = list(_fits(question, value, trace, bound, Q, Z))
+        fits = list(_fits(question, true, value, trace, bound, Q, Z))
         lines = [
             ("distance", messages.radii(distance, bound)),
             ("trace", f"found {value:.8g}, expected {trace:.8g}"),
@@ -132,10 +132,15 @@ def assert_trace(
 
 def _estimate(true: Operator, Q: np.ndarray, Z: np.ndarray) -> float:
     """Return tr Q'AQ and the mean of z'(I - QQ')A(I - QQ')z."""
+    exact, left = _parts(true, Q, Z)
+    return exact + left / int(Z.shape[1])
+
+
+def _parts(true: Operator, Q: np.ndarray, Z: np.ndarray) -> tuple[float, float]:
+    """Return tr Q'AQ, and the sum over the probes of what Q leaves of them."""
     rest = Z - Q @ (Q.T @ Z)
     exact = float(np.sum(Q * true.apply(Q))) if Q.shape[1] else 0.0
-    left = float(np.sum(rest * true.apply(rest)))
-    return exact + left / int(Z.shape[1])
+    return exact, float(np.sum(rest * true.apply(rest)))
 
 
 def _weight(Q: np.ndarray, Z: np.ndarray | None, P: int) -> float:
@@ -150,6 +155,7 @@ def _weight(Q: np.ndarray, Z: np.ndarray | None, P: int) -> float:
 
 def _fits(
     question: Question,
+    true: Operator,
     value: float,
     trace: float,
     bound: float,
@@ -159,15 +165,13 @@ def _fits(
     """Try usual factors, halves of Hutch++, and with the probes other matrices."""
     tried = {name: (text, s * trace) for name, (s, text) in scales(question).items()}
     if Z is not None:
-        true, n, k = operator(question), Z.shape[1], Q.shape[1]
-        whole, rest = _estimate(true, Q[:, :0], Z), Z - Q @ (Q.T @ Z)
-        sketched = float(np.sum(Q * true.apply(Q))) if k else 0.0
-        left = float(np.sum(rest * true.apply(rest)))
+        n, k, squares = Z.shape[1], Q.shape[1], float(np.sum(Z * Z))
+        sketched, left = _parts(true, Q, Z)
         tried |= {
             "sum over probes": (f"summed over n = {n} probes", sketched + left),
             "probes normalised": (
                 "the probes were normalised: multiply by P",
-                sketched + left / n / _squares(Z, n),
+                sketched + left / squares,
             ),
         }
         if k:
@@ -175,7 +179,7 @@ def _fits(
                 "sketch alone": ("tr Q'AQ alone, without what Q leaves", sketched),
                 "probes not projected": (
                     "z'Az of probes that still hold Q's part: take it out",
-                    sketched + whole,
+                    sketched + _estimate(true, Q[:, :0], Z),
                 ),
                 "all probes divided by": (
                     f"divided by k + n = {k + n} in place of n = {n}",
@@ -190,11 +194,6 @@ def _fits(
         allowed = bound * max(1.0, abs(other / trace) if trace else 1.0)
         if abs(value - other) <= allowed < abs(value) / 8:
             yield Fit(name, text, abs(value - other) / allowed)
-
-
-def _squares(Z: np.ndarray, n: int) -> float:
-    """Return the mean of z'z."""
-    return float(np.sum(Z * Z)) / n
 
 
 def _columns(

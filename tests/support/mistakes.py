@@ -650,9 +650,13 @@ def rules(change):
 def smooth_rules(x, w, top, h):
     """The density of quadratures (n, k) under a Gaussian of width h, on a grid."""
     grid = np.linspace(-8 * h, top + 8 * h, max(400, int(4 * (top / h + 16))))
+    return grid, density_at(x, w, grid, h)
+
+
+def density_at(x, w, grid, h):
     z = (grid[:, None, None] - x) / h
     kernel = np.exp(-(z**2) / 2)
-    return grid, np.sum(kernel * w, axis=(1, 2)) / (h * np.sqrt(2 * np.pi) * len(x))
+    return np.sum(kernel * w, axis=(1, 2)) / (h * np.sqrt(2 * np.pi) * len(x))
 
 
 def smooth(seen, n=400, width=None, seen_width=None, said=400, k=24, bent=1.0):

@@ -12,8 +12,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from support import mistakes, right_answers
 from support.operators import names_of
 
-SEEDS = range(3)
-
 
 class Told:
     """What an assertion said, as pytest's error keeps it."""
@@ -54,7 +52,7 @@ def table(title, rows, expected):
         found = [
             names(row, mistakes.case(kind, seed))
             for kind in row.kinds
-            for seed in SEEDS
+            for seed in mistakes.SEEDS
         ]
         other = sorted({", ".join(x) for x in found if x != [expected(row)]})
         good = sum(x == [expected(row)] for x in found)

@@ -13,6 +13,8 @@ from refspec.testing import (
     density_mistakes,
     probing,
 )
+from support.mistakes import density_at
+from support.mistakes import lanczos as quadrature
 
 SIZES = (16, 12, 10)
 LABELS = np.repeat(np.arange(4), 12)
@@ -37,23 +39,11 @@ def case():
 def lanczos(A, k, n, *, draws="gaussian", seed=0):
     """Plain Lanczos, no reorthogonalisation, as the papers run it."""
     rng = np.random.default_rng(seed)
-    nodes, weights = np.zeros((n, k)), np.zeros((n, k))
     starts = rng.standard_normal((len(A), n))
     if draws == "rademacher":
         starts = np.sign(starts)
-    for i in range(n):
-        q, before, beta, T = starts[:, i] / np.linalg.norm(starts[:, i]), 0, 0, []
-        for _ in range(k):
-            v = A @ q - beta * before
-            alpha = q @ v
-            v = v - alpha * q
-            before, beta = q, np.linalg.norm(v)
-            q = v / beta
-            T.append((alpha, beta))
-        a, b = np.array(T).T
-        theta, U = np.linalg.eigh(np.diag(a) + np.diag(b[:-1], 1) + np.diag(b[:-1], -1))
-        nodes[i], weights[i] = theta, U[0] ** 2
-    return nodes, weights, starts
+    nodes, U = quadrature(A, k, starts)
+    return nodes, U[:, 0] ** 2, starts
 
 
 @pytest.mark.slow
@@ -75,12 +65,6 @@ def test_right_quadratures_pass(case, law):
     assert_density(nodes.astype(np.float32), weights.astype(np.float32), s, draws=law)
 
 
-def smooth(nodes, weights, grid, width):
-    z = (grid[:, None, None] - nodes) / width
-    kernel = np.exp(-(z**2) / 2) / width / np.sqrt(2 * np.pi)
-    return np.sum(kernel * weights, axis=(1, 2)) / len(nodes)
-
-
 @pytest.mark.slow
 def test_right_densities_on_a_grid_pass(case):
     s, A = case
@@ -89,19 +73,19 @@ def test_right_densities_on_a_grid_pass(case):
     top = nodes.max()
     width = top / 50
     grid = np.linspace(-6 * width, top + 6 * width, 300)
-    density = smooth(nodes, weights, grid, width)
+    density = density_at(nodes, weights, grid, width)
     how = {"width": width, "steps": k, "probes": n}
     assert_density(grid, density, s, **how)
     with pytest.raises(AssertionError) as error:
         assert_density(grid, 2 * density, s, **how)
     assert "mass" in str(error.value)
     wide = np.linspace(4 * grid[0], 4 * grid[-1], 1200)
-    wrong = smooth(4 * nodes, weights, wide, width)
+    wrong = density_at(4 * nodes, weights, wide, width)
     with pytest.raises(AssertionError, match="first moment"):
         assert_density(wide, wrong, s, **how)
     coarse = grid[::12]
     with pytest.raises(ValueError, match="a grid with steps of at most"):
-        assert_density(coarse, smooth(nodes, weights, coarse, width), s, **how)
+        assert_density(coarse, density_at(nodes, weights, coarse, width), s, **how)
 
 
 @pytest.mark.slow
