@@ -161,6 +161,16 @@ def moment_of(what: SecondMoment | Snapshot) -> SecondMoment:
     )
 
 
+def expect_fisher(name: str, moment: SecondMoment) -> SecondMoment:
+    """Refuse a moment without cross classes, as of features; return it."""
+    if moment.weights.shape[1] == 1:
+        raise ValueError(
+            f"{name} must be a Fisher information, with K = C cross classes, got a "
+            "moment of K = 1; take refspec.fisher of the snapshot"
+        )
+    return moment
+
+
 def features(snapshot: Snapshot, layer: str) -> SecondMoment:
     """Return the second moment of the features entering a layer (K = 1).
 

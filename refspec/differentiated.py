@@ -22,8 +22,8 @@ import numpy as np
 
 from refspec import backend, checks, rounding
 from refspec.backend import Array
-from refspec.classes import log_softmax
-from refspec.coverage import Coverage
+from refspec.classes import Snapshot, log_softmax
+from refspec.coverage import Coverage, of_snapshot
 from refspec.curvature import SecondMoment
 from refspec.factors import Factor, Factors
 from refspec.rows import Columns, Rows
@@ -291,6 +291,15 @@ def by_module(blocks: Sequence[tuple[str, int]]) -> dict[str, int]:
 def module_of(name: str) -> str:
     """Return the module that holds a parameter: its name without the last part."""
     return name.rpartition(".")[0] or name
+
+
+def coverage_of(network: Snapshot | SecondMoment) -> Coverage:
+    """Return how much of a network a snapshot or a moment is of."""
+    if isinstance(network, Snapshot):
+        return of_snapshot(network)
+    if isinstance(network, NetworkMoment):
+        return network.coverage
+    return Coverage({"parameters": network.shape[1]}, None)
 
 
 def moment(

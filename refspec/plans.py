@@ -35,7 +35,7 @@ WHAT = (
 
 # How many attributions of the whole and of every layer's moments the commands come to
 # that ask much of one network, counted in products on the embedded ones: .8 to 1.1,
-# 1.1 to 2.5, and 2.2 to 4.1; a comparison of a layer's products, .04 to 1.1 of its.
+# .6 to 3.4, and 2.2 to 4.1; a comparison of a layer's products, .04 to 1.1 of its.
 _TIMES = {"verify": 1.0, "claims": 1.5, "report": 3.0, "kfac": 0.5}
 _SUGGESTED = 20  # eigenvalues, where all do not fit
 
@@ -215,8 +215,11 @@ class _Sizes:
     ) -> tuple[str, Cost]:
         """Return the way and the cost of one moment."""
         moment = self.moment(of, names)
-        part = self.counting(of, names) if top is None else None
-        count = None if part is None else int(part * moment.shape[0])
+
+        def count() -> int | None:
+            part = self.counting(of, names)
+            return None if part is None else int(part * moment.shape[0])
+
         way, cost = _of_moment(moment, what, top, certify, count)
         return way, cost.beside(moment.rows.work.held)  # the moment itself
 
@@ -296,7 +299,7 @@ def plan(
             return _parts(of_sizes, what, of, k, certify)
 
         parts, limit = made(sizes, top), memory.limit()
-        bounded = sizes.counting("fisher", names) is None
+        bounded = not isinstance(subject, Snapshot)  # of a file: headers alone
         pace = _pace(sizes.like)
         found = Plan(what, parts, sizes.given, limit, pace, bounded, "")
         if found.fits:
@@ -335,9 +338,16 @@ def _fastest(work: Callable[[], Array], xp: Any) -> float:
 
 
 def _of_moment(
-    moment: SecondMoment, what: str, top: int | None, certify: bool, count: int | None
+    moment: SecondMoment,
+    what: str,
+    top: int | None,
+    certify: bool,
+    count: Callable[[], int | None],
 ) -> tuple[str, Cost]:
-    """Return the way that one moment goes, and its cost."""
+    """Return the way that one moment goes, and its cost.
+
+    Rows that count are counted only where the cost depends on them.
+    """
     if what == "density":
         return "quadrature from products", ways.density(moment, 16, 64)
     if what == "hessian":
@@ -348,7 +358,7 @@ def _of_moment(
         held = ways.holds_gram(moment, ways.products(k, runs))
         way = "products with the Gram matrix" if held else "products with X and X'"
         return way, ways.leading(moment, k, levels=what != "spectrum")
-    r = ways.rank(moment, count)
+    r = ways.rank(moment, count())
     cost = ways.eigenvalues if what == "spectrum" else ways.attribution
     side = "parameters" if ways.primal(moment) else "pivoted rows"
     return side + ", certified" * certify, cost(moment, certify, r)
@@ -363,8 +373,11 @@ def _plan_of_moment(
             f"what must be attribute, spectrum or density of a moment, got {what!r}; "
             "give the snapshot or its file"
         )
-    with np.errstate(all="ignore"):  # rows that overflow are refused by the work
-        count = ways.counting(moment.rows.squares()) if top is None else None
+
+    def count() -> int:
+        with np.errstate(all="ignore"):  # rows that overflow are refused by the work
+            return ways.counting(moment.rows.squares())
+
     way, cost = _of_moment(moment, what, top, certify, count)
     part = Part(what, way, cost)
     given, limit = int(moment.rows.work.held), memory.limit()

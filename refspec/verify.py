@@ -15,7 +15,7 @@ import numpy as np
 
 from refspec import checks
 from refspec.classes import Snapshot
-from refspec.curvature import SecondMoment
+from refspec.curvature import SecondMoment, expect_fisher
 from refspec.synthetic.worlds import World
 from refspec.theorems import Study, Theorem, asked
 from refspec.theorems.study import MomentStudy
@@ -116,12 +116,7 @@ def verify(
     if isinstance(subject, World):
         subject = Study(subject.snapshot, world=subject)
     elif isinstance(subject, SecondMoment):
-        if subject.weights.shape[1] == 1:
-            raise ValueError(
-                "subject must be a Fisher information, with K = C cross classes, got a "
-                "moment of K = 1; take refspec.fisher of the snapshot"
-            )
-        subject = MomentStudy(subject)
+        subject = MomentStudy(expect_fisher("subject", subject))
     study = subject if isinstance(subject, Study) else Study(subject)
     return (_run(theorem, study, source, deep) for theorem in chosen)
 

@@ -55,7 +55,7 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
     def of_means(names: list[str]) -> np.ndarray:
         if gram is None:
             return of_rows(_together(small, [split.levels[n] for n in names]))
-        values, solver = eigenvalues(_levels(gram, split, names, norms, xp), xp)
+        values, solver = eigenvalues(over_cells(gram, split, names, norms, xp), xp)
         radii.append(whole.radius + solver)
         return backend.to_host(values)
 
@@ -84,7 +84,7 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
     def angles(names: list[str], k: int) -> np.ndarray:
         if gram is None:
             return np.zeros(0)
-        inner = _levels(gram, split, names, norms, xp)
+        inner = over_cells(gram, split, names, norms, xp)
         return _angles(values[:k], spread, inner, radius)
 
     shares = {n: _squares(x.project(rows), xp) for n, x in split.levels.items()}
@@ -111,7 +111,7 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
     )
 
 
-def _levels(
+def over_cells(
     gram: Array, split: Decomposition, names: list[str], norms: Array, xp: Namespace
 ) -> Array:
     """Return the sum of some levels of the means over the cells, (C K, C K)."""

@@ -21,7 +21,7 @@ from refspec.claims.registry import (
     unjudged,
 )
 from refspec.classes import Snapshot
-from refspec.curvature import SecondMoment
+from refspec.curvature import SecondMoment, expect_fisher
 
 _COUNTS = (
     "the number that the sentence names, certain within the radii; in part from half "
@@ -246,11 +246,9 @@ def judge(
     advice = "refspec.snapshot(...) or refspec.load(...) makes one"
     kinds = (Snapshot, SecondMoment, Subject)
     checks.expect_type("network", network, kinds, advice)
-    if isinstance(network, SecondMoment) and network.weights.shape[1] == 1:
-        raise ValueError(
-            "network must be a Fisher information, with K = C cross classes, got a "
-            "moment of K = 1; take refspec.fisher of the snapshot"
-        )
+    given = network.network if isinstance(network, Subject) else network
+    if isinstance(given, SecondMoment):
+        expect_fisher("network", given)
     checks.expect_size("dense", dense)
     chosen = list(CLAIMS) if claims is None else list(claims)
     checks.expect_names("claims", chosen, list(CLAIMS))

@@ -31,7 +31,7 @@ def compared(subject: Subject, layer: str) -> LayerComparison:
 def nearest_terms(subject: Subject, layer: str) -> Nearest:
     """Return the nearest sum of C Kronecker products, or of as many as there are."""
     x = subject.snapshot.layer(layer)
-    least = min(x.errors.shape[3], x.features.shape[2])
+    least = min(x.outputs, x.features.shape[2])
     return nearest(subject.snapshot, layer, min(subject.C, least * (least + 1) // 2))
 
 

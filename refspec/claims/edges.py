@@ -178,18 +178,14 @@ def _classes(moment: SecondMoment | Eigenbasis | Snapshot) -> int:
 
 def seen(subject: Subject, of: str, *layers: str) -> Edges:
     """Return the edges of features, errors or gradients of a layer, or of all."""
-    if of == "gradients":
-        moment = curvature.fisher(subject.snapshot, list(layers) or None)
+    if of == "gradients" and not layers:
+        moment = curvature.moment_of(subject.network)
+    elif of == "gradients":
+        moment = curvature.fisher(subject.snapshot, list(layers))
     else:
         build = {"features": curvature.features, "errors": curvature.errors}[of]
         moment = build(subject.snapshot, *layers)
     return edges(moment, top=subject.top(moment))
-
-
-def of_moment(subject: Subject) -> Edges:
-    """Return the edges of a network known by its Fisher information alone."""
-    assert isinstance(subject.network, SecondMoment)
-    return edges(subject.network, top=subject.top(subject.network))
 
 
 def above(values: np.ndarray, edge: float, radius: float) -> tuple[int, int]:
@@ -244,7 +240,7 @@ def gradients(subject: Subject) -> Iterator[Evidence]:
 def _fishers(subject: Subject) -> Iterator[tuple[str, Edges]]:
     """Yield the Fisher information of the whole and of every layer, with its place."""
     if isinstance(subject.network, SecondMoment):
-        yield "the Fisher information", subject.once(of_moment)
+        yield "the Fisher information", subject.once(seen, "gradients")
         return
     yield "all layers of the export", subject.once(seen, "gradients")
     layers = subject.snapshot.layers

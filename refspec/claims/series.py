@@ -14,12 +14,13 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from refspec import backend
+from refspec.attribution.leading import over_cells
 from refspec.claims.registry import VERDICTS, Evidence, Member, graded, rank_correlation
 from refspec.classes import Snapshot
-from refspec.curvature import SecondMoment, moment_of
+from refspec.curvature import SecondMoment, expect_fisher, moment_of
 from refspec.leading import leading
 from refspec.spectra import eigenvalues
-from refspec.structure import cell_gram, cell_norms, cell_projections, decompose
+from refspec.structure import cell_gram, cell_norms, decompose
 
 #: Networks that make a trend, at least.
 _FEWEST = 3
@@ -94,15 +95,10 @@ def signs(moment: SecondMoment | Snapshot) -> Signs:
     >>> found.largest >= found.class_edge >= found.within_edge
     True
     """
-    moment = moment_of(moment)
+    moment = expect_fisher("moment", moment_of(moment))
     norms = cell_norms(moment)
-    C, K = norms.shape
-    if K == 1:
-        raise ValueError(
-            "moment must be a Fisher information, with K = C cross classes, got K = 1; "
-            "take refspec.fisher of the snapshot"
-        )
-    split, of_cells = decompose(moment), cell_projections(norms)
+    C = norms.shape[0]
+    split = decompose(moment)
     means = [split.levels[n] for n in ("between_class", "diagonal")]
     rest = replace(
         moment,
@@ -112,16 +108,14 @@ def signs(moment: SecondMoment | Snapshot) -> Signs:
     without = leading(rest, 1)
     within = leading(split.levels["within_cross_class"], 1)
     gram, xp = cell_gram(moment, norms), moment.xp
-    traces = {}
-    for name, of in of_cells.items():
-        once = xp.reshape(of(xp.reshape(gram, (C, K, -1))), gram.shape)
-        seen = of(xp.reshape(xp.matrix_transpose(once), (C, K, -1)))
-        level = xp.reshape(seen, gram.shape)
-        traces[name] = eigenvalues((level + xp.matrix_transpose(level)) / 2, xp)
-    values, solver = traces["between_cross_class"]
+    levels = {
+        n: eigenvalues(over_cells(gram, split, [n], norms, xp), xp)
+        for n in split.of_cells
+    }
+    values, solver = levels["between_cross_class"]
     cross = backend.to_host(values)[: C * (C - 2)]
     trace = moment.trace()
-    of_means = sum(float(np.sum(backend.to_host(x))) for x, _ in traces.values())
+    of_means = sum(float(np.sum(backend.to_host(x))) for x, _ in levels.values())
     top = whole.values
     return Signs(
         float(top[0]),

@@ -11,6 +11,7 @@ import typer
 from refspec import claims as judged
 from refspec import memory
 from refspec.claims import CLAIMS, Finding
+from refspec.claims.registry import Subject
 from refspec.classes import Snapshot
 from refspec.cli.inputs import Backend, Files, Memory, On, expect_file, load
 from refspec.cli.outputs import Json, expect_outputs, write_json
@@ -66,10 +67,12 @@ def claims(
             say(source.name)
             say(str(source.coverage))
             with working("judging", planned) as tell:
+                # one for all claims: what several ask for is computed once
+                subject = Subject(network, dense, True, whole)
                 found: list[Finding] = []
                 for id in chosen:
                     tell(f"claim {id}: {judged.CLAIMS[id].title}")
-                    found += judged.judge(network, [id], dense=dense, whole=whole)
+                    found += judged.judge(subject, [id])
                 if together and isinstance(network, Snapshot):
                     members.append(judged.member(network))
         for finding in found:

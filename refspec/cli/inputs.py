@@ -18,7 +18,7 @@ from refspec.cli.apart import Apart
 from refspec.cli.terminal import working
 from refspec.coverage import Coverage
 from refspec.curvature import SecondMoment
-from refspec.differentiated import NetworkMoment
+from refspec.differentiated import NetworkMoment, coverage_of
 from refspec.implicit import HessianOperator
 from refspec.plans import Plan, plan
 from refspec.text import listed, visible
@@ -114,15 +114,6 @@ class Source:
     def coverage(self) -> Coverage:
         """How much of the network it is of."""
         return coverage_of(self.network)
-
-
-def coverage_of(network: Snapshot | SecondMoment) -> Coverage:
-    """Return how much of a network a snapshot or a moment is of."""
-    if isinstance(network, Snapshot):
-        return coverage.of_snapshot(network)
-    if isinstance(network, NetworkMoment):
-        return network.coverage
-    return Coverage({"parameters": network.shape[1]}, None)
 
 
 def load(
@@ -222,17 +213,26 @@ def choose_moment(
     expect_one_choice(layer, every)
     if parts is not None:
         moment, covered = _of_parts(file, layer, of, on, parts)
-        planned = plan(moment, what=what, top=top, certify=certify).expect_room()
-        title = f"Fisher information, {called(covered, layer)}"
-        return Chosen(moment, title, covered, planned)
-    network = load(file, on, layer).network
-    if isinstance(network, SecondMoment):
+    else:
+        network = load(file, on, layer).network
+        if isinstance(network, Snapshot):
+            return _of_layers(network, layer, of, what, top, certify)
         moment = _part(network, layer, of)
-        planned = plan(moment, what=what, top=top, certify=certify).expect_room()
         covered = coverage_of(moment)
-        title = f"Fisher information, {called(covered, layer)}"
-        return Chosen(moment, title, covered, planned)
-    snapshot = network
+    planned = plan(moment, what=what, top=top, certify=certify).expect_room()
+    title = f"Fisher information, {called(covered, layer)}"
+    return Chosen(moment, title, covered, planned)
+
+
+def _of_layers(
+    snapshot: Snapshot,
+    layer: str | None,
+    of: Of,
+    what: str,
+    top: int | None,
+    certify: bool,
+) -> Chosen:
+    """Plan what was asked for of a snapshot's layers, before its moment is built."""
     expect_layer(snapshot, layer)
     chosen = None if layer is None else [layer]
     kind = of.value if of in (Of.features, Of.errors) else "fisher"

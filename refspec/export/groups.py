@@ -15,6 +15,7 @@ import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -213,33 +214,33 @@ def _member(path: Path, root: int, key: str, document: dict[str, Any]) -> Member
             part[...] = chunk(at)[tuple(map(slice, part.shape))]
         return np.asarray(x)
 
-    def blocks() -> Iterator[np.ndarray]:
-        if not shape or any(n != 1 for n in counts[1:]):
-            yield read()
-            return
-        inside = tuple(slice(n) for n in shape[1:])
-        for k in range(counts[0]):
-            rows = min(chunks[0], shape[0] - k * chunks[0])
+    def some(i: int, j: int) -> Iterator[np.ndarray]:
+        for k in range(i // chunks[0], -(-j // chunks[0])):
+            first = k * chunks[0]
             at = (k, *(0 for _ in counts[1:]))
-            yield chunk(at)[(slice(rows), *inside)].astype(np.dtype(kind), copy=False)
+            here = slice(max(i - first, 0), min(j - first, chunks[0]))
+            inside = (here, *(slice(n) for n in shape[1:]))
+            yield chunk(at)[inside].astype(np.dtype(kind), copy=False)
+
+    # chunks of whole samples
+    can = bool(shape) and all(n == 1 for n in counts[1:])
+
+    def blocks() -> Iterator[np.ndarray]:
+        if can:
+            yield from some(0, shape[0])
+        else:
+            yield read()
 
     scratch = _long(nbytes) + nbytes
 
     def cut(i: int, j: int) -> Member:
-        def some() -> Iterator[np.ndarray]:
-            for k in range(i // chunks[0], -(-j // chunks[0])):
-                first = k * chunks[0]
-                at = (k, *(0 for _ in counts[1:]))
-                here = slice(max(i - first, 0), min(j - first, chunks[0]))
-                inside = (here, *(slice(n) for n in shape[1:]))
-                yield chunk(at)[inside].astype(np.dtype(kind), copy=False)
-
         def gathered() -> np.ndarray:
-            return np.concatenate([np.empty((0, *shape[1:]), np.dtype(kind)), *some()])
+            none = np.empty((0, *shape[1:]), np.dtype(kind))
+            return np.concatenate([none, *some(i, j)])
 
-        return Member((j - i, *shape[1:]), np.dtype(kind), gathered, some, scratch)
+        within = partial(some, i, j)
+        return Member((j - i, *shape[1:]), np.dtype(kind), gathered, within, scratch)
 
-    can = bool(shape) and all(n == 1 for n in counts[1:])
     return Member(
         tuple(shape), np.dtype(kind), read, blocks, scratch, cut if can else None
     )

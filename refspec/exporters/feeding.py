@@ -143,6 +143,19 @@ def expect_samples(step: int, shape: Sequence[int]) -> None:
         raise ValueError(f"batch {step} must hold a sample, got none; drop it")
 
 
+def count(step: int, arrays: Iterable[Any]) -> int:
+    """Return the number of samples, the same in all inputs of a batch."""
+    sizes = {len(x) for x in arrays if x.ndim}
+    if len(sizes) != 1:
+        raise ValueError(
+            "inputs must have samples on their first axis, got the sizes "
+            f"{sorted(sizes)} in batch {step}; give arrays of shape (batch, ...)"
+        )
+    n = sizes.pop()
+    expect_samples(step, (n,))
+    return n
+
+
 def expect_precise(dtype: Any) -> None:
     """Refuse logits of half precision, complex ones and integers."""
     if str(dtype).removeprefix("torch.") not in ("float32", "float64"):

@@ -78,6 +78,24 @@ class Piece:
     rows: np.ndarray  # where they are among all m S of these inputs
 
 
+def gathered_in_both(
+    wide: Runner, narrow: Runner, loader: Iterable[Any], how: Reading, *, single: bool
+) -> tuple[list[Any], Samples]:
+    """Gather samples by a model in float64; return it in both, the one asked for first.
+
+    Where float32 is asked for, a model that runs in nothing else is returned alone.
+    """
+    if not single:
+        return [wide, narrow], gathered(wide, loader, how)
+    _, batches, _ = feeding.open_loader(loader)
+    kept = list(batches)  # a stream can be read once
+    try:
+        return [narrow, wide], gathered(wide, kept, how)
+    except ValueError:
+        # constants in float32 of its own: there is nothing to compare with
+        return [narrow], gathered(narrow, kept, how)
+
+
 def gathered(model: Runner, loader: Iterable[Any], how: Reading) -> Samples:
     """Run all batches once; return the samples that count, sorted by class."""
     _, batches, _ = feeding.open_loader(loader)

@@ -18,14 +18,13 @@ from typing import Any
 import numpy as np
 
 from refspec.classes import Snapshot
-from refspec.export.errors import shown
 
 try:
     import jax
     from jax import numpy as jnp
 
     from refspec.exporters import checking, delivery, feeding
-    from refspec.exporters.jax_moment import expect_logits, logits_of
+    from refspec.exporters.jax_moment import expect_logits, leaves_of, logits_of
     from refspec.exporters.jax_moment import hessian as hessian
     from refspec.exporters.jax_moment import moment as moment
     from refspec.exporters.jax_operations import describe
@@ -147,14 +146,8 @@ def export(
         return how.chosen(z).reshape(len(inputs), *_several(layout), -1)
 
     if classes is not None:
-        C = (
-            whole.shape[1]
-            if layout.second
-            else whole.shape[-1]
-            if whole.ndim > 1
-            else 1
-        )
-        expect_classes(classes, max(2, C))
+        every = jax.eval_shape(lambda z: layout.flat(z, jnp), whole)
+        expect_classes(classes, every.shape[1])
     with feeding.answering(0, *_TRACED):
         found = trace(logits, leaves, inputs[0])
     program = _choose(found, names, leaves, layers, exclude)
@@ -208,36 +201,13 @@ def _leaves(
     parameters: Any,
 ) -> tuple[list[str], list[Any], Callable[[Sequence[Any]], Any]]:
     """Return names and arrays of a tree, and what puts arrays back into it."""
-    try:
-        paths, tree = jax.tree_util.tree_flatten_with_path(parameters)
-    except (TypeError, ValueError) as error:  # keys that cannot be sorted
-        raise ValueError(
-            f"parameters must be a tree of arrays that JAX can flatten, got "
-            f"{shown(str(error))}; give the keys of each dict one type"
-        ) from error
-    whole = [x for _, x in paths]
-    at = [k for k, x in enumerate(whole) if _is_leaf(x)]
-    names = [jax.tree_util.keystr(paths[k][0], simple=True, separator=".") for k in at]
-    names = [x.replace("/", ".") or "parameters" for x in names]
-
-    def rebuild(leaves: Sequence[Any]) -> Any:
-        full = list(whole)
-        for k, x in zip(at, leaves, strict=True):
-            full[k] = x
-        return jax.tree_util.tree_unflatten(tree, full)
-
-    if not at or len(set(names)) < len(names):
+    names, arrays, rebuild = leaves_of(parameters)
+    if not names or len(set(names)) < len(names):
         raise ValueError(
             f"parameters must be a tree of arrays with distinct names, got {names}; "
             "give the parameters as a dict, or rename them"
         )
-    return names, [jnp.asarray(whole[k]) for k in at], rebuild
-
-
-def _is_leaf(x: Any) -> bool:
-    """Whether an entry of the tree is an array of numbers."""
-    there = isinstance(x, jax.Array | np.ndarray)
-    return there and bool(jnp.issubdtype(x.dtype, np.number) or x.dtype == bool)
+    return names, list(map(jnp.asarray, arrays)), rebuild
 
 
 def _inputs(step: int, given: Any, leaves: Sequence[Any]) -> Any:

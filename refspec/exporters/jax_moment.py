@@ -22,7 +22,7 @@ from refspec.differentiated import Jacobian, NetworkMoment
 from refspec.differentiated import moment as moment_of_jacobian
 from refspec.export.errors import shown
 from refspec.exporters import feeding
-from refspec.exporters.gathering import Piece, Samples, gathered
+from refspec.exporters.gathering import Piece, Samples, gathered_in_both
 from refspec.exporters.reading import Reading, expect_smoothing
 from refspec.implicit import HessianOperator, operator
 
@@ -94,13 +94,13 @@ def moment(
     """
     how = Reading(class_names, classes, class_weights, sample_weights, ignore_index)
     pair, samples, found = _opened(function, parameters, loader, chosen, dtype, how)
-    one, other = (x and Derivative(x, samples) for x in pair)
+    one, *other = (Derivative(x, samples) for x in pair)
     return moment_of_jacobian(
         one,
         samples.logits,
         samples.labels,
         sample_weights=samples.weights,
-        other=other,
+        other=other[0] if other else None,
         seed=seed,
         **found,
     )
@@ -161,14 +161,13 @@ def hessian(
     expect_smoothing(label_smoothing)
     how = Reading(class_names, classes, class_weights, sample_weights, ignore_index)
     pair, samples, found = _opened(function, parameters, loader, chosen, dtype, how)
-    one, other = (
-        x and (SecondDerivative(x, samples, label_smoothing), x.like) for x in pair
+    one, *other = (
+        (SecondDerivative(x, samples, label_smoothing), x.like) for x in pair
     )
     return operator(
-        one[0],
-        one[1],
+        *one,
         pair[0].size,
-        other=other,
+        other=other[0] if other else None,
         seed=seed,
         **found,
     )
@@ -214,7 +213,7 @@ class Passes:
     def read(self, step: int, given: Any) -> tuple[Any, int]:
         """Return a batch as the function takes it, and how many inputs that is."""
         inputs = jax.tree.map(partial(_array, step), given, is_leaf=_is_list)
-        return inputs, _count(step, inputs)
+        return inputs, feeding.count(step, jax.tree.leaves(inputs))
 
     def logits(self, step: int, inputs: Any) -> np.ndarray:
         """Return what the function gives for logits, on the host."""
@@ -322,7 +321,7 @@ class Derivative(_AtSamples, Jacobian):
         """Return J V of samples i to j, shape (j - i, C, m)."""
         of = self._passes
         image = np.zeros((j - i, self.shape[1], V.shape[1]), of.dtype)
-        with of.running():
+        with of.differentiating():
             columns = [of.split(v) for v in V.T]
             for piece, inputs in self._pieces(i, j):
                 for k, v in enumerate(columns):
@@ -355,14 +354,13 @@ class Derivative(_AtSamples, Jacobian):
 
     def _pushed(self, inputs: Any, v: Sequence[Any]) -> Any:
         """Return J v by the first way that there is."""
-        of = self._passes
-        for way in self._ways[:-1]:
+        given = self._passes.chosen, inputs, v
+        while len(self._ways) > 1:
             try:
-                return way(of.chosen, inputs, v)
+                return self._ways[0](*given)
             except (TypeError, NotImplementedError, ValueError):
-                self._ways.remove(way)  # a reverse mode of its own, and no other
-        with of.differentiating():
-            return self._ways[0](of.chosen, inputs, v)
+                self._ways.pop(0)  # a reverse mode of its own, and no other
+        return self._ways[0](*given)
 
     def _forward(self, chosen: Any, inputs: Any, v: Any) -> Any:
         return jax.jvp(lambda x: self._logits(x, inputs), (chosen,), (v,))[1]
@@ -436,15 +434,7 @@ class _Leaves:
     """The arrays of a tree by name, and which of them are chosen."""
 
     def __init__(self, parameters: Any, chosen: Choice) -> None:
-        paths, self._tree = jax.tree_util.tree_flatten_with_path(parameters)
-        self._whole = [x for _, x in paths]
-        self._where = [k for k, x in enumerate(self._whole) if _is_array(x)]
-        self.arrays = [self._whole[k] for k in self._where]
-        names = [
-            jax.tree_util.keystr(paths[k][0], simple=True, separator=".")
-            for k in self._where
-        ]
-        self.names = [x.replace("/", ".") or "parameters" for x in names]
+        self.names, self.arrays, self.rebuild = leaves_of(parameters)
         real = {
             name: k
             for k, (name, x) in enumerate(zip(self.names, self.arrays, strict=True))
@@ -495,12 +485,36 @@ class _Leaves:
             if (k in self.at) == chosen and (chosen or name in self._every)
         ]
 
-    def rebuild(self, arrays: Sequence[Any]) -> Any:
-        """Put arrays back into the tree."""
-        whole = list(self._whole)
-        for k, x in zip(self._where, arrays, strict=True):
-            whole[k] = x
-        return jax.tree_util.tree_unflatten(self._tree, whole)
+
+def leaves_of(
+    parameters: Any,
+) -> tuple[list[str], list[Any], Callable[[Sequence[Any]], Any]]:
+    """Return names and arrays of a tree, and what puts arrays back into it."""
+    try:
+        paths, tree = jax.tree_util.tree_flatten_with_path(parameters)
+    except (TypeError, ValueError) as error:  # keys that cannot be sorted
+        raise ValueError(
+            f"parameters must be a tree of arrays that JAX can flatten, got "
+            f"{shown(str(error))}; give the keys of each dict one type"
+        ) from error
+    whole = [x for _, x in paths]
+    at = [k for k, x in enumerate(whole) if _is_leaf(x)]
+    names = [jax.tree_util.keystr(paths[k][0], simple=True, separator=".") for k in at]
+    names = [x.replace("/", ".") or "parameters" for x in names]
+
+    def rebuild(arrays: Sequence[Any]) -> Any:
+        full = list(whole)
+        for k, x in zip(at, arrays, strict=True):
+            full[k] = x
+        return jax.tree_util.tree_unflatten(tree, full)
+
+    return names, [whole[k] for k in at], rebuild
+
+
+def _is_leaf(x: Any) -> bool:
+    """Whether an entry of the tree is an array of numbers."""
+    there = isinstance(x, jax.Array | np.ndarray)
+    return there and bool(jnp.issubdtype(x.dtype, np.number) or x.dtype == bool)
 
 
 def _opened(
@@ -527,27 +541,13 @@ def _opened(
         )
     leaves = _Leaves(parameters, chosen)
     wide, narrow = (Passes(function, leaves, x) for x in (np.float64, np.float32))
-    pair: list[Any] = [wide, narrow]
-    if np.dtype(dtype) == np.float32:
-        pair.reverse()
-    try:
-        samples = gathered(wide, loader, how)
-    except ValueError:
-        if np.dtype(dtype) == np.float64:
-            raise
-        # constants in float32 of its own: there is nothing to compare with
-        pair, samples = [narrow, None], gathered(narrow, loader, how)
+    single = np.dtype(dtype) == np.float32
+    pair, samples = gathered_in_both(wide, narrow, loader, how, single=single)
     found = {
         "blocks": leaves.sizes(chosen=True),
         "left_out": leaves.sizes(chosen=False),
     }
     return pair, samples, found
-
-
-def _is_array(x: Any) -> bool:
-    """Whether an entry of a tree is an array of numbers."""
-    there = isinstance(x, jax.Array | np.ndarray)
-    return there and bool(jnp.issubdtype(x.dtype, np.number) or x.dtype == bool)
 
 
 def _is_list(x: Any) -> bool:
@@ -556,15 +556,7 @@ def _is_list(x: Any) -> bool:
 
 
 def _array(step: int, x: Any) -> np.ndarray:
-    return np.asarray(x) if isinstance(x, jax.Array) else feeding.as_numbers(step, x)
-
-
-def _count(step: int, inputs: Any) -> int:
-    """Return the number of samples, the same in all inputs of a batch."""
-    sizes = {len(x) for x in jax.tree.leaves(inputs) if x.ndim}
-    if len(sizes) != 1:
-        raise ValueError(
-            "inputs must have samples on their first axis, got the sizes "
-            f"{sorted(sizes)} in batch {step}; give arrays of shape (batch, ...)"
-        )
-    return sizes.pop()
+    if not isinstance(x, jax.Array):
+        return feeding.as_numbers(step, x)
+    feeding.expect_samples(step, x.shape)
+    return np.asarray(x)

@@ -183,7 +183,7 @@ def export(
 def _converted(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     try:
         return copy.deepcopy(model).to(dtype)
-    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f"model must be copied for dtype = {dtype}, got {shown(str(error))}; "
             "convert it yourself and leave dtype out"

@@ -23,7 +23,7 @@ from refspec.backend import Array
 from refspec.differentiated import Jacobian, NetworkMoment
 from refspec.differentiated import moment as moment_of_jacobian
 from refspec.export.errors import shown
-from refspec.exporters.gathering import Samples, gathered
+from refspec.exporters.gathering import Samples, gathered_in_both
 from refspec.exporters.reading import Reading, expect_smoothing
 from refspec.exporters.torch_network import (
     Choice,
@@ -198,14 +198,9 @@ def _opened(
     model = unwrapped(model)
     chosen, others = choose(model, parameters)
     wide, narrow = (Network(model, chosen, x) for x in (torch.float64, torch.float32))
-    networks = [narrow, wide] if dtype == torch.float32 else [wide, narrow]
-    try:
-        samples = gathered(wide, loader, how)
-    except ValueError:
-        if dtype == torch.float64:
-            raise
-        # constants in float32 of its own: there is nothing to compare with
-        networks, samples = [narrow], gathered(narrow, loader, how)
+    networks, samples = gathered_in_both(
+        wide, narrow, loader, how, single=dtype == torch.float32
+    )
     pair = [kind(x, samples) for x in networks]
     blocks, left_out = (
         [(name, x.numel()) for name, x in some.items()] for some in (chosen, others)
@@ -274,7 +269,7 @@ class _Passes:
                 yield
         except (MemoryError, torch.OutOfMemoryError):
             raise
-        except (RuntimeError, NotImplementedError, TypeError, IndexError) as error:
+        except (RuntimeError, TypeError, IndexError) as error:
             raise ValueError(
                 "logits must be differentiable by the parameters in "
                 f"{self.network.dtype}, got {type(error).__name__} "
@@ -353,7 +348,7 @@ class Derivative(_Passes, Jacobian):
                 return found
             except torch.OutOfMemoryError:
                 raise
-            except (RuntimeError, NotImplementedError):
+            except RuntimeError:  # of which NotImplementedError is one
                 self._ways.pop(0)
         return None
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from refspec import backend, checks, coverage, curvature
+from refspec import backend, checks, curvature
 from refspec.attribution import (
     Attribution,
     Clarity,
@@ -30,7 +30,7 @@ from refspec.claims.registry import Subject
 from refspec.classes import Snapshot
 from refspec.coverage import Coverage
 from refspec.curvature import SecondMoment
-from refspec.differentiated import NetworkMoment, module_of
+from refspec.differentiated import NetworkMoment, coverage_of, module_of
 from refspec.kronecker import LayerComparison
 from refspec.report.knockouts import knockout_record
 from refspec.theorems import Study, Theorem
@@ -156,11 +156,8 @@ def collect(
     """
     advice = "refspec.snapshot(...) or refspec.load(...) makes one"
     checks.expect_type("network", network, (Snapshot, SecondMoment), advice)
-    if isinstance(network, SecondMoment) and network.weights.shape[1] == 1:
-        raise ValueError(
-            "network must be a Fisher information, with K = C cross classes, got a "
-            "moment of K = 1; take refspec.fisher of the snapshot"
-        )
+    if isinstance(network, SecondMoment):
+        curvature.expect_fisher("network", network)
     checks.expect_flag("per_layer", per_layer)
     dense = checks.expect_size("dense", dense)
     wanted = expect_theorems(theorems)
@@ -238,14 +235,8 @@ def _jobs(
     network: Snapshot | SecondMoment, per_layer: bool
 ) -> tuple[Coverage, dict[str, int], list[_Job]]:
     """Return what is covered, the parameters of each layer, and spectra to compute."""
-    if isinstance(network, Snapshot):
-        covered = coverage.of_snapshot(network)
-        whole, kind = curvature.fisher(network), "layer"
-    elif isinstance(network, NetworkMoment):
-        covered, whole, kind = network.coverage, network, "module"
-    else:
-        covered = Coverage({"parameters": network.shape[1]}, None)
-        whole, kind = network, "module"
+    covered, whole = coverage_of(network), curvature.moment_of(network)
+    kind = "layer" if isinstance(network, Snapshot) else "module"
     sizes = dict(covered.covered)
     jobs: list[_Job] = [(f"Fisher information, {covered.title}", whole, ("gradients",))]
     if not per_layer or (kind == "module" and not 1 < len(sizes) <= _DEEP):

@@ -197,7 +197,7 @@ def _rows(contents: Contents) -> list[dict[str, Any]]:
         }
         if contents.snapshot is not None:
             x = contents.snapshot.layer(name)
-            row |= {"inputs": x.features.shape[2], "outputs": x.errors.shape[3]}
+            row |= {"inputs": x.features.shape[2], "outputs": x.outputs}
             row |= {"positions": x.features.shape[1]}
             row |= {of: contents.profiles[of][name] for of in ("features", "errors")}
         rows.append(row)

@@ -142,6 +142,13 @@ def dense_layers(study: Study) -> Iterator[Factored]:
             yield x
 
 
+def dense_layers_at_one_position(study: Study) -> Iterator[Factored]:
+    """Yield those of them whose weights are not shared over positions."""
+    for x in dense_layers(study):
+        if x.layer.features.shape[1] == 1:
+            yield x
+
+
 def smaller_than(limit: int) -> Callable[[Study], str]:
     """Return the hypothesis that some layer has at most `limit` parameters."""
 
@@ -158,3 +165,11 @@ def without_positions(study: Study) -> str:
     few = [x for x in study.snapshot.layers if _is_narrow(x, C)]
     dense = any(x.features.shape[1] == 1 for x in few)
     return "" if dense else "needs a small layer without positions, T = 1"
+
+
+def at_one_position(study: Study) -> str:
+    """Need a layer at one position that is small enough for dense matrices."""
+    layers = [x for x in study.snapshot.layers if x.features.shape[1] == 1]
+    if any(x.parameters <= DENSE for x in layers):
+        return ""
+    return f"needs a layer at one position, of {DENSE} parameters at most"

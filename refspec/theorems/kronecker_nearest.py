@@ -13,8 +13,11 @@ import numpy as np
 from refspec import rounding
 from refspec.classes import class_slices
 from refspec.kronecker import nearest
-from refspec.theorems.factored import dense_layers, on_host
-from refspec.theorems.kronecker_spectra import at_one_position
+from refspec.theorems.factored import (
+    at_one_position,
+    dense_layers_at_one_position,
+    on_host,
+)
 from refspec.theorems.quantities import norm
 from refspec.theorems.registry import Comparison, identity, inequality
 from refspec.theorems.study import Study
@@ -29,9 +32,7 @@ _U = 2.0**-53
 )
 def K17(study: Study) -> Iterator[Comparison]:
     """Compare errors with singular values of the rearranged F, and with KFAC's."""
-    for x in dense_layers(study):
-        if x.layer.features.shape[1] > 1:
-            continue
+    for x in dense_layers_at_one_position(study):
         b, a, C = x.b, x.a, len(x.factors.frequencies)
         r = min(C, b * (b + 1) // 2, a * (a + 1) // 2)
         found = nearest(study.once(on_host), x.layer.name, r)
@@ -64,9 +65,7 @@ def K17(study: Study) -> Iterator[Comparison]:
 def K18(study: Study) -> Iterator[Comparison]:
     """Hold F - CFAC against the spreads within every class."""
     s = study.once(on_host)
-    for x in dense_layers(study):
-        if x.layer.features.shape[1] > 1:
-            continue
+    for x in dense_layers_at_one_position(study):
         h, d = (y.astype(np.float64) for y in (x.layer.features, x.layer.errors))
         D = np.swapaxes(d[:, :, 0] * s.probabilities[:, :, None], 1, 2) @ d[:, :, 0]
         M, most = np.swapaxes(h, 1, 2) @ h, 0.0

@@ -14,8 +14,8 @@ from refspec.kronecker.eigensystems import certified_spectrum
 from refspec.synthetic.groups import Group, canonical_groups
 from refspec.theorems.canonical import canonical, exact_samples, few_classes, spread_out
 from refspec.theorems.factored import (
-    DENSE,
-    dense_layers,
+    at_one_position,
+    dense_layers_at_one_position,
     factored,
     layer_probes,
     on_host,
@@ -29,14 +29,6 @@ _U = 2.0**-53
 _LEVELS = {"outlier": ("diagonal", "between_class"), "bump": ("between_cross_class",)}
 
 
-def at_one_position(study: Study) -> str:
-    """Say that no layer is at one position and small enough for dense matrices."""
-    layers = [x for x in study.snapshot.layers if x.features.shape[1] == 1]
-    if any(x.parameters <= DENSE for x in layers):
-        return ""
-    return f"needs a layer at one position, of {DENSE} parameters at most"
-
-
 @identity(
     "KFAC's number of outliers",
     "rank C of the Fisher's class means, C^2 of KFAC's; cross rho C, not C(C-2)",
@@ -46,9 +38,7 @@ def K13(study: Study) -> Iterator[Comparison]:
     """KFAC multiplies ranks, the Fisher's means do not: both against the samples'."""
     s = study.once(on_host)
     C = s.probabilities.shape[1]
-    for x in dense_layers(study):
-        if x.layer.features.shape[1] > 1:
-            continue
+    for x in dense_layers_at_one_position(study):
         name = x.layer.name
         feature = structure.decompose(curvature.features(s, name)).levels
         error = structure.decompose(curvature.errors(s, name)).levels

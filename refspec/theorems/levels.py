@@ -14,6 +14,7 @@ from refspec import backend, rounding, structure
 from refspec.classes import class_slices
 from refspec.factors import lengths
 from refspec.theorems.quantities import (
+    LEAST,
     cell_rows,
     error_norms,
     level_roundings,
@@ -342,8 +343,7 @@ def _seed_gaps(study: Study) -> tuple[np.ndarray, np.ndarray]:
     C = p.shape[1]
     errors = backend.to_host(study.snapshot.layers[-1].errors)[:, :, 0, :]
     g = study.once(seed_accuracy)[:, None, None]
-    bound = g * p[:, None, :] + 4 * study.stored * np.eye(C)
-    bound = bound + float(np.finfo(np.float32).tiny)
+    bound = g * p[:, None, :] + 4 * study.stored * np.eye(C) + LEAST
     return np.abs(errors - (p[:, None, :] - np.eye(C))), bound
 
 

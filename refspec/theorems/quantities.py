@@ -11,7 +11,7 @@ from refspec.factors import lengths
 from refspec.theorems.study import Study
 
 #: What is below it may have been lost in a file of float32.
-_LEAST = float(np.finfo(np.float32).tiny)
+LEAST = float(np.finfo(np.float32).tiny)
 
 
 def level_roundings(moment: SecondMoment) -> float:
@@ -79,7 +79,7 @@ def seeds_kept(study: Study) -> np.ndarray:
         return np.zeros(N, dtype=bool)
     others = p[:, None, :] * (1 - np.eye(C, dtype=p.dtype))
     exact = others - np.sum(others, axis=2, keepdims=True) * np.eye(C, dtype=p.dtype)
-    bound = study.once(seed_accuracy)[:, None, None] * np.abs(exact) + _LEAST
+    bound = study.once(seed_accuracy)[:, None, None] * np.abs(exact) + LEAST
     gaps = np.abs(backend.to_host(x.errors)[:, :, 0, :] - exact)
     return np.asarray((gaps <= bound).all(axis=(1, 2)))
 
@@ -98,7 +98,7 @@ def score_bounds(study: Study) -> dict[str, np.ndarray]:
         size = error_norms(study, x.name)
         terms, largest = np.sum(p * size, axis=1), size.max(axis=1)
         lost = (own + 4 * study.stored) * largest
-        lost = np.where(kept, own * terms + _LEAST * largest, lost)
+        lost = np.where(kept, own * terms + LEAST * largest, lost)
         found[x.name] = along * terms + lost
     return found
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import refspec
-from refspec import claims, datasets
+from refspec import claims, costs, datasets
 from refspec.claims import CLAIMS, VERDICTS, registry
 from refspec.claims.__main__ import page, read
 from support.command import run
@@ -193,6 +193,17 @@ def test_the_command_says_it_and_writes_it(tmp_path):
     wrong = run("claims", "--only", "F,Q")
     assert wrong.exit_code == 2
     assert "got Q" in wrong.output
+
+
+def test_the_command_computes_once_what_several_claims_ask_for(tmp_path):
+    """G, W and D look at the same edges: what one of them takes, all of them take."""
+    path, taken = refspec.save(datasets.wine_sklearn(), tmp_path / "wine.npz"), []
+    for asked in ("G", "G,W,D"):
+        costs_of = []
+        with costs.heard(costs_of.append):
+            assert run("claims", path, "--only", asked).exit_code == 0
+        taken.append(sum(x.products for x in costs_of))
+    assert taken[0] == taken[1] > 0
 
 
 def test_the_page_is_what_the_results_say():

@@ -115,6 +115,24 @@ def test_a_function_of_float32_alone_says_how_it_is_measured():
     found = moment(function, W, batches, dtype=np.float32)
     assert found.rows.known == "measured between two modes only"
     assert hessian(function, W, batches, dtype=np.float32).lost > 0
+    stream = moment(function, W, iter(batches), dtype=np.float32)  # read once
+    assert np.array_equal(stream.matrix(), found.matrix())
+
+
+@jax.custom_jvp
+def without_derivatives(x):
+    return x
+
+
+@without_derivatives.defjvp
+def _refuse(*_):
+    raise RuntimeError("no derivative")
+
+
+def test_whatever_forward_mode_raises_is_a_sentence():
+    batches = loader(np.random.default_rng(1).normal(size=(N, 4)))
+    with pytest.raises(ValueError, match=r"differentiable.*RuntimeError 'no d"):
+        moment(lambda W, x: without_derivatives(x @ W), np.ones((4, C)), batches)
 
 
 def mixing(W, x):
@@ -135,6 +153,9 @@ def mixing(W, x):
         ({"parameters": {"w": np.ones((4, C), int)}}, "some of them real"),
         ({"dtype": np.float16}, "dtype must be numpy.float32"),
         ({"sample_weights": np.ones(N + 1)}, r"\(N,\) with N = 6"),
+        ({"parameters": {"w": np.ones(1), 3: np.ones(1)}}, "that JAX can flatten"),
+        ({"loader": [(jnp.ones((0, 4)), np.zeros(0, int))]}, "must hold a sample"),
+        ({"loader": [({"s": jnp.ones(())}, [0, 1])]}, "got a single number in batch 0"),
         ({"classes": [0]}, "classes must be at least two"),
     ],
 )

@@ -255,6 +255,8 @@ def test_a_model_of_float32_alone_says_how_it_is_measured():
     found = moment(model, loader(X), dtype=torch.float32)
     assert found.rows.known == "measured between two modes only"
     assert hessian(model, loader(X), dtype=torch.float32).lost > 0
+    stream = moment(model, iter(loader(X)), dtype=torch.float32)  # read once
+    assert np.array_equal(stream.matrix(), found.matrix())
     assert moment(ended(), loader(X)).rows.known == "measured"
 
 

@@ -56,7 +56,9 @@ MODULES = {
     "attribution": ("attribution/*", CORE),
     "kronecker": (
         "kronecker/*",
-        "kronecker theorems/test_kronecker.py core/test_empty_classes.py "
+        "kronecker theorems/test_kronecker.py theorems/test_kronecker_nearest.py "
+        "theorems/test_kronecker_spectra.py theorems/test_preconditioners.py "
+        "core/test_empty_classes.py "
         "bad_calls/test_bad_kronecker.py bad_calls/test_messages_kronecker.py",
     ),
     "hessian": (

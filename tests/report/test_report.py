@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import refspec
-from refspec import attribution, claims, curvature, report
+from refspec import attribution, claims, costs, curvature, report
 from refspec.report import knockouts
 from refspec.theorems import find
 from support.command import run
@@ -300,3 +300,17 @@ def test_no_display_is_needed(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "a.png").stat().st_size > 0
+
+
+def test_claims_on_a_moment_take_the_spectrum_that_is_there():
+    """From "claims" on nothing is multiplied: its edges are known by then."""
+    moment, done, before = curvature.fisher(sampled()), [], []
+
+    def told(what):
+        if what == "claims":
+            before.append(len(done))
+
+    with costs.heard(done.append):
+        report.collect(moment, theorems=(), progress=told)
+    assert before == [len(done)]
+    assert done

@@ -184,6 +184,16 @@ def field(name: str, change: Callable[[Any, float], Any]) -> Callable[..., Any]:
     return lambda x, size: replace(x, **{name: change(getattr(x, name), size)})
 
 
+def entry(name: str, change: Callable[[Any, float], Any]) -> Callable[..., Any]:
+    """Change one entry of a dictionary."""
+    return lambda x, size: x | {name: change(x[name], size)}
+
+
+def first(change: Callable[[Any, float], Any]) -> Callable[..., Any]:
+    """Change the first of several: values, say, and not their radius."""
+    return lambda found, size: (change(found[0], size), *found[1:])
+
+
 def features(change: Callable[[Any, float], Any]) -> Callable[..., Any]:
     """Change the features of every layer."""
     return _layers("features", change)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from refspec.coordinates import certified
 from support.arithmetic import coarse
-from support.flaws import Flaw, after, field, larger, smaller
+from support.flaws import Flaw, after, field, first, larger, smaller
 from support.snapshots import sampled
 
 ERRORFREE = "refspec.rounding.errorfree"
@@ -19,11 +19,6 @@ def numbers():
 def one_direction():
     """Features of rank one: a norm bound is closest."""
     return sampled(1, (6, 4, 8), ((1, 1),))
-
-
-def first(change):
-    """Change the first of two numbers."""
-    return lambda found, size: (change(found[0], size), *found[1:])
 
 
 def three_radii(found, _):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from refspec import Layer
-from support.flaws import Flaw, after, before, features, field, larger, smaller
+from support.flaws import Flaw, after, before, features, field, first, larger, smaller
 from support.snapshots import sampled, typical
 
 MOMENT = "refspec.curvature:SecondMoment"
@@ -58,11 +58,6 @@ def of_blocks(change):
     return wrong
 
 
-def rows(change):
-    """Change the first of two: rows, and what they leave out."""
-    return lambda found, size: (change(found[0], size), found[1])
-
-
 def roots(layers, size):
     return tuple(replace(x, roots=larger(x.roots, size)) for x in layers)
 
@@ -90,7 +85,7 @@ FLAWS = (
         "C5",
         "reduced rows too large",
         "refspec.curvature:score_reduced",
-        after(rows(field("layers", roots))),
+        after(first(field("layers", roots))),
         typical,
     ),
     Flaw(

@@ -1,30 +1,12 @@
 """Flaws of theory/expectations.md."""
 
-from dataclasses import replace
-
 import numpy as np
 
-from support.flaws import Flaw, after, errors, field, larger
-from support.snapshots import sampled
+from support.flaws import Flaw, after, entry, errors, field, larger
+from support.flaws.logistic import GROUPS, of_groups
+from support.flaws.worlds import SYNTHETIC, few
 
-SYNTHETIC = "refspec.synthetic"
 EXPECTED = f"{SYNTHETIC}.expectations"
-GROUPS = f"{SYNTHETIC}.groups"
-
-
-def few():
-    """Few samples of three classes."""
-    return sampled(1)
-
-
-def level(name):
-    """Enlarge one expected level."""
-    return after(lambda found, size: found | {name: larger(found[name], size)})
-
-
-def of_groups(found, size):
-    """Enlarge all eigenvalues."""
-    return tuple(replace(x, value=larger(x.value, size)) for x in found)
 
 
 def at_true_class(snapshot, size):
@@ -41,7 +23,7 @@ FLAWS = (
             "W6",
             f"{name} too large",
             f"{EXPECTED}:feature_levels",
-            level(name),
+            after(entry(name, larger)),
             few,
             times=64.0,
         )
@@ -52,7 +34,7 @@ FLAWS = (
             "W7",
             f"{name} too large",
             f"{EXPECTED}:error_levels",
-            level(name),
+            after(entry(name, larger)),
             few,
             times=64.0,
         )
@@ -67,7 +49,7 @@ FLAWS = (
         "W8",
         "the diagonal too large",
         f"{EXPECTED}:error_levels",
-        level("diagonal"),
+        after(entry("diagonal", larger)),
         few,
     ),
     Flaw(

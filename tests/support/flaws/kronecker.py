@@ -1,6 +1,6 @@
 """Flaws of theory/kronecker.md."""
 
-from support.flaws import Flaw, after, field, larger
+from support.flaws import Flaw, after, field, first, larger
 from support.snapshots import sampled
 
 KRONECKER = "refspec.kronecker.products:Kronecker"
@@ -21,11 +21,6 @@ def layer(counts=(3, 1, 4), **given):
 def positions():
     """The same at three positions."""
     return layer(T=3)
-
-
-def first(change):
-    """Change the first of what a function returns: values, not their radius."""
-    return after(lambda found, size: (change(found[0], size), *found[1:]))
 
 
 def where(option, value=None):
@@ -55,7 +50,7 @@ FLAWS = (
         "K2",
         "eigenvalues too large",
         f"{KRONECKER}.certified_eigenvalues",
-        first(larger),
+        after(first(larger)),
         layer,
     ),
     Flaw("K2", "a trace too large", f"{KRONECKER}.trace", after(larger), layer),
@@ -63,7 +58,7 @@ FLAWS = (
         "K3",
         "eigenvalues too large",
         f"{SUM}.certified_eigenvalues",
-        first(larger),
+        after(first(larger)),
         layer,
     ),
     Flaw(

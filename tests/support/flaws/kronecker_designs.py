@@ -7,11 +7,10 @@ import numpy as np
 
 from refspec.random_matrix.kronecker.outliers import KroneckerOutliers
 from refspec.random_matrix.outliers import no_outliers
-from refspec.theorems import Study
 from refspec.theorems import kronecker_designs as page
 from support.flaws import Flaw, after, field, larger
+from support.flaws.random_matrix import few, shifted
 from support.kronecker_worlds import planted
-from support.snapshots import sampled
 
 KRONECKER = "refspec.random_matrix.kronecker"
 OUTLIERS = f"{KRONECKER}.outliers:kronecker_outliers"
@@ -20,11 +19,6 @@ OUTLIERS = f"{KRONECKER}.outliers:kronecker_outliers"
 def gradients():
     """A planted world of gradients."""
     return planted(3, 6, 4, (1, 4, 2), 0)
-
-
-def few():
-    """Few samples: the worlds are the page's own."""
-    return Study(sampled(0, (2, 3), [(1, 1)]))
 
 
 @cache
@@ -41,11 +35,6 @@ def rung(side):
 def blocks(found, size):
     """Enlarge the noise's part of all blocks."""
     return replace(found, blocks=tuple(larger(x, size) for x in found.blocks))
-
-
-def shifted(x, size):
-    """Shift a distribution function."""
-    return np.minimum(x + size, 1.0)
 
 
 def first(found, size):

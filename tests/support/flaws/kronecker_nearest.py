@@ -1,7 +1,8 @@
 """Flaws of theory/kronecker_nearest.md."""
 
 from support.flaws import Flaw, after, field, larger
-from support.flaws.kronecker_spectra import SUM, layer, repeated
+from support.flaws.kronecker import SUM, layer
+from support.flaws.kronecker_spectra import repeated
 from support.snapshots import sampled
 
 NEAREST = "refspec.kronecker.nearest:nearest"

@@ -4,34 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from support.flaws import Flaw, after, field, larger
-from support.snapshots import sampled
+from support.flaws import Flaw, after, entry, field, first, larger
+from support.flaws.kronecker import KRONECKER, MOMENT, SUM, layer
 
-KRONECKER = "refspec.kronecker.products:Kronecker"
-SUM = "refspec.kronecker.products:KroneckerSum"
-MOMENT = "refspec.curvature:SecondMoment"
 SPECTRUM = "refspec.kronecker.eigensystems:certified_spectrum"
 _features = field("features", larger)
-
-
-def layer(counts=(3, 1, 4), **given):
-    """Samples of one layer, as wide as C^2 means of three classes have ranks."""
-    return sampled(1, counts, ((5, 5),), **given)
 
 
 def repeated():
     """All samples of a class are one: its means are all that there is of it."""
     return layer(ties=True, equal=True)
-
-
-def first(change):
-    """Change the first of what a function returns: values, not their radius."""
-    return after(lambda found, size: (change(found[0], size), *found[1:]))
-
-
-def shares(kind):
-    """Enlarge the shares of one kind."""
-    return after(lambda found, size: found | {kind: larger(found[kind], size)})
 
 
 def of_one_class(right, _):
@@ -55,12 +37,12 @@ def of_one_class(right, _):
 
 FLAWS = (
     Flaw("K13", "factors too large", f"{MOMENT}.matrix", after(larger), layer),
-    Flaw("K13", "eigenvalues too large", SPECTRUM, first(larger), layer),
+    Flaw("K13", "eigenvalues too large", SPECTRUM, after(first(larger)), layer),
     Flaw(
         "K13",
         "eigenvalues of a sum too large",
         f"{SUM}.certified_eigenvalues",
-        first(larger),
+        after(first(larger)),
         layer,
     ),
     Flaw(
@@ -81,7 +63,7 @@ FLAWS = (
             "K16",
             f"{function} of the {kind} too large",
             f"refspec.kronecker.origins:{function}",
-            shares(kind),
+            after(entry(kind, larger)),
             layer,
             times=64.0,
         )
@@ -92,7 +74,7 @@ FLAWS = (
         "K16",
         "parts of CFAC larger than it",
         "refspec.kronecker.origins:class_shares",
-        shares("outlier"),
+        after(entry("outlier", larger)),
         repeated,
     ),
     Flaw(

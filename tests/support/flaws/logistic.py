@@ -3,22 +3,10 @@
 from dataclasses import replace
 
 from support.flaws import Flaw, after, before, errors, features, field, larger, smaller
-from support.snapshots import sampled
+from support.flaws.worlds import CLASSES, SYNTHETIC, few, shifted
 
-SYNTHETIC = "refspec.synthetic"
 LOGISTIC = f"{SYNTHETIC}.logistic"
 GROUPS = f"{SYNTHETIC}.groups"
-CLASSES = "refspec.classes"
-
-
-def few():
-    """Few samples of three classes."""
-    return sampled(1)
-
-
-def shifted(found, size):
-    """Add a number."""
-    return found + size
 
 
 def lowered(found, size):

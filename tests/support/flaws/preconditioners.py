@@ -3,15 +3,9 @@
 from dataclasses import replace
 
 from support.flaws import Flaw, after, field, larger
-from support.snapshots import sampled
+from support.flaws.kronecker import CLASSES, layer
 
-CLASSES = "refspec.kronecker.classwise"
 _errors, _values = field("errors", larger), field("values", larger)
-
-
-def layer(counts=(3, 1, 4), **given):
-    """Samples of one layer."""
-    return sampled(1, counts, ((5, 5),), **given)
 
 
 def alone():

@@ -73,11 +73,6 @@ def common(right, size):
     return draw
 
 
-def level(name):
-    """Enlarge one expected level."""
-    return after(lambda found, size: found | {name: larger(found[name], size)})
-
-
 FLAWS = (
     Flaw("W1", "roots too large", f"{SYNTHETIC}.covariances:root", after(larger), few),
     Flaw(
