@@ -155,6 +155,13 @@ def put(
     arrays: Mapping[str, np.ndarray],
     compress: bool,
 ) -> None:
-    """Write an archive."""
-    savez: Any = np.savez_compressed if compress else np.savez
-    savez(file, manifest=np.array(json.dumps(manifest)), **arrays)
+    """Write an archive.
+
+    Level 1 takes half the time of zip's own choice, for a few per cent more bytes.
+    """
+    kind = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    document = {"manifest": np.array(json.dumps(manifest))}
+    with zipfile.ZipFile(file, "w", kind, compresslevel=1) as archive:
+        for key, x in (document | dict(arrays)).items():
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                npy.write_array(member, x, allow_pickle=False)

@@ -319,16 +319,29 @@ def assemble(
     xp = backend.named("numpy") if xp is None else xp
     expect_form(path, manifest, arrays)
     expect_contents(path, manifest, arrays)
+    stored = [x.dtype for key, x in arrays.items() if key.startswith("layers/")]
+    narrowest = str(min(stored, key=lambda x: x.itemsize))
+    return built(dict(manifest, dtype=narrowest), arrays, xp=xp, dtype=dtype, path=path)
+
+
+def built(
+    manifest: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    *,
+    xp: backend.Namespace,
+    dtype: str,
+    path: str | os.PathLike[str],
+) -> Snapshot:
+    """Make a Snapshot of arrays that are checked; what fits already is not copied."""
 
     def give(x: np.ndarray) -> backend.Array:
         with np.errstate(over="ignore"):  # found by the types' own checks
-            return xp.asarray(x.astype(dtype))
+            return xp.asarray(x.astype(dtype, copy=False))
 
     probabilities = _probabilities(arrays)
     weights = None
     if "sample_weights" in arrays:
         weights = give(_normalised(arrays["sample_weights"]))
-    stored = [x.dtype for key, x in arrays.items() if key.startswith("layers/")]
     layers: list[Layer] = []
     left: dict[str, int] = {}
     given = give(probabilities)
@@ -346,8 +359,7 @@ def assemble(
             arrays["labels"],
             probabilities=given,
             sample_weights=weights,
-            provenance=_with_left_out(manifest, left)
-            | {"dtype": str(min(stored, key=lambda x: x.itemsize))},
+            provenance=_with_left_out(manifest, left),
             model=_model(manifest, arrays, give),
         )
     except ValueError as error:

@@ -69,11 +69,13 @@ def expect_gradient(
     h = features[seen].astype(np.float64)
     e = errors[seen, drawn.label].astype(np.float64) * r[:, None, None]
     (m, T, a), b = h.shape, e.shape[2]
-    e, h, given = e.reshape(m * T, b), h.reshape(m * T, a), gradient.astype(np.float64)
+    e, h = e.reshape(m * T, b), h.reshape(m * T, a)
     with np.errstate(all="ignore"):  # what is not finite is refused later
-        size = float(np.linalg.norm(np.abs(e).T @ np.abs(h)))
-        same = given.shape == (b, a)
-        off = float(np.linalg.norm(e.T @ h - given)) if same else math.inf
+        made = np.abs(e).T @ np.abs(h)
+        size, off = float(np.linalg.norm(made)), math.inf
+        if gradient.shape == made.shape:
+            np.matmul(e.T, h, out=made)
+            off = float(np.linalg.norm(np.subtract(made, gradient, out=made)))
     if not np.isfinite(size):
         return
     k = m * T + path

@@ -15,14 +15,14 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from refspec import checks
+from refspec import backend, checks
 from refspec._version import __version__
 from refspec.classes import Snapshot, log_softmax
-from refspec.export import assemble
 from refspec.export.containers import fitting, write
 from refspec.export.documents import plain
 from refspec.export.errors import shown
 from refspec.export.schema import PARAMETERS, RESERVED, SCHEMA, expect_form
+from refspec.export.snapshots import built
 from refspec.exporters.reading import Reading, as_names, normalised
 from refspec.text import visible
 
@@ -167,26 +167,34 @@ def deliver(
         if path is not None:
             return write(path, manifest, tracked, fixed)
         parts = list(tracked)  # then `fixed` is complete
-    return assemble(manifest, _sorted(parts, fixed))
+    arrays, manifest["dtype"] = _sorted(parts, fixed)
+    return built(
+        manifest, arrays, xp=backend.named("numpy"), dtype="float64", path=where
+    )
 
 
 def _sorted(
     parts: list[Mapping[str, np.ndarray]], fixed: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Join batches, their samples sorted by class: each array is copied once."""
+) -> tuple[dict[str, np.ndarray], str]:
+    """Join batches, their samples sorted by class; return their narrowest dtype too.
+
+    Each number is copied once, into float64, the same number.
+    """
     labels = np.concatenate([x["labels"] for x in parts])
     order = np.argsort(labels, kind="stable")
     places = np.argsort(order)
     ends = np.cumsum([len(x["labels"]) for x in parts])
     found = dict(fixed)
     for key, first in parts[0].items():
-        out = np.empty((len(labels), *first.shape[1:]), first.dtype)
+        wide = np.float64 if first.dtype.kind == "f" else first.dtype
+        out = np.empty((len(labels), *first.shape[1:]), wide)
         for x, where in zip(parts, np.split(places, ends[:-1]), strict=True):
             out[where] = x[key]
         found[key] = out
     if "sample_weights" in found:
         found["sample_weights"] = found["sample_weights"][order]
-    return found
+    stored = [x.dtype for key, x in parts[0].items() if key.startswith("layers/")]
+    return found, str(min(stored, key=lambda x: x.itemsize))
 
 
 def _checked(

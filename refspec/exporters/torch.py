@@ -41,7 +41,13 @@ try:
     )
     from refspec.exporters.torch_moment import hessian as hessian
     from refspec.exporters.torch_moment import moment as moment
-    from refspec.exporters.torch_network import call, count, logits_of, unwrapped
+    from refspec.exporters.torch_network import (
+        call,
+        count,
+        eager,
+        logits_of,
+        unwrapped,
+    )
     from refspec.exporters.torch_operations import describe
     from refspec.exporters.torch_ranks import across_ranks as across_ranks
 except ImportError as error:
@@ -214,7 +220,7 @@ def _evaluating(model: nn.Module, chosen: Mapping[str, nn.Module]) -> Iterator[N
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autocast(own[0].device.type, enabled=False))
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(eager())
         try:
             torch.backends.mha.set_fastpath_enabled(False)  # which calls no module
             model.eval()
@@ -372,15 +378,16 @@ class _Exporter:
         self, step: int, z: Tensor, n: int, outputs: Sequence[Tensor]
     ) -> list[np.ndarray]:
         """Return errors (n S, C, T, b) of each module, by a backward pass per label."""
-        C = z.shape[1]
+        C, S = z.shape[1], len(z) // n
         found: list[np.ndarray] = []
         for c, seed in enumerate(delivery.seeds(host(z))):
-            parts = self._of_label(step, z, n, seed, outputs, c < C - 1)
-            for k, x in enumerate(parts):
-                if c == 0:
-                    found.append(np.empty((len(x), C, *x.shape[1:]), x.dtype))
-                found[k][:, c] = x
-        return found
+            each = self._of_label(step, z, n, seed, outputs, c < C - 1)
+            for s, parts in enumerate(each):
+                for k, x in enumerate(parts):
+                    if c == s == 0:
+                        found.append(np.empty((n, S, C, *x.shape[1:]), x.dtype))
+                    found[k][:, s, c] = x
+        return [x.reshape(n * S, *x.shape[2:]) for x in found]
 
     def _of_label(
         self,
@@ -390,26 +397,26 @@ class _Exporter:
         seed: np.ndarray,
         outputs: Sequence[Tensor],
         keep: bool,
-    ) -> list[np.ndarray]:
-        """Return what a seed (n S, C) gives each module, (n S, T, b)."""
+    ) -> Iterator[list[np.ndarray]]:
+        """Yield what a seed (n S, C) gives each module, (n, T, b), of s = 0, 1, ..."""
         S, whole = len(z) // n, torch.as_tensor(seed).to(z)
-        found: list[np.ndarray] = []
         for s in range(S):  # samples of one input meet in it: one at a time
             only = whole
             if S > 1:
                 only = torch.zeros_like(whole)
                 only[s::S] = whole[s::S]
             parts = self._pulled(step, z, only, outputs, keep or s < S - 1)
-            for k, (name, x) in enumerate(zip(self.chosen, parts, strict=True)):
+            found = []
+            for (name, module), x in zip(self.chosen.items(), parts, strict=True):
                 if x is None:
                     raise refusal(name, "does not reach the logits")
-                if isinstance(self.chosen[name], CONVOLUTIONS):
-                    x = x.flatten(2).transpose(1, 2)
-                rows = host(x.reshape(n, -1, x.shape[-1]))
-                if s == 0:
-                    found.append(np.empty((n, S, *rows.shape[1:]), rows.dtype))
-                found[k][:, s] = rows
-        return [x.reshape(n * S, *x.shape[2:]) for x in found]
+                # as it lies in memory: it is copied once, to its place among the errors
+                x = host(x, copy=False)
+                if isinstance(module, CONVOLUTIONS):
+                    found.append(x.reshape(n, x.shape[1], -1).swapaxes(1, 2))
+                else:
+                    found.append(x.reshape(n, -1, x.shape[-1]))
+            yield found
 
     def _pulled(
         self, step: int, z: Tensor, seed: Tensor, by: Sequence[Tensor], keep: bool
@@ -443,7 +450,8 @@ class _Exporter:
         # rows of one label, by their own pass, and torch's gradient by another
         drawn = checking.probe(n * S, z.shape[1], rng)
         seed = delivery.all_seeds(host(z))[:, drawn.label]
-        rows = self._of_label(step, z, n, seed, outputs, keep=True)
+        each = zip(*self._of_label(step, z, n, seed, outputs, keep=True), strict=True)
+        rows = [np.stack(x, 1).reshape(n * S, 1, *x[0].shape[1:]) for x in each]
         modules = list(self.chosen.values())
         weights = [x for m in modules for x in (m.weight, m.bias) if x is not None]
         given = torch.as_tensor(seed * drawn.weights[:, None]).to(z)
@@ -451,8 +459,7 @@ class _Exporter:
         alone, path, unit = checking.Probe(drawn.weights, 0), self._path(), _unit(z)
         for name, x, e in zip(self.chosen, _repeated(found, S), rows, strict=True):
             gradient = _joined(self.chosen[name], parts)
-            both = x, e[:, None]
-            checking.expect_gradient(step, name, both, alone, gradient, path, unit)
+            checking.expect_gradient(step, name, (x, e), alone, gradient, path, unit)
         self._check_alone(step, part, logits, path)
 
     def _check_alone(self, step: int, inputs: Any, z: Tensor, path: int) -> None:
@@ -492,7 +499,7 @@ def _joined(module: nn.Module, parts: Iterator[Tensor | None]) -> np.ndarray:
             part = next(parts)
             part = torch.zeros_like(x) if part is None else part
             columns.append(part.reshape(len(x), -1))
-    return host(torch.cat(columns, 1))
+    return host(torch.cat(columns, 1) if columns[1:] else columns[0], copy=False)
 
 
 def _unit(z: Tensor) -> float:

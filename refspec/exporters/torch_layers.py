@@ -118,13 +118,14 @@ def features(module: nn.Module, x: Tensor) -> np.ndarray | None:
     convolution = isinstance(module, CONVOLUTIONS)
     if x.ndim < 2 or (convolution and x.ndim != len(module.kernel_size) + 2):
         return None
-    x = _patches(module, x) if convolution else x
-    x = x.reshape(len(x), -1, x.shape[-1])
-    return host(x) if module.bias is None else delivery.pad(host(x))
+    x = _patches(module, x) if convolution else x.reshape(len(x), -1, x.shape[-1])
+    if module.bias is not None:
+        return delivery.pad(host(x, copy=False))
+    return host(x, copy=not convolution)  # what enters may be changed in place
 
 
 def _patches(module: nn.Module, x: Tensor) -> Tensor:
-    """Unfold (n, in, *space) into (n, T, in k...), the order of weight.reshape(b, -1).
+    """Copy (n, in, *space) into (n, T, in k...), the order of weight.reshape(b, -1).
 
     So a convolution is ``patches @ weight.reshape(b, -1).T``, in any dimension.
     """
@@ -139,6 +140,7 @@ def _patches(module: nn.Module, x: Tensor) -> Tensor:
         x = x.unfold(axis, d * (k - 1) + 1, s)[..., ::d]
     space, kernel = range(2, 2 + dims), range(2 + dims, 2 + 2 * dims)
     x = x.permute(0, *space, 1, *kernel)
+    x = x.clone(memory_format=torch.contiguous_format)
     return x.reshape(n, math.prod(x.shape[1 : 1 + dims]), -1)
 
 
@@ -151,8 +153,8 @@ def _around(module: nn.Module, axis: int) -> tuple[int, int]:
     return pad, pad
 
 
-def host(x: Tensor) -> np.ndarray:
-    """Copy to the host in float64 or, if narrower, float32."""
+def host(x: Tensor, *, copy: bool = True) -> np.ndarray:
+    """Return on the host in float64 or, if narrower, float32; a copy, or the same."""
     feeding.expect_real(x.dtype)
     kind = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return np.asarray(x.detach().to("cpu", kind, copy=True).numpy())
+    return np.asarray(x.detach().to("cpu", kind, copy=copy).numpy())

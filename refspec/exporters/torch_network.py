@@ -7,9 +7,15 @@ by name (torch.func.functional_call) in the forward pass that is the model's own
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+)
 from typing import Any
 
 import numpy as np
@@ -41,6 +47,13 @@ def unwrapped(model: nn.Module) -> nn.Module:
         if not isinstance(inner, nn.Module):
             return model
         model = inner
+
+
+def eager() -> AbstractContextManager[Any]:
+    """Run parts that torch.compile has made as they were written."""
+    # if it has made any: to import the compiler takes longer than most exports
+    there = "torch._dynamo" in sys.modules
+    return torch.compiler.set_stance("force_eager") if there else nullcontext()
 
 
 def choose(
@@ -216,7 +229,7 @@ class Network:
             stack.enter_context(torch.autocast(self.device.type, enabled=False))
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             stack.enter_context(_Plain())
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(eager())
             if recurrent:
                 stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
