@@ -70,7 +70,8 @@ def expect_room(
             key,
             f"expected arrays that need at most {budget} bytes of memory, got {total} "
             f"by the headers, this one of shape {shown(members[key].shape)}; free "
-            "memory, raise max_bytes, or export fewer samples",
+            "memory, allow more (max_bytes, on the command line --memory), or export "
+            "fewer samples",
         )
     return total
 

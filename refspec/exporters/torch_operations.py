@@ -193,17 +193,18 @@ def _add(
             raise UnknownOperationError(
                 f"{_name(node)} makes {out} of {into}, which is no flattening"
             )
-        found: list[Any] = [{"op": "flatten"}]
-    elif node.target in ("mean", torch.mean):
-        found = _mean(node, into, out)
+        found: list[dict[str, Any]] = [{"op": "flatten"}]
     else:
-        found = [_known(node, traced, into, out)]
+        try:
+            if node.target in ("mean", torch.mean):
+                found = _mean(node, into, out)
+            else:
+                found = [_known(node, traced, into, out)]
+        except UnknownOperationError as error:
+            why = f"{_name(node, traced)} {error}"
+            raise UnknownOperationError(why) from None
     made[node] = made[source]
     for operation in found:
-        if operation is None:
-            raise UnknownOperationError(
-                f"{_name(node, traced)} is no operation of refspec.models"
-            )
         _append(operations, operation, made[node])
         made[node] = [len(operations)]
 
@@ -228,26 +229,33 @@ def _end(
 
 def _known(
     node: fx.Node, traced: fx.GraphModule, into: tuple[int, ...], out: tuple[int, ...]
-) -> dict[str, Any] | None:
-    """Return the operation that a call of a module or a function is."""
+) -> dict[str, Any]:
+    """Return the operation that a call of a module or a function is, or say why not."""
     if node.op == "call_module":
         name = str(node.target)
         return _operation(name, traced.get_submodule(name), into, out)
     kind = _FUNCTIONS.get(node.target)
     if kind is None:
-        return None
+        raise _unlike()
     given: dict[str, Any] = {}
     try:
         full = node.normalized_arguments(traced, normalize_to_only_use_kwargs=True)
         given = {} if full is None else dict(full.kwargs)
     except RuntimeError:  # of tanh there are several, all without options
         pass
-    if given.pop("training", False) or given.get("return_indices", False):
-        return None
+    if given.pop("training", False):
+        raise _unlike("is told to train in evaluation mode too")
+    if given.get("return_indices", False):
+        raise _unlike("gives the indices of the maxima too")
     if given.get("stride", ...) in ([], ()):
         given["stride"] = None
     given = {k: x for k, x in given.items() if k not in ("input", "inplace")}
     return _operation("", kind(**given), into, out)
+
+
+def _unlike(why: str = "is no operation of refspec.models") -> UnknownOperationError:
+    """Say what a module or a function does; its name is put before."""
+    return UnknownOperationError(why)
 
 
 #: Of Klambauer et al. (2017), in the digits that torch has.
@@ -256,25 +264,39 @@ _SELU = 1.6732632423543772, 1.0507009873554805
 
 def _operation(
     name: str, module: nn.Module, into: tuple[int, ...], out: tuple[int, ...]
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
     """Return one operation; exact types only, for a subclass may do anything."""
     kind = type(module)
     own = dict(module.named_parameters(recurse=False))
     made = (x for x in ("weight", "bias") if getattr(module, x, None) is not None)
-    if any(x not in own for x in made):
-        return None  # pruned or normalised: made of other parameters
+    if any(x not in own for x in made):  # pruned or normalised
+        raise _unlike("makes its weights of other parameters")
     if kind is nn.Linear:
-        return {"op": "linear"} | _weights(name, module) if len(into) == 2 else None
+        if len(into) != 2:
+            raise _unlike(
+                f"is given inputs of shape {_batch(into)}, a vector at each position, "
+                f"and a Linear of refspec.models takes {_batch(into[:1] + into[-1:])}"
+            )
+        return {"op": "linear"} | _weights(name, module)
     if kind in _WINDOWS:
         return _window(name, module, _WINDOWS[kind], into, out)
     if kind in _NORMS:
         return _norm(name, module)
-    if kind is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
+    if kind is nn.Flatten:
+        if out != (into[0], math.prod(into[1:])):
+            raise _unlike(
+                f"makes {_batch(out)} of {_batch(into)}, and a Flatten of "
+                "refspec.models one axis beside the samples'"
+            )
         return {"op": "flatten"}
     return _activation(module)
 
 
-def _activation(module: nn.Module) -> dict[str, Any] | None:
+def _batch(shape: tuple[int, ...]) -> str:
+    return f"(batch, {', '.join(map(str, shape[1:]))}{',' * (len(shape) == 1)})"
+
+
+def _activation(module: nn.Module) -> dict[str, Any]:
     """Return an elementwise function with its options."""
     kind = type(module)
     if kind in _PLAIN:
@@ -286,7 +308,9 @@ def _activation(module: nn.Module) -> dict[str, Any] | None:
         return _options("softplus", **options)
     if kind is nn.LeakyReLU:
         return _options("leaky_relu", slope=module.negative_slope)
-    if kind is nn.PReLU and module.num_parameters == 1:
+    if kind is nn.PReLU:
+        if module.num_parameters != 1:
+            raise _unlike("has a slope for each channel, and not one")
         return _options("leaky_relu", slope=module.weight.item())
     if kind is nn.ELU:
         return _options("elu", alpha=module.alpha)
@@ -296,17 +320,17 @@ def _activation(module: nn.Module) -> dict[str, Any] | None:
         return _options("elu", alpha=_SELU[0], scale=_SELU[1])
     if kind in (nn.ReLU6, nn.Hardtanh):
         return _options("clip", low=module.min_val, high=module.max_val)
-    return None
+    raise _unlike()
 
 
 def _options(kind: str, **options: Any) -> dict[str, Any]:
     return {"op": kind} | {k: float(x) for k, x in options.items()}
 
 
-def _norm(name: str, module: nn.Module) -> dict[str, Any] | None:
+def _norm(name: str, module: nn.Module) -> dict[str, Any]:
     """Return a batch norm with the averages of training."""
     if module.running_mean is None or module.running_var is None:
-        return None
+        raise _unlike("has no averages of training")
     weight = None if module.weight is None else f"{name}.weight"
     bias = None if module.bias is None else f"{name}.bias"
     kept = {"mean": f"{name}.running_mean", "variance": f"{name}.running_var"}
@@ -316,14 +340,18 @@ def _norm(name: str, module: nn.Module) -> dict[str, Any] | None:
 
 def _window(
     name: str, module: nn.Module, op: str, into: tuple[int, ...], out: tuple[int, ...]
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
     """Return a convolution or a pooling, if its windows are of our kind."""
     d = int(op[-2])
     if len(into) != d + 2:
-        return None
+        raise _unlike(
+            f"is given inputs of shape {_batch(into)}, and takes {d} axes of space"
+        )
     if type(module).__name__.startswith("Adaptive"):
         if any(n % m for n, m in zip(into[2:], out[2:], strict=True)):
-            return None  # windows of different sizes
+            raise _unlike(
+                f"makes {_batch(out)} of {_batch(into)}, by windows of several sizes"
+            )
         kernel = [n // m for n, m in zip(into[2:], out[2:], strict=True)]
         return {"op": op, "kernel": kernel, "stride": kernel}
     kernel, stride = _sizes(module.kernel_size, d), _sizes(module.stride, d)
@@ -335,7 +363,7 @@ def _window(
             for s, k in zip(dilation, kernel, strict=True)
         ]
         if any(x % 2 for x in around):
-            return None  # the odd one is on one side only
+            raise _unlike(f"pads its inputs on one side more, for {padding=!s}")
         padding = [x // 2 for x in around]
     padding = _sizes(padding, d)
     fits = tuple(
@@ -344,27 +372,31 @@ def _window(
             into[2:], padding, dilation, kernel, stride, strict=True
         )
     )
-    if fits != out[2:]:
-        return None  # in ceil mode some windows end outside
+    if fits != out[2:]:  # in ceil mode
+        raise _unlike("has windows that end outside of its inputs")
     how: dict[str, Any] = {"stride": stride, "padding": padding}
     if dilation != [1] * d:
         how["dilation"] = dilation
     if op.startswith("conv"):
-        if module.groups != 1 or module.padding_mode != "zeros":
-            return None
+        if module.groups != 1:
+            raise _unlike(f"is of {module.groups} groups, and not of one")
+        if module.padding_mode != "zeros":
+            raise _unlike(f"pads by {module.padding_mode!r}, and not by zeros")
         return {"op": op} | _weights(name, module) | how
     if getattr(module, "divisor_override", None) is not None:
-        return None
+        raise _unlike("divides by a number of its own")
     if not getattr(module, "count_include_pad", True) and any(padding):
-        return None
+        raise _unlike("leaves what pads its inputs out of its averages")
     if getattr(module, "return_indices", False):
-        return None
+        raise _unlike("gives the indices of the maxima too")
     if not any(padding):
         del how["padding"]
     return {"op": op, "kernel": kernel} | how
 
 
-def _mean(node: fx.Node, into: tuple[int, ...], out: tuple[int, ...]) -> list[Any]:
+def _mean(
+    node: fx.Node, into: tuple[int, ...], out: tuple[int, ...]
+) -> list[dict[str, Any]]:
     """Return a mean over all of space as a pooling, and flatten what it leaves."""
     d = len(into) - 2
     kept, flat, space = (*into[:2], *[1] * d), into[:2], list(range(2, d + 2))
@@ -372,7 +404,9 @@ def _mean(node: fx.Node, into: tuple[int, ...], out: tuple[int, ...]) -> list[An
     given = [axes] if isinstance(axes, int) else list(axes or ())
     whole = 1 <= d <= 3 and sorted(k % (d + 2) for k in given) == space
     if not whole or out not in (kept, flat):
-        return [None]
+        raise _unlike(
+            f"makes {_batch(out)} of {_batch(into)}, which is no mean over all of space"
+        )
     size = list(into[2:])
     pool = {"op": f"avg_pool{d}d", "kernel": size, "stride": size}
     return [pool] if out == kept else [pool, {"op": "flatten"}]

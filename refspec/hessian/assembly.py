@@ -81,7 +81,7 @@ def hessian(
     [0.25, 0.25, -0.25, -0.25]
     """
     seeded = at_logits(network, X, labels, part, sample_weights)
-    return assembled(seeded, _chosen(network, layers), models.layer_shapes(network))
+    return assembled(seeded, chosen(network, layers), models.layer_shapes(network))
 
 
 def assembled(
@@ -146,7 +146,7 @@ def of_snapshot(
     names = every if layers is None else [layers] if isinstance(layers, str) else layers
     how = {"layers": names, "sample_weights": snapshot.sample_weights}
     H = hessian(network, X, snapshot.labels, part=part, **how)
-    return _in_order(H, _chosen(network, names), names)
+    return _in_order(H, chosen(network, names), names)
 
 
 def hessian_vector_product(
@@ -191,7 +191,7 @@ def hessian_vector_product(
     [0.25, 0.25, -0.25, -0.25]
     """
     seeded = at_logits(network, X, labels, part, sample_weights)
-    shapes = _chosen(network, layers)
+    shapes = chosen(network, layers)
     P = sum(b * a for b, a in shapes.values())
     columns = "(P,)" if getattr(vectors, "ndim", 2) == 1 else "(P, K)"
     checks.expect_array("vectors", vectors, columns)
@@ -252,7 +252,7 @@ def seed(
     return steps, curvature, errors
 
 
-def _chosen(
+def chosen(
     network: Network, layers: str | Sequence[str] | None
 ) -> dict[str, tuple[int, int]]:
     """Return the shapes of the layers asked for, in the network's order."""
@@ -274,14 +274,19 @@ def _in_order(
     """Put rows and columns of layers of some shapes in the order of `names`."""
     if list(shapes) == list(names):
         return H
+    place = backend.from_host(places(shapes, names), H)
+    xp = backend.namespace(H)
+    return xp.take(xp.take(H, place, axis=0), place, axis=1)
+
+
+def places(shapes: Mapping[str, tuple[int, int]], names: Sequence[str]) -> np.ndarray:
+    """Return where in a vector of layers of some shapes those of `names` are, (P,)."""
     ends = np.cumsum([b * a for b, a in shapes.values()])
     at = {
         name: np.arange(end - b * a, end)
         for end, (name, (b, a)) in zip(ends, shapes.items(), strict=True)
     }
-    place = backend.from_host(np.concatenate([at[name] for name in names]), H)
-    xp = backend.namespace(H)
-    return xp.take(xp.take(H, place, axis=0), place, axis=1)
+    return np.concatenate([at[name] for name in names])
 
 
 def _chunks(whole: Seeded, size: int) -> Iterator[Seeded]:

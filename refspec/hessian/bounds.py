@@ -43,7 +43,8 @@ def hessian_radius(
     -------
     float
         :math:`\|fl(H) - H\|_2` is at most this for H of every part and any layers; inf
-        where nothing can be said, e.g. if the sign of a relu's input is not certain.
+        where nothing can be proved, e.g. if the sign of a relu's input is not certain,
+        as in deep networks: `refspec.implicit.of_snapshot` measures it then.
 
     Raises
     ------

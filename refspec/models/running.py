@@ -46,7 +46,7 @@ def forward(
     """Run a network with bounds on what arithmetic of unit roundoff u can do to it.
 
     Layers whose features are `seen` in a file go on with these: errors begin anew at
-    each. What leaves a layer is off by `least` at least.
+    each. What leaves a layer, and parameters move, is off by `least` at least.
     """
     run, outputs, errors, sizes = Run(), [X], [xp.zeros_like(X)], [xp.abs(X)]
     for k, operation in enumerate(network.operations):
@@ -67,10 +67,14 @@ def forward(
                 bias = network.parameters.get(operation.get("bias") or "")
                 step, made, y = _resumed(step, seen[step.name], bias, xp)
                 off = u * xp.abs(made)
-            g = _inner_products(made, off, u, xp)
+            k = _terms(made, off, xp)
+            g = (k + 2) * u / (1 - (made.shape[2] + 2) * u)
             z = off + g * (xp.abs(made) + off)
             z = z @ xp.matrix_transpose(xp.abs(step.matrix))
-            error = operations.arrange(step, z + g * shift + least, xp)
+            # sums of no terms are 0 whatever the weights, and nothing moves them
+            biased = operation.get("bias") is not None
+            moved = least * xp.astype(k + int(biased) > 0, z.dtype)
+            error = operations.arrange(step, z + g * shift + moved, xp)
         run.steps.append(step)
         outputs.append(y)
         errors.append(error)
@@ -95,14 +99,13 @@ def _resumed(
     return dataclasses.replace(step, features=features), inputs, z
 
 
-def _inner_products(x: Array, off: Array, u: float, xp: Namespace) -> Array:
-    """Return gamma (N, T, 1) of inner products with x (N, T, a) and a bias.
+def _terms(x: Array, off: Array, xp: Namespace) -> Array:
+    """Count the terms (N, T, 1) of inner products with x (N, T, a) that are not zero.
 
-    A term that is zero costs no rounding: with k others there are k + 2, in any order.
+    A zero costs no rounding: with k others, and a bias, there are k + 2 in any order.
     """
-    terms = xp.astype((x != 0) | (off > 0), x.dtype)
-    k = xp.sum(terms, axis=2, keepdims=True) + 2
-    return k * u / (1 - (x.shape[2] + 2) * u)
+    there = xp.astype((x != 0) | (off > 0), x.dtype)
+    return xp.sum(there, axis=2, keepdims=True)
 
 
 def _passed(

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from refspec import curvature, hessian, models, rounding
+from refspec import curvature, hessian, implicit, models, rounding
 from refspec.exporters import torch as exporter
 from refspec.exporters.checking import path_length
 from refspec.exporters.torch_network import unwrapped
@@ -117,6 +117,7 @@ class Exported:
     fisher: tuple
     kfac: dict  # by setting, that of the worst layer
     hessian: tuple = None
+    known: str = ""  # how the bound of the Hessian is
 
     @property
     def pairs(self):
@@ -156,10 +157,10 @@ def compare_export(x):
         )
         for setting in ("expand", "reduce")
     }
-    curved = None
+    curved, known = None, ""
     if made.model is not None:
-        curved = compare_section(made, model, x, owned, order)
-    return Exported(made, fisher, by_setting, curved)
+        curved, known = compare_section(made, model, x, owned, order)
+    return Exported(made, fisher, by_setting, curved, known)
 
 
 def compare_kfac(made, true, name, setting, gamma):
@@ -192,8 +193,12 @@ def compare_section(made, model, x, owned, order):
         *(model, x.inputs, x.labels, owned, given),
         **{"run": x.run, "classes": x.classes},
     )
-    radius = 2 * hessian_radius(network, X, made.labels) * np.linalg.norm(V)
-    return compared(found, exact[order], radius)
+    radius = 2 * hessian_radius(network, X, made.labels)
+    proved = radius < rounding.unit_roundoff(X) ** 0.5 * np.linalg.norm(exact)
+    if not proved:  # nothing, of a deep network
+        radius = 2 * implicit.of_snapshot(made).lost
+    found = compared(found, exact[order], radius * np.linalg.norm(V))
+    return found, "" if proved else "measured"
 
 
 @dataclass

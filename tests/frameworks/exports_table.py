@@ -26,7 +26,8 @@ HEAD = """# Networks that were exported
   or of summed d and mean h, with h the inputs of a layer (patches by torch's own
   convolution) and d what comes back to it from -log p; that of the worst layer;
 - Hessian of the network that the export holds, by the gradient of the gradient, in
-  three directions.
+  three directions. Its bound is proved (theory/hessian.md, H7), or *measured* (H11)
+  where the proof says nothing.
 
 Each as distance / bound, relative to the norm. A number in brackets is a sentence
 below. What export refuses goes by differentiation (moments.md).
@@ -44,7 +45,7 @@ def row(page, name):
     if found.hessian is None:
         why = found.made.provenance["without_network"]
         return [*cells, f"no network {page.sentence(why)}"]
-    return [*cells, page.pair(found.hessian)]
+    return [*cells, f"{page.pair(found.hessian)} {found.known}".rstrip()]
 
 
 def row_of_jax(page, name):

@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
 
 from refspec import export, models, rounding
 from refspec.export import containers
@@ -574,7 +575,7 @@ def differing(model, X, exclude=()):
         (nn.Softplus(beta=8), "three derivatives of at most 2"),
         (nn.LayerNorm(5), r"module '1' \(LayerNorm\) is no operation"),
         (nn.Mish(), r"module '1' \(Mish\) is no operation"),
-        (nn.PReLU(5), r"module '1' \(PReLU\) is no operation"),
+        (nn.PReLU(5), r"module '1' \(PReLU\) has a slope for each channel"),
         (
             nn.Sequential(nn.Unflatten(1, (5, 1)), nn.Flatten(2), nn.Flatten(1)),
             r"module '1.0' \(Unflatten\) is no operation",
@@ -667,6 +668,38 @@ def test_convolutions_have_model_sections():
         made = export_torch(model, [(X, LABELS)], None)
         assert (made.model is not None) == known, made.provenance
         assert not known or not differing(model, X)
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        (nn.Linear(6, 6), r"(batch, 2, 6, 6), a vector at each position, and a Linear"),
+        (nn.Flatten(2), "makes (batch, 2, 36) of (batch, 2, 6, 6), and a Flatten"),
+        (nn.Conv2d(2, 2, 3, groups=2), "is of 2 groups"),
+        (nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"), "pads by 'circular'"),
+        (nn.Conv2d(2, 2, 2, padding="same"), "pads its inputs on one side more"),
+        (nn.AvgPool2d(4, ceil_mode=True), "windows that end outside"),
+        (nn.AvgPool2d(2, divisor_override=3), "divides by a number of its own"),
+        (nn.AvgPool2d(2, padding=1, count_include_pad=False), "out of its averages"),
+        (nn.AdaptiveAvgPool2d(4), "(batch, 2, 4, 4) of (batch, 2, 6, 6), by windows"),
+        (weight_norm(nn.Conv2d(2, 2, 3)), "makes its weights of other parameters"),
+    ],
+)
+def test_the_reason_is_what_a_module_does(module, reason):
+    """Not that its kind is unknown: it is one that is known, used in another way."""
+    model = nn.Sequential(nn.Conv2d(2, 2, 1), module, nn.Flatten(), nn.LazyLinear(C))
+    X = torch.randn(N, 2, 6, 6)
+    model(X)
+    made = export_torch(model, [(X, LABELS)], None, exclude=["1"] * unplain(module))
+    assert made.model is None
+    said = made.provenance["without_network"]
+    assert said.startswith(f"module '1' ({type(module).__name__})")
+    assert reason in said
+
+
+def unplain(module):
+    """Whether a module's rows cannot be exported either."""
+    return hasattr(module, "parametrizations")
 
 
 @pytest.mark.parametrize(

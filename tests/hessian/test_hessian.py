@@ -379,6 +379,24 @@ def test_the_kink_of_relu_gets_no_certificate():
     assert hessian_radius(network, X, labels) == np.inf
 
 
+def test_a_sum_of_nothing_has_a_certain_sign():
+    """A window on the padding alone, without a bias: 0 whatever the weights are."""
+    rng = np.random.default_rng(0)
+    network = models.cnn((1, 3, 3), [2], 2, kernel=2, padding=2, pool=1, rng=rng)
+    operations = [dict(x) for x in network.operations]
+    operations[0]["bias"] = None
+    parameters = {k: x for k, x in network.parameters.items() if k != "conv1.bias"}
+    network = models.Network(operations, parameters)
+    X, labels = rng.standard_normal((4, 1, 3, 3)), [0, 1, 0, 1]
+    steps, _ = models.evaluation.forward(network, X)
+    assert np.any(np.all(steps[0].features == 0, axis=2))
+    assert 0 < hessian_radius(network, X, labels) < 1e-9
+    assert check(network, X, np.asarray(labels)) <= 1
+    # an image of zeros is no padding to a layer that has a bias
+    biased = models.cnn((1, 3, 3), [2], 2, kernel=2, padding=2, pool=1, rng=rng)
+    assert hessian_radius(biased, X, labels) == np.inf
+
+
 def test_a_maximum_is_exact_where_it_is_certain(monkeypatch):
     """Of one entry; a tie of entries that parameters move has no certificate."""
     network, X, labels = small_pool()
