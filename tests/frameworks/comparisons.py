@@ -194,7 +194,7 @@ def compare_section(made, model, x, owned, order):
         **{"run": x.run, "classes": x.classes},
     )
     radius = 2 * hessian_radius(network, X, made.labels)
-    proved = radius < rounding.unit_roundoff(X) ** 0.5 * np.linalg.norm(exact)
+    proved = radius <= rounding.unit_roundoff(X) ** 0.5 * np.linalg.norm(exact)
     if not proved:  # nothing, of a deep network
         radius = 2 * implicit.of_snapshot(made).lost
     found = compared(found, exact[order], radius * np.linalg.norm(V))
