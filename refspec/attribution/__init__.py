@@ -2,6 +2,7 @@
 
 from refspec.attribution.assembly import Attribution as Attribution
 from refspec.attribution.depth import Clarity as Clarity
+from refspec.attribution.depth import Profile as Profile
 from refspec.attribution.depth import depth_profile as depth_profile
 from refspec.attribution.hessian import HessianAttribution as HessianAttribution
 from refspec.attribution.hessian import attribute_hessian as attribute_hessian
@@ -21,6 +22,7 @@ __all__ = [
     "Eigenbasis",
     "HessianAttribution",
     "Means",
+    "Profile",
     "attribute",
     "attribute_hessian",
     "class_means",
