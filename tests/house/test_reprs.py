@@ -111,6 +111,7 @@ def others():
     made += [refspec.spectrum(s).plot(), refspec.coverage.of_snapshot(s)]
     made += [refspec.verify.verify(s, theorems=all_theorems()[:2])]
     made += [implicit.operator(np.eye(4).__matmul__, values, 4).ends(1)]
+    made += [claims.product_span(s, name), attribution.gradient_alignment(s, 2)]
     return [*made, refspec.density(s, probes=1), refspec.plan(s)]
 
 
