@@ -93,6 +93,8 @@ if TYPE_CHECKING:
     from refspec.structure import Decomposition as Decomposition
     from refspec.structure import decompose as decompose
     from refspec.structure import plain_means as plain_means
+    from refspec.sweeps import Sweep as Sweep
+    from refspec.sweeps import sweep as sweep
 
 _HOMES = {
     "Attribution": "attribution",
@@ -123,6 +125,8 @@ _HOMES = {
     "save": "export",
     "snapshot": "classes",
     "spectrum": "spectra",
+    "Sweep": "sweeps",
+    "sweep": "sweeps",
 }
 
 
@@ -168,6 +172,7 @@ __all__ = [
     "SecondMoment",
     "Snapshot",
     "Spectrum",
+    "Sweep",
     "__version__",
     "attribute",
     "attribution",
@@ -205,6 +210,7 @@ __all__ = [
     "spectrum",
     "strategies",
     "structure",
+    "sweep",
     "synthetic",
     "testing",
     "theorems",

@@ -20,6 +20,7 @@ from refspec.cli.predict import predict
 from refspec.cli.report import report
 from refspec.cli.selftest import selftest
 from refspec.cli.spectra import attribute, spectrum
+from refspec.cli.sweep import sweep
 from refspec.cli.synth import synth
 from refspec.cli.terminal import console
 from refspec.cli.verify import verify
@@ -50,6 +51,7 @@ for command in (
     check,
     synth,
     predict,
+    sweep,
     claims,
     verify,
     selftest,
