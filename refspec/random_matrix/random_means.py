@@ -65,7 +65,8 @@ def _deviations(table: LawTable, band: Band, d: int) -> np.ndarray:
     start = float(np.interp(band.lower, table.x, table.cumulative))
     x = tables.quantiles(table, start + (1 - ranks) * band.mass)
     density = np.interp(x, table.x, table.density) / band.mass
-    return np.asarray(own * semicircle / density)
+    out = np.full(n, np.inf)
+    return np.divide(own * semicircle, density, out=out, where=density > 0)
 
 
 def _overlaps(population: Population, values: np.ndarray) -> np.ndarray:
