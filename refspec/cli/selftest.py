@@ -28,6 +28,6 @@ def selftest(
     theorems = chosen(only, "code", own)
     records: list[Record] = []
     found = run(theorems=theorems, deep=deep)
-    for source, own in groupby(found, lambda x: x.source):
-        records += show(source, own, len(theorems))
+    for source, mine in groupby(found, lambda x: x.source):
+        records += show(source, mine, len(theorems))
     conclude(records, json_file, "refspec.selftest/1")

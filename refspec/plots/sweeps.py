@@ -46,8 +46,8 @@ def sweep(found: Sweep, ax: Axes | None = None) -> Axes:
         mean = np.asarray([e.value for e in ends])
         half = mean - np.asarray([e.lower for e in ends])
         means.append(mean)
-        look = {"color": COLOURS[kind], "marker": MARKERS[kind], "capsize": 3}
-        ax.errorbar(at, mean, half, label=name, **look)
+        hue, sign = COLOURS[kind], MARKERS[kind]
+        ax.errorbar(at, mean, half, label=name, color=hue, marker=sign, capsize=3)
     ax.set_xlabel(found.name)
     ax.set_ylabel(", ".join(found.draws))
     if not numeric:

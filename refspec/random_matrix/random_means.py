@@ -66,7 +66,8 @@ def _deviations(table: LawTable, band: Band, d: int) -> np.ndarray:
     x = tables.quantiles(table, start + (1 - ranks) * band.mass)
     density = np.interp(x, table.x, table.density) / band.mass
     out = np.full(n, np.inf)
-    return np.divide(own * semicircle, density, out=out, where=density > 0)
+    np.divide(own * semicircle, density, out=out, where=density > 0)
+    return out
 
 
 def _overlaps(population: Population, values: np.ndarray) -> np.ndarray:

@@ -156,12 +156,11 @@ def of_module(module: ModuleType) -> tuple[Theorem, ...]:
 
     Examples
     --------
-    >>> from refspec.theorems import logistic
-    >>> of_module(logistic)
+    >>> of_module(ModuleType("mine"))
     Traceback (most recent call last):
         ...
-    ValueError: ids of one's own theorems must be new, got W11, W12, W13, W14, W15, \
-W16, W17; rename them
+    ValueError: module must hold theorems, got none in mine; declare a check by one of \
+refspec.theorems.identity, inequality, ...
     """
     checks.expect_type("module", module, ModuleType, "import yours first")
     found = {id(x): x for x in vars(module).values() if isinstance(x, Theorem)}
