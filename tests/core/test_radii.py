@@ -104,7 +104,7 @@ def test_dual_of_a_level():
 
 
 def test_a_residual_of_nothing_is_the_rounding_of_products():
-    """Orthogonal rows: the factorisation is exact, and what is left is how it is known."""
+    """Orthogonal rows: an exact factorisation, and the rounding of products."""
     sizes = 2.0 ** -np.arange(6)
     rows = Factors((Factor(np.diag(sizes)[:, None, None, :], None),))
     trace = float(np.sum(sizes**2))
