@@ -1,5 +1,7 @@
 """Which level explains which eigenvalue: shares, sandwich intervals and knock-outs."""
 
+from refspec.attribution.alignment import Alignment as Alignment
+from refspec.attribution.alignment import gradient_alignment as gradient_alignment
 from refspec.attribution.assembly import Attribution as Attribution
 from refspec.attribution.depth import Clarity as Clarity
 from refspec.attribution.depth import depth_profile as depth_profile
@@ -16,6 +18,7 @@ from refspec.attribution.shares import sines as sines
 from refspec.attribution.shares import span_angles as span_angles
 
 __all__ = [
+    "Alignment",
     "Attribution",
     "Clarity",
     "Eigenbasis",
@@ -27,6 +30,7 @@ __all__ = [
     "depth_profile",
     "distances",
     "eigenbasis",
+    "gradient_alignment",
     "knockout",
     "sines",
     "span_angles",

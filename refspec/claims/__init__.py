@@ -7,6 +7,8 @@ from refspec.claims.depth import Collapse as Collapse
 from refspec.claims.depth import collapse as collapse
 from refspec.claims.edges import Edges as Edges
 from refspec.claims.edges import edges as edges
+from refspec.claims.later import ProductSpan as ProductSpan
+from refspec.claims.later import product_span as product_span
 from refspec.claims.products import ProductErrors as ProductErrors
 from refspec.claims.products import product_errors as product_errors
 from refspec.claims.registry import VERDICTS as VERDICTS
@@ -28,6 +30,7 @@ __all__ = [
     "Finding",
     "Member",
     "ProductErrors",
+    "ProductSpan",
     "Signs",
     "collapse",
     "compare",
@@ -35,5 +38,6 @@ __all__ = [
     "judge",
     "member",
     "product_errors",
+    "product_span",
     "signs",
 ]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from refspec import checks
-from refspec.claims import curvature, depth, edges, products, series
+from refspec.claims import curvature, depth, edges, later, products, series
 from refspec.claims.registry import (
     FROM_NOTES,
     MOST,
@@ -198,6 +198,40 @@ CLAIMS = {
             "NC1 to NC4 of what enters the last layer",
             _SHARES,
             depth.collapsed,
+        ),
+        Claim(
+            "A",
+            "Gradients lie in the outliers' space",
+            "the gradient of the loss lies in the top eigenspace, of C dimensions",
+            "Gur-Ari, Roberts and Dyer (2018), arXiv 1812.04754, of the Hessian; Ben "
+            "Arous, Gheissari, Huang and Jagannath (2023), arXiv 2310.03010",
+            "part of the squared gradient in the top C eigenspace of the Fisher "
+            "information; the part along the first eigenvector",
+            _SHARES,
+            later.gradients_align,
+            layered=False,
+        ),
+        Claim(
+            "V",
+            "Eigenvectors are products of means",
+            "the top C eigenvectors of a layer are products of a class's mean of "
+            "errors and its mean of features",
+            "Garrod and Keating (2024), arXiv 2404.06106, of deep linear networks",
+            "mean part of the top C eigenvectors in the span of C products of means, "
+            "and of all C^2",
+            _SHARES,
+            later.eigenvectors_are_products,
+        ),
+        Claim(
+            "U",
+            "Outputs and features decouple",
+            "a layer's matrix is nearly the product of the mean Hessian of its outputs "
+            "and the second moment of its features",
+            "Wu, Zhu, Wu, Wang and Ge (2020), arXiv 2010.04261",
+            "relative Frobenius error of the product; mean squared cosine between the "
+            "top C eigenspaces",
+            _SHARES,
+            later.outputs_decouple,
         ),
     )
 }

@@ -98,6 +98,7 @@ def others():
     made += [kronecker.nearest(s, name), refspec.shards.Here([refspec.fisher(s)])]
     made += [claims.signs(s), claims.member(s), claims.product_errors(s, name)]
     made += [refspec.shards.Part("network.zarr", (0, 6))]
+    made += [claims.product_span(s, name), attribution.gradient_alignment(s, 2)]
     return [*made, refspec.density(s, probes=1), refspec.plan(s)]
 
 
