@@ -4,6 +4,7 @@ from refspec.attribution.alignment import Alignment as Alignment
 from refspec.attribution.alignment import gradient_alignment as gradient_alignment
 from refspec.attribution.assembly import Attribution as Attribution
 from refspec.attribution.depth import Clarity as Clarity
+from refspec.attribution.depth import Profile as Profile
 from refspec.attribution.depth import depth_profile as depth_profile
 from refspec.attribution.hessian import HessianAttribution as HessianAttribution
 from refspec.attribution.hessian import attribute_hessian as attribute_hessian
@@ -24,6 +25,7 @@ __all__ = [
     "Eigenbasis",
     "HessianAttribution",
     "Means",
+    "Profile",
     "attribute",
     "attribute_hessian",
     "class_means",

@@ -12,10 +12,11 @@ from refspec import backend
 from refspec.classes import Snapshot, class_slices
 from refspec.curvature import SecondMoment, expect_fisher, moment_of
 from refspec.leading import leading
+from refspec.results import Result
 
 
 @dataclass(frozen=True, slots=True)
-class Alignment:
+class Alignment(Result):
     """The gradient of the mean loss beside the k largest eigenvalues of the Fisher.
 
     Parameters

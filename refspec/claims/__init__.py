@@ -15,6 +15,7 @@ from refspec.claims.registry import VERDICTS as VERDICTS
 from refspec.claims.registry import Claim as Claim
 from refspec.claims.registry import Evidence as Evidence
 from refspec.claims.registry import Finding as Finding
+from refspec.claims.registry import Findings as Findings
 from refspec.claims.registry import Member as Member
 from refspec.claims.series import Signs as Signs
 from refspec.claims.series import member as member
@@ -28,6 +29,7 @@ __all__ = [
     "Edges",
     "Evidence",
     "Finding",
+    "Findings",
     "Member",
     "ProductErrors",
     "ProductSpan",

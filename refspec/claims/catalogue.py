@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from refspec import checks
 from refspec.claims import curvature, depth, edges, later, products, series
@@ -15,6 +15,7 @@ from refspec.claims.registry import (
     Claim,
     Evidence,
     Finding,
+    Findings,
     Member,
     Subject,
     together,
@@ -244,7 +245,7 @@ def judge(
     dense: int = 1000,
     per_layer: bool = True,
     whole: int | None = None,
-) -> Iterator[Finding]:
+) -> Findings:
     """Hold a network against what is claimed about networks.
 
     Parameters
@@ -263,8 +264,9 @@ def judge(
 
     Returns
     -------
-    iterator of Finding
-        In the order of the claims, each as soon as it is known.
+    Findings
+        A sequence of `Finding` in the order of the claims, each judged when it is first
+        reached; a notebook shows it as a table.
 
     Raises
     ------
@@ -292,12 +294,11 @@ def judge(
     subject = network
     if not isinstance(subject, Subject):
         subject = Subject(subject, dense, per_layer, whole)
-    return (_judged(CLAIMS[id], subject) for id in chosen)
+    known = subject
+    return Findings(lambda id: _judged(CLAIMS[id], known), chosen)
 
 
-def compare(
-    members: Iterable[Member], claims: Iterable[str] | None = None
-) -> Iterator[Finding]:
+def compare(members: Iterable[Member], claims: Iterable[str] | None = None) -> Findings:
     """Judge the claims that need several networks, one after the other.
 
     Parameters
@@ -309,9 +310,9 @@ def compare(
 
     Returns
     -------
-    iterator of Finding
-        A series is what is alike in all but one respect (epochs, samples, label noise
-        or batch norm), by provenance.
+    Findings
+        As of `judge`. A series is what is alike in all but one respect (epochs,
+        samples, label noise or batch norm), by provenance.
 
     Raises
     ------
@@ -332,7 +333,7 @@ def compare(
     several = [x.id for x in CLAIMS.values() if x.compare is not None]
     chosen = several if claims is None else list(claims)
     checks.expect_names("claims", chosen, several)
-    return (_compared(CLAIMS[id], given) for id in chosen)
+    return Findings(lambda id: _compared(CLAIMS[id], given), chosen)
 
 
 def _compared(claim: Claim, members: Sequence[Member]) -> Finding:

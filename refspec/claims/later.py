@@ -27,12 +27,13 @@ from refspec.claims.registry import (
 from refspec.classes import Snapshot, class_slices
 from refspec.curvature import SecondMoment
 from refspec.leading import leading
+from refspec.results import Result
 
 _NUMBERS = 2**27  # in all products of means, a gibibyte
 
 
 @dataclass(frozen=True, slots=True)
-class ProductSpan:
+class ProductSpan(Result):
     """How much of a layer's top C eigenvectors products of class means make up.
 
     Parameters
