@@ -1,8 +1,8 @@
 """A process that has imported what tests import, and forks for every run of them.
 
 Most of a short run of tests is its imports. This one reads a line of JSON (arguments of
-pytest, seconds, a file for what is said) and answers with a line: how the run ended, as
-`subprocess` counts it, or `null` if it took too long. The package under test is imported
+pytest, seconds, a file for what is said) and answers with one: how the run ended, as
+`subprocess` counts it, or `null` if it took too long. The package itself is imported
 by the fork alone.
 """
 
