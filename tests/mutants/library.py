@@ -42,7 +42,8 @@ from mutants.run import COPIED, ENVIRONMENT, HERE, ROOT, copied
 CORE = """
 core/test_coordinates.py core/test_curvature.py core/test_differentiated.py
 core/test_empty_classes.py core/test_factors.py core/test_implicit.py
-core/test_leading.py core/test_right_or_refused.py core/test_rows.py
+core/test_in_parts.py core/test_leading.py core/test_radii.py
+core/test_right_or_refused.py core/test_rows.py
 core/test_spectra.py core/test_structure.py attribution bad_calls/test_bad_core.py
 bad_calls/test_messages_core.py
 theorems/test_attribution.py theorems/test_curvature.py theorems/test_levels.py
@@ -66,7 +67,7 @@ MODULES = {
     ),
     "hessian": (
         "hessian/*",
-        "hessian theorems/test_hessian.py core/test_implicit.py "
+        "hessian theorems/test_hessian.py core/test_implicit.py core/test_in_parts.py "
         "attribution/test_hessian.py testing/test_inputs.py "
         "bad_calls/test_bad_models.py",
     ),
