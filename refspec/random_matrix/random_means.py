@@ -21,7 +21,7 @@ from refspec.random_matrix.outliers import Outliers, mixed, no_outliers
 from refspec.random_matrix.tables import Band, LawTable
 
 #: Mean and standard deviation of the Tracy-Widom law of real symmetric matrices.
-TRACY_WIDOM = (-1.2065335745820, 1.2680343)
+TRACY_WIDOM = (-1.2065335745820, 1.6077810345810**0.5)
 
 _ANGLES = 4097  # of the semicircle's distribution function
 
