@@ -268,8 +268,8 @@ def _operation(
     """Return one operation; exact types only, for a subclass may do anything."""
     kind = type(module)
     own = dict(module.named_parameters(recurse=False))
-    made = (x for x in ("weight", "bias") if getattr(module, x, None) is not None)
-    if any(x not in own for x in made):  # pruned or normalised
+    roles = (x for x in ("weight", "bias") if isinstance(getattr(module, x, 0), Tensor))
+    if any(x not in own for x in roles):  # pruned or normalised
         raise _unlike("makes its weights of other parameters")
     if kind is nn.Linear:
         if len(into) != 2:

@@ -569,7 +569,7 @@ def _expect_chain(network: Network) -> None:
                 f"{kinds[axes]} ones; put flatten between images and linear layers"
             )
         axes = axes if wants is None else wants
-        if op.startswith("flatten") and axes:
+        if op.startswith("flatten") and axes != 0:
             axes, exact = 0, False
         inner = 0
         if op in LAYERS:

@@ -4,6 +4,8 @@ Functions take the library's types and an Axes, a new figure's if none, and retu
 Axes: draw several into your own figure, change what you like, `save` the rest.
 """
 
+from refspec.plots.drawing import Picture as Picture
+from refspec.plots.drawing import draw as draw
 from refspec.plots.matrices import approximations as approximations
 from refspec.plots.matrices import hessian as hessian
 from refspec.plots.matrices import hessian_parts as hessian_parts
@@ -20,12 +22,15 @@ from refspec.plots.spectra import spectrum as spectrum
 from refspec.plots.style import COLOURS as COLOURS
 from refspec.plots.style import figure as figure
 from refspec.plots.style import save as save
+from refspec.plots.sweeps import sweep as sweep
 
 __all__ = [
     "COLOURS",
+    "Picture",
     "approximations",
     "attribution",
     "depth",
+    "draw",
     "figure",
     "hessian",
     "hessian_parts",
@@ -38,4 +43,5 @@ __all__ = [
     "scree",
     "shares",
     "spectrum",
+    "sweep",
 ]

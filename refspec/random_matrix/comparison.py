@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -11,11 +10,12 @@ from refspec import backend, checks
 from refspec.backend import Array
 from refspec.random_matrix.outliers import row_space
 from refspec.random_matrix.prediction import Prediction
+from refspec.results import Result
 from refspec.spectra import Spectrum
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Discrepancy:
+class Discrepancy(Result):
     """How far a measured spectrum is from its prediction.
 
     Parameters
@@ -36,6 +36,15 @@ class Discrepancy:
     overlap_errors: np.ndarray
     band_counts: tuple[int, ...]
     expected_counts: tuple[int, ...]
+
+    def __repr__(self) -> str:
+        """Say the distance and the worst score."""
+        worst = float(np.max(np.abs(self.scores), initial=0.0))
+        return (
+            f"Discrepancy(distance={self.distance:.3g}; {len(self.scores)} outliers, "
+            f"worst score {worst:.3g}; bands {self.band_counts} of "
+            f"{self.expected_counts})"
+        )
 
 
 def discrepancy(
@@ -140,7 +149,7 @@ def _overlaps(rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
 
 def _nearest(prediction: Prediction, values: np.ndarray) -> tuple[int, ...]:
     """Count the eigenvalues that belong to each band: split the gaps in half."""
-    bands = prediction.bands
-    floor = bands[0].lower / 2 if prediction.law.atom > 0 else -np.inf
-    cuts = [(low.upper + high.lower) / 2 for low, high in pairwise(bands)]
-    return tuple(np.histogram(values, [floor, *cuts, np.inf])[0].tolist())
+    # zeros are the atom's, however close to them the first band begins
+    floor = np.nextafter(0, 1) if prediction.law.atom > 0 else -np.inf
+    edges = [floor, *prediction.cuts, np.inf]
+    return tuple(np.histogram(values, edges)[0].tolist())
