@@ -341,6 +341,18 @@ def test_networks_that_are_none(chain, parameters, message):
         models.Network(chain, parameters)
 
 
+def test_a_norm_may_come_first():
+    """Its channels are known then, not whether they have space: flatten may follow."""
+    kept = {"mean": "mean", "variance": "variance", "epsilon": 1e-5}
+    linear = {"op": "linear", "name": "fc", "weight": "W", "bias": None}
+    chain = [{"op": "batch_norm", **kept}, {"op": "flatten"}, linear]
+    arrays = {"mean": np.zeros(3), "variance": np.ones(3), "W": np.ones((2, 12))}
+    z = models.logits(models.Network(chain, arrays), np.ones((5, 3, 2, 2)))
+    assert np.all(z == z[0, 0])
+    with pytest.raises(ValueError, match="multiple of 3 inputs"):
+        models.Network(chain, arrays | {"W": np.ones((2, 11))})
+
+
 def test_inputs_and_labels_that_do_not_fit():
     network = models.mlp([2, 3], rng=np.random.default_rng(0))
     image = models.cnn((1, 4, 4), [2], 2, rng=np.random.default_rng(0))
