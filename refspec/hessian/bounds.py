@@ -44,7 +44,7 @@ def hessian_radius(
     float
         :math:`\|fl(H) - H\|_2` is at most this for H of every part and any layers; inf
         where nothing can be proved, e.g. if the sign of a relu's input is not certain,
-        as in deep networks: `refspec.implicit.of_snapshot` measures it then.
+        as in deep networks: `refspec.hessian.operator` measures it then.
 
     Raises
     ------

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from refspec import curvature, hessian, implicit, models, rounding
+from refspec import curvature, hessian, models, rounding
 from refspec.exporters import torch as exporter
 from refspec.exporters.checking import path_length
 from refspec.exporters.torch_network import unwrapped
@@ -196,7 +196,7 @@ def compare_section(made, model, x, owned, order):
     radius = 2 * hessian_radius(network, X, made.labels)
     proved = radius <= rounding.unit_roundoff(X) ** 0.5 * np.linalg.norm(exact)
     if not proved:  # nothing, of a deep network
-        radius = 2 * implicit.of_snapshot(made).lost
+        radius = 2 * hessian.operator(made).lost
     found = compared(found, exact[order], radius * np.linalg.norm(V))
     return found, "" if proved else "measured"
 

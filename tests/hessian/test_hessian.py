@@ -390,8 +390,7 @@ def test_a_sum_of_nothing_has_a_certain_sign():
     X, labels = rng.standard_normal((4, 1, 3, 3)), [0, 1, 0, 1]
     steps, _ = models.evaluation.forward(network, X)
     assert np.any(np.all(steps[0].features == 0, axis=2))
-    assert 0 < hessian_radius(network, X, labels) < 1e-9
-    assert check(network, X, np.asarray(labels)) <= 1
+    assert 0 < hessian_radius(network, X, labels) < 2.0**-30
     # an image of zeros is no padding to a layer that has a bias
     biased = models.cnn((1, 3, 3), [2], 2, kernel=2, padding=2, pool=1, rng=rng)
     assert hessian_radius(biased, X, labels) == np.inf
