@@ -22,8 +22,8 @@ quick: .venv-test/done      ## the tests that take under a second
 
 test-frameworks: .venv-frameworks/done  ## the tests against real deep-learning libraries
 	$(THREADS) .venv-frameworks/bin/python -m pytest tests/frameworks refspec/exporters \
-		tests/fuzz/test_fuzz_exporters.py \
-		-o addopts="-ra --import-mode=importlib --strict-markers --doctest-modules"
+		tests/fuzz/test_fuzz_exporters.py docs/howto/export.md \
+		-o addopts="-ra --import-mode=importlib --strict-markers --doctest-modules --doctest-glob=docs/howto/*.md"
 
 mutants: .venv-frameworks/done  ## wrong versions of one line, each killed by its package's tests, half an hour
 	$(THREADS) .venv-frameworks/bin/python tests/mutants/run.py --write $(MUTANTS)
@@ -46,6 +46,13 @@ deep: .venv-test/done       ## 5,000 random examples a property test, hours
 
 gallery: .venv-test/done   ## run the demos and build a page of their pictures
 	.venv-test/bin/python demos/gallery.py out/gallery $(GALLERY)
+
+docs: .venv-docs/done       ## build the documentation site, out/docs/index.html, and follow its links
+	$(THREADS) .venv-docs/bin/sphinx-build -W -n -c docs . out/docs
+	.venv-docs/bin/python -m pytest tests/docs/test_links.py -o addopts="-ra" -q
+
+test-docs: docs             ## the site in a real browser, wide and narrow, and by axe-core
+	.venv-docs/bin/python -m pytest tests/docs/test_browser.py -o addopts="-ra" -q
 
 test-browser: .venv-browser/done  ## the report in a real browser (Debian: chromium, chromium-driver)
 	$(THREADS) .venv-browser/bin/python -m pytest tests/browser -o addopts="-ra --strict-markers"
@@ -103,6 +110,11 @@ lint: .venv-test/done       ## ruff, mypy and the import contracts
 	.venv-browser/bin/pip install --quiet -e ".[browser]"
 	touch $@
 
+.venv-docs/done: setup.cfg
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet -e ".[docs]"
+	touch $@
+
 .venv-peers/done: setup.cfg
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet -e ".[peers]"
@@ -129,5 +141,5 @@ BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list -n 20
 WITHIN ?= 150
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
-.PHONY: help demo test adversarial coverage quick test-frameworks test-browser gallery conformance conformance-main oracle exports moments \
+.PHONY: help demo docs test test-docs adversarial coverage quick test-frameworks test-browser gallery conformance conformance-main oracle exports moments \
 	moments-large bench lint fuzz deep mutants mutants-changed mutate
