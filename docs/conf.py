@@ -47,9 +47,7 @@ extensions = [
     "extension",
 ]
 nitpicky = True
-nitpick_ignore = [
-    ("py:class", "collections.abc.Callable")
-]  # of an alias: no docs of Python
+nitpick_ignore = [("py:class", "collections.abc.Callable")]  # Python's, of an alias
 
 # %% Markdown: the anchor of a statement is its id, of any other heading GitHub's
 

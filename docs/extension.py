@@ -85,7 +85,7 @@ def home(name):
 
 
 def anchor(title):
-    """Return the anchor of a heading: K9 of `K9. Title`, of others what GitHub makes."""
+    """Return the anchor of a heading: K9 of `K9. Title`, or what GitHub makes."""
     found = re.match(r"([A-Z]\d*)\. ", title)
     return found[1] if found else github_slugify(title)
 

@@ -24,12 +24,10 @@ def commands(page):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "page", [x for x in HOWTO if commands(x)], ids=lambda x: x.stem
-)
+@pytest.mark.parametrize("page", filter(commands, HOWTO), ids=lambda x: x.stem)
 def test_commands_run_as_written(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    snapshot = refspec.datasets.digits_mlp()
+    snapshot = refspec.datasets.iris_decay()
     refspec.save(snapshot, "mine.npz")
     refspec.save(snapshot, "mine.zarr")
     for words in commands(page):
