@@ -56,6 +56,6 @@ def test_page(chromium, name, pixels):
         "wider than the screen": across > pixels and chromium.execute_script(WIDE),
         "accessibility": inaccessible(chromium),
         "errors": errors,
-        "asked of elsewhere": asked - {"file", "data", "blob"},
+        "asked of elsewhere": asked - {"file", "data", "blob", "chrome"},
     }
     assert not {k: v for k, v in faults.items() if v}

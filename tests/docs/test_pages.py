@@ -24,7 +24,7 @@ def commands(page):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", filter(commands, HOWTO), ids=lambda x: x.stem)
+@pytest.mark.parametrize("page", [*filter(commands, HOWTO)], ids=lambda x: x.stem)
 def test_commands_run_as_written(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     snapshot = refspec.datasets.iris_decay()

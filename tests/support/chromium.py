@@ -36,6 +36,7 @@ def started(profile):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", dict.fromkeys(LOGS, "ALL"))
     made = webdriver.Chrome(options=options, service=Service(driver))
+    made.set_script_timeout(300)
     try:
         yield made
     finally:
