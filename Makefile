@@ -79,6 +79,13 @@ moments-large: .venv-frameworks/done  ## torchvision's networks by differentiati
 moments: .venv-frameworks/done  ## networks that differentiation is tried on, write the table
 	$(THREADS) .venv-frameworks/bin/python tests/frameworks/moments_table.py > tests/frameworks/moments.md
 
+release: .venv-release/done ## build, check and try what is to be published; EXTRAS="torch jax" tries those too
+	rm -rf build dist
+	.venv-release/bin/cffconvert --validate
+	.venv-release/bin/python -m build
+	.venv-release/bin/twine check --strict dist/*
+	.venv-release/bin/python tests/release/try_release.py dist $(EXTRAS)
+
 bench: .venv-bench/done     ## time refspec against its peers on the same work
 	.venv-bench/bin/python -m pytest tests/benchmarks -o addopts= -o filterwarnings= \
 		--benchmark-columns=median,min,rounds --benchmark-sort=fullname -q $(BENCH)
@@ -119,6 +126,11 @@ lint: .venv-test/done       ## ruff, mypy and the import contracts
 	.venv-docs/bin/pip install --quiet -e ".[docs]"
 	touch $@
 
+.venv-release/done: setup.cfg
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/pip install --quiet -e ".[release]"
+	touch $@
+
 .venv-peers/done: setup.cfg
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet -e ".[peers]"
@@ -150,6 +162,6 @@ BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list -n 20
 WITHIN ?= 150
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
-.PHONY: help demo docs test test-docs adversarial coverage quick test-frameworks test-browser gallery conformance conformance-main \
+.PHONY: help demo docs release test test-docs adversarial coverage quick test-frameworks test-browser gallery conformance conformance-main \
 	conformance-kfac-jax oracle exports moments \
 	moments-large bench lint fuzz deep mutants mutants-changed mutate
