@@ -67,6 +67,17 @@ def test_scree_draws_every_resolved_eigenvalue(result):
     assert found == sorted(values[values > result.radius].tolist())
 
 
+def test_a_spectrum_without_levels_is_drawn_as_one(result):
+    """The same bars and points as of its attribution, without kinds and levels."""
+    spectrum = result.spectrum
+    values = np.asarray(spectrum.values, np.float64)
+    seen = values[values > spectrum.radius]
+    bars = drawn(plots.spectrum(spectrum)).patches
+    assert round(sum(x.get_height() for x in bars)) == len(seen)
+    (points,) = drawn(plots.scree(spectrum)).lines
+    assert points.get_ydata().tolist() == seen.tolist()
+
+
 def test_shares_stack_to_one(result):
     ax = drawn(plots.shares(result, top=5))
     n = min(5, len(result.kinds))

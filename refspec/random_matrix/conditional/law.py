@@ -97,7 +97,7 @@ def equivalent(
     # Anderson's extrapolation is free to jump as long as it stays.
     start = far(design, z) if guess is None else guess
     x = start + 0j
-    scale = np.max(np.abs(x), axis=(1, 2, 3), keepdims=True)
+    scale = _sizes(x)
     tried: list[np.ndarray] = []
     mapped: list[np.ndarray] = []
     for _ in range(_ITERATIONS):
@@ -164,9 +164,15 @@ def in_half_planes(x: np.ndarray) -> bool:
 
 
 def _change(old: np.ndarray, new: np.ndarray) -> float:
-    """Return the larger of the relative changes of Delta and of B."""
-    off = np.max(np.abs(new - old), axis=(1, 2, 3))
-    return float(np.max(off / np.max(np.abs(new), axis=(1, 2, 3))))
+    """Return the largest change of Delta and B, each entry beside its diagonal's."""
+    return float(np.max(np.abs(new - old) / _sizes(new)))
+
+
+def _sizes(x: np.ndarray) -> np.ndarray:
+    """Return sqrt(|x_ii x_jj|): classes differ by the confidence of the network."""
+    diagonal = np.abs(np.diagonal(x, axis1=2, axis2=3))
+    root = np.sqrt(np.maximum(diagonal, np.finfo(np.float64).tiny))
+    return np.asarray(root[:, :, :, None] * root[:, :, None, :])
 
 
 def _means(design: ConditionalDesign) -> np.ndarray:
