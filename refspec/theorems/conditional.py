@@ -242,5 +242,5 @@ def Y3(study: Study) -> Iterator[Comparison]:
         known = predict(Population((N,), d, weights, 1.0, class_means=mean)).fixed
         yield abs(len(found.values) - 1), 0.0, 1.0, f"d = {d}: outliers"
         for name in ("values", "deviations", "overlaps"):
-            here, there = getattr(found, name)[0], getattr(known, name)[0]
+            here, there = (float(np.sum(getattr(x, name))) for x in (found, known))
             yield abs(here - there), there / d, there, f"d = {d}: {name}"
