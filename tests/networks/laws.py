@@ -14,7 +14,7 @@ import numpy as np
 
 import refspec
 from refspec import backend, models
-from refspec.random_matrix import law_of, predict_layer
+from refspec.random_matrix import discrepancy, law_of, predict_layer
 from refspec.random_matrix.comparison import kolmogorov
 
 #: How a law is told, and what `law_of` is asked for.
@@ -92,7 +92,7 @@ def compared(snapshot, given):
     deviations = made.outliers.deviations[:C] / made.outliers.values[:C]
     apart = int(np.sum(values > made.bands[0].upper))
     return (
-        f"{kolmogorov(made, values) * scale:.3f}",
+        f"{discrepancy(made, found).distance * scale:.3f}",
         f"{np.mean(own):.3f}",
         f"{top:.2f}",
         f"{np.max(deviations, initial=0):.2f}",
