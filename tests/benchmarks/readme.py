@@ -3,14 +3,14 @@
     python tests/benchmarks/readme.py > tests/benchmarks/readme.md
 
 It runs what stands there, one after another in one folder, as a reader would; files
-that are a reader's own are made of embedded networks. Commands that need a framework or
-a cluster are left out by name, and said to be.
+that are a reader's own are made of embedded networks.
 """
 
 import os
 import pathlib
 import platform
 import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -32,13 +32,14 @@ def network():
 PAGE = """# The time of each command of the README
 
 Written by `python tests/benchmarks/readme.py` on {date}: refspec {version}, Python
-{python}, NumPy {numpy}, {cores} cores ({machine}), {threads} thread(s) of BLAS. Wall
-time from the prompt to the prompt, starting Python included (`refspec --version`:
-{empty:.1f} s). `mine.npz` is the embedded MLP on digits, `mynet.py` a moment of the
-embedded network on wine. The machine was {load}.
+{python}, NumPy {numpy}, {cores} cores ({machine}), one thread of BLAS. From the prompt
+to the prompt, starting Python included, which alone takes {empty:.1f} s (`refspec
+--version`). `mine.npz` is the embedded MLP on digits, `mynet.py` a moment of the
+embedded network on wine. Processor seconds are what a command takes of one core, and
+about its time on a machine that is idle; the wall shows what else ran: {load}.
 
-| command | seconds | exit |
-|---|---|---|
+| command | processor s | wall s | exit |
+|---|---|---|---|
 """
 
 
@@ -51,12 +52,22 @@ def commands(text):
 
 
 def timed(words, folder):
-    """Return the seconds that a command takes, and its exit status."""
-    start = time.perf_counter()
+    """Return the processor and the wall seconds of a command, and its exit status."""
+    start, before = time.perf_counter(), spent()
     done = subprocess.run(
-        [sys.executable, "-m", *words], cwd=folder, capture_output=True, check=False
+        [sys.executable, "-m", *words],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        check=False,
     )
-    return time.perf_counter() - start, done.returncode
+    return spent() - before, time.perf_counter() - start, done.returncode
+
+
+def spent():
+    """Return the processor seconds of all children so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def prepared(folder):
@@ -72,7 +83,7 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         prepared(folder)
-        empty, _ = timed(["refspec", "--version"], folder)
+        empty, *_ = timed(["refspec", "--version"], folder)
         print(
             PAGE.format(
                 date=f"{datetime.now(UTC):%Y-%m-%d}",
@@ -81,15 +92,14 @@ def main():
                 numpy=np.__version__,
                 cores=os.cpu_count(),
                 machine=platform.machine(),
-                threads=os.environ.get("OMP_NUM_THREADS", "all"),
                 empty=empty,
-                load=f"under a load of {load:.1f}" if load >= 1 else "otherwise idle",
+                load=f"a load of {load:.0f}" if load >= 1 else "nothing",
             ),
             end="",
         )
         for command in dict.fromkeys(commands(README.read_text())):
-            seconds, code = timed(shlex.split(command), folder)
-            print(f"| `{command}` | {seconds:.1f} | {code} |", flush=True)
+            used, wall, code = timed(shlex.split(command), folder)
+            print(f"| `{command}` | {used:.1f} | {wall:.1f} | {code} |", flush=True)
 
 
 if __name__ == "__main__":
