@@ -21,7 +21,7 @@ from refspec.random_matrix.outliers import Outliers, no_outliers
 from refspec.random_matrix.tables import LawTable
 
 #: Mean and standard deviation of the Tracy-Widom law of real symmetric matrices.
-TRACY_WIDOM = (-1.2065335745820, 1.2680343)
+TRACY_WIDOM = (-1.2065335745820, 1.6077810345810**0.5)
 
 
 def random_outliers(population: Population, table: LawTable) -> Outliers:

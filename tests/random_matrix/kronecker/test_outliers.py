@@ -78,3 +78,22 @@ def test_kfac_has_the_products_of_both_factors():
     assert np.max(np.abs(found[: C * C] - 36 / C**2)) <= bound
     assert np.max(np.abs(found[C * C :])) <= bound
     assert not np.max(np.abs(found[:C] - 36 / C)) <= bound
+
+
+def test_kfac_weighs_the_noise_of_every_class():
+    """Unequal classes, each with its noise, in more dimensions than means span."""
+    sizes, rng = (2, 5, 3), np.random.default_rng(1)
+    weights, labels = rng.uniform(0.5, 2, (10, 3)), np.repeat([0, 1, 2], sizes)
+    errors = Population(
+        sizes, 12, weights, (1.0, 2.0, 4.0), class_means=3 * np.eye(3, 12)
+    )
+    ones = np.full((10, 1), 1 / 10)
+    features = Population(sizes, 6, ones, (3.0, 0.5, 1.0), class_means=np.eye(3, 6))
+    mass = [weights[labels == c].sum() for c in range(3)]
+    left = np.diag(np.r_[9 * np.asarray(mass), np.zeros(9)])
+    left += np.dot(mass, [1, 2, 4]) * np.eye(12)
+    share = np.asarray(sizes) / 10
+    right = np.diag(np.r_[share, np.zeros(3)]) + share @ [3, 0.5, 1] * np.eye(6)
+    exact = np.sort(np.outer(np.diag(left), np.diag(right)), axis=None)[::-1]
+    found = kfac_eigenvalues(kronecker_design(KroneckerPopulation(errors, features)))
+    assert np.max(np.abs(found - exact)) <= rounding.gamma(5000, 2.0**-53) * exact[0]
