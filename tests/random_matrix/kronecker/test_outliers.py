@@ -1,5 +1,6 @@
 """Outliers of gradients against draws: each in order, overlaps; KFAC's are wrong."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -7,6 +8,11 @@ import pytest
 
 from refspec import rounding
 from refspec.populations import KroneckerPopulation, Population
+from refspec.random_matrix.assumptions import (
+    effective_dimension,
+    second_order,
+    sides,
+)
 from refspec.random_matrix.kronecker.design import (
     kronecker_design,
     lifted,
@@ -14,6 +20,7 @@ from refspec.random_matrix.kronecker.design import (
 )
 from refspec.random_matrix.kronecker.kfac import kfac_eigenvalues
 from refspec.random_matrix.kronecker.outliers import kronecker_outliers
+from refspec.random_matrix.kronecker.spectrum import tabulate
 from support.kronecker_worlds import gradients, spectra, world
 
 POPULATION = world(10, 10, 4, 10)
@@ -36,6 +43,41 @@ def test_each_in_order_mixes_as_drawn():
     ratio = np.std(values, axis=0) / made.each.deviations
     assert np.all(ratio <= 4 / 3)
     assert np.all(ratio >= 3 / 4)
+
+
+def power_laws(errors, features):
+    """Three classes whose noise has few directions: power-law factors."""
+    plain = world(12, 8, 3, 15, errors=errors, features=features)
+
+    def falling(side):
+        values = 1 / np.arange(1, side.dimension + 1.0)
+        shape = values * side.dimension / np.sum(values)
+        return dataclasses.replace(side, within_covariance=shape)
+
+    return KroneckerPopulation(falling(plain.errors), falling(plain.features))
+
+
+@pytest.mark.slow
+@pytest.mark.theorem("G4")
+@pytest.mark.parametrize("lengths", [(2.0, 3.0), (3.0, 3.0), (4.0, 5.0)])
+def test_few_effective_dimensions_cost_the_second_order(lengths):
+    """(E / lambda)^2 / r of an outlier, E / lambda of its deviation; 1 / 2P is not."""
+    population = power_laws(*lengths)
+    design, draws = kronecker_design(population), 150
+    edge = tabulate(design, resolution=1.0).bands[-1].upper
+    made = kronecker_outliers(design, edge)
+    found, r = made.each.values, len(made.each.values)
+    values = spectra(population, draws)[:, :r]
+    centre, spread = np.mean(values, axis=0), np.std(values, axis=0)
+    size = min(effective_dimension(x) for x in sides(population))
+    total = np.sum(values, axis=1)
+    error = 6 * np.std(total) / draws**0.5
+    away = abs(np.mean(total) - made.total)
+    assert away <= np.sum(second_order(edge, found, size) * found) + error
+    near = edge / found
+    assert np.all(spread - made.each.deviations <= near * spread + 6 * spread / 17)
+    if lengths == (2.0, 3.0):
+        assert away > centre.sum() / (2 * population.dimension) + error / 2
 
 
 def test_overlaps_with_the_span_of_the_means():
