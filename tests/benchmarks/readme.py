@@ -33,10 +33,11 @@ def network():
 PAGE = """# The time of each command of the README
 
 Written by `python tests/benchmarks/readme.py` on {date}: refspec {version}, Python
-{python}, NumPy {numpy}, {cores} cores ({machine}), one thread of BLAS. Processor
-seconds, which are about the time on one idle core: starting Python is among them, and
-is all of `refspec --version`, {empty:.1f} s. `mine.npz` is the embedded MLP on digits,
-`mynet.py` a moment of the embedded network on wine.
+{python}, NumPy {numpy}, {cores} cores ({machine}), one thread of BLAS, the machine
+under a load of {load:.0f}. Processor seconds, which are about the time on one idle
+core: starting Python is among them, and is all of `refspec --version`, {empty:.1f} s.
+`mine.npz` is the embedded MLP on digits, `mynet.py` a moment of the embedded network on
+wine.
 
 | command | seconds | exit |
 |---|---|---|
@@ -101,6 +102,7 @@ def heading(empty):
         numpy=np.__version__,
         cores=os.cpu_count(),
         machine=platform.machine(),
+        load=os.getloadavg()[0],
         empty=empty,
     )
 
