@@ -2,8 +2,8 @@
 
 From the committed results of tests/networks/judged.py; theory/claims.md has the numbers
 in words. Broken lines are the thresholds: above the upper one a sentence holds, between
-the two in part. A colour is a network, named in panel G; grey is none of them. H and X
-need smaller networks: refspec claims judges them there.
+the two in part. A colour is a network, named in panel G; grey is none of them. What
+needs smaller networks (H, X), and what others claimed (A, V, U), is in a second figure.
 Theory: theory/levels.md#L1, #L2; theory/attribution.md#A1.
 """
 
@@ -18,9 +18,11 @@ from refspec.claims.__main__ import members, read
 
 at = options(__doc__.splitlines()[0])
 records, _ = read((Path(__file__).parent / "results" / "claims").glob("*.json"))
-judged = [x for x in records if x["claims"] and x["samples"] == 1360]
+small = [x for x in records if x["network"].startswith("digits")]
+large = [x for x in records if x["claims"] and x["samples"] == 1360 and x not in small]
 trainings = members(records)
-colours = {x["network"]: f"C{k}" for k, x in enumerate(judged)}
+colours = {x["network"]: f"C{k}" for some in (large, small) for k, x in enumerate(some)}
+judged = large
 
 
 def numbers(record, id):
@@ -145,8 +147,42 @@ nc1 = "NC1, tr(S_W S_B^+) / C"
 bars(N, "N", "neural collapse, NC1", "1 - NC1", lambda x: 1 - x[nc1])
 save(figure, "claims", at.plot)
 
+# %% Small networks: the Hessian, approximations of a layer, and what others claimed
+judged = small
+figure, axes = plots.figure(2, 3)
+G, H, X, A, V, U = np.ravel(axes)
+for record in small:
+    y = np.array(record["spectrum"]["values"]) / record["signs"]["within_edge"]
+    name = record["network"].removeprefix("digits_")
+    x = np.arange(1, len(y) + 1)
+    G.loglog(x, y, label=name, color=colours[record["network"]])
+G.axhline(1, color="0.6", linewidth=0.8)
+G.axvline(90, color="0.6", linewidth=0.8)
+G.set(title="G: Fisher, over the within edge", xlabel="rank; C(C-1) = 90", ylabel="")
+G.legend(frameon=False, fontsize=7)
+share = "least share of the Fisher information in a top eigenvalue"
+bars(H, "H", "Hessian from the Fisher", "least share", lambda x: x[share])
+products = [
+    ("Frobenius error of KFAC", "o:", "KFAC"),
+    ("Frobenius error of CFAC", "s-", "CFAC"),
+    ("Frobenius error of the nearest 10 products", "^--", "nearest ten products"),
+]
+for key, line, name in products:
+    found = [x for x in numbers(small[0], "X") if x]
+    y = [x[key] for x in found]
+    X.plot(np.linspace(0, 1, len(y)), y, line, color="0.3", label=name)
+X.set(title="X: of digits_mlp8", xlabel="depth, input to output", ylabel="error")
+X.legend(frameon=False, fontsize=7)
+part = "part of the gradient in the top 10 eigenvectors"
+bars(A, "A", "gradients in the top space", "part", lambda x: x[part])
+part = "of the top C eigenvectors in C products of means"
+over_depth(V, "V", "eigenvectors are products", "part", lambda x: x[part])
+overlap = "overlap of the top C eigenspaces"
+over_depth(U, "U", "outputs and features apart", "overlap", lambda x: x[overlap])
+save(figure, "claims_small", at.plot)
+
 # %% No bump of C(C-1) eigenvalues stands apart on any of them
 above = "above the within edge, possibly"
-counts = {x["network"]: numbers(x, "G")[0][above] for x in judged}
+counts = {x["network"]: numbers(x, "G")[0][above] for x in [*large, *small]}
 print("above the within edge, of 90:", counts)
 assert max(counts.values()) < 90 / 2
