@@ -66,7 +66,9 @@ def page(records: list[dict[str, Any]], meaning: dict[str, str]) -> str:
     lines += ["", "![A panel a claim](../demos/pictures/claims.png)", ""]
     lines += ["*A panel a claim; above the upper broken line it holds.*"]
     lines += ["", "![Small networks](../demos/pictures/claims_small.png)", ""]
-    lines += ["*Small networks: what needs all of a layer's matrix, and what others say.*"]
+    lines += [
+        "*Small networks: what needs all of a layer's matrix, and what others say.*"
+    ]
     for id, claim in CLAIMS.items():
         lines += ["", f'<a id="{id}"></a>', "", f"## {id}. {claim.title}", ""]
         lines += [f"**Claimed.** {_capital(claim.sentence)}."]

@@ -138,9 +138,7 @@ class RowByRow(nn.Module):
         return self.head(self.inner(rows)[0][:, -1])
 
 
-def mlp(
-    norm: type[nn.Module] | None, wide: int, hidden: int, pixels: int
-) -> nn.Module:
+def mlp(norm: type[nn.Module] | None, wide: int, hidden: int, pixels: int) -> nn.Module:
     """pixels-wide x hidden-10, batch norm before the relu if there is one."""
     steps: list[nn.Module] = []
     for a, b in pairwise([pixels, *[wide] * hidden]):
