@@ -64,7 +64,10 @@ def page(records: list[dict[str, Any]], meaning: dict[str, str]) -> str:
     ]
     lines += _table(("", "claim", *names, "all together"), rows)
     lines += ["", "![A panel a claim](../demos/pictures/claims.png)", ""]
-    lines += ["*A panel a claim; above the upper broken line it holds.*"]
+    lines += [
+        "*A panel a claim; above the upper broken line it holds. The last six are of "
+        "small networks.*"
+    ]
     lines += ["", "![Small networks](../demos/pictures/claims_small.png)", ""]
     lines += [
         "*Small networks: what needs all of a layer's matrix, and what others say.*"
