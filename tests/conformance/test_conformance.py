@@ -25,7 +25,8 @@ Written by `make conformance`, `conformance-main` and `conformance-kfac-jax`; fl
 a residual sum and attention. *agrees*: within the bound of two right answers.
 *differs*: with the name that the oracle gives; a default that is another than refspec's
 is a convention, not a failure. *cannot tell*: what was given would pass of twice the
-matrix too. *not run*: the library's own message. *not asked*: refspec.testing has no
+matrix too. *not run*: the library's own message. *not yet run*: asked of this network
+since that release was last run. *not asked*: refspec.testing has no
 Hessian of a network with attention, and of one with a norm only the part of its layers'
 parameters, so not its spectrum. What differs is explained in
 [findings.md](findings.md).
