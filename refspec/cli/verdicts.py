@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,9 +14,10 @@ from rich.text import Text
 
 from refspec.cli.outcomes import DATA
 from refspec.cli.outputs import write_json
+from refspec.cli.python import module
 from refspec.cli.terminal import console, say
 from refspec.text import visible
-from refspec.theorems import Theorem, asked, find
+from refspec.theorems import Theorem, asked, find, of_module
 from refspec.verify import Record
 
 Only = Annotated[
@@ -24,14 +25,30 @@ Only = Annotated[
     typer.Option("--only", help="Statements by id: L1 or L1,C3; may be repeated."),
 ]
 
+Own = Annotated[
+    Path | None,
+    typer.Option(
+        "--theorems", help="A Python file: check the theorems it holds, and no others."
+    ),
+]
+
 #: Characters of what was compared, in the live table.
 _DETAIL = 400
+
+_HEADS = ("id", "title", "verdict", "residual", "bound", "margin", "sees", "time", "of")
 
 _COLOURS = {"holds": "green", "fails": "bold red"}
 
 
-def chosen(only: list[str] | None, question: str) -> tuple[Theorem, ...]:
-    """Return the theorems that were asked for, or all that answer the question."""
+def chosen(
+    only: list[str] | None, question: str, own: Path | None = None
+) -> tuple[Theorem, ...]:
+    """Return the theorems that were asked for, or all that answer the question.
+
+    Of a module of the user's, all of them or those asked for.
+    """
+    if own is not None:
+        return _own(own, only)
     if not only:
         return asked(question)
     try:
@@ -40,16 +57,34 @@ def chosen(only: list[str] | None, question: str) -> tuple[Theorem, ...]:
         raise typer.BadParameter(f"--only: {error}") from error
 
 
+def _own(file: Path, only: list[str] | None) -> tuple[Theorem, ...]:
+    """Return the theorems of a module of the user's."""
+    try:
+        found = of_module(module(file))
+    except ValueError as error:
+        raise typer.BadParameter(f"--theorems: {error}") from error
+    if not only:
+        return found
+    wanted = [x.strip() for x in ",".join(only).split(",")]
+    known = {x.id: x for x in found}
+    missing = [x for x in wanted if x not in known]
+    if missing:
+        raise typer.BadParameter(
+            f"--only must name theorems of {file}, got {', '.join(missing)}; it holds "
+            f"{', '.join(known)}"
+        )
+    return tuple(known[x] for x in known if x in wanted)
+
+
 def show(source: str, found: Iterable[Record], total: int) -> list[Record]:
     """Print records as they come: a live table on a terminal, lines when piped."""
     records: list[Record] = []
     if not console.is_terminal:
         say(source)
+        say(_line(_HEADS))
         for r in found:
             records.append(r)
-            *head, sees, time, detail = _cells(r)[2:]
-            cells = (*head, f"sees {sees}" if sees else "", time, detail)
-            say(f"{r.id:4} {r.title:58} " + " ".join(f"{x:7}" for x in cells))
+            say(_line(_cells(r)))
         return records
     with Live(
         console=console, refresh_per_second=8, vertical_overflow="visible"
@@ -58,6 +93,12 @@ def show(source: str, found: Iterable[Record], total: int) -> list[Record]:
             records.append(r)
             live.update(_table(source, records, total))
     return records
+
+
+def _line(cells: Sequence[str]) -> str:
+    """Return a line of columns; the last, what was compared, is as long as it is."""
+    id, title, *rest, detail = cells
+    return f"{id:4} {title:58} " + " ".join(f"{x:8}" for x in rest) + f" {detail}"
 
 
 def conclude(
@@ -80,9 +121,8 @@ def _table(source: str, records: list[Record], total: int) -> Table:
     """Draw what is known so far."""
     done = "" if len(records) == total else f", {len(records)} of {total}"
     table = Table(title=visible(source, 60) + done)
-    numbers = ("residual", "bound", "margin", "sees", "time")
-    for name in ("id", "title", "verdict", *numbers):
-        right = name in numbers
+    for name in _HEADS[:-1]:
+        right = name in _HEADS[3:]
         table.add_column(name, justify="right" if right else "left", no_wrap=right)
     for r in records:
         colour = _COLOURS.get(r.status, "dim")
