@@ -9,6 +9,7 @@ explained in findings.md.
 
 import json
 import os
+import re
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def outcome(ask, case):
         return "differs: " + _diagnosis(str(error))
     except Exception as error:
         first = (str(error).strip().splitlines() or [""])[0]
+        first = re.sub(r" \(/[^)]*\)?", "", first)  # where a machine has a module
         if first.startswith("cannot tell"):
             return first[:100].replace("|", "/")
         return f"not run: {type(error).__name__}: {first[:80]}".replace("|", "/")
