@@ -47,7 +47,7 @@ def bumpy():
     return predict(Population((n,) * C, d, weights, 1.0, **more))
 
 
-def test_deviations_are_those_of_the_law_of_the_largest():
+def test_the_largest_has_mean_and_deviation_of_its_law():
     """Tracy and Widom's, of real matrices: mean -1.20653, variance 1.60778."""
     mean, deviation = TRACY_WIDOM
     assert f"{mean:.5f} {deviation**2:.5f}" == "-1.20653 1.60778"
