@@ -13,13 +13,17 @@ from refspec.random_matrix.layers import predict_layer as predict_layer
 from refspec.random_matrix.prediction import KroneckerPrediction as KroneckerPrediction
 from refspec.random_matrix.prediction import Prediction as Prediction
 from refspec.random_matrix.prediction import predict as predict
+from refspec.random_matrix.repulsion import Spacings as Spacings
+from refspec.random_matrix.repulsion import spacings as spacings
 
 __all__ = [
     "KroneckerPrediction",
     "LayerLaw",
     "Prediction",
+    "Spacings",
     "discrepancy",
     "law_of",
     "predict",
     "predict_layer",
+    "spacings",
 ]
