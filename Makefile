@@ -56,6 +56,10 @@ conformance: .venv-peers/done  ## run the curvature libraries against the oracle
 conformance-main: .venv-peers-main/done  ## the same with the libraries' main branches
 	REFSPEC_WRITE=1 .venv-peers-main/bin/python -m pytest tests/conformance -o addopts="-ra" -o filterwarnings=ignore -q
 
+conformance-kfac-jax: .venv-kfac-jax/done  ## the same with kfac-jax, which needs an older JAX
+	REFSPEC_WRITE=1 .venv-kfac-jax/bin/python -m pytest tests/conformance \
+		tests/frameworks/test_kfac_jax.py -o addopts="-ra" -o filterwarnings=ignore -q
+
 oracle: .venv-test/done     ## every mistake that the oracle names, 1,000 right answers, write the table
 	$(THREADS) .venv-test/bin/python tests/testing/oracle_table.py > tests/testing/oracle.md
 
@@ -118,6 +122,11 @@ GIT = git+https://github.com
 		$(GIT)/aleximmer/Laplace $(GIT)/amirgholami/PyHessian $(GIT)/pnkraemer/matfree
 	touch $@
 
+.venv-kfac-jax/done: setup.cfg
+	$(PYTHON) -m venv .venv-kfac-jax
+	.venv-kfac-jax/bin/pip install --quiet -e ".[peers-kfac-jax]"
+	touch $@
+
 .venv-bench/done: setup.cfg
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install --quiet -e ".[bench]"
@@ -129,5 +138,6 @@ BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list -n 20
 WITHIN ?= 150
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
-.PHONY: help demo test adversarial coverage quick test-frameworks test-browser gallery conformance conformance-main oracle exports moments \
+.PHONY: help demo test adversarial coverage quick test-frameworks test-browser gallery conformance conformance-main \
+	conformance-kfac-jax oracle exports moments \
 	moments-large bench lint fuzz deep mutants mutants-changed mutate

@@ -25,6 +25,7 @@ import numpy as np
 
 from refspec import backend, checks
 from refspec.backend import Array
+from refspec.results import Result, View
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -276,7 +277,7 @@ class ModelSection:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Snapshot:
+class Snapshot(Result):
     """A classifier at one moment, seen through its samples; what all of refspec reads.
 
     Use `snapshot` to build one from unsorted arrays, logits or default weights.
@@ -374,6 +375,16 @@ class Snapshot:
         shown = names if len(names) < 8 else [*names[:3], "...", *names[-2:]]
         network = "" if self.model is None else ", with its network"
         return f"Snapshot(N={N}, C={C}, P={P}; {', '.join(shown)}{network})"
+
+    def view(self) -> View:
+        """Give the sizes of every layer."""
+        sizes = [(*x.features.shape[1:], x.errors.shape[3]) for x in self.layers]
+        columns = dict(zip("Tab", zip(*sizes, strict=True), strict=True))
+        columns |= {"parameters": tuple(x.parameters for x in self.layers)}
+        N, C = self.probabilities.shape
+        return View(
+            "layer", [x.name for x in self.layers], columns, facts={"N": N, "C": C}
+        )
 
     def layer(self, name: str) -> Layer:
         """Return the layer called `name`."""

@@ -19,13 +19,14 @@ from typing import Any
 
 from refspec import checks
 from refspec.classes import ModelSection, Snapshot
+from refspec.results import Result, View
 from refspec.text import visible
 
 _NAMED = 4  # modules left out that the sentence names, the largest first
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Coverage:
+class Coverage(Result):
     """The parameters that layers hold, and those of the network that they do not.
 
     ``str`` of it is the sentence that a result begins with.
@@ -91,6 +92,20 @@ class Coverage:
         """Modules that hold parameters: those wholly covered, and all."""
         left = set(self.left_out or {})
         return len(set(self.covered) - left), len(set(self.covered) | left)
+
+    def __repr__(self) -> str:
+        """Say the sentence."""
+        return f"Coverage({self})"
+
+    def view(self) -> View:
+        """Give the parameters of every module: covered, and left out."""
+        left = self.left_out or {}
+        modules = list(dict.fromkeys([*self.covered, *left]))
+        columns = {
+            "covered": [self.covered.get(n, 0) for n in modules],
+            "left_out": [left.get(n, 0) for n in modules],
+        }
+        return View("module", modules, columns, facts={"sentence": str(self)})
 
     def __str__(self) -> str:
         """Say it in one sentence, whatever is in the names."""

@@ -19,6 +19,7 @@ import numpy as np
 from refspec import backend, checks, krylov, rounding
 from refspec.backend import Array, Namespace
 from refspec.differentiated import gap_radius, probes, product_beside
+from refspec.results import Result, View
 
 #: V (P, m) to H V.
 Product = Callable[[Array], Array]
@@ -139,7 +140,7 @@ class HessianOperator:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ends:
+class Ends(Result):
     """The k largest and the k smallest eigenvalues, descending, with eigenvectors.
 
     Parameters
@@ -158,6 +159,19 @@ class Ends:
     vectors: Array
     radius: float
     kind: str
+
+    def __repr__(self) -> str:
+        """Say the largest and the smallest values."""
+        ends = [f"{x:.6g}" for x in self.values[[0, -1]]]
+        told = f"{' to '.join(ends)} +- {self.radius:.2g} ({self.kind})"
+        return f"Ends({told}, {len(self.values)} of P={self.vectors.shape[0]})"
+
+    def view(self) -> View:
+        """Give the eigenvalues by rank."""
+        k, P = len(self.values) // 2, self.vectors.shape[0]
+        rank = [*range(1, k + 1), *range(P - k + 1, P + 1)]
+        facts = {"radius": self.radius, "kind": self.kind}
+        return View("rank", rank, {"value": self.values}, facts=facts)
 
 
 def operator(

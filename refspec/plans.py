@@ -26,6 +26,7 @@ from refspec.curvature import SecondMoment, weighted_rows
 from refspec.export import sizes as stored
 from refspec.factors import Factor
 from refspec.output import OutputRows, side_by_side
+from refspec.results import Result, View
 
 #: What there is a plan of.
 WHAT = (
@@ -50,7 +51,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class Plan(Result):
     """What a computation will take.
 
     Parameters
@@ -82,6 +83,16 @@ class Plan:
     def __repr__(self) -> str:
         """Say the way, the time and the memory."""
         return f"Plan({self.sentence()})"
+
+    def view(self) -> View:
+        """Give the way, the time and the memory of every part."""
+        columns = {
+            "way": [x.way for x in self.parts],
+            "seconds": [self.time_of(x.cost) for x in self.parts],
+            "bytes": [x.cost.held for x in self.parts],
+        }
+        facts = {"seconds": self.seconds, "bytes": self.bytes, "memory": self.memory}
+        return View("part", [x.title for x in self.parts], columns, facts=facts)
 
     @property
     def seconds(self) -> float:

@@ -23,6 +23,7 @@ from refspec.coordinates.frame import scaled, way_back
 from refspec.curvature import SecondMoment, moment_of
 from refspec.krylov import Product
 from refspec.leading import held_gram, product_radius, smaller_side
+from refspec.results import Result, View
 from refspec.rows import forming_radius
 
 _THRESHOLDS = 256
@@ -30,7 +31,7 @@ _DECADES = 12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Density:
+class Density(Result):
     """Where the eigenvalues of a second moment lie; arrays on the host.
 
     Parameters
@@ -60,6 +61,14 @@ class Density:
         """Say the sizes and how wide the band is."""
         wide = int(np.max(self.upper - self.lower, initial=0))
         return f"Density(n={self.n}, {len(self.nodes)} nodes, band at most {wide} wide)"
+
+    def view(self) -> View:
+        """Give the counts by threshold, the quadrature apart."""
+        counts = {"lower": self.lower, "upper": self.upper}
+        quadrature = {n: ("node", getattr(self, n)) for n in ("nodes", "weights")}
+        facts = {"n": self.n, "failure": self.failure}
+        rows = list(self.thresholds)
+        return View("threshold", rows, counts, apart=quadrature, facts=facts)
 
 
 def density(

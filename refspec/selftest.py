@@ -7,7 +7,8 @@ failure is a fault of refspec, or of the machine.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from refspec import checks, datasets, synthetic
 from refspec.classes import Snapshot
 from refspec.synthetic.worlds import World
 from refspec.theorems import Theorem, asked
-from refspec.verify import Record, expect_theorems, verify
+from refspec.verify import Records, expect_theorems, verify
 
 #: The least that every statement applies to: smooth activations and piecewise linear
 #: ones, float64 and float32, one position and many.
@@ -24,7 +25,7 @@ _NETWORKS = ("wine_sklearn", "mnist_cnn")
 
 def selftest(
     *, theorems: Iterable[Theorem] | None = None, deep: bool = False, seed: int = 0
-) -> Iterator[Record]:
+) -> Records:
     """Check theorems on every subject, one after the other.
 
     Parameters
@@ -38,8 +39,9 @@ def selftest(
 
     Returns
     -------
-    iterator of Record
-        The subjects in their order, and the theorems in theirs.
+    Records
+        A sequence of `Record`, each checked when it is first reached: the subjects in
+        their order, and the theorems in theirs.
 
     Raises
     ------
@@ -55,11 +57,12 @@ def selftest(
     chosen = asked("code") if theorems is None else expect_theorems(theorems)
     checks.expect_flag("deep", deep)
     found = subjects(deep=deep, seed=seed)
-    return (
-        record
-        for name, subject in found.items()
-        for record in verify(subject, theorems=chosen, source=name, deep=deep)
+    # what theorems share of a subject is kept while its own are checked, no longer
+    of_subject = lru_cache(maxsize=1)(
+        lambda name: verify(found[name], theorems=chosen, source=name, deep=deep)
     )
+    pairs = [(name, k) for name in found for k in range(len(chosen))]
+    return Records(lambda pair: of_subject(pair[0])[pair[1]], pairs)
 
 
 def subjects(*, deep: bool = False, seed: int = 0) -> dict[str, World | Snapshot]:

@@ -14,11 +14,12 @@ from refspec.classes import Snapshot
 from refspec.coordinates import Coordinates, coordinates
 from refspec.curvature import SecondMoment, moment_of
 from refspec.leading import leading
+from refspec.results import Result, View, ranks
 from refspec.rounding.certificates import certified_eigenvalues
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Spectrum:
+class Spectrum(Result):
     """Eigenvalues of a second moment: all of them, or the largest.
 
     Parameters
@@ -59,6 +60,17 @@ class Spectrum:
             f"Spectrum([{top}{more}] +- {self.radius:.2g} ({self.kind}), "
             f"{of}={self.values.shape[0]} of P={self.dimension})"
         )
+
+    def view(self) -> View:
+        """Give the eigenvalues by rank."""
+        values = np.asarray(backend.to_host(self.values))
+        return View("rank", ranks(len(values)), {"value": values}, facts=self.facts)
+
+    @property
+    def facts(self) -> dict[str, float | str]:
+        """What is true of all eigenvalues, for a view."""
+        names = ("radius", "kind", "dimension", "n_zero")
+        return {n: getattr(self, n) for n in names} | {"complete": int(self.complete)}
 
 
 def spectrum(

@@ -24,6 +24,7 @@ from refspec.backend import Array, Namespace
 from refspec.classes import Snapshot, class_slices
 from refspec.costs import Cost
 from refspec.curvature import SecondMoment, moment_of
+from refspec.results import Result, View
 
 #: The kind of eigenvalue each level makes, from the strongest structure to the weakest.
 KINDS = {
@@ -37,7 +38,7 @@ KINDS = {
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Decomposition:
+class Decomposition(Result):
     """A second moment and the levels it is the sum of.
 
     Parameters
@@ -64,6 +65,12 @@ class Decomposition:
     def __repr__(self) -> str:
         """Name the levels."""
         return f"Decomposition({self.total!r} = {' + '.join(self.levels)})"
+
+    def view(self) -> View:
+        """Give every level's trace."""
+        traces = [float(x.trace()) for x in self.levels.values()]
+        facts = {"trace": float(self.total.trace())}
+        return View("level", list(self.levels), {"trace": traces}, facts=facts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

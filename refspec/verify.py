@@ -7,7 +7,7 @@ its network, which hypotheses does it meet, which inequalities say something her
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from refspec import checks
 from refspec.classes import Snapshot
 from refspec.curvature import SecondMoment, expect_fisher
+from refspec.results import Several, View
 from refspec.synthetic.worlds import World
 from refspec.theorems import Study, Theorem, asked
 from refspec.theorems.study import MomentStudy
@@ -68,13 +69,24 @@ class Record:
         return record
 
 
+class Records(Several[Any, Record]):
+    """Records in the order of the theorems, each checked when it is first reached."""
+
+    def view(self) -> View:
+        """Give every verdict with the two sides of its comparison."""
+        names = ["source", "title", "status", "residual", "bound", "margin"]
+        names += ["resolution", "seconds", "detail"]
+        columns = {n: [getattr(x, n) for x in self] for n in names}
+        return View("theorem", [x.id for x in self], columns)
+
+
 def verify(
     subject: Snapshot | World | SecondMoment | Study,
     *,
     theorems: Iterable[Theorem] | None = None,
     source: str = "snapshot",
     deep: bool = False,
-) -> Iterator[Record]:
+) -> Records:
     """Check theorems on a snapshot, one after the other.
 
     Parameters
@@ -92,8 +104,9 @@ def verify(
 
     Returns
     -------
-    iterator of Record
-        In the order of the theorems, each as soon as it is known.
+    Records
+        A sequence of `Record` in the order of the theorems, each checked when it is
+        first reached; a notebook shows it as a table.
 
     Raises
     ------
@@ -118,7 +131,7 @@ def verify(
     elif isinstance(subject, SecondMoment):
         subject = MomentStudy(expect_fisher("subject", subject))
     study = subject if isinstance(subject, Study) else Study(subject)
-    return (_run(theorem, study, source, deep) for theorem in chosen)
+    return Records(lambda theorem: _run(theorem, study, source, deep), chosen)
 
 
 def expect_theorems(theorems: Iterable[Theorem] | None) -> tuple[Theorem, ...]:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from refspec import backend
+from refspec.results import Result, View, ranks
 from refspec.spectra import Spectrum
 from refspec.structure import KINDS, kinds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Attribution:
+class Attribution(Result):
     """What a spectrum is made of; arrays on the host.
 
     Parameters
@@ -76,6 +77,22 @@ class Attribution:
         made = ", ".join(f"{n} {k}" for k, n in self.counts.items())
         traces = ", ".join(f"{n} {x:.3g}" for n, x in self.traces.items())
         return f"Attribution({made}; traces: {traces}; {self.spectrum!r})"
+
+    def view(self) -> View:
+        """Give the attributed eigenvalues by rank, with the share of every level."""
+        r = len(self.kinds)
+        columns = {
+            "value": np.asarray(backend.to_host(self.spectrum.values))[:r],
+            "share": self.shares,
+            "kind": self.kinds,
+            "proved": self.proved,
+            "lower": self.lower,
+            "upper": self.upper,
+            "knockout": {n: np.pad(x, (0, r))[:r] for n, x in self.knockouts.items()},
+        }
+        traces = {f"trace_{n}": x for n, x in self.traces.items()}
+        facts = self.spectrum.facts | {"radius": self.radius} | traces
+        return View("rank", ranks(r), columns, "level", facts=facts)
 
 
 def assembled(

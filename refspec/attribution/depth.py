@@ -6,6 +6,7 @@ Three numbers a layer, for its features or its errors, to be drawn against depth
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,10 @@ from refspec.classes import Snapshot
 from refspec.coordinates import Coordinates, coordinates
 from refspec.curvature import SecondMoment
 from refspec.leading import leading, product_radius
+from refspec.results import Result, View
 from refspec.rounding import Bounded
+
+_RATIOS = ("separation", "orthogonality")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +51,31 @@ class Clarity:
     orthogonality: Bounded
     cosine: float
     index: int
+
+
+class Profile(dict[str, Clarity], Result):
+    """The clarity of every layer's class structure, by layer, from input to output."""
+
+    def __init__(self, of: str, layers: Mapping[str, Clarity]) -> None:
+        super().__init__(layers)
+        self.of = of
+
+    def __repr__(self) -> str:
+        """Say the layers and the first and last separation."""
+        clear = [f"{x.separation.value:.3g}" for x in self.values()]
+        way = " to ".join(clear[:1] + clear[1:][-1:])
+        return f"Profile({self.of} of {len(self)} layers, separation {way})"
+
+    def view(self) -> View:
+        """Give the numbers of every layer, with their radii."""
+        ratios = {n: [getattr(x, n) for x in self.values()] for n in _RATIOS}
+        columns: dict[str, list[float]] = {}
+        for name, found in ratios.items():
+            columns |= {name: [x.value for x in found]}
+            columns |= {f"{name}_radius": [x.radius for x in found]}
+        for name in ("cosine", "index"):
+            columns |= {name: [getattr(x, name) for x in self.values()]}
+        return View("layer", list(self), columns, facts={"of": self.of})
 
 
 def class_clarity(
@@ -109,7 +138,7 @@ def leading_clarity(moment: SecondMoment) -> Clarity:
     )
 
 
-def depth_profile(snapshot: Snapshot, of: str = "features") -> dict[str, Clarity]:
+def depth_profile(snapshot: Snapshot, of: str = "features") -> Profile:
     """Measure every layer's class structure, from the input to the output.
 
     Parameters
@@ -120,8 +149,8 @@ def depth_profile(snapshot: Snapshot, of: str = "features") -> dict[str, Clarity
 
     Returns
     -------
-    dict of str to Clarity
-        By layer.
+    Profile
+        A dict of `Clarity` by layer, which a notebook shows as a table.
 
     Raises
     ------
@@ -143,7 +172,8 @@ def depth_profile(snapshot: Snapshot, of: str = "features") -> dict[str, Clarity
     checks.expect_type("snapshot", snapshot, Snapshot, advice)
     checks.expect_choice("of", of, ("features", "errors"))
     build = curvature.features if of == "features" else curvature.errors
-    return {x.name: class_clarity(build(snapshot, x.name)) for x in snapshot.layers}
+    found = {x.name: class_clarity(build(snapshot, x.name)) for x in snapshot.layers}
+    return Profile(of, found)
 
 
 def mean_cosine(means: Means) -> float:

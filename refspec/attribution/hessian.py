@@ -17,13 +17,14 @@ from refspec.backend import Array
 from refspec.coordinates import primal
 from refspec.curvature import SecondMoment
 from refspec.implicit import HessianOperator
+from refspec.results import Result, View
 from refspec.rows import forming_radius
 from refspec.spectra import cluster_means, eigenvalues, principal_angles
 from refspec.structure import decompose, kinds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class HessianAttribution:
+class HessianAttribution(Result):
     """What the Hessian's spectrum is made of; arrays on the host.
 
     Parameters
@@ -66,6 +67,16 @@ class HessianAttribution:
         counts = {k: self.kinds.count(k) for k in dict.fromkeys(self.kinds)}
         made = ", ".join(f"{n} {k}" for k, n in counts.items())
         return f"HessianAttribution(P={len(self.values)}; {made}; weyl={self.weyl:.3g})"
+
+    def view(self) -> View:
+        """Give the eigenvalues, with what levels and residual contribute."""
+        names = ("values", "fisher", "residual", "kinds")
+        columns = {n.removesuffix("s"): getattr(self, n) for n in names}
+        columns |= {"part": self.parts}
+        facts = {n: getattr(self, n) for n in ("weyl", "angle_bound", "radius")}
+        apart = {"angle": ("angles", self.angles)}
+        rows = range(1, len(self.values) + 1)
+        return View("place", rows, columns, "level", apart, facts)
 
 
 def attribute_hessian(

@@ -15,10 +15,11 @@ from refspec import backend, checks, structure
 from refspec.classes import Snapshot
 from refspec.coordinates import Coordinates, coordinates
 from refspec.curvature import SecondMoment
+from refspec.results import Result, View
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Means:
+class Means(Result):
     """Class means and cross-class means in r orthonormal coordinates, on the host.
 
     Parameters
@@ -43,6 +44,12 @@ class Means:
         """Say the sizes."""
         C, K, r = self.cells.shape
         return f"Means(C={C}, K={K}, in {r} coordinates)"
+
+    def view(self) -> View:
+        """Give the mass and the coordinates of every class mean."""
+        at = {str(k): x for k, x in enumerate(self.classes.T)}
+        columns = {"mass": self.class_mass, "mean": at}
+        return View("class", range(len(self.classes)), columns, "coordinate")
 
 
 def class_means(moment: SecondMoment | Coordinates | Snapshot) -> Means:

@@ -7,12 +7,15 @@ from refspec.claims.depth import Collapse as Collapse
 from refspec.claims.depth import collapse as collapse
 from refspec.claims.edges import Edges as Edges
 from refspec.claims.edges import edges as edges
+from refspec.claims.later import ProductSpan as ProductSpan
+from refspec.claims.later import product_span as product_span
 from refspec.claims.products import ProductErrors as ProductErrors
 from refspec.claims.products import product_errors as product_errors
 from refspec.claims.registry import VERDICTS as VERDICTS
 from refspec.claims.registry import Claim as Claim
 from refspec.claims.registry import Evidence as Evidence
 from refspec.claims.registry import Finding as Finding
+from refspec.claims.registry import Findings as Findings
 from refspec.claims.registry import Member as Member
 from refspec.claims.series import Signs as Signs
 from refspec.claims.series import member as member
@@ -26,8 +29,10 @@ __all__ = [
     "Edges",
     "Evidence",
     "Finding",
+    "Findings",
     "Member",
     "ProductErrors",
+    "ProductSpan",
     "Signs",
     "collapse",
     "compare",
@@ -35,5 +40,6 @@ __all__ = [
     "judge",
     "member",
     "product_errors",
+    "product_span",
     "signs",
 ]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from refspec import checks
-from refspec.claims import curvature, depth, edges, products, series
+from refspec.claims import curvature, depth, edges, later, products, series
 from refspec.claims.registry import (
     FROM_NOTES,
     MOST,
@@ -15,6 +15,7 @@ from refspec.claims.registry import (
     Claim,
     Evidence,
     Finding,
+    Findings,
     Member,
     Subject,
     together,
@@ -199,6 +200,40 @@ CLAIMS = {
             _SHARES,
             depth.collapsed,
         ),
+        Claim(
+            "A",
+            "Gradients lie in the outliers' space",
+            "the gradient of the loss lies in the top eigenspace, of C dimensions",
+            "Gur-Ari, Roberts and Dyer (2018), arXiv 1812.04754, of the Hessian; Ben "
+            "Arous, Gheissari, Huang and Jagannath (2023), arXiv 2310.03010",
+            "part of the squared gradient in the top C eigenspace of the Fisher "
+            "information; the part along the first eigenvector",
+            _SHARES,
+            later.gradients_align,
+            layered=False,
+        ),
+        Claim(
+            "V",
+            "Eigenvectors are products of means",
+            "the top C eigenvectors of a layer are products of a class's mean of "
+            "errors and its mean of features",
+            "Garrod and Keating (2024), arXiv 2404.06106, of deep linear networks",
+            "mean part of the top C eigenvectors in the span of C products of means, "
+            "and of all C^2",
+            _SHARES,
+            later.eigenvectors_are_products,
+        ),
+        Claim(
+            "U",
+            "Outputs and features decouple",
+            "a layer's matrix is nearly the product of the mean Hessian of its outputs "
+            "and the second moment of its features",
+            "Wu, Zhu, Wu, Wang and Ge (2020), arXiv 2010.04261",
+            "relative Frobenius error of the product; mean squared cosine between the "
+            "top C eigenspaces",
+            _SHARES,
+            later.outputs_decouple,
+        ),
     )
 }
 
@@ -210,7 +245,7 @@ def judge(
     dense: int = 1000,
     per_layer: bool = True,
     whole: int | None = None,
-) -> Iterator[Finding]:
+) -> Findings:
     """Hold a network against what is claimed about networks.
 
     Parameters
@@ -229,8 +264,9 @@ def judge(
 
     Returns
     -------
-    iterator of Finding
-        In the order of the claims, each as soon as it is known.
+    Findings
+        A sequence of `Finding` in the order of the claims, each judged when it is first
+        reached; a notebook shows it as a table.
 
     Raises
     ------
@@ -258,12 +294,11 @@ def judge(
     subject = network
     if not isinstance(subject, Subject):
         subject = Subject(subject, dense, per_layer, whole)
-    return (_judged(CLAIMS[id], subject) for id in chosen)
+    known = subject
+    return Findings(lambda id: _judged(CLAIMS[id], known), chosen)
 
 
-def compare(
-    members: Iterable[Member], claims: Iterable[str] | None = None
-) -> Iterator[Finding]:
+def compare(members: Iterable[Member], claims: Iterable[str] | None = None) -> Findings:
     """Judge the claims that need several networks, one after the other.
 
     Parameters
@@ -275,9 +310,9 @@ def compare(
 
     Returns
     -------
-    iterator of Finding
-        A series is what is alike in all but one respect (epochs, samples, label noise
-        or batch norm), by provenance.
+    Findings
+        As of `judge`. A series is what is alike in all but one respect (epochs,
+        samples, label noise or batch norm), by provenance.
 
     Raises
     ------
@@ -298,7 +333,7 @@ def compare(
     several = [x.id for x in CLAIMS.values() if x.compare is not None]
     chosen = several if claims is None else list(claims)
     checks.expect_names("claims", chosen, several)
-    return (_compared(CLAIMS[id], given) for id in chosen)
+    return Findings(lambda id: _compared(CLAIMS[id], given), chosen)
 
 
 def _compared(claim: Claim, members: Sequence[Member]) -> Finding:

@@ -22,6 +22,7 @@ from refspec.claims.registry import (
 )
 from refspec.classes import Snapshot, class_slices
 from refspec.models.network import weight_matrices
+from refspec.results import Result
 
 
 def depth(subject: Subject) -> Iterator[Evidence]:
@@ -61,7 +62,7 @@ def _trend(values: list[float]) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Collapse:
+class Collapse(Result):
     """Neural collapse of the last features, the four numbers of its paper.
 
     Parameters

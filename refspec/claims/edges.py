@@ -34,11 +34,12 @@ from refspec.claims.registry import (
 )
 from refspec.classes import Snapshot
 from refspec.curvature import SecondMoment
+from refspec.results import Result
 from refspec.structure import KINDS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Edges:
+class Edges(Result):
     """The eigenvalues of a second moment beside the edges of its parts.
 
     Parameters

@@ -15,10 +15,11 @@ from refspec import backend, checks
 from refspec.backend import Array, Namespace
 from refspec.claims.registry import Evidence, Subject, small, together, unjudged
 from refspec.classes import Snapshot, class_slices
+from refspec.results import Result
 
 
 @dataclass(frozen=True, slots=True)
-class ProductErrors:
+class ProductErrors(Result):
     """How far means of gradients are from products of means, in one layer.
 
     Parameters

@@ -17,6 +17,7 @@ import scipy.stats
 
 from refspec.classes import Snapshot
 from refspec.curvature import SecondMoment
+from refspec.results import Result, Several, View
 
 _T = TypeVar("_T")
 
@@ -175,7 +176,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Finding:
+class Finding(Result):
     """What a network says to a claim.
 
     Parameters
@@ -198,6 +199,10 @@ class Finding:
     def __repr__(self) -> str:
         """Say the verdict."""
         return f"Finding({self.claim.id}: {self.verdict}, {len(self.evidence)} places)"
+
+    def view(self) -> View:
+        """Give what was found in each place, with its numbers."""
+        return _places(self.evidence, [x.place for x in self.evidence], "place", {})
 
     def plain(self) -> dict[str, object]:
         """Return it as JSON holds it: numbers that JSON lacks are null."""
@@ -223,6 +228,29 @@ class Finding:
             "verdict": self.verdict,
             "places": places,
         }
+
+
+class Findings(Several[str, Finding]):
+    """Findings in the order of their claims, each judged when it is first reached."""
+
+    def view(self) -> View:
+        """Give what was found in each place, claim by claim."""
+        found = [(x.claim, place) for x in self for place in x.evidence]
+        columns = {"title": [claim.title for claim, _ in found]}
+        columns |= {"place": [x.place for _, x in found]}
+        ids = [claim.id for claim, _ in found]
+        return _places([x for _, x in found], ids, "claim", columns)
+
+
+def _places(
+    found: Sequence[Evidence], labels: Sequence[str], row: str, columns: dict[str, Any]
+) -> View:
+    """Return evidence as rows: what decided it, then every number that one has."""
+    for name in ("verdict", "reason"):
+        columns[name] = [getattr(x, name) for x in found]
+    names = dict.fromkeys(n for x in found for n in x.numbers)
+    numbers = {n: [float(x.numbers.get(n, math.nan)) for x in found] for n in names}
+    return View(row, labels, columns | ({"number": numbers} if numbers else {}), "of")
 
 
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:

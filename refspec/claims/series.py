@@ -19,6 +19,7 @@ from refspec.claims.registry import VERDICTS, Evidence, Member, graded, rank_cor
 from refspec.classes import Snapshot
 from refspec.curvature import SecondMoment, expect_fisher, moment_of
 from refspec.leading import leading
+from refspec.results import Result
 from refspec.spectra import eigenvalues
 from refspec.structure import cell_gram, cell_norms, decompose
 
@@ -29,7 +30,7 @@ _RESAMPLED, _INSIDE = 1000, 0.95
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Signs:
+class Signs(Result):
     """The eigenvalues of a Fisher information that claims compare over networks.
 
     Parameters

@@ -23,6 +23,7 @@ from refspec.kronecker.eigensystems import times_power, unit_scaled
 from refspec.kronecker.kfac import cfac, ekfac, kfac
 from refspec.kronecker.leading import Leading, OnHost, leading
 from refspec.kronecker.products import Kronecker, KroneckerSum
+from refspec.results import Result, View, ranks
 
 #: Parameters of a layer beyond which a comparison is refused: it takes P^2 numbers.
 LARGEST = 20_000
@@ -31,7 +32,7 @@ _ENTRIES = 2**20  # of the columns of a matrix held at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LayerComparison:
+class LayerComparison(Result):
     """The layer Fisher against its approximations, each a row of every mapping.
 
     Parameters
@@ -74,6 +75,15 @@ class LayerComparison:
         """Say how many eigenvalues were compared, and how far off each is."""
         errors = ", ".join(f"{n} {x:.3g}" for n, x in self.log10_error.items())
         return f"LayerComparison({len(self.fisher)} eigenvalues; log10 error: {errors})"
+
+    def view(self) -> View:
+        """Give the top eigenvalues of the Fisher and of each approximation by rank."""
+        values = {"fisher": self.fisher, **self.eigenvalues}
+        columns = {"value": values, "kind": self.kinds}
+        facts: dict[str, float | str] = {"radius": self.radius, "how": self.how}
+        for name in ("log10_error", "frobenius_error", "class_rank"):
+            facts |= {f"{name}_{n}": x for n, x in getattr(self, name).items()}
+        return View("rank", ranks(len(self.fisher)), columns, "method", facts=facts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

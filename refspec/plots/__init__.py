@@ -4,6 +4,8 @@ Functions take the library's types and an Axes, a new figure's if none, and retu
 Axes: draw several into your own figure, change what you like, `save` the rest.
 """
 
+from refspec.plots.drawing import Picture as Picture
+from refspec.plots.drawing import draw as draw
 from refspec.plots.matrices import approximations as approximations
 from refspec.plots.matrices import hessian as hessian
 from refspec.plots.matrices import hessian_parts as hessian_parts
@@ -23,9 +25,11 @@ from refspec.plots.style import save as save
 
 __all__ = [
     "COLOURS",
+    "Picture",
     "approximations",
     "attribution",
     "depth",
+    "draw",
     "figure",
     "hessian",
     "hessian_parts",

@@ -22,7 +22,7 @@ from refspec.plots.style import (
     plain,
     power,
     powers,
-    ranks,
+    rank_axis,
     whole_ranks,
 )
 
@@ -82,7 +82,7 @@ def approximations(result: LayerComparison, ax: Axes | None = None) -> Axes:
         ax.plot(rank[seen], values[seen], markevery=at, label=told, **style)
     if np.any(result.fisher > 0):  # a logarithmic axis needs something positive
         ax.set_yscale("log")
-        ranks(ax)
+        rank_axis(ax)
         powers(ax.yaxis)
     else:
         told, centre = "no eigenvalue above the radius", ax.transAxes

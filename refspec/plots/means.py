@@ -157,7 +157,7 @@ def distance_matrix(
     ends = np.concatenate([[-0.5], starts, [len(group) - 0.5]])
     names = ["means", *(str(g) for g in dict.fromkeys(group.tolist()) if g >= 0)]
     middles, step = (ends[1:] + ends[:-1]) / 2, max(1, len(names) // _LABELLED)
-    at = [0, *range(1, len(names), step)]
+    at = [0, *range(step, len(names), step)]
     labels = [names[k] for k in at]
     ax.set_xticks(middles[at], labels, fontsize=9)
     ax.get_xticklabels()[0].set_rotation(90)  # as wide as two of the others

@@ -14,11 +14,13 @@ from refspec.plots.style import (
     MARKERS,
     attributed_values,
     axes_or_new,
+    eigenvalues_of,
     expect_attribution,
+    expect_eigenvalues,
     in_legend,
     legend,
     powers,
-    ranks,
+    rank_axis,
     visible_level,
     whole_ranks,
 )
@@ -26,9 +28,11 @@ from refspec.plots.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from refspec.spectra import Spectrum
+
 
 def scree(
-    result: Attribution, ax: Axes | None = None, *, top: int | None = None
+    result: Attribution | Spectrum, ax: Axes | None = None, *, top: int | None = None
 ) -> Axes:
     """Draw eigenvalues by rank: of the whole, of class means, of all cell means.
 
@@ -41,13 +45,33 @@ def scree(
     Returns
     -------
     Axes
-        By Weyl's inequality the lines lie below the points.
+        By Weyl's inequality the lines lie below the points. Of a `Spectrum` points
+        alone.
     """
-    expect_attribution(result)
-    top = len(result.kinds) if top is None else checks.expect_size("top", top, least=1)
-    ax, values = axes_or_new(ax), attributed_values(result)[:top]
-    kinds, rank = np.asarray(result.kinds)[:top], np.arange(1, len(values) + 1)
-    seen = values > result.radius
+    expect_eigenvalues(result)
+    values = eigenvalues_of(result)
+    top = len(values) if top is None else checks.expect_size("top", top, least=1)
+    ax, values = axes_or_new(ax), values[:top]
+    rank, seen = np.arange(1, len(values) + 1), values > result.radius
+    if isinstance(result, Attribution):
+        _by_kind(ax, result, values, seen)
+    else:
+        ax.plot(rank[seen], values[seen], "o", ms=4, color=COLOURS["total"])
+    ax.set(xlabel="rank k", ylabel="eigenvalue")
+    ax.set_xlim(0.8, max(2, int(seen.sum())) * 1.25)
+    rank_axis(ax)
+    if seen.any():  # a logarithmic axis needs something positive
+        ax.set_yscale("log")
+        powers(ax.yaxis)
+    return ax
+
+
+def _by_kind(
+    ax: Axes, result: Attribution, values: np.ndarray, seen: np.ndarray
+) -> None:
+    """Draw values by kind, and the lines of class and of all means below them."""
+    top, rank = len(values), np.arange(1, len(values) + 1)
+    kinds = np.asarray(result.kinds)[:top]
     for kind in KINDS:
         mine = seen & (kinds == kind)
         if mine.any():
@@ -61,14 +85,7 @@ def scree(
         cells = result.knockouts["within_cross_class"][:top]
         told = "class and cross-class means"
         _line(ax, cells, result, "between_cross_class", "--", told)
-    ax.set(xlabel="rank k", ylabel="eigenvalue")
-    ax.set_xlim(0.8, max(2, int(seen.sum())) * 1.25)
-    ranks(ax)
-    if seen.any():  # a logarithmic axis needs something positive
-        ax.set_yscale("log")
-        powers(ax.yaxis)
     legend(ax)
-    return ax
 
 
 def sandwich(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> Axes:

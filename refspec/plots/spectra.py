@@ -14,7 +14,9 @@ from refspec.plots.style import (
     attributed_values,
     axes_or_new,
     count_axis,
+    eigenvalues_of,
     expect_attribution,
+    expect_eigenvalues,
     figure,
     head,
     in_legend,
@@ -22,23 +24,31 @@ from refspec.plots.style import (
     legend,
     plain,
     powers,
+    shares_of,
     visible_level,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from refspec.spectra import Spectrum
+
 _STAYS = "#BBBBBB"
 
 
 def spectrum(
-    result: Attribution, ax: Axes | None = None, *, log: bool = True, bins: int = 50
+    result: Attribution | Spectrum,
+    ax: Axes | None = None,
+    *,
+    log: bool = True,
+    bins: int = 50,
 ) -> Axes:
     """Draw the histogram of eigenvalues, every bin split into the levels' shares.
 
     Parameters
     ----------
-    result : Attribution, of any second moment
+    result : Attribution or Spectrum, of any second moment
+        Without levels the bars are whole.
     ax : Axes, optional, a new figure's by default
     log : bool
         Logarithmic eigenvalue axis (one eigenvalue and the bulk both show); else a
@@ -59,15 +69,16 @@ def spectrum(
     >>> spectrum(found).get_xscale()
     'log'
     """
-    expect_attribution(result)
+    expect_eigenvalues(result)
     bins = checks.expect_size("bins", bins, least=1)
-    ax, values = axes_or_new(ax), attributed_values(result)
+    ax, values = axes_or_new(ax), eigenvalues_of(result)
     seen = values > result.radius
     edges = _edges(values[seen], log, bins)
     count = np.histogram(values[seen], edges)[0]
     below = np.zeros(len(count))
-    for name in (n for n in reversed(COLOURS) if n in result.shares):
-        weights = result.shares[name][seen]
+    shares = shares_of(result)
+    for name in (n for n in reversed(COLOURS) if n in shares):
+        weights = shares[name][seen]
         part = np.histogram(values[seen], edges, weights=weights)[0]
         above = below + part / np.maximum(count, 1)
         bottom, height = count * below**2, count * (above**2 - below**2)
@@ -79,7 +90,8 @@ def spectrum(
     ax.set(xscale="log" if log else "linear", xlabel="eigenvalue")
     if log:
         powers(ax.xaxis)
-    legend(ax)
+    if isinstance(result, Attribution):
+        legend(ax)
     return ax
 
 

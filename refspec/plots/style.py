@@ -16,6 +16,7 @@ import numpy as np
 
 from refspec import backend, checks, files
 from refspec.attribution import Attribution
+from refspec.spectra import Spectrum
 from refspec.structure import KINDS as _KIND_OF_LEVEL
 from refspec.text import visible
 
@@ -174,10 +175,11 @@ def in_legend(name: str, seen: bool) -> str:
     return "diagonal, c' = c" if name == "diagonal" else label(name)
 
 
-def visible_level(name: str, result: Attribution) -> bool:
+def visible_level(name: str, result: Attribution | Spectrum) -> bool:
     """Whether a level is to be told of: a diagonal with nothing of the trace is not."""
-    total = sum(result.traces.values())
-    return name != "diagonal" or result.traces[name] >= _SEEN * total
+    if name != "diagonal" or not isinstance(result, Attribution):
+        return True
+    return result.traces[name] >= _SEEN * sum(result.traces.values())
 
 
 def powers(axis: Axis) -> None:
@@ -195,7 +197,7 @@ def powers(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def ranks(ax: Axes) -> None:
+def rank_axis(ax: Axes) -> None:
     """Make the rank axis logarithmic, its ticks whole numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -232,6 +234,26 @@ def expect_attribution(result: Attribution) -> None:
     """Refuse what has no levels to draw."""
     advice = "refspec.attribute(moment) makes one"
     checks.expect_type("result", result, Attribution, advice)
+
+
+def expect_eigenvalues(result: Attribution | Spectrum) -> None:
+    """Refuse what has no eigenvalues to draw."""
+    advice = "refspec.attribute(moment) or refspec.spectrum(moment) makes one"
+    checks.expect_type("result", result, (Attribution, Spectrum), advice)
+
+
+def eigenvalues_of(result: Attribution | Spectrum) -> np.ndarray:
+    """Return attributed eigenvalues, or all of a spectrum, as `attributed_values`."""
+    if isinstance(result, Attribution):
+        return attributed_values(result)
+    return np.asarray(backend.to_host(result.values), dtype=np.float64)
+
+
+def shares_of(result: Attribution | Spectrum) -> dict[str, np.ndarray]:
+    """Return the share of every level; of a spectrum the whole, in grey."""
+    if isinstance(result, Attribution):
+        return result.shares
+    return {"total": np.ones(len(result.values))}
 
 
 def attributed_values(result: Attribution) -> np.ndarray:

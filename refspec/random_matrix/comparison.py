@@ -11,11 +11,12 @@ from refspec import backend, checks
 from refspec.backend import Array
 from refspec.random_matrix.outliers import row_space
 from refspec.random_matrix.prediction import Prediction
+from refspec.results import Result
 from refspec.spectra import Spectrum
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Discrepancy:
+class Discrepancy(Result):
     """How far a measured spectrum is from its prediction.
 
     Parameters
@@ -36,6 +37,15 @@ class Discrepancy:
     overlap_errors: np.ndarray
     band_counts: tuple[int, ...]
     expected_counts: tuple[int, ...]
+
+    def __repr__(self) -> str:
+        """Say the distance and the worst score."""
+        worst = float(np.max(np.abs(self.scores), initial=0.0))
+        return (
+            f"Discrepancy(distance={self.distance:.3g}; {len(self.scores)} outliers, "
+            f"worst score {worst:.3g}; bands {self.band_counts} of "
+            f"{self.expected_counts})"
+        )
 
 
 def discrepancy(

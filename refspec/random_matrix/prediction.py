@@ -38,10 +38,11 @@ from refspec.random_matrix.nested.outliers import nested_outliers
 from refspec.random_matrix.outliers import Outliers, no_outliers, row_space
 from refspec.random_matrix.random_means import TRACY_WIDOM, random_outliers
 from refspec.random_matrix.tables import Band, LawTable
+from refspec.results import Result, View, ranks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prediction:
+class Prediction(Result):
     """What is expected of a spectrum.
 
     Parameters
@@ -73,6 +74,20 @@ class Prediction:
         told = f"{len(self.outliers.values)} outliers, {len(self.law.bands)} bands"
         name = type(self).__name__
         return f"{name}(dimension={self.dimension}, {self.method}; {told})"
+
+    def view(self) -> View:
+        """Give the expected eigenvalues by rank; outliers and bands apart."""
+        found, rows = self.outliers, ranks(self.dimension)
+        apart = {
+            "outlier": ("outliers", found.values),
+            "deviation": ("outliers", found.deviations),
+            "overlap": ("outliers", found.overlaps),
+            "band_lower": ("bands", [x.lower for x in self.bands]),
+            "band_upper": ("bands", [x.upper for x in self.bands]),
+            "band_mass": ("bands", [x.mass for x in self.bands]),
+        }
+        facts = {"method": self.method, "dimension": self.dimension}
+        return View("rank", rows, {"value": self.eigenvalues}, apart=apart, facts=facts)
 
     @property
     def bands(self) -> tuple[Band, ...]:

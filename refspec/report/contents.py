@@ -17,6 +17,7 @@ from refspec.attribution import (
     Attribution,
     Clarity,
     HessianAttribution,
+    Profile,
     attribute,
     class_means,
     distances,
@@ -205,7 +206,7 @@ def collect(
         say("class structure by depth")
         for of, build in _BOTH.items():
             if clear[of]:
-                subject.know(clear[of], profiled, of)
+                subject.know(Profile(of, clear[of]), profiled, of)
             profiles[of] = subject.once(profiled, of)
             if of not in last:
                 last[of] = class_means(build(snapshot, snapshot.layers[-1].name))

@@ -15,6 +15,7 @@ import numpy as np
 import scipy.linalg
 
 from refspec import backend
+from refspec.results import Result, View, ranks
 from refspec.rounding import errorfree
 from refspec.rounding.bounds import gamma
 
@@ -23,7 +24,7 @@ _SMALLEST = 2.0**-1074
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Certified:
+class Certified(Result):
     """Eigenvalues of a symmetric matrix, each with its own rigorous radius.
 
     Parameters
@@ -41,6 +42,11 @@ class Certified:
     values: np.ndarray
     radii: np.ndarray
     vectors: np.ndarray
+
+    def view(self) -> View:
+        """Give every eigenvalue with its radius."""
+        columns = {"value": self.values, "radius": self.radii}
+        return View("rank", ranks(len(self.values)), columns)
 
     def __post_init__(self) -> None:
         n = len(self.values)

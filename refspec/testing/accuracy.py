@@ -115,6 +115,44 @@ def level_radius(question: Question, of: str, u: float) -> Accuracy:
     Theory: theory/rounding.md#B1, #B2; theory/levels.md#L1.
     """
     whole = accuracy(question, u)
+    w, g, dg, slack = _vectors(question, of, whole)
+    # a projection of the rows X mixes them: the bound is (|X| + |dX|)^2 - |X|^2 with
+    # whole norms; the means' directions are off by the weights' relative error
+    X, dX = (math.sqrt(float(np.sum(w * y))) for y in (g, dg))
+    radius = 2 * (dX * (2 * X + dX) + slack * (X + dX) ** 2)
+    return replace(whole, radius=radius, trace=radius)
+
+
+def mean_radius(
+    question: Question, of: str, which: str, weights: np.ndarray, u: float
+) -> Accuracy:
+    """Bound the distance of right means with weights (N, K), in the Frobenius norm.
+
+    Theory: theory/rounding.md#B1; theory/levels.md#L1.
+    """
+    whole = accuracy(question, u)
+    w, g, dg, slack = _vectors(question, of, whole)
+    off = np.sqrt(w * weights) * (np.sqrt(dg) + slack * (np.sqrt(g) + np.sqrt(dg)))
+    labels, C = question.snapshot.labels, question.snapshot.probabilities.shape[1]
+    sums, mass = np.zeros((2, C, weights.shape[1]))
+    np.add.at(sums, labels, off)
+    np.add.at(mass, labels, weights)
+    if which == "global_mean":
+        sums, mass = sums.sum(), mass.sum()
+    elif which == "class_means":
+        others = 1 - np.eye(C) if weights.shape[1] > 1 else 1.0
+        sums, mass = ((x * others).sum(axis=1) for x in (sums, mass))
+    each = sums / np.where(mass > 0, mass, 1.0)
+    return replace(whole, radius=2 * float(np.sqrt(np.sum(each**2))))
+
+
+def _vectors(
+    question: Question, of: str, whole: Accuracy
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Return weights (N, K) of vectors, bounds on their squares and on their errors'.
+
+    And what averages of them add, relative to their sizes.
+    """
     along = rounding.gamma(whole.operations, whole.u)
     slack = 6 * along + rounding.gamma(whole.rows + 8, whole.u)
     sizes, w, _ = _sizes(question, whole.u, along)
@@ -125,11 +163,7 @@ def level_radius(question: Question, of: str, u: float) -> Accuracy:
         g, dg = (np.sum(x**2, axis=2) for x in (sizes[0].d, sizes[0].dd))
     else:
         g, dg = _gradients(sizes)
-    # a projection of the rows X mixes them: the bound is (|X| + |dX|)^2 - |X|^2 with
-    # whole norms; the means' directions are off by the weights' relative error
-    X, dX = (math.sqrt(float(np.sum(w * y))) for y in (g, dg))
-    radius = 2 * (dX * (2 * X + dX) + slack * (X + dX) ** 2)
-    return replace(whole, radius=radius, trace=radius)
+    return w, g, dg, slack
 
 
 def _sizes(

@@ -50,16 +50,15 @@ def of_kfac(x: Asked) -> list[Fit]:
 
 
 def _blocks(x: Asked) -> list[_Block]:
-    q, start, m, out = x.question, 0, x.Z.shape[1], []
-    for name, (b, a) in zip(q.layers, q.shapes, strict=True):
+    q, m, out = x.question, x.Z.shape[1], []
+    for name, (b, a), part in zip(q.layers, q.shapes, q.slices, strict=True):
         K = kfac(q.snapshot, name, setting=q.setting, fisher=q.fisher)
-        layer, stop = q.snapshot.layer(name), start + a * b
+        layer = q.snapshot.layer(name)
         d, h = layer.errors, layer.features
         if q.setting == "reduce":
             d, h = d.sum(axis=2, keepdims=True), h.mean(axis=1, keepdims=True)
-        V, Y = (y[start:stop].T.reshape(m, b, a) for y in (x.Z, x.found))
+        V, Y = (y[part].T.reshape(m, b, a) for y in (x.Z, x.found))
         out.append(_Block(K.left, K.right, d, h, V, Y))
-        start = stop
     return out
 
 

@@ -46,8 +46,9 @@ def order_places(question: Question, order: str | np.ndarray) -> np.ndarray:
             )
         return places
     checks.expect_choice("order", order, ORDERS)
-    parts, start = [], 0
-    for (b, a), bias in zip(question.shapes, question.biased, strict=True):
+    parts = []
+    shapes, biased, slices = question.shapes, question.biased, question.slices
+    for (b, a), bias, part in zip(shapes, biased, slices, strict=True):
         j, k = np.arange(b)[:, None], np.arange(a)[None, :]
         inner = a - bias  # features that are not the bias
         if order == "row_major":
@@ -58,8 +59,7 @@ def order_places(question: Question, order: str | np.ndarray) -> np.ndarray:
             place = np.where(k < inner, j * inner + k, b * inner + j)
         else:
             place = np.where(k < inner, b * bias + k * b + j, j)
-        parts.append(start + np.ravel(place))
-        start += a * b
+        parts.append(part.start + np.ravel(place))
     return np.concatenate(parts)
 
 

@@ -1,4 +1,4 @@
-"""Assert that a decomposition into levels is the paper's, level by level."""
+"""Assert that levels of a second moment, or the means they are made of, are right."""
 
 from __future__ import annotations
 
@@ -15,17 +15,25 @@ from refspec.backend import Array
 from refspec.classes import Snapshot
 from refspec.curvature import SecondMoment
 from refspec.factors import lengths
-from refspec.testing import inputs, messages
-from refspec.testing.accuracy import Accuracy, format_roundoff, level_radius
+from refspec.testing import inputs, means, messages
+from refspec.testing.accuracy import (
+    Accuracy,
+    format_roundoff,
+    level_radius,
+    mean_radius,
+)
 from refspec.testing.diagnosis import fitting
 from refspec.testing.fits import Fit, explained
 from refspec.testing.mistakes import scales
 from refspec.testing.questions import Question, ask
 
+#: Means as vectors; those of cross classes only where there are some.
+_MEANS = ("class_means", "cross_class_means")
+
 
 def assert_levels(
     found: Mapping[str, Any],
-    snapshot: Snapshot,
+    snapshot: Snapshot | SecondMoment,
     *,
     of: str = "fisher",
     layer: str | None = None,
@@ -41,8 +49,11 @@ def assert_levels(
     ----------
     found : mapping of str to matrix, operator, callable or number
         By name of the level, as `refspec.decompose` names them. A number is a trace.
-        Any level may be missing.
-    snapshot : Snapshot
+        Any level may be missing. Means themselves are ``class_means``, an array (C, P)
+        of the v_c, and ``cross_class_means``, (C, C, P) of the v_{c,c'}; of features
+        ``global_mean`` may be the vector (P,).
+    snapshot : Snapshot or SecondMoment
+        Of a moment by differentiation, a Fisher's, all parameters.
     of : {"fisher", "errors", "features"}
         Whose levels; errors and features are those of one layer.
     layer : str, optional
@@ -63,7 +74,8 @@ def assert_levels(
     Notes
     -----
     Theory: theory/levels.md#L1, #L2, #L5. All levels are compared on the same 20
-    Gaussian vectors.
+    Gaussian vectors; means in the Frobenius norm. A class mean of errors or gradients
+    leaves c' = c out.
 
     Examples
     --------
@@ -82,20 +94,19 @@ def assert_levels(
     if of != "fisher" and (layer is None or len(question.layers) != 1):
         raise ValueError(
             f"{of} must be those of one layer, got layer {layer!r}; name one of "
-            f"{[x.name for x in snapshot.layers]}"
+            f"{[x.name for x in question.snapshot.layers]}"
         )
     moment = _moment(question, of)
-    levels = {
-        name: structure.decompose(x).levels
-        for name, x in (("2020", moment), ("2019", structure.plain_means(moment)))
-    }
-    unknown = sorted(str(x) for x in set(found) - set(levels[convention]))
+    moments = {"2020": moment, "2019": structure.plain_means(moment)}
+    levels = {year: structure.decompose(x).levels for year, x in moments.items()}
+    K, P = moment.rows.shape[1:]
+    known = sorted([*levels[convention], *_MEANS[: 1 + (K > 1)]])
+    unknown = sorted(str(x) for x in set(found) - set(known))
     if unknown or not found:
         raise ValueError(
-            f"levels of {of} must be some of {sorted(levels[convention])}, got "
-            f"{unknown or 'none'}; rename or add them"
+            f"levels of {of} must be some of {known}, got {unknown or 'none'}; rename "
+            "or add them"
         )
-    P = moment.shape[1]
     places = np.arange(P) if of != "fisher" else inputs.order_places(question, order)
     u = 0.0 if dtype is None else format_roundoff(dtype)
     formats = [_roundoff(x, like) for x in found.values()]
@@ -106,6 +117,10 @@ def assert_levels(
     }
     other = "2019" if convention == "2020" else "2020"
     for name, level in found.items():
+        if name in _MEANS or (K == 1 and name == "global_mean" and _is_vector(level)):
+            years = moments[convention], moments[other]
+            _check_means(question, of, name, level, years, other, places, u)
+            continue
         if _is_number(level):
             trace = checks.expect_number(f"the trace of {name}", _number(level))
             _check_trace(question, of, name, trace, levels[convention], u)
@@ -117,6 +132,7 @@ def assert_levels(
         if not distance <= allowed.radius:
             size = allowed.radius * inputs.frobenius(Z)
             fits = _explain(question, name, products, true, (convention, other), size)
+            fits += _weighed(question, of, name, convention, Z, products, size)
             raise AssertionError(
                 _failure(question, of, name, distance, allowed)
                 + _why(fits, products, true[convention][name], size)
@@ -195,17 +211,111 @@ def _explain(
         total = np.sum([said[x] for x in names], axis=0)
         fits += explained(*_said(names), total, products, size)
     if name in other:
-        text = (
-            f"the {years[1]} convention: "
-            + ("plain means of sqrt(p) times" if years[1] == "2019" else "means of")
-            + f" the vectors; pass convention={years[1]!r}"
-        )
+        text = _convention(years[1])
         fits += explained("convention", text, other[name], products, size)
     fits += fitting("", "", said[name], size, scales(question), products)
-    if inputs.frobenius(products) <= size:
-        text = "it is zero: means over every c', c' = c too, vanish (score identity)"
-        fits.append(Fit("c' = c not left out", text, 0.0))
+    if "diagonal" in said:
+        fits += _vanished(products, size)
     return fits
+
+
+def _weighed(
+    question: Question,
+    of: str,
+    name: str,
+    convention: str,
+    Z: np.ndarray,
+    products: np.ndarray,
+    size: float,
+) -> list[Fit]:
+    """Try other weights of the classes and cross classes that means are made with."""
+
+    def seen(q: Question) -> SecondMoment:
+        made = _moment(q, of)
+        return made if convention == "2020" else structure.plain_means(made)
+
+    fits: list[Fit] = []
+    true, snapshot = means.of_moment(seen(question)), question.snapshot
+    for other, text, made in means.other_levels(name, true, Z):
+        fits += explained(other, text, made, products, size)
+    counts = np.bincount(snapshot.labels, minlength=len(true.mass))
+    if np.ptp(counts) > 0 and np.all(counts > 0):
+        s = 1 / counts[snapshot.labels] / len(counts)
+        alike = replace(question, snapshot=replace(snapshot, sample_weights=s))
+        made = structure.decompose(seen(alike)).levels[name].matvec(Z)
+        text = (
+            "every class counts alike, 1/C, though the classes are of different sizes: "
+            "weigh a class with its share of the samples"
+        )
+        fits += explained("classes weighed alike", text, made, products, size)
+    return fits
+
+
+def _check_means(
+    question: Question,
+    of: str,
+    name: str,
+    given: Any,
+    years: tuple[SecondMoment, SecondMoment],
+    other: str,
+    places: np.ndarray,
+    u: float,
+) -> None:
+    """Compare means as vectors; other weights are tried as an explanation."""
+    x = inputs.host_real(name, given)
+    C, (_, K, P) = question.snapshot.probabilities.shape[1], years[0].rows.shape
+    shape = {"class_means": "(C, P)", "cross_class_means": "(C, K, P)"}
+    checks.expect_array(
+        name, x, shape.get(name, "(P,)"), sizes={"C": C, "K": K, "P": P}
+    )
+    checks.expect_finite(name, x)
+    x = x[..., places]
+    true, conventional = (means.of_moment(y) for y in years)
+    right = _named(name, true)
+    u = max(u, inputs.roundoff(given))
+    allowed = mean_radius(question, of, name, years[0].weights, u)
+    distance = inputs.frobenius(x - right)
+    if distance <= allowed.radius:
+        return
+    size = inputs.frobenius(right)
+    tried = list(means.other_vectors(name, years[0], true, x))
+    if K > 1:
+        text = _convention(other)
+        tried.append(("convention", text, _named(name, conventional)))
+    fits = fitting("", "", right, allowed.radius, scales(question), x)
+    for label, text, made in tried:
+        wide = max(1.0, inputs.frobenius(made) / size if size > 0 else 1.0)
+        fits += explained(label, text, made, x, allowed.radius * wide)
+    if K > 1 and name == "class_means":
+        fits += _vanished(x, allowed.radius)
+    raise AssertionError(
+        _failure(question, of, name, distance, allowed)
+        + _why(fits, x, right, allowed.radius)
+    )
+
+
+def _named(name: str, of: means.Means) -> np.ndarray:
+    """Return class means, cross-class means or their mean."""
+    if name == "class_means":
+        return of.classes
+    return of.cells if name == "cross_class_means" else of.overall
+
+
+def _is_vector(level: Any) -> bool:
+    return backend.is_array(level) and len(level.shape) == 1
+
+
+def _convention(year: str) -> str:
+    how = "plain means of sqrt(p) times" if year == "2019" else "means of"
+    return f"the {year} convention: {how} the vectors; pass convention={year!r}"
+
+
+def _vanished(found: np.ndarray, size: float) -> list[Fit]:
+    """Explain what is zero: the score identity, of errors and gradients."""
+    if inputs.frobenius(found) > size:
+        return []
+    text = "it is zero: means over every c', c' = c too, vanish (score identity)"
+    return [Fit("c' = c not left out", text, 0.0)]
 
 
 def _sums(levels: Mapping[str, Any], name: str) -> list[tuple[str, ...]]:
@@ -228,8 +338,9 @@ def _failure(
     question: Question, of: str, name: str, distance: float, allowed: Accuracy
 ) -> str:
     where = ", ".join(question.layers)
+    what = name if name in _MEANS else f"level {name}"
     return messages.message(
-        f"level {name} of the {of} of {where} differs from refspec's",
+        f"{what} of the {of} of {where} differs from refspec's",
         [
             ("distance", messages.radii(distance, allowed.radius)),
             ("radius", messages.accuracy_line(allowed)),

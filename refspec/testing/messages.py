@@ -48,30 +48,34 @@ def blocks(
     question: Question, residual: np.ndarray, true: np.ndarray, allowed: float
 ) -> list[tuple[str, str]]:
     """Say where the residual is, layer by layer."""
-    lines, start = [], 0
-    for name, (b, a) in zip(question.layers, question.shapes, strict=True):
-        rows = slice(start, start + a * b)
+    lines = []
+    for name, rows in zip(question.layers, question.slices, strict=True):
         off, size = frobenius(residual[rows]), frobenius(true[rows])
         share = f", relative to the block {off / size:.3g}" if size > 0 else ""
         lines.append((f"in {name}", f"{off / allowed:.3g} radii{share}"))
-        start += a * b
     return lines if len(lines) > 1 else []
 
 
 def diagnosis(
     fits: Sequence[Fit], found: np.ndarray, true: np.ndarray, allowed: float
 ) -> list[tuple[str, str]]:
-    """Name the mistakes that fit, or say that none does and how near a factor comes."""
+    """Name the mistakes that fit, or say that none does and how near a factor comes.
+
+    Some factor makes any number out of any other: of one number it is not said.
+    """
     if fits:
         return [
             ("diagnosis", f"{x.sentence} [{x.name}; fits within {x.ratio:.2g} radii]")
             for x in sorted(fits, key=lambda x: x.ratio)
         ]
+    none = ("diagnosis", "none of the usual convention mistakes fits")
+    if found.size == 1:
+        return [none]
     s, left = best_scale(found, true)
     size = frobenius(found)
     share = left / size if size > 0 else math.inf
     return [
-        ("diagnosis", "none of the usual convention mistakes fits"),
+        none,
         (
             "nearest",
             f"found ~ {s:.6g} x expected leaves {share:.3g} of it, "

@@ -301,11 +301,10 @@ def _orders(q: Question, order: str | np.ndarray) -> Iterator[Mistake]:
                 partial(_reordered, q, said, places),
                 True,
             )
-    ends = np.cumsum([0, *(b * a for b, a in q.shapes)])
+    every, slices = np.arange(q.parameters), q.slices
     for turn in _turns(q.layers):
-        blocks = [np.arange(ends[k], ends[k + 1]) for k in turn]
-        places = np.empty(ends[-1], dtype=np.int64)
-        places[np.concatenate(blocks)] = np.arange(ends[-1])
+        places = np.empty_like(every)
+        places[np.concatenate([every[slices[k]] for k in turn])] = every
         names_there = ", ".join(q.layers[k] for k in turn)
         yield Mistake(
             "layer order",
@@ -342,11 +341,10 @@ def _blocks(q: Question) -> Iterator[Mistake]:
 
     def diagonal() -> Operator:
         parts = [operator(replace(q, layers=(x,))) for x in q.layers]
-        ends = np.cumsum([0, *(b * a for b, a in q.shapes)])
 
         def apply(V: np.ndarray) -> np.ndarray:
-            cut = zip(parts, itertools.pairwise(ends), strict=True)
-            return np.concatenate([p.apply(V[i:j]) for p, (i, j) in cut])
+            cut = zip(parts, q.slices, strict=True)
+            return np.concatenate([p.apply(V[part]) for p, part in cut])
 
         def values() -> np.ndarray:
             every = np.concatenate([p.eigenvalues() for p in parts])

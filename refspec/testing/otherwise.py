@@ -117,18 +117,19 @@ def _run(network: models.Network, X: np.ndarray) -> tuple[list[Any], np.ndarray]
 def _jacobian(steps: list[Any], q: Question) -> np.ndarray:
     """Return the derivative (N, C, P) of the logits, statistics included, forward."""
     N, P = len(q.snapshot.labels), q.parameters
-    starts, at = {}, 0
-    for name, (b, a) in zip(q.layers, q.shapes, strict=True):
-        starts[name], at = (at, b, a), at + b * a
+    blocks = {
+        name: (part, *shape)
+        for name, part, shape in zip(q.layers, q.slices, q.shapes, strict=True)
+    }
     made: list[Any] = [None] * (len(steps) + 1)
     for k, step in enumerate(steps):
         x = operations.entering(step.of, made)
         y = None if x is None else _pushed(step, x)
-        if step.name in starts:
-            start, b, a = starts[step.name]
+        if step.name in blocks:
+            part, b, a = blocks[step.name]
             own = np.zeros((N, P, step.features.shape[1], b))
             for j in range(b):  # output j moves with its own row of the matrix
-                rows = slice(start + j * a, start + (j + 1) * a)
+                rows = slice(part.start + j * a, part.start + (j + 1) * a)
                 own[:, rows, :, j] = np.swapaxes(step.features, 1, 2)
             flat = operations.arrange(step, own.reshape(N * P, *own.shape[2:]), np)
             own = flat.reshape(N, P, *flat.shape[1:])

@@ -7,6 +7,7 @@ float64.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -53,6 +54,11 @@ class Question:
         """Outputs b and inputs a of each layer."""
         chosen = [self.snapshot.layer(x) for x in self.layers]
         return [(x.errors.shape[3], x.features.shape[2]) for x in chosen]
+
+    @property
+    def slices(self) -> list[slice]:
+        """Where each layer's parameters are among the P."""
+        return slices(b * a for b, a in self.shapes)
 
     @property
     def parameters(self) -> int:
@@ -154,11 +160,18 @@ def as_layers(
     gradients: np.ndarray, blocks: Iterable[tuple[str, int]]
 ) -> tuple[Layer, ...]:
     """Return gradients (N, C, P) as errors, a layer a block (name, size)."""
-    layers, start, one = [], 0, np.ones((len(gradients), 1, 1))
-    for name, size in blocks:
-        layers.append(Layer(name, one, gradients[:, :, None, start : start + size]))
-        start += size
-    return tuple(layers)
+    names, sizes = zip(*blocks, strict=True)
+    one, parts = np.ones((len(gradients), 1, 1)), slices(sizes)
+    return tuple(
+        Layer(name, one, gradients[:, :, None, part])
+        for name, part in zip(names, parts, strict=True)
+    )
+
+
+def slices(sizes: Iterable[int]) -> list[slice]:
+    """Return where blocks of these sizes are in the vector that they make up."""
+    ends = [0, *itertools.accumulate(sizes)]
+    return [slice(i, j) for i, j in itertools.pairwise(ends)]
 
 
 def host_snapshot(snapshot: Snapshot) -> Snapshot:
@@ -237,22 +250,16 @@ def hessian_products(
     """
     network, X = models.of_snapshot(question.snapshot)
     order = [x for x in models.layer_shapes(network) if x in question.layers]
-    sizes = dict(zip(question.layers, question.shapes, strict=True))
-    starts, at = {}, 0
-    for name in order:
-        starts[name], at = at, at + sizes[name][0] * sizes[name][1]
-    place = np.concatenate(
-        [
-            starts[x] + np.arange(sizes[x][0] * sizes[x][1], dtype=np.int64)
-            for x in question.layers
-        ]
-    )
+    every = np.arange(question.parameters)
+    own = replace(question, layers=tuple(order)).slices
+    there = {name: every[part] for name, part in zip(order, own, strict=True)}
+    place = np.concatenate([there[x] for x in question.layers])
 
     def apply(V: np.ndarray) -> np.ndarray:
-        there = np.empty_like(V)
-        there[place] = V
+        moved = np.empty_like(V)
+        moved[place] = V
         out = hessian.hessian_vector_product(
-            network, X, labels, there, layers=order, sample_weights=weights
+            network, X, labels, moved, layers=order, sample_weights=weights
         )
         back: np.ndarray = np.asarray(out)[place]
         return back

@@ -56,16 +56,17 @@ def of_operator(x: Asked) -> list[Fit]:
 
 def parameter_groups(q: Question) -> list[tuple[str, str, np.ndarray]]:
     """Return the parameters that come and go together: layer, part, which they are."""
-    groups, start = [], 0
-    for layer, (b, a), biased in zip(q.layers, q.shapes, q.biased, strict=True):
+    groups = []
+    for layer, part, (_, a), biased in zip(
+        q.layers, q.slices, q.shapes, q.biased, strict=True
+    ):
         whole, bias = np.zeros((2, q.parameters), dtype=bool)
-        whole[start : start + a * b] = True
-        bias[start + a - 1 : start + a * b : a] = biased
+        whole[part] = True
+        bias[part.start + a - 1 : part.stop : a] = biased
         if biased:
             groups += [(layer, "weight", whole & ~bias), (layer, "bias", bias)]
         else:
             groups.append((layer, "" if q.named else "weight", whole))
-        start += a * b
     return groups
 
 

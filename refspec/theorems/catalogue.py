@@ -13,6 +13,7 @@ from refspec.theorems.registry import KINDS, QUESTIONS, Theorem
 PAGES = (
     "attribution",
     "certificates",
+    "collapse",
     "curvature",
     "expectations",
     "hessian",

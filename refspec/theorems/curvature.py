@@ -7,14 +7,17 @@ features and errors, never the factors of `refspec.curvature`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
-from refspec import backend, curvature, factors, rounding
+from refspec import backend, curvature, factors, models, rounding
 from refspec.classes import class_slices
 from refspec.differentiated import Differentiated, Jacobian
 from refspec.shards import joined
 from refspec.spectra import Spectrum, spectrum
+from refspec.synthetic import linear
+from refspec.theorems.canonical import few_classes
 from refspec.theorems.quantities import (
     cell_rows,
     gradient_norms,
@@ -26,6 +29,8 @@ from refspec.theorems.quantities import (
 from refspec.theorems.registry import Comparison, identity, inequality
 from refspec.theorems.study import Study
 
+_INPUTS = 5  # of linear networks; their hidden layers, with a bottleneck and without
+_HIDDEN = ((6, 2, 4), (7,), ())
 _FEW = 24  # rows of the Gram matrix that are compared entry by entry
 
 
@@ -361,3 +366,38 @@ def _dealt(offsets: tuple[int, ...]) -> np.ndarray:
             for k in (0, 1)
         ]
     )
+
+
+@identity(
+    "The rank of a deep linear network's Fisher",
+    "sum_l a_l b_l - sum_l a_l b_(l+1), ranks above and below; q(r + C - 1 - q)",
+    few_classes,
+    coarse="a count: sees a rank that is off by one",
+)
+def C10(study: Study) -> Iterator[Comparison]:
+    """Count the eigenvalues of linear networks with and without a bottleneck."""
+    C = study.snapshot.probabilities.shape[1]
+    rng = np.random.default_rng(study.seed)
+    labels = np.repeat(np.arange(C), 3)
+    X = rng.standard_normal((len(labels), _INPUTS))
+    for hidden in _HIDDEN:
+        widths = [_INPUTS, *hidden, C]
+        network = _linear(widths, rng)
+        seen = models.snapshot(network, X, labels)
+        found = spectrum(curvature.fisher(seen))
+        rank = linear.fisher_rank(widths, min(_INPUTS, len(labels)))
+        values, what = backend.to_host(found.values), f"widths {widths}"
+        beyond = np.pad(values, (0, rank + 1))[rank]
+        yield float(beyond), found.radius, float(values[0]), f"beyond the rank, {what}"
+        missing = rank - float(np.sum(values > found.radius))
+        yield missing, 0.0, rank, f"rank {rank}, {what}"
+
+
+def _linear(widths: list[int], rng: np.random.Generator) -> models.Network:
+    """Return a network of linear layers without biases, weights of singular value 1."""
+    steps, weights = [], {}
+    for k, (a, b) in enumerate(pairwise(widths)):
+        U, _, V = np.linalg.svd(rng.standard_normal((b, a)), full_matrices=False)
+        weights[f"W{k}"] = U @ V
+        steps.append({"op": "linear", "name": f"l{k}", "weight": f"W{k}", "bias": None})
+    return models.Network(steps, weights)

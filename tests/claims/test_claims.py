@@ -11,6 +11,7 @@ import refspec
 from refspec import claims, costs, datasets
 from refspec.claims import CLAIMS, VERDICTS, registry
 from refspec.claims.__main__ import page, read
+from refspec.synthetic import collapse
 from support.command import run
 from support.snapshots import sampled
 
@@ -379,3 +380,63 @@ def test_what_is_exact_is_not_judged_by_its_rounding():
     assert "rounding" in finding.evidence[0].reason
     (finding,) = claims.judge(s, ["X"])
     assert all("rounding" not in x.reason for x in finding.evidence)
+
+
+def test_spans_of_products_are_those_of_plain_formulas():
+    """V: the top C eigenvectors in products of means, everything formed."""
+    snapshot = datasets.wine_sklearn()
+    x, y = snapshot.layers[1], snapshot.labels
+    p, s = snapshot.probabilities, snapshot.sample_weights
+    C = p.shape[1]
+    d = np.zeros((C, x.errors.shape[3]))
+    h = np.zeros((C, x.features.shape[2]))
+    for c in range(C):
+        w = (s[:, None] * p)[y == c] * (np.arange(C) != c)
+        d[c] = np.einsum("nk,nkb->b", w, x.errors[y == c, :, 0]) / w.sum()
+        h[c] = np.average(x.features[y == c, 0], axis=0, weights=s[y == c])
+    F = refspec.fisher(snapshot, [x.name]).matrix()
+    values, vectors = np.linalg.eigh(F)
+    V = vectors[:, ::-1][:, :C]
+    pairs = [(c, k) for c in range(C) for k in range(C)]
+    found = claims.product_span(snapshot, x.name)
+    for seen, chosen in (
+        (found.matched, [(c, c) for c in range(C)]),
+        (found.every, pairs),
+    ):
+        rows = np.stack([np.kron(d[c], h[k]) for c, k in chosen])
+        q = np.linalg.svd(rows, full_matrices=False)
+        basis = q[2][q[1] > q[1][0] * refspec.rounding.gamma(1024, 2.0**-53)]
+        plain = np.mean(np.sum((basis @ V) ** 2, axis=0))
+        # means that are nearly dependent, and a gap of the eigenvalues
+        gap = np.diff(values)[-C] / values[-1] * q[1][len(basis) - 1] / q[1][0]
+        assert abs(plain - seen) <= refspec.rounding.gamma(2**12, 2.0**-53) / gap
+    assert found.matched < found.every < 1  # effect
+
+
+def test_at_collapse_every_later_claim_is_true_or_false_as_proved():
+    """N1 to N3: the gradient and the products hold, KFAC does not."""
+    snapshot = collapse.collapsed(4, signal=3.0, alpha=0.1)
+    found = {x.claim.id: x for x in claims.judge(snapshot, "AVU")}
+    verdicts = {id: x.verdict for id, x in found.items()}
+    assert verdicts.pop("U") != "holds"
+    assert verdicts == {"A": "holds", "V": "holds"}
+    numbers = {id: [*x.evidence[0].numbers.values()] for id, x in found.items()}
+    u = refspec.rounding.gamma(2**12, 2.0**-53)
+    assert abs(1 - numbers["A"][1]) <= u  # the first eigenvector has all of it
+    assert abs(1 - numbers["V"][0]) <= u
+
+
+def test_decoupling_is_the_error_of_kfac():
+    """U: from both matrices, formed."""
+    snapshot = datasets.wine_sklearn()
+    for x, seen in zip(
+        snapshot.layers,
+        next(iter(claims.judge(snapshot, "U"))).evidence,
+        strict=True,
+    ):
+        F = refspec.fisher(snapshot, [x.name]).matrix()
+        K = refspec.kronecker.kfac(snapshot, x.name).matrix()
+        plain = np.linalg.norm(K - F) / np.linalg.norm(F)
+        off = next(iter(seen.numbers.values()))
+        assert abs(off - plain) <= refspec.rounding.gamma(2**12, 2.0**-53)
+        assert off > 0

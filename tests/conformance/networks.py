@@ -1,10 +1,11 @@
 """The real networks that peers are compared on, in torch and as refspec sees them.
 
-An MLP and a CNN as snapshots; one network each with batch norm, with a residual sum and
-with attention as moments by differentiation, all of their parameters in torch's order.
+All are exported: a snapshot knows the layers, and but for attention the network too.
+One network each with batch norm, with a residual sum and with attention are moments by
+differentiation as well, of all their parameters; those of a norm are no layer's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -24,7 +25,7 @@ class Case:
     model: torch.nn.Module
     X: torch.Tensor
     y: torch.Tensor
-    snapshot: refspec.Snapshot | None = None
+    snapshot: refspec.Snapshot
     moment: refspec.curvature.SecondMoment | None = None
 
     @property
@@ -33,6 +34,22 @@ class Case:
         if self.moment is not None:
             return self.moment, "row_major"
         return self.snapshot, "torch"
+
+    @property
+    def layers(self):
+        """The parameters of the snapshot's layers by name, weight and then bias."""
+        known = {x.name for x in self.snapshot.layers}
+        every = self.model.named_parameters()
+        return {name: p for name, p in every if name.rpartition(".")[0] in known}
+
+    @property
+    def covered(self):
+        """Which of all parameters those of the snapshot's layers are, (P,)."""
+        parts = [
+            torch.full((p.numel(),), name in self.layers)
+            for name, p in self.model.named_parameters()
+        ]
+        return torch.cat(parts)
 
     @property
     def loss(self):
@@ -164,8 +181,7 @@ def _trained(model):
 
 
 def _differentiated(name, model, X, y):
-    seen = moment(model, [(X, y)])
-    return Case(name, model, X, y, moment=seen)
+    return replace(_case(name, model, X, y), moment=moment(model, [(X, y)]))
 
 
 def _case(name, model, X, y):

@@ -26,10 +26,11 @@ from refspec.testing.questions import ask, operator
 QUESTIONS = {}
 
 
-SEEN = ("mlp", "cnn")  # networks that are snapshots: layers, and a Hessian
+KNOWN = ("mlp", "cnn", "norm", "residual")  # whose Hessian refspec has, of layers
+WHOLE = ("mlp", "cnn", "residual")  # those in which layers have all parameters
 
 
-def asks(package, question, only=SEEN):
+def asks(package, question, only=None):
     """Register a question under the distribution's name, of some networks or all."""
 
     def register(function):
@@ -40,14 +41,35 @@ def asks(package, question, only=SEEN):
 
 
 def _operator(case, A, of, **how):
+    """Compare a matrix or a product of all parameters."""
     like, (expected, order) = torch.zeros(0, dtype=torch.float64), case.expected
     return assert_operator(A, expected, of=of, **{"order": order, "like": like, **how})
 
 
-def _in_parts(case, product):
+def _layers(case, A, of):
+    """Compare a matrix or a product of the layers' parameters, or of all."""
+    like, at = torch.zeros(0, dtype=torch.float64), case.covered
+    if torch.is_tensor(A) and len(A) == len(at):
+        A = A[at][:, at]
+    return assert_operator(A, case.snapshot, of=of, order="torch", like=like)
+
+
+def _among_all(case, product):
+    """Turn a product with all parameters into one with those of layers."""
+    at = case.covered
+
+    def apply(v):
+        whole = torch.zeros(len(at), dtype=v.dtype)
+        whole[at] = v
+        return product(whole)[at]
+
+    return apply
+
+
+def _in_parts(parameters, product):
     """Turn a product of lists, one tensor a parameter, into one of vectors."""
-    shapes = [p.shape for p in case.parameters]
-    sizes = [p.numel() for p in case.parameters]
+    shapes = [p.shape for p in parameters]
+    sizes = [p.numel() for p in parameters]
 
     def apply(v):
         parts = zip(v.split(sizes), shapes, strict=True)
@@ -67,21 +89,19 @@ def _loader(case):
 
 LINEAR = {
     "Fisher (GGN)": ("GGNLinearOperator", "gauss_newton"),
-    "Hessian": ("HessianLinearOperator", "hessian"),
     "empirical Fisher": ("EFLinearOperator", "empirical_fisher"),
 }
 
 
-def _curvlinops(kind, case, **options):
+def _curvlinops(kind, case, parameters, **options):
     import curvlinops
 
     # lists of parameters up to 3.0.1, dictionaries after it
     lists = "kfoc" not in dir(curvlinops)
-    parameters = case.parameters if lists else dict(case.model.named_parameters())
     return getattr(curvlinops, kind)(
         case.model,
         torch.nn.CrossEntropyLoss(),
-        parameters,
+        list(parameters.values()) if lists else parameters,
         case.batch,
         check_deterministic=False,
         **options,
@@ -90,36 +110,36 @@ def _curvlinops(kind, case, **options):
 
 for _question, (_kind, _of) in LINEAR.items():
 
-    @asks("curvlinops-for-pytorch", _question, SEEN if _of == "hessian" else None)
+    @asks("curvlinops-for-pytorch", _question)
     def _(case, kind=_kind, of=_of):
-        A = _curvlinops(kind, case)
+        A = _curvlinops(kind, case, dict(case.model.named_parameters()))
         return _operator(case, lambda v: A @ v, of)
 
 
-@asks("curvlinops-for-pytorch", "KFAC")
+@asks("curvlinops-for-pytorch", "Hessian", KNOWN)
 def _(case):
-    A = _curvlinops("KFACLinearOperator", case, fisher_type="type-2")
-    return _operator(case, lambda v: A @ v, "kfac")
+    A = _curvlinops("HessianLinearOperator", case, case.layers)
+    return _layers(case, lambda v: A @ v, "hessian")
 
 
-@asks("curvlinops-for-pytorch", "EKFAC")
-def _(case):
-    A = _curvlinops(
-        "EKFACLinearOperator",
-        case,
-        fisher_type="type-2",
-        separate_weight_and_bias=False,
-    )
-    return _operator(case, lambda v: A @ v, "ekfac")
+TOGETHER = {"fisher_type": "type-2", "separate_weight_and_bias": False}
+for _question, _kind, _of, _how in (
+    ("KFAC", "KFACLinearOperator", "kfac", {"fisher_type": "type-2"}),
+    ("KFAC, weight and bias together", "KFACLinearOperator", "kfac", TOGETHER),
+    ("EKFAC, weight and bias together", "EKFACLinearOperator", "ekfac", TOGETHER),
+):
+
+    @asks("curvlinops-for-pytorch", _question)
+    def _(case, kind=_kind, of=_of, how=_how):
+        A = _curvlinops(kind, case, case.layers, **how)
+        return _layers(case, lambda v: A @ v, of)
 
 
 @asks("curvlinops-for-pytorch", "KFOC, weight and bias together")
 def _(case):
     """The nearest Kronecker product of each block, by the definition: an SVD of it."""
-    A = _curvlinops(
-        "KFOCLinearOperator", case, fisher_type="type-2", separate_weight_and_bias=False
-    )
-    P = sum(p.numel() for p in case.parameters)
+    A = _curvlinops("KFOCLinearOperator", case, case.layers, **TOGETHER)
+    P = sum(p.numel() for p in case.layers.values())
     dense = (A @ torch.eye(P, dtype=torch.float64)).numpy()
     places = _torch_places(case)
     return _nearest(case, dense[np.ix_(places, places)])
@@ -150,12 +170,12 @@ def _nearest(case, found):
     return Agreement(off, radius, 0.0, "the nearest Kronecker product")
 
 
-@asks("curvlinops-for-pytorch", "spectral density of the Hessian")
+@asks("curvlinops-for-pytorch", "spectral density of the Hessian", WHOLE)
 def _(case):
     from curvlinops.papyan2020traces.spectrum import fast_lanczos
 
     torch.manual_seed(0)
-    A = _curvlinops("HessianLinearOperator", case)
+    A = _curvlinops("HessianLinearOperator", case, case.layers)
     runs = [fast_lanczos(A, 60) for _ in range(2)]
     nodes, vectors = (np.stack([np.asarray(x[k]) for x in runs]) for k in (0, 1))
     return assert_density(nodes, vectors, case.snapshot, of="hessian")
@@ -164,33 +184,39 @@ def _(case):
 # nngeometry
 
 
-def _nngeometry(case, kind):
+def _nngeometry(case, kind, **how):
     from nngeometry import object as kinds
     from nngeometry.metrics import FIM
 
     loader, before = _loader(case), torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        made = FIM(case.model, loader, getattr(kinds, kind), variant="classif_logits")
+        how["variant"] = "classif_logits"
+        made = FIM(case.model, loader, getattr(kinds, kind), **how)
         return made.to_torch().detach()
     finally:
         torch.set_default_dtype(before)
 
 
-for _question, _kind, _of in (
-    ("Fisher (GGN)", "PMatDense", "fisher"),
-    ("KFAC", "PMatKFAC", "kfac"),
-):
+@asks("nngeometry", "Fisher (GGN)")
+def _(case):
+    return _operator(case, _nngeometry(case, "PMatDense"), "fisher")
 
-    @asks("nngeometry", _question, None if _of == "fisher" else SEEN)
-    def _(case, kind=_kind, of=_of):
-        return _operator(case, _nngeometry(case, kind), of)
+
+@asks("nngeometry", "KFAC")
+def _(case):
+    from nngeometry.layercollection import LayerCollection
+
+    chosen, modules = LayerCollection(), dict(case.model.named_modules())
+    for layer in case.snapshot.layers:
+        chosen.add_layer_from_model(case.model, modules[layer.name])
+    return _layers(case, _nngeometry(case, "PMatKFAC", layer_collection=chosen), "kfac")
 
 
 # BackPACK and ViViT
 
 
-@asks("backpack-for-pytorch", "Fisher (GGN)", only=None)
+@asks("backpack-for-pytorch", "Fisher (GGN)")
 def _(case):
     from backpack.hessianfree.ggnvp import ggn_vector_product
 
@@ -199,17 +225,19 @@ def _(case):
         loss = torch.nn.functional.cross_entropy(output, case.y)
         return ggn_vector_product(loss, output, case.model, parts)
 
-    return _operator(case, _in_parts(case, product), "gauss_newton")
+    return _operator(case, _in_parts(case.parameters, product), "gauss_newton")
 
 
-@asks("backpack-for-pytorch", "Hessian")
+@asks("backpack-for-pytorch", "Hessian", KNOWN)
 def _(case):
     from backpack.hessianfree.hvp import hessian_vector_product
 
-    def product(parts):
-        return hessian_vector_product(case.loss, case.parameters, parts)
+    chosen = list(case.layers.values())
 
-    return _operator(case, _in_parts(case, product), "hessian")
+    def product(parts):
+        return hessian_vector_product(case.loss, chosen, parts)
+
+    return _layers(case, _in_parts(chosen, product), "hessian")
 
 
 @asks("backpack-for-pytorch", "KFAC")
@@ -226,10 +254,11 @@ def _(case):
     with backpack(extensions.KFLR()):
         loss(model(case.X), case.y).backward()
     blocks = []
-    for p in model.parameters():
-        block = p.kflr[0] if len(p.kflr) == 1 else torch.kron(p.kflr[0], p.kflr[1])
-        blocks.append(block)
-    return _operator(case, torch.block_diag(*blocks), "kfac")
+    for name, p in model.named_parameters():
+        if name in case.layers:
+            block = p.kflr[0] if len(p.kflr) == 1 else torch.kron(p.kflr[0], p.kflr[1])
+            blocks.append(block)
+    return _layers(case, torch.block_diag(*blocks), "kfac")
 
 
 @asks("vivit-for-pytorch", "eigenvalues of the Fisher (GGN)")
@@ -252,7 +281,7 @@ def _vivit(case):
     values = work.get_result(group[0])
     P = sum(p.numel() for p in case.parameters)
     top = torch.sort(values, descending=True).values[:P]
-    return assert_spectrum(top, case.snapshot, of="gauss_newton")
+    return assert_spectrum(top, case.expected[0], of="gauss_newton")
 
 
 @asks("vivit-for-pytorch", "eigenvalues of the Fisher, torch.symeig restored")
@@ -280,7 +309,7 @@ def _torch_places(case):
     return order_places(ask(case.snapshot, "fisher", None, "expand"), "torch")
 
 
-@asks("pyhessian", "top 3 eigenvalues of the Hessian")
+@asks("pyhessian", "top 3 eigenvalues of the Hessian", WHOLE)
 def _(case):
     from pyhessian import hessian as pyhessian
 
@@ -293,7 +322,7 @@ def _(case):
     return _ritz(case, values, flat)
 
 
-@asks("pyhessian", "spectral density of the Hessian")
+@asks("pyhessian", "spectral density of the Hessian", WHOLE)
 def _pyhessian_density(case):
     from pyhessian import hessian as pyhessian
 
@@ -312,7 +341,7 @@ def _pyhessian_density(case):
     )
 
 
-@asks("pyhessian", "spectral density of the Hessian, torch.eig restored")
+@asks("pyhessian", "spectral density of the Hessian, torch.eig restored", WHOLE)
 def _(case):
     def eig(T, eigenvectors=True):  # noqa: ARG001
         values, vectors = torch.linalg.eigh(T)
@@ -345,16 +374,21 @@ def _things(case, kind):
 
 
 for _kind, _of in (
-    ("Hessian", "hessian"),
     ("GGN", "gauss_newton"),
     ("GGN, differentiated", "gauss_newton"),
     ("empirical Fisher", "empirical_fisher"),
 ):
 
-    @asks("hessian-eigenthings", _kind, SEEN if _of == "hessian" else None)
+    @asks("hessian-eigenthings", _kind)
     def _(case, kind=_kind, of=_of):
         A = _things(case, kind)
         return _operator(case, A.matvec, of)
+
+
+@asks("hessian-eigenthings", "Hessian", KNOWN)
+def _(case):
+    A = _things(case, "Hessian")
+    return _layers(case, _among_all(case, A.matvec), "hessian")
 
 
 for _question, _how in (
@@ -362,7 +396,7 @@ for _question, _how in (
     ("top 3 eigenvalues of the Hessian, max_iter = 60", {"max_iter": 60}),
 ):
 
-    @asks("hessian-eigenthings", _question)
+    @asks("hessian-eigenthings", _question, WHOLE)
     def _(case, how=_how):
         import hessian_eigenthings as things
 
@@ -378,10 +412,10 @@ def _(case):
     A = _things(case, "GGN, differentiated")
     found = things.hutch_plus_plus(A, num_matvecs=900, seed=0)
     how = {"of": "gauss_newton", "draws": "rademacher", "probes": 300}
-    return assert_trace(found.estimate, case.snapshot, **how)
+    return assert_trace(found.estimate, case.expected[0], **how)
 
 
-@asks("hessian-eigenthings", "spectral density of the Hessian")
+@asks("hessian-eigenthings", "spectral density of the Hessian", WHOLE)
 def _(case):
     import hessian_eigenthings as things
 
@@ -394,7 +428,7 @@ def _(case):
     return assert_density(nodes, weights, case.snapshot, of="hessian")
 
 
-@asks("hessian-eigenthings", "Hessian, two gloo ranks of half the samples each")
+@asks("hessian-eigenthings", "Hessian, two gloo ranks of half the samples each", WHOLE)
 def _(case):
     """Products of either rank with a few vectors: both must be the whole's."""
     P = sum(p.numel() for p in case.parameters)
@@ -429,30 +463,104 @@ def _rank(rank, place, model, X, y, Z, folder):
     torch.distributed.destroy_process_group()
 
 
-@asks("matfree", "spectral density of the Hessian", only=("mlp",))
+# JAX: matfree and kfac-jax
+
+
+@asks("matfree", "spectral density of the Hessian", WHOLE)
 def _(case):
     import jax
     from matfree import decomp
+    from networks_in_jax import of_case, to_torch
 
-    jnp = jax.numpy
     with jax.enable_x64(True):
-        X, y = jnp.asarray(case.X.numpy()), jnp.asarray(case.y.numpy())
-        weights = [jnp.asarray(p.detach().numpy()) for p in case.parameters]
-
-        def loss(weights):
-            h = X
-            for k in range(0, len(weights), 2):
-                h = (jax.nn.relu(h) if k else h) @ weights[k].T + weights[k + 1]
-            return -jnp.mean(jax.nn.log_softmax(h)[jnp.arange(len(y)), y])
-
+        forward, weights, X = of_case(case)
         at, back = jax.flatten_util.ravel_pytree(weights)
-        slope = jax.grad(lambda v: loss(back(v)))
+        y = jax.numpy.asarray(case.y.numpy())
+
+        def loss(v):
+            log_p = jax.nn.log_softmax(forward(back(v), X))
+            return -jax.numpy.mean(log_p[jax.numpy.arange(len(y)), y])
+
+        slope = jax.grad(loss)
         tridiagonal = decomp.tridiag_sym(30, reortho="full")
         start = jax.random.normal(jax.random.PRNGKey(0), at.shape)
         made = tridiagonal(lambda v: jax.jvp(slope, (at,), (v,))[1], start)
-        nodes, vectors = np.linalg.eigh(np.asarray(made.J_small))
-    how = {"of": "hessian", "order": "torch", "vectors": np.asarray(start)[:, None]}
-    return assert_density(nodes, vectors[0] ** 2, case.snapshot, **how)
+        nodes, U = np.linalg.eigh(np.asarray(made.J_small))
+        z = torch.cat([to_torch(x).reshape(-1) for x in back(start)])
+    how = {"of": "hessian", "order": "torch", "vectors": z[:, None]}
+    return assert_density(nodes, U[0] ** 2, case.snapshot, **how)
+
+
+def _kfac_jax(case):
+    """Return the loss as kfac-jax is told of it, its arguments and its parameters."""
+    import jax
+    import kfac_jax
+    from networks_in_jax import of_case
+
+    jnp, (forward, weights, X) = jax.numpy, of_case(case)
+
+    def loss(weights, batch):
+        logits = forward(weights, batch[0])
+        kfac_jax.register_softmax_cross_entropy_loss(logits, targets=batch[1])
+        own = jnp.arange(len(logits)), batch[1]
+        return -jnp.mean(jax.nn.log_softmax(logits)[own])
+
+    return loss, (weights, (X, jnp.asarray(case.y.numpy())))
+
+
+def _in_jax(case, product):
+    """Turn a product of lists in JAX's layouts into one of torch's vectors."""
+    from networks_in_jax import to_jax, to_torch
+
+    def parts(tensors):
+        return [to_torch(x) for x in product([to_jax(x) for x in tensors])]
+
+    return _in_parts(case.parameters, parts)
+
+
+for _question, _kind, _of in (
+    ("Fisher, products", "multiply_fisher", "fisher"),
+    ("GGN, products", "multiply_ggn", "gauss_newton"),
+    ("Hessian, products", "multiply_hessian", "hessian"),
+):
+
+    @asks("kfac-jax", _question, KNOWN if _of == "hessian" else None)
+    def _(case, kind=_kind, of=_of):
+        import jax
+        import kfac_jax
+
+        with jax.enable_x64(True):
+            loss, arguments = _kfac_jax(case)
+            multiply = getattr(kfac_jax.ImplicitExactCurvature(loss), kind)
+            multiply = jax.jit(multiply)
+            product = _in_jax(case, lambda v: multiply(arguments, v))
+            if of == "hessian":
+                return _layers(case, _among_all(case, product), of)
+            return _operator(case, product, of)
+
+
+@asks("kfac-jax", "KFAC")
+def _(case):
+    """One update of its moving averages from nothing: the factors of this batch."""
+    import jax
+    import kfac_jax
+
+    with jax.enable_x64(True):
+        loss, arguments = _kfac_jax(case)
+        made = kfac_jax.BlockDiagonalCurvature(
+            loss, default_estimation_mode="fisher_exact"
+        )
+        key, N = jax.random.PRNGKey(0), len(case.X)
+        state = made.init(key, arguments, None, None)
+        state = made.update_curvature_matrix_estimate(
+            state, 0.0, 1.0, 0.0, N, key, arguments
+        )
+
+        def multiply(v):
+            return made.multiply_matpower(state, v, 0.0, 1, True, False, None)
+
+        product = _in_jax(case, jax.jit(multiply))
+        return _layers(case, _among_all(case, product), "kfac")
 
 
 def _laplace(case, kind):
@@ -463,14 +571,14 @@ def _laplace(case, kind):
     return made
 
 
-@asks("laplace-torch", "Fisher (GGN), full Laplace, to float32", only=("mlp",))
+@asks("laplace-torch", "Fisher (GGN), full Laplace, to float32")
 def _(case):
     made = _laplace(case, "FullLaplace")
     # a log-likelihood is a sum over samples, not a mean: divided by N here
     return _operator(case, made.H / len(case.X), "gauss_newton", dtype="float32")
 
 
-@asks("laplace-torch", "KFAC, Kronecker Laplace", only=("mlp",))
+@asks("laplace-torch", "KFAC, Kronecker Laplace")
 def _(case):
     made = _laplace(case, "KronLaplace")
-    return _operator(case, made.H.to_matrix() / len(case.X), "kfac")
+    return _layers(case, made.H.to_matrix() / len(case.X), "kfac")

@@ -20,11 +20,14 @@ import networks
 TABLE = Path(__file__).parent / "table.md"
 HEAD = """# Peers against the oracle
 
-Written by `make conformance` and `make conformance-main`; float64, 100 digits, an MLP
-(the embedded network), a CNN, and one network each with batch norm, a residual sum and
-attention. *agrees*: within the bound of two right answers. *differs*: with the name
-that the oracle gives; a default that is another than refspec's is a convention, not a
-failure. *not run*: the library's own message. What differs is explained in
+Written by `make conformance`, `conformance-main` and `conformance-kfac-jax`; float64,
+100 digits, an MLP (the embedded network), a CNN, and one network each with batch norm,
+a residual sum and attention. *agrees*: within the bound of two right answers.
+*differs*: with the name that the oracle gives; a default that is another than refspec's
+is a convention, not a failure. *cannot tell*: what was given would pass of twice the
+matrix too. *not run*: the library's own message. *not asked*: refspec.testing has no
+Hessian of a network with attention, and of one with a norm only the part of its layers'
+parameters, so not its spectrum. What differs is explained in
 [findings.md](findings.md).
 
 | library | version | asked | MLP | CNN | batch norm | residual | attention |

@@ -20,8 +20,17 @@ PYTHON = [
 TOLERANCES = {"allclose", "assert_allclose", "approx", "isclose", "rtol", "atol"}
 TEXTS = (".py", ".md", ".cfg", ".toml", ".json", ".html", ".j2")
 SOMEBODYS = re.compile("|".join(f"/{x}/" for x in ("home", "root", "work", "tmp")))
-HEAVY = {"cupy", "hypothesis", "jax", "jinja2", "matplotlib", "onnx", "pytest", "rich"}
-HEAVY |= {"sklearn", "torch", "typer", "zarr"}
+HEAVY = {
+    "cupy",
+    "hypothesis",
+    "jax",
+    "jinja2",
+    "matplotlib",
+    "onnx",
+    "pandas",
+    "pytest",
+}
+HEAVY |= {"rich", "sklearn", "torch", "typer", "xarray", "zarr"}
 
 
 def name(path):

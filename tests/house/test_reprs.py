@@ -13,6 +13,7 @@ from refspec import (
     attribution,
     claims,
     hessian,
+    implicit,
     kronecker,
     models,
     random_matrix,
@@ -69,7 +70,8 @@ def objects(name):
     made += [refspec.coordinates.coordinates(fisher), refspec.spectrum(fisher)]
     basis = eigenbasis(errors)
     made += [basis, attribution.attribute(basis), class_means(errors)]
-    made += [*depth_profile(s, "features").values()]
+    profile = depth_profile(s, "features")
+    made += [profile, *profile.values()]
     network, _ = models.of_snapshot(s)
     made += [network, *models.recompute(s), *of_kronecker(s, last.name)]
     made += [report.collect(s, per_layer=False, dense=0, theorems=())]
@@ -93,11 +95,23 @@ def others():
     made += [rounding.certified_eigenvalues(kfac.left)]
     values, weights = np.ones((6, 1, 4)), np.full((6, 1), 1 / 6)
     made += [refspec.ClassArray(values, weights, np.repeat(np.arange(3), 2))]
-    found = next(claims.judge(s, "F"))
-    made += [found, found.claim, *found.evidence, claims.edges(s), claims.collapse(s)]
+    judged = claims.judge(s, "F")
+    found = judged[0]
+    made += [
+        judged,
+        found,
+        found.claim,
+        *found.evidence,
+        claims.edges(s),
+        claims.collapse(s),
+    ]
     made += [kronecker.nearest(s, name), refspec.shards.Here([refspec.fisher(s)])]
     made += [claims.signs(s), claims.member(s), claims.product_errors(s, name)]
     made += [refspec.shards.Part("network.zarr", (0, 6))]
+    made += [refspec.spectrum(s).plot(), refspec.coverage.of_snapshot(s)]
+    made += [refspec.verify.verify(s, theorems=all_theorems()[:2])]
+    made += [implicit.operator(np.eye(4).__matmul__, values, 4).ends(1)]
+    made += [claims.product_span(s, name), attribution.gradient_alignment(s, 2)]
     return [*made, refspec.density(s, probes=1), refspec.plan(s)]
 
 

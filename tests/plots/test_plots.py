@@ -67,6 +67,17 @@ def test_scree_draws_every_resolved_eigenvalue(result):
     assert found == sorted(values[values > result.radius].tolist())
 
 
+def test_a_spectrum_without_levels_is_drawn_as_one(result):
+    """The same bars and points as of its attribution, without kinds and levels."""
+    spectrum = result.spectrum
+    values = np.asarray(spectrum.values, np.float64)
+    seen = values[values > spectrum.radius]
+    bars = drawn(plots.spectrum(spectrum)).patches
+    assert round(sum(x.get_height() for x in bars)) == len(seen)
+    (points,) = drawn(plots.scree(spectrum)).lines
+    assert points.get_ydata().tolist() == seen.tolist()
+
+
 def test_shares_stack_to_one(result):
     ax = drawn(plots.shares(result, top=5))
     n = min(5, len(result.kinds))
@@ -98,6 +109,9 @@ def test_means_are_drawn_and_named(sizes, of):
     ax = drawn(plots.means_map(*found))
     assert [t.get_text() for t in ax.texts] == [str(c) for c in range(len(sizes))]
     drawn(distance_matrix(*found))
+    ax = drawn(plots.means_map(*found, names=["oak", "elm", "fir"][: len(sizes)]))
+    told = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert told[:2] == ["0 oak", "1 elm"]
     drawn(plots.means_map(*found, method="tsne"))
     with pytest.raises(ValueError, match="mds"):
         plots.means_map(*found, method="pca")

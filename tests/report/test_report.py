@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from markupsafe import escape
 
 import refspec
 from refspec import attribution, claims, costs, curvature, plots, report
@@ -208,7 +209,8 @@ def test_claims_come_first_with_the_verdicts_of_the_library(digits):
         assert found.verdict == mine.verdict
         assert [x.reason for x in found.evidence] == [x.reason for x in mine.evidence]
         head = f'"verdict {found.verdict.replace(" ", "-")}">{found.verdict}</span>'
-        at = text.index(f"<strong>{found.claim.id}</strong> {found.claim.title}")
+        title = escape(found.claim.title)
+        at = text.index(f"<strong>{found.claim.id}</strong> {title}")
         assert text[:at].rstrip().endswith(head)
     assert text.index('id="claims"') < text.index('id="data"')
 
@@ -252,11 +254,13 @@ def test_small_networks_have_reports(sizes, dtype):
 
 @pytest.mark.slow
 def test_kinds_are_counted_once_on_the_whole_page():
-    """Summary, table, pictures: of eigenvalues above the radius, whoever counts them."""
+    """Summary, table, pictures: of those above the radius, whoever counts."""
     s = sampled(0, (5, 4, 6), [(4, 3)], equal=True)
     contents = report.collect(s, dense=0, theorems=())
     found = Page(report.render(contents)).data()["spectra"]
-    for record, result in zip(found[:2], (contents.whole, contents.layers["fc"])):
+    for record, result in zip(
+        found[:2], (contents.whole, contents.layers["fc"]), strict=True
+    ):
         assert record["counts"] == result.counts
         assert sum(result.counts.values()) == record["resolved"]
     ax = plots.scree(contents.whole)

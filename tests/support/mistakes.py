@@ -14,7 +14,12 @@ import numpy as np
 import scipy.linalg
 
 from refspec import differentiated, hessian, models
-from refspec.testing import assert_density, assert_operator, assert_spectrum
+from refspec.testing import (
+    assert_density,
+    assert_levels,
+    assert_operator,
+    assert_spectrum,
+)
 from support.operators import apart, blocks, without
 
 COUNTS = (5, 2, 4, 3)
@@ -715,6 +720,138 @@ DENSITIES, SMOOTHED = (
 )
 
 
+@dataclass(frozen=True)
+class Means:
+    """Means of cells (C, K, P) and of classes (C, P), and the masses of both."""
+
+    cells: np.ndarray
+    mass: np.ndarray
+    classes: np.ndarray
+    masses: np.ndarray
+
+    def level(self, mass=None, classes=None):
+        """The between-class level, or one with other masses or means."""
+        mass = self.masses if mass is None else mass
+        classes = self.classes if classes is None else classes
+        return np.einsum("c,cp,cq->pq", mass, classes, classes)
+
+
+def means(seen, vectors=None, w=None):
+    """By loops over classes, of gradients or of other vectors (N, K, P)."""
+    g = seen.gradients if vectors is None else vectors
+    K = g.shape[1]
+    w = (S[:, None] * seen.p if K > 1 else S[:, None]) if w is None else w
+    cells, mass = np.zeros((C, K, g.shape[2])), np.zeros((C, K))
+    for c in range(C):
+        mine = np.flatnonzero(c == LABELS)
+        for k in range(K):
+            mass[c, k] = w[mine, k].sum()
+            cells[c, k] = w[mine, k] @ g[mine, k] / mass[c, k]
+    others = mass * (1 - np.eye(C)) if K > 1 else mass
+    masses = others.sum(axis=1)
+    classes = np.einsum("ck,ckp->cp", others, cells) / masses[:, None]
+    return Means(cells, mass, classes, masses)
+
+
+def plain(cells):
+    """Means over c' != c that weigh every cross class alike."""
+    away = (1 - np.eye(C)) / (C - 1)
+    return np.einsum("ck,ckp->cp", away, cells)
+
+
+def as_level(name, of=None):
+    """What makes a row: a level or means of gradients, or of the last features."""
+
+    def make(change):
+        def made(seen):
+            if of is None:
+                return {name: change(means(seen))}
+            h = seen.layers[last(seen)][0]
+            return {name: change(means(seen, h.reshape(N, 1, -1)))}
+
+        return made
+
+    return make
+
+
+def last(seen):
+    return list(seen.layers)[-1]
+
+
+BETWEEN, CLASS, CELLS = map(
+    as_level, ("between_class", "class_means", "cross_class_means")
+)
+_ALIKE = np.full(C, 1 / C)
+FEATURES = {"of": "features", "layer": last}
+LEVELS = [
+    Row("classes weighed alike", BETWEEN(lambda m: m.level(_ALIKE))),
+    Row(
+        "classes weighed alike",
+        lambda c: {"between_class": means(c, w=BALANCED[:, None] * c.p).level()},
+    ),
+    Row(
+        "cross classes weighed alike", BETWEEN(lambda m: m.level(None, plain(m.cells)))
+    ),
+    Row("factor N", BETWEEN(lambda m: N * m.level())),
+    Row("c' = c not left out", BETWEEN(lambda m: 0 * m.level())),
+    Row("cross classes weighed alike", CLASS(lambda m: plain(m.cells))),
+    Row("c' = c not left out", CLASS(lambda m: m.cells.mean(axis=1))),
+    Row(
+        "p left out",
+        lambda c: {"class_means": plain(means(c, w=np.ones((N, C))).cells)},
+    ),
+    Row(
+        "samples weighed alike",
+        lambda c: {"cross_class_means": means(c, w=np.ones((N, C))).cells},
+    ),
+    Row("not divided by the mass", CLASS(lambda m: m.masses[:, None] * m.classes)),
+    Row("not divided by the mass", CELLS(lambda m: m.mass[:, :, None] * m.cells)),
+    Row(
+        "divided by the samples",
+        CLASS(lambda m: (m.masses / m.mass.sum(1))[:, None] * m.classes),
+    ),
+    Row(
+        "global mean taken off",
+        CLASS(lambda m: m.classes - m.masses @ m.classes / m.masses.sum()),
+    ),
+    Row("classes weighed alike", CLASS(lambda m: m.classes - m.classes.mean(axis=0))),
+    Row("class order", CLASS(lambda m: m.classes[[1, 0, 2, 3]])),
+    Row("class mean taken off", CELLS(lambda m: m.cells - m.classes[:, None])),
+    Row("c and c' exchanged", CELLS(lambda m: m.cells.swapaxes(0, 1))),
+    Row(
+        "c' = c left out",
+        CELLS(lambda m: m.cells * (1 - np.eye(C))[:, :, None]),
+    ),
+    Row("factor N", CLASS(lambda m: N * m.classes)),
+    *(
+        Row("classes weighed alike", as_level(name, "features")(change), kinds=NETWORKS)
+        for name, change in (
+            ("global_mean", lambda m: m.classes.mean(axis=0)),
+            ("global_mean", lambda m: np.outer(*[m.classes.mean(axis=0)] * 2)),
+            ("class_means", lambda m: m.classes - m.classes.mean(axis=0)),
+            (
+                "between_class",
+                lambda m: m.level(None, m.classes - m.classes.mean(axis=0)),
+            ),
+            (
+                "between_class",
+                lambda m: m.level(_ALIKE, m.classes - m.classes.mean(axis=0)),
+            ),
+        )
+    ),
+]
+LEVELS = [
+    Row(
+        x.told,
+        x.make,
+        assert_levels,
+        x.kinds,
+        FEATURES if x.kinds == NETWORKS else {},
+    )
+    for x in LEVELS
+]
+
+
 def ghosts(seen):
     """A histogram of the Ritz values of a long Lanczos without reorthogonalisation."""
     x, _, _ = quadrature(seen, 40, 20)
@@ -779,4 +916,11 @@ OUTSIDE = [
         assert_density,
     ),
     Row("a density of bent nodes", lambda c: smooth(c, bent=1.5), assert_density),
+    Row("means off", CLASS(lambda m: 1.07 * m.classes), assert_levels),
+    Row("means of other vectors", CLASS(lambda m: np.tanh(m.classes)), assert_levels),
+    Row(
+        "a level of other means",
+        BETWEEN(lambda m: m.level(None, m.cells[:, 0])),
+        assert_levels,
+    ),
 ]

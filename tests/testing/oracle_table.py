@@ -72,6 +72,7 @@ def main(count=1000):
     )
     print("mistake's name and no other.")
     table("Operators", mistakes.OPERATORS, lambda x: x.told)
+    table("Levels and class means", mistakes.LEVELS, lambda x: x.told)
     table("Eigenvalues", mistakes.SPECTRA, lambda x: x.told)
     table("Densities", mistakes.DENSITIES, lambda x: x.told)
     table("Densities on a grid", mistakes.SMOOTHED, lambda x: x.told)

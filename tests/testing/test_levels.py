@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from refspec import curvature, structure
+from refspec import attribution, curvature, structure
 from refspec.testing import assert_levels
+from support import mistakes
 from support.operators import CASES, C, N, names_of
 
 NAMES = ("diagonal", "between_class", "between_cross_class", "within_cross_class")
@@ -96,3 +97,64 @@ def test_wrong_arguments():
         assert_levels({"between_class": 1.0}, case.snapshot, of="errors")
     with pytest.raises(ValueError, match="convention must be one of '2020'"):
         assert_levels({"between_class": 1.0}, case.snapshot, convention="2018")
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn", "moment"])
+def test_right_means_pass(kind):
+    """As vectors: class means, cross-class means, and of features the global mean."""
+    seen = mistakes.case(kind, 0)
+    for narrow in (np.float64, np.float32):
+        found = mistakes.means(seen)
+        mine = {
+            "class_means": found.classes.astype(narrow),
+            "cross_class_means": found.cells.astype(narrow),
+        }
+        assert_levels(mine, seen.expected)
+    for name in seen.layers if kind != "moment" else ():
+        h, d = seen.layers[name]
+        for of, vectors in (("features", h[:, None]), ("errors", d)):
+            found = mistakes.means(seen, vectors.reshape(*vectors.shape[:2], -1))
+            mine = {"class_means": found.classes}
+            if of == "features":
+                mine["global_mean"] = found.mass.sum(1) @ found.classes
+            else:
+                mine["cross_class_means"] = found.cells
+            assert_levels(mine, seen.expected, of=of, layer=name)
+
+
+def test_means_are_those_that_refspec_gives():
+    """Its own coordinates are others; distances between means are the same."""
+    seen = mistakes.case("mlp", 0)
+    found, mine = mistakes.means(seen), attribution.class_means(seen.expected)
+    for a, b in ((found.classes, mine.classes), (found.cells, mine.cells)):
+        flat = [x.reshape(-1, x.shape[-1]) for x in (a, b)]
+        gram = [x @ x.T for x in flat]
+        assert np.max(np.abs(gram[0] - gram[1])) <= 2.0**-44 * np.trace(gram[0])
+
+
+@pytest.mark.parametrize("year", ["2020", "2019"])
+def test_the_other_convention_of_means_is_named(year):
+    seen = mistakes.case("mlp", 0)
+    g = np.sqrt(seen.p)[:, :, None] * seen.gradients
+    plain = mistakes.means(seen, g, np.full_like(seen.p, 1 / len(g)))
+    right, other = mistakes.means(seen), plain
+    if year == "2019":
+        right, other = other, right
+    for key in ("classes", "cells"):
+        name = "class_means" if key == "classes" else "cross_class_means"
+        assert_levels({name: getattr(right, key)}, seen.expected, convention=year)
+        with pytest.raises(AssertionError, match=f"^{name} of the fisher") as error:
+            assert_levels({name: getattr(other, key)}, seen.expected, convention=year)
+        assert names_of(error) == ["convention"]
+
+
+def test_wrong_means_are_refused():
+    seen = mistakes.case("mlp", 0)
+    found = mistakes.means(seen)
+    with pytest.raises(ValueError, match=r"class_means must have shape \(C, P\)"):
+        assert_levels({"class_means": found.cells}, seen.expected)
+    how = {"of": "features", "layer": "linear1"}
+    with pytest.raises(ValueError, match="levels of features must be some of"):
+        assert_levels({"cross_class_means": found.cells}, seen.expected, **how)
+    with pytest.raises(ValueError, match="must be finite"):
+        assert_levels({"class_means": np.nan * found.classes}, seen.expected)

@@ -10,6 +10,7 @@ import pytest
 from refspec.testing import assert_density, assert_operator, assert_spectrum
 from support.mistakes import (
     DENSITIES,
+    LEVELS,
     OPERATORS,
     OUTSIDE,
     SMOOTHED,
@@ -24,7 +25,9 @@ from support.mistakes import (
 from support.operators import names_of
 from support.right_answers import drawn
 
-EVERY = [(x, kind) for x in (*OPERATORS, *SPECTRA, *DENSITIES) for kind in x.kinds]
+EVERY = [
+    (x, kind) for x in (*OPERATORS, *LEVELS, *SPECTRA, *DENSITIES) for kind in x.kinds
+]
 EVERY += [(x, "cnn") for x in SMOOTHED]
 
 
@@ -93,7 +96,7 @@ def test_the_proof_is_there_and_without_exception():
     rows = [x.strip("| ").split(" | ") for x in lines if x.startswith("| ")]
     named = [x for x in rows if len(x) >= 4 and x[2].isdigit() and not x[1].isdigit()]
     assert all(x[2] == x[3] for x in named)
-    every = (*OPERATORS, *SPECTRA, *DENSITIES, *SMOOTHED, *OUTSIDE)
+    every = (*OPERATORS, *LEVELS, *SPECTRA, *DENSITIES, *SMOOTHED, *OUTSIDE)
     assert len(named) == len(every)
     (whole,) = (x for x in rows if x[0] == "all")
     passed, untold, rejected = (int(x) for x in whole[1:4])

@@ -53,6 +53,12 @@ def test_C9(snapshot):
     holds("C9", snapshot)
 
 
+@pytest.mark.theorem("C10")
+@given(snapshots(scored=False))
+def test_C10(snapshot):
+    holds("C10", snapshot)
+
+
 def test_without_the_most_probable_class_a_small_row_is_lost(monkeypatch):
     def plain(rows, V):
         p, T = rows.probabilities[:, :, None], rows.jacobian.entries @ V

@@ -9,6 +9,7 @@ from support.flaws import Flaw, after, before, features, field, first, larger, s
 from support.snapshots import sampled, typical
 
 MOMENT = "refspec.curvature:SecondMoment"
+RANK = "refspec.synthetic.linear:fisher_rank"
 
 
 def two_classes():
@@ -139,6 +140,13 @@ FLAWS = (
             typical,
         )
         for what, name in (("Xv", "_dot"), ("X'z", "_cross"), ("X'Xv", "_second_times"))
+    ),
+    *(
+        Flaw("C10", what, RANK, after(change), typical, size=1.0)
+        for what, change in (
+            ("a rank too large", lambda n, size: n + int(size)),
+            ("a rank too small", lambda n, size: n - int(size)),
+        )
     ),
 )
 REASONS: dict[str, str] = {}
