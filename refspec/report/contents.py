@@ -41,7 +41,7 @@ from refspec.theorems.study import MomentStudy
 from refspec.verify import Record, expect_theorems, verify
 
 #: Numbers of one page's spectra: some six characters each, a megabyte in all.
-_NUMBERS = 160_000
+_NUMBERS = 220_000
 
 #: Deeper networks show the Fisher of each layer only, not its features and errors;
 #: moments of more modules only the whole.

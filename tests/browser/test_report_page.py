@@ -134,6 +134,12 @@ def bars(browser, attribute):
     )
 
 
+def unfold(browser):
+    browser.execute_script(
+        "for (const x of document.querySelectorAll('details')) x.open = true"
+    )
+
+
 def test_every_tick_redraws_the_right_knockout(browser, snapshot):
     basis = attribution.eigenbasis(curvature.fisher(snapshot))
     made = knockouts_of(basis)
@@ -285,13 +291,12 @@ def test_keys_are_enough(browser, snapshot):
 def test_a_narrow_page_does_not_scroll_sideways(browser, pixels):
     width(browser, pixels, mobile=True)
     browser.get(browser.current_url)
-    for details in browser.find_elements(By.TAG_NAME, "details"):
-        browser.execute_script("arguments[0].open = true", details)
+    unfold(browser)
     across = browser.execute_script("return document.documentElement.scrollWidth")
     assert across <= pixels
     # nothing is cut, and nothing need be scrolled to be read
     cut = browser.execute_script(
-        "return [...document.querySelectorAll('.wide, td, th, caption, pre')]"
+        "return [...document.querySelectorAll('.fitted, td, th, caption, pre')]"
         ".filter(x => x.scrollWidth > x.clientWidth + 1).map(x => x.textContent)"
     )
     assert cut == []
@@ -325,9 +330,7 @@ def test_text_stands_out_in_light_and_dark(browser, scheme):
     )
     ground = luminance(browser.execute_script(style, "body", "backgroundColor"))
     assert (ground < 0.5) == (scheme == "dark")
-    browser.execute_script(
-        "document.querySelectorAll('details').forEach(x => x.open = true)"
-    )
+    unfold(browser)
     places = ["body", "nav a", "figcaption", "caption", "dt", ".kind.outlier"]
     places += [".kind.bump", "#ranks text"]
     for place in places:
@@ -346,14 +349,12 @@ def test_axe_finds_nothing(browser, pixels, scheme):
     media(browser, scheme=scheme)
     browser.get(browser.current_url)
     browser.set_script_timeout(300)
-    browser.execute_script(
-        "document.querySelectorAll('details').forEach(x => x.open = true)"
-    )
+    unfold(browser)
     axe = importlib.resources.files("axe_core_python") / "axe.min.js"
     browser.execute_script(axe.read_text("utf-8"))
     found = browser.execute_async_script(
         "const done = arguments[arguments.length - 1];"
-        "axe.run(document, {resultTypes: ['violations']}).then(done, x => done(String(x)))"
+        "axe.run(document).then(done, x => done(String(x)))"
     )
     assert [
         (x["id"], x["help"], x["nodes"][0]["target"]) for x in found["violations"]

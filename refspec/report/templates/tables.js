@@ -11,7 +11,7 @@
     }
   };
   const fit = () => {
-    for (const place of document.querySelectorAll(".wide")) {
+    for (const place of document.querySelectorAll(".fitted")) {
       const table = place.querySelector("table");
       table.classList.remove("stacked");
       if (table.scrollWidth <= place.clientWidth) continue;
