@@ -4,8 +4,9 @@ What a network is seen through
 
 - `Snapshot`, `Layer`, `ModelSection`: a classifier's features, errors, probabilities;
   `snapshot` builds one from arrays, `load` and `save` read and write exports.
-- `exporters`: `refspec.exporters.torch`, `jax`, `sklearn`, `onnx`; `coverage`: how much
-  of the network an export holds; `datasets`: embedded trained networks; `models`:
+- `torch`, `jax`: from a model to its spectrum, ``refspec.torch.attribute(model,
+  loader)``; `exporters`: a file of it, from these, sklearn and onnx; `coverage`: how
+  much of the network an export holds; `datasets`: embedded trained networks; `models`:
   networks in plain arrays; `synthetic`: planted worlds.
 
 What its spectrum is made of
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from refspec import exporters as exporters
     from refspec import hessian as hessian
     from refspec import implicit as implicit
+    from refspec import jax as jax
     from refspec import kronecker as kronecker
     from refspec import memory as memory
     from refspec import models as models
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from refspec import synthetic as synthetic
     from refspec import testing as testing
     from refspec import theorems as theorems
+    from refspec import torch as torch
     from refspec import verify as verify
     from refspec.attribution import Attribution as Attribution
     from refspec.attribution import attribute as attribute
@@ -125,6 +128,9 @@ _HOMES = {
     "spectrum": "spectra",
 }
 
+#: Not in `__all__`, which is imported whole by those who ask for *.
+_FRAMEWORKS = ("jax", "torch")
+
 
 def __getattr__(name: str) -> Any:
     """Import a name of `__all__`, or a module of the package."""
@@ -140,7 +146,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """List what is public, imported or not."""
-    return sorted(__all__)
+    return sorted([*__all__, *_FRAMEWORKS])
 
 
 def _module(name: str) -> Any:

@@ -167,9 +167,11 @@ def _largest(
     )
 
 
-def eigenvalues(A: Array, xp: Namespace) -> tuple[Array, float]:
+def eigenvalues(
+    A: Array, xp: Namespace, *, certify: bool = False
+) -> tuple[Array, float]:
     """Return descending eigenvalues of a symmetric A and the eigensolver's radius."""
-    values, _, radius, _ = _solve(A, False, False, xp)
+    values, _, radius, _ = _solve(A, False, certify, xp)
     return values, radius
 
 

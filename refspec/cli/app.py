@@ -38,24 +38,22 @@ class _Commands(TyperGroup):
             with self.make_context("refspec", words, obj=debug) as context:
                 self.invoke(context)
 
+        self._main_shell_completion({}, "refspec")  # ends the process if a shell asks
         sys.exit(outcome(work, lambda: debug[0]))
 
 
-app = typer.Typer(cls=_Commands, add_completion=False)
-for command in (
-    attribute,
-    spectrum,
-    plan,
-    kfac,
-    check,
-    synth,
-    predict,
-    claims,
-    verify,
-    selftest,
-    report,
-):
-    app.command()(command)
+#: The commands in the order of a tour, by what they are for.
+_TOUR = {
+    "See what a spectrum is made of": (attribute, spectrum, kfac, report),
+    "Judge a network, and an export": (claims, verify, check),
+    "Before a large one": (plan,),
+    "Where the answer is known": (synth, predict, selftest),
+}
+
+app = typer.Typer(cls=_Commands)
+for panel, commands in _TOUR.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
 
 _Debug = Annotated[
     bool,
@@ -70,6 +68,10 @@ def options(
     debug: _Debug = False,
 ) -> None:
     """Say what the spectrum of a trained classifier is made of.
+
+    A tour, which needs no file: refspec attribute; refspec kfac; refspec claims;
+    refspec report. Then the same with yours, after refspec check FILE. A world whose
+    answer is known: refspec synth --preset levels -o w.npz; refspec predict w.npz.
 
     Exit status: 0 good; 1 the data fail a check or are refused; 2 wrong use, or a place
     that cannot be read or written; 3 a fault of refspec; 130 interrupted.

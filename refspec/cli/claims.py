@@ -13,7 +13,7 @@ from refspec import memory
 from refspec.claims import CLAIMS, Finding
 from refspec.claims.registry import Subject
 from refspec.classes import Snapshot
-from refspec.cli.inputs import Backend, Files, Memory, On, expect_file, load
+from refspec.cli.inputs import Backend, Dense, Files, Memory, On, expect_file, load
 from refspec.cli.outputs import Json, expect_outputs, write_json
 from refspec.cli.terminal import say, working
 from refspec.plans import plan
@@ -22,11 +22,6 @@ Only = Annotated[
     list[str] | None,
     typer.Option("--only", help="Claims by letter: F or F,W; may be repeated."),
 ]
-Dense = Annotated[
-    int, typer.Option(min=0, help="The most parameters of a matrix that is formed.")
-]
-
-
 Whole = Annotated[
     int | None,
     typer.Option(

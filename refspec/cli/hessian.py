@@ -1,4 +1,4 @@
-"""`refspec attribute --of hessian`."""
+"""`refspec attribute --of hessian` and `refspec spectrum --of hessian`."""
 
 from __future__ import annotations
 
@@ -7,24 +7,34 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from refspec import attribution, coverage, curvature, hessian
+from refspec import (
+    attribution,
+    backend,
+    coverage,
+    curvature,
+    hessian,
+    spectra,
+)
 from refspec.attribution import HessianAttribution
+from refspec.backend import Array
 from refspec.classes import Snapshot
 from refspec.cli.inputs import (
+    PRINTED,
     Backend,
     Source,
     called,
     expect_layer,
-    expect_one_choice,
     load,
 )
 from refspec.cli.outputs import finite, write_json, write_picture
 from refspec.cli.terminal import console, new_table, say, working
 from refspec.coverage import Coverage
 from refspec.curvature import SecondMoment
-from refspec.plans import plan
+from refspec.implicit import HessianOperator
+from refspec.plans import Plan, plan
 from refspec.plots import matrices
 from refspec.plots.style import label
+from refspec.spectra import Spectrum
 from refspec.text import visible
 
 #: Parameters up to which a Hessian is formed; of a larger one only its ends are taken.
@@ -34,14 +44,12 @@ DENSE = 2000
 def attribute_hessian(
     file: Path | None,
     layer: str | None,
-    every: bool,
     top: int,
     json_file: Path | None,
     plot: Path | None,
     on: Backend,
 ) -> None:
     """Print the Hessian's eigenvalues with what levels and residual contribute."""
-    expect_one_choice(layer, every)
     source = load(file, on)
     if isinstance(source.network, Snapshot):
         result, covered = _of_snapshot(source.network, layer)
@@ -56,10 +64,68 @@ def attribute_hessian(
         _write(result, title, covered, json_file)
 
 
+def hessian_spectrum(
+    file: Path | None, layer: str | None, top: int | None, certify: bool, on: Backend
+) -> tuple[Spectrum, str, Coverage]:
+    """Return the Hessian's eigenvalues, what they are of, and what that covers."""
+    source = load(file, on)
+    if isinstance(source.network, Snapshot):
+        names, planned = _expect_network(source.network, layer)
+        covered = coverage.of_snapshot(source.network, names)
+        with working("assembling the Hessian", planned):
+            H = hessian.of_snapshot(source.network, names)
+            found = _spectrum(H, 0.0, top, certify)
+    else:
+        operator, covered = _expect_operator(source, layer), source.coverage
+        with working("products with the Hessian"):
+            if operator.size <= DENSE:
+                found = _spectrum(operator.matrix(), operator.lost, top, certify)
+            else:
+                found = _largest(operator, top or PRINTED, certify)
+    return found, f"Hessian, {called(covered, layer)}", covered
+
+
+def _spectrum(H: Array, lost: float, top: int | None, certify: bool) -> Spectrum:
+    """Return the eigenvalues of a formed Hessian, or the largest of them."""
+    P = int(H.shape[0])
+    if top is not None and top > P:
+        raise typer.BadParameter(f"--top must lie in 1..P = 1..{P}, got {top}")
+    found, radius = spectra.eigenvalues(H, backend.namespace(H), certify=certify)
+    values = backend.to_host(found)
+    how = "certified" if certify else "a priori"
+    kind = f"of the computed Hessian; eigensolver {how}"
+    if lost > 0:
+        kind = f"measured; eigensolver {how}"
+    complete = top is None
+    return Spectrum(values[:top], None, radius + lost, kind, P, complete)
+
+
+def _largest(operator: HessianOperator, top: int, certify: bool) -> Spectrum:
+    """Return the largest eigenvalues of a Hessian that is too large to be formed."""
+    if certify:
+        raise typer.BadParameter(
+            f"--certify needs a Hessian of P <= {DENSE} parameters, which is formed, "
+            f"got P = {operator.size}; leave it out, or choose fewer parameters"
+        )
+    ends = operator.ends(min(top, operator.size // 2))
+    half = len(ends.values) // 2
+    size = operator.size
+    return Spectrum(ends.values[:half], None, ends.radius, ends.kind, size, False)
+
+
 def _of_operator(
     source: Source, moment: SecondMoment, layer: str | None, top: int
 ) -> tuple[HessianAttribution, Coverage]:
     """Attribute a Hessian by differentiation, a large one by its products."""
+    H = _expect_operator(source, layer)
+    few = None if H.size <= DENSE else min(top, H.size // 2)
+    with working("products with the Hessian"):
+        result = attribution.attribute_hessian(H, moment, top=few)
+    return result, source.coverage
+
+
+def _expect_operator(source: Source, layer: str | None) -> HessianOperator:
+    """Return the Hessian of a function of a Python file, or refuse the lack of one."""
     H = source.hessian
     if H is None or layer is not None:
         got = "a moment alone" if H is None else f"--layer {visible(layer)}"
@@ -68,16 +134,24 @@ def _of_operator(
             f"parameters, got {got}; choose the parameters in it, as `return "
             "refspec.exporters.torch.hessian(model, loader), ...moment(model, loader)`"
         )
-    few = None if H.size <= DENSE else min(top, H.size // 2)
-    with working("products with the Hessian"):
-        result = attribution.attribute_hessian(H, moment, top=few)
-    return result, source.coverage
+    return H
 
 
 def _of_snapshot(
     snapshot: Snapshot, layer: str | None
 ) -> tuple[HessianAttribution, Coverage]:
     """Attribute the Hessian of an export's network."""
+    names, planned = _expect_network(snapshot, layer)
+    with working("assembling the Hessian and attributing", planned):
+        H = hessian.of_snapshot(snapshot, names)
+        result = attribution.attribute_hessian(H, curvature.fisher(snapshot, names))
+    return result, coverage.of_snapshot(snapshot, names)
+
+
+def _expect_network(
+    snapshot: Snapshot, layer: str | None
+) -> tuple[list[str] | None, Plan]:
+    """Return the layers asked for and the plan; refuse an export without a network."""
     expect_layer(snapshot, layer)
     if snapshot.model is None:
         said = snapshot.provenance.get("without_network")
@@ -94,11 +168,7 @@ def _of_snapshot(
             "...moment(model, loader))"
         )
     names = None if layer is None else [layer]
-    planned = plan(snapshot, what="hessian", layers=names).expect_room()
-    with working("assembling the Hessian and attributing", planned):
-        H = hessian.of_snapshot(snapshot, names)
-        result = attribution.attribute_hessian(H, curvature.fisher(snapshot, names))
-    return result, coverage.of_snapshot(snapshot, names)
+    return names, plan(snapshot, what="hessian", layers=names).expect_room()
 
 
 def _print(result: HessianAttribution, title: str, top: int) -> None:

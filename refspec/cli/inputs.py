@@ -29,7 +29,6 @@ class Of(StrEnum):
 
     features = "features"
     errors = "errors"
-    gradients = "gradients"
     fisher = "fisher"
     hessian = "hessian"
 
@@ -56,11 +55,21 @@ Files = Annotated[
 ]
 LayerName = Annotated[
     str | None,
-    typer.Option("--layer", help="One layer by name; of a moment, a module."),
+    typer.Option(
+        "--layer", help="One layer by name, of a moment a module; all if not given."
+    ),
 ]
-All = Annotated[bool, typer.Option("--all", help="All layers together (default).")]
 OfWhat = Annotated[
-    Of, typer.Option("--of", help="Gradients and fisher are one matrix.")
+    Of,
+    typer.Option(
+        "--of",
+        help="Of features or errors of one --layer; fisher, of gradients, of all "
+        "layers or one; hessian likewise.",
+    ),
+]
+Dense = Annotated[
+    int,
+    typer.Option(min=0, help="Most parameters of a matrix formed: KFAC, Hessian."),
 ]
 Top = Annotated[
     int | None,
@@ -167,12 +176,6 @@ def expect_file(file: Path) -> None:
         raise typer.BadParameter(f"no such file: {file}; give the path of an export")
 
 
-def expect_one_choice(layer: str | None, every: bool) -> None:
-    """Refuse one layer and all layers together."""
-    if every and layer is not None:
-        raise typer.BadParameter("give --layer NAME or --all, got both")
-
-
 def expect_layer(snapshot: Snapshot, layer: str | None) -> None:
     """Refuse the name of a layer that the snapshot lacks."""
     if layer is not None:
@@ -201,7 +204,6 @@ class Chosen:
 def choose_moment(
     file: Path | None,
     layer: str | None,
-    every: bool,
     of: Of,
     on: Backend,
     what: str,
@@ -210,7 +212,6 @@ def choose_moment(
     parts: Apart | None = None,
 ) -> Chosen:
     """Plan what was asked for, refuse what does not fit, and build the moment."""
-    expect_one_choice(layer, every)
     if parts is not None:
         moment, covered = _of_parts(file, layer, of, on, parts)
     else:
@@ -260,7 +261,7 @@ def _of_parts(
             "--shards, --workers and --scheduler need a .zarr export, got "
             f"{'none' if file is None else file}; refspec.joined takes other moments"
         )
-    if of not in (Of.fisher, Of.gradients) or on is not Backend.numpy:
+    if of is not Of.fisher or on is not Backend.numpy:
         raise typer.BadParameter(
             f"parts are of the Fisher information in NumPy, got --of {of} with "
             f"--backend {on.value}; leave these out"

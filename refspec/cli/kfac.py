@@ -38,14 +38,24 @@ _SIGNS = {"outlier": "o", "bump": "b", "bulk": "."}
 Setting = Annotated[
     str, typer.Option(help="Of positions that share weights: expand or reduce.")
 ]
-Few = Annotated[int, typer.Option("--top", min=1, help="How many to print.")]
+Few = Annotated[
+    int | None,
+    typer.Option(
+        "--top",
+        min=1,
+        help="Compare only so many eigenvalues, the largest; C(C-1), of which 10 are "
+        "printed, if not given.",
+    ),
+]
+#: How many eigenvalues are printed of all.
+PRINTED = 10
 
 
 def kfac(
     file: File = None,
     layer: LayerName = None,
     setting: Setting = "expand",
-    top: Few = 10,
+    top: Few = None,
     json_file: Json = None,
     plot: Plot = None,
     on: On = Backend.numpy,
@@ -65,7 +75,7 @@ def _compare(
     file: Path | None,
     layer: str | None,
     setting: str,
-    top: int,
+    top: int | None,
     json_file: Path | None,
     plot: Path | None,
     on: Backend,
@@ -82,16 +92,16 @@ def _compare(
             f"a comparison takes P x P numbers and layers of P <= {LARGEST} "
             f"parameters, got {wide}"
         )
-    planned = plan(snapshot, what="kfac", layers=small).expect_room()
+    planned = plan(snapshot, what="kfac", layers=small, top=top).expect_room()
     covered = coverage.of_snapshot(snapshot, small)
     say(str(covered))
     announce(planned)
     found = {}
     for name in small:
         with working(f"comparing {visible(name)}, {sizes[name]} parameters"):
-            found[name] = compare_layer(snapshot, name, setting=setting)
-        _print_eigenvalues(name, found[name], top)
-    _print_summary(found)
+            found[name] = compare_layer(snapshot, name, setting=setting, top=top)
+        _print_eigenvalues(name, found[name], top or PRINTED)
+    _print_summary(found, "C(C-1)" if top is None else str(top))
     for name in names:
         if name not in found:
             wide = f"P = {sizes[name]} > {LARGEST} parameters"
@@ -100,7 +110,7 @@ def _compare(
     if plot is not None:
         write_picture(plot, matrices.comparisons(found))
     if json_file is not None:
-        layers = {name: _record(x) for name, x in found.items()}
+        layers = {name: comparison_record(x) for name, x in found.items()}
         record = {"setting": setting, "coverage": covered.document(), "layers": layers}
         write_json(json_file, "refspec.kfac/1", record)
 
@@ -129,10 +139,10 @@ def _print_verdict(found: dict[str, LayerComparison]) -> None:
             say(f"the Fisher of {visible(name)} is zero: there is nothing to compare")
 
 
-def _print_summary(found: dict[str, LayerComparison]) -> None:
+def _print_summary(found: dict[str, LayerComparison], top: str) -> None:
     """Print errors, angles and origins, one row a layer and method."""
     heads = ("layer", "of", "log10", "norm", "angle", "median", "o", "b", ".", "rank")
-    table = new_table("against the Fisher's top C(C-1) eigenvalues", list(heads))
+    table = new_table(f"against the Fisher's top {top} eigenvalues", list(heads))
     for name, x in found.items():
         for method, kinds in x.kinds.items():
             row = [visible(name, 24) if method == "fisher" else "", label(method)]
@@ -153,7 +163,7 @@ def _print_summary(found: dict[str, LayerComparison]) -> None:
     say("rest; rank: of the part made of class means (C, but C^2 in KFAC)")
 
 
-def _record(x: LayerComparison) -> dict[str, Any]:
+def comparison_record(x: LayerComparison) -> dict[str, Any]:
     """Return a comparison as plain data."""
     return {
         "fisher": x.fisher.tolist(),

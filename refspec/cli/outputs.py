@@ -22,6 +22,7 @@ from refspec.plots import style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from refspec.attribution import Attribution
     from refspec.coverage import Coverage
     from refspec.spectra import Spectrum
 
@@ -133,6 +134,25 @@ def spectrum_record(result: Spectrum, title: str, covered: Coverage) -> dict[str
         "kind": result.kind,
         "dimension": result.dimension,
         "complete": result.complete,
+    }
+
+
+def attribution_record(
+    result: Attribution, title: str, covered: Coverage
+) -> dict[str, Any]:
+    """Return an attribution as plain data."""
+    return {
+        **spectrum_record(result.spectrum, title, covered),
+        "traces": result.traces,
+        "shares": {n: x.tolist() for n, x in result.shares.items()},
+        "kinds": result.kinds,
+        "proved": result.proved.tolist(),
+        "lower": result.lower.tolist(),
+        "upper": result.upper.tolist(),
+        "knockouts": {n: x.tolist() for n, x in result.knockouts.items()},
+        "levels": {n: x.tolist() for n, x in result.levels.items()},
+        "angles": {n: x.tolist() for n, x in result.angles.items()},
+        "angle_bounds": {n: finite(x) for n, x in result.angle_bounds.items()},
     }
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from refspec import memory
 from refspec import report as pages
 from refspec.classes import Snapshot
-from refspec.cli.inputs import Backend, File, Memory, On, load
+from refspec.cli.inputs import Backend, Dense, File, Memory, On, load
+from refspec.cli.kfac import comparison_record
 from refspec.cli.outcomes import DATA
-from refspec.cli.outputs import expect_outputs, opened
+from refspec.cli.outputs import (
+    Json,
+    attribution_record,
+    expect_outputs,
+    opened,
+    write_json,
+)
 from refspec.cli.terminal import say, working
 from refspec.plans import plan
 
@@ -20,12 +27,8 @@ Output = Annotated[
     Path,
     typer.Option("--output", "-o", help="Write the page here; - is standard output."),
 ]
-Dense = Annotated[
-    int,
-    typer.Option(min=0, help="Most parameters of a matrix formed: KFAC, Hessian."),
-]
 PerLayer = Annotated[
-    bool, typer.Option("--per-layer/--whole", help="Spectra of every layer too.")
+    bool, typer.Option("--per-layer/--no-per-layer", help="Spectra of every layer too.")
 ]
 Verify = Annotated[
     bool, typer.Option("--verify/--no-verify", help="Check the theorems too.")
@@ -38,21 +41,42 @@ def report(
     dense: Dense = 1000,
     per_layer: PerLayer = True,
     verify: Verify = True,
+    json_file: Json = None,
     on: On = Backend.numpy,
     limit: Memory = None,
 ) -> None:
     """Write one self-contained HTML page about a network."""
-    expect_outputs([file], output=output)
+    expect_outputs([file], output=output, json=json_file)
     pages.expect_libraries()
     with memory.within(limit):
         contents, page = _made(file, per_layer, dense, verify, on)
     with opened(output) as out:
         size = out.write(pages.encoded(page))
     say(f"report: {output} ({size / 1e6:.1f} MB)")
+    if json_file is not None:
+        write_json(json_file, "refspec.report/1", _record(contents))
     failed = [x.id for x in contents.verdicts if x.status == "fails"]
     if failed:
         say(f"theorems that do not hold: {', '.join(failed)}")
         raise typer.Exit(DATA)
+
+
+def _record(contents: pages.Contents) -> dict[str, Any]:
+    """Return what the page is drawn from as plain data."""
+    covered = contents.coverage
+    whole = attribution_record(contents.whole, "Fisher information", covered)
+    return {
+        "coverage": covered.document(),
+        "parameters": dict(contents.parameters),
+        "traces": dict(contents.traces),
+        "fisher": whole,
+        "kinds": {n: x.kinds for n, x in contents.layers.items()},
+        "comparisons": {
+            n: comparison_record(x) for n, x in contents.comparisons.items()
+        },
+        "claims": [x.plain() for x in contents.findings],
+        "records": [x.plain() for x in contents.verdicts],
+    }
 
 
 def _made(

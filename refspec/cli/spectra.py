@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from pathlib import Path
 
 import typer
 
 from refspec import attribution, backend, memory, plots, spectra
 from refspec.attribution import Attribution
 from refspec.cli.apart import Kept, Processes, Scheduler, Shards, apart
-from refspec.cli.hessian import attribute_hessian
+from refspec.cli.hessian import attribute_hessian, hessian_spectrum
 from refspec.cli.inputs import (
     PRINTED,
-    All,
     Backend,
     Certify,
     File,
@@ -28,27 +26,25 @@ from refspec.cli.inputs import (
 from refspec.cli.outputs import (
     Json,
     Plot,
+    attribution_record,
     expect_outputs,
-    finite,
     spectrum_record,
     write_json,
     write_picture,
 )
 from refspec.cli.terminal import console, new_table, say, working
-from refspec.coverage import Coverage
 from refspec.plots.style import label
 
 
 def attribute(
     file: File = None,
     layer: LayerName = None,
-    every: All = False,
     of: OfWhat = Of.fisher,
     top: Top = None,
+    certify: Certify = False,
     json_file: Json = None,
     plot: Plot = None,
     on: On = Backend.numpy,
-    certify: Certify = False,
     limit: Memory = None,
     shards: Shards = None,
     workers: Processes = None,
@@ -58,14 +54,18 @@ def attribute(
     """Print the top eigenvalues with the level of the class structure behind each."""
     expect_outputs([file], json=json_file, plot=plot)
     if of is Of.hessian:
+        _expect_whole(shards, workers, scheduler, journal)
+        if certify:
+            raise typer.BadParameter(
+                "--certify goes with the eigenvalues of a Hessian, not with what makes "
+                "them up; see refspec spectrum --of hessian --certify"
+            )
         with memory.within(limit):
-            attribute_hessian(file, layer, every, top or PRINTED, json_file, plot, on)
+            attribute_hessian(file, layer, top or PRINTED, json_file, plot, on)
         return
     where = apart(shards, workers, scheduler, journal)
     with memory.within(limit), where as parts:
-        chosen = choose_moment(
-            file, layer, every, of, on, "attribute", top, certify, parts
-        )
+        chosen = choose_moment(file, layer, of, on, "attribute", top, certify, parts)
         with working("factorising and attributing", chosen.plan):
             result = attribution.attribute(chosen.moment, top=top, certify=certify)
     title, covered = chosen.title, chosen.covered
@@ -74,7 +74,8 @@ def attribute(
     if plot is not None:
         write_picture(plot, plots.attribution(result, title))
     if json_file is not None:
-        _write(result, title, covered, json_file)
+        record = attribution_record(result, title, covered)
+        write_json(json_file, "refspec.spectrum/1", record)
 
 
 def _print(result: Attribution, title: str, top: int) -> None:
@@ -99,33 +100,15 @@ def _print(result: Attribution, title: str, top: int) -> None:
     say(f"  ({result.spectrum.kind})")
 
 
-def _write(result: Attribution, title: str, covered: Coverage, path: Path) -> None:
-    """Write an attribution as plain data."""
-    record = {
-        **spectrum_record(result.spectrum, title, covered),
-        "traces": result.traces,
-        "shares": {n: x.tolist() for n, x in result.shares.items()},
-        "kinds": result.kinds,
-        "proved": result.proved.tolist(),
-        "lower": result.lower.tolist(),
-        "upper": result.upper.tolist(),
-        "knockouts": {n: x.tolist() for n, x in result.knockouts.items()},
-        "levels": {n: x.tolist() for n, x in result.levels.items()},
-        "angles": {n: x.tolist() for n, x in result.angles.items()},
-        "angle_bounds": {n: finite(x) for n, x in result.angle_bounds.items()},
-    }
-    write_json(path, "refspec.spectrum/1", record)
-
-
 def spectrum(
     file: File = None,
     layer: LayerName = None,
-    every: All = False,
     of: OfWhat = Of.fisher,
     top: Top = None,
-    json_file: Json = None,
-    on: On = Backend.numpy,
     certify: Certify = False,
+    json_file: Json = None,
+    plot: Plot = None,
+    on: On = Backend.numpy,
     limit: Memory = None,
     shards: Shards = None,
     workers: Processes = None,
@@ -133,25 +116,38 @@ def spectrum(
     journal: Kept = None,
 ) -> None:
     """Print the exact eigenvalues with their radius."""
-    expect_outputs([file], json=json_file)
+    expect_outputs([file], json=json_file, plot=plot)
     if of is Of.hessian:
-        raise typer.BadParameter("refspec attribute --of hessian prints that spectrum")
-    where = apart(shards, workers, scheduler, journal)
-    with memory.within(limit), where as parts:
-        chosen = choose_moment(
-            file, layer, every, of, on, "spectrum", top, certify, parts
-        )
-        with working("factorising", chosen.plan):
-            result = spectra.spectrum(chosen.moment, top=top, certify=certify)
-    title, covered = chosen.title, chosen.covered
+        _expect_whole(shards, workers, scheduler, journal)
+        with memory.within(limit):
+            result, title, covered = hessian_spectrum(file, layer, top, certify, on)
+    else:
+        where = apart(shards, workers, scheduler, journal)
+        with memory.within(limit), where as parts:
+            chosen = choose_moment(file, layer, of, on, "spectrum", top, certify, parts)
+            with working("factorising", chosen.plan):
+                result = spectra.spectrum(chosen.moment, top=top, certify=certify)
+        title, covered = chosen.title, chosen.covered
     say(title)
     say(str(covered))
-    for value in backend.to_host(result.values)[: top or PRINTED]:
-        say(f"{value:.15e}")
+    say(f"{'k':>5}  eigenvalue")
+    for k, value in enumerate(backend.to_host(result.values)[: top or PRINTED], 1):
+        say(f"{k:5}  {value:.15e}")
     others = f"{result.n_zero} more are zero"
     if not result.complete:
         others = f"the other {result.dimension - len(result.values)} are none larger"
     say(f"radius {result.radius:.2e} ({result.kind}); {others}")
+    if plot is not None:
+        write_picture(plot, [plots.spectrum(result)])
     if json_file is not None:
         record = spectrum_record(result, title, covered)
         write_json(json_file, "refspec.spectrum/1", record)
+
+
+def _expect_whole(*apart: object) -> None:
+    """Refuse parts of an export for the Hessian, which takes all samples at once."""
+    if any(x is not None for x in apart):
+        raise typer.BadParameter(
+            "--shards, --workers, --scheduler and --journal are of the Fisher "
+            "information, got --of hessian; leave one of the two out"
+        )

@@ -1,7 +1,8 @@
 """`refspec synth`: plant a world and write it as an export.
 
 Its options are the fields of `refspec.synthetic.Recipe`: names, types, defaults, groups
-and help are read off the dataclass.
+and help are read off the dataclass. A preset is a recipe by name; options that are
+given beside it change it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ import typer
 from refspec import export
 from refspec.cli.outputs import Json, expect_outputs, write_json
 from refspec.cli.terminal import say, working
-from refspec.synthetic import Recipe, expected_levels
+from refspec.synthetic import PRESETS, Recipe, expected_levels
+
+_words: Any = StrEnum  # made by a call, from the words that an option can be
+_Name: Any = _words("Preset", {n: n for n in PRESETS})
 
 
 class Precision(StrEnum):
@@ -32,16 +36,27 @@ class Precision(StrEnum):
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="Where to: NAME.npz or NAME.zarr.")
 ]
+_Preset = Annotated[
+    _Name | None,
+    typer.Option(
+        help="A recipe to start from. "
+        + " ".join(f"{n}: {x.about}" for n, x in PRESETS.items())
+    ),
+]
 _Dtype = Annotated[Precision, typer.Option(help="Of the arrays.")]
 
 
 def synth(
+    context: typer.Context,
     output: Output,
+    preset: _Preset = None,
     dtype: _Dtype = Precision.float64,
     json_file: Json = None,
     **fields: Any,
 ) -> None:
     """Plant a world whose population is known and write it as an export.
+
+    Start from a preset: every option beside it changes one thing in its recipe.
 
     The recipe goes into the manifest, so that `refspec predict` finds it.
     """
@@ -50,7 +65,9 @@ def synth(
     mark = "zarr.json" if output.suffix == ".zarr" else None
     expect_outputs([], folder_mark=mark, output=output, json=json_file)
     try:
-        recipe = Recipe(**{k: _value(k, x) for k, x in fields.items()})
+        start = Recipe() if preset is None else PRESETS[preset.value].recipe
+        changed = {k: _value(k, x) for k, x in fields.items() if _given(context, k)}
+        recipe = dataclasses.replace(start, **changed)
         with working("planting"):
             world = recipe.plant(dtype=dtype.value)
     except (ValueError, TypeError) as error:
@@ -80,7 +97,12 @@ def synth(
 
 
 _TYPES = typing.get_type_hints(Recipe)
-_words: Any = StrEnum  # made by a call, from the words that a field can be
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    """Whether an option was given, rather than left at its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
 
 
 def _several(name: str) -> type | None:
@@ -137,7 +159,8 @@ def _signed() -> None:
         x.replace(annotation=hints[x.name], kind=inspect.Parameter.KEYWORD_ONLY)
         for x in given
     ]
-    every = [own[0], *_options(), *own[1:]]
+    # context, output, preset; the recipe; the rest
+    every = [*own[:3], *_options(), *own[3:]]
     synth.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
     synth.__annotations__ = {x.name: x.annotation for x in every}
 

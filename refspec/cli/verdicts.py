@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +27,8 @@ Only = Annotated[
 #: Characters of what was compared, in the live table.
 _DETAIL = 400
 
+_HEADS = ("id", "title", "verdict", "residual", "bound", "margin", "sees", "time", "of")
+
 _COLOURS = {"holds": "green", "fails": "bold red"}
 
 
@@ -45,11 +47,10 @@ def show(source: str, found: Iterable[Record], total: int) -> list[Record]:
     records: list[Record] = []
     if not console.is_terminal:
         say(source)
+        say(_line(_HEADS))
         for r in found:
             records.append(r)
-            *head, sees, time, detail = _cells(r)[2:]
-            cells = (*head, f"sees {sees}" if sees else "", time, detail)
-            say(f"{r.id:4} {r.title:58} " + " ".join(f"{x:7}" for x in cells))
+            say(_line(_cells(r)))
         return records
     with Live(
         console=console, refresh_per_second=8, vertical_overflow="visible"
@@ -58,6 +59,12 @@ def show(source: str, found: Iterable[Record], total: int) -> list[Record]:
             records.append(r)
             live.update(_table(source, records, total))
     return records
+
+
+def _line(cells: Sequence[str]) -> str:
+    """Return a line of columns; the last, what was compared, is as long as it is."""
+    id, title, *rest, detail = cells
+    return f"{id:4} {title:58} " + " ".join(f"{x:8}" for x in rest) + f" {detail}"
 
 
 def conclude(
@@ -80,9 +87,8 @@ def _table(source: str, records: list[Record], total: int) -> Table:
     """Draw what is known so far."""
     done = "" if len(records) == total else f", {len(records)} of {total}"
     table = Table(title=visible(source, 60) + done)
-    numbers = ("residual", "bound", "margin", "sees", "time")
-    for name in ("id", "title", "verdict", *numbers):
-        right = name in numbers
+    for name in _HEADS[:-1]:
+        right = name in _HEADS[3:]
         table.add_column(name, justify="right" if right else "left", no_wrap=right)
     for r in records:
         colour = _COLOURS.get(r.status, "dim")

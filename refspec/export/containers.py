@@ -20,6 +20,7 @@ from refspec import checks, files
 from refspec.export import archives, documents, groups, memory
 from refspec.export.digests import fingerprint
 from refspec.export.errors import ExportError, naming, shown
+from refspec.export.foreign import misnamed, mistaken
 from refspec.export.memory import Member
 
 Manifest = dict[str, Any]
@@ -66,7 +67,7 @@ def read(
     in place of us, layers last, and keeps nothing of the keys that are `passing`.
     """
     budget = memory.expect_budget(max_bytes)
-    path, kind = _expect_path(path)
+    path, kind = _expect_path(path, mistaken)
     folder, there = os.path.isdir(path), os.path.exists(path)
     if not there or folder != (kind is groups):
         found = "a folder" if folder else "a file" if there else "nothing"
@@ -153,7 +154,7 @@ def write(
     A Zarr group is written batch by batch. `fixed` is read after the batches, which may
     add to it. Nothing is left if a batch raises.
     """
-    path, kind = _expect_path(path)
+    path, kind = _expect_path(path, misnamed)
     stated, fixed = documents.plain(path, manifest), {} if fixed is None else fixed
     rows = fitting(path, batches)
     with ExitStack() as stack:
@@ -175,16 +176,15 @@ def write(
     return path
 
 
-def _expect_path(path: str | os.PathLike[str]) -> tuple[Path, Any]:
-    """Return a path and the module of its kind, told by its ending."""
+def _expect_path(
+    path: str | os.PathLike[str], wrong: Callable[[Path], str]
+) -> tuple[Path, Any]:
+    """Return a path and the module of its kind, or say what is wrong with its end."""
     advice = "name a file ending in .npz or a folder ending in .zarr"
     checks.expect_type("path", path, (str, os.PathLike), advice)
     path = Path(os.fsdecode(path))
     if path.suffix not in (".npz", ".zarr") or "\0" in str(path):
-        got = repr(path.suffix) if path.suffix else "none"
-        raise ExportError(
-            path, "", f"expected a name ending in .npz or .zarr, got {got}; rename it"
-        )
+        raise ExportError(path, "", wrong(path))
     if path.suffix == ".npz":
         return path, archives
     groups.library("zarr")

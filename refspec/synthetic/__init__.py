@@ -11,7 +11,8 @@ A world in three lines, with what its spectrum is made of in expectation:
 
 World builders
 
-- `Recipe`, `from_record`: a world in numbers and words, which a file can record.
+- `Recipe`, `from_record`: a world in numbers and words, which a file can record;
+  `PRESETS`: some by name.
 - `planted`: a world from a `refspec.populations.Population` of errors, or a
   `KroneckerPopulation` of gradients, for every layer; see also `worlds`.
 - `canonical`: the classification model of the paper's Theorem 8.1; `logistic` has its
@@ -30,6 +31,7 @@ from refspec.synthetic.expectations import expected_levels as expected_levels
 from refspec.synthetic.expectations import expected_means as expected_means
 from refspec.synthetic.logistic import canonical as canonical
 from refspec.synthetic.logistic import outlier_ratio as outlier_ratio
+from refspec.synthetic.presets import PRESETS as PRESETS
 from refspec.synthetic.recipes import Recipe as Recipe
 from refspec.synthetic.recipes import from_record as from_record
 from refspec.synthetic.regression import fit_logistic as fit_logistic
@@ -38,6 +40,7 @@ from refspec.synthetic.worlds import World as World
 from refspec.synthetic.worlds import planted as planted
 
 __all__ = [
+    "PRESETS",
     "Recipe",
     "World",
     "canonical",

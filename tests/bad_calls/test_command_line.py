@@ -36,10 +36,15 @@ BAD = [
     ("attribute --top 2.5", USE, "--top"),
     ("attribute --top many", USE, "--top"),
     ("attribute --of weights", USE, "--of"),
+    ("attribute --of hessian --certify", USE, "spectrum --of hessian --certify"),
+    ("attribute --of hessian --shards 2", USE, "leave one of the two out"),
+    ("spectrum --of hessian --workers 2", USE, "leave one of the two out"),
+    ("spectrum --of hessian --layer fc3 --top 171", USE, "1..P = 1..170, got 171"),
+    ("spectrum --of hessian --layer nope", USE, f"--layer must be {LAYERS}"),
+    ("kfac --top 0", USE, "--top"),
     ("attribute --of ''", USE, "--of"),
     ("spectrum --backend abacus", USE, "--backend"),
     ("spectrum --backend cupy", USE, "cupy"),
-    ("spectrum --of hessian", USE, "refspec attribute --of hessian"),
     ("kfac --setting both", USE, "--setting must be expand or reduce, got 'both'"),
     ("kfac --setting ''", USE, "--setting must be expand or reduce"),
     ("report --dense -1", USE, "--dense"),
@@ -55,18 +60,14 @@ BAD = [
     ("attribute --layer nope", USE, f"--layer must be {LAYERS}; got 'nope'"),
     ("attribute --layer ''", USE, f"--layer must be {LAYERS}; got ''"),
     ("attribute --layer [/]", USE, f"--layer must be {LAYERS}; got '[/]'"),
-    ("attribute --layer fc1 --all", USE, "--layer NAME or --all, got both"),
     ("attribute --of errors", USE, f"--of errors needs --layer, {LAYERS}"),
-    ("attribute --of features --all", USE, f"--of features needs --layer, {LAYERS}"),
     ("attribute --of hessian --layer nope", USE, f"--layer must be {LAYERS}"),
-    ("attribute --of hessian --layer fc1 --all", USE, "--layer NAME or --all"),
     (
         "attribute HERE/world.npz --of hessian",
         USE,
         "needs an export that holds its network",
     ),
     ("spectrum --layer nope", USE, f"--layer must be {LAYERS}"),
-    ("spectrum --layer fc1 --all", USE, "--layer NAME or --all, got both"),
     ("kfac --layer nope", USE, f"--layer must be {LAYERS}"),
     ("predict HERE/world.npz", USE, "give --layer, one of layer1, layer2"),
     ("predict HERE/world.npz --layer fc1", USE, "must be one of layer1, layer2"),
@@ -83,8 +84,15 @@ BAD = [
     ("predict HERE/good.npz", USE, "is not a planted world"),
     ("check HERE/bad.npz", DATA, "bad.npz"),
     ("check HERE/cut.npz", DATA, "cut.npz"),
-    ("check HERE/note.txt", DATA, "note.txt"),
-    ("check HERE/folder", DATA, "folder"),
+    ("check HERE/note.txt", DATA, "got text (.txt); give the file that an exporter"),
+    ("check HERE/folder", DATA, "got a folder; there is none in it"),
+    ("check HERE", DATA, "got a folder; give one in it: bad.npz, cut.npz, good.npz"),
+    ("attribute HERE/data.csv", DATA, "got a table of data (.csv); an export is of a"),
+    ("report HERE/model.pt", DATA, "got weights of a network (.pt); load them into"),
+    ("claims HERE/model.pth", DATA, "refspec.exporters.torch.export(model, loader"),
+    ("verify HERE/model.pkl", DATA, "got a pickle, which runs code when it is read"),
+    ("kfac HERE/model.onnx", DATA, "refspec.exporters.onnx.export("),
+    ("plan HERE/x.npy", DATA, "got one array (.npy); refspec.snapshot("),
     ("attribute HERE/bad.npz", DATA, "bad.npz"),
     ("spectrum HERE/bad.npz", DATA, "bad.npz"),
     ("kfac HERE/bad.npz", DATA, "bad.npz"),
@@ -118,6 +126,7 @@ BAD = [
     ("report HERE/good.npz -o HERE/good.npz", USE, "must not be what is read"),
     ("synth", USE, "Missing option"),
     ("synth -o ''", USE, "--output must end in .npz or .zarr"),
+    ("synth -o HERE/w.npz --preset none", USE, "--preset"),
     ("synth -o HERE/w.txt", USE, "--output must end in .npz or .zarr"),
     ("synth -o /dev/full", USE, "--output must end in .npz or .zarr"),
     ("synth -o HERE/no/w.npz", USE, "expected a folder to write in"),
@@ -137,6 +146,15 @@ def here(tmp_path_factory):
     (folder / "bad.npz").write_bytes(b"not a zip")
     (folder / "cut.npz").write_bytes(good.read_bytes()[: good.stat().st_size // 2])
     (folder / "note.txt").write_text("a note")
+    for name in (
+        "data.csv",
+        "model.pt",
+        "model.pth",
+        "model.pkl",
+        "model.onnx",
+        "x.npy",
+    ):
+        (folder / name).write_text("something else")
     (folder / "folder").mkdir()
     (folder / "link").symlink_to("good.npz")
     os.mkfifo(folder / "pipe")

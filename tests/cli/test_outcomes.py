@@ -122,7 +122,7 @@ def test_json_and_pictures_go_to_standard_output_alone():
     assert json.loads(result.stdout)["schema"] == "refspec.spectrum/1"
     assert "share of the trace" in result.stderr
     assert run("attribute", "--layer", "fc3", "--plot", "-").stdout_bytes[1:4] == b"PNG"
-    result = run("report", "-o", "-", "--no-verify", "--whole", "--dense", "0")
+    result = run("report", "-o", "-", "--no-verify", "--no-per-layer", "--dense", "0")
     assert result.stdout.startswith("<!doctype html>")
     assert result.stdout.endswith("</html>\n")
     assert "share of the trace" in run("attribute", "--layer", "fc3").stdout
@@ -223,7 +223,8 @@ def test_an_interrupt_leaves_a_word_and_no_file(tmp_path):
         "    return right(page)\n"
         "report.encoded = encoded\n"
         f"page = {str(page)!r}\n"
-        "sys.argv = ['refspec', 'report', '--whole', '--no-verify', '-o', page]\n"
+        "words = ['report', '--no-per-layer', '--no-verify', '-o', page]\n"
+        "sys.argv = ['refspec', *words]\n"
         "main()\n"
     )
     done = subprocess.run(

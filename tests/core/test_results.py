@@ -210,3 +210,14 @@ def test_what_has_no_picture_says_so():
     assert issubclass(claims.Findings, Result)
     with pytest.raises(TypeError, match=r"result must be.*to_dataframe\(\)"):
         claims.judge(refspec.datasets.digits_mlp(), "F").plot()
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_a_framework_that_is_missing_names_its_extra(name, monkeypatch):
+    assert name in dir(refspec)
+    assert name not in refspec.__all__
+    monkeypatch.setitem(sys.modules, name, None)
+    for module in (f"refspec.{name}", f"refspec.exporters.{name}"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(ImportError, match=rf"refspec\[{name}\]"):
+        getattr(refspec, name)

@@ -372,7 +372,7 @@ def test_command_writes_the_page(tmp_path):
         sampled(2, (4, 5), [(4, 3)], equal=True), tmp_path / "two.npz"
     )
     page = tmp_path / "two.html"
-    result = run("report", source, "-o", str(page), "--no-verify", "--whole")
+    result = run("report", source, "-o", str(page), "--no-verify", "--no-per-layer")
     assert result.exit_code == 0, result.output
     assert "two.html" in result.output
     assert Page(page.read_text("utf-8")).every("h1")
