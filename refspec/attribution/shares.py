@@ -217,7 +217,7 @@ def remaining_shares(
         for n, y in zip(kept, images, strict=True)
     }
     if within:
-        parts[basis.within] = values - sum(parts.values())
+        parts |= {basis.within: values - sum(parts.values())}
     return values, _normalised(cluster_means(values, radius, parts))
 
 

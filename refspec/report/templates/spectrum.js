@@ -220,7 +220,7 @@
     const rest = m.traces.reduce((a, t, i) => a + (state.removed >> i & 1 ? 0 : t), 0);
     const counts = list(kinds.filter((k) => m.counts[k]).map((k) => `${m.counts[k]} ${k}${k === "outlier" && m.counts[k] > 1 ? "s" : ""}`));
     at("status").textContent = removed.length
-      ? `Without ${list(removed.map((n) => names[n]))}: the largest eigenvalue is ${show(values()[0])} instead of ${show(m.values[0][0])}, and ${trace ? (100 * rest / trace).toPrecision(3) : 0}\u00a0% of the trace stays.`
+      ? `Without ${list(removed.map((n) => names[n]))}: the largest eigenvalue is ${show(values()[0])} instead of ${show(m.values[0][0])}, and ${rest ? (100 * rest / trace).toPrecision(3) : 0}\u00a0% of the trace stays.`
       : `The whole: the largest eigenvalue is ${show(m.values[0][0])}; ${m.resolved} of ${m.dimension} stand above ${show(m.floor, 2)}, below which none is told from zero in every knock-out${counts ? `: ${counts}` : ""}.`;
     at("knockout").dataset.removed = state.removed;
   };
