@@ -22,8 +22,8 @@ quick: .venv-test/done      ## the tests that take under a second
 
 test-frameworks: .venv-frameworks/done  ## the tests against real deep-learning libraries
 	$(THREADS) .venv-frameworks/bin/python -m pytest tests/frameworks refspec/exporters refspec/jax.py refspec/torch.py \
-		tests/fuzz/test_fuzz_exporters.py \
-		-o addopts="-ra --import-mode=importlib --strict-markers --doctest-modules"
+		tests/fuzz/test_fuzz_exporters.py docs/howto/export.md \
+		-o addopts="-ra --import-mode=importlib --strict-markers --doctest-modules --doctest-glob=docs/howto/*.md"
 
 mutants: .venv-frameworks/done  ## wrong versions of one line, each killed by its package's tests, half an hour
 	$(THREADS) .venv-frameworks/bin/python tests/mutants/run.py --write $(MUTANTS)
@@ -46,6 +46,13 @@ deep: .venv-test/done       ## 5,000 random examples a property test, hours
 
 gallery: .venv-test/done   ## run the demos and build a page of their pictures
 	.venv-test/bin/python demos/gallery.py out/gallery $(GALLERY)
+
+docs: .venv-docs/done       ## build the documentation site, out/docs/index.html, and follow its links
+	$(THREADS) .venv-docs/bin/sphinx-build -W -n -c docs . out/docs
+	.venv-docs/bin/python -m pytest tests/docs/test_links.py -o addopts="-ra" -q
+
+test-docs: docs             ## the site in a real browser, wide and narrow, and by axe-core
+	.venv-docs/bin/python -m pytest tests/docs/test_browser.py -o addopts="-ra" -q
 
 test-browser: .venv-browser/done  ## the report in a real browser (Debian: chromium, chromium-driver)
 	$(THREADS) .venv-browser/bin/python -m pytest tests/browser -o addopts="-ra --strict-markers"
@@ -71,6 +78,13 @@ moments-large: .venv-frameworks/done  ## torchvision's networks by differentiati
 
 moments: .venv-frameworks/done  ## networks that differentiation is tried on, write the table
 	$(THREADS) .venv-frameworks/bin/python tests/frameworks/moments_table.py > tests/frameworks/moments.md
+
+release: .venv-release/done ## build, check and try what is to be published; EXTRAS="torch jax" tries those too
+	rm -rf build dist
+	.venv-release/bin/cffconvert --validate
+	.venv-release/bin/python -m build
+	.venv-release/bin/twine check --strict dist/*
+	.venv-release/bin/python tests/release/try_release.py dist $(EXTRAS)
 
 bench: .venv-bench/done     ## time refspec against its peers on the same work
 	.venv-bench/bin/python -m pytest tests/benchmarks -o addopts= -o filterwarnings= \
@@ -107,6 +121,16 @@ lint: .venv-test/done       ## ruff, mypy and the import contracts
 	.venv-browser/bin/pip install --quiet -e ".[browser]"
 	touch $@
 
+.venv-docs/done: setup.cfg
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet -e ".[docs]"
+	touch $@
+
+.venv-release/done: setup.cfg
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/pip install --quiet -e ".[release]"
+	touch $@
+
 .venv-peers/done: setup.cfg
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet -e ".[peers]"
@@ -138,6 +162,6 @@ BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list -n 20
 WITHIN ?= 150
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
-.PHONY: help demo test adversarial coverage quick test-frameworks test-browser gallery conformance conformance-main \
+.PHONY: help demo docs release test test-docs adversarial coverage quick test-frameworks test-browser gallery conformance conformance-main \
 	conformance-kfac-jax oracle exports moments \
 	moments-large bench lint fuzz deep mutants mutants-changed mutate

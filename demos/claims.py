@@ -16,7 +16,7 @@ from setting import options, save
 from refspec import plots
 from refspec.claims.__main__ import members, read
 
-at = options(__doc__.splitlines()[0])
+at = options(__doc__)
 records, _ = read((Path(__file__).parent / "results" / "claims").glob("*.json"))
 judged = [x for x in records if x["claims"] and x["samples"] == 1360]
 trainings = members(records)

@@ -12,7 +12,7 @@ from setting import digits, options, save, trained
 from refspec import curvature, models, plots
 from refspec.attribution import class_means, distances
 
-at = options(__doc__.splitlines()[0])
+at = options(__doc__)
 X, y = digits(15 if at.quick else 60)
 steps = (2, 150) if at.quick else (2, 30, 600)
 network, done, scatter = None, 0, []

@@ -16,7 +16,7 @@ import refspec
 from refspec import curvature, models, plots
 from refspec.attribution import depth_profile
 
-at = options(__doc__.splitlines()[0])
+at = options(__doc__)
 layers, width = (5, 32) if at.quick else (8, 64)
 X, y = digits(12 if at.quick else 60)
 network = trained(

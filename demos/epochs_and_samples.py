@@ -13,7 +13,7 @@ from setting import digits, options, save, trained
 import refspec
 from refspec import curvature, models, plots
 
-at = options(__doc__.splitlines()[0])
+at = options(__doc__)
 sizes = (6, 18) if at.quick else (10, 30, 100)
 steps = (100, 300) if at.quick else (100, 300, 1000, 3000)
 ratios = np.zeros((len(sizes), len(steps)))

@@ -13,7 +13,7 @@ from setting import options, save
 from refspec import curvature, datasets, hessian, plots
 from refspec.attribution import attribute_hessian
 
-at = options(__doc__.splitlines()[0])
+at = options(__doc__)
 snapshot = datasets.digits_mlp()
 layers = ["fc2", "fc3"] if at.quick else None
 H = hessian.of_snapshot(snapshot, layers)

@@ -11,7 +11,7 @@ from setting import digits, options, save, trained
 
 from refspec import kronecker, models, plots
 
-at = options(__doc__.splitlines()[0])
+at = options(__doc__)
 X, y = digits(10 if at.quick else 30)
 network = trained([16, 12], X, y, steps=200 if at.quick else 600, activation="tanh")
 snapshot = models.snapshot(network, X, y)

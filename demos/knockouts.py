@@ -12,7 +12,7 @@ from setting import digits, options, save, trained
 import refspec
 from refspec import curvature, models, plots
 
-at = options(__doc__.splitlines()[0])
+at = options(__doc__)
 X, y = digits(10 if at.quick else 60)
 network = trained([16] if at.quick else [48, 32], X, y, steps=150 if at.quick else 400)
 snapshot = models.snapshot(network, X, y)

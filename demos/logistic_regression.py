@@ -13,7 +13,7 @@ from setting import options, save
 import refspec
 from refspec import plots, synthetic
 
-at = options(__doc__.splitlines()[0])
+at = options(__doc__)
 C, D, signal = (4, 6, 30.0) if at.quick else (5, 10, 60.0)
 n = 400 if at.quick else 4000
 alphas = np.linspace(0.05, (C - 1) / C, 5 if at.quick else 9)

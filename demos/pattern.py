@@ -13,7 +13,7 @@ from setting import options, save
 import refspec
 from refspec import plots, synthetic
 
-at = options(__doc__.splitlines()[0])
+at = options(__doc__)
 C, d = (5, 120) if at.quick else (10, 400)
 recipe = synthetic.Recipe(
     classes=C,

@@ -13,7 +13,7 @@ from setting import options, save
 import refspec
 from refspec import plots, random_matrix, synthetic
 
-at = options(__doc__.splitlines()[0])
+at = options(__doc__)
 d = 100 if at.quick else 600
 recipe = synthetic.Recipe(classes=6, dim=d, per_class=d // 5, strength=2.0)
 world = recipe.plant()

@@ -12,7 +12,7 @@ from refspec.models import training
 
 def options(claim):
     """Return the options of a demo: `quick`, and `plot`, a folder or None."""
-    parser = argparse.ArgumentParser(description=claim)
+    parser = argparse.ArgumentParser(description=claim.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small, seconds")
     parser.add_argument("--plot", type=Path, help="folder for the picture")
     return parser.parse_args()

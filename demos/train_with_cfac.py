@@ -38,7 +38,7 @@ from sklearn.datasets import load_digits
 from refspec import models, plots
 from refspec.classes import log_softmax
 
-at = options(__doc__.splitlines()[0])
+at = options(__doc__)
 METHODS = ("sgd", "kfac", "ekfac", "cfac")
 MOMENTUM, BATCH, REFRESH, DECAY, CG_STEPS = 0.9, 128, 5, 0.9, 5
 

@@ -1,6 +1,6 @@
 """Under weight decay a weight lies in the span of class means, of rank at most C.
 
-Papyan (2020), Figure 13. At a stationary point of loss + decay |W|^2 / 2 every weight
+Papyan (2020), Figure 13. At a stationary point of `loss + decay |W|^2 / 2` every weight
 is W = -1/decay sum_i s_i delta_i h_i'. Its class part, made of the class means of
 errors and features, has rank at most C; the top C singular values of W stand on its
 span.
@@ -16,7 +16,7 @@ from setting import digits, options, save, trained
 from refspec import models, plots
 from refspec.models import training
 
-at = options(__doc__.splitlines()[0])
+at = options(__doc__)
 decay = 1e-2
 X, y = digits(10 if at.quick else 60)
 hidden = [24] if at.quick else [48, 48]

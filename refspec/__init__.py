@@ -96,6 +96,8 @@ if TYPE_CHECKING:
     from refspec.structure import Decomposition as Decomposition
     from refspec.structure import decompose as decompose
     from refspec.structure import plain_means as plain_means
+    from refspec.sweeps import Sweep as Sweep
+    from refspec.sweeps import sweep as sweep
 
 _HOMES = {
     "Attribution": "attribution",
@@ -126,6 +128,8 @@ _HOMES = {
     "save": "export",
     "snapshot": "classes",
     "spectrum": "spectra",
+    "Sweep": "sweeps",
+    "sweep": "sweeps",
 }
 
 #: Not in `__all__`, which is imported whole by those who ask for *.
@@ -174,6 +178,7 @@ __all__ = [
     "SecondMoment",
     "Snapshot",
     "Spectrum",
+    "Sweep",
     "__version__",
     "attribute",
     "attribution",
@@ -211,6 +216,7 @@ __all__ = [
     "spectrum",
     "strategies",
     "structure",
+    "sweep",
     "synthetic",
     "testing",
     "theorems",

@@ -370,7 +370,7 @@ def expect_covariance(name: str, value: Any, d: int) -> Covariance:
 def symmetric_part(name: str, A: np.ndarray) -> tuple[np.ndarray, float]:
     """Return (A + A') / 2, and what A lost if it was computed as a product.
 
-    A product of d columns errs by gamma_{d+2} tr |A| at most, and so does its mirror.
+    A product of d columns errs by gamma_{d+2} `tr |A|` at most, and so does its mirror.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         symmetric, trace = (A + A.T) / 2, float(np.trace(np.abs(A)))

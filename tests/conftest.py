@@ -23,6 +23,8 @@ settings.register_profile(
     max_examples=30,
     phases=[Phase.explicit, Phase.generate],
 )
+# Which functions a test reaches it says with fewer.
+settings.register_profile("reach", settings.get_profile("mutants"), max_examples=3)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 

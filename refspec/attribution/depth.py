@@ -40,7 +40,7 @@ class Clarity:
         lambda_2 / lambda_m, between-class: 1 if the class means, weighted by their
         masses, are orthogonal and equally long (or if m = 1).
     cosine : float
-        Mean |cos| between centred class means, nan if they all coincide.
+        Mean `|cos|` between centred class means, nan if they all coincide.
         Equiangular means have 1 / (C - 1).
     index : int
         m: min(C, d), less one if that eigenvalue is not resolved from zero, as in the

@@ -20,6 +20,7 @@ from refspec.cli.predict import predict
 from refspec.cli.report import report
 from refspec.cli.selftest import selftest
 from refspec.cli.spectra import attribute, spectrum
+from refspec.cli.sweep import sweep
 from refspec.cli.synth import synth
 from refspec.cli.terminal import console
 from refspec.cli.verify import verify
@@ -47,7 +48,7 @@ _TOUR = {
     "See what a spectrum is made of": (attribute, spectrum, kfac, report),
     "Judge a network, and an export": (claims, verify, check),
     "Before a large one": (plan,),
-    "Where the answer is known": (synth, predict, selftest),
+    "Where the answer is known": (synth, predict, sweep, selftest),
 }
 
 app = typer.Typer(cls=_Commands)

@@ -171,12 +171,20 @@ def _print(
     """Print bands, outliers and the distance."""
     d, expected = made.dimension, made.outliers
     values = np.asarray(backend.to_host(measured.values), dtype=np.float64)
+    for sentence in made.assumes:
+        say(f"assumes: {sentence}")
     bands = new_table(title, ["band", "from", "to", "mass", "expected", "found"])
-    rows = zip(made.bands, _expected(made), found.band_counts, strict=True)
-    for k, (band, count, seen) in enumerate(rows, 1):
+    rows = zip(made.bands, made.counts, found.band_counts, strict=True)
+    for k, (band, expects, seen) in enumerate(rows, 1):
         ends = f"{band.lower:.5g}", f"{band.upper:.5g}"
-        bands.add_row(str(k), *ends, f"{band.mass:.4f}", f"{count:.0f}", str(seen))
+        bands.add_row(str(k), *ends, f"{band.mass:.4f}", str(expects), str(seen))
     console.print(bands)
+    if len(made.inner.values):
+        at = ", ".join(
+            f"{x:.5g} +- {sd:.2g}"
+            for x, sd in zip(made.inner.values, made.inner.deviations, strict=True)
+        )
+        say(f"means between bands, counted with the nearer one: {at}")
     if made.law.atom > 0:
         zero = d - int(np.sum(values > measured.radius))
         count = float(made.count(np.zeros(1), side="right")[0])
@@ -211,13 +219,6 @@ def _print(
     say(f"Kolmogorov-Smirnov distance {distance:.4f}: {distance * d:.2f} of {d} values")
 
 
-def _expected(made: Prediction) -> list[float]:
-    """Return the eigenvalues expected in each band, outliers of fixed means apart."""
-    ends = np.asarray([[b.lower, b.upper] for b in made.bands])
-    below, above = (made.count(x, side="right") for x in ends.T)
-    return [float(x) for x in above - below]
-
-
 def _record(
     title: str, made: Prediction, measured: Spectrum, found: Discrepancy
 ) -> dict[str, Any]:
@@ -229,10 +230,14 @@ def _record(
         "atom": made.law.atom,
         "bands": [
             {"lower": b.lower, "upper": b.upper, "mass": b.mass, "count": c, "found": n}
-            for b, c, n in zip(
-                made.bands, _expected(made), found.band_counts, strict=True
-            )
+            for b, c, n in zip(made.bands, made.counts, found.band_counts, strict=True)
         ],
+        "clear": list(made.clear),
+        "assumes": list(made.assumes),
+        "inner": {
+            "values": made.inner.values.tolist(),
+            "deviations": made.inner.deviations.tolist(),
+        },
         "outliers": {
             "values": made.outliers.values.tolist(),
             "deviations": made.outliers.deviations.tolist(),

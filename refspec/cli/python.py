@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import typer
@@ -76,6 +77,31 @@ def run(file: Path, name: str) -> Network:
     )
 
 
+def module(file: Path) -> ModuleType:
+    """Import a Python file of the user's, whatever is in it."""
+    expect_there(file)
+    with _answering(str(file), "be a module that can be imported"):
+        made: ModuleType = _module(file)
+    return made
+
+
+def value(file: Path, name: str, kind: type, advice: str) -> Any:
+    """Return what a function of a Python file returns, of one kind."""
+    make = getattr(module(file), name, None)
+    if not callable(make):
+        raise typer.BadParameter(
+            f"{file} must hold a function {name!r}, got none of that name; {advice}"
+        )
+    with _answering(f"{file}:{name}", f"return a {kind.__name__}"):
+        found = make()
+    if not isinstance(found, kind):
+        raise typer.BadParameter(
+            f"{file}:{name} must return a {kind.__name__}, got "
+            f"{visible(type(found).__name__)}; {advice}"
+        )
+    return found
+
+
 def _module(file: Path) -> Any:
     """Import a file by its path, its folder first on the way as for a script."""
     spec = importlib.util.spec_from_file_location("refspec_network", file)
@@ -89,7 +115,7 @@ def _module(file: Path) -> Any:
 
 
 @contextmanager
-def _answering(where: str) -> Iterator[None]:
+def _answering(where: str, what: str = "return a network") -> Iterator[None]:
     """Turn what the user's own code raises into a sentence."""
     try:
         yield
@@ -98,6 +124,6 @@ def _answering(where: str) -> Iterator[None]:
             raise  # a refusal of refspec's is a sentence already
         said = visible(" ".join(str(error).split()), 200)
         raise typer.BadParameter(
-            f"{where} must return a network, got {type(error).__name__}: {said}; run "
-            "it in Python, or see the traceback by `refspec --debug`"
+            f"{where} must {what}, got {type(error).__name__}: {said}; run it in "
+            "Python, or see the traceback by `refspec --debug`"
         ) from error

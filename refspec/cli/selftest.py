@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from refspec.cli.outputs import Json, expect_outputs
-from refspec.cli.verdicts import Only, chosen, conclude, show
+from refspec.cli.verdicts import Only, Own, chosen, conclude, show
 from refspec.selftest import selftest as run
 from refspec.verify import Record
 
@@ -17,15 +17,17 @@ Deep = Annotated[
 ]
 
 
-def selftest(json_file: Json = None, only: Only = None, deep: Deep = False) -> None:
+def selftest(
+    json_file: Json = None, only: Only = None, own: Own = None, deep: Deep = False
+) -> None:
     """Check the theorems on refspec itself, on planted worlds and known networks.
 
     Exit 1 if a statement fails. It needs no file: see verify for yours.
     """
     expect_outputs([], json=json_file)
-    theorems = chosen(only, "code")
+    theorems = chosen(only, "code", own)
     records: list[Record] = []
     found = run(theorems=theorems, deep=deep)
-    for source, own in groupby(found, lambda x: x.source):
-        records += show(source, own, len(theorems))
+    for source, mine in groupby(found, lambda x: x.source):
+        records += show(source, mine, len(theorems))
     conclude(records, json_file, "refspec.selftest/1")

@@ -87,11 +87,21 @@ def synth(
         shares = ", ".join(f"{n} {x / total:.3f}" for n, x in expected.items())
         say(f"  errors of {name}: expected trace {total:.6g}; {shares}")
         record[name] = expected
+    assumes = ["traces are expectations over draws, exact at this N, given the weights"]
+    if recipe.dof is not None and recipe.dof <= 4:
+        assumes.append(
+            f"noise of {recipe.dof:.3g} degrees of freedom has no fourth moment: a "
+            "trace has no deviation, and no law knows the largest eigenvalues, so "
+            "refspec predict refuses this world"
+        )
+    for sentence in assumes:
+        say(f"  assumes: {sentence}")
     if json_file is not None:
         made = {
             "file": str(output),
             "recipe": recipe.record(),
             "expected_traces": record,
+            "assumes": assumes,
         }
         write_json(json_file, "refspec.synth/1", made)
 

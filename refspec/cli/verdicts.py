@@ -14,14 +14,22 @@ from rich.text import Text
 
 from refspec.cli.outcomes import DATA
 from refspec.cli.outputs import write_json
+from refspec.cli.python import module
 from refspec.cli.terminal import console, say
 from refspec.text import visible
-from refspec.theorems import Theorem, asked, find
+from refspec.theorems import Theorem, asked, find, of_module
 from refspec.verify import Record
 
 Only = Annotated[
     list[str] | None,
     typer.Option("--only", help="Statements by id: L1 or L1,C3; may be repeated."),
+]
+
+Own = Annotated[
+    Path | None,
+    typer.Option(
+        "--theorems", help="A Python file: check the theorems it holds, and no others."
+    ),
 ]
 
 #: Characters of what was compared, in the live table.
@@ -32,14 +40,40 @@ _HEADS = ("id", "title", "verdict", "residual", "bound", "margin", "sees", "time
 _COLOURS = {"holds": "green", "fails": "bold red"}
 
 
-def chosen(only: list[str] | None, question: str) -> tuple[Theorem, ...]:
-    """Return the theorems that were asked for, or all that answer the question."""
+def chosen(
+    only: list[str] | None, question: str, own: Path | None = None
+) -> tuple[Theorem, ...]:
+    """Return the theorems that were asked for, or all that answer the question.
+
+    Of a module of the user's, all of them or those asked for.
+    """
+    if own is not None:
+        return _own(own, only)
     if not only:
         return asked(question)
     try:
         return find(x.strip() for x in ",".join(only).split(","))
     except ValueError as error:
         raise typer.BadParameter(f"--only: {error}") from error
+
+
+def _own(file: Path, only: list[str] | None) -> tuple[Theorem, ...]:
+    """Return the theorems of a module of the user's."""
+    try:
+        found = of_module(module(file))
+    except ValueError as error:
+        raise typer.BadParameter(f"--theorems: {error}") from error
+    if not only:
+        return found
+    wanted = [x.strip() for x in ",".join(only).split(",")]
+    known = {x.id: x for x in found}
+    missing = [x for x in wanted if x not in known]
+    if missing:
+        raise typer.BadParameter(
+            f"--only must name theorems of {file}, got {', '.join(missing)}; it holds "
+            f"{', '.join(known)}"
+        )
+    return tuple(known[x] for x in known if x in wanted)
 
 
 def show(source: str, found: Iterable[Record], total: int) -> list[Record]:

@@ -11,7 +11,7 @@ from refspec.classes import Snapshot
 from refspec.cli.inputs import Backend, Files, Memory, On, expect_file, load
 from refspec.cli.outputs import Json, expect_outputs
 from refspec.cli.terminal import announce, say
-from refspec.cli.verdicts import Only, chosen, conclude, show
+from refspec.cli.verdicts import Only, Own, chosen, conclude, show
 from refspec.plans import plan
 from refspec.verify import Record
 from refspec.verify import verify as verify_snapshot
@@ -21,6 +21,7 @@ def verify(
     files: Files = None,
     json_file: Json = None,
     only: Only = None,
+    own: Own = None,
     on: On = Backend.numpy,
     limit: Memory = None,
 ) -> None:
@@ -29,7 +30,7 @@ def verify(
     Exit 1 if a statement fails. Statements on refspec itself: see selftest.
     """
     expect_outputs(files or [], json=json_file)
-    theorems = chosen(only, "data")
+    theorems = chosen(only, "data", own)
     for file in files or []:
         expect_file(file)
     paths: Iterable[Path | None] = files or [None]
@@ -40,13 +41,13 @@ def verify(
             source = load(path, on)
             name, network = source.name, source.network
             # what single theorems take is not planned, nor those on a moment alone
-            if not only and isinstance(network, Snapshot):
+            if not (only or own) and isinstance(network, Snapshot):
                 announce(plan(network, what="verify").expect_room())
             covered[name] = source.coverage.document()
             say(str(source.coverage))
             # what was asked for by its id is run, however slow
             found = verify_snapshot(
-                network, theorems=theorems, source=name, deep=bool(only)
+                network, theorems=theorems, source=name, deep=bool(only or own)
             )
             records += show(name, found, len(theorems))
     conclude(records, json_file, "refspec.verify/1", coverage=covered)

@@ -112,6 +112,8 @@ def save(
     manifest |= {k: v for k, v in snapshot.provenance.items() if k not in RESERVED}
     manifest |= {"schema": SCHEMA, "layers": [x.name for x in snapshot.layers]}
     manifest |= coverage.statement(snapshot)
+    if snapshot.provenance.get("dtype") in _DTYPES:  # what its numbers were, once
+        manifest["dtype"] = snapshot.provenance["dtype"]
     if snapshot.model is not None:
         manifest["operations"] = [dict(x) for x in snapshot.model.operations]
         batch["model/inputs"] = stored(snapshot.model.inputs)
@@ -155,7 +157,7 @@ def load(
     -------
     Snapshot
         Sorted by class. Its provenance is the manifest, with ``dtype`` the narrowest
-        stored dtype of features and errors.
+        dtype of features and errors, as stored or as the manifest has it of a copy.
 
     Raises
     ------
@@ -329,6 +331,8 @@ def assemble(
     if "sample_weights" in arrays:
         weights = give(_normalised(arrays["sample_weights"]))
     stored = [x.dtype for key, x in arrays.items() if key.startswith("layers/")]
+    if manifest.get("dtype") in _DTYPES:  # of a copy
+        stored.append(np.dtype(manifest["dtype"]))
     layers: list[Layer] = []
     left: dict[str, int] = {}
     given = give(probabilities)

@@ -106,7 +106,7 @@ def export(
     -----
     A bias is a leaf added to what a map gives with nothing between, as the layers of
     all libraries do. A convolution's features are its patches, in the order of
-    ``kernel`` as (out, in, *window). A plain multilayer perceptron with activations
+    `kernel` as `(out, in, *window)`. A plain multilayer perceptron with activations
     known to `refspec.models` is stored with its weights and inputs. The seeds are
     computed in float64 from the logits; the network runs in the dtype of its
     parameters. Cost: two forward and C backward passes a batch, of the two that are

@@ -51,8 +51,8 @@ class Network:
         inputs and k >= 1 what operation k gives, counted from 1; by default the one
         before.
     parameters : mapping of str to Array
-        Weights (b, a), or (out, in, *kernel) of a convolution; biases (b,); of a batch
-        norm (channels,). One dtype.
+        Weights (b, a), or `(out, in, *kernel)` of a convolution; biases (b,); of a
+        batch norm (channels,). One dtype.
 
     Raises
     ------

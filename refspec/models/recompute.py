@@ -64,11 +64,11 @@ def recompute(snapshot: Snapshot) -> list[Difference]:
     Notes
     -----
     Theory: theory/hessian.md#H10. Every layer goes on from the stored features, and the
-    bound runs beside the computation: a map W takes an error e to |W| e + gamma_k
-    |W||x|, an activation to |slope| e + e^2 + gamma_64 (|x| + 1); going back, a slope
-    is off by what its argument's error makes of it, and by its jump where that covers a
-    kink; a maximum may be any entry that it brings as near. u is that of the narrowest
-    dtype in the file.
+    bound runs beside the computation: a map W takes an error e to
+    `|W| e + gamma_k |W||x|`, an activation to `|slope| e + e^2 + gamma_64 (|x| + 1)`;
+    going back, a slope is off by what its argument's error makes of it, and by its jump
+    where that covers a kink; a maximum may be any entry that it brings as near. u is
+    that of the narrowest dtype in the file.
 
     Examples
     --------

@@ -22,6 +22,7 @@ from refspec.plots.spectra import spectrum as spectrum
 from refspec.plots.style import COLOURS as COLOURS
 from refspec.plots.style import figure as figure
 from refspec.plots.style import save as save
+from refspec.plots.sweeps import sweep as sweep
 
 __all__ = [
     "COLOURS",
@@ -42,4 +43,5 @@ __all__ = [
     "scree",
     "shares",
     "spectrum",
+    "sweep",
 ]

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from refspec import checks
 from refspec.attribution import Attribution, HessianAttribution, Profile
 from refspec.kronecker import LayerComparison
-from refspec.plots import matrices, profiles, spectra, style
+from refspec.plots import matrices, profiles, spectra, style, sweeps
 from refspec.spectra import Spectrum
+from refspec.sweeps import Sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,10 +58,11 @@ def draw(result: Any, **options: Any) -> Picture:
 
     Parameters
     ----------
-    result : Attribution, Spectrum, HessianAttribution, LayerComparison or Profile
+    result : Attribution, Spectrum, HessianAttribution, LayerComparison, Profile, Sweep
         ``result.plot()`` is the same.
     **options
-        Those of `attribution`, `spectrum`, `hessian`, `approximations` or `depth`.
+        Those of `attribution`, `spectrum`, `hessian`, `approximations`, `depth` or
+        `sweep`.
 
     Returns
     -------
@@ -93,6 +95,7 @@ def _depth(result: Profile, **options: Any) -> Axes:
 _FUNCTIONS: dict[type, Callable[..., Axes | list[Axes]]] = {
     Attribution: spectra.attribution,
     Spectrum: spectra.spectrum,
+    Sweep: sweeps.sweep,
     HessianAttribution: matrices.hessian_attribution,
     LayerComparison: matrices.approximations,
     Profile: _depth,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -150,7 +149,7 @@ def _overlaps(rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
 
 def _nearest(prediction: Prediction, values: np.ndarray) -> tuple[int, ...]:
     """Count the eigenvalues that belong to each band: split the gaps in half."""
-    bands = prediction.bands
-    floor = bands[0].lower / 2 if prediction.law.atom > 0 else -np.inf
-    cuts = [(low.upper + high.lower) / 2 for low, high in pairwise(bands)]
-    return tuple(np.histogram(values, [floor, *cuts, np.inf])[0].tolist())
+    # zeros are the atom's, however close to them the first band begins
+    floor = np.nextafter(0, 1) if prediction.law.atom > 0 else -np.inf
+    edges = [floor, *prediction.cuts, np.inf]
+    return tuple(np.histogram(values, edges)[0].tolist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,16 @@ class Outliers:
 def no_outliers() -> Outliers:
     """Return none."""
     return Outliers(np.zeros(0), np.zeros(0), np.zeros(0))
+
+
+def joined(parts: Sequence[Outliers]) -> Outliers:
+    """Put several together, descending."""
+    columns = [
+        np.concatenate([getattr(x, name) for x in parts])
+        for name in ("values", "deviations", "overlaps")
+    ]
+    order = np.argsort(-columns[0], kind="stable")
+    return Outliers(*(x[order] for x in columns))
 
 
 def mixed(

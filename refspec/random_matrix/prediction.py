@@ -10,7 +10,9 @@ feature is 1; otherwise it is a `KroneckerPopulation`, of the gradients, whose
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -21,9 +23,10 @@ from refspec.populations import (
     Population,
     expect_predictable,
 )
+from refspec.random_matrix.assumptions import assumptions, expect_fourth_moment
+from refspec.random_matrix.free import outliers as free_outliers
 from refspec.random_matrix.free import spectrum as free_spectrum
 from refspec.random_matrix.free.design import is_isotropic, reduction
-from refspec.random_matrix.free.outliers import fixed_outliers
 from refspec.random_matrix.kronecker import spectrum as kronecker_spectrum
 from refspec.random_matrix.kronecker.design import (
     kronecker_design,
@@ -32,13 +35,16 @@ from refspec.random_matrix.kronecker.design import (
 )
 from refspec.random_matrix.kronecker.kfac import kfac_eigenvalues
 from refspec.random_matrix.kronecker.outliers import kronecker_outliers
+from refspec.random_matrix.nested import outliers as nested_outliers
 from refspec.random_matrix.nested import spectrum as nested_spectrum
 from refspec.random_matrix.nested.design import nested_design
-from refspec.random_matrix.nested.outliers import nested_outliers
-from refspec.random_matrix.outliers import Outliers, no_outliers, row_space
+from refspec.random_matrix.outliers import Outliers, joined, no_outliers, row_space
 from refspec.random_matrix.random_means import TRACY_WIDOM, random_outliers
-from refspec.random_matrix.tables import Band, LawTable
+from refspec.random_matrix.tables import Band, LawTable, stepped
 from refspec.results import Result, View, ranks
+
+#: Exceeded once in a thousand draws: by TW1, by a standard normal variable.
+TRACY_WIDOM_TAIL, NORMAL_TAIL = 3.2724, 3.0902
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +65,8 @@ class Prediction(Result):
         Expected, descending, the outliers among them.
     means : array, shape (q, d)
         Orthonormal rows that span the fixed means; q = 0 where there are none.
+    assumes : tuple of str
+        What it rests on, in sentences, with the numbers of this population.
     """
 
     dimension: int
@@ -68,6 +76,7 @@ class Prediction(Result):
     random: Outliers
     eigenvalues: np.ndarray
     means: np.ndarray
+    assumes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Say what was predicted and how, not the entries."""
@@ -96,11 +105,37 @@ class Prediction(Result):
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Eigenvalues expected in each band, outliers of fixed means taken away."""
+        """Eigenvalues expected nearest to each band, but for 0 and outliers above.
+
+        A band's neighbours between it and the next count with the nearer one.
+        """
         below = _counts(self.law, self.dimension)
-        ends = np.asarray([(b.lower, b.upper) for b in self.bands])
-        inside = np.interp(ends, self.law.x, below) @ [-1, 1]
-        return tuple(round(float(x)) for x in inside)
+        inside = np.diff(np.interp(self.cuts, self.law.x, below), prepend=below[0])
+        last = self.dimension - len(self.fixed.values) - below[0] - np.sum(inside)
+        return tuple(round(float(x)) for x in (*inside, last))
+
+    @property
+    def cuts(self) -> tuple[float, ...]:
+        """Where one band's eigenvalues end and the next one's begin, one a gap."""
+        return tuple(cut for cut, _ in self._gaps())
+
+    @property
+    def clear(self) -> tuple[bool, ...]:
+        """Whether a gap is so wide that 999 in 1000 draws count as expected there."""
+        return tuple(clear for _, clear in self._gaps())
+
+    def _gaps(self) -> Iterator[tuple[float, bool]]:
+        """Find the middle of the widest empty interval of every gap."""
+        inner = self.law.inner
+        for low, high in pairwise(self.bands):
+            at = (inner.values > low.upper) & (inner.values < high.lower)
+            own = inner.values[at][::-1], NORMAL_TAIL * inner.deviations[at][::-1]
+            x = np.asarray([low.upper, *own[0], high.lower])
+            tails = TRACY_WIDOM_TAIL * np.asarray([low.upper_scale, high.lower_scale])
+            reach = np.asarray([tails[0], *own[1], tails[1]])
+            k = int(np.argmax(np.diff(x)))
+            half = (x[k + 1] - x[k]) / 2
+            yield float(x[k] + half), bool(half >= max(reach[k], reach[k + 1]))
 
     @property
     def bulk_maximum(self) -> tuple[float, float]:
@@ -112,13 +147,12 @@ class Prediction(Result):
     @property
     def outliers(self) -> Outliers:
         """Fixed and random together, descending."""
-        both = self.fixed, self.random
-        columns = [
-            np.concatenate([getattr(x, name) for x in both])
-            for name in ("values", "deviations", "overlaps")
-        ]
-        order = np.argsort(-columns[0], kind="stable")
-        return Outliers(*(x[order] for x in columns))
+        return joined([self.fixed, self.random])
+
+    @property
+    def inner(self) -> Outliers:
+        """Eigenvalues of fixed means between bands, or between 0 and the first."""
+        return self.law.inner
 
     def count(self, x: np.ndarray, *, side: Literal["left", "right"]) -> np.ndarray:
         """Return how many eigenvalues are expected below x; `right`: or at x."""
@@ -128,7 +162,7 @@ class Prediction(Result):
         return np.asarray(np.where(positive, below, 0.0) + steps)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class KroneckerPrediction(Prediction):
     """What is expected of the spectrum of gradients errors (x) features.
 
@@ -196,29 +230,21 @@ def predict(
     kinds = (Population, KroneckerPopulation)
     checks.expect_type("population", population, kinds, "give world.population(name)")
     expect_predictable(population)
-    for side in _sides(population):
-        if side.noise == "student" and side.dof is not None and side.dof <= 4:
-            raise ValueError(
-                "noise must have a fourth moment, got Student's t of "
-                f"{side.dof:.3g} degrees of freedom; the largest eigenvalues are then "
-                "single samples, which no limiting law knows: take dof > 4"
-            )
+    expect_fourth_moment(population)
     if resolution is None:
         resolution = 0.25 if isinstance(population, KroneckerPopulation) else 0.1
     accuracy = checks.expect_probability("resolution", resolution, ends=False)
     seed = checks.expect_size("seed", seed)
+    made: Prediction
     if isinstance(population, KroneckerPopulation):
-        return _kronecker(population, accuracy, seed)
-    if is_isotropic(population):
-        return _isotropic(population, seed)
-    return _nested(population, accuracy, seed)
-
-
-def _sides(population: Population | KroneckerPopulation) -> tuple[Population, ...]:
-    """Return the populations of vectors."""
-    if isinstance(population, KroneckerPopulation):
-        return population.errors, population.features
-    return (population,)
+        made = _kronecker(population, accuracy, seed)
+    elif is_isotropic(population):
+        made = _isotropic(population, seed)
+    else:
+        made = _nested(population, accuracy, seed)
+    ends = made.bands[-1].upper, made.fixed.values
+    assumes = assumptions(population, made.clear, *ends)
+    return replace(made, assumes=assumes)
 
 
 def _isotropic(population: Population, seed: int) -> Prediction:
@@ -226,7 +252,8 @@ def _isotropic(population: Population, seed: int) -> Prediction:
     made = reduction(population)
     v, strength = made.signals.v, made.signals.strength
     table = free_spectrum.tabulate(made.law, v.tolist())
-    fixed = fixed_outliers(made.law, v, strength, seed)
+    table = stepped(table, free_outliers.inner_outliers(made.law, v, strength))
+    fixed = free_outliers.fixed_outliers(made.law, v, strength, seed)
     random = random_outliers(population, table)
     return assembled("exact reduction", table, fixed, random, made.means)
 
@@ -237,8 +264,10 @@ def _nested(population: Population, resolution: float, seed: int) -> Prediction:
     table = nested_spectrum.tabulate(design, resolution=resolution)
     fixed, span = no_outliers(), np.zeros((0, population.dimension))
     if len(design.means):
+        table = stepped(table, nested_outliers.inner_outliers(design, table))
         top = table.bands[-1]
-        fixed = nested_outliers(design, top.upper, top.upper_scale, seed)
+        at = top.upper, top.upper_scale
+        fixed = nested_outliers.nested_outliers(design, *at, seed)
         span = row_space(design.means)
         span = span if design.basis is None else span @ design.basis.T
     random = random_outliers(population, table)
@@ -273,9 +302,11 @@ def assembled(
     """Put outliers and quantiles of the law together; means are orthonormal rows."""
     d, seen = means.shape[1], len(fixed.values)
     # a signal too close to the edge to be called an outlier takes nothing away there,
-    # though it may lift an eigenvalue from 0, which leaves one less below the bands
-    most = max(seen, -round(float(table.added[0])))
-    table = replace(table, added=np.maximum(table.added, -most))
+    # though it may lift an eigenvalue from below, which leaves one less there
+    last = table.x >= table.bands[-1].lower
+    most = max(seen, -round(float(table.added[last][0])))
+    kept = np.where(last, np.maximum(table.added, -most), table.added)
+    table = replace(table, added=kept)
     counts, ranks = _counts(table, d), np.arange(d - seen) + 0.5
     bulk = np.where(ranks < counts[0], 0.0, np.interp(ranks, counts, table.x))
     eigenvalues = np.sort(np.concatenate([fixed.values, bulk]))[::-1]

@@ -17,11 +17,13 @@ from refspec.random_matrix.free import edges
 from refspec.random_matrix.free import law as free_law
 from refspec.random_matrix.free.design import fixed_level, is_isotropic, reduction
 from refspec.random_matrix.free.law import FreeLaw
-from refspec.random_matrix.outliers import Outliers, no_outliers
-from refspec.random_matrix.tables import LawTable
+from refspec.random_matrix.outliers import Outliers, mixed, no_outliers
+from refspec.random_matrix.tables import Band, LawTable
 
 #: Mean and standard deviation of the Tracy-Widom law of real symmetric matrices.
-TRACY_WIDOM = (-1.2065335745820, 1.2680343)
+TRACY_WIDOM = (-1.2065335745820, 1.6077810345810**0.5)
+
+_ANGLES = 4097  # of the semicircle's distribution function
 
 
 def random_outliers(population: Population, table: LawTable) -> Outliers:
@@ -44,16 +46,28 @@ def random_outliers(population: Population, table: LawTable) -> Outliers:
     if r == 0 or round(above) != r or r >= d or level in ("class", "cross"):
         return no_outliers()
     values = tables.quantiles(table, 1 - (np.arange(r) + 0.5) / d)
-    deviations = []
-    for x in values:
-        # that of the band's extreme eigenvalues; further inside, eigenvalues repel and
-        # it is an upper estimate
-        at = min(bands, key=lambda b: max(b.lower - x, x - b.upper))
-        share = (x - at.lower) / (at.upper - at.lower)
-        scale = share * at.upper_scale + (1 - share) * at.lower_scale
-        deviations.append(TRACY_WIDOM[1] * scale)
-    overlaps = _overlaps(population, values)
-    return Outliers(values, np.asarray(deviations), overlaps)
+    deviations = np.concatenate([_deviations(table, band, d) for band in bands])
+    return Outliers(values, deviations, _overlaps(population, values))
+
+
+def _deviations(table: LawTable, band: Band, d: int) -> np.ndarray:
+    """Return the deviations of the n eigenvalues of a band, descending.
+
+    Those of n eigenvalues of a Gaussian matrix, taken to the band by the map between
+    both laws that keeps ranks. Theory: theory/random_matrix.md#R14
+    """
+    n = round(d * band.mass)
+    own = mixed(np.zeros(n), np.ones((n, n)), 0)[1]
+    # the semicircle on 2 sqrt(n) sin(angle): its distribution function, its density
+    angle, ranks = np.linspace(-np.pi / 2, np.pi / 2, _ANGLES), (np.arange(n) + 0.5) / n
+    below = 0.5 + (angle + np.sin(angle) * np.cos(angle)) / np.pi
+    semicircle = np.cos(np.interp(1 - ranks, below, angle)) / (np.pi * np.sqrt(n))
+    start = float(np.interp(band.lower, table.x, table.cumulative))
+    x = tables.quantiles(table, start + (1 - ranks) * band.mass)
+    density = np.interp(x, table.x, table.density) / band.mass
+    out = np.full(n, np.inf)
+    np.divide(own * semicircle, density, out=out, where=density > 0)
+    return out
 
 
 def _overlaps(population: Population, values: np.ndarray) -> np.ndarray:

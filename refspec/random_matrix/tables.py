@@ -8,12 +8,14 @@ sampled where they need it, by `refine`, and interpolated. Host arithmetic.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import scipy.interpolate
+
+from refspec.random_matrix.outliers import Outliers, no_outliers
 
 #: Points between two of a law that is costly to solve.
 FINE = 32
@@ -52,6 +54,9 @@ class LawTable:
     added : array, shape (n,)
         What fixed means, if any, add to the number of eigenvalues below: between 0 and
         minus their number.
+    inner : Outliers
+        Eigenvalues of fixed means between two bands, or between 0 and the first, in
+        descending order; `added` steps up by one at each.
     """
 
     bands: tuple[Band, ...]
@@ -60,6 +65,7 @@ class LawTable:
     cumulative: np.ndarray
     density: np.ndarray
     added: np.ndarray
+    inner: Outliers = field(default_factory=no_outliers)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,12 +141,12 @@ def refine(
 def find_edges(
     points: Sequence[Point],
     outside: Sequence[bool],
-    locate: Callable[[Point, Point], tuple[float, float]],
+    locate: Callable[[Point, Point], tuple[float, float, float]],
     d: int,
 ) -> list[Edge]:
     """Find the edges between points outside and inside of the support, ascending.
 
-    `locate` takes an outer and an inner point to an edge and its scale.
+    `locate` takes an outer and an inner point to an edge, its scale and what means add.
     """
     edges = []
     if not outside[0]:  # a hard edge at 0, below which is the atom alone
@@ -149,8 +155,8 @@ def find_edges(
     for k, (left, right) in enumerate(pairwise(points)):
         if outside[k] != outside[k + 1]:
             out, inside = (left, right) if outside[k] else (right, left)
-            F, added = round(out.cumulative * d) / d, float(round(out.added))
-            edges.append(Edge(*locate(out, inside), F, added))
+            x, scale, added = locate(out, inside)
+            edges.append(Edge(x, scale, round(out.cumulative * d) / d, added))
     return edges
 
 
@@ -165,9 +171,10 @@ def interpolated(
         Band(low.x, high.x, high.cumulative - low.cumulative, low.scale, high.scale)
         for low, high in zip(edges[::2], edges[1::2], strict=True)
     )
-    columns: list[list[np.ndarray]] = [[], [], []]
+    columns: list[list[np.ndarray]] = [[], [], [], []]
     start = atom
-    for band in bands:
+    ends = zip(edges[::2], edges[1::2], strict=True)
+    for band, (low, high) in zip(bands, ends, strict=True):
         inner = [p for p in points if band.lower < p.x < band.upper]
         stop = start + band.mass
         parts = [_near_edge(band.lower, start, inner[0], band.lower_scale == 0)]
@@ -181,14 +188,43 @@ def interpolated(
             parts.append((fine, spline(fine), np.maximum(spline(fine, 1), 0)))
         right = _near_edge(band.upper, stop, inner[-1], False)
         parts.append((right[0][::-1], right[1][::-1], right[2][::-1]))
-        for column, pieces in zip(columns, zip(*parts, strict=True), strict=True):
+        for column, pieces in zip(columns, zip(*parts, strict=True), strict=False):
             column.append(np.concatenate(pieces))
+        at = [low.x, *(p.x for p in inner), high.x]
+        turned = [low.added, *(p.added for p in inner), high.added]
+        added = np.interp(columns[0][-1], at, turned)
+        columns[3].append(between(added, low.added, high.added))
         start = stop
-    x, F, density = (np.concatenate(column) for column in columns)
+    x, F, density, added = (np.concatenate(column) for column in columns)
     F = np.clip(np.maximum.accumulate(F), atom, 1)
-    known = sorted([(p.x, p.added) for p in points] + [(e.x, e.added) for e in edges])
-    added = np.interp(x, *np.asarray(known).T)
     return LawTable(bands, atom, x, F, density, added)
+
+
+def between(added: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Keep what means add in a band between what they add at its ends.
+
+    A mean that is too weak to stand out takes nothing away, but bends the count.
+    """
+    return np.asarray(np.clip(added, min(low, high), max(low, high)))
+
+
+def stepped(table: LawTable, inner: Outliers) -> LawTable:
+    """Put outliers between the bands into a table: steps of what means add.
+
+    Theory: theory/random_matrix.md#R8
+    """
+    x, F, added = table.x, table.cumulative, table.added
+    density = table.density
+    ascending = np.sort(inner.values)
+    lowest = float(added[0]) - float(np.sum(ascending < x[0]))
+    for value in ascending:
+        k = int(np.searchsorted(x, value))
+        before = float(added[k - 1]) if k else lowest
+        x = np.insert(x, k, [value, value])
+        F = np.insert(F, k, [F[k - 1] if k else table.atom] * 2)
+        density = np.insert(density, k, [0.0, 0.0])
+        added = np.insert(added, k, [before, before + 1])
+    return replace(table, x=x, cumulative=F, density=density, added=added, inner=inner)
 
 
 def _near_edge(

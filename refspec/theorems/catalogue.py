@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from importlib import import_module
+from types import ModuleType
 
 from refspec import checks
 from refspec.theorems.registry import KINDS, QUESTIONS, Theorem
@@ -135,6 +136,51 @@ def find(ids: Iterable[str]) -> tuple[Theorem, ...]:
     return tuple(x for id, x in known.items() if id in wanted)
 
 
+def of_module(module: ModuleType) -> tuple[Theorem, ...]:
+    """Return the theorems that a module of one's own holds, sorted by id.
+
+    Parameters
+    ----------
+    module : module
+
+    Returns
+    -------
+    tuple of Theorem
+
+    Raises
+    ------
+    TypeError
+        If it is no module.
+    ValueError
+        If it holds none, or one whose id refspec or another of them has.
+
+    Examples
+    --------
+    >>> of_module(ModuleType("mine"))
+    Traceback (most recent call last):
+        ...
+    ValueError: module must hold theorems, got none in mine; declare a check by one of \
+refspec.theorems.identity, inequality, ...
+    """
+    checks.expect_type("module", module, ModuleType, "import yours first")
+    found = {id(x): x for x in vars(module).values() if isinstance(x, Theorem)}
+    if not found:
+        raise ValueError(
+            f"module must hold theorems, got none in {module.__name__}; declare a "
+            "check by one of refspec.theorems.identity, inequality, ..."
+        )
+    own = sorted(found.values(), key=_order)
+    taken = {x.id for x in all_theorems()}
+    ids = [x.id for x in own]
+    wrong = sorted({x for x in ids if x in taken or ids.count(x) > 1})
+    if wrong:
+        raise ValueError(
+            f"ids of one's own theorems must be new, got {', '.join(wrong)}; rename "
+            "them"
+        )
+    return tuple(own)
+
+
 def markdown() -> str:
     """Return theory/README.md: how to read the pages, and the table of all theorems."""
     theorems = all_theorems()
@@ -163,5 +209,5 @@ def markdown() -> str:
 
 def _order(theorem: Theorem) -> tuple[str, int]:
     """Sort by letter, then by number."""
-    letter, number = re.fullmatch(r"([A-Z]+)(\d+)", theorem.id).groups()  # type: ignore[union-attr]
-    return letter, int(number)
+    letter, number = re.fullmatch(r"(.*?)(\d*)", theorem.id).groups()  # type: ignore[union-attr]
+    return letter, int(number or 0)

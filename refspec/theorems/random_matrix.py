@@ -34,7 +34,7 @@ from refspec.theorems.study import Study
 #: Dimensions of the full ladder, and how often each is drawn.
 LADDER = ((100, 100), (200, 40), (400, 16), (800, 8))
 #: Deviations, and units of 1 / d, that the statements allow.
-SCORE, DISTANCE, OVERLAP = 4.0, 4.0, 2.0
+SCORE, DISTANCE, OVERLAP, SPREAD = 4.0, 4.0, 2.0, 10.0
 #: Dimensions in which the largest eigenvalue is drawn, and how often.
 EXTREMES = ((50, 600), (100, 300), (200, 100))
 #: Dimension, rows and draws of a mean alone.
@@ -63,6 +63,7 @@ class Rung:
     score: float  # largest (measured - expected) / deviation of an outlier in a draw
     mean_score: float  # the same for an outlier's mean over the draws
     overlap: tuple[float, float]  # error of an outlier's mean overlap, standard error
+    spread: tuple[float, float]  # mean square of all scores less 1, standard error
     draws: int
     height: float  # least of an outlier's value, in deviations
 
@@ -125,6 +126,7 @@ def _rung(drawn: Draws) -> Rung:
         for x, vectors, means in drawn.found
     ]
     scores = np.asarray([x.scores for x in found])
+    squares = np.mean(scores**2, axis=1)
     errors = np.asarray([x.overlap_errors for x in found])
     away, spread = np.abs(errors.mean(axis=0)), errors.std(axis=0) / draws**0.5
     k = int(np.argmax(away / (1 / d + spread)))
@@ -135,6 +137,7 @@ def _rung(drawn: Draws) -> Rung:
         float(np.max(np.abs(scores))),
         float(np.max(np.abs(np.mean(scores, axis=0)))) * draws**0.5,
         (float(away[k]), float(spread[k])),
+        (float(np.mean(squares)) - 1, float(np.std(squares)) / draws**0.5),
         draws,
         float(np.min(prediction.outliers.values / prediction.outliers.deviations)),
     )
@@ -209,6 +212,9 @@ def _of_a_rung(rung: Rung) -> Iterator[Comparison]:
     yield rung.score, SCORE, rung.height, f"{of} of one draw, in deviations"
     height = many * rung.height
     yield rung.mean_score, SCORE, height, f"{of}'s mean, in its deviations"
+    wide, error = rung.spread
+    bound = SPREAD / d + _ERRORS * error
+    yield abs(wide), bound, 1.0, f"{of}'s variance, over that predicted"
     away, spread = rung.overlap
     yield away, OVERLAP / d + _ERRORS * spread, 1.0, f"{of}'s overlap with the means"
 

@@ -2,15 +2,10 @@
 
 import base64
 import importlib.resources
-import json
-import shutil
 
 import numpy as np
 import pytest
-from selenium import webdriver
 from selenium.webdriver import ActionChains, Keys
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
@@ -19,19 +14,7 @@ from refspec import attribution, curvature, report
 from refspec.plots import COLOURS
 from refspec.report.knockouts import knockouts_of
 from refspec.theorems import find
-
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1280,900",
-)
-LOGS = ("browser", "performance")
+from support.chromium import LOGS, requested, started, width
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +31,8 @@ def page(snapshot, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
-    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if binary is None or driver is None:
-        pytest.fail("install Debian's chromium and chromium-driver")
-    options = Options()
-    options.binary_location = binary
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", dict.fromkeys(LOGS, "ALL"))
-    made = webdriver.Chrome(options=options, service=Service(driver))
-    yield made
-    made.quit()
+    with started(tmp_path_factory.mktemp("profile")) as made:
+        yield made
 
 
 @pytest.fixture
@@ -71,11 +45,8 @@ def browser(chromium, page):
     chromium.get(page.as_uri())
     yield chromium
     assert chromium.get_log("browser") == []
-    for entry in chromium.get_log("performance"):
-        event = json.loads(entry["message"])["message"]
-        if event["method"] == "Network.requestWillBeSent":
-            asked = event["params"]["request"]["url"].split("#")[0]
-            assert asked == page.as_uri() or asked.startswith("data:")
+    for asked in requested(chromium):
+        assert asked == page.as_uri() or asked.startswith("data:")
 
 
 def drawn(browser):
@@ -116,11 +87,6 @@ def media(browser, kind="", scheme="light"):
     features = [{"name": name, "value": value} for name, value in wanted.items()]
     command = {"media": kind, "features": features}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", command)
-
-
-def width(browser, pixels, mobile):
-    size = {"width": pixels, "height": 780, "deviceScaleFactor": 1, "mobile": mobile}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
 def bars(browser, attribute):

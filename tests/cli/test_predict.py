@@ -119,3 +119,25 @@ def test_a_file_that_is_not_its_recipe_exits_with_one(tmp_path):
     )
     path = refspec.save(other, tmp_path / "bad.npz")
     assert run("predict", path).exit_code == 1
+
+
+def test_what_is_assumed_and_means_between_bands_are_said(tmp_path):
+    fields = {"per_class": 30, "covariance": "low-rank:3", "noise": (1.0, 2.0, 3.0)}
+    path = plant(tmp_path, dim=24, **{**fields, "strength": 2.0})
+    record = tmp_path / "p.json"
+    result = run("predict", path, "--of", "errors", "--json", record)
+    assert result.exit_code == 0, result.output
+    data = json.loads(record.read_text())
+    assert all(f"assumes: {x}" in result.output for x in data["assumes"])
+    assert "noise is Gaussian" in data["assumes"]
+    assert len(data["inner"]["values"]) == 2
+    assert "means between bands" in result.output
+    counts = [(x["count"], x["found"]) for x in data["bands"]]
+    assert all(a == b for a, b in counts)
+
+
+def test_noise_without_a_fourth_moment_has_a_mean(tmp_path):
+    path = plant(tmp_path, law="student", dof=2.5)
+    result = run("predict", path)
+    assert result.exit_code == 2
+    assert "mean of all eigenvalues" in " ".join(result.output.split())

@@ -10,6 +10,7 @@ from refspec import attribution, backend, coordinates, curvature, rounding
 from refspec.coordinates import factorisation
 from refspec.coordinates.certified import certified
 from refspec.coordinates.frame import uncertain
+from refspec.factors import Factor, Factors
 from refspec.rows import Scaled
 from support.snapshots import rows_of, sampled
 
@@ -209,6 +210,40 @@ def test_what_pivoted_rows_leave_out_is_what_was_measured(monkeypatch, asarray, 
     slack = 4 * rounding.second_moment_radius(sum(X.shape) + 64, trace, u)
     # both triangles of a block of pivots are counted twice
     assert true - slack <= found <= 2**0.5 * true + slack
+
+
+@pytest.mark.parametrize("power", [-4, -12, -24])
+def test_pivots_are_as_many_as_the_tolerance_asks_for(monkeypatch, asarray, power):
+    """With them the diagonal that is left is below it, with one less it is not."""
+    monkeypatch.setattr(factorisation, "BLOCK", 4)
+    moment, X = graded(asarray)
+    trace = float((X * X).sum())
+    tolerance = trace * 2.0**power
+    made = factorisation.pivoted_rows(moment.rows, tolerance, moment.xp)
+    L, G = backend.to_host(made.L), X @ X.T
+    slack = rounding.gamma(len(X), 2.0**-53) * trace
+    assert np.linalg.norm(np.diag(G - L.T @ L)) <= tolerance + slack
+    assert np.linalg.norm(np.diag(G - L[:-1].T @ L[:-1])) > tolerance
+    assert slack < tolerance / 2**20
+
+
+def test_the_factorisation_stops_at_the_rounding_of_the_gram_matrix(asarray):
+    """What it leaves out is no more than n^(3/2) u of the trace, and is measured."""
+    moment, X = graded(asarray)
+    n, u, trace = len(X), 2.0**-53, float((X * X).sum())
+    at = coordinates.dual(moment)
+    left_out = n**1.5 * u * trace / 2
+    rounded = rounding.second_moment_radius(4 * n + 4 * X.shape[1] + 64, trace, u)
+    assert at.radius <= left_out + 4 * rounded
+
+
+def graded(asarray):
+    """Rows each half as long as the one before, some of them hardly there."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((40, 48)) * 2.0 ** -np.arange(40)[:, None]
+    factor = Factor(asarray(X[:, None, None, :]), None)
+    w = asarray(np.full((40, 1), 1 / 40))
+    return curvature.SecondMoment(Factors((factor,)), w, (0, 20, 40)), X
 
 
 def test_errors_beside_features_that_are_zero_do_not_overflow(asarray):

@@ -15,6 +15,8 @@ from refspec import backend, classes, export, files, rounding
 from refspec.classes import Layer, ModelSection
 from refspec.export import ExportError, archives, containers, schema
 from refspec.export.digests import KIND, fingerprint
+from refspec.theorems import find
+from refspec.verify import verify
 
 KINDS = [".npz", ".zarr"]
 LABELS = np.array([0, 0, 0, 1, 1, 2])
@@ -141,6 +143,15 @@ def test_dtype_narrows_features_errors_and_model_only(tmp_path):
     for x, y in zip(made.layers, export.load(path).layers, strict=True):
         assert np.all(np.abs(x.errors - y.errors) <= u * np.abs(x.errors))
         assert not np.array_equal(x.errors, y.errors)
+
+
+def test_a_copy_tells_what_its_numbers_were(tmp_path):
+    original = refspec.datasets.digits_mlp()  # float32, read into float64
+    copy = export.load(export.save(original, tmp_path / "copy.npz"))
+    assert str(copy.layers[0].errors.dtype) == "float64"
+    assert copy.provenance["dtype"] == "float32"
+    some = find(["D3", "L8"])
+    assert [x.status for x in verify(copy, theorems=some)] == ["holds", "holds"]
 
 
 def test_the_narrowest_stored_dtype_is_told(tmp_path):

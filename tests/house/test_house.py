@@ -4,6 +4,7 @@ import ast
 import functools
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 
@@ -163,6 +164,12 @@ def test_no_path_of_a_machine():
         here += (ROOT / part).rglob("*")
     texts = [x for x in here if x.suffix in TEXTS or x.name in ("Makefile", "run")]
     assert not listed(texts, lambda x: SOMEBODYS.findall(x.read_text(encoding="utf-8")))
+
+
+def test_a_version_is_named_alike_and_has_its_entry():
+    version = runpy.run_path(str(ROOT / "refspec" / "_version.py"))["__version__"]
+    assert f"\n## {version}," in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
 
 
 def test_importing_refspec_loads_nothing_heavy():

@@ -3,11 +3,14 @@
     cd tests; python -m mutants.library              a quarter of an hour of all modules
     cd tests; python -m mutants.library structure --seconds 7200
                                              one of them, all its mutants if time allows
+    cd tests; python -m mutants.library --each 60 --seed 5
+                                             that many of each module, if time allows
     cd tests; python -m mutants.library kronecker --again [--tests kronecker/test_x.py]
                                              those of library.json that were not killed
 
 mutmut makes every mutant of a module and runs the tests that reach it, in a copy of the
-tree, in random order (`sample.py`). All modules run at once: jobs are dealt by length.
+tree, in random order (`sample.py`). Modules of the same tests run together, those of
+others beside them: jobs are dealt by length.
 Messages and `__repr__` are left out: their words are not what kills here. So are lines
 that call `at_a_time`: they choose how much is done together, never what. What is found
 goes to library.json and the table library.md, of the modules that were run last;
@@ -39,7 +42,8 @@ from mutants.run import COPIED, ENVIRONMENT, HERE, ROOT, copied
 CORE = """
 core/test_coordinates.py core/test_curvature.py core/test_differentiated.py
 core/test_empty_classes.py core/test_factors.py core/test_implicit.py
-core/test_leading.py core/test_right_or_refused.py core/test_rows.py
+core/test_in_parts.py core/test_leading.py core/test_radii.py
+core/test_right_or_refused.py core/test_rows.py
 core/test_spectra.py core/test_structure.py attribution bad_calls/test_bad_core.py
 bad_calls/test_messages_core.py
 theorems/test_attribution.py theorems/test_curvature.py theorems/test_levels.py
@@ -63,13 +67,13 @@ MODULES = {
     ),
     "hessian": (
         "hessian/*",
-        "hessian theorems/test_hessian.py core/test_implicit.py "
+        "hessian theorems/test_hessian.py core/test_implicit.py core/test_in_parts.py "
         "attribution/test_hessian.py testing/test_inputs.py "
         "bad_calls/test_bad_models.py",
     ),
 }
-#: No doctests, no plugin but Hypothesis's and ours; a mutant's time is a few times that
-#: of its tests without it.
+#: No doctests, no plugin but Hypothesis's and ours; a mutant's time is many times that
+#: of its tests without it, and with few examples.
 SETTINGS = """
 [mutmut]
 source_paths = refspec
@@ -91,7 +95,7 @@ pytest_add_cli_args_test_selection =
     {tests}
 also_copy =
     {copied}
-timeout_multiplier = 4
+timeout_multiplier = 40
 timeout_constant = 4
 track_dependencies = false
 use_git_change_detection = false
@@ -104,12 +108,22 @@ PATIENCE = 90.0
 
 
 def sampled(
-    module: str, *, seed: int, end: float, jobs: int, tests: str, wanted: dict[str, str]
+    modules: list[str],
+    *,
+    seed: int,
+    end: float,
+    jobs: int,
+    each: int,
+    tests: str,
+    wanted: dict[str, str],
 ) -> dict[str, Any]:
-    """Run mutants in random order until `end`: those wanted, all if none is."""
-    globs, covering = (x.split() for x in MODULES[module])
+    """Run mutants in random order until `end`: those wanted, all if none is.
+
+    Of modules that have the same tests, as many `each`, and all if it is 0.
+    """
+    covering = MODULES[modules[0]][1].split()
     files = {file_of(diff) for diff in wanted.values()} or {
-        f"refspec/{x}" for x in globs
+        f"refspec/{MODULES[module][0]}" for module in modules
     }
     with tempfile.TemporaryDirectory() as scratch:
         place = copied(ROOT, pathlib.Path(scratch))
@@ -125,7 +139,7 @@ def sampled(
         left, result = end - time.monotonic(), place / "found.json"
         asked = place / "wanted.json"
         asked.write_text(json.dumps(wanted), encoding="utf-8")
-        words = [str(seed), str(left), str(jobs), str(result), str(asked)]
+        words = [*map(str, (seed, left, jobs, each, result, asked))]
         with (place / "said").open("w", encoding="utf-8") as said:
             running = subprocess.Popen(
                 [sys.executable, str(HERE / "sample.py"), *words],
@@ -140,10 +154,10 @@ def sampled(
                 running.kill()
         if result.exists():
             told = dict(json.loads(result.read_text(encoding="utf-8")))
-            return {"on": here()} | told
+            return {module: {"on": here()} | told[module] for module in modules}
         lines = (place / "said").read_text(encoding="utf-8").splitlines()
         told = [x for x in lines if not x.endswith((" mutants", " stats", " tests"))]
-        return {"failed": "\n".join(told)[-3000:]}
+        return {x: {"failed": "\n".join(told)[-3000:]} for x in modules}
 
 
 def here() -> str:
@@ -195,20 +209,24 @@ def short(name: str) -> str:
     return f"{path}.{function[1:].replace('ǁ', '.')} {number}"
 
 
-def dealt(modules: list[str], jobs: int) -> dict[str, int]:
-    """Deal jobs to modules, at least one each, by the length of their source."""
+def dealt(chosen: list[str], jobs: int) -> list[tuple[list[str], int]]:
+    """Deal jobs to groups of modules, those of the same tests, by their length."""
+    groups: dict[str, list[str]] = {}
+    for module in chosen:
+        groups.setdefault(MODULES[module][1], []).append(module)
     length = {
-        module: sum(
+        tests: sum(
             len(path.read_bytes())
+            for module in modules
             for path in (ROOT / "refspec").glob(MODULES[module][0])
             if path.is_file()
         )
-        for module in modules
+        for tests, modules in groups.items()
     }
-    of = dict.fromkeys(modules, 1)
-    for _ in range(jobs - len(modules)):
-        of[max(modules, key=lambda x: length[x] / of[x])] += 1
-    return of
+    of = dict.fromkeys(groups, 1)
+    for _ in range(jobs - len(groups)):
+        of[max(groups, key=lambda x: length[x] / of[x])] += 1
+    return [(modules, of[tests]) for tests, modules in groups.items()]
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
@@ -245,6 +263,7 @@ def main() -> None:
     parser.add_argument("modules", nargs="*", help="all by default")
     parser.add_argument("--seconds", type=float, default=900, help="900 by default")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--each", type=int, default=0, help="mutants of each module")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=pathlib.Path, default=HERE, help="a folder")
     parser.add_argument("--again", action="store_true", help="only those not killed")
@@ -257,28 +276,30 @@ def main() -> None:
     wanted = {x: results[x]["alive"] if given.again else {} for x in chosen}
     if given.again:
         chosen = [x for x in chosen if wanted[x]]
-    jobs = dealt(chosen, given.jobs)
-    with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
-        running = {
+    groups = dealt(chosen, given.jobs)
+    with concurrent.futures.ThreadPoolExecutor(len(groups)) as pool:
+        running = [
             pool.submit(
                 sampled,
-                module,
+                modules,
                 seed=given.seed,
                 end=end,
-                jobs=n,
+                jobs=jobs,
+                each=given.each,
                 tests=given.tests,
-                wanted=wanted[module],
-            ): module
-            for module, n in jobs.items()
-        }
+                wanted={k: x for module in modules for k, x in wanted[module].items()},
+            )
+            for modules, jobs in groups
+        ]
         for done in concurrent.futures.as_completed(running):
-            module, found = running[done], done.result()
-            results[module] = merged(results[module], found) if given.again else found
+            for module, found in done.result().items():
+                known = results.get(module, {})
+                results[module] = merged(known, found) if given.again else found
+                told = {k: x for k, x in results[module].items() if k != "alive"}
+                print(module, told, flush=True)
             ordered = {x: results[x] for x in MODULES if x in results}
             path.write_text(json.dumps(ordered, indent=1), encoding="utf-8")
             (given.out / "library.md").write_text(table(ordered), encoding="utf-8")
-            told = {k: x for k, x in results[module].items() if k != "alive"}
-            print(module, told, flush=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ A mutant is data, in the TOML file of its package (`tests`: what is to kill them
     means = "a direction is scaled by its squared length"
     tests = ["..."]                # instead of the package's, where those are slow
 
-It is applied in a copy of the tree, never in the tree itself. It is *killed* if a test
+It is applied in a copy of the tree, never in the tree itself; its tests run in a fork
+of a process that has imported what is not ours (`warm.py`). It is *killed* if a test
 fails; a run that ends in an error on import, or in its time, kills nothing.
 """
 
@@ -27,6 +28,7 @@ import concurrent.futures
 import dataclasses
 import datetime
 import itertools
+import json
 import os
 import pathlib
 import queue
@@ -54,7 +56,7 @@ ENVIRONMENT = {
     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
 }
 #: What the exit status of pytest says of a mutant; anything else is an error.
-OUTCOMES = {0: "survived", 1: "killed"}
+OUTCOMES = {0: "survived", 1: "killed", None: "timed out"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,39 +121,53 @@ def copied(root: pathlib.Path, place: pathlib.Path) -> pathlib.Path:
     return place
 
 
-def tested(place: pathlib.Path, tests: tuple[str, ...], limit: float) -> Result:
-    """Run some tests in a copy, up to the first that fails."""
-    scratch, start = f"--basetemp={place / 'scratch'}", time.monotonic()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", *FLAGS, scratch, *tests],
-            cwd=place,
+class Place:
+    """A copy of the tree, and a process in it that runs tests (`warm.py`)."""
+
+    def __init__(self, root: pathlib.Path, folder: pathlib.Path):
+        folder.mkdir()
+        self.folder = copied(root, folder)
+        self.running = subprocess.Popen(
+            [sys.executable, str(HERE / "warm.py")],
+            cwd=folder,
             env={**os.environ, **ENVIRONMENT},
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             text=True,
-            timeout=limit,
-            check=False,
         )
-    except subprocess.TimeoutExpired:
-        return Result(None, "timed out", time.monotonic() - start)
-    said = "\n".join((done.stdout + done.stderr).splitlines()[-25:])
-    outcome = OUTCOMES.get(done.returncode, f"error {done.returncode}")
-    if "ERROR collecting" in done.stdout:  # with -x this too ends with 1
-        outcome = "error on import"
-    return Result(None, outcome, time.monotonic() - start, said)
+
+    def tested(self, tests: tuple[str, ...], limit: float) -> Result:
+        """Run some tests in the copy, up to the first that fails."""
+        assert self.running.stdin is not None
+        assert self.running.stdout is not None
+        said, start = self.folder / "said", time.monotonic()
+        arguments = [*FLAGS, f"--basetemp={self.folder / 'scratch'}", *tests]
+        self.running.stdin.write(json.dumps([arguments, limit, str(said)]) + "\n")
+        self.running.stdin.flush()
+        code, seconds = json.loads(self.running.stdout.readline()), time.monotonic()
+        text = said.read_text(encoding="utf-8", errors="replace")
+        outcome = OUTCOMES.get(code, f"error {code}")
+        if "ERROR collecting" in text:  # with -x this too ends with 1
+            outcome = "error on import"
+        last = "\n".join(text.splitlines()[-25:])
+        return Result(None, outcome, seconds - start, last)
+
+    def close(self) -> None:
+        """Let its process end."""
+        self.running.communicate()
 
 
-def tried(mutant: Mutant, place: pathlib.Path, limit: float = LIMIT) -> Result:
+def tried(mutant: Mutant, place: Place, limit: float = LIMIT) -> Result:
     """Apply a mutant in a copy, run its tests, take it back."""
     if not mutant.file:
-        return dataclasses.replace(tested(place, mutant.tests, limit), mutant=mutant)
-    path = place / mutant.file
+        return dataclasses.replace(place.tested(mutant.tests, limit), mutant=mutant)
+    path = place.folder / mutant.file
     if not path.exists():
         return Result(mutant, "does not apply", 0.0, "the file is no more")
     right = path.read_text(encoding="utf-8")
     try:
         path.write_text(mutant.applied(right), encoding="utf-8")
-        made = tested(place, mutant.tests, limit)
+        made = place.tested(mutant.tests, limit)
     except (ValueError, SyntaxError) as error:
         return Result(mutant, "does not apply", 0.0, str(error))
     finally:
@@ -187,7 +203,7 @@ def run(
     is short this is left to the run of all tests, which comes before.
     """
     end = time.monotonic() + (seconds or float("inf"))
-    free: queue.SimpleQueue[pathlib.Path] = queue.SimpleQueue()
+    free: queue.SimpleQueue[Place] = queue.SimpleQueue()
 
     def work(mutant: Mutant) -> Result | None:
         place, limit = free.get(), min(LIMIT, end - time.monotonic())
@@ -202,17 +218,20 @@ def run(
         return made
 
     with tempfile.TemporaryDirectory() as scratch:
-        for k in range(jobs):
-            place = pathlib.Path(scratch) / str(k)
-            place.mkdir()
-            free.put(copied(root, place))
-        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-            if seconds is None:
-                found = [x for x in pool.map(work, whole(chosen)) if x is not None]
-                if failed := [x for x in found if x.outcome != "survived"]:
-                    return failed
-            found = pool.map(work, chosen)
-            return [x for x in found if x is not None]
+        places = [Place(root, pathlib.Path(scratch) / str(k)) for k in range(jobs)]
+        for place in places:
+            free.put(place)
+        try:
+            with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+                if seconds is None:
+                    found = [x for x in pool.map(work, whole(chosen)) if x is not None]
+                    if failed := [x for x in found if x.outcome != "survived"]:
+                        return failed
+                found = pool.map(work, chosen)
+                return [x for x in found if x is not None]
+        finally:
+            for place in places:
+                place.close()
 
 
 def whole(chosen: list[Mutant]) -> list[Mutant]:

@@ -1,17 +1,20 @@
-"""mutmut's run of one module in random order, up to a time; what it found, as JSON.
+"""mutmut's run of some modules in random order, up to a time; what it found, as JSON.
 
-    python sample.py SEED SECONDS JOBS RESULT WANTED
+    python sample.py SEED SECONDS JOBS EACH RESULT WANTED
                                                  (in a copy with mutmut's settings)
 
-mutmut tries quick mutants first: cut short, it has tried those that die soon. In random
-order what it has tried by then is a random sample. Those begun when the time is up are
-waited for, half a minute: a mutant that lives takes longest. WANTED holds the diffs of
-those to be tried, by name; where it is empty, all are.
+At most EACH of a module, all if it is 0. mutmut tries quick mutants first: cut short,
+it has tried those that die soon. In random order what it has tried by then is a random
+sample. Those begun when the time is up are waited for, half a minute: a mutant that
+lives takes longest. WANTED holds the diffs of those to be tried, by name; where it is
+empty, all are.
 """
 
 from __future__ import annotations
 
 import ast
+import collections
+import importlib
 import json
 import os
 import pathlib
@@ -42,8 +45,9 @@ GRACE = 30.0
 class Sample:
     """The mutants in their order, how many of them were begun, and failing tests."""
 
-    def __init__(self, seed: int, seconds: float, wanted: dict[str, str]):
-        self.seed, self.wanted = seed, wanted
+    def __init__(self, seed: int, seconds: float, each: int, wanted: dict[str, str]):
+        self.seed, self.each, self.wanted = seed, each, wanted
+        self.of: collections.Counter[str] = collections.Counter()
         self.again: dict[str, str] = {}
         self.end = time.monotonic() + seconds
         self.order: list[tuple[Any, str]] = []
@@ -64,6 +68,7 @@ class Sample:
                 )
                 mutants = [x for x in mutants if x[1] in self.again]
             random.Random(self.seed).shuffle(mutants)
+            mutants = self.first(mutants)
             self.order = [(data, name) for data, name, _ in mutants]
             names = enumerate(name for _, name in self.order)
             place.update({x.replace("__init__.", ""): k for k, x in names})
@@ -86,8 +91,20 @@ class Sample:
         mutmut.cli(["run", "--max-children", str(jobs)], standalone_mode=False)
         signal.setitimer(signal.ITIMER_REAL, 0)
 
+    def first(self, mutants: list[Any]) -> list[Any]:
+        """Count the mutants of every module and return as many of each as are asked."""
+        some = []
+        for mutant in mutants:
+            self.of[module_of(mutant[1])] += 1
+            if not self.each or self.of[module_of(mutant[1])] <= self.each:
+                some.append(mutant)
+        return some
+
     def timed(self, runner: PytestRunner) -> int:
-        """Run all tests once, without a mutant; those that fail here are left out."""
+        """Run all tests once, without a mutant; those that fail here are left out.
+
+        A few examples of a property are enough to know what it reaches.
+        """
         execute, sample = runner.execute_pytest, self
 
         class Failing:
@@ -100,15 +117,20 @@ class Sample:
             return execute(params, plugins=[*plugins, Failing()])
 
         runner.execute_pytest = through
+        profile = os.environ.get("HYPOTHESIS_PROFILE", "mutants")
+        os.environ["HYPOTHESIS_PROFILE"] = "reach"
         code = runner.run_stats(tests=[])
+        os.environ["HYPOTHESIS_PROFILE"] = profile
+        hypothesis = importlib.import_module("hypothesis")  # not before the mutants are
+        hypothesis.settings.load_profile(profile)
         runner.execute_pytest = execute
         for tests in state().tests_by_mangled_function_name.values():
             tests -= self.failing
         return 0 if self.failing else code
 
-    def found(self) -> dict[str, Any]:
-        """Return what became of those begun, and each that was not killed."""
-        begun = self.order[: self.begun]
+    def found(self, module: str) -> dict[str, Any]:
+        """Return what became of those of a module begun, and each that lived."""
+        begun = [x for x in self.order[: self.begun] if module_of(x[1]) == module]
         codes = {name: data.exit_code_by_key[name] for data, name in begun}
         outcomes = {x: OUTCOMES.get(code, str(code)) for x, code in codes.items()}
         alive = {
@@ -120,13 +142,22 @@ class Sample:
         said = list(outcomes.values())
         times = sorted(data.durations_by_key.get(name, 0.0) for data, name in begun)
         return {
-            "mutants": len(self.order),
+            "mutants": self.of[module],
             "tried": len(said),
             **{how: said.count(how) for how in sorted(set(said))},
             "seconds each": times[len(times) // 2] if times else 0.0,
             "failing": sorted(self.failing),
             "alive": alive,
-        } | (self.wanted and {"again": self.again, "dead": sorted(dead)})
+        } | (self.wanted and {"again": self._again(module), "dead": sorted(dead)})
+
+    def _again(self, module: str) -> dict[str, str]:
+        """Return the old names of a module's mutants that are tried again."""
+        return {x: y for x, y in self.again.items() if module_of(x) == module}
+
+
+def module_of(name: str) -> str:
+    """Return the module or package below refspec that a mutant is of."""
+    return name.split(".")[1]
 
 
 def same(wanted: dict[str, str], mutants: list[tuple[str, Any]]) -> dict[str, str]:
@@ -178,12 +209,13 @@ def stopped(*_: Any) -> None:
 
 def main() -> None:
     """Run what the command line asks for."""
-    seed, seconds, jobs, result, asked = sys.argv[1:]
+    seed, seconds, jobs, each, result, asked = sys.argv[1:]
     wanted = json.loads(pathlib.Path(asked).read_text(encoding="utf-8"))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    sample = Sample(int(seed), float(seconds), wanted)
+    sample = Sample(int(seed), float(seconds), int(each), wanted)
     sample.run(int(jobs))
-    pathlib.Path(result).write_text(json.dumps(sample.found()), encoding="utf-8")
+    found = {module: sample.found(module) for module in sorted(sample.of)}
+    pathlib.Path(result).write_text(json.dumps(found), encoding="utf-8")
     os._exit(0)  # not through what tests have left to be done at exit
 
 

@@ -132,3 +132,11 @@ def test_semidefinite_is_a_covariance():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_low_rank_part_holds_half_of_the_variance():
+    found = covariances.from_words("low-rank:2", 8, 3.0, np.random.default_rng(0))
+    exact = np.asarray([6 + 1.5] * 2 + [1.5] * 6)
+    values = np.linalg.eigvalsh(found)[::-1]
+    bound = rounding.gamma(64, U) * 24 + rounding.eigensolver_radius(8, 7.5, U)
+    assert np.abs(values - exact).max() <= bound

@@ -15,7 +15,7 @@ import scipy.optimize
 from refspec.random_matrix.free import edges
 from refspec.random_matrix.free import law as free_law
 from refspec.random_matrix.free.law import FreeLaw
-from refspec.random_matrix.outliers import Outliers, mixed
+from refspec.random_matrix.outliers import Outliers, joined, mixed
 
 
 def fixed_outliers(
@@ -35,6 +35,22 @@ def fixed_outliers(
     centres = free_law.location(law, _lifted(law, outer)) + shift
     values, spread = mixed(centres, _spread(law, outer, theta2), seed)
     return Outliers(values, spread, overlaps(law, outer, theta2))
+
+
+def inner_outliers(law: FreeLaw, v: np.ndarray, strength: np.ndarray) -> Outliers:
+    """Predict those of means between two bands, or between 0 and the first.
+
+    They are at psi(v) too, where psi rises; no shift. Theory:
+    theory/random_matrix.md#R8
+    """
+    ends = edges.support(law).ravel()
+    place = np.searchsorted(ends, v)  # even: off the support
+    seen = (v > 0) & (place % 2 == 0) & (place < len(ends))
+    v, theta2 = v[seen], strength[seen]
+    rate = free_law.derivative(law, v)
+    spread = np.sqrt(2 * rate * (v**2 - rate * theta2**2) / law.dimension)
+    each = Outliers(free_law.location(law, v), spread, overlaps(law, v, theta2))
+    return joined([each])
 
 
 def overlaps(law: FreeLaw, v: np.ndarray, strength: np.ndarray) -> np.ndarray:

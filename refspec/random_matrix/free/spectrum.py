@@ -9,7 +9,7 @@ import numpy as np
 from refspec.random_matrix.free import edges
 from refspec.random_matrix.free import law as free_law
 from refspec.random_matrix.free.law import FreeLaw
-from refspec.random_matrix.tables import Band, LawTable
+from refspec.random_matrix.tables import Band, LawTable, between
 
 #: Points in each band.
 NODES = 1000
@@ -37,7 +37,8 @@ def tabulate(law: FreeLaw, signals: Sequence[float] = ()) -> LawTable:
         squared = np.where(points == 0, np.inf, np.abs(points) ** 2)
         density.append(points.imag / squared / np.pi)
         turned = np.angle(points[:, None] - signals) - np.angle(points)[:, None]
-        added.append(-np.sum(turned, axis=1) / np.pi)
+        bent = -np.sum(turned, axis=1) / np.pi
+        added.append(between(bent, round(bent[0]), round(bent[-1])))
         mass = float(F[-1][-1] - F[-1][0])
         left, right = map(float, corner)
         bands.append(Band(left, right, mass, float(s[0]), float(s[1])))

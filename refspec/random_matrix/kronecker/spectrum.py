@@ -67,9 +67,11 @@ def tabulate(design: KroneckerDesign, *, resolution: float) -> LawTable:
         resolution / P,
     )
     outside = [_outside(design, p) for p in points]
-    edges = tables.find_edges(
-        points, outside, lambda out, inside: _edge(design, out.x, inside), P
-    )
+
+    def located(out: Point, inside: Point) -> tuple[float, float, float]:
+        return *_edge(design, out.x, inside), float(round(out.added))
+
+    edges = tables.find_edges(points, outside, located, P)
     return tables.interpolated(points, edges, atom)
 
 

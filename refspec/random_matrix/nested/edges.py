@@ -42,7 +42,7 @@ def fold(
     for _ in range(WALK):
         new = x + change * (rate + change * bend / 2)
         ahead = made.a + change * tangent
-        found = _on_branch(design, x, new, ahead, r)
+        found = _on_branch(design, x, made.a, new, ahead, r)
         if (
             found is None
             or (inside - found[0]) * (inside - outside) <= 0  # jumped over the band
@@ -99,9 +99,10 @@ def _tangent(made: FixedPoint, r: int) -> tuple[np.ndarray, float]:
 
 
 def _on_branch(
-    design: NestedDesign, start: float, x: float, a: np.ndarray, r: int
+    design: NestedDesign, start: float, old: np.ndarray, x: float, a: np.ndarray, r: int
 ) -> tuple[float, FixedPoint] | None:
     """Solve for x and the other a's with a_r given, as well as the step is large."""
+    step = float(np.max(np.abs((a - old) / old)))
     gain = None
     for _ in range(law.STEPS):
         if x <= 0:
@@ -116,9 +117,12 @@ def _on_branch(
         except np.linalg.LinAlgError:  # far off the branch: take a smaller step
             return None
         x += float(change[r])
-        if abs(change[r]) <= max(EDGE / 4 * abs(x), CLOSE * abs(x - start)):
-            return x, made
+        arrived = abs(change[r]) <= max(EDGE / 4 * abs(x), CLOSE * abs(x - start))
         change[r] = 0
+        # x may stand still where other a's do not: the next step would start off the
+        # branch, and be taken for one onto another
+        if arrived and np.max(np.abs(change / a)) <= max(EDGE, step / 8):
+            return x, made
         # near enough, T is that of the first guess
         small = np.max(np.abs(change / a)) <= law.KEEP * abs(x - start) / x
         gain = made.gain if small else None

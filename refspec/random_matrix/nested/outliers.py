@@ -15,12 +15,21 @@ import numpy as np
 from refspec.random_matrix.nested import law
 from refspec.random_matrix.nested.design import NestedDesign
 from refspec.random_matrix.nested.law import FixedPoint
-from refspec.random_matrix.nested.spectrum import secular
+from refspec.random_matrix.nested.spectrum import beyond, real_solution, secular
 from refspec.random_matrix.nested.tree import sweep
-from refspec.random_matrix.outliers import Outliers, mixed, row_space
+from refspec.random_matrix.outliers import (
+    Outliers,
+    joined,
+    mixed,
+    no_outliers,
+    row_space,
+)
+from refspec.random_matrix.tables import LawTable
 
 #: Accuracy of an outlier, relative.
 ACCURACY = 2.0**-24
+#: Relative to the first band, where a lifted eigenvalue counts as 0.
+_LOWEST = 2.0**-20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,10 +58,34 @@ def nested_outliers(
     while x - edge > scale / 8:
         x = edge + max((x - edge) / 4, scale / 16)
         seen.append(_at(design, x, seen[-1].made.a))
-    count = int(np.sum(seen[-1].values < 0))
+    return _crossings(design, seen, seed)
+
+
+def inner_outliers(design: NestedDesign, table: LawTable) -> Outliers:
+    """Predict those of means that stand between two bands, or between 0 and the first.
+
+    Theory: theory/random_matrix.md#R13
+    """
+    found, left = [no_outliers()], 0.0
+    for band in table.bands:
+        right = beyond(band.lower, band.lower_scale, left)
+        ends = left or right * _LOWEST, right
+        # a gap too narrow for an outlier to be told from the edges has none
+        made = [(x, real_solution(design, x)) for x in ends if ends[0] < right]
+        seen = [_seen(design, x, known) for x, known in made if known is not None]
+        if len(seen) == 2:
+            found.append(_crossings(design, seen, 0))
+        left = beyond(band.upper, band.upper_scale, np.inf)
+    return joined(found)
+
+
+def _crossings(design: NestedDesign, seen: list[_At], seed: int) -> Outliers:
+    """Return the outliers between the first and the last of points off the support."""
+    ends = sorted(seen, key=lambda s: s.x)
+    counts = [int(np.sum(s.values < 0)) for s in (ends[-1], ends[0])]
     span = row_space(design.means)
     centres, variances, overlaps = [], [], []
-    for k in range(count):
+    for k in range(*counts):
         value, variance, overlap = _outlier(design, _root(design, k, seen), k, span)
         centres.append(value)
         variances.append(variance)
@@ -70,6 +103,11 @@ def _at(design: NestedDesign, x: float, guess: np.ndarray) -> _At:
             f"expected the real fixed point at x = {x} beyond the support, got no "
             "convergence; report the population as a bug"
         )
+    return _seen(design, x, made)
+
+
+def _seen(design: NestedDesign, x: float, made: FixedPoint) -> _At:
+    """Take the eigenvalues of S, and their derivatives, from a solution at x."""
     values, vectors = np.linalg.eigh(secular(design, made))
     slope = made.slope
     # S' = diag (1 / W)' + M Q' M', and dQ = Q (1 - sum_r db_r S_r) Q with db = H da

@@ -43,7 +43,10 @@ def tabulate(design: NestedDesign, *, resolution: float) -> LawTable:
     d = design.dimension
     points, atom = _points(design, resolution / d)
     outside = [_is_outside(p) for p in points]
-    ends = tables.find_edges(points, outside, lambda out, x: _edge(design, out, x), d)
+    step = float(np.sqrt(resolution / d) / 8)
+    ends = tables.find_edges(
+        points, outside, lambda out, x: _edge(design, out, x, step), d
+    )
     return tables.interpolated(points, ends, atom)
 
 
@@ -57,6 +60,15 @@ def secular(design: NestedDesign, made: FixedPoint) -> np.ndarray:
     M, Q = design.means, made.resolvent
     MQ = M * Q if Q.ndim == 1 else M @ Q
     return np.asarray(np.diag(1 / weights) + MQ @ M.T)
+
+
+def real_solution(design: NestedDesign, x: float) -> FixedPoint | None:
+    """Return the solution at a point outside of the support; None if it is inside."""
+    guess = law.far_guess(design, complex(x, x * HEIGHT))
+    point = _point(design, x, guess, law.STEP)
+    if not _is_outside(point):
+        return None
+    return law.fixed_point(design, x, point.state.real)
 
 
 def _points(design: NestedDesign, accuracy: float) -> tuple[list[Point], float]:
@@ -216,10 +228,22 @@ def _descend(
     return _descend(design, half, middle, low, step, depth - 1)
 
 
-def _edge(design: NestedDesign, out: Point, inside: Point) -> tuple[float, float]:
-    """Return the edge between a point outside and one inside, and its scale."""
+def _edge(
+    design: NestedDesign, out: Point, inside: Point, step: float
+) -> tuple[float, float, float]:
+    """Return an edge, its scale and what means add where outliers begin."""
     made = law.fixed_point(design, out.x, out.state.real)
     if made is None:
         raise RuntimeError(edges.failure(out.x))
     edge, scale, _ = edges.fold(design, out.x, made, inside.x)
-    return edge, scale
+    start = beyond(edge, scale, out.x)
+    if len(design.means) and start != out.x:
+        point = _point(design, start, out.state, step)
+        out = point if _is_outside(point) else out
+    return edge, scale, float(round(out.added))
+
+
+def beyond(edge: float, scale: float, out: float) -> float:
+    """Return where outliers begin, scale / 8 off an edge, and not beyond `out`."""
+    away = min(scale / 8, abs(out - edge))
+    return edge + away if out > edge else edge - away

@@ -1,5 +1,6 @@
 """Outliers of gradients against draws: each in order, overlaps; KFAC's are wrong."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -7,6 +8,11 @@ import pytest
 
 from refspec import rounding
 from refspec.populations import KroneckerPopulation, Population
+from refspec.random_matrix.assumptions import (
+    effective_dimension,
+    second_order,
+    sides,
+)
 from refspec.random_matrix.kronecker.design import (
     kronecker_design,
     lifted,
@@ -14,6 +20,7 @@ from refspec.random_matrix.kronecker.design import (
 )
 from refspec.random_matrix.kronecker.kfac import kfac_eigenvalues
 from refspec.random_matrix.kronecker.outliers import kronecker_outliers
+from refspec.random_matrix.kronecker.spectrum import tabulate
 from support.kronecker_worlds import gradients, spectra, world
 
 POPULATION = world(10, 10, 4, 10)
@@ -36,6 +43,41 @@ def test_each_in_order_mixes_as_drawn():
     ratio = np.std(values, axis=0) / made.each.deviations
     assert np.all(ratio <= 4 / 3)
     assert np.all(ratio >= 3 / 4)
+
+
+def power_laws(errors, features):
+    """Three classes whose noise has few directions: power-law factors."""
+    plain = world(12, 8, 3, 15, errors=errors, features=features)
+
+    def falling(side):
+        values = 1 / np.arange(1, side.dimension + 1.0)
+        shape = values * side.dimension / np.sum(values)
+        return dataclasses.replace(side, within_covariance=shape)
+
+    return KroneckerPopulation(falling(plain.errors), falling(plain.features))
+
+
+@pytest.mark.slow
+@pytest.mark.theorem("G4")
+@pytest.mark.parametrize("lengths", [(2.0, 3.0), (3.0, 3.0), (4.0, 5.0)])
+def test_few_effective_dimensions_cost_the_second_order(lengths):
+    """(E / lambda)^2 / r of an outlier, E / lambda of its deviation; 1 / 2P is not."""
+    population = power_laws(*lengths)
+    design, draws = kronecker_design(population), 150
+    edge = tabulate(design, resolution=1.0).bands[-1].upper
+    made = kronecker_outliers(design, edge)
+    found, r = made.each.values, len(made.each.values)
+    values = spectra(population, draws)[:, :r]
+    centre, spread = np.mean(values, axis=0), np.std(values, axis=0)
+    size = min(effective_dimension(x) for x in sides(population))
+    total = np.sum(values, axis=1)
+    error = 6 * np.std(total) / draws**0.5
+    away = abs(np.mean(total) - made.total)
+    assert away <= np.sum(second_order(edge, found, size) * found) + error
+    near = edge / found
+    assert np.all(spread - made.each.deviations <= near * spread + 6 * spread / 17)
+    if lengths == (2.0, 3.0):
+        assert away > centre.sum() / (2 * population.dimension) + error / 2
 
 
 def test_overlaps_with_the_span_of_the_means():
@@ -78,3 +120,22 @@ def test_kfac_has_the_products_of_both_factors():
     assert np.max(np.abs(found[: C * C] - 36 / C**2)) <= bound
     assert np.max(np.abs(found[C * C :])) <= bound
     assert not np.max(np.abs(found[:C] - 36 / C)) <= bound
+
+
+def test_kfac_weighs_the_noise_of_every_class():
+    """Unequal classes, each with its noise, in more dimensions than means span."""
+    sizes, rng = (2, 5, 3), np.random.default_rng(1)
+    weights, labels = rng.uniform(0.5, 2, (10, 3)), np.repeat([0, 1, 2], sizes)
+    errors = Population(
+        sizes, 12, weights, (1.0, 2.0, 4.0), class_means=3 * np.eye(3, 12)
+    )
+    ones = np.full((10, 1), 1 / 10)
+    features = Population(sizes, 6, ones, (3.0, 0.5, 1.0), class_means=np.eye(3, 6))
+    mass = [weights[labels == c].sum() for c in range(3)]
+    left = np.diag(np.r_[9 * np.asarray(mass), np.zeros(9)])
+    left += np.dot(mass, [1, 2, 4]) * np.eye(12)
+    share = np.asarray(sizes) / 10
+    right = np.diag(np.r_[share, np.zeros(3)]) + share @ [3, 0.5, 1] * np.eye(6)
+    exact = np.sort(np.outer(np.diag(left), np.diag(right)), axis=None)[::-1]
+    found = kfac_eigenvalues(kronecker_design(KroneckerPopulation(errors, features)))
+    assert np.max(np.abs(found - exact)) <= rounding.gamma(5000, 2.0**-53) * exact[0]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from refspec.populations import Population
+from refspec.random_matrix import predict
 from refspec.random_matrix.nested import edges
 from refspec.random_matrix.nested.design import nested_design
 from refspec.random_matrix.nested.edges import EDGE, fold
@@ -22,7 +23,7 @@ def test_right_edge_is_a_fold():
     for side in (-1, 1):
         ahead = there.a.copy()
         ahead[r] *= 1 + side * 2.0**-6
-        x, found = edges._on_branch(design, edge, edge, ahead, r)
+        x, found = edges._on_branch(design, edge, there.a, edge, ahead, r)
         assert edge < x < edge + scale
         assert side * np.sign(there.a[r]) * found.slope[r] > 0
 
@@ -54,3 +55,15 @@ def test_the_walk_stays_on_its_branch():
         found.append(ends)
     assert np.all(np.ptp(found, axis=0) <= 4 * EDGE * np.max(found))
     assert 500 < np.min(found) < gap[0] < gap[1] < np.max(found) < 2000
+
+
+def test_bands_of_few_low_rank_covariances_end():
+    """Where x stands still along the branch and other a's do not."""
+    rng, d, noise = np.random.default_rng(0), 40, []
+    for c in (1, 2, 3):
+        U = np.linalg.qr(rng.standard_normal((d, 2)))[0]
+        noise.append((U * np.asarray([100.0, 10.0]) * c) @ U.T + np.eye(d) / 100)
+    ones = np.ones((600, 1)) / 600
+    made = predict(Population((200,) * 3, d, ones, tuple(noise)))
+    assert sum(made.counts) == d
+    assert len(made.bands) == 7

@@ -74,6 +74,7 @@ def on_the_ladder(id, outliers, value):
             ("outliers away", outliers, away, 4.0),
             ("outliers too large", outliers, field("values", larger), value),
             ("overlaps too small", outliers, field("overlaps", smaller), 0.03),
+            ("deviations twice", outliers, field("deviations", larger), 1.0),
         )
     )
 
