@@ -10,10 +10,14 @@ from refspec.random_matrix.comparison import discrepancy as discrepancy
 from refspec.random_matrix.prediction import KroneckerPrediction as KroneckerPrediction
 from refspec.random_matrix.prediction import Prediction as Prediction
 from refspec.random_matrix.prediction import predict as predict
+from refspec.random_matrix.repulsion import Spacings as Spacings
+from refspec.random_matrix.repulsion import spacings as spacings
 
 __all__ = [
     "KroneckerPrediction",
     "Prediction",
+    "Spacings",
     "discrepancy",
     "predict",
+    "spacings",
 ]

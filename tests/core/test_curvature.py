@@ -119,3 +119,10 @@ def test_features_and_errors_of_every_layer(layer):
         result = attribution.attribute(moment)
         gap = abs(sum(result.traces.values()) - moment.trace())
         assert gap <= moment.shape[1] * result.spectrum.radius
+
+
+def test_a_sample_without_weight_has_the_first_unit_vector():
+    m = curvature.fisher(sampled(counts=(2, 2), empty=1))
+    u = curvature.unit_weights(m)
+    assert u[1].tolist() == [1.0, 0.0]
+    assert np.abs(np.sum(u * u, axis=1) - 1).max() <= rounding.gamma(8, 2.0**-53)

@@ -248,3 +248,9 @@ def test_many_cells_are_seen_by_products(monkeypatch, name):
     assert found.kinds == held.kinds
     assert not any(map(len, found.angles.values()))
     assert np.all(found.lower <= held.spectrum.values[: len(found.lower)] + radius)
+
+
+def test_the_largest_alone_know_how_many_there_are():
+    m = refspec.fisher(typical())
+    some, every = refspec.spectrum(m, top=2), refspec.spectrum(m)
+    assert some.dimension == every.dimension == m.shape[1]

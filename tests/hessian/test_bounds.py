@@ -120,3 +120,30 @@ def test_errors_of_probabilities_are_in_every_product():
     found = bounds.product_errors(network, X, labels, subtracted=False)(v)
     assert np.all(found >= 2 * (g + 3 * tau) * low * (1 - rounding.gamma(512, u)))
     assert 3 * tau > g  # it is not the smaller part
+
+
+def test_every_sample_adds_as_many_roundings_as_it_has_positions():
+    network = models.mlp([3, 4, 2], rng=np.random.default_rng(0))
+    counts = []
+    for n in (2, 3):
+        labels = np.zeros(n, dtype=int)
+        seeded = assembly.at_logits(network, np.ones((n, 3)), labels, "hessian", None)
+        counts.append(bounds.roundings(*seeded[:2]))
+    assert counts[1] - counts[0] == 1
+
+
+def test_a_maximum_that_two_entries_may_be_is_not_certain():
+    """By as much as they are off; where one is larger, the bound is a number."""
+    chain = [
+        {"op": "conv2d", "name": "c1", "weight": "c1", "bias": None}
+        | {"stride": [1, 1], "padding": [0, 0]},
+        {"op": "max_pool2d", "kernel": [1, 2], "stride": [1, 2]},
+        {"op": "flatten"},
+        {"op": "linear", "name": "fc", "weight": "W", "bias": None},
+    ]
+    parameters = {"c1": np.full((1, 1, 1, 1), 0.75), "W": np.eye(2)}
+    network = models.Network(chain, parameters)
+    X = np.array([[[[1.0, 2.0, 4.0, 3.0]]]])
+    assert np.isfinite(bounds.hessian_radius(network, X, [0]))
+    X[0, 0, 0, 3] = 4.0
+    assert bounds.hessian_radius(network, X, [0]) == np.inf

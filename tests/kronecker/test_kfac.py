@@ -666,3 +666,13 @@ LAYER = S.layers[0]
 def test_errors(call, message):
     with pytest.raises((ValueError, TypeError), match=message):
         call()
+
+
+def test_one_error_at_several_positions_is_summed_too():
+    """Reduce: b = 1, T = 2, so that a place for the other would be seen."""
+    s = sampled(counts=(3, 2), sides=((3, 1),), T=2)
+    x, w = s.layers[0], s.sample_weights[:, None] * s.probabilities
+    total = x.errors.sum(axis=2)[:, :, 0]
+    exact = float(np.sum(w * total**2))
+    found = kfac(s, "fc", setting="reduce").left
+    assert abs(found.item() - exact) <= rounding.gamma(64, 2.0**-53) * exact

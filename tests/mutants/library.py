@@ -42,7 +42,8 @@ from mutants.run import COPIED, ENVIRONMENT, HERE, ROOT, copied
 CORE = """
 core/test_coordinates.py core/test_curvature.py core/test_differentiated.py
 core/test_empty_classes.py core/test_factors.py core/test_implicit.py
-core/test_in_parts.py core/test_leading.py core/test_radii.py
+core/test_in_parts.py core/test_leading.py core/test_output.py core/test_plans.py
+core/test_radii.py core/test_results.py
 core/test_right_or_refused.py core/test_rows.py
 core/test_spectra.py core/test_structure.py attribution bad_calls/test_bad_core.py
 bad_calls/test_messages_core.py
