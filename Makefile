@@ -76,6 +76,9 @@ exports: .venv-frameworks/done  ## networks through the PyTorch exporter, write 
 moments-large: .venv-frameworks/done  ## torchvision's networks by differentiation, ten minutes, write the table
 	$(THREADS) .venv-frameworks/bin/python tests/frameworks/large_table.py > tests/frameworks/large.md
 
+laws: .venv-frameworks/done  ## laws of last layers against trained networks, an hour, write the table
+	$(THREADS) .venv-frameworks/bin/python tests/networks/laws.py
+
 moments: .venv-frameworks/done  ## networks that differentiation is tried on, write the table
 	$(THREADS) .venv-frameworks/bin/python tests/frameworks/moments_table.py > tests/frameworks/moments.md
 
@@ -163,5 +166,5 @@ WITHIN ?= 150
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
 .PHONY: help demo docs release test test-docs adversarial coverage quick test-frameworks test-browser gallery conformance conformance-main \
-	conformance-kfac-jax oracle exports moments \
+	conformance-kfac-jax oracle exports laws moments \
 	moments-large bench lint fuzz deep mutants mutants-changed mutate

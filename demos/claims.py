@@ -2,8 +2,9 @@
 
 From the committed results of tests/networks/judged.py; theory/claims.md has the numbers
 in words. Broken lines are the thresholds: above the upper one a sentence holds, between
-the two in part. A colour is a network, named in panel G; grey is none of them. H and X
-need smaller networks: refspec claims judges them there.
+the two in part. A colour is a network, named in a panel G; grey is none of them. The
+last six panels are of small networks: what needs a whole matrix (H, X), and what others
+claimed (A, V, U).
 Theory: theory/levels.md#L1, #L2; theory/attribution.md#A1.
 """
 
@@ -18,9 +19,13 @@ from refspec.claims.__main__ import members, read
 
 at = options(__doc__)
 records, _ = read((Path(__file__).parent / "results" / "claims").glob("*.json"))
-judged = [x for x in records if x["claims"] and x["samples"] == 1360]
+small = [x for x in records if x["network"].startswith("digits")]
+large = [x for x in records if x["claims"] and x["samples"] == 1360 and x not in small]
 trainings = members(records)
-colours = {x["network"]: f"C{k}" for k, x in enumerate(judged)}
+numbered = [k for k in range(11) if k != 7]  # without the grey
+names = [x["network"] for x in [*large, *small]]
+colours = {n: f"C{k}" for n, k in zip(names, numbered, strict=False)}
+judged = large
 
 
 def numbers(record, id):
@@ -62,9 +67,9 @@ def ratio(m, of):
     return m.numbers[of] / m.numbers["within_edge"]
 
 
-# %% Twelve panels
-figure, axes = plots.figure(4, 3)
-F, E, G, W, D, K, L, T, M, P, B, N = np.ravel(axes)
+# %% Twelve panels of networks of the paper's size
+figure, axes = plots.figure(6, 3)
+F, E, G, W, D, K, L, T, M, P, B, N = np.ravel(axes)[:12]
 certain = "above the within-class edge, certainly"
 over_depth(F, "F", "outliers of features", "of C", lambda x: x[certain] / x["of"])
 certain = "above the edge without class means, certainly"
@@ -143,10 +148,42 @@ B.set(title="B: largest over within", ylabel="")
 B.legend(frameon=False, fontsize=7)
 nc1 = "NC1, tr(S_W S_B^+) / C"
 bars(N, "N", "neural collapse, NC1", "1 - NC1", lambda x: 1 - x[nc1])
+
+# %% Small networks: the Hessian, approximations of a layer, and what others claimed
+judged = small
+G, H, X, A, V, U = np.ravel(axes)[12:]
+for record in small:
+    y = np.array(record["spectrum"]["values"]) / record["signs"]["within_edge"]
+    name = record["network"].removeprefix("digits_")
+    x = np.arange(1, len(y) + 1)
+    G.loglog(x, y, label=name, color=colours[record["network"]])
+G.axhline(1, color="0.6", linewidth=0.8)
+G.axvline(90, color="0.6", linewidth=0.8)
+G.set(title="G: of small networks", xlabel="rank; C(C-1) = 90", ylabel="")
+G.legend(frameon=False, fontsize=7)
+share = "least share of the Fisher information in a top eigenvalue"
+bars(H, "H", "Hessian from the Fisher", "least share", lambda x: x[share])
+products = [
+    ("Frobenius error of KFAC", "o:", "KFAC"),
+    ("Frobenius error of CFAC", "s-", "CFAC"),
+    ("Frobenius error of the nearest 10 products", "^--", "nearest ten products"),
+]
+for key, line, name in products:
+    found = [x for x in numbers(small[0], "X") if x]
+    y = [x[key] for x in found]
+    X.plot(np.linspace(0, 1, len(y)), y, line, color="0.3", label=name)
+X.set(title="X: of digits_mlp8", xlabel="depth, input to output", ylabel="error")
+X.legend(frameon=False, fontsize=7)
+part = "part of the gradient in the top 10 eigenvectors"
+bars(A, "A", "gradients in the top space", "part", lambda x: x[part])
+part = "of the top C eigenvectors in C products of means"
+over_depth(V, "V", "eigenvectors are products", "part", lambda x: x[part])
+overlap = "overlap of the top C eigenspaces"
+over_depth(U, "U", "outputs and features apart", "overlap", lambda x: x[overlap])
 save(figure, "claims", at.plot)
 
 # %% No bump of C(C-1) eigenvalues stands apart on any of them
 above = "above the within edge, possibly"
-counts = {x["network"]: numbers(x, "G")[0][above] for x in judged}
+counts = {x["network"]: numbers(x, "G")[0][above] for x in [*large, *small]}
 print("above the within edge, of 90:", counts)
 assert max(counts.values()) < 90 / 2

@@ -4,6 +4,7 @@ A place in theory/ that a docstring names, and a name in backquotes, become link
 they stand: docstrings are written to be read in an editor.
 """
 
+import ast
 import os
 import re
 import shutil
@@ -152,8 +153,10 @@ def resolve(app, env, node, shown):
 
 def arguments(_gallery, variables):
     """Return what a demo is called with: it puts its picture where `pictures` looks."""
-    variables["example_globals"]["__file__"] = variables["src_file"]
-    if Path(variables["src_file"]).stem.startswith("howto"):
+    file = Path(variables["src_file"])
+    doc = ast.get_docstring(ast.parse(file.read_text("utf-8")))
+    variables["example_globals"].update(__file__=str(file), __doc__=doc)
+    if file.stem.startswith("howto"):
         return []
     quick = [] if os.environ.get("GALLERY") == "full" else ["--quick"]
     return [*quick, "--plot", str(PICTURES)]

@@ -138,7 +138,7 @@ class Sweep(Result):
     def rate(
         self, quantity: str | None = None, *, confidence: float | None = None
     ) -> Interval:
-        r"""Return the slope of log mean over log value, by least squares.
+        """Return the slope of log mean over log value, by least squares.
 
         Parameters
         ----------
@@ -158,9 +158,9 @@ class Sweep(Result):
 
         Notes
         -----
-        The slope is :math:`\sum_j c_j \log \bar y_j`; to first order in the draws it is
-        a mean of :math:`\sum_j c_j y_{jk} / \bar y_j`, draw by draw, so that what the
-        values have in common is in its interval too.
+        The slope is the sum of c_j log(mean_j); to first order in the draws it moves
+        with the mean over k of the sum of c_j y_jk / mean_j, draw by draw, so that
+        what the values have in common is in its interval too.
         """
         y = self._of(quantity)
         mean = np.mean(y, axis=1)

@@ -65,10 +65,16 @@ class Attribution(Result):
     angle_bounds: dict[str, float]
     radius: float
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many eigenvalues of each kind stand above the radius."""
+        values = np.asarray(backend.to_host(self.spectrum.values))[: len(self.kinds)]
+        seen = [k for k, x in zip(self.kinds, values > self.radius, strict=True) if x]
+        return {k: seen.count(k) for k in dict.fromkeys(KINDS.values())}
+
     def __repr__(self) -> str:
         """Say how many eigenvalues are of each kind, and every level's trace."""
-        counts = {k: self.kinds.count(k) for k in dict.fromkeys(KINDS.values())}
-        made = ", ".join(f"{n} {k}" for k, n in counts.items())
+        made = ", ".join(f"{n} {k}" for k, n in self.counts.items())
         traces = ", ".join(f"{n} {x:.3g}" for n, x in self.traces.items())
         return f"Attribution({made}; traces: {traces}; {self.spectrum!r})"
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from refspec import backend, checks, curvature, rounding, structure
 from refspec.attribution.means import Means, class_means
-from refspec.attribution.shares import eigenbasis, knockout
+from refspec.attribution.shares import Eigenbasis, eigenbasis, knockout
 from refspec.classes import Snapshot
-from refspec.coordinates import coordinates
+from refspec.coordinates import Coordinates, coordinates
 from refspec.curvature import SecondMoment
 from refspec.leading import leading, product_radius
 from refspec.results import Result, View
@@ -78,13 +78,16 @@ class Profile(dict[str, Clarity], Result):
         return View("layer", list(self), columns, facts={"of": self.of})
 
 
-def class_clarity(moment: SecondMoment | Snapshot) -> Clarity:
+def class_clarity(
+    moment: SecondMoment | Coordinates | Snapshot, basis: Eigenbasis | None = None
+) -> Clarity:
     """Measure how clear the class structure of features, errors or gradients is.
 
-    The ratios have the radius that their eigenvalues' radii give.
+    The ratios have the radius that their eigenvalues' radii give. `basis` is that of
+    the coordinates, if it is known.
     """
-    at = coordinates(moment)
-    basis, C = eigenbasis(at), at.means.shape[0]
+    at = moment if isinstance(moment, Coordinates) else coordinates(moment)
+    basis, C = basis or eigenbasis(at), at.means.shape[0]
     means = {"global_mean", "between_class"} & set(basis.rows)
     others = [n for n in (*basis.rows, basis.within) if n not in means]
     solved, radius = knockout(basis, others)

@@ -8,7 +8,8 @@ an eigenvalue is the squared norm of one column of those rows.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -51,6 +52,11 @@ class Eigenbasis:
     rows: dict[str, Array]
     within: str
     radius: float
+    # knock-outs by subtraction, once solved: attribution, claims, theorems and a report
+    # ask for the same ones
+    _solved: dict[frozenset[str], tuple[Array, float]] = field(
+        default_factory=dict, init=False
+    )
 
     def __repr__(self) -> str:
         """Name the levels and the rank."""
@@ -154,11 +160,10 @@ def knockout(
     checks.expect_choice("by", by, ("subtraction", "projection"))
     xp = backend.namespace(basis.values)
     if by == "subtraction":
-        if basis.within in levels:
-            kept = [basis.rows[n] for n in basis.rows if n not in levels]
-            return _low_rank(kept, basis, xp)
-        without = _less(basis.values, [basis.rows[n] for n in levels], xp)
-        return _solved(without, basis, xp)
+        key = frozenset(levels)
+        if key not in basis._solved:
+            basis._solved[key] = _subtracted(basis, key, xp)
+        return basis._solved[key]
     if basis.within in levels:
         raise ValueError(
             f"levels must be of the means to be projected out, got {basis.within}, "
@@ -172,6 +177,48 @@ def knockout(
     A = _diagonal(basis.values, xp) - U @ xp.matrix_transpose(image)
     A = A - (image - twice) @ xp.matrix_transpose(U)
     return _solved((A + xp.matrix_transpose(A)) / 2, basis, xp)
+
+
+def remaining_shares(
+    basis: Eigenbasis, levels: Collection[str]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the spectrum without some levels, and the shares of those that stay.
+
+    Values are those that `knockout` gives from then on; shares are as in `attribute`.
+    """
+    xp, removed = backend.namespace(basis.values), frozenset(levels)
+    kept = [n for n in basis.rows if n not in removed]
+    within, r = basis.within not in removed, basis.values.shape[0]
+    if not removed or not r or not (kept or within):
+        values = backend.to_host(knockout(basis, removed)[0])
+        return values, {} if removed else _shares(basis, values, xp)
+    rows = [basis.rows[n] for n in kept]
+    if within:
+        A = _less(basis.values, [basis.rows[n] for n in basis.rows if n in removed], xp)
+    else:
+        x = backend.concatenate(rows)
+        few = x.shape[0] < r  # the Gram matrix is the smaller one
+        A = x @ xp.matrix_transpose(x) if few else xp.matrix_transpose(x) @ x
+    solved, Q = (
+        xp.flip(y, axis=-1) for y in backend.eigh((A + xp.matrix_transpose(A)) / 2, xp)
+    )
+    values, norm = backend.to_host(solved), backend.scalar(xp.max(xp.abs(solved)))
+    u = rounding.unit_roundoff(A)
+    radius = basis.radius + rounding.eigensolver_radius(A.shape[0], norm, u)
+    basis._solved[removed] = solved, radius
+    if within or not few:
+        images = [x @ Q for x in rows]
+    else:  # what x makes of an eigenvector of x'x is that of xx', times the root
+        ends = np.cumsum([0, *(x.shape[0] for x in rows)])
+        Q = Q * xp.sqrt(xp.where(solved > 0, solved, 0 * solved))
+        images = [Q[i:j, :] for i, j in pairwise(ends)]
+    parts = {
+        n: backend.to_host(xp.sum(y * y, axis=0))
+        for n, y in zip(kept, images, strict=True)
+    }
+    if within:
+        parts |= {basis.within: values - sum(parts.values())}
+    return values, _normalised(cluster_means(values, radius, parts))
 
 
 def attribute(
@@ -339,6 +386,18 @@ def _expect_span(basis: Eigenbasis, levels: Collection[str]) -> np.ndarray:
     return backend.to_host(_span(basis, levels, backend.namespace(basis.values)))
 
 
+def _subtracted(
+    basis: Eigenbasis, levels: frozenset[str], xp: Namespace
+) -> tuple[Array, float]:
+    """Solve for the spectrum of the whole minus some levels."""
+    if basis.within in levels:
+        kept = [basis.rows[n] for n in basis.rows if n not in levels]
+        return _low_rank(kept, basis, xp)
+    # in the order of the rows, so that the sum does not depend on that of the names
+    removed = [basis.rows[n] for n in basis.rows if n in levels]
+    return _solved(_less(basis.values, removed, xp), basis, xp)
+
+
 def _less(values: Array, rows: list[Array], xp: Namespace) -> Array:
     """Return the whole, diagonal, minus rows'rows."""
     A = _diagonal(values, xp)
@@ -382,9 +441,15 @@ def _shares(
     """Return ||column||^2 / lambda of every level, averaged over clusters."""
     parts = {n: backend.to_host(xp.sum(x * x, axis=0)) for n, x in basis.rows.items()}
     parts[basis.within] = values - sum(parts.values())
-    parts = cluster_means(values, basis.radius, parts)
+    return _normalised(cluster_means(values, basis.radius, parts))
+
+
+def _normalised(parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return parts (r,) that are not negative and add up to 1, the last what is left.
+
+    An eigenvalue that rounding made negative, of no mean, is within.
+    """
     parts = {n: np.maximum(x, 0) for n, x in parts.items()}
-    total = sum(parts.values())
-    # an eigenvalue that rounding made negative, of no mean: what is left is within
-    parts[basis.within] = np.where(total > 0, parts[basis.within], 1)
+    total, last = sum(parts.values()), list(parts)[-1]
+    parts[last] = np.where(total > 0, parts[last], 1)
     return {n: x / np.where(total > 0, total, 1) for n, x in parts.items()}

@@ -25,7 +25,8 @@ _OPENING = """# Claims: what is said about trained networks, and what networks s
 
 A theorem is true of every network. A claim is a sentence about trained networks and
 may be false of one. `refspec claims` measures it; this page does so on networks of the
-size of the paper's. Thresholds were fixed in the code before the networks were trained;
+size of the paper's, and on small ones of scikit-learn's digits for what needs a whole
+matrix. Thresholds were fixed in the code before the networks were trained;
 "holds in part" also says that places disagree. It is written by `python -m
 refspec.claims demos/results/claims/*.json`; `tests/networks/judged.py` trains the
 networks and judges them, `demos/claims.py` draws the pictures. Figures and sections of
@@ -63,7 +64,14 @@ def page(records: list[dict[str, Any]], meaning: dict[str, str]) -> str:
     ]
     lines += _table(("", "claim", *names, "all together"), rows)
     lines += ["", "![A panel a claim](../demos/pictures/claims.png)", ""]
-    lines += ["*A panel a claim; above the upper broken line it holds.*"]
+    lines += [
+        "*A panel a claim; above the upper broken line it holds. The last six are of "
+        "small networks.*"
+    ]
+    lines += ["", "![Small networks](../demos/pictures/claims_small.png)", ""]
+    lines += [
+        "*Small networks: what needs all of a layer's matrix, and what others say.*"
+    ]
     for id, claim in CLAIMS.items():
         lines += ["", f'<a id="{id}"></a>', "", f"## {id}. {claim.title}", ""]
         lines += [f"**Claimed.** {_capital(claim.sentence)}."]

@@ -132,7 +132,7 @@ def _expect_operator(source: Source, layer: str | None) -> HessianOperator:
         raise typer.BadParameter(
             "--of hessian needs a function that returns (hessian, moment) of the same "
             f"parameters, got {got}; choose the parameters in it, as `return "
-            "refspec.exporters.torch.hessian(model, loader), ...moment(model, loader)`"
+            "refspec.torch.hessian(model, loader), ...moment(model, loader)`"
         )
     return H
 
@@ -164,7 +164,7 @@ def _expect_network(
             "--of hessian needs an export that holds its network, got one without: "
             f"{why}; export a network of operations that refspec.models.Network lists, "
             "or take products with the Hessian by differentiation: FILE.py:NAME, a "
-            "function that returns (refspec.exporters.torch.hessian(model, loader), "
+            "function that returns (refspec.torch.hessian(model, loader), "
             "...moment(model, loader))"
         )
     names = None if layer is None else [layer]

@@ -1,4 +1,4 @@
-"""`refspec predict`: the spectrum of a planted world against its population's."""
+"""`refspec predict`: a spectrum against the law of a planted world or of a layer."""
 
 from __future__ import annotations
 
@@ -49,9 +49,25 @@ class _Kind(StrEnum):
     fisher = "fisher"
 
 
-_File = Annotated[Path, typer.Argument(help="An export of `refspec synth`.")]
+class _Covariances(StrEnum):
+    """How the covariances of a network's features are estimated."""
+
+    each = "class"
+    shrunk = "shrunk"
+    pooled = "pooled"
+
+
+_File = Annotated[Path, typer.Argument(help="An export, planted or not.")]
 _OfKind = Annotated[
     _Kind, typer.Option("--of", help="Of the layer: fisher is that of its gradients.")
+]
+_How = Annotated[
+    _Covariances,
+    typer.Option("--covariances", help="Of a network's features: how estimated."),
+]
+_Drawn = Annotated[
+    bool,
+    typer.Option("--drawn", help="Of a network: logits drawn from class Gaussians."),
 ]
 
 
@@ -59,18 +75,37 @@ def predict(
     file: _File,
     layer: LayerName = None,
     of: _OfKind = _Kind.fisher,
+    covariances: _How = _Covariances.each,
+    drawn: _Drawn = False,
     top: Top = 20,
     json_file: Json = None,
     plot: Plot = None,
     on: On = Backend.numpy,
 ) -> None:
-    """Predict the spectrum of a planted world from its population and compare.
+    """Predict a spectrum from a law and compare.
 
-    The population is read off the recipe in the file's manifest; no draw is made for
-    the prediction.
+    Of a planted world from its population, read off the recipe in the file's manifest;
+    no draw is made for the prediction. Of any other export the Fisher information of
+    the last layer, or of one that is named, from class statistics of its features.
     """
     expect_outputs([file], json=json_file, plot=plot)
     snapshot = load_snapshot(file, on)
+    if snapshot.provenance.get("recipe") is None:
+        expect_layer(snapshot, layer)
+        if of is not _Kind.fisher:
+            raise typer.BadParameter(
+                f"--of {of.value} needs the population of a planted world, and {file} "
+                "has no recipe; leave it out for the Fisher information of a layer"
+            )
+        _of_a_layer(
+            snapshot, layer, (covariances.value, drawn), top or PRINTED, json_file, plot
+        )
+        return
+    if covariances is not _Covariances.each or drawn:
+        raise typer.BadParameter(
+            f"--covariances and --drawn are for networks, got {file}, a planted world, "
+            "whose population is known; leave them out"
+        )
     world = _planted(snapshot, file)
     expect_layer(snapshot, layer)
     names = [x.name for x in snapshot.layers]
@@ -100,6 +135,52 @@ def predict(
     if json_file is not None:
         record = _record(f"{title}, predicted", made, measured, found)
         record |= {"coverage": covered.document()}
+        write_json(json_file, "refspec.prediction/1", record)
+
+
+def _of_a_layer(
+    snapshot: Snapshot,
+    layer: str | None,
+    how: tuple[Any, bool],
+    top: int,
+    json_file: Path | None,
+    plot: Path | None,
+) -> None:
+    """Predict a layer of a network from the statistics of its classes and compare."""
+    covariances, drawn = how
+    last = snapshot.layers[-1].name
+    name = layer or last
+    try:
+        with working("predicting"):
+            law = random_matrix.law_of(
+                snapshot,
+                name,
+                given="outputs" if name == last else "class",
+                outputs="drawn" if drawn else "data",
+                covariances=covariances,
+            )
+            made = random_matrix.predict_layer(law)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    with working("factorising"):
+        measured = spectrum(coordinates(curvature.fisher(snapshot, [name])))
+        found = _compared(made, measured)
+    N = snapshot.probabilities.shape[0]
+    title = f"Fisher information of {name}: {N} samples, predicted"
+    covered = coverage.of_snapshot(snapshot, [name])
+    say(str(covered))
+    for sentence in law.assumptions:
+        say(f"assumed: {sentence}")
+    _print(title, made, measured, found, top)
+    reached = law.design.reached
+    if reached < made.dimension:
+        of_them = found.distance * made.dimension / reached
+        say(f"of the {reached} directions that gradients reach: {of_them:.4f}")
+    if plot is not None:
+        write_picture(plot, predictions(made, measured, title))
+    if json_file is not None:
+        record = _record(title, made, measured, found)
+        record |= {"coverage": covered.document(), "assumed": list(law.assumptions)}
         write_json(json_file, "refspec.prediction/1", record)
 
 

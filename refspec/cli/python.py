@@ -28,7 +28,7 @@ from refspec.text import visible
 Network = Snapshot | SecondMoment | tuple[HessianOperator, SecondMoment]
 
 _NAMED = re.compile(r"(?P<file>.+\.py):(?P<name>\w+)")
-_ADVICE = "as `def network(): return refspec.exporters.torch.moment(model, loader)`"
+_ADVICE = "as `def network(): return refspec.torch.moment(model, loader)`"
 
 
 def named(given: Path) -> tuple[Path, str] | None:

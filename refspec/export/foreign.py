@@ -9,7 +9,7 @@ from refspec.text import listed
 
 _TORCH = (
     "weights of a network",
-    "load them into the model, and refspec.exporters.torch.export(model, loader, "
+    "load them into the model, and refspec.torch.export(model, loader, "
     "'mine.npz') writes one",
 )
 _TABLE = (
@@ -19,8 +19,8 @@ _TABLE = (
 )
 _PICKLE = (
     "a pickle, which runs code when it is read",
-    "load it in Python where you trust it, and refspec.exporters.torch or sklearn "
-    ".export(model, ..., 'mine.npz') writes one",
+    "load it in Python where you trust it, and refspec.torch.export(model, loader, "
+    "'mine.npz'), or refspec.exporters.sklearn.export, writes one",
 )
 _KERAS = (
     "a network of Keras",

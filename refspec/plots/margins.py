@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from refspec import checks
-from refspec.plots.style import COLOURS, axes_or_new, legend
+from refspec.plots.style import COLOURS, axes_or_new, legend, powers
 from refspec.theorems import Verdict
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def verdicts(results: Mapping[str, Verdict], ax: Axes | None = None) -> Axes:
     ax.axvline(1, color="0.3", lw=1)
     ax.set_yticks(row, list(results), fontsize=9)
     ax.set(xscale="log", xlim=(low, high), xlabel="residual / bound")
+    powers(ax.xaxis)
     ax.set_ylim(len(at) - 0.5, -0.5)
     legend(ax)
     return ax

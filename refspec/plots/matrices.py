@@ -12,24 +12,36 @@ from refspec.attribution import HessianAttribution
 from refspec.kronecker import LayerComparison
 from refspec.plots.style import (
     COLOURS,
-    MARKERS,
     axes_or_new,
     count_axis,
     figure,
+    head,
+    in_legend,
     label,
     legend,
     plain,
+    power,
+    powers,
+    rank_axis,
     whole_ranks,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+#: In the order in which they are drawn: hollow signs hide nothing below them, and KFAC,
+#: which EKFAC would hide, is drawn over it.
 _SIGNS: dict[str, dict[str, Any]] = {
-    "kfac": {"marker": "v", "ls": ":"},
-    "ekfac": {"marker": "s", "ls": "--"},
-    "cfac": {"marker": "D", "ls": "-"},
+    "cfac": {"marker": "D", "ls": "-", "ms": 4},
+    "ekfac": {"marker": "s", "ls": "--", "ms": 6.5},
+    "kfac": {"marker": "v", "ls": ":", "ms": 4.5},
 }
+
+#: Signs on a line of eigenvalues by rank, equally far apart on its axis.
+_MARKED = 16
+
+#: A part of the largest eigenvalue that nobody can see.
+_SEEN = 0.001
 
 
 def approximations(result: LayerComparison, ax: Axes | None = None) -> Axes:
@@ -58,16 +70,20 @@ def approximations(result: LayerComparison, ax: Axes | None = None) -> Axes:
     checks.expect_type("result", result, LayerComparison, advice)
     ax = axes_or_new(ax)
     rank = np.arange(1, len(result.fisher) + 1)
-    ax.plot(
-        rank, result.fisher, "o-", color=COLOURS["total"], ms=4, lw=1, label="Fisher"
-    )
-    for name, values in result.eigenvalues.items():
+    style: dict[str, Any] = {"color": COLOURS["fisher"], "lw": 1.2, "ms": 3.5}
+    marked = _marked(len(rank))
+    ax.plot(rank, result.fisher, "o-", markevery=marked, label="Fisher", **style)
+    for name, signs in _SIGNS.items():
+        values = result.eigenvalues[name]
         seen = values > result.radius
-        told = f"{label(name)}, {result.log10_error[name]:.2g} decades"
-        style = {"color": COLOURS[name], "ms": 3.5, "lw": 1, "alpha": 0.9}
-        ax.plot(rank[seen], values[seen], label=told, **{**style, **_SIGNS[name]})
+        told = f"{label(name)}, {result.log10_error[name]:.2g} decades off"
+        style = {"color": COLOURS[name], "mfc": "none", "mew": 1.2, "lw": 1, **signs}
+        at = _marked(int(seen.sum()))
+        ax.plot(rank[seen], values[seen], markevery=at, label=told, **style)
     if np.any(result.fisher > 0):  # a logarithmic axis needs something positive
-        ax.set(xscale="log", yscale="log")
+        ax.set_yscale("log")
+        rank_axis(ax)
+        powers(ax.yaxis)
     else:
         told, centre = "no eigenvalue above the radius", ax.transAxes
         ax.text(0.5, 0.5, told, ha="center", transform=centre)
@@ -86,8 +102,7 @@ def comparisons(results: Mapping[str, LayerComparison]) -> list[Axes]:
     rows = -(-len(results) // columns)
     _, axes = figure(rows, columns, size=(6.4 * columns, 4.4 * rows))
     for ax, (name, result) in zip(axes, results.items(), strict=False):
-        approximations(result, ax)
-        ax.set_title(plain(name, 40), pad=42)
+        head(approximations(result, ax), plain(f"layer {name}", 40))
     for ax in axes[len(results) :]:
         ax.remove()
     return axes[: len(results)]
@@ -129,9 +144,9 @@ def hessian(
         (
             "Hessian",
             result.values,
-            {"color": "0.55", "histtype": "stepfilled", "alpha": 0.5},
+            {"color": COLOURS["total"], "histtype": "stepfilled", "alpha": 0.5},
         ),
-        ("Fisher", result.fisher, {"color": COLOURS["outlier"], "ls": "-"}),
+        ("Fisher", result.fisher, {"color": COLOURS["fisher"], "ls": "-"}),
         ("residual E", result.residual, {"color": COLOURS["residual"], "ls": "--"}),
     )
     for told, values, style in kinds:
@@ -143,7 +158,8 @@ def hessian(
     ticks = [0.0, *(10.0**decades)]
     if every.min() < -linear:
         ticks = [*(-(10.0 ** decades[::-1])), *ticks]
-    ax.set_xticks([t for t in ticks if edges[0] <= t <= edges[-1]])
+    ticks = [t for t in ticks if edges[0] <= t <= edges[-1]]
+    ax.set_xticks(ticks, [power(t) for t in ticks])
     ax.set(xlabel="eigenvalue (linear around 0)", xlim=(edges[0], edges[-1]))
     legend(ax, ncols=3)
     return ax
@@ -163,7 +179,7 @@ def hessian_parts(
     Returns
     -------
     Axes
-        Stacked bars; what is negative hangs below zero, the marks are the eigenvalues.
+        Stacked bars; what is negative hangs below zero, a line is the eigenvalue.
     """
     _expect_hessian(result)
     top = checks.expect_size("top", top, least=1)
@@ -173,15 +189,16 @@ def hessian_parts(
     for name in (n for n in COLOURS if n in result.parts):
         part = result.parts[name][:top]
         bottom = np.where(part >= 0, up, down)
-        ax.bar(rank, part, 0.9, bottom, color=COLOURS[name], label=label(name))
+        seen = name != "diagonal" or bool(np.any(np.abs(part) > _SEEN * values.max()))
+        told = in_legend(name, seen)
+        ax.bar(rank, part, 0.9, bottom, color=COLOURS[name], label=told)
         up, down = up + np.maximum(part, 0), down + np.minimum(part, 0)
-    for kind, marker in MARKERS.items():
-        mine = np.asarray(result.kinds)[:top] == kind
-        style: dict[str, Any] = {"ms": 6, "color": "0.2", "mec": "white"}
-        ax.plot(rank[mine], values[mine], marker, **style)
+    style: dict[str, Any] = {"ms": 9, "mew": 2, "color": COLOURS["total"]}
+    ax.plot(rank, values, "_", label="eigenvalue of the Hessian", **style)
     ax.axhline(0, color="0.4", lw=0.8)
     ax.set_ylim(1.06 * min(0.0, down.min()), 1.06 * max(up.max(), values.max()) or 1)
     whole_ranks(ax)
+    ax.set_xlim(0.4, max(1, len(values)) + 0.6)
     ax.set(xlabel="rank k", ylabel="contribution to the eigenvalue")
     ax.yaxis.set_major_formatter("{x:.2g}")  # a factor on top would meet the legend
     legend(ax)
@@ -191,11 +208,17 @@ def hessian_parts(
 def hessian_attribution(result: HessianAttribution, title: str = "") -> list[Axes]:
     """Draw `hessian` and `hessian_parts` side by side in a new figure."""
     _expect_hessian(result)
-    drawn, axes = figure(1, 2, size=(11, 4))
-    hessian(result, axes[0])
-    hessian_parts(result, axes[1])
+    drawn, axes = figure(1, 2, size=(11, 4.6))
+    head(hessian(result, axes[0]), "all eigenvalues")
+    head(hessian_parts(result, axes[1]), "what makes up the top ones")
     drawn.suptitle(plain(title))
     return axes
+
+
+def _marked(n: int) -> list[int]:
+    """Return which of n points by rank get a sign."""
+    steps = np.geomspace(1, max(n, 1), min(_MARKED, max(n, 1)))
+    return sorted({round(x) - 1 for x in steps.tolist()}) if n else []
 
 
 def _expect_hessian(result: HessianAttribution) -> None:

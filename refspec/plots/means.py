@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from refspec import checks
+from refspec.attribution.embedding import kept_neighbours, tsne
 from refspec.attribution.means import classical_scaling
-from refspec.plots.style import axes_or_new, legend, whole_ranks
+from refspec.plots.style import axes_or_new, legend, plain, whole_ranks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,14 +18,20 @@ if TYPE_CHECKING:
 #: Classes beyond this many share no hue: the map then names class means only.
 _HUES = 10
 
+#: Classes that are labelled beside each other.
+_LABELLED = 14
+
+#: Points that classical scaling shows as well as any map of neighbours.
+_FEW = 12
+
 
 def means_map(
     matrix: np.ndarray,
     points: np.ndarray,
     ax: Axes | None = None,
     *,
-    method: str = "mds",
-    seed: int = 0,
+    method: str = "clearest",
+    names: Sequence[str] = (),
 ) -> Axes:
     """Draw class means and cross-class means as a map.
 
@@ -32,23 +40,24 @@ def means_map(
     matrix, points : ndarray, shapes (M, M) and (M, 2)
         Distances and what each point is, from `refspec.attribution.distances`.
     ax : Axes, optional, a new figure's by default
-    method : {"mds", "tsne"}
-        Classical scaling, which is linear and has no seed, or t-SNE (scikit-learn)
-        with perplexity C, as in Papyan (2019), here with distances, not squares.
-    seed : int, of t-SNE
+    method : {"clearest", "mds", "tsne"}
+        Classical scaling, which is linear, or t-SNE with perplexity C, as in Papyan
+        (2019), here with distances, not squares; the one that keeps more of the three
+        nearest neighbours of every point, if not given. Neither draws at random.
+    names : sequence of str
+        Of all classes, by number.
 
     Returns
     -------
     Axes
-        Class means are large and named by their class; a small point is a cross-class
-        mean in the hue of its class, hollow if c' = c.
+        Class means are large and bear the number of their class; a small point is a
+        cross-class mean in the hue of its class, hollow if c' = c. Below: what the map
+        keeps.
 
     Raises
     ------
     ValueError
-        If the method is unknown.
-    ImportError
-        If t-SNE is asked for without scikit-learn.
+        If the method is unknown, or there are names but not of every class.
 
     Examples
     --------
@@ -60,14 +69,10 @@ def means_map(
     1.0
     """
     matrix, points = _expect_distances(matrix, points)
-    checks.expect_choice("method", method, ("mds", "tsne"))
-    checks.expect_size("seed", seed)
+    checks.expect_choice("method", method, ("clearest", "mds", "tsne"))
+    names = _expect_class_names(names, points)
     ax = axes_or_new(ax)
-    if method == "mds":
-        xy, kept = classical_scaling(matrix)
-        title = f"classical scaling, {kept:.0%} of the squared distances"
-    else:
-        xy, title = _tsne(matrix, points, seed), "t-SNE"
+    xy, told = mapped(matrix, points, method)
     classes = sorted({int(c) for c, _ in points})
     own = points[:, 0] == points[:, 1]
     centre = points[:, 1] < 0
@@ -84,16 +89,47 @@ def means_map(
                 str(c), (x, y), ha="center", va="center", fontsize=9, color=ink,
                 fontweight="bold", zorder=4,
             )  # fmt: skip
-    ax.scatter([], [], s=100, color="0.5", label="class mean c")
+    if names:
+        for place, c in enumerate(classes):
+            hue = _hue(place, len(classes))
+            ax.scatter([], [], s=60, color=[hue], label=f"{c} {plain(names[c], 14)}")
+    else:
+        ax.scatter([], [], s=100, color="0.5", label="class mean c")
     if not centre.all():
         ax.scatter([], [], s=14, color="0.5", label="cross-class mean (c, c')")
         hollow: dict[str, Any] = {"color": "none", "edgecolors": "0.5"}
         ax.scatter([], [], s=14, label="c' = c", **hollow)
     ax.set_aspect("equal", adjustable="datalim")
-    ax.set(xticks=[], yticks=[], xlabel=title)
+    ax.set(xticks=[], yticks=[])
+    ax.set_xlabel(told, fontsize=9)
     ax.spines[:].set_visible(False)
-    legend(ax, ncols=3, columnspacing=1.0)
+    legend(ax, ncols=3, columnspacing=1.0, handletextpad=0.3)
     return ax
+
+
+def mapped(
+    matrix: np.ndarray, points: np.ndarray, method: str = "clearest"
+) -> tuple[np.ndarray, str]:
+    """Return a map, (M, 2), and what it keeps, in words.
+
+    The clearest is the one that keeps more of every point's nearest neighbours.
+    """
+    linear, kept = classical_scaling(matrix)
+    made = {"mds": linear}
+    if method != "mds" and (method == "tsne" or len(matrix) > _FEW):
+        made["tsne"] = tsne(
+            matrix, min(len({int(c) for c, _ in points}), len(matrix) / 3)
+        )
+    near = {name: kept_neighbours(matrix, xy) for name, xy in made.items()}
+    best = method if method in made else max(near, key=lambda name: near[name])
+    told = f"keeps {near[best]:.0%} of the nearest neighbours"
+    if best == "mds":
+        return (
+            linear,
+            f"classical scaling: {told},\n{kept:.0%} of the squared distances",
+        )
+    other = f"classical scaling {near['mds']:.0%}"
+    return made["tsne"], f"t-SNE: {told},\n{other}; distances are not to scale"
 
 
 def distance_matrix(
@@ -120,8 +156,12 @@ def distance_matrix(
         ax.axvline(start, color="white", lw=0.6)
     ends = np.concatenate([[-0.5], starts, [len(group) - 0.5]])
     names = ["means", *(str(g) for g in dict.fromkeys(group.tolist()) if g >= 0)]
-    ax.set_xticks((ends[1:] + ends[:-1]) / 2, names, fontsize=9)
-    ax.set_yticks((ends[1:] + ends[:-1]) / 2, names, fontsize=9)
+    middles, step = (ends[1:] + ends[:-1]) / 2, max(1, len(names) // _LABELLED)
+    at = [0, *range(step, len(names), step)]
+    labels = [names[k] for k in at]
+    ax.set_xticks(middles[at], labels, fontsize=9)
+    ax.get_xticklabels()[0].set_rotation(90)  # as wide as two of the others
+    ax.set_yticks(middles[at], labels, fontsize=9)
     ax.set(xlabel="class means; cross-class means (c, c') by c")
     return ax
 
@@ -143,20 +183,19 @@ def _expect_distances(
     return matrix, whole.astype(np.int64)
 
 
-def _tsne(matrix: np.ndarray, points: np.ndarray, seed: int) -> np.ndarray:
-    """Return a t-SNE map of precomputed distances."""
-    try:
-        from sklearn.manifold import TSNE
-    except ImportError as error:
-        raise ImportError(
-            "t-SNE needs scikit-learn; pip install 'refspec[sklearn]', or use "
-            "method='mds'"
-        ) from error
-    perplexity = min(len({int(c) for c, _ in points}), max(1, len(points) - 1) / 3)
-    embedding = TSNE(
-        metric="precomputed", init="random", perplexity=perplexity, random_state=seed
-    )
-    return np.asarray(embedding.fit_transform(matrix))
+def _expect_class_names(names: Sequence[str], points: np.ndarray) -> list[str]:
+    """Refuse names that are not of every class; numbers by themselves are no names."""
+    if isinstance(names, str) or not all(isinstance(x, str) for x in names):
+        raise TypeError(
+            f"names must be strings, one a class, got {names!r}; name every class"
+        )
+    most = int(points[:, 0].max(initial=-1))
+    if len(names) and len(names) <= most:
+        raise ValueError(
+            f"names must be of all classes, 0..{most} at least, got {len(names)}; name "
+            "every class"
+        )
+    return [] if list(names) == [str(k) for k in range(len(names))] else list(names)
 
 
 def _hue(place: int, classes: int) -> Any:

@@ -13,9 +13,11 @@ from refspec.plots.style import (
     axes_or_new,
     count_axis,
     figure,
+    head,
     label,
     legend,
     plain,
+    powers,
 )
 from refspec.random_matrix import KroneckerPrediction, Prediction
 from refspec.spectra import Spectrum
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 #: Half the bar of an outlier, in standard deviations.
 _BAR = 2
+
+#: What is predicted; what is measured has the colour of the bulk.
+_PREDICTED = "black"
 
 
 def prediction(
@@ -81,13 +86,13 @@ def prediction(
         style["label"] = f"{label('kfac')}, expected factors"
         ax.hist(made.kfac[made.kfac > edges[0]], list(edges), **style)
     x, heights = _curve(made, edges, log)
-    ax.plot(x, heights, color="black", lw=1.4, label="predicted, one bin wide")
+    ax.plot(x, heights, color=_PREDICTED, lw=1.4, label="predicted, one bin wide")
     if len(expected.values):
         _rows(ax, made, np.sort(values)[::-1])
     ax.set(xscale="log" if log else "linear", xlabel="eigenvalue")
     ax.set_xlim(edges[0], edges[-1])
     if log:
-        _plain_ticks(ax)
+        powers(ax.xaxis)
     count_axis(ax)
     legend(ax)
     return ax
@@ -96,9 +101,10 @@ def prediction(
 def predictions(made: Prediction, measured: Spectrum, title: str = "") -> list[Axes]:
     """Draw both pictures of a `prediction`, linear and logarithmic, side by side."""
     _expect_prediction(made, measured)
-    drawn, axes = figure(1, 2, size=(11, 4.4))
+    drawn, axes = figure(1, 2, size=(11, 4.8))
     for ax, log in zip(axes, (False, True), strict=True):
         prediction(made, measured, ax, log=log)
+        head(ax, "logarithmic axis" if log else "linear axis")
     drawn.suptitle(plain(title))
     return axes
 
@@ -118,25 +124,13 @@ def _rows(ax: Axes, made: Prediction, values: np.ndarray) -> None:
     across = ax.get_xaxis_transform()  # eigenvalues along, a fraction of the axes up
     ax.errorbar(
         expected.values, heights, None, _BAR * expected.deviations,
-        MARKERS["outlier"], ms=5, lw=1.2, capsize=2, color=COLOURS["outlier"],
+        MARKERS["outlier"], ms=5, lw=1.2, capsize=2, color=_PREDICTED,
         mfc="white", zorder=3, transform=across,
         label=f"outliers predicted, ±{_BAR} sd",
     )  # fmt: skip
     seen = values[:r]
-    style: Any = {"ms": 3.5, "color": "black", "zorder": 4, "transform": across}
+    style: Any = {"ms": 3.5, "color": COLOURS["bulk"], "zorder": 4, "transform": across}
     ax.plot(seen, heights[: len(seen)], "o", label="outliers measured", **style)
-
-
-def _plain_ticks(ax: Axes) -> None:
-    """Label a logarithmic axis at 1, 2, 5 in plain numbers, few enough to be read."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    low, high = ax.get_xlim()
-    subs = (1.0, 2.0, 5.0) if high < low * 200 else (1.0,)
-    ax.xaxis.set_major_locator(LogLocator(subs=subs))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    if len(subs) > 1:
-        ax.xaxis.set_minor_locator(NullLocator())
 
 
 def _curve(

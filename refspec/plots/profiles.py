@@ -9,14 +9,14 @@ import numpy as np
 
 from refspec import checks
 from refspec.attribution import Clarity
-from refspec.plots.style import axes_or_new, legend, plain
+from refspec.plots.style import axes_or_new, legend, plain, powers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LABELS = {
-    "separation": "separation  $\\lambda_m$(class) / $\\lambda_1$(within)",
-    "orthogonality": "$\\lambda_2$ / $\\lambda_m$ of the class means",
+    "separation": "separation, λₘ(class) / λ₁(within)",
+    "orthogonality": "λ₂ / λₘ of the class means",
     "cosine": "mean |cos| of centred class means",
 }
 _STYLES: dict[str, dict[str, Any]] = {
@@ -79,6 +79,7 @@ def depth(
     else:
         ax.set_yscale("log")
         ax.axhline(1, color="0.6", lw=0.8, ls=":")
+        powers(ax.yaxis)
     step = max(1, len(names) // 12)
     shown = [plain(n, 18) for n in names[::step]]
     slanted = max(map(len, shown)) * len(shown) > 40

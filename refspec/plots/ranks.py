@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,8 +17,11 @@ from refspec.plots.style import (
     eigenvalues_of,
     expect_attribution,
     expect_eigenvalues,
-    label,
+    in_legend,
     legend,
+    powers,
+    rank_axis,
+    visible_level,
     whole_ranks,
 )
 
@@ -54,10 +57,12 @@ def scree(
         _by_kind(ax, result, values, seen)
     else:
         ax.plot(rank[seen], values[seen], "o", ms=4, color=COLOURS["total"])
-    ax.set(xscale="log", xlabel="rank k", ylabel="eigenvalue")
+    ax.set(xlabel="rank k", ylabel="eigenvalue")
+    ax.set_xlim(0.8, max(2, int(seen.sum())) * 1.25)
+    rank_axis(ax)
     if seen.any():  # a logarithmic axis needs something positive
         ax.set_yscale("log")
-    ax.set_xlim(0.8, max(2, int(seen.sum())) * 1.25)
+        powers(ax.yaxis)
     return ax
 
 
@@ -75,11 +80,11 @@ def _by_kind(
                 rank[mine], values[mine], MARKERS[kind], ms=4, color=colour, label=told
             )
     class_means = result.lower[:top] + result.radius
-    _line(ax, class_means, result, COLOURS["between_class"], "class means alone")
+    _line(ax, class_means, result, "between_class", "-", "class means alone")
     if "within_cross_class" in result.knockouts:
         cells = result.knockouts["within_cross_class"][:top]
-        label = "class + cross-class means"
-        _line(ax, cells, result, COLOURS["between_cross_class"], label)
+        told = "class and cross-class means"
+        _line(ax, cells, result, "between_cross_class", "--", told)
     legend(ax)
 
 
@@ -95,7 +100,8 @@ def sandwich(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> A
     -------
     Axes
         Bars from lambda_k(B) to lambda_k(B) + lambda_1(M), B the levels of class means,
-        M the rest; a lower end at or below zero is drawn to the axis.
+        M the rest; narrower ones with B the levels of all means, M what is within. A
+        lower end at or below zero is drawn to the axis.
     """
     expect_attribution(result)
     top = checks.expect_size("top", top, least=1)
@@ -103,18 +109,21 @@ def sandwich(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> A
     rank = np.arange(1, len(values) + 1)
     upper = result.upper[:top]
     floor = max(float(values[-1]) if len(values) else 0.0, result.radius) / 10
-    lower = np.clip(result.lower[:top], floor, None)
-    ax.vlines(rank, lower, upper, color=COLOURS["total"], lw=7, alpha=0.45)
-    ax.plot([], [], color=COLOURS["total"], lw=7, alpha=0.45, label="proved interval")
+    _intervals(ax, result.lower[:top], upper, floor, ("by class means", 7, 0.4))
+    if "within_cross_class" in result.levels:
+        lower, upper = all_means_interval(result)
+        _intervals(ax, lower[:top], upper[:top], floor, ("by all means", 3.5, 0.9))
     for kind in KINDS:
         mine = np.asarray(result.kinds)[:top] == kind
         if mine.any():
             sign, colour = MARKERS[kind], COLOURS[kind]
             ax.plot(rank[mine], values[mine], sign, ms=5, color=colour, label=kind)
     ax.set(xlabel="rank k", ylabel="eigenvalue")
+    ax.set_xlim(0.4, max(1, len(values)) + 0.6)
     if floor > 0:
         ax.set_yscale("log")
         ax.set_ylim(bottom=floor)
+        powers(ax.yaxis)
     whole_ranks(ax)
     legend(ax)
     return ax
@@ -140,7 +149,8 @@ def shares(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> Axe
     rank = np.arange(1, len(height) + 1)
     for name in (n for n in COLOURS if n in result.shares):
         part = result.shares[name][:top]
-        ax.bar(rank, part, 1.0, height, color=COLOURS[name], label=label(name))
+        told = in_legend(name, visible_level(name, result))
+        ax.bar(rank, part, 1.0, height, color=COLOURS[name], label=told)
         height = height + part
     ax.set(xlabel="rank k", ylabel="share of the eigenvalue", ylim=(0, 1))
     ax.set_xlim(0.5, max(1, len(height)) + 0.5)
@@ -149,9 +159,36 @@ def shares(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> Axe
     return ax
 
 
+def all_means_interval(result: Attribution) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of the intervals that class and cross-class means prove, (r,).
+
+    Weyl: lambda_k(B) <= lambda_k <= lambda_k(B) + lambda_1(W), W what is within.
+    """
+    made, within = (x["within_cross_class"] for x in (result.knockouts, result.levels))
+    n, reach = len(result.kinds), max(0.0, float(np.max(within, initial=0.0)))
+    B = np.pad(made, (0, max(0, n - len(made))))[:n]
+    return B - result.radius, B + reach + 2 * result.radius
+
+
+def _intervals(
+    ax: Axes,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    floor: float,
+    look: tuple[str, float, float],
+) -> None:
+    """Draw proved intervals by rank; look: who proves them, width and opacity."""
+    told, width, alpha = look
+    style: Any = {"color": COLOURS["total"], "lw": width, "alpha": alpha}
+    rank = np.arange(1, len(upper) + 1)
+    ax.vlines(rank, np.clip(lower, floor, None), np.clip(upper, floor, None), **style)
+    ax.plot([], [], label=f"proved {told}", **style)
+
+
 def _line(
-    ax: Axes, values: np.ndarray, result: Attribution, colour: str, label: str
+    ax: Axes, values: np.ndarray, result: Attribution, level: str, dash: str, told: str
 ) -> None:
     """Draw resolved eigenvalues of a part of the whole by rank."""
     seen = np.flatnonzero(values > result.radius)
-    ax.plot(seen + 1, values[seen], "-", color=colour, lw=1.2, label=label)
+    style: Any = {"color": COLOURS[level], "ls": dash, "lw": 1.2}
+    ax.plot(seen + 1, values[seen], label=told, **style)

@@ -18,10 +18,14 @@ from refspec.plots.style import (
     expect_attribution,
     expect_eigenvalues,
     figure,
+    head,
+    in_legend,
     label,
     legend,
     plain,
+    powers,
     shares_of,
+    visible_level,
 )
 
 if TYPE_CHECKING:
@@ -78,11 +82,14 @@ def spectrum(
         part = np.histogram(values[seen], edges, weights=weights)[0]
         above = below + part / np.maximum(count, 1)
         bottom, height = count * below**2, count * (above**2 - below**2)
-        style: Any = {"color": COLOURS[name], "label": label(name), "align": "edge"}
+        told = in_legend(name, visible_level(name, result))
+        style: Any = {"color": COLOURS[name], "label": told, "align": "edge"}
         ax.bar(edges[:-1], height, np.diff(edges), bottom, **style)
         below = above
     count_axis(ax)
     ax.set(xscale="log" if log else "linear", xlabel="eigenvalue")
+    if log:
+        powers(ax.xaxis)
     if isinstance(result, Attribution):
         legend(ax)
     return ax
@@ -120,7 +127,10 @@ def knockout(
     style: dict[str, Any] = {"histtype": "step", "color": COLOURS[level], "lw": 1.3}
     ax.hist(values[values > result.radius], edges, label="the whole", **style)
     count_axis(ax)
-    ax.set(xscale="log", xlabel="eigenvalue", title=f"minus {label(level)}")
+    ax.set(xscale="log", xlabel="eigenvalue")
+    powers(ax.xaxis)
+    legend(ax)
+    head(ax, f"minus {label(level)}")
     return ax
 
 
@@ -134,17 +144,20 @@ def knockouts(result: Attribution) -> list[Axes]:
     Returns
     -------
     list of Axes
-        Those of a new figure, the whole first. Papyan (2020), Figure 5.
+        Those of a new figure, the whole first, without a diagonal that nobody can see.
+        Papyan (2020), Figure 5.
     """
     expect_attribution(result)
-    levels = [n for n in COLOURS if n in result.knockouts]
+    levels = [n for n in COLOURS if n in result.knockouts and visible_level(n, result)]
     rows = len(levels) + 1
-    _, axes = figure(rows, 1, size=(6, 1.3 + 1.5 * rows))
+    _, axes = figure(rows, 1, size=(6, 1.3 + 1.9 * rows))
     spectrum(result, axes[0])
+    head(axes[0], "the whole, every bar split into the levels' shares")
     for level, ax in zip(levels, axes[1:], strict=True):
         knockout(result, level, ax)
     for ax in axes:
-        ax.set(xlim=axes[0].get_xlim(), ylim=axes[0].get_ylim(), ylabel="count")
+        ax.set(xlim=axes[0].get_xlim(), ylim=axes[0].get_ylim())
+        ax.set_ylabel("count, root scale")
     for ax in axes[:-1]:
         ax.set_xlabel("")
         ax.tick_params(labelbottom=False)
@@ -165,11 +178,11 @@ def attribution(result: Attribution, title: str = "") -> list[Axes]:
         Those of a new figure.
     """
     expect_attribution(result)
-    made, axes = figure(2, 2, size=(11, 8))
-    spectrum(result, axes[0])
-    scree(result, axes[1])
-    shares(result, axes[2])
-    sandwich(result, axes[3])
+    made, axes = figure(2, 2, size=(11, 8.6))
+    head(spectrum(result, axes[0]), "where eigenvalues are, and whose")
+    head(scree(result, axes[1]), "by rank, and what means make by themselves")
+    head(shares(result, axes[2]), "shares of the top eigenvalues")
+    head(sandwich(result, axes[3]), "what is proved of the top eigenvalues")
     made.suptitle(plain(title))
     return axes
 

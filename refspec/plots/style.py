@@ -22,6 +22,7 @@ from refspec.text import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 #: Kinds of eigenvalue, levels in the order of stacks, matrices that stand beside them.
@@ -37,10 +38,14 @@ COLOURS = {
     "within_class": "#0072B2",
     "residual": "#009E73",
     "total": "#777777",
+    "fisher": "#000000",
     "kfac": "#56B4E9",
     "ekfac": "#009E73",
     "cfac": "#CC79A7",
 }
+
+#: A level with less of the trace than this is nothing to the eye.
+_SEEN = 0.001
 
 #: The kinds of eigenvalue, from the strongest structure to the weakest.
 KINDS = tuple(dict.fromkeys(_KIND_OF_LEVEL.values()))
@@ -76,7 +81,10 @@ _LEGEND: Any = {
     "frameon": False,
     "fontsize": 9,
     "handlelength": 1.4,
+    "alignment": "left",
 }
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def figure(
@@ -150,6 +158,71 @@ def legend(ax: Axes, **options: Any) -> None:
     ax.legend(**{**_LEGEND, **options})
 
 
+def head(ax: Axes, text: str) -> None:
+    """Write what a panel shows above its legend, which a title would run into."""
+    found = ax.get_legend()
+    if found is None:
+        ax.set_title(text, loc="left")
+    else:
+        found.set_title(text)
+        found.get_title().set_fontsize(11)
+
+
+def in_legend(name: str, seen: bool) -> str:
+    """Return what a legend calls a level; matplotlib leaves out what begins with _."""
+    if not seen:
+        return f"_{name}"
+    return "diagonal, c' = c" if name == "diagonal" else label(name)
+
+
+def visible_level(name: str, result: Attribution | Spectrum) -> bool:
+    """Whether a level is to be told of: a diagonal with nothing of the trace is not."""
+    if name != "diagonal" or not isinstance(result, Attribution):
+        return True
+    return result.traces[name] >= _SEEN * sum(result.traces.values())
+
+
+def powers(axis: Axis) -> None:
+    """Label a logarithmic axis by powers of ten, once its ends are known.
+
+    In plain characters: matplotlib takes a hundred times as long over mathematics.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    low, high = sorted(axis.get_view_interval())
+    decades = np.floor(np.log10(high)) - np.ceil(np.log10(low)) + 1
+    subs = (1.0,) if decades > 2 else (1.0, 2.0, 5.0)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=9))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: power(x)))
+    axis.set_minor_locator(NullLocator())
+
+
+def rank_axis(ax: Axes) -> None:
+    """Make the rank axis logarithmic, its ticks whole numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+    ax.xaxis.set_major_formatter(
+        FuncFormatter(lambda x, _: f"{x:.0f}" if x >= 1 else "")
+    )
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def power(x: float) -> str:
+    """Return a positive or negative number as a multiple of a power of ten.
+
+    >>> power(1e-3), power(-100), power(0), power(0.02)
+    ('10⁻³', '-10²', '0', '2·10⁻²')
+    """
+    if x == 0:
+        return "0"
+    mantissa, exponent = f"{abs(x):.0e}".split("e")
+    raised = f"10{str(int(exponent)).translate(_RAISED)}"
+    sign = "-" if x < 0 else ""
+    return f"{sign}{raised}" if mantissa == "1" else f"{sign}{mantissa}·{raised}"
+
+
 def whole_ranks(ax: Axes) -> None:
     """Put ticks of a rank axis at whole numbers."""
     from matplotlib.ticker import MaxNLocator
@@ -196,9 +269,12 @@ def count_axis(ax: Axes) -> None:
     highest = ax.get_ylim()[1]
     steps = [0, 1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10**4, 10**5, 10**6]
     ticks = [t for t in steps if t <= highest]
-    kept = [t for t in ticks if t in (0, ticks[-1]) or t**0.5 * 8 > highest**0.5]
+    kept = [0]
+    for t in ticks[1:]:  # as far apart as their labels are high
+        if t**0.5 - kept[-1] ** 0.5 > highest**0.5 / 12:
+            kept.append(t)
     ax.set_yticks(kept, [str(t) for t in kept])
-    ax.set_ylabel("eigenvalues per bin")
+    ax.set_ylabel("eigenvalues per bin, root scale")
 
 
 def plain(text: str, longest: int = 80) -> str:

@@ -1,19 +1,29 @@
 """The spectrum predicted without simulation: limiting laws of planted worlds.
 
-`predict` takes a population to a `Prediction`, `discrepancy` compares it with a
-measured spectrum. The laws are in three folders, by what they allow: `free`
-(covariances that are numbers; exact), `nested` (any covariances), `kronecker`
-(gradients).
+`predict` takes a population to a `Prediction`, `law_of` and `predict_layer` a layer of
+a network; `discrepancy` compares with a measured spectrum. The laws are in four
+folders, by what they allow: `free` (covariances that are numbers; exact), `nested` (any
+covariances), `kronecker` (gradients), `conditional` (errors that depend on features).
 """
 
 from refspec.random_matrix.comparison import discrepancy as discrepancy
+from refspec.random_matrix.layers import LayerLaw as LayerLaw
+from refspec.random_matrix.layers import law_of as law_of
+from refspec.random_matrix.layers import predict_layer as predict_layer
 from refspec.random_matrix.prediction import KroneckerPrediction as KroneckerPrediction
 from refspec.random_matrix.prediction import Prediction as Prediction
 from refspec.random_matrix.prediction import predict as predict
+from refspec.random_matrix.repulsion import Spacings as Spacings
+from refspec.random_matrix.repulsion import spacings as spacings
 
 __all__ = [
     "KroneckerPrediction",
+    "LayerLaw",
     "Prediction",
+    "Spacings",
     "discrepancy",
+    "law_of",
     "predict",
+    "predict_layer",
+    "spacings",
 ]

@@ -17,28 +17,31 @@ from refspec.attribution import (
     Attribution,
     Clarity,
     HessianAttribution,
+    Profile,
     attribute,
     class_means,
     distances,
     eigenbasis,
 )
+from refspec.attribution.depth import class_clarity
 from refspec.claims import Finding, judge
 from refspec.claims.curvature import attributed, compared
 from refspec.claims.depth import profiled
 from refspec.claims.edges import edges_in, seen
 from refspec.claims.registry import Subject
 from refspec.classes import Snapshot
+from refspec.coordinates import coordinates
 from refspec.coverage import Coverage
 from refspec.curvature import SecondMoment
 from refspec.differentiated import NetworkMoment, coverage_of, module_of
 from refspec.kronecker import LayerComparison
-from refspec.report.knockouts import knockout_record
+from refspec.report.knockouts import knockout_record, knockouts_of
 from refspec.theorems import Study, Theorem
 from refspec.theorems.study import MomentStudy
 from refspec.verify import Record, expect_theorems, verify
 
-#: Numbers of one page's spectra: some nine characters each, a megabyte in all.
-_NUMBERS = 120_000
+#: Numbers of one page's spectra: some six characters each, a megabyte in all.
+_NUMBERS = 220_000
 
 #: Deeper networks show the Fisher of each layer only, not its features and errors;
 #: moments of more modules only the whole.
@@ -108,6 +111,15 @@ class Contents:
     verdicts: list[Record]
     dense: int
 
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, as far as they are stated; of none of them if not."""
+        source = {} if self.snapshot is None else self.snapshot.provenance
+        names, C = source.get("class_names"), len(self.moment.offsets) - 1
+        if not isinstance(names, list | tuple) or len(names) != C:
+            return []
+        return [str(x) for x in names]
+
     def __repr__(self) -> str:
         """Say what it is about, and how much there is."""
         spectra, verdicts = len(self.spectra), len(self.verdicts)
@@ -170,22 +182,36 @@ def collect(
     snapshot = network if isinstance(network, Snapshot) else None
     subject = Subject(network, dense, per_layer)
     covered, sizes, jobs = _jobs(network, per_layer)
-    top = max(40, min(400, _NUMBERS // (len(jobs) * 21)))
-    spectra, found = [], []
-    for title, moment, place in jobs:
+    top = max(40, min(400, _NUMBERS // (len(jobs) * 54)))  # 16 knock-outs and shares
+    study = MomentStudy(jobs[0][1]) if snapshot is None else Study(snapshot)
+    spectra, found, last = [], [], {}
+    clear: dict[str, dict[str, Clarity]] = {of: {} for of in _BOTH}
+    for title, moment, (of, *layers) in jobs:
         say(title)
-        basis = eigenbasis(moment)
-        found.append(attribute(basis))
-        spectra.append(knockout_record(title, basis, found[-1], top))
-        subject.know(edges_in(basis, found[-1]), seen, *place)
+        # one factorisation, for the page, the claims and the theorems
+        at = coordinates(moment) if layers else None
+        basis = study.basis if at is None else eigenbasis(at)
+        made = knockouts_of(basis)
+        found.append(study.attribution if at is None else attribute(basis))
+        spectra.append(knockout_record(title, made, found[-1], top))
+        subject.know(edges_in(basis, found[-1]), seen, of, *layers)
+        if at is not None and of in _BOTH:
+            clear[of][layers[0]] = class_clarity(at, basis)
+            last[of] = class_means(at)
     profiles, means, comparisons = {}, {}, {}
     result: HessianAttribution | None = None
     chosen: list[str] = []
     note = _NO_LAYERS
     if snapshot is not None:
         say("class structure by depth")
-        profiles = {of: subject.once(profiled, of) for of in _BOTH}
-        means = {of: _mapped(snapshot, build) for of, build in _BOTH.items()}
+        for of, build in _BOTH.items():
+            if clear[of]:
+                subject.know(Profile(of, clear[of]), profiled, of)
+            profiles[of] = subject.once(profiled, of)
+            if of not in last:
+                last[of] = class_means(build(snapshot, snapshot.layers[-1].name))
+            C = len(last[of].classes)
+            means[of] = distances(last[of], range(min(C, _MAPPED)))
         for name, size in sizes.items():
             if size <= dense:
                 say(f"KFAC and CFAC of layer {name}")
@@ -195,11 +221,10 @@ def collect(
     say("claims")
     findings = list(judge(subject))
     verdicts: list[Record] = []
-    study = MomentStudy(jobs[0][1]) if snapshot is None else Study(snapshot)
     for theorem in wanted:
         say(f"theorem {theorem.id}")
         verdicts += verify(study, theorems=[theorem])
-    layers = found[1 : 1 + len(sizes)]
+    by_layer = found[1 : 1 + len(sizes)]
     return Contents(
         snapshot,
         jobs[0][1],
@@ -207,7 +232,7 @@ def collect(
         sizes,
         findings,
         found[0],
-        dict(zip(sizes, layers, strict=True)) if len(jobs) > 1 else {},
+        dict(zip(sizes, by_layer, strict=True)) if len(jobs) > 1 else {},
         _traces(network, sizes),
         spectra,
         profiles,
@@ -280,12 +305,3 @@ def _traces(
 
 
 _BOTH = {"features": curvature.features, "errors": curvature.errors}
-
-
-def _mapped(
-    snapshot: Snapshot, build: Callable[[Snapshot, str], curvature.SecondMoment]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return distances of the means of the last layer, of a few classes."""
-    C = snapshot.probabilities.shape[1]
-    means = class_means(build(snapshot, snapshot.layers[-1].name))
-    return distances(means, range(min(C, _MAPPED)))

@@ -35,13 +35,12 @@ def draw_figures(contents: Contents) -> dict[str, str]:
         made[name] = style.inline_svg(ax, name)
 
     keep("spectrum", plots.spectrum(contents.whole, axes()))
-    keep("scree", plots.scree(contents.whole, axes()))
-    keep("sandwich", plots.sandwich(contents.whole, axes()))
     for quantity in ("separation", "orthogonality", "cosine"):
         if contents.profiles:
             keep(quantity, plots.depth(contents.profiles, quantity, axes()))
     for of, (matrix, points) in contents.means.items():
-        keep(f"map_{of}", plots.means_map(matrix, points, axes()))
+        drawn = plots.means_map(matrix, points, axes(), names=contents.classes)
+        keep(f"map_{of}", drawn)
     for name in list(contents.comparisons)[-_DRAWN:]:
         k = list(contents.comparisons).index(name)
         keep(f"kronecker_{k}", plots.approximations(contents.comparisons[name], axes()))

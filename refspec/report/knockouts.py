@@ -1,23 +1,44 @@
 """Every knock-out of a spectrum as plain data, small enough to travel in a page.
 
-One eigenbasis gives the spectrum without any subset of the levels. What a page shows
-of each is its top eigenvalues and a histogram of all.
+One eigenbasis gives the spectrum without any subset of the levels, and the shares of
+those that stay. What a page shows of each is its top eigenvalues and two histograms.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from refspec import backend
 from refspec.attribution import Attribution, Eigenbasis, knockout
+from refspec.attribution.shares import remaining_shares
 
-#: Bins of a histogram, equal on a logarithmic axis.
+#: Bins of a histogram, equal on its axis.
 BINS = 48
 
-#: Significant digits that a page carries.
+#: Significant digits that a page carries, and what shares are whole multiples of.
 _DIGITS = 6
+_SHARES = 10_000
+
+#: A diagonal with less of the trace than this is counted with the class means, with
+#: which it is collinear (theory/levels.md#L4): nobody could see it by itself.
+_SEEN = 0.001
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Knockouts:
+    """A spectrum without every subset of the levels that a page tells apart.
+
+    groups: the levels that stand for each of them; values, shares: of subset m, whose
+    levels are those of the bits of m, by level that stays.
+    """
+
+    basis: Eigenbasis
+    groups: dict[str, list[str]]
+    values: list[np.ndarray]
+    shares: list[dict[str, np.ndarray]]
 
 
 def subsets(levels: list[str]) -> list[list[str]]:
@@ -31,52 +52,108 @@ def rounded(x: Any) -> float:
     return float(f"{float(x):.{_DIGITS}g}")
 
 
+def knockouts_of(basis: Eigenbasis) -> Knockouts:
+    """Solve for the spectrum without every subset of the levels.
+
+    Theory: theory/attribution.md#A1. An attribution of the basis solves none again.
+    """
+    groups = {n: [n] for n in (*basis.rows, basis.within)}
+    total = float(np.sum(backend.to_host(basis.values)))
+    if "diagonal" in basis.rows:
+        own = float(np.sum(backend.to_host(basis.rows["diagonal"]) ** 2))
+        if own < _SEEN * total:
+            groups["between_class"] += groups.pop("diagonal")
+    values, shares = [], []
+    for removed in subsets(list(groups)):
+        left, parts = remaining_shares(basis, [x for n in removed for x in groups[n]])
+        values.append(np.asarray(left, np.float64))
+        shares.append(
+            {
+                n: np.sum([parts[x] for x in groups[n]], axis=0)
+                for n in groups
+                if parts and n not in removed
+            }
+        )
+    return Knockouts(basis, groups, values, shares)
+
+
 def knockout_record(
-    title: str, basis: Eigenbasis, found: Attribution, top: int
+    title: str, made: Knockouts, found: Attribution, top: int
 ) -> dict[str, Any]:
     """Return a spectrum, its attribution and all its knock-outs as plain data.
 
-    For each spectrum the `top` eigenvalues and a histogram: `values[m]`, `counts[m]`
-    are without the levels of the bits of m. Theory: theory/attribution.md#A1.
+    For each spectrum the `top` eigenvalues, their shares and histograms on both axes:
+    `values[m]`, `shares[m]`, `bins[axis][m]` are without the levels of the bits of m.
     """
-    levels = [n for n in found.shares if n in found.traces]
-    whole = np.asarray(backend.to_host(basis.values), np.float64)
-    shown = whole[whole > found.radius]
-    edges = _edges(shown)
-    values, counts, radii = [], [], []
-    for removed in subsets(levels):
-        kept, radius = (
-            knockout(basis, removed) if removed else (basis.values, found.radius)
+    basis, levels, floor = made.basis, list(made.groups), found.radius
+    whole = made.values[0]
+    shown = whole[whole > floor]
+    n = min(top, len(whole))
+    edges = {"log": _edges(shown), "linear": np.linspace(0, _top(whole), BINS + 1)}
+    radii, values, shares = [basis.spectrum.radius], [], []
+    bins: dict[str, list[dict[str, Any]]] = {axis: [] for axis in edges}
+    for m, removed in enumerate(subsets(levels)):
+        if m:
+            names = [x for y in removed for x in made.groups[y]]
+            radii.append(knockout(basis, names)[1])
+        x, parts = made.values[m], made.shares[m]
+        kept = np.pad(x, (0, max(0, n - len(x))))[:n]
+        values.append([rounded(v) for v in np.maximum(kept, 0)])
+        shares.append(
+            {k: [round(_SHARES * float(v)) for v in y[:n]] for k, y in parts.items()}
         )
-        x = np.asarray(backend.to_host(kept), np.float64)
-        x = np.pad(x, (0, max(0, len(whole) - len(x))))
-        values.append([rounded(v) for v in np.maximum(x[:top], 0)])
-        counts.append(np.histogram(x[x > found.radius], edges)[0].tolist())
-        radii.append(rounded(radius))
-    radii[0] = rounded(basis.spectrum.radius)
-    stacks = []
-    for n in levels:
-        weights = found.shares[n][: len(shown)]
-        parts = np.histogram(shown, edges, weights=weights)[0]
-        stacks.append([round(float(v), 3) for v in parts])
+        for axis, at in edges.items():
+            bins[axis].append(_binned(x, parts, at, floor))
     return {
         "title": title,
         "dimension": basis.spectrum.dimension,
         "resolved": len(shown),
-        "floor": rounded(found.radius),  # the largest radius: histograms start here
+        "floor": rounded(floor),  # the largest radius: histograms start here
         "levels": levels,
+        "joined": [x for y in made.groups.values() for x in y[1:]],
         "values": values,
-        "counts": counts,
-        "radius": radii,
-        "traces": [rounded(found.traces[n]) for n in levels],
-        "stacks": stacks,
-        "edges": [rounded(np.log10(edges[0])), rounded(np.log10(edges[-1]))],
-        "shares": [[round(float(v), 4) for v in found.shares[n][:top]] for n in levels],
+        "radius": [rounded(x) for x in radii],
+        "shares": shares,
+        "scale": _SHARES,
+        "bins": bins,
+        "edges": [rounded(np.log10(edges["log"][k])) for k in (0, -1)],
+        "traces": [
+            rounded(sum(found.traces[x] for x in y)) for y in made.groups.values()
+        ],
         "kinds": found.kinds[:top],
+        "counts": found.counts,
         "proved": [bool(x) for x in found.proved[:top]],
         "lower": [rounded(max(x, 0.0)) for x in found.lower[:top]],
         "upper": [rounded(x) for x in found.upper[:top]],
+        "reach": _reach(basis, found),
     }
+
+
+def _reach(basis: Eigenbasis, found: Attribution) -> dict[str, float]:
+    """Return what each kind must stand above: the most that weaker levels can make."""
+    within = found.levels[basis.within]
+    bump = "between_cross_class" in basis.rows
+    rest = found.knockouts["between_class"] if bump else within
+    reach = {"outlier": rounded(_top(rest))}
+    return {**reach, "bump": rounded(_top(within))} if bump else reach
+
+
+def _binned(
+    x: np.ndarray, parts: dict[str, np.ndarray], edges: np.ndarray, floor: float
+) -> dict[str, Any]:
+    """Return how many values are in each bin, and the sums of their shares there."""
+    seen = x > floor
+    counts = np.histogram(x[seen], edges)[0].tolist()
+    made: dict[str, Any] = {"counts": counts, "shares": {}}
+    for n, share in parts.items():
+        sums = np.histogram(x[seen], edges, weights=share[seen])[0]
+        made["shares"][n] = [round(float(v), 3) for v in sums]
+    return made
+
+
+def _top(values: np.ndarray) -> float:
+    """Return the largest eigenvalue, or 0."""
+    return max(0.0, float(values[0])) if len(values) else 0.0
 
 
 def _edges(values: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -14,11 +15,14 @@ import scipy
 
 from refspec import backend, checks, files, plots
 from refspec._version import __version__
-from refspec.plots.style import KINDS, label
+from refspec.plots.style import KINDS, in_legend
 from refspec.report.contents import Contents
 from refspec.report.figures import draw_figures
+from refspec.structure import KINDS as KIND_OF_LEVEL
 from refspec.theorems import all_theorems
+from refspec.verify import Record
 
+_SCRIPTS = ("spectrum.js", "tables.js")
 _TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -30,9 +34,24 @@ LEVELS = {
     "class it could be mistaken for: its cross-class means",
     "within_cross_class": "what differs between samples of the same class",
     "within_class": "what differs between samples of the same class",
-    "diagonal": "the gradients at the labels the classes really have (c' = c); near "
-    "zero in a network that fits",
+    "diagonal": "the gradients at the labels that samples really have, c' = c: near "
+    "zero in a network that fits, and collinear with the class means; counted with "
+    "them where it has less than a thousandth of the trace",
 }
+
+
+#: What the verdicts of theorems mean.
+STATUSES = {
+    "holds": "the residual is at most the bound",
+    "fails": "the residual exceeds the bound: the export, or refspec, is wrong",
+    "unmet": "a hypothesis of the statement is not met here, or what it is about is "
+    "not in the export; open it to see which",
+    "skipped": "slow; `refspec verify --deep` checks it",
+    "lemma": "proved, and tested in refspec; there is nothing to check on data",
+}
+
+#: A margin from which on a statement is close to failing.
+_CLOSE = 0.1
 
 
 def render(contents: Contents) -> str:
@@ -66,7 +85,9 @@ def render(contents: Contents) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(number=_number, percent=_percent, count="{:,}".format)
+    environment.filters.update(
+        number=_number, percent=_percent, powers=_powers, count="{:,}".format
+    )
     folder = resources.files("refspec.report") / "templates"
     return environment.get_template("page.html").render(
         c=contents,
@@ -75,12 +96,15 @@ def render(contents: Contents) -> str:
         rows=_rows(contents),
         theorems={x.id: x for x in all_theorems()},
         figures={n: Markup(x) for n, x in draw_figures(contents).items()},
-        names={n: label(n) for n in LEVELS},
+        names={n: in_legend(n, True) for n in LEVELS},
         colours=plots.COLOURS,
         kinds=KINDS,
+        kind_of=list(KIND_OF_LEVEL.items()),
+        statuses=STATUSES,
+        order=_ordered(contents.verdicts),
         spectra=contents.spectra,
         style=Markup((folder / "style.css").read_text("utf-8")),
-        script=Markup((folder / "spectrum.js").read_text("utf-8")),
+        scripts=[Markup((folder / x).read_text("utf-8")) for x in _SCRIPTS],
         isfinite=math.isfinite,
     )
 
@@ -134,8 +158,6 @@ def _facts(contents: Contents) -> dict[str, Any]:
     own = p[np.arange(len(p)), labels]
     sizes = np.diff(offsets)
     source = {} if contents.snapshot is None else dict(contents.snapshot.provenance)
-    names = source.get("class_names")
-    kinds = contents.whole.kinds
     traces = contents.whole.traces
     total = sum(traces.values()) or 1.0
     versions = source.get("versions")
@@ -148,9 +170,9 @@ def _facts(contents: Contents) -> dict[str, Any]:
         "accuracy": float(weights[right].sum() / weights.sum()),
         "loss": float(weights @ -np.log(np.maximum(own, np.finfo(np.float64).tiny))),
         "sizes": (int(sizes.min()), int(sizes.max())),
-        "classes": [str(x) for x in names] if isinstance(names, list | tuple) else [],
-        "kinds": _counted(kinds),
-        "proved": int(contents.whole.proved.sum()),
+        "classes": contents.classes,
+        "kinds": contents.whole.counts,
+        "eigenvalues": sum(contents.whole.counts.values()),
         "shares": {n: traces[n] / total for n in LEVELS if n in traces},
         "source": {
             k: str(source[k])
@@ -193,7 +215,7 @@ def _rows(contents: Contents) -> list[dict[str, Any]]:
             "name": name,
             "parameters": parameters,
             "share": contents.traces[name] / total,
-            "kinds": _counted(found.kinds if found is not None else []),
+            "kinds": {} if found is None else found.counts,
         }
         if contents.snapshot is not None:
             x = contents.snapshot.layer(name)
@@ -204,9 +226,24 @@ def _rows(contents: Contents) -> list[dict[str, Any]]:
     return rows
 
 
-def _counted(kinds: list[str]) -> dict[str, int]:
-    """Return how many eigenvalues are of each kind."""
-    return {k: kinds.count(k) for k in KINDS}
+def _ordered(verdicts: list[Record]) -> dict[str, list[Record]]:
+    """Return what failed or comes close, the worst first; then the rest, likewise."""
+
+    def worst(x: Record) -> tuple[bool, float]:
+        return x.status == "fails", x.margin if x.margin == x.margin else -1.0
+
+    ranked = sorted(verdicts, key=worst, reverse=True)
+    first = [x for x in ranked if x.status == "fails" or x.margin >= _CLOSE]
+    return {"first": first, "rest": [x for x in ranked if x not in first]}
+
+
+def _powers(text: str) -> str:
+    """Return a text with its numbers in powers of ten as `_number` writes them."""
+
+    def written(found: re.Match[str]) -> str:
+        return f"{found[1]}{_TIMES}10{str(int(found[2])).translate(_RAISED)}"
+
+    return re.sub(r"(?<![\w.])(-?\d+(?:\.\d+)?)e([-+]\d+)\b", written, text)
 
 
 def _number(x: float, digits: int = 3) -> str:

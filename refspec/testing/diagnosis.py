@@ -8,7 +8,7 @@ import numpy as np
 
 from refspec.testing import factor_settings, settings
 from refspec.testing.accuracy import accuracy
-from refspec.testing.fits import Fit, explained
+from refspec.testing.fits import Fit, explained, told
 from refspec.testing.inputs import frobenius
 from refspec.testing.mistakes import Mistake, scales, structures
 from refspec.testing.questions import Operator, Question, operator
@@ -106,9 +106,11 @@ def _fits(
         radius = size * accuracy(mistake.question, u).radius
         tried.append((mistake.name, mistake.sentence, seen, radius))
         single += fitting(*tried[-1], {"": (1.0, "")}, found)
+    single = told(single, len(factors) + len(tried))
     if single:
         return single
-    return [x for candidate in tried for x in fitting(*candidate, factors, found)]
+    both = [x for candidate in tried for x in fitting(*candidate, factors, found)]
+    return told(both, len(factors) * len(tried))
 
 
 def fitting(

@@ -224,11 +224,30 @@ def _positions(q: Question) -> Iterator[Mistake]:
                 q,
                 partial(_mixed, q, left, right),
             )
+        every = [q.snapshot.layer(x).features.shape[1] for x in q.layers]
+        if len(set(every)) > 1:  # one T for all is a factor of the whole
+            each = ", ".join(map(str, every))
+            sentence = (
+                f"a factor T of each layer, {each}: features summed, not averaged"
+            )
+            yield Mistake("T by layer", sentence, q, partial(_times_positions, q, 1))
+            sentence = f"a factor 1/T of each layer, T = {each}: averaged twice over T"
+            yield Mistake("1/T by layer", sentence, q, partial(_times_positions, q, -1))
         summed = (
             "errors summed over positions and features summed over them, not averaged; "
             "weights and biases apart (BackPACK's KFLR of a convolution)"
         )
         yield Mistake("positions summed, bias apart", summed, q, partial(_summed, q))
+
+
+def _times_positions(q: Question, power: int) -> Operator:
+    """KFAC with each layer's block times T, or over it."""
+    blocks = []
+    for name in q.layers:
+        K = kfac(q.snapshot, name, setting=q.setting, fisher=q.fisher)
+        T = q.snapshot.layer(name).features.shape[1]
+        blocks.append(Kronecker(T**power * K.left, K.right))
+    return of_blocks(blocks)
 
 
 def _summed(q: Question) -> Operator:

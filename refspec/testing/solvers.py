@@ -232,7 +232,9 @@ def _match(found: np.ndarray, every: np.ndarray, radius: float) -> _Matching:
 def _sparse(every: np.ndarray, found: np.ndarray, radius: float) -> bool:
     """Whether a value put down at random would more likely have no partner."""
     inside = every[(every >= found[-1] - radius) & (every <= found[0] + radius)]
-    return 4 * radius * len(inside) < float(found[0] - found[-1]) or len(found) == 1
+    # copies of one value are in one place: where they should be is wider
+    width = max(found[0] - found[-1], every[0] - every[len(found) - 1])
+    return 4 * radius * len(inside) < float(width) or len(found) == 1
 
 
 def _numbers(places: list[int]) -> str:

@@ -8,7 +8,6 @@ probes known nothing is left to chance.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from refspec.classes import Snapshot
 from refspec.curvature import SecondMoment
 from refspec.testing import inputs, messages
 from refspec.testing.accuracy import accuracy, format_roundoff
-from refspec.testing.fits import Fit
+from refspec.testing.fits import Fit, told
 from refspec.testing.mistakes import scales, structures
 from refspec.testing.probing import concentration
 from refspec.testing.questions import Operator, Question, ask, operator
@@ -114,7 +113,7 @@ def assert_trace(
         trace, bound = _estimate(true, Q, Z), moved
     distance = abs(value - trace)
     if not distance <= bound:
-        fits = list(_fits(question, true, value, trace, bound, Q, Z))
+        fits = _fits(question, true, value, trace, bound, Q, Z)
         lines = [
             ("distance", messages.radii(distance, bound)),
             ("trace", f"found {value:.8g}, expected {trace:.8g}"),
@@ -161,7 +160,7 @@ def _fits(
     bound: float,
     Q: np.ndarray,
     Z: np.ndarray | None,
-) -> Iterator[Fit]:
+) -> list[Fit]:
     """Try usual factors, halves of Hutch++, and with the probes other matrices."""
     tried = {name: (text, s * trace) for name, (s, text) in scales(question).items()}
     if Z is not None:
@@ -190,10 +189,13 @@ def _fits(
             if not mistake.same_spectrum:
                 other = _estimate(mistake.build(), Q, Z)
                 tried[mistake.name] = mistake.sentence, other
+    fits, size = [], abs(value)
     for name, (text, other) in tried.items():
+        gap = abs(value - other)
         allowed = bound * max(1.0, abs(other / trace) if trace else 1.0)
-        if abs(value - other) <= allowed < abs(value) / 8:
-            yield Fit(name, text, abs(value - other) / allowed)
+        if gap <= allowed < size / 8:
+            fits.append(Fit(name, text, gap / allowed, 2 * gap / size))
+    return told(fits, len(tried))
 
 
 def _columns(

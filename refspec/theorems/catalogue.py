@@ -15,6 +15,7 @@ PAGES = (
     "attribution",
     "certificates",
     "collapse",
+    "conditional",
     "curvature",
     "expectations",
     "hessian",

@@ -24,6 +24,7 @@ from refspec.random_matrix.free.edges import split_threshold, support
 from refspec.random_matrix.free.law import FreeLaw
 from refspec.random_matrix.nested.design import nested_design
 from refspec.random_matrix.nested.outliers import ACCURACY, nested_outliers
+from refspec.random_matrix.repulsion import GAUSSIAN, Spacings, spacings, wigner
 from refspec.spectra import Spectrum
 from refspec.synthetic.worlds import draw
 from refspec.theorems.canonical import few_classes
@@ -37,6 +38,9 @@ LADDER = ((100, 100), (200, 40), (400, 16), (800, 8))
 SCORE, DISTANCE, OVERLAP, SPREAD = 4.0, 4.0, 2.0, 10.0
 #: Dimensions in which the largest eigenvalue is drawn, and how often.
 EXTREMES = ((50, 600), (100, 300), (200, 100))
+#: Dimension and draws of the spectra whose spacings are taken; what the surmise, the
+#: edges and the dimension cost.
+SPACED, SURMISE = (100, 30), 0.02
 #: Dimension, rows and draws of a mean alone.
 ALONE = (16, 128, 24000)
 
@@ -363,6 +367,41 @@ def R14(study: Study) -> Iterator[Comparison]:
     """Distribution function and band counts in growing dimensions."""
     for rung in climb("bumpy", LADDER, study.seed):
         yield from _of_a_rung(rung)
+
+
+def _repelling(seed: int) -> tuple[Spacings, ...]:
+    """Draw spectra of one Wishart matrix, and take their spacings."""
+    d, draws = SPACED
+    population = Population((3 * d,), d, np.ones((3 * d, 1)), 1.0)
+    rng, made, found = np.random.default_rng([seed, d]), predict(population), []
+    for _ in range(draws):
+        X = rows(population, rng)
+        values = np.linalg.eigvalsh(X.T @ X)
+        radius = rounding.eigensolver_radius(d, float(values[-1]), _U)
+        spectrum = Spectrum(values[::-1], None, radius, "a priori", d)
+        found.append(spacings(spectrum, made))
+    return tuple(found)
+
+
+@asymptotic(
+    "Spacings are those of a Gaussian matrix",
+    "unfolded by F: 1 - exp(-pi s^2 / 4), a mean ratio of .5307",
+    coarse="drawn: sees .09 of the distribution of spacings, 15 % of the mean ratio",
+)
+def R15(study: Study) -> Iterator[Comparison]:
+    """Compare spacings inside the bulk, unfolded by the law, and their ratios."""
+    found = _repelling(study.seed)
+    unfolded = np.sort(np.concatenate([x.unfolded for x in found]))
+    F, n = wigner(unfolded), len(unfolded)
+    steps = np.arange(n + 1) / n
+    away = float(max(np.max(steps[1:] - F), np.max(F - steps[:-1])))
+    # as for independent spacings (Massart), which repel each other less
+    bound = SURMISE + float(np.sqrt(np.log(2 / rounding.FAILURE) / (2 * n)))
+    yield away, bound, 1.0, f"{n} spacings, from Wigner's surmise"
+    every = np.concatenate([x.ratios for x in found])
+    bound = SURMISE / 2 + _ERRORS * float(np.std(every)) / len(every) ** 0.5
+    away = abs(float(np.mean(every)) - GAUSSIAN)
+    yield away, bound, GAUSSIAN, f"mean of {len(every)} ratios"
 
 
 R2 = lemma(

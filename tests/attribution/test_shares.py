@@ -1,6 +1,7 @@
 """Shares, sandwiches, knock-outs and angles against explicit matrices."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -8,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import refspec
-from refspec import attribution, backend, coordinates, curvature, factors, structure
+from refspec import (
+    attribution,
+    backend,
+    coordinates,
+    costs,
+    curvature,
+    factors,
+    structure,
+)
+from refspec.attribution.shares import remaining_shares
 from support.snapshots import sampled
 
 LEVELS = ("diagonal", "between_class", "between_cross_class", "within_cross_class")
@@ -220,3 +230,53 @@ def test_an_eigenvalue_that_rounding_made_negative_is_within():
     basis = replace(basis, values=values, rows=rows)
     shares = attribution.attribute(basis).shares
     assert {n: x[-1] for n, x in shares.items() if x[-1]} == {basis.within: 1}
+
+
+@pytest.mark.parametrize("side", ["primal", "dual"])
+def test_shares_of_what_stays_are_those_of_explicit_matrices(asarray, side):
+    """v'Bv / lambda, v an eigenvector of the rest; by Davis and Kahan where it stands.
+
+    And whatever the eigenvectors are, a level's shares add up to its trace.
+    """
+    snapshot = sampled(asarray=asarray)
+    parts = explicit(snapshot)
+    at = getattr(coordinates, side)(curvature.fisher(snapshot))
+    basis = attribution.eigenbasis(at)
+    told = 0
+    for removed in combinations(LEVELS, 2):
+        kept = {n: x for n, x in parts.items() if n not in removed}
+        rest = sum(kept.values())
+        values, shares = remaining_shares(basis, removed)
+        solved, radius = attribution.knockout(basis, removed)
+        assert list(shares) == [n for n in (*basis.rows, basis.within) if n in kept]
+        assert np.array_equal(values, backend.to_host(solved))
+        assert differ(values, descending(rest)) <= 4 * radius
+        true, V = np.linalg.eigh((rest + rest.T) / 2)
+        true, V = true[::-1], V[:, ::-1]
+        gaps = np.minimum(
+            *(np.abs(np.diff(np.pad(true, 1)))[i:][: len(true)] for i in (0, 1))
+        )
+        for name, share in shares.items():
+            slack = len(values) * 8 * radius
+            assert abs(share @ np.maximum(values, 0) - np.trace(parts[name])) <= slack
+            expected = np.einsum("ik,ij,jk->k", V, parts[name], V)[: len(share)]
+            norm = np.linalg.norm(parts[name], 2)
+            for k in np.flatnonzero(gaps[: len(share)] > 16 * radius):
+                turn = 4 * radius / gaps[k]
+                bound = (4 * norm * turn + 4 * radius) / true[k]
+                assert abs(share[k] - expected[k] / true[k]) <= bound
+                told += bound < 0.1
+    assert told > 10  # most bounds say something
+
+
+def test_a_knockout_is_solved_once():
+    basis = attribution.eigenbasis(sampled())
+    solved, before = [], None
+    with costs.heard(solved.append):
+        attribution.attribute(basis)
+        before = len(solved)
+        for name in LEVELS:
+            attribution.knockout(basis, [name])
+        assert len(solved) == before
+        attribution.knockout(basis, ["diagonal", "between_class"])
+    assert len(solved) == before + 1

@@ -89,7 +89,7 @@ BAD = [
     ("check HERE", DATA, "got a folder; give one in it: bad.npz, cut.npz, good.npz"),
     ("attribute HERE/data.csv", DATA, "got a table of data (.csv); an export is of a"),
     ("report HERE/model.pt", DATA, "got weights of a network (.pt); load them into"),
-    ("claims HERE/model.pth", DATA, "refspec.exporters.torch.export(model, loader"),
+    ("claims HERE/model.pth", DATA, "refspec.torch.export(model, loader"),
     ("verify HERE/model.pkl", DATA, "got a pickle, which runs code when it is read"),
     ("kfac HERE/model.onnx", DATA, "refspec.exporters.onnx.export("),
     ("plan HERE/x.npy", DATA, "got one array (.npy); refspec.snapshot("),

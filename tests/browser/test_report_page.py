@@ -1,6 +1,7 @@
 """The report in a real browser: ticked, pointed at, typed at, narrow, dark, printed."""
 
 import base64
+import importlib.resources
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from selenium.webdriver.support.ui import Select
 
 import refspec
 from refspec import attribution, curvature, report
+from refspec.plots import COLOURS
+from refspec.report.knockouts import knockouts_of
 from refspec.theorems import find
 from support.chromium import LOGS, requested, started, width
 
@@ -75,7 +78,7 @@ def lowest(values, floor):
 
 
 def level(browser, name):
-    return browser.find_element(By.CSS_SELECTOR, f"[data-level={name}]")
+    return browser.find_element(By.CSS_SELECTOR, f"input[data-level={name}]")
 
 
 def media(browser, kind="", scheme="light"):
@@ -86,30 +89,103 @@ def media(browser, kind="", scheme="light"):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", command)
 
 
+def bars(browser, attribute):
+    """What the histogram's bars are made of."""
+    return set(
+        browser.execute_script(
+            "return [...document.querySelectorAll('#bins rect[data-level]')]"
+            ".map(x => x.getAttribute(arguments[0]))",
+            attribute,
+        )
+    )
+
+
+def unfold(browser):
+    browser.execute_script(
+        "for (const x of document.querySelectorAll('details')) x.open = true"
+    )
+
+
 def test_every_tick_redraws_the_right_knockout(browser, snapshot):
     basis = attribution.eigenbasis(curvature.fisher(snapshot))
+    made = knockouts_of(basis)
     whole = attribution.attribute(basis)
     floor = float(f"{whole.radius:.6g}")
     assert drawn(browser) == expected(basis.values, floor)
     low = lowest(basis.values, floor)
-    names = list(whole.shares)
-    removed = set()
+    names = list(made.groups)
+    assert names == ["between_class", "between_cross_class", "within_cross_class"]
+    m = 0
     # a walk over all subsets that changes one level at a time (a Gray code)
     for step in range(1, 2 ** len(names)):
-        name = names[(step & -step).bit_length() - 1]
-        level(browser, name).click()
-        removed ^= {name}
-        values, radius = attribution.knockout(basis, removed)
+        bit = (step & -step).bit_length() - 1
+        level(browser, names[bit]).click()
+        m ^= 1 << bit
+        values, removed = made.values[m], {n for i, n in enumerate(names) if m >> i & 1}
         assert drawn(browser) == expected(values, floor, low)
-        assert level(browser, name).is_selected() == (name not in removed)
-        seen = np.asarray(values) > whole.radius
-        assert counted(browser) <= seen.sum()
+        assert level(browser, names[bit]).is_selected() == (names[bit] not in removed)
+        assert counted(browser) <= np.sum(values > whole.radius)
+        # what stays keeps its colours, and its kind is that of its largest share
+        kept = set(names) - removed
+        assert bars(browser, "data-level") <= kept
+        assert bars(browser, "fill") <= {COLOURS[n] for n in kept}
+        kinds = browser.execute_script(
+            "return [...document.querySelectorAll('#ranks [data-kind]')]"
+            ".map(x => [Number(x.dataset.k), x.dataset.kind])"
+        )
+        of = {"outlier": "between_class", "bump": "between_cross_class"}
+        for k, kind in kinds[:30]:
+            parts = {n: x[k - 1] for n, x in made.shares[m].items()}
+            mine = parts[of.get(kind, "within_cross_class")]
+            assert mine >= max(parts.values()) - 1 / 10_000  # as they are rounded
         status = browser.find_element(By.ID, "status").text
         assert status.startswith("Without")
         if len(removed) == len(names):
             assert drawn(browser) == {}
-            assert "0 % of the trace stays" in status
-    assert radius <= whole.radius
+            assert "and 0 % of the trace stays" in status
+
+
+PICTURES = ("ranks", "bins", "proof")
+
+
+def inside(browser, *ids):
+    script = "return arguments[0].map(x => document.getElementById(x).innerHTML)"
+    return browser.execute_script(script, list(ids))
+
+
+def test_a_matrix_and_an_axis_go_for_every_picture(browser):
+    chosen = Select(browser.find_element(By.ID, "matrix"))
+    before = inside(browser, *PICTURES, "top-table", "status", "eigenvalue")
+    for option in (
+        "Fisher information of layer fc2",
+        "errors coming back to layer fc1",
+    ):
+        chosen.select_by_visible_text(option)
+        after = inside(browser, *PICTURES, "top-table", "status", "eigenvalue")
+        assert all(x != y for x, y in zip(before, after, strict=True))
+        assert option in after[3]
+        before = after
+    before = inside(browser, *PICTURES)
+    browser.find_element(By.CSS_SELECTOR, "input[value=linear]").click()
+    after = inside(browser, *PICTURES)
+    assert all(x != y for x, y in zip(before, after, strict=True))
+
+
+def test_what_is_proved_stands_beside_the_interval_that_proves_it(browser, snapshot):
+    """Whoever is proved lies in an interval whose lower end is above zero."""
+    found = refspec.attribute(curvature.fisher(snapshot))
+    slider = browser.find_element(By.ID, "rank")
+    for k in range(1, 20):
+        text = browser.find_element(By.ID, "verdict").text
+        value = float(np.asarray(found.spectrum.values)[k - 1])
+        low, high = (float(x) for x in text.split("[")[1].split("]")[0].split(", "))
+        digit = 0.5e-2  # three digits are shown
+        assert low * (1 - digit) <= value <= high * (1 + digit)
+        if found.kinds[k - 1] != "bulk":
+            assert ("not proved" in text) != bool(found.proved[k - 1])
+        if found.proved[k - 1]:
+            assert low > 0
+        slider.send_keys(Keys.ARROW_RIGHT)
 
 
 def test_a_matrix_of_features_has_its_own_levels(browser, snapshot):
@@ -117,13 +193,13 @@ def test_a_matrix_of_features_has_its_own_levels(browser, snapshot):
     chosen.select_by_visible_text("features entering layer fc3")
     names = [
         x.get_attribute("data-level")
-        for x in browser.find_elements(By.CSS_SELECTOR, "[data-level]")
+        for x in browser.find_elements(By.CSS_SELECTOR, "input[data-level]")
     ]
     assert names == ["global_mean", "between_class", "within_class"]
     basis = attribution.eigenbasis(curvature.features(snapshot, "fc3"))
+    values = knockouts_of(basis).values[1]
     floor = attribution.attribute(basis).radius
     level(browser, "global_mean").click()
-    values, _ = attribution.knockout(basis, ["global_mean"])
     assert drawn(browser) == expected(values, floor)
 
 
@@ -138,7 +214,7 @@ def test_pointing_at_an_eigenvalue_tells_of_it(browser, snapshot):
     share = 100 * float(f"{found.shares['between_class'][6]:.4f}")
     assert f"between class {share:.1f} %" in text
     assert f"Kind: {found.kinds[6]}" in text
-    assert ("(proved" in text) == bool(found.proved[6])
+    assert (", proved:" in text) == bool(found.proved[6])
     assert browser.find_element(By.ID, "rank").get_attribute("value") == "7"
 
 
@@ -161,7 +237,7 @@ def test_keys_are_enough(browser, snapshot):
     press(Keys.SPACE)
     assert not level(browser, "between_class").is_selected()
     basis = attribution.eigenbasis(curvature.fisher(snapshot, ["fc1"]))
-    values, _ = attribution.knockout(basis, ["between_class"])
+    values = knockouts_of(basis).values[1]
     floor = attribution.attribute(basis).radius
     assert drawn(browser) == expected(values, floor)
     tab_to("x.name === 'scale'")
@@ -179,10 +255,22 @@ def test_keys_are_enough(browser, snapshot):
 def test_a_narrow_page_does_not_scroll_sideways(browser, pixels):
     width(browser, pixels, mobile=True)
     browser.get(browser.current_url)
-    for details in browser.find_elements(By.TAG_NAME, "details"):
-        browser.execute_script("arguments[0].open = true", details)
+    unfold(browser)
     across = browser.execute_script("return document.documentElement.scrollWidth")
     assert across <= pixels
+    # nothing is cut, and nothing need be scrolled to be read
+    cut = browser.execute_script(
+        "return [...document.querySelectorAll('.fitted, td, th, caption, pre')]"
+        ".filter(x => !x.closest('.stacked thead'))"  # for ears only
+        ".filter(x => x.scrollWidth > x.clientWidth + 1).map(x => x.textContent)"
+    )
+    assert cut == []
+    stacked = browser.execute_script(
+        "return [...document.querySelectorAll('.stacked td')]"
+        ".map(x => [x.dataset.label, getComputedStyle(x).display])"
+    )
+    assert pixels > 400 or stacked
+    assert all(name and display != "table-cell" for name, display in stacked)
     drawn_size = browser.execute_script(
         "const x = document.getElementById('ranks');"
         "const scale = x.getBoundingClientRect().width / x.viewBox.baseVal.width;"
@@ -207,6 +295,7 @@ def test_text_stands_out_in_light_and_dark(browser, scheme):
     )
     ground = luminance(browser.execute_script(style, "body", "backgroundColor"))
     assert (ground < 0.5) == (scheme == "dark")
+    unfold(browser)
     places = ["body", "nav a", "figcaption", "caption", "dt", ".kind.outlier"]
     places += [".kind.bump", "#ranks text"]
     for place in places:
@@ -214,6 +303,28 @@ def test_text_stands_out_in_light_and_dark(browser, scheme):
         ink = luminance(browser.execute_script(style, place, what))
         contrast = (max(ink, ground) + 0.05) / (min(ink, ground) + 0.05)
         assert contrast >= 4.5, (place, contrast)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "scheme"), [(1280, "light"), (390, "dark"), (390, "light")]
+)
+def test_axe_finds_nothing(browser, pixels, scheme):
+    """The rules of axe-core for accessibility, everything unfolded."""
+    width(browser, pixels, mobile=pixels < 600)
+    media(browser, scheme=scheme)
+    browser.get(browser.current_url)
+    browser.set_script_timeout(300)
+    unfold(browser)
+    axe = importlib.resources.files("axe_core_python") / "axe.min.js"
+    browser.execute_script(axe.read_text("utf-8"))
+    found = browser.execute_async_script(
+        "const done = arguments[arguments.length - 1];"
+        "axe.run(document).then(done, x => done(String(x)))"
+    )
+    assert [
+        (x["id"], x["help"], x["nodes"][0]["target"]) for x in found["violations"]
+    ] == []
+    assert len(found["passes"]) > 20
 
 
 def test_it_prints(browser):

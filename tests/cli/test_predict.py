@@ -69,12 +69,30 @@ def test_gradients_errors_and_features_of_one_layer(tmp_path):
         assert f"of {d} values" in result.output, result.output
 
 
+@pytest.mark.parametrize(
+    "how", [(), ("--covariances", "shrunk"), ("--layer", "coefs_1")]
+)
+def test_a_layer_of_a_network(tmp_path, how):
+    path = refspec.save(refspec.datasets.wine_sklearn(), tmp_path / "wine.npz")
+    record, picture = tmp_path / "p.json", tmp_path / "p.png"
+    result = run("predict", path, *how, "--json", record, "--plot", picture)
+    assert result.exit_code == 0, result.output
+    assert "assumed: " in result.output
+    assert picture.stat().st_size > 1000
+    data = json.loads(record.read_text())
+    assert len(data["eigenvalues"]) == len(data["measured"]) == data["dimension"]
+    assert len(data["assumed"]) == 3
+    assert ("class alone" in data["assumed"][0]) == ("coefs_1" in how)
+
+
 def test_wrong_use_exits_with_two(tmp_path):
     two = plant(tmp_path, "two.npz", gains=(1.0, 2.0))
     consistent = plant(tmp_path, "c.npz", score_consistent=True)
     network = refspec.save(refspec.datasets.digits_mlp(), tmp_path / "digits.npz")
     for words in (
-        (network,),
+        (network, "--of", "errors"),
+        (network, "--layer", "nope"),
+        (two, "--layer", "layer1", "--covariances", "pooled"),
         (two,),
         (two, "--layer", "nope"),
         (two, "--layer", "layer1", "--of", "hessian"),
@@ -85,7 +103,8 @@ def test_wrong_use_exits_with_two(tmp_path):
         (),
     ):
         assert run("predict", *words).exit_code == 2, words
-    assert "not a planted world" in run("predict", network).output
+    text = run("predict", network, "--of", "errors").output
+    assert "needs the population of a planted world" in text
     assert "score_consistent = True" in run("predict", consistent).output
 
 

@@ -126,7 +126,7 @@ TOGETHER = {"fisher_type": "type-2", "separate_weight_and_bias": False}
 for _question, _kind, _of, _how in (
     ("KFAC", "KFACLinearOperator", "kfac", {"fisher_type": "type-2"}),
     ("KFAC, weight and bias together", "KFACLinearOperator", "kfac", TOGETHER),
-    ("EKFAC, weight and bias together", "EKFACLinearOperator", "ekfac", TOGETHER),
+    ("EKFAC", "EKFACLinearOperator", "ekfac", TOGETHER),
 ):
 
     @asks("curvlinops-for-pytorch", _question)

@@ -9,6 +9,7 @@ explained in findings.md.
 
 import json
 import os
+import re
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
@@ -25,7 +26,8 @@ Written by `make conformance`, `conformance-main` and `conformance-kfac-jax`; fl
 a residual sum and attention. *agrees*: within the bound of two right answers.
 *differs*: with the name that the oracle gives; a default that is another than refspec's
 is a convention, not a failure. *cannot tell*: what was given would pass of twice the
-matrix too. *not run*: the library's own message. *not asked*: refspec.testing has no
+matrix too. *not run*: the library's own message. *not yet run*: asked of this network
+since that release was last run. *not asked*: refspec.testing has no
 Hessian of a network with attention, and of one with a norm only the part of its layers'
 parameters, so not its spectrum. What differs is explained in
 [findings.md](findings.md).
@@ -44,6 +46,7 @@ def outcome(ask, case):
         return "differs: " + _diagnosis(str(error))
     except Exception as error:
         first = (str(error).strip().splitlines() or [""])[0]
+        first = re.sub(r" \(/[^)]*\)?", "", first)  # where a machine has a module
         if first.startswith("cannot tell"):
             return first[:100].replace("|", "/")
         return f"not run: {type(error).__name__}: {first[:80]}".replace("|", "/")

@@ -89,6 +89,7 @@ def others():
     s, (name, *_) = world.snapshot, world.populations
     laws = [world.population(name, x) for x in ("errors", "gradients")]
     made = [recipe, world, *laws, *map(random_matrix.predict, laws)]
+    made += [random_matrix.law_of(refspec.datasets.wine_sklearn())]
     kfac = kronecker.kfac(s, name)
     made += [testing.assert_operator(refspec.fisher(s).matrix(), s), Study(s)]
     made += [all_theorems()[0], Verdict(0.0, 1.0), rounding.Bounded(1.0, 0.0)]

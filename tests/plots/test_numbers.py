@@ -36,7 +36,7 @@ def test_scree_leaves_out_what_is_below_the_radius():
     assert lines["class means alone"].tolist() == expected.tolist()
     cells = a.knockouts["within_cross_class"]
     expected = cells[cells > a.radius]
-    assert lines["class + cross-class means"].tolist() == expected.tolist()
+    assert lines["class and cross-class means"].tolist() == expected.tolist()
 
 
 def test_a_knockout_is_what_stays_on_the_axis_of_the_whole():

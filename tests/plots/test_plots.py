@@ -109,6 +109,9 @@ def test_means_are_drawn_and_named(sizes, of):
     ax = drawn(plots.means_map(*found))
     assert [t.get_text() for t in ax.texts] == [str(c) for c in range(len(sizes))]
     drawn(distance_matrix(*found))
+    ax = drawn(plots.means_map(*found, names=["oak", "elm", "fir"][: len(sizes)]))
+    told = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert told[:2] == ["0 oak", "1 elm"]
     drawn(plots.means_map(*found, method="tsne"))
     with pytest.raises(ValueError, match="mds"):
         plots.means_map(*found, method="pca")

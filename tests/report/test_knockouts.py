@@ -4,14 +4,15 @@ import numpy as np
 
 import refspec
 from refspec.attribution import attribute, eigenbasis, knockout
-from refspec.report.knockouts import knockout_record, rounded, subsets
+from refspec.report.knockouts import knockout_record, knockouts_of, rounded, subsets
 from support.snapshots import sampled
 
 
 def test_a_record_holds_the_numbers_of_the_attribution():
     basis = eigenbasis(refspec.fisher(sampled(0, (5, 4, 6), [(4, 3)])))
-    found, top = attribute(basis), 5
-    made = knockout_record("whole", basis, found, top)
+    solved, top = knockouts_of(basis), 5
+    found = attribute(basis)
+    made = knockout_record("whole", solved, found, top)
     assert made["lower"] == [rounded(max(x, 0.0)) for x in found.lower[:top]]
     assert made["upper"] == [rounded(x) for x in found.upper[:top]]
     assert made["lower"] != made["upper"]
@@ -22,9 +23,10 @@ def test_a_record_holds_the_numbers_of_the_attribution():
     assert made["levels"] == list(found.shares)
     assert made["traces"] == [rounded(x) for x in found.traces.values()]
     exact = np.stack([x[:top] for x in found.shares.values()])
-    assert np.abs(np.asarray(made["shares"]) - exact).max() <= 2.0**-14
+    shares = [np.asarray(x) / made["scale"] for x in made["shares"][0].values()]
+    assert np.abs(np.asarray(shares) - exact).max() <= 2.0**-14
     whole = basis.values[basis.values > found.radius]
-    assert made["resolved"] == len(whole) == sum(made["counts"][0])
+    assert made["resolved"] == len(whole) == sum(made["bins"]["log"][0]["counts"])
     assert made["dimension"] == 12
     for removed, values in zip(subsets(made["levels"]), made["values"], strict=True):
         kept = knockout(basis, removed)[0] if removed else basis.values

@@ -178,6 +178,12 @@ POSITIONS = {
     "setting reduce": lambda c: blocks(c.kfac("reduce", "reduce")),
     "errors reduce, features expand": lambda c: blocks(c.kfac("reduce", "expand")),
     "errors expand, features reduce": lambda c: blocks(c.kfac("expand", "reduce")),
+    "T by layer": lambda c: blocks(
+        [len(c.layers[x][0][0]) * np.kron(*c.factors(x)) for x in c.layers]
+    ),
+    "1/T by layer": lambda c: blocks(
+        [np.kron(*c.factors(x)) / len(c.layers[x][0][0]) for x in c.layers]
+    ),
     "factor T": lambda c: 16 * np.kron(*c.factors("conv1")),
     "factor 1/T": lambda c: np.kron(*c.factors("conv1")) / 16,
 }

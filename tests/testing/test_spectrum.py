@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse.linalg
 
-from refspec import curvature, spectra
+from refspec import curvature, datasets, spectra
 from refspec.testing import assert_spectrum
 from support.operators import CASES, FISHER, KFAC, blocks, names_of
 
@@ -134,3 +134,23 @@ def test_other_mistakes_of_a_solver_get_no_name(seed):
     names, text = named(found, known)
     assert not names, text
     assert "none of the usual" in text
+
+
+def test_copies_of_one_value_are_ghosts():
+    """Lanczos without reorthogonalisation, run for long: all it has is the largest."""
+    rng = np.random.default_rng(0)
+    every = np.sort(rng.standard_normal(30))[::-1]
+    known = spectra.Spectrum(every, None, 2.0**-40, "a priori", 30)
+    assert named(np.repeat(every[:1], 6), known)[0] == ["ghost"]
+    assert named(np.repeat(every[:1] + 2.0**-20, 6), known)[0] != ["ghost"]
+
+
+@pytest.mark.slow
+def test_one_number_gets_no_name_by_accident():
+    """Of a network stored in float32 some mistake's value is always near."""
+    s = datasets.digits_mlp()
+    top = spectra.spectrum(curvature.fisher(s, ["fc3"])).values[:1]
+    assert named(400 * top, s, layer="fc3")[0] == ["factor N"]
+    names, text = named(1.7 * top, s, layer="fc3")
+    assert not names, text
+    assert "nearest" not in text

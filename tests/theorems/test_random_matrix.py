@@ -65,6 +65,23 @@ def test_R14(study):
     holds("R14", study)
 
 
+@pytest.mark.theorem("R15")
+def test_R15(study):
+    holds("R15", study)
+
+
+def independent(monkeypatch):
+    """Eigenvalues that know nothing of each other: uniform in number below."""
+    true = prediction.Prediction.count
+
+    def wrong(made, x, *, side):
+        found = true(made, x, side=side)
+        draws = np.random.default_rng(len(found)).uniform(0, 1, len(found))
+        return np.sort(draws) * made.dimension if len(found) > 2 else found
+
+    monkeypatch.setattr(prediction.Prediction, "count", wrong)
+
+
 def one_spike(monkeypatch):
     """The threshold of Baik, Ben Arous and Peche for a bump of many rows."""
     true = random_matrix.split_threshold
@@ -200,6 +217,7 @@ def shares_of_the_rows(monkeypatch):
         ("R8", unbiased_noise),
         ("R8", no_shift),
         ("R13", rows_without_noise),
+        ("R15", independent),
         ("R14", diagonal_kept),
         ("R14", rows_are_means),
     ],

@@ -1,12 +1,33 @@
 "use strict";
 // The spectrum without any of its levels: every knock-out is in the page already, and
-// a tick only chooses which to draw.
+// a tick only chooses which to draw. A matrix, a tick and an axis go for all pictures.
 (() => {
-  const { spectra, names, colours, kinds } = JSON.parse(document.getElementById("spectra-data").textContent);
+  const { spectra, names, colours, kinds, levels } = JSON.parse(document.getElementById("spectra-data").textContent);
+  const kindOf = Object.fromEntries(levels);
   const at = (id) => document.getElementById(id);
   const state = { matrix: 0, removed: 0, linear: false, rank: 0 };
   const now = () => spectra[state.matrix];
   const values = () => now().values[state.removed];
+  const order = (name) => Object.keys(kindOf).indexOf(name); // the strongest structure first
+  const sorted = (levels) => [...levels].sort((a, b) => order(a) - order(b));
+  const parts = () => now().shares[state.removed]; // whole numbers by level that stays
+  const share = (name, k) => (parts()[name][k] ?? 0) / now().scale;
+  const kindAt = (k) => {
+    const m = now(), sums = {};
+    if (!state.removed) return m.kinds[k];
+    for (const name in parts()) sums[kindOf[name]] = (sums[kindOf[name]] || 0) + share(name, k);
+    return kinds.filter((kind) => kind in sums).reduce((best, kind) => sums[kind] > sums[best] ? kind : best, Object.keys(sums)[0]);
+  };
+  // The subset without every level but some: what class means make by themselves.
+  const only = (keep) => now().levels.reduce((mask, name, i) => keep(name) ? mask : mask | 1 << i, 0);
+  const classMeans = () => now().values[only((name) => kindOf[name] === "outlier")];
+  const allMeans = () => now().values[only((name) => kindOf[name] !== "bulk")];
+  const hasBump = () => now().levels.includes("between_cross_class");
+  // What means prove of an eigenvalue of the whole, by Weyl's inequality.
+  const byAllMeans = (k) => {
+    const m = now(), made = allMeans()[k], slack = m.floor;
+    return hasBump() ? [Math.max(0, made - slack), made + m.reach.bump + 2 * slack] : [m.lower[k], m.upper[k]];
+  };
 
   const superscript = (n) => String(n).replace(/./g, (c) => "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"["0123456789-".indexOf(c)]);
   const show = (x, digits = 4) => {
@@ -61,6 +82,30 @@
     make("text", { x, y: box.bottom + 18, "text-anchor": "middle" }, svg, text);
   };
 
+  const shapes = {
+    outlier: (x, y, r) => `M${x - r},${y + 0.8 * r}h${2 * r}l${-r},${-1.8 * r}z`,
+    bump: (x, y, r) => `M${x - r},${y}l${r},${-r}l${r},${r}l${-r},${r}z`,
+    bulk: (x, y, r) => `M${x - r},${y}a${r},${r} 0 1 0 ${2 * r},0a${r},${r} 0 1 0 ${-2 * r},0z`,
+  };
+  const sign = (svg, k, x, y, v, r) => {
+    const kind = kindAt(k);
+    return make("path", { d: shapes[kind](x, y, r), "data-k": k + 1, "data-value": v, "data-kind": kind, fill: colours[kind], class: "chart-dot" }, svg);
+  };
+  const line = (svg, points, style) => points.length && make("path", { d: `M${points.map((p) => p.join(",")).join("L")}`, ...style, class: "chart-line" }, svg);
+  const styles = {
+    classes: { stroke: colours.between_class },
+    means: { stroke: colours.between_cross_class, "stroke-dasharray": "6 3" },
+  };
+  // The eigenvalue axis upwards, with its ticks.
+  const upwards = (svg, box, low, top) => {
+    const y = (v) => state.linear
+      ? box.bottom - (box.bottom - box.top) * v / top
+      : box.bottom - (box.bottom - box.top) * Math.log(Math.max(v, low) / low) / Math.log(top / low);
+    if (state.linear) for (const t of steps(top, 5)) tickY(svg, box, y(t), show(t, 3));
+    else for (const e of decades(Math.log10(low), Math.log10(top), 7)) tickY(svg, box, y(10 ** e), `10${superscript(e)}`);
+    return y;
+  };
+
   let places = []; // of the eigenvalues drawn, for the pointer
   const drawRanks = () => {
     const svg = at("ranks"), box = frame(svg, "rank k", "eigenvalue"), m = now();
@@ -68,11 +113,7 @@
     const resolved = whole.filter((v) => v > m.floor);
     const low = (resolved.at(-1) || top / 10) / 1.5;
     const x = (k) => box.left + 12 + (box.right - box.left - 20) * (n > 1 ? Math.log(k + 1) / Math.log(n) : 0.5);
-    const y = (v) => state.linear
-      ? box.bottom - (box.bottom - box.top) * v / top
-      : box.bottom - (box.bottom - box.top) * Math.log(v / low) / Math.log(top / low);
-    if (state.linear) for (const t of steps(top, 5)) tickY(svg, box, y(t), show(t, 3));
-    else for (const e of decades(Math.log10(low), Math.log10(top), 7)) tickY(svg, box, y(10 ** e), `10${superscript(e)}`);
+    const y = upwards(svg, box, low, top);
     let right = -99;
     for (const k of [1, 2, 5, 10, 20, 50, 100, 200, 400].filter((k) => k <= n)) {
       if (x(k - 1) - right > 30) { tickX(svg, box, x(k - 1), k); right = x(k - 1); }
@@ -81,12 +122,15 @@
     if (state.removed) whole.forEach((v, k) => {
       if (seen(v)) make("circle", { cx: x(k), cy: y(v), r: 2.4, class: "chart-ghost-dot" }, svg);
     });
+    else {
+      const path = (found) => found.map((v, k) => [x(k), y(v), v]).filter((p) => seen(p[2])).map((p) => p.slice(0, 2));
+      line(svg, path(classMeans()), styles.classes);
+      if (hasBump()) line(svg, path(allMeans()), styles.means);
+    }
     places = [];
     values().forEach((v, k) => {
       if (!seen(v)) return;
-      const dot = make("circle", { cx: x(k), cy: y(v), r: 3.3, "data-k": k + 1, "data-value": v, class: "chart-dot" }, svg);
-      if (state.removed) dot.classList.add("chart-rest");
-      else dot.setAttribute("fill", colours[m.kinds[k]]);
+      sign(svg, k, x(k), y(v), v, 3.3);
       places.push({ k, x: x(k), y: y(v) });
     });
     const mine = places.find((p) => p.k === state.rank);
@@ -94,62 +138,90 @@
   };
 
   const drawBins = () => {
-    const svg = at("bins"), box = frame(svg, "eigenvalue", "eigenvalues per bin"), m = now();
-    const [low, high] = m.edges, counts = m.counts[state.removed], bins = counts.length;
-    const most = Math.max(1, ...m.counts[0], ...counts);
+    const svg = at("bins"), box = frame(svg, "eigenvalue", "eigenvalues per bin, on a root scale"), m = now();
+    const all = m.bins[state.linear ? "linear" : "log"], { counts, shares } = all[state.removed];
+    const whole = all[0].counts, bins = counts.length, most = Math.max(1, ...whole, ...counts);
+    const [low, high] = state.linear ? [0, m.values[0][0] || 1] : m.edges;
     const x = (b) => box.left + (box.right - box.left) * b / bins;
     const y = (c) => box.bottom - (box.bottom - box.top) * Math.sqrt(c / most) * 0.97;
     let last = box.bottom + 99;
     for (const t of [0, 1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 1e4, 2e4, 5e4, 1e5]) {
       if (t <= most && last - y(t) > 18) { tickY(svg, box, y(t), t); last = y(t); }
     }
-    for (const e of decades(low, high, (box.right - box.left) / 60)) tickX(svg, box, x((e - low) / (high - low) * bins), `10${superscript(e)}`);
+    const along = (v) => x((v - low) / (high - low) * bins);
+    if (state.linear) for (const t of steps(high, (box.right - box.left) / 90)) tickX(svg, box, along(t), show(t, 2));
+    else for (const e of decades(low, high, (box.right - box.left) / 60)) tickX(svg, box, along(e), `10${superscript(e)}`);
     counts.forEach((count, b) => {
       if (!count) return;
       const bar = make("g", { "data-bin": b, "data-count": count }, svg);
-      const width = x(1) - x(0), rect = (from, to, more) => make("rect",
-        { x: x(b), width: width + 0.3, y: y(count * to * to), height: Math.max(0, y(count * from * from) - y(count * to * to)), ...more }, bar);
-      if (state.removed) { rect(0, 1, { class: "chart-rest" }); return; }
-      const total = m.stacks.reduce((sum, s) => sum + s[b], 0) || 1;
-      let from = 0; // the strongest structure on top
-      m.levels.map((name, i) => [name, i]).sort((a, c) => order(c[0]) - order(a[0])).forEach(([name, i]) => {
-        const to = Math.min(1, from + m.stacks[i][b] / total);
-        rect(from, to, { fill: colours[name] });
+      const width = x(1) - x(0), names = sorted(Object.keys(shares)).reverse();
+      const total = names.reduce((sum, name) => sum + shares[name][b], 0) || 1;
+      let from = 0; // the strongest structure on top; the height split by the shares
+      for (const name of names) {
+        const to = Math.min(1, from + shares[name][b] / total);
+        make("rect", { x: x(b), width: width + 0.3, y: y(count * to * to), height: Math.max(0, y(count * from * from) - y(count * to * to)), fill: colours[name], "data-level": name }, bar);
         from = to;
-      });
+      }
     });
     if (state.removed) {
       let path = `M${x(0)},${y(0)}`;
-      m.counts[0].forEach((c, b) => { path += `L${x(b)},${y(c)}L${x(b + 1)},${y(c)}`; });
+      whole.forEach((c, b) => { path += `L${x(b)},${y(c)}L${x(b + 1)},${y(c)}`; });
       make("path", { d: `${path}L${x(bins)},${y(0)}`, class: "chart-ghost" }, svg);
     }
   };
-  const order = (name) => ["global_mean", "between_class", "between_cross_class", "within_cross_class", "within_class", "diagonal"].indexOf(name);
+
+  const drawProof = () => {
+    const svg = at("proof"), box = frame(svg, "rank k", "eigenvalue"), m = now();
+    const whole = m.values[0].filter((v) => v > m.floor).slice(0, 30), n = Math.max(1, whole.length);
+    const top = Math.max(whole[0] || 1, ...m.upper.slice(0, whole.length)) * 1.15;
+    const low = (whole.at(-1) || top / 10) / 10;
+    const width = (box.right - box.left) / n, x = (k) => box.left + width * (k + 0.5);
+    const y = upwards(svg, box, low, top), removed = state.removed;
+    for (let k = 0; k < n; k += Math.ceil(34 / width)) tickX(svg, box, x(k), k + 1);
+    state.removed = 0; // what is proved is proved of the whole
+    whole.forEach((v, k) => {
+      const bar = ([from, to], part, style) => make("rect", { x: x(k) - part * width / 2, width: part * width,
+        y: y(to), height: Math.max(1, y(Math.max(from, state.linear ? 0 : low)) - y(to)), class: style }, svg);
+      bar([m.lower[k], m.upper[k]], 0.8, "chart-interval");
+      if (hasBump()) bar(byAllMeans(k), 0.42, "chart-interval-all");
+    });
+    whole.forEach((v, k) => sign(svg, k, x(k), y(v), v, Math.min(4, width / 2)));
+    state.removed = removed;
+  };
 
   const drawLegend = () => {
     const m = now(), out = at("legend");
     out.replaceChildren();
-    const entry = (colour, text) => {
-      const item = make("li", {}, out);
-      make("span", { class: "swatch", style: `background:${colour}` }, item);
+    const entry = (draw, text) => {
+      const item = make("li", {}, out), svg = make("svg", { viewBox: "0 0 22 12", width: 22, height: 12, "aria-hidden": "true" }, item);
+      draw(svg);
       item.append(` ${text}`);
     };
-    if (state.removed) {
-      entry("var(--rest)", "what stays");
-      entry("none; outline: 1.5px solid var(--ghost)", "the whole");
-    } else {
-      for (const kind of kinds) if (m.kinds.includes(kind)) entry(colours[kind], kind);
-      for (const name of ["global_mean", "diagonal"].filter((n) => m.levels.includes(n))) entry(colours[name], names[name]);
+    const meaning = { outlier: "outlier, from class means", bump: "bump, from cross-class means", bulk: "bulk, from what differs within" };
+    for (const kind of kinds) if (m.levels.some((name) => kindOf[name] === kind)) {
+      entry((svg) => make("path", { d: shapes[kind](11, 6, 5), fill: colours[kind] }, svg), meaning[kind]);
     }
+    for (const name of ["global_mean", "diagonal"].filter((n) => m.levels.includes(n))) {
+      entry((svg) => make("rect", { x: 5, width: 12, height: 12, fill: colours[name] }, svg), `${names[name]}, in bars`);
+    }
+    if (state.removed) {
+      entry((svg) => { make("circle", { cx: 5, cy: 6, r: 3, class: "chart-ghost-dot" }, svg); make("rect", { x: 11, y: 1, width: 10, height: 10, class: "chart-ghost" }, svg); }, "grey: the whole");
+    } else {
+      entry((svg) => line(svg, [[0, 6], [22, 6]], styles.classes), "class means alone");
+      if (hasBump()) entry((svg) => line(svg, [[0, 6], [22, 6]], styles.means), "class and cross-class means");
+    }
+    entry((svg) => make("rect", { x: 4, width: 14, height: 12, class: "chart-interval" }, svg), "interval that class means prove");
+    if (hasBump()) entry((svg) => make("rect", { x: 7, width: 8, height: 12, class: "chart-interval-all" }, svg), "that all means prove");
   };
 
   const tellStatus = () => {
     const m = now(), removed = m.levels.filter((_, i) => state.removed >> i & 1);
     const trace = m.traces.reduce((a, b) => a + b, 0);
     const rest = m.traces.reduce((a, t, i) => a + (state.removed >> i & 1 ? 0 : t), 0);
+    const counts = list(kinds.filter((k) => m.counts[k]).map((k) => `${m.counts[k]} ${k}${k === "outlier" && m.counts[k] > 1 ? "s" : ""}`));
     at("status").textContent = removed.length
-      ? `Without ${list(removed.map((n) => names[n]))}: the largest eigenvalue is ${show(values()[0])} instead of ${show(m.values[0][0])}, and ${trace ? (100 * rest / trace).toPrecision(3) : 0} % of the trace stays.`
-      : `The whole: the largest eigenvalue is ${show(m.values[0][0])}; ${m.resolved} of ${m.dimension} stand above ${show(m.floor, 2)}, below which knock-outs are not resolved.`;
+      ? `Without ${list(removed.map((n) => names[n]))}: the largest eigenvalue is ${show(values()[0])} instead of ${show(m.values[0][0])}, and ${rest ? (100 * rest / trace).toPrecision(3) : 0}\u00a0% of the trace stays.`
+      : `The whole: the largest eigenvalue is ${show(m.values[0][0])}; ${m.resolved} of ${m.dimension} stand above ${show(m.floor, 2)}, below which none is told from zero in every knock-out${counts ? `: ${counts}` : ""}.`;
     at("knockout").dataset.removed = state.removed;
   };
 
@@ -159,27 +231,51 @@
     at("rank").value = k + 1;
     at("rank-out").textContent = k + 1;
     out.replaceChildren();
+    if (value === undefined) return;
     const line = make("p", {}, out);
     make("strong", { id: "value" }, line, `λ${[...String(k + 1)].map((d) => "₀₁₂₃₄₅₆₇₈₉"[d]).join("")} = ${show(value, 6)}`);
     line.append(` ± ${show(radius, 2)}${value <= radius ? ", not resolved from zero" : ""}`);
     at("rank").setAttribute("aria-valuetext", `eigenvalue ${k + 1}, ${show(value, 4)}`);
+    const levels = sorted(Object.keys(parts()));
+    if (value > radius && levels.length) {
+      const bar = make("div", { class: "bar", "aria-hidden": "true" }, out);
+      for (const name of levels) make("span", { style: `width:${100 * share(name, k)}%;background:${colours[name]}` }, bar);
+      make("p", { id: "shares" }, out, `Shares: ${levels.map((name) => `${names[name]} ${(100 * share(name, k)).toFixed(1)}\u00a0%`).join(", ")}.`);
+    }
     if (state.removed) {
-      make("p", {}, out, `In the whole it is ${show(m.values[0][k], 6)}. Shares are those of the whole; tick all levels to see them.`);
+      make("p", {}, out, `In the whole it is ${show(m.values[0][k], 6)}.`);
       return;
     }
-    if (k >= m.kinds.length) return;
-    const bar = make("div", { class: "bar", "aria-hidden": "true" }, out), words = [];
-    m.levels.map((name, i) => [name, i]).sort((a, b) => order(a[0]) - order(b[0])).forEach(([name, i]) => {
-      const share = m.shares[i][k];
-      make("span", { style: `width:${100 * share}%;background:${colours[name]}` }, bar);
-      words.push(`${names[name]} ${(100 * share).toFixed(1)} %`);
-    });
-    make("p", { id: "shares" }, out, `Shares: ${words.join(", ")}.`);
-    const verdict = m.proved[k] ? "proved: it stands above all that weaker levels can make" : m.kinds[k] === "bulk" ? "bulk is what no stronger level claims" : "not proved: weaker levels could reach it";
-    make("p", { id: "verdict" }, out, `Kind: ${m.kinds[k]} (${verdict}). Class means prove the interval [${show(m.lower[k], 3)}, ${show(m.upper[k], 3)}].`);
+    if (k >= m.kinds.length || value <= m.floor) return;
+    const kind = m.kinds[k], reach = m.reach[kind], [low, high] = byAllMeans(k);
+    const verdict = kind === "bulk" ? "Kind: bulk, what no stronger level claims."
+      : m.proved[k] ? `Kind: ${kind}, proved: it stands above ${show(reach, 3)}, the most that weaker levels make by themselves.`
+        : `Kind: ${kind}, not proved: weaker levels make up to ${show(reach, 3)} by themselves.`;
+    make("p", { id: "verdict" }, out, `${verdict} Means prove that it lies in [${show(Math.max(low, m.lower[k]), 3)}, ${show(Math.min(high, m.upper[k]), 3)}].`);
   };
 
-  const draw = () => { drawRanks(); drawBins(); drawLegend(); tellStatus(); tellEigenvalue(); };
+  // The table of the top eigenvalues, written over that of a page without scripts.
+  const fillTable = () => {
+    const m = now(), table = at("top-table"), levels = sorted(m.levels);
+    table.replaceChildren();
+    make("caption", {}, table, `${m.title}; each value is known to ${show(m.radius[0], 2)}`);
+    const head = make("tr", {}, make("thead", {}, table)), body = make("tbody", {}, table);
+    const heads = ["k", "eigenvalue", ...levels.map((name) => names[name]), "kind", "proved"];
+    for (const text of heads) make("th", { scope: "col" }, head, text);
+    m.kinds.slice(0, 20).forEach((kind, k) => {
+      if (!(m.values[0][k] > m.floor)) return;
+      const row = make("tr", {}, body);
+      make("th", { scope: "row"}, row, k + 1);
+      const shares = levels.map((name) => (m.shares[0][name][k] / m.scale).toFixed(3));
+      [show(m.values[0][k], 6), ...shares, kind, kind === "bulk" ? "" : m.proved[k] ? "yes" : "no"].forEach((text, i) => {
+        const style = i === levels.length + 1 ? { class: `kind ${kind}` } : {};
+        make("td", style, row, text);
+      });
+    });
+    document.dispatchEvent(new Event("refilled"));
+  };
+
+  const draw = () => { drawRanks(); drawBins(); drawProof(); drawLegend(); tellStatus(); tellEigenvalue(); };
   const choose = (k) => {
     state.rank = Math.max(0, Math.min(now().values[0].length - 1, k));
     drawRanks();
@@ -189,19 +285,21 @@
   const offerLevels = () => {
     const field = at("levels"), m = now();
     field.querySelectorAll("label").forEach((x) => x.remove());
-    m.levels.map((name, i) => [name, i]).sort((a, b) => order(a[0]) - order(b[0])).forEach(([name, i]) => {
-      const label = make("label", {}, field);
+    for (const name of sorted(m.levels)) {
+      const bit = 1 << m.levels.indexOf(name), label = make("label", {}, field);
       const box = make("input", { type: "checkbox", checked: "", "data-level": name }, label);
       make("span", { class: "swatch", style: `background:${colours[name]}` }, label);
       label.append(names[name]);
       box.addEventListener("change", () => {
-        state.removed = box.checked ? state.removed & ~(1 << i) : state.removed | 1 << i;
+        state.removed = box.checked ? state.removed & ~bit : state.removed | bit;
         draw();
       });
-    });
-    at("rank").max = m.values[0].length;
+    }
+    at("joined").hidden = !m.joined.length;
+    at("rank").max = Math.max(1, m.values[0].length);
     state.removed = 0;
     state.rank = 0;
+    fillTable();
   };
 
   spectra.forEach((m, i) => make("option", { value: i }, at("matrix"), m.title));

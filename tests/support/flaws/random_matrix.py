@@ -142,6 +142,17 @@ FLAWS = (
         for name in ("values", "deviations", "overlaps")
     ),
     *on_the_ladder("R14", RANDOM, 0.04),
+    Flaw(
+        "R15", "spacings too large", f"{PREDICTION}.count", after(larger), few, size=0.3
+    ),
+    Flaw(
+        "R15",
+        "ratios too small",
+        "refspec.random_matrix.repulsion:ratios",
+        after(smaller),
+        few,
+        size=0.15,
+    ),
 )
 REASONS = {
     "R2": "a lemma on a map, in 40 digits: the mutants of free/law.py",

@@ -1,0 +1,182 @@
+r"""Gradients of a layer whose errors depend on its features through its outputs.
+
+In :math:`G = \sum_i A_i \otimes h_i h_i'` the matrices :math:`A_i = R_i R_i'`, of
+the errors, are functions of what the layer puts out, z = W h. Given class and outputs a
+Gaussian h is
+
+.. math:: h_i = U_c \xi_i + S_c^{1/2} g_i, \qquad \xi_i = (1, z_i - \bar z_c),
+
+with g independent of A: the terms of G are independent. S_c is the residual of the
+regression of h on z, and the columns of U_c are the class mean and its slopes. In a
+frame where the covariances of all classes are nearly diagonal from some coordinate on,
+only the head is kept whole (Theory: theory/conditional.md#Y1). Host arithmetic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from refspec import rounding
+from refspec.populations import symmetric_part
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Regression:
+    """Features given class and outputs: U (C, d, q), S (C, d, d) or (1, d, d) pooled.
+
+    samples (C,) is how many the covariance of each class rests on.
+    """
+
+    slopes: np.ndarray
+    residual: np.ndarray
+    samples: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ConditionalDesign:
+    """The layer in frames: roots R (N, a, k), labels, regressors (N, q).
+
+    slopes (C, h, q); inside (s, h, h), outside (s, t): covariances in the head of the
+    features' frame, variances in its tail, s = C or 1. P counts what nothing reaches.
+    """
+
+    roots: np.ndarray
+    labels: np.ndarray
+    regressors: np.ndarray
+    slopes: np.ndarray
+    inside: np.ndarray
+    outside: np.ndarray
+    dimension: int
+
+    @property
+    def reached(self) -> int:
+        """Number of directions that errors (x) features span, at most P."""
+        h, t = self.inside.shape[1], self.outside.shape[1]
+        return int(self.roots.shape[1] * (h + t))
+
+    @property
+    def own(self) -> np.ndarray:
+        """Which covariance each sample has, (N,)."""
+        return self.labels if len(self.inside) > 1 else np.zeros_like(self.labels)
+
+
+def regression(
+    features: np.ndarray, outputs: np.ndarray, labels: np.ndarray, covariances: str
+) -> tuple[Regression, np.ndarray]:
+    """Fit features (N, d) on outputs (N, m), class by class; return xi (N, 1 + m) too.
+
+    covariances: of each class, shrunk to the pooled one, or pooled. m = 0 leaves the
+    class alone. Theory: theory/conditional.md#Y1
+    """
+    C, d = int(labels.max()) + 1, features.shape[1]
+    both = np.concatenate([features, outputs], axis=1)
+    means = np.stack([np.mean(both[labels == c], axis=0) for c in range(C)])
+    centred = both - means[labels]
+    sizes = np.bincount(labels, minlength=C)
+    products = np.stack([_square(centred[labels == c]) for c in range(C)])
+    freedom = np.maximum(1, sizes - 1)
+    whole = np.sum(products, axis=0) / max(1, len(labels) - C)
+    moments = products / freedom[:, None, None]
+    if covariances == "pooled":
+        freedom, moments = np.asarray([max(1, len(labels) - C)]), whole[None]
+    if covariances == "shrunk":
+        for c in range(C):
+            rho = shrinkage(centred[labels == c, :d], whole[:d, :d])
+            moments[c] = (1 - rho) * moments[c] + rho * whole
+    slopes, residual = [], []
+    for joint in moments:
+        K, S = conditional(joint, d)
+        slopes.append(K)
+        residual.append(S)
+    K = np.stack(slopes * (C // len(slopes)))
+    U = np.concatenate([means[:, :d, None], K], axis=2)
+    xi = np.concatenate([np.ones((len(labels), 1)), centred[:, d:]], axis=1)
+    return Regression(U, np.stack(residual), freedom), xi
+
+
+def shrinkage(centred: np.ndarray, target: np.ndarray) -> float:
+    """Return how far to move the covariance of centred rows (n, d) to a target.
+
+    E |S - Sigma|^2 / |S - T|^2, both estimated (Ledoit and Wolf 2004).
+    Theory: theory/conditional.md#Y1
+    """
+    n = len(centred)
+    S = _square(centred) / n
+    lengths = np.sum(centred**2, axis=1)
+    error = (np.mean(lengths**2) - np.sum(S * S)) / n
+    away = float(np.sum((S - target) ** 2))
+    return float(np.clip(error / away, 0, 1)) if away > 0 else 1.0
+
+
+def conditional(joint: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return slopes K (d, m) and residual covariance (d, d) of h on z from theirs.
+
+    Theory: theory/conditional.md#Y1
+    """
+    values, vectors = np.linalg.eigh(joint[d:, d:])
+    # outputs may be linearly dependent (logits sum to a constant): a pseudo-inverse
+    least = rounding.eigensolver_radius(
+        max(1, len(values)), float(np.max(values, initial=0.0)), 2.0**-53
+    )
+    seen = values > least * len(joint)
+    scaled = vectors[:, seen] / np.sqrt(values[seen])
+    half = joint[:d, d:] @ scaled
+    S, _ = symmetric_part("residual covariance", joint[:d, :d] - half @ half.T)
+    values, vectors = np.linalg.eigh(S)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    return half @ scaled.T, root @ root.T
+
+
+def conditional_design(
+    rows: np.ndarray,
+    labels: np.ndarray,
+    fitted: Regression,
+    regressors: np.ndarray,
+    *,
+    head: int,
+) -> ConditionalDesign:
+    """Take weighted errors (N, K, b) and a regression to frames of a and h + t.
+
+    The head holds the h leading directions, the tail variances. Traces stay.
+    Theory: theory/conditional.md#Y1
+    """
+    # leading of sum_i tr(A_i) E h h'; the tail is turned to where its average
+    # covariance is diagonal, where each class keeps its variances and its mean's
+    C, d, _ = fitted.slopes.shape
+    frame = _span(np.tensordot(rows, rows, ((0, 1), (0, 1))))
+    roots = np.swapaxes(rows @ frame, 1, 2)
+    sizes = np.sum(roots * roots, axis=(1, 2))
+    mass = np.bincount(labels, weights=sizes, minlength=C)
+    S = np.broadcast_to(fitted.residual, (C, d, d))
+    seen = [
+        _square(regressors[labels == c], sizes[labels == c] / mass[c]) for c in range(C)
+    ]
+    U = fitted.slopes
+    square = np.tensordot(mass, S + U @ np.stack(seen) @ np.swapaxes(U, 1, 2), 1)
+    basis = _span(square)
+    first, last = basis[:, :head], basis[:, head:]
+    pooled = np.tensordot(mass / np.sum(mass), S, 1)
+    last = last @ np.linalg.eigh(last.T @ pooled @ last)[1]
+    inside = first.T @ fitted.residual @ first
+    outside = np.sum(last * (S @ last), axis=1)
+    far = np.swapaxes(U, 1, 2) @ last
+    outside = outside + np.sum(far * (np.stack(seen) @ far), axis=1)
+    if len(inside) < C:
+        outside = np.asarray([mass @ outside / np.sum(mass)])
+    return ConditionalDesign(
+        roots, labels, regressors, first.T @ U, inside, outside, rows.shape[2] * d
+    )
+
+
+def _square(x: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Return x'x, or x' diag(weights) x."""
+    return np.asarray((x if weights is None else x * weights[:, None]).T @ x)
+
+
+def _span(square: np.ndarray) -> np.ndarray:
+    """Return orthonormal columns that span the range of a PSD matrix, largest first."""
+    values, vectors = np.linalg.eigh((square + square.T) / 2)
+    least = rounding.eigensolver_radius(len(square), float(values[-1]), 2.0**-53)
+    return np.asarray(vectors[:, ::-1][:, values[::-1] > least])

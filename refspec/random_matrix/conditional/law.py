@@ -1,0 +1,200 @@
+r"""The limiting resolvent of a layer whose errors depend on its features.
+
+The deterministic equivalent of the resolvent is
+
+.. math:: Q = \Big(\sum_c B_c \otimes S_c
+          + \sum_i E_i \otimes m_i m_i' - z\Big)^{-1}, \qquad
+          E_i = R_i (I + R_i' \Delta_c R_i)^{-1} R_i',
+
+with two a x a unknowns a covariance,
+
+.. math:: \Delta_c = (id \otimes tr)[(I \otimes S_c) Q], \qquad
+          B_c = \sum_{i \in c} E_i - E_i (I \otimes m_i') Q (I \otimes m_i) E_i,
+
+where the last term is what the means take from the noise. Both maps keep to half
+planes, in which the solution is unique (Theory: theory/conditional.md#Y1). Host
+arithmetic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from refspec import rounding
+from refspec.random_matrix import definite
+from refspec.random_matrix.conditional.design import ConditionalDesign
+
+#: Change of the unknowns, relative, at which the fixed point is taken as found: F errs
+#: by its square. That of their imaginary parts, which are small outside of the support.
+STEP = 2.0**-8
+_IMAGINARY = 2.0**-3
+_ITERATIONS = 2000
+_MEMORY = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Equivalent:
+    """The deterministic equivalent at one z of the upper half plane.
+
+    unknowns (2, s, a, a): Delta, B; forms: as they went in. inner (N, k, k): I + R'
+    Delta R. pivots: of H - z in the head of the features' frame; tail (t, a, a): in the
+    rest. resolvents: inverses of both.
+    """
+
+    z: complex
+    unknowns: np.ndarray
+    forms: np.ndarray
+    inner: np.ndarray
+    pivots: tuple[np.ndarray, ...]
+    tail: np.ndarray
+    resolvents: tuple[np.ndarray, np.ndarray]
+
+
+def far(design: ConditionalDesign, z: complex) -> np.ndarray:
+    """Return what the unknowns are near to for large z: -tr S / z and sum A."""
+    a = design.roots.shape[1]
+    traces = np.trace(design.inside, axis1=1, axis2=2) + np.sum(design.outside, axis=1)
+    squares = design.roots @ np.swapaxes(design.roots, 1, 2)
+    return np.stack([-traces[:, None, None] / z * np.eye(a), _over(design, squares)])
+
+
+def reach(design: ConditionalDesign) -> float:
+    """Return a point right of the support.
+
+    Theory: theory/conditional.md#Y1
+    """
+    # |G| <= 2 |signal| + 2 |noise|, the signal's norm is at most its trace, and the
+    # noise's at most 2 (|sum A (x) S| + max_i |A_i| tr S_c)
+    squares = np.sum(design.roots**2, axis=(1, 2))
+    traces = np.trace(design.inside, axis1=1, axis2=2) + np.sum(design.outside, axis=1)
+    noise = float(np.max(squares * traces[design.own]))
+    means = np.sum(_means(design) ** 2, axis=1)
+    signal = float(np.sum(squares * means))
+    total = [
+        float(np.linalg.norm(A, 2) * max(np.linalg.norm(S, 2), np.max(s, initial=0.0)))
+        for A, S, s in zip(
+            far(design, 1j)[1].real, design.inside, design.outside, strict=True
+        )
+    ]
+    return 2 * signal + 4 * (sum(total) + noise)
+
+
+def equivalent(
+    design: ConditionalDesign,
+    z: complex,
+    guess: np.ndarray | None = None,
+    *,
+    tolerance: float = STEP,
+) -> Equivalent:
+    """Find the fixed point at z, Im z > 0, from a guess of the unknowns.
+
+    A step costs O((a h)^3 + N (a^2 k + a^2 q^2) + t a^3).
+    Theory: theory/conditional.md#Y1
+    """
+    # The map takes the half planes to themselves and has one fixed point there, so
+    # Anderson's extrapolation is free to jump as long as it stays.
+    start = far(design, z) if guess is None else guess
+    x = start + 0j
+    scale = _sizes(x)
+    tried: list[np.ndarray] = []
+    mapped: list[np.ndarray] = []
+    for _ in range(_ITERATIONS):
+        made = step(design, x, z)
+        new = made.unknowns
+        change = _change(x, new)
+        if change <= tolerance and _change(x.imag, new.imag) <= _IMAGINARY:
+            return made
+        tried = [*tried[1 - _MEMORY :], np.ravel(x / scale)]
+        mapped = [*mapped[1 - _MEMORY :], np.ravel(new / scale)]
+        x = np.reshape(_extrapolated(tried, mapped), new.shape) * scale
+        if not in_half_planes(x):
+            x = new
+    raise RuntimeError(
+        f"expected the fixed point at z = {z} within {_ITERATIONS} steps, got a change "
+        f"of {change:.3g}; report the layer as a bug"
+    )
+
+
+def step(design: ConditionalDesign, x: np.ndarray, z: complex) -> Equivalent:
+    """Map the unknowns to those that their resolvent makes.
+
+    Theory: theory/conditional.md#Y1
+    """
+    roots, xi, own = design.roots, design.regressors, design.own
+    a, (_, h, q) = roots.shape[1], design.slopes.shape
+    flat = np.swapaxes(roots, 1, 2)
+    inner = np.eye(roots.shape[2]) + flat @ (x[0][own] @ roots)
+    E = roots @ np.linalg.solve(inner, flat + 0j)
+    pairs = np.reshape(xi[:, :, None] * xi[:, None, :], (len(xi), q * q))
+    H = np.tensordot(x[1], design.inside, ((0,), (0,)))
+    members = [design.labels == c for c in range(len(design.slopes))]
+    for U, i in zip(design.slopes, members, strict=True):
+        seen = np.reshape(E[i], (-1, a * a)).T @ pairs[i]
+        H = H + np.reshape(U @ np.reshape(seen, (a * a, q, q)) @ U.T, (a, a, h, h))
+    H = np.reshape(np.swapaxes(H, 1, 2), (a * h, a * h))
+    head = (H + H.T) / 2 - z * np.eye(a * h)
+    tail = np.tensordot(design.outside, x[1], ((0,), (0,))) - z * np.eye(a)
+    Q, pivots = definite.by_halves(head)
+    rest = np.linalg.inv(tail)
+    # Q with its indices sorted into pairs of errors and pairs of features
+    sorted_ = np.reshape(np.swapaxes(np.reshape(Q, (a, h, a, h)), 1, 2), (a * a, h, h))
+    traced = np.tensordot(design.inside, sorted_, ((1, 2), (1, 2)))
+    delta = np.reshape(traced, (-1, a, a)) + np.tensordot(design.outside, rest, 1)
+    forms = np.empty_like(E)
+    for U, i in zip(design.slopes, members, strict=True):
+        small = np.reshape(U.T @ sorted_ @ U, (a * a, q * q))
+        forms[i] = np.reshape(pairs[i] @ small.T, (-1, a, a))
+    B = _over(design, E - E @ forms @ E)
+    new = np.stack([delta, B])
+    new = (new + np.swapaxes(new, 2, 3)) / 2
+    return Equivalent(z, new, x, inner, pivots, tail, (Q, rest))
+
+
+def in_half_planes(x: np.ndarray) -> bool:
+    """Tell whether Im Delta >= 0 and Im B <= 0, within rounding."""
+    if not np.all(np.isfinite(x)):
+        return False
+    signed = x.imag * np.asarray([1.0, -1.0])[:, None, None, None]
+    lowest = np.min(np.linalg.eigvalsh(signed), axis=(1, 2))
+    sizes = np.max(np.abs(x), axis=(1, 2, 3))
+    radii = [rounding.eigensolver_radius(x.shape[3], float(s), 2.0**-53) for s in sizes]
+    return bool(np.all(lowest >= -np.asarray(radii)))
+
+
+def _change(old: np.ndarray, new: np.ndarray) -> float:
+    """Return the largest change of Delta and B, each entry beside its diagonal's."""
+    return float(np.max(np.abs(new - old) / _sizes(new)))
+
+
+def _sizes(x: np.ndarray) -> np.ndarray:
+    """Return sqrt(|x_ii x_jj|): classes differ by the confidence of the network."""
+    diagonal = np.abs(np.diagonal(x, axis1=2, axis2=3))
+    root = np.sqrt(np.maximum(diagonal, np.finfo(np.float64).tiny))
+    return np.asarray(root[:, :, :, None] * root[:, :, None, :])
+
+
+def _means(design: ConditionalDesign) -> np.ndarray:
+    """Return m_i in the head of the frame, (N, h)."""
+    out = np.empty((len(design.labels), design.slopes.shape[1]))
+    for c, U in enumerate(design.slopes):
+        i = design.labels == c
+        out[i] = design.regressors[i] @ U.T
+    return out
+
+
+def _over(design: ConditionalDesign, values: np.ndarray) -> np.ndarray:
+    """Sum (N, a, a) over the samples of each covariance."""
+    own, s = design.own, len(design.inside)
+    return np.stack([np.sum(values[own == c], axis=0) for c in range(s)])
+
+
+def _extrapolated(tried: list[np.ndarray], mapped: list[np.ndarray]) -> np.ndarray:
+    """Combine the past steps to the smallest residual (Anderson)."""
+    f = np.stack(mapped)
+    if len(f) == 1:
+        return np.asarray(f[0])
+    residuals = f - np.stack(tried)
+    shares = np.linalg.lstsq(np.diff(residuals, axis=0).T, residuals[-1], rcond=None)[0]
+    return np.asarray(f[-1] - shares @ np.diff(f, axis=0))

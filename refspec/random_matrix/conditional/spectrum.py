@@ -1,0 +1,228 @@
+r"""Distribution function and outliers of a layer whose errors depend on its features.
+
+The fixed point of `refspec.random_matrix.conditional.law` is stationary for
+
+.. math:: \Phi = \log\det(H - z) + \sum_i \log\det(I + R_i' \Delta_c R_i)
+          - \sum_c tr \Delta_c B_c
+
+with the means in H, and on the real axis :math:`-\Im\Phi / (\pi P)` counts: no
+integral is needed, and an error e of the solver costs e^2. An outlier is a band of one
+eigenvalue; the band of a semicircle of deviation s has the density :math:`1/(\pi s P)`
+in its middle, and the eigenvalue of a real matrix the deviation :math:`\sqrt 2\, s`
+(Theory: theory/conditional.md#Y2, #Y3). Host arithmetic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import scipy.interpolate
+
+from refspec.random_matrix import definite, tables
+from refspec.random_matrix.conditional import law
+from refspec.random_matrix.conditional.design import ConditionalDesign
+from refspec.random_matrix.conditional.law import Equivalent
+from refspec.random_matrix.outliers import Outliers, row_space
+from refspec.random_matrix.tables import Band, LawTable, Point
+
+#: Distance of the solutions from the real axis, relative to x.
+HEIGHT = 2.0**-16
+#: Density in x, in eigenvalues, below which a point may be in a gap.
+_FAINT = 2.0**-4
+#: Error of the rank at which an outlier is taken.
+_OFF = 2.0**-5
+#: Steps that halve the way to the edge of the bulk.
+_HALVINGS = 6
+_LOWEST = 2.0**-44  # of the bound of the support: F there is its atom
+
+
+def at(
+    design: ConditionalDesign, x: float, guess: np.ndarray | None = None
+) -> Equivalent:
+    """Solve just above a point x > 0 of the real axis, where the solution is unique."""
+    return law.equivalent(design, complex(x, x * HEIGHT), guess)
+
+
+def counted(design: ConditionalDesign, made: Equivalent) -> float:
+    """Return the expected number of eigenvalues above Re z, of P.
+
+    Theory: theory/conditional.md#Y2
+    """
+    # H - z and its tail have negative imaginary parts, I + R' Delta R positive ones:
+    # pivots of an elimination keep the sign, so that the sum of their arguments is the
+    # continuous branch (Theory: theory/random_matrix.md#R11)
+    turned = definite.argument(made.pivots)
+    turned += _argument(made.tail) + _argument(made.inner)
+    turned -= float(np.sum(made.forms[0] * made.forms[1]).imag)
+    return design.reached + turned / np.pi
+
+
+def density(made: Equivalent) -> float:
+    """Return the density at Re z, of P eigenvalues, per unit of x.
+
+    Theory: theory/conditional.md#Y2
+    """
+    head, tail = made.resolvents
+    traced = np.trace(head).imag + np.sum(np.trace(tail, axis1=1, axis2=2).imag)
+    return float(traced) / np.pi
+
+
+def tabulate(
+    design: ConditionalDesign, *, resolution: float
+) -> tuple[LawTable, Outliers]:
+    """Tabulate the law, means and all: F errs by `resolution` values or 1 % of rank.
+
+    Outliers are the eigenvalues above the band of the largest mass.
+    Theory: theory/conditional.md#Y2, #Y3
+    """
+    P = design.dimension
+    points = _points(design, resolution)
+    gaps = [p for p in points if _gap(design, p)]
+    ranks = {round(P * (1 - p.cumulative)) for p in (*gaps, points[0])}
+    # what lies above the band of the largest mass stands out of it
+    above = max(pairwise(sorted(ranks | {0})), key=lambda pair: pair[1] - pair[0])[0]
+    x, F, f = _spline(points)
+    table = LawTable((), float(F[0]), x, F, f, np.zeros_like(x))
+    outliers = _outliers(design, points, table, above)
+    low, high = (
+        _edge(design, points, [p for p in gaps if _rank(design, p) == rank], upper)
+        for rank, upper in ((_rank(design, points[0]), False), (above, True))
+    )
+    narrow = outliers.deviations * np.sqrt(2)  # half the width of a band
+    bands = [Band(low, high, 1 - above / P - table.atom, 0.0, 0.0)]
+    for value, width in zip(outliers.values[::-1], narrow[::-1], strict=True):
+        lower, upper, mass = float(value - width), float(value + width), 1 / P
+        while len(bands) > 1 and lower <= bands[-1].upper:  # outliers that mix
+            last = bands.pop()
+            lower, upper = min(lower, last.lower), max(upper, last.upper)
+            mass += last.mass
+        bands.append(Band(max(lower, high), upper, mass, 0.0, 0.0))
+    return replace(table, bands=tuple(bands)), outliers
+
+
+def _points(design: ConditionalDesign, resolution: float) -> list[Point]:
+    """Solve from beyond the support down to the atom, ascending."""
+    x, P = law.reach(design), design.dimension
+    least = x * _LOWEST
+    points = [_point(design, x)]
+    while x > least and _rank(design, points[-1]) < design.reached:
+        x /= 4
+        points.append(_point(design, x, points[-1].state))
+    done = [points[-1]]
+    for right in points[-2::-1]:
+        allowed = max(resolution, (1 - right.cumulative) * P / 100) / P
+        between = tables.refine(
+            lambda x, guess: _point(design, x, guess), [done[-1], right], allowed
+        )
+        done += between[1:]
+    return done
+
+
+def _point(
+    design: ConditionalDesign, x: float, guess: np.ndarray | None = None
+) -> Point:
+    """Read F and the density off a solution."""
+    made = at(design, x, guess)
+    F = 1 - counted(design, made) / design.dimension
+    state = made.unknowns  # no slope is known: guesses are linear in x
+    return Point(x, F, density(made) / design.dimension, state, 0 * state)
+
+
+def _rank(design: ConditionalDesign, point: Point) -> int:
+    """Return the number of eigenvalues above a point, rounded."""
+    return round(design.dimension * (1 - point.cumulative))
+
+
+def _gap(design: ConditionalDesign, point: Point) -> bool:
+    """Tell whether a point is outside of the support: Im m grows as the height."""
+    above = design.dimension * (1 - point.cumulative)
+    faint = point.density * design.dimension * point.x
+    if faint > _FAINT or abs(above - round(above)) > _FAINT:
+        return False
+    z = complex(point.x, 2 * point.x * HEIGHT)
+    twice = point.state.real + 2j * point.state.imag
+    double = density(law.equivalent(design, z, twice))
+    # sqrt 2 at an edge, 1 inside
+    return double > 1.75 * point.density * design.dimension
+
+
+def _edge(
+    design: ConditionalDesign, points: list[Point], gap: list[Point], upper: bool
+) -> float:
+    """Halve the way from a gap to the next point of the support, on a log axis."""
+    if not gap:  # a hard edge
+        return 0.0
+    outside = min(p.x for p in gap) if upper else max(p.x for p in gap)
+    inside = [p for p in points if (p.x < outside if upper else p.x > outside)]
+    near = min(inside, key=lambda p: abs(p.x - outside))
+    for _ in range(_HALVINGS):
+        middle = _point(design, float(np.sqrt(near.x * outside)), near.state)
+        if _gap(design, middle):
+            outside = middle.x
+        else:
+            near = middle
+    return outside
+
+
+def _outliers(
+    design: ConditionalDesign, points: list[Point], table: LawTable, count: int
+) -> Outliers:
+    """Read the largest eigenvalues off the law: quantiles, deviations, overlaps.
+
+    Theory: theory/conditional.md#Y3
+    """
+    quantiles = 1 - (np.arange(count) + 0.5) / design.dimension
+    values = tables.quantiles(table, quantiles)
+    span = row_space(design.slopes[:, :, 0]).T
+    h, a = span.shape[0], design.roots.shape[1]
+    found = []
+    for k in range(count):
+        values[k], made = _located(design, points, k + 0.5, float(values[k]))
+        Q = np.reshape(made.resolvents[0].imag, (a, h, a, h))
+        seen = np.sum(span * (np.trace(Q, axis1=0, axis2=2) @ span))
+        height = density(made)
+        found.append((np.sqrt(2) / (np.pi * height), seen / np.pi / height))
+    deviations, overlaps = np.reshape(found, (count, 2)).T
+    return Outliers(values, deviations, overlaps)
+
+
+def _located(
+    design: ConditionalDesign, points: list[Point], rank: float, x: float
+) -> tuple[float, Equivalent]:
+    """Find where so many eigenvalues are above, from a first guess x, by bisection."""
+    P = design.dimension
+    low = max((p for p in points if P * (1 - p.cumulative) > rank), key=lambda p: p.x)
+    high = min((p for p in points if p.x > low.x), key=lambda p: p.x).x
+    left, guess = low.x, low.state
+    while True:
+        made = at(design, x, guess)
+        off = counted(design, made) - rank
+        if abs(off) <= _OFF or high <= left * (1 + HEIGHT):
+            return x, made
+        left, high = (x, high) if off > 0 else (left, x)
+        x, guess = float(np.sqrt(left * high)), made.unknowns
+
+
+def _spline(points: list[Point]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return x, F and density on a grid fine enough to interpolate linearly."""
+    grid = np.asarray([p.x for p in points])
+    spline = scipy.interpolate.CubicHermiteSpline(
+        grid, [p.cumulative for p in points], [p.density for p in points]
+    )
+    steps = np.arange((len(grid) - 1) * tables.FINE + 1) / tables.FINE
+    x = np.interp(steps, np.arange(len(grid)), grid)
+    F = np.clip(np.maximum.accumulate(spline(x)), 0, 1)
+    return x, F, np.maximum(spline(x, 1), 0)
+
+
+def _argument(matrices: np.ndarray) -> float:
+    """Return the sum of Im log det of (n, k, k), Im >= 0 in all or Im <= 0 in all."""
+    rest, total = np.array(matrices), 0.0
+    for j in range(rest.shape[1]):
+        pivot = rest[:, j, j]
+        total += float(np.sum(np.angle(pivot)))
+        below = rest[:, j + 1 :, j] / pivot[:, None]
+        rest[:, j + 1 :, j + 1 :] -= below[:, :, None] * rest[:, j, None, j + 1 :]
+    return total

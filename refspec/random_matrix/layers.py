@@ -1,0 +1,290 @@
+r"""From a snapshot to a law: the spectrum of a layer predicted from class statistics.
+
+`law_of` estimates what a layer's Fisher information depends on: the means of its
+features, class by class, how they depend on the layer's outputs, the covariances that
+are left, and the errors, which the outputs decide. `predict_layer` solves for the
+spectrum. The last layer's outputs are the logits; given these, or drawn from Gaussians
+too, nothing but class statistics and the softmax is left
+(Theory: theory/conditional.md#Y1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from refspec import backend, checks, rounding
+from refspec.classes import Layer, Snapshot
+from refspec.random_matrix.conditional import spectrum as conditional_spectrum
+from refspec.random_matrix.conditional.design import (
+    ConditionalDesign,
+    conditional_design,
+    regression,
+)
+from refspec.random_matrix.outliers import no_outliers, row_space
+from refspec.random_matrix.prediction import Prediction, assembled
+
+#: Side of the matrices of errors (x) features that are inverted, unless asked for more.
+SIDE = 640
+_SINGLE = 2.0**-24  # exports may hold float32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerLaw:
+    """What the law of a layer's Fisher information is made of.
+
+    Parameters
+    ----------
+    layer : str, its name
+    given : {"outputs", "class"}
+        What the features are Gaussian given.
+    outputs : {"data", "drawn"}
+        Where the outputs, and with them the errors, are taken from.
+    design : ConditionalDesign
+        Errors, means, slopes and covariances, in frames.
+    means : array, shape (C, d), class means of the features
+    samples : array, shape (C,) or (1,)
+        Degrees of freedom that each covariance was estimated from.
+    effective : array, shape (C,) or (1,)
+        (tr S)^2 / tr S^2: the dimension that a covariance fills. Where it is not small
+        beside `samples` the estimate widens the law.
+    kept : float
+        Share of the covariances' squared entries that the head and the diagonal of the
+        tail hold; 1 if nothing was cut off.
+    """
+
+    layer: str
+    given: str
+    outputs: str
+    design: ConditionalDesign
+    means: np.ndarray
+    samples: np.ndarray
+    effective: np.ndarray
+    kept: float
+
+    def __repr__(self) -> str:
+        """Say what it is of, not the entries."""
+        known = f"given {self.given}, outputs {self.outputs}"
+        return f"LayerLaw({self.layer!r}, {known}; P={self.design.dimension})"
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What a prediction from this assumes, in sentences."""
+        source = (
+            "its outputs are those of the data"
+            if self.outputs == "data"
+            else "its outputs are drawn from a Gaussian for each class"
+        )
+        given = "class and outputs" if self.given == "outputs" else "the class alone"
+        share = float(np.max(self.effective / self.samples))
+        s = len(self.samples)
+        what = "one covariance of all classes" if s == 1 else "a covariance a class"
+        return (
+            f"the layer's features are Gaussian given {given}; {source}",
+            f"{what}, estimated from {int(np.min(self.samples))} degrees of freedom or "
+            f"more; they fill up to {share:.2g} dimensions for each of these",
+            f"{self.kept:.1%} of the covariances' squares are kept by the head of the "
+            "frame and the variances of its tail",
+        )
+
+
+def law_of(
+    snapshot: Snapshot,
+    layer: str | None = None,
+    *,
+    given: Literal["outputs", "class"] = "outputs",
+    outputs: Literal["data", "drawn"] = "data",
+    covariances: Literal["class", "shrunk", "pooled"] = "class",
+    head: int | None = None,
+    seed: int = 0,
+) -> LayerLaw:
+    """Estimate what the law of a layer's Fisher information is made of.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    layer : str, optional
+        The last one if not given. It has one position.
+    given : {"outputs", "class"}
+        What the features are Gaussian given. The errors depend on them through the
+        outputs alone, which are known for the last layer (the logits). Given the class
+        alone errors and features are taken as independent, in any layer.
+    outputs : {"data", "drawn"}
+        `drawn`: logits from a Gaussian for each class, so that class statistics alone
+        predict; of the last layer.
+    covariances : {"class", "shrunk", "pooled"}
+        One for each class, each moved towards the pooled one by as much as its error
+        (Ledoit and Wolf), or the pooled one alone.
+    head : int, optional
+        Coordinates of the features whose covariances are kept whole; in the others each
+        class keeps its variances. As many as fit a matrix of side 640 if not given.
+    seed : int, of the outputs drawn
+
+    Returns
+    -------
+    LayerLaw
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range, the layer has several positions, or its outputs
+        are asked for and not known.
+
+    Notes
+    -----
+    Theory: theory/conditional.md#Y1. Cost O(N d^2 + C d^3).
+
+    Examples
+    --------
+    >>> import refspec
+    >>> law = law_of(refspec.datasets.wine_sklearn())
+    >>> law.layer, law.design.dimension
+    ('coefs_2', 27)
+    """
+    advice = "refspec.snapshot(...) or refspec.load(...) makes one"
+    checks.expect_type("snapshot", snapshot, Snapshot, advice)
+    checks.expect_choice("given", given, ("outputs", "class"))
+    checks.expect_choice("outputs", outputs, ("data", "drawn"))
+    checks.expect_choice("covariances", covariances, ("class", "shrunk", "pooled"))
+    names = [x.name for x in snapshot.layers]
+    if layer is not None:
+        checks.expect_names("layer", [layer], names)
+    chosen = snapshot.layer(names[-1] if layer is None else layer)
+    features, rows = _host(snapshot, chosen)
+    p = np.asarray(backend.to_host(snapshot.probabilities), dtype=np.float64)
+    labels = np.asarray(snapshot.labels)
+    logits = np.zeros((len(labels), 0))
+    if given == "outputs" or outputs == "drawn":
+        _expect_last(chosen, p)
+        tiny = np.finfo(np.float64).tiny
+        logits = np.log(np.maximum(p, tiny))
+        logits = logits - np.mean(logits, axis=1, keepdims=True)
+    if given == "class" and outputs == "drawn":
+        raise ValueError(
+            "outputs must be those of the data where the class alone is given, got "
+            "outputs='drawn' and given='class'; drop one of them"
+        )
+    fitted, xi = regression(features, logits, labels, covariances)
+    if outputs == "drawn":
+        xi, rows = _drawn(snapshot, logits, labels, covariances, seed)
+    a = int(np.linalg.matrix_rank(np.tensordot(rows, rows, ((0, 1), (0, 1)))))
+    d = features.shape[1]
+    most = max(1, SIDE // max(1, a))
+    head = most if head is None else checks.expect_size("head", head, least=1)
+    design = conditional_design(rows, labels, fitted, xi, head=min(head, d))
+    S = fitted.residual
+    squares = np.sum(S * S, axis=(1, 2))
+    effective = np.trace(S, axis1=1, axis2=2) ** 2 / squares
+    kept = np.sum(design.inside**2) + np.sum(design.outside**2)
+    return LayerLaw(
+        chosen.name,
+        given,
+        outputs,
+        design,
+        fitted.slopes[:, :, 0],
+        fitted.samples,
+        effective,
+        min(1.0, float(kept / np.sum(squares))),
+    )
+
+
+def predict_layer(law: LayerLaw, *, resolution: float = 0.25) -> Prediction:
+    """Predict the spectrum of a layer's Fisher information.
+
+    Parameters
+    ----------
+    law : LayerLaw, from `law_of`
+    resolution : float
+        Error of the distribution function that is accepted, in eigenvalues; 1 % of the
+        rank where that is more.
+
+    Returns
+    -------
+    Prediction
+        Its outliers are the eigenvalues above the band of the largest mass; overlaps
+        are with errors (x) class means of the features.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range.
+
+    Notes
+    -----
+    Theory: theory/conditional.md#Y1, #Y2, #Y3. Some 100 solutions of a dozen steps.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> predict_layer(law_of(refspec.datasets.wine_sklearn())).dimension
+    27
+    """
+    checks.expect_type("law", law, LayerLaw, "refspec.random_matrix.law_of makes one")
+    resolution = checks.expect_probability("resolution", resolution, ends=False)
+    table, outliers = conditional_spectrum.tabulate(law.design, resolution=resolution)
+    rows = row_space(law.means)
+    b = law.design.dimension // rows.shape[1]
+    means = np.kron(np.eye(b), rows)
+    return assembled("conditional", table, no_outliers(), outliers, means)
+
+
+def _host(snapshot: Snapshot, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+    """Return features (N, d) and errors with their weights (N, C, b), on the host."""
+    T = layer.features.shape[1]
+    if T > 1:
+        raise ValueError(
+            f"the layer must have one position, got T = {T} of layer {layer.name!r}; "
+            "its law is not known: take a dense layer"
+        )
+    p, s = snapshot.probabilities, snapshot.sample_weights
+    arrays = (layer.features[:, 0, :], layer.errors[:, :, 0, :], p, s)
+    h, e, p, s = (np.asarray(backend.to_host(x), dtype=np.float64) for x in arrays)
+    return h, e * np.sqrt(s[:, None] * p)[:, :, None]
+
+
+def _expect_last(layer: Layer, p: np.ndarray) -> None:
+    """Refuse a layer whose errors are not p - e: its outputs are not the logits."""
+    C = p.shape[1]
+    e = np.asarray(backend.to_host(layer.errors), dtype=np.float64)
+    if e.shape[2:] == (1, C):
+        off = np.max(np.abs(e[:, :, 0, :] - (p[:, None, :] - np.eye(C))))
+        if off <= rounding.gamma(4, _SINGLE):
+            return
+    raise ValueError(
+        f"the outputs of layer {layer.name!r} must be the logits, got errors that are "
+        "not p - e_c'; give the last layer, or given='class'"
+    )
+
+
+def _drawn(
+    snapshot: Snapshot,
+    logits: np.ndarray,
+    labels: np.ndarray,
+    covariances: str,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw logits of as many samples from Gaussians; return xi and weighted errors."""
+    fitted, centred = regression(logits, logits[:, :0], labels, covariances)
+    rng = np.random.default_rng(seed)
+    noise = np.empty_like(logits)
+    roots = [_root(S) for S in fitted.residual]
+    for c in range(len(fitted.slopes)):
+        i = labels == c
+        # as many draws that have the class's covariance to the bit would be less random
+        root = roots[c % len(roots)]
+        noise[i] = rng.standard_normal((int(np.sum(i)), len(root))) @ root
+    z = fitted.slopes[labels, :, 0] + noise
+    p = np.exp(z - np.max(z, axis=1, keepdims=True))
+    p /= np.sum(p, axis=1, keepdims=True)
+    s = np.asarray(backend.to_host(snapshot.sample_weights), dtype=np.float64)
+    weights = np.sqrt(s[:, None] * p)
+    errors = p[:, None, :] - np.eye(p.shape[1])
+    return np.concatenate([centred, noise], axis=1), errors * weights[:, :, None]
+
+
+def _root(S: np.ndarray) -> np.ndarray:
+    """Return the symmetric square root of a PSD matrix."""
+    values, vectors = np.linalg.eigh(S)
+    return np.asarray((vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T)

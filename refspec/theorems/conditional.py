@@ -1,0 +1,246 @@
+"""Checks of theory/conditional.md: layers whose errors depend on their features.
+
+Moments of the law are compared with those in closed form on small designs of our own.
+What holds in the limit is checked on mixtures drawn in growing dimensions with fixed
+seeds; the outcome does not depend on the snapshot and is computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from refspec import rounding
+from refspec.populations import Population
+from refspec.random_matrix import predict
+from refspec.random_matrix.conditional import law, spectrum
+from refspec.random_matrix.conditional.design import (
+    ConditionalDesign,
+    Regression,
+    conditional,
+    conditional_design,
+)
+from refspec.theorems.registry import Comparison, asymptotic, identity
+from refspec.theorems.study import Study
+
+#: Dimensions d of the mixtures, and how often each is drawn.
+LADDER = ((16, 96), (32, 48), (64, 24))
+#: Units of 1 / (2 d), and deviations, that the statement allows.
+DISTANCE, SCORE = 4.0, 4.5
+#: Dimensions of isotropic noise with one mean.
+ALONE = (50, 100, 200)
+
+_U = 2.0**-53
+_ERRORS = 6.0  # standard errors of a mean over draws, exceeded once in 10^9
+_CLASSES = 3
+_RING = 48  # points of a circle around the support, in its upper half
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mixture:
+    """A mixture given its outputs: means (N, d), roots (C, d, d), errors (N, C, C)."""
+
+    design: ConditionalDesign
+    means: np.ndarray
+    noise: np.ndarray
+    errors: np.ndarray
+
+
+def mixture(d: int, seed: int) -> Mixture:
+    """Plant C Gaussians and a softmax in d dimensions; fix the outputs of 6 d samples.
+
+    Covariances do not commute; the weights point to the means.
+    """
+    rng, C = np.random.default_rng([seed, d]), _CLASSES
+    labels = np.sort(np.arange(6 * d) % C)
+    means = 3 * np.linalg.qr(rng.standard_normal((d, C)))[0].T
+    W = means / 3 + rng.standard_normal((C, d)) / d**0.5
+    W -= np.mean(W, axis=0)
+    slopes, residual, roots = [], [], []
+    z = np.empty((len(labels), C))
+    for c in range(C):
+        turn = np.linalg.qr(rng.standard_normal((d, d)))[0]
+        S = (turn * np.linspace(0.3, 1.5, d)) @ turn.T
+        joint = np.block([[S, S @ W.T], [W @ S, W @ S @ W.T]])
+        K, rest = conditional((joint + joint.T) / 2, d)
+        slopes.append(np.concatenate([means[c, :, None], K], axis=1))
+        residual.append(rest)
+        values, vectors = np.linalg.eigh(rest)
+        roots.append(vectors * np.sqrt(np.maximum(values, 0)))
+        i = labels == c
+        drawn = (
+            rng.standard_normal((int(np.sum(i)), d)) * np.linspace(0.3, 1.5, d) ** 0.5
+        )
+        z[i] = (means[c] + drawn @ turn.T) @ W.T
+    p = np.exp(z - np.max(z, axis=1, keepdims=True))
+    p /= np.sum(p, axis=1, keepdims=True)
+    errors = np.sqrt(p / len(p))[:, :, None] * (p[:, None, :] - np.eye(C))
+    xi = np.concatenate([np.ones((len(z), 1)), z - means[labels] @ W.T], axis=1)
+    U = np.stack(slopes)
+    fitted = Regression(U, np.stack(residual), np.full(C, np.inf))
+    design = conditional_design(errors, labels, fitted, xi, head=d)
+    m = np.einsum("ndq,nq->nd", U[labels], xi)
+    return Mixture(design, m, np.stack(roots), errors)
+
+
+def draw(planted: Mixture, rng: np.random.Generator) -> np.ndarray:
+    """Draw features given the outputs; return all eigenvalues, descending."""
+    N, d = planted.means.shape
+    noise = planted.noise[planted.design.labels]
+    h = planted.means + (noise @ rng.standard_normal((N, d, 1)))[:, :, 0]
+    rows = np.einsum("ikb,id->ikbd", planted.errors, h)
+    X = rows.reshape(N * planted.errors.shape[1], -1)
+    return np.linalg.eigvalsh(X.T @ X)[::-1]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rung:
+    """Draws of one size against the law."""
+
+    size: int  # d
+    distance: float  # 2 d times the mean Kolmogorov-Smirnov distance
+    miscounted: int  # eigenvalues above the bulk too many or too few, in all draws
+    score: float  # largest (measured - expected) / deviation of an outlier in a draw
+    mean_score: float  # the same for an outlier's mean over the draws
+    height: float  # least of an outlier's value, in deviations
+    draws: int
+
+
+@cache
+def drawn(d: int, draws: int, seed: int) -> tuple[ConditionalDesign, np.ndarray]:
+    """Draw a mixture again and again; return its design and all eigenvalues."""
+    planted, rng = mixture(d, seed), np.random.default_rng([seed, d, 1])
+    return planted.design, np.stack([draw(planted, rng) for _ in range(draws)])
+
+
+def climbed(d: int, draws: int, seed: int) -> Rung:
+    """Compare draws of a mixture with its law."""
+    design, found = drawn(d, draws, seed)
+    table, outliers = spectrum.tabulate(design, resolution=0.1)
+    P, reached, r = design.dimension, design.reached, len(outliers.values)
+    distances, scores, miscounted = [], [], 0
+    middle = table.bands[0].upper
+    if r:
+        middle = (middle + table.bands[1].lower) / 2
+    for values in found[:, :reached]:
+        expected = P * (1 - np.interp(values, table.x, table.cumulative))
+        ranks = np.arange(reached)
+        off = np.maximum(np.abs(expected - ranks), np.abs(expected - ranks - 1))
+        distances.append(np.max(off))
+        scores.append((values[:r] - outliers.values) / outliers.deviations)
+        miscounted += abs(int(np.sum(values > middle)) - r)
+    high = float(np.max(np.abs(scores))) if r else 0.0
+    mean = float(np.max(np.abs(np.mean(scores, axis=0)))) * draws**0.5 if r else 0.0
+    height = float(np.min(outliers.values / outliers.deviations)) if r else 0.0
+    return Rung(d, float(np.mean(distances)), miscounted, high, mean, height, draws)
+
+
+@asymptotic(
+    "Errors that depend on the features through the outputs",
+    "Q = (sum B_c (x) S_c + sum E_i (x) m_i m_i' - z)^-1; KS distance below 4/(2d)",
+    deep=True,
+    coarse="errors of order 1/d: sees a KS distance of .05, 4 deviations of an outlier",
+)
+def Y1(study: Study) -> Iterator[Comparison]:
+    """Compare mixtures drawn in growing dimensions with their law."""
+    for d, draws in LADDER:
+        rung, at = climbed(d, draws, study.seed), f"d = {d}"
+        yield rung.distance, DISTANCE, 2 * d, f"{at}: 2 d times the KS distance"
+        # an outlier next to the bulk is found on its other side now and then
+        yield rung.miscounted, draws / 4, draws, f"{at}: wrong counts of outliers"
+        yield rung.score, SCORE, rung.height, f"{at}: an outlier, in deviations"
+        height = rung.height * draws**0.5
+        yield rung.mean_score, SCORE, height, f"{at}: an outlier's mean, likewise"
+
+
+def small(seed: int) -> ConditionalDesign:
+    """Return a design of a few samples, its covariances whole in one coordinate."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(2), (4, 5))
+    S = rng.standard_normal((2, 3, 3))
+    return ConditionalDesign(
+        rng.standard_normal((9, 2, 3)),
+        labels,
+        np.concatenate([np.ones((9, 1)), rng.standard_normal((9, 2))], axis=1),
+        rng.standard_normal((2, 3, 3)),
+        S @ np.swapaxes(S, 1, 2),
+        rng.uniform(0.5, 2, (2, 2)),
+        14,
+    )
+
+
+def moments(design: ConditionalDesign) -> tuple[float, float, float]:
+    """Return tr G and tr G^2 of the law in closed form, and the E tr G^2 of real draws.
+
+    Theory: theory/conditional.md#Y2
+    """
+    h = design.slopes.shape[1]
+    total = np.zeros((design.reached, design.reached))
+    planar = real = 0.0
+    for R, c, xi in zip(design.roots, design.labels, design.regressors, strict=True):
+        S = np.diag(np.concatenate([np.zeros(h), design.outside[c]]))
+        S[:h, :h] = design.inside[c]
+        m = np.concatenate([design.slopes[c] @ xi, np.zeros(len(S) - h)])
+        A = R @ R.T
+        total += np.kron(A, S + np.outer(m, m))
+        size, square, length = np.trace(S), float(np.sum(A * A)), float(m @ m)
+        planar += square * (size**2 + 2 * size * length)
+        real += square * (np.sum(S * S) + 2 * float(m @ S @ m))
+    second = float(np.sum(total * total)) + planar
+    return float(np.trace(total)), second, second + real
+
+
+@identity(
+    "Moments of the law, and a functional that counts",
+    "tr G exact, tr G^2 short of E tr G^2 by sum tr A_i^2 (tr S^2 + 2 m' S m)",
+)
+def Y2(study: Study) -> Iterator[Comparison]:
+    """Integrate the resolvent around the support."""
+    design = small(study.seed)
+    first, second, _ = moments(design)
+    radius = 4 * law.reach(design)
+    # the trapezoid rule on a circle misses moments of order 2 _RING only
+    angles = np.pi * (np.arange(_RING) + 0.5) / _RING
+    tolerance = 2.0**-44
+    found = np.zeros(2)
+    for angle in angles:
+        z = radius * np.exp(1j * angle)
+        made = law.equivalent(design, z, tolerance=tolerance)
+        head, tail = made.resolvents
+        m = np.trace(head) + np.sum(np.trace(tail, axis1=1, axis2=2))
+        found -= (np.asarray([z**2, z**3]) * m).real / _RING
+    n = design.reached
+    for k, (here, there) in enumerate(zip(found, (first, second), strict=True), 1):
+        bound = (tolerance + rounding.gamma(8 * n, _U)) * n * radius**k
+        yield abs(here - there), bound, there, f"moment {k}"
+
+
+@asymptotic(
+    "An outlier is a band of one eigenvalue",
+    "value, deviation and overlap of isotropic noise with one mean, to 1/d",
+    coarse="errors of order 1/d: sees 2 % of a value, a deviation or an overlap",
+)
+def Y3(study: Study) -> Iterator[Comparison]:
+    """Compare one mean in isotropic noise with theory/random_matrix.md#R8."""
+    length = float(np.random.default_rng(study.seed).uniform(2, 2.5))
+    for d in ALONE:
+        N, mean = 3 * d, length * np.eye(1, d)
+        design = ConditionalDesign(
+            np.full((N, 1, 1), N**-0.5),
+            np.zeros(N, dtype=np.int64),
+            np.ones((N, 1)),
+            np.full((1, 1, 1), length),
+            np.ones((1, 1, 1)),
+            np.ones((1, d - 1)),
+            d,
+        )
+        found = spectrum.tabulate(design, resolution=0.1)[1]
+        weights = np.full((N, 1), 1 / N)
+        known = predict(Population((N,), d, weights, 1.0, class_means=mean)).fixed
+        yield abs(len(found.values) - 1), 0.0, 1.0, f"d = {d}: outliers"
+        for name in ("values", "deviations", "overlaps"):
+            here, there = (float(np.sum(getattr(x, name))) for x in (found, known))
+            yield abs(here - there), there / d, there, f"d = {d}: {name}"

@@ -1,0 +1,63 @@
+"""The fixed point: unique, and independent of how the frame is cut."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from refspec.random_matrix.conditional import law
+from refspec.theorems.conditional import mixture, small
+
+TOLERANCE = 2.0**-30
+#: The steps to come add up to less than the last one's root.
+CLOSE = np.sqrt(TOLERANCE)
+
+
+def trace(design, z, guess=None):
+    made = law.equivalent(design, z, guess, tolerance=TOLERANCE)
+    head, tail = made.resolvents
+    return np.trace(head) + np.sum(np.trace(tail, axis1=1, axis2=2))
+
+
+@pytest.mark.parametrize("z", [1 + 1j, 30 + 0.5j, -2 + 0.1j])
+def test_one_fixed_point(z):
+    """From any start in the half planes the same one."""
+    design = small(0)
+    far = law.far(design, z)
+    signs = np.asarray([1j, -1j])[:, None, None, None] * np.eye(2)
+    found = [
+        trace(design, z, start) for start in (None, far + 100 * signs, 0 * far + signs)
+    ]
+    assert np.max(np.abs(np.asarray(found) - found[0])) <= CLOSE * abs(found[0])
+
+
+def test_cut_at_a_diagonal():
+    """Where covariances are diagonal and means in the head, the tail is exact."""
+    design = small(1)
+    C, h, q = design.slopes.shape
+    t = design.outside.shape[1]
+    inside = np.zeros((C, h + t, h + t))
+    inside[:, :h, :h] = design.inside
+    inside[:, range(h, h + t), range(h, h + t)] = design.outside
+    whole = dataclasses.replace(
+        design,
+        inside=inside,
+        outside=np.zeros((C, 0)),
+        slopes=np.concatenate([design.slopes, np.zeros((C, t, q))], axis=1),
+    )
+    for z in (3 + 1j, 40 + 2j):
+        one, two = trace(design, z), trace(whole, z)
+        assert abs(one - two) <= CLOSE * abs(one)
+
+
+def test_reach_is_beyond_the_draws():
+    planted = mixture(16, 0)
+    assert np.linalg.eigvalsh(expected(planted))[-1] <= law.reach(planted.design)
+
+
+def expected(planted):
+    """The expectation of G."""
+    m, noise = planted.means, planted.noise[planted.design.labels]
+    moments = m[:, :, None] * m[:, None, :] + noise @ np.swapaxes(noise, 1, 2)
+    A = np.swapaxes(planted.errors, 1, 2) @ planted.errors
+    return sum(np.kron(a, x) for a, x in zip(A, moments, strict=True))

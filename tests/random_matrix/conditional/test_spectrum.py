@@ -1,0 +1,64 @@
+"""Counting, moments and outliers against draws."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from refspec.random_matrix.conditional import law, spectrum
+from refspec.theorems.conditional import drawn, mixture, moments, small
+
+
+def test_count_is_stationary():
+    """Unknowns off by e change it by e^2: a quarter for a half."""
+    design, z = small(0), 20 + 5j
+    made = law.equivalent(design, z, tolerance=2.0**-44)
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal(made.unknowns.shape)
+    noise = (noise + np.swapaxes(noise, 2, 3)) * np.abs(made.unknowns)
+    true = spectrum.counted(design, made)
+    off = []
+    for e in (2.0**-6, 2.0**-7, 2.0**-8):
+        moved = law.step(design, made.unknowns + e * noise, z)
+        off.append(spectrum.counted(design, moved) - true)
+    first = 2.0**-6 * np.max(np.abs(noise))
+    assert abs(off[0]) <= first
+    for one, two in pairwise(off):
+        assert abs(one / two - 4) <= 1
+
+
+def test_counts_are_whole_in_gaps_and_far_away():
+    design = small(0)
+    top = 4 * law.reach(design)
+    far = spectrum.counted(design, spectrum.at(design, top))
+    assert abs(far) <= spectrum.HEIGHT * design.reached
+    # nine samples with three columns each fill all ten directions
+    least = spectrum.counted(design, spectrum.at(design, top * 2.0**-40))
+    assert abs(least - design.reached) <= 2.0**-5
+
+
+@pytest.mark.slow
+def test_moments_of_draws():
+    """E tr G and E tr G^2 of real Gaussian draws, the second with its excess."""
+    planted = mixture(16, 3)
+    first, second, real = moments(planted.design)
+    values = drawn(16, 200, 3)[1]
+    for k, there in ((1, first), (2, real)):
+        found = np.sum(values**k, axis=1)
+        error = np.std(found) / len(found) ** 0.5
+        assert abs(np.mean(found) - there) <= 6 * error
+    assert second < real
+
+
+@pytest.mark.slow
+def test_outliers_of_draws():
+    """Deviations of the largest eigenvalues are those of draws, given the outputs."""
+    design, values = drawn(32, 200, 4)
+    found = spectrum.tabulate(design, resolution=0.1)[1]
+    r = len(found.values)
+    assert r >= 2
+    spread = np.std(values[:, :r], axis=0)
+    # six standard errors of a deviation, and O(1/d)
+    bound = (6 / (2 * len(values)) ** 0.5 + 1 / 32) * spread
+    assert np.all(np.abs(spread - found.deviations)[:2] <= bound[:2])
+    assert np.all((found.overlaps > 0) & (found.overlaps < 1 + spectrum.HEIGHT))
