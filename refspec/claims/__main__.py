@@ -68,10 +68,6 @@ def page(records: list[dict[str, Any]], meaning: dict[str, str]) -> str:
         "*A panel a claim; above the upper broken line it holds. The last six are of "
         "small networks.*"
     ]
-    lines += ["", "![Small networks](../demos/pictures/claims_small.png)", ""]
-    lines += [
-        "*Small networks: what needs all of a layer's matrix, and what others say.*"
-    ]
     for id, claim in CLAIMS.items():
         lines += ["", f'<a id="{id}"></a>', "", f"## {id}. {claim.title}", ""]
         lines += [f"**Claimed.** {_capital(claim.sentence)}."]

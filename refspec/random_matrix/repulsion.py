@@ -47,6 +47,13 @@ class Spacings(Result):
     ratio: float
     error: float
 
+    def __repr__(self) -> str:
+        """Say the mean ratio beside those of the two extremes."""
+        return (
+            f"Spacings(ratio {self.ratio:.3g} +- {self.error:.2g}; "
+            f"{GAUSSIAN} if they repel, {INDEPENDENT:.3g} if independent)"
+        )
+
 
 def spacings(spectrum: Spectrum, prediction: Prediction | None = None) -> Spacings:
     r"""Compare the spacings of a spectrum with those of a Gaussian matrix.

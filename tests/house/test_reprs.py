@@ -90,6 +90,8 @@ def others():
     laws = [world.population(name, x) for x in ("errors", "gradients")]
     made = [recipe, world, *laws, *map(random_matrix.predict, laws)]
     made += [random_matrix.law_of(refspec.datasets.wine_sklearn())]
+    made += [random_matrix.spacings(refspec.spectrum(s))]
+    made += [refspec.sweep(lambda n, rng: n * rng.random(), "n", [1, 2], draws=2)]
     kfac = kronecker.kfac(s, name)
     made += [testing.assert_operator(refspec.fisher(s).matrix(), s), Study(s)]
     made += [all_theorems()[0], Verdict(0.0, 1.0), rounding.Bounded(1.0, 0.0)]
