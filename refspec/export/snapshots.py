@@ -112,8 +112,9 @@ def save(
     manifest |= {k: v for k, v in snapshot.provenance.items() if k not in RESERVED}
     manifest |= {"schema": SCHEMA, "layers": [x.name for x in snapshot.layers]}
     manifest |= coverage.statement(snapshot)
-    if snapshot.provenance.get("dtype") in _DTYPES:  # what its numbers were, once
-        manifest["dtype"] = snapshot.provenance["dtype"]
+    wide = {str(x.dtype) for key, x in batch.items() if key.startswith("layers/")}
+    if snapshot.provenance.get("dtype") == "float32" and wide == {"float64"}:
+        manifest["dtype"] = "float32"  # what its numbers were, in wider ones now
     if snapshot.model is not None:
         manifest["operations"] = [dict(x) for x in snapshot.model.operations]
         batch["model/inputs"] = stored(snapshot.model.inputs)

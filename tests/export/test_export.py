@@ -473,7 +473,7 @@ def test_paths_that_are_no_export(tmp_path):
         ("file.zarr", "got a file"),
         ("empty.zarr", "Zarr v3 group"),
         ("pipe.npz", "a file that is none"),
-        ("run.pickle", r"ending in \.npz or \.zarr"),
+        ("run.pickle", r"\.npz or \.zarr, got a pickle, which runs code"),
         ("run", "got none"),
     ]:
         with pytest.raises(ExportError, match=f"{name}: .*{message}"):
