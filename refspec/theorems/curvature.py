@@ -372,7 +372,6 @@ def _dealt(offsets: tuple[int, ...]) -> np.ndarray:
     "The rank of a deep linear network's Fisher",
     "sum_l a_l b_l - sum_l a_l b_(l+1), ranks above and below; q(r + C - 1 - q)",
     few_classes,
-    coarse="a count: sees a rank that is off by one",
 )
 def C10(study: Study) -> Iterator[Comparison]:
     """Count the eigenvalues of linear networks with and without a bottleneck."""

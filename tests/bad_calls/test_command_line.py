@@ -81,7 +81,6 @@ BAD = [
     ("verify HERE/good.npz HERE/absent.npz", USE, "no such file: "),
     ("predict HERE/absent.npz", USE, "no such file: "),
     ("predict", USE, "Missing argument"),
-    ("predict HERE/good.npz", USE, "is not a planted world"),
     ("check HERE/bad.npz", DATA, "bad.npz"),
     ("check HERE/cut.npz", DATA, "cut.npz"),
     ("check HERE/note.txt", DATA, "got text (.txt); give the file that an exporter"),

@@ -46,6 +46,11 @@ def one_direction_ahead():
     )
 
 
+def lifted(values, size):
+    """Add a part of the largest to all of them, and one that is nothing else."""
+    return np.append(values, 0.0) + size * values[0]
+
+
 def of_blocks(change):
     """Change the Fisher information of chosen layers, not that of all."""
 
@@ -140,6 +145,13 @@ FLAWS = (
             typical,
         )
         for what, name in (("Xv", "_dot"), ("X'z", "_cross"), ("X'Xv", "_second_times"))
+    ),
+    Flaw(
+        "C10",
+        "no eigenvalue is zero",
+        "refspec.spectra:spectrum",
+        after(field("values", lifted)),
+        typical,
     ),
     *(
         Flaw("C10", what, RANK, after(change), typical, size=1.0)
