@@ -21,7 +21,7 @@ quick: .venv-test/done      ## the tests that take under a second
 	$(THREADS) .venv-test/bin/python -m pytest -n 2 -m "not slow"
 
 test-frameworks: .venv-frameworks/done  ## the tests against real deep-learning libraries
-	$(THREADS) .venv-frameworks/bin/python -m pytest tests/frameworks refspec/exporters refspec/jax.py refspec/torch.py \
+	$(THREADS) .venv-frameworks/bin/python -m pytest -n 2 tests/frameworks refspec/exporters refspec/jax.py refspec/torch.py \
 		tests/fuzz/test_fuzz_exporters.py docs/howto/export.md \
 		-o addopts="-ra --import-mode=importlib --strict-markers --doctest-modules --doctest-glob=docs/howto/*.md"
 

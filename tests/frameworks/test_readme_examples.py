@@ -23,7 +23,7 @@ def examples():
     """Yield the indented blocks that name an exporter."""
     text = README.read_text(encoding="utf-8")
     for block in re.findall(r"(?:^    .+\n)+", text, re.MULTILINE):
-        if "refspec.exporters" in block:
+        if re.search(r"refspec\.(exporters|torch|jax)\.", block):
             yield "\n".join(line[4:] for line in block.splitlines())
 
 
@@ -57,7 +57,7 @@ def test_examples_run_as_written(tmp_path, monkeypatch, capsys):
         "apply": lambda parameters, x: x @ parameters["W"],
     }
     found = list(examples())
-    assert len(found) >= 3
+    assert len(found) >= 4
     for text in found:
         exec(text, names)
     assert "covers 43 of 53 parameters" in capsys.readouterr().out
