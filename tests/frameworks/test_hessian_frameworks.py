@@ -245,7 +245,8 @@ def test_torch_gives_the_hessian_of_other_networks(name, record_property):
     for other in (of_torch, products):
         assert np.linalg.norm(H - other, 2) <= 2 * radius
     assert radius < np.linalg.norm(H, 2) / 1000  # not vacuous
-    record_property("error over radius", np.linalg.norm(H - of_torch, 2) / radius)
+    away = float(np.linalg.norm(H - of_torch, 2))
+    record_property("error over radius", away / float(radius))
     wrong = [
         dict(x) for x in network.operations
     ]  # mutants: what is particular, changed
