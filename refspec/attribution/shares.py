@@ -269,10 +269,10 @@ def attribute(
         basis = eigenbasis(moment, certify=certify)
     xp, names = backend.namespace(basis.values), [*basis.rows, basis.within]
     values = backend.to_host(basis.values)
-    solved = {n: _low_rank([x], basis, xp) for n, x in basis.rows.items()}
-    solved[basis.within] = knockout(basis, list(basis.rows))
+    solved = {n: knockout(basis, [m for m in names if m != n]) for n in names}
     without = {n: knockout(basis, [n]) for n in names}
     means = [n for n in basis.rows if KINDS[n] == "outlier"]
+    by_means, _ = knockout(basis, [n for n in names if n not in means])
     levels = {n: backend.to_host(x) for n, (x, _) in solved.items()}
     return assembled(
         basis.spectrum,
@@ -281,7 +281,7 @@ def attribute(
         _shares(basis, values, xp),
         levels,
         {n: backend.to_host(x) for n, (x, _) in without.items()},
-        backend.to_host(_low_rank([basis.rows[n] for n in means], basis, xp)[0]),
+        backend.to_host(by_means),
         lambda names, k: span_angles(basis, names, k),
         max(x for _, x in (*solved.values(), *without.values())),
     )
@@ -390,6 +390,8 @@ def _subtracted(
     basis: Eigenbasis, levels: frozenset[str], xp: Namespace
 ) -> tuple[Array, float]:
     """Solve for the spectrum of the whole minus some levels."""
+    if not levels:
+        return basis.values, basis.radius  # the whole, which is diagonal already
     if basis.within in levels:
         kept = [basis.rows[n] for n in basis.rows if n not in levels]
         return _low_rank(kept, basis, xp)
