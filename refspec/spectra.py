@@ -175,6 +175,12 @@ def eigenvalues(
     return values, radius
 
 
+def eigenvectors(A: Array, xp: Namespace) -> tuple[Array, Array, float]:
+    """Return what `eigenvalues` does, with eigenvectors, one a column, before radius."""
+    values, Q, radius, _ = _solve(A, True, False, xp)
+    return values, Q, radius  # type: ignore[return-value]
+
+
 def principal_angles(U: np.ndarray, k: int) -> np.ndarray:
     """Return the principal angles between span U, (r, m), and the first k axes.
 

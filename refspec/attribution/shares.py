@@ -24,6 +24,7 @@ from refspec.spectra import (
     Spectrum,
     cluster_means,
     eigenvalues,
+    eigenvectors,
     principal_angles,
     spectrum,
 )
@@ -192,21 +193,11 @@ def remaining_shares(
     if not removed or not r or not (kept or within):
         values = backend.to_host(knockout(basis, removed)[0])
         return values, {} if removed else _shares(basis, values, xp)
-    rows = [basis.rows[n] for n in kept]
-    if within:
-        A = _less(basis.values, [basis.rows[n] for n in basis.rows if n in removed], xp)
-    else:
-        x = backend.concatenate(rows)
-        few = x.shape[0] < r  # the Gram matrix is the smaller one
-        A = x @ xp.matrix_transpose(x) if few else xp.matrix_transpose(x) @ x
-    solved, Q = (
-        xp.flip(y, axis=-1) for y in backend.eigh((A + xp.matrix_transpose(A)) / 2, xp)
-    )
-    values, norm = backend.to_host(solved), backend.scalar(xp.max(xp.abs(solved)))
-    u = rounding.unit_roundoff(A)
-    radius = basis.radius + rounding.eigensolver_radius(A.shape[0], norm, u)
+    rows, A = [basis.rows[n] for n in kept], _remainder(basis, removed, xp)
+    solved, Q, solver = eigenvectors(A, xp)
+    values, radius = backend.to_host(solved), basis.radius + solver
     basis._solved[removed] = solved, radius
-    if within or not few:
+    if A.shape[0] == r:
         images = [x @ Q for x in rows]
     else:  # what x makes of an eigenvector of x'x is that of xx', times the root
         ends = np.cumsum([0, *(x.shape[0] for x in rows)])
@@ -392,18 +383,22 @@ def _subtracted(
     """Solve for the spectrum of the whole minus some levels."""
     if not levels:
         return basis.values, basis.radius  # the whole, which is diagonal already
+    return _solved(_remainder(basis, levels, xp), basis, xp)
+
+
+def _remainder(basis: Eigenbasis, levels: frozenset[str], xp: Namespace) -> Array:
+    """Return the whole minus some levels, (r, r), or what has its eigenvalues.
+
+    That is xx' where x'x, of the rows x of the means that stay, is the larger.
+    """
     if basis.within in levels:
         kept = [basis.rows[n] for n in basis.rows if n not in levels]
-        return _low_rank(kept, basis, xp)
+        x = backend.concatenate(kept) if kept else 0 * basis.values[None, :]
+        t = xp.matrix_transpose(x)
+        return x @ t if x.shape[0] < x.shape[1] else t @ x
+    A = _diagonal(basis.values, xp)
     # in the order of the rows, so that the sum does not depend on that of the names
-    removed = [basis.rows[n] for n in basis.rows if n in levels]
-    return _solved(_less(basis.values, removed, xp), basis, xp)
-
-
-def _less(values: Array, rows: list[Array], xp: Namespace) -> Array:
-    """Return the whole, diagonal, minus rows'rows."""
-    A = _diagonal(values, xp)
-    for x in rows:
+    for x in (basis.rows[n] for n in basis.rows if n in levels):
         A -= xp.matrix_transpose(x) @ x
     return A
 
@@ -412,15 +407,6 @@ def _diagonal(values: Array, xp: Namespace) -> Array:
     """Return the diagonal matrix of values."""
     device = backend.device(values)
     return xp.eye(values.shape[0], dtype=values.dtype, device=device) * values
-
-
-def _low_rank(
-    rows: list[Array], basis: Eigenbasis, xp: Namespace
-) -> tuple[Array, float]:
-    """Return the eigenvalues of the sum of rows'rows, from the smaller side."""
-    x = backend.concatenate(rows) if rows else 0 * basis.values[None, :]
-    t = xp.matrix_transpose(x)
-    return _solved(x @ t if x.shape[0] < x.shape[1] else t @ x, basis, xp)
 
 
 def _solved(A: Array, basis: Eigenbasis, xp: Namespace) -> tuple[Array, float]:
