@@ -12,6 +12,7 @@ from refspec.attribution import HessianAttribution
 from refspec.kronecker import LayerComparison
 from refspec.plots.style import (
     COLOURS,
+    SEEN,
     axes_or_new,
     count_axis,
     figure,
@@ -39,9 +40,6 @@ _SIGNS: dict[str, dict[str, Any]] = {
 
 #: Signs on a line of eigenvalues by rank, equally far apart on its axis.
 _MARKED = 16
-
-#: A part of the largest eigenvalue that nobody can see.
-_SEEN = 0.001
 
 
 def approximations(result: LayerComparison, ax: Axes | None = None) -> Axes:
@@ -189,7 +187,7 @@ def hessian_parts(
     for name in (n for n in COLOURS if n in result.parts):
         part = result.parts[name][:top]
         bottom = np.where(part >= 0, up, down)
-        seen = name != "diagonal" or bool(np.any(np.abs(part) > _SEEN * values.max()))
+        seen = name != "diagonal" or bool(np.any(np.abs(part) > SEEN * values.max()))
         told = in_legend(name, seen)
         ax.bar(rank, part, 0.9, bottom, color=COLOURS[name], label=told)
         up, down = up + np.maximum(part, 0), down + np.minimum(part, 0)

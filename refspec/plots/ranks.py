@@ -12,7 +12,6 @@ from refspec.plots.style import (
     COLOURS,
     KINDS,
     MARKERS,
-    attributed_values,
     axes_or_new,
     eigenvalues_of,
     expect_attribution,
@@ -105,7 +104,7 @@ def sandwich(result: Attribution, ax: Axes | None = None, *, top: int = 30) -> A
     """
     expect_attribution(result)
     top = checks.expect_size("top", top, least=1)
-    ax, values = axes_or_new(ax), attributed_values(result)[:top]
+    ax, values = axes_or_new(ax), eigenvalues_of(result)[:top]
     rank = np.arange(1, len(values) + 1)
     upper = result.upper[:top]
     floor = max(float(values[-1]) if len(values) else 0.0, result.radius) / 10

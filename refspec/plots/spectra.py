@@ -11,7 +11,6 @@ from refspec.attribution import Attribution
 from refspec.plots.ranks import sandwich, scree, shares
 from refspec.plots.style import (
     COLOURS,
-    attributed_values,
     axes_or_new,
     count_axis,
     eigenvalues_of,
@@ -120,7 +119,7 @@ def knockout(
     expect_attribution(result)
     checks.expect_choice("level", level, result.knockouts)
     bins = checks.expect_size("bins", bins, least=1)
-    ax, values = axes_or_new(ax), attributed_values(result)
+    ax, values = axes_or_new(ax), eigenvalues_of(result)
     rest = result.knockouts[level]
     edges = _edges(values[values > result.radius], True, bins).tolist()
     ax.hist(rest[rest > result.radius], edges, color=_STAYS, label="what stays")

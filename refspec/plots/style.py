@@ -44,8 +44,8 @@ COLOURS = {
     "cfac": "#CC79A7",
 }
 
-#: A level with less of the trace than this is nothing to the eye.
-_SEEN = 0.001
+#: A part that nobody can see, of the trace or of the largest eigenvalue.
+SEEN = 0.001
 
 #: The kinds of eigenvalue, from the strongest structure to the weakest.
 KINDS = tuple(dict.fromkeys(_KIND_OF_LEVEL.values()))
@@ -179,7 +179,7 @@ def visible_level(name: str, result: Attribution | Spectrum) -> bool:
     """Whether a level is to be told of: a diagonal with nothing of the trace is not."""
     if name != "diagonal" or not isinstance(result, Attribution):
         return True
-    return result.traces[name] >= _SEEN * sum(result.traces.values())
+    return result.traces[name] >= SEEN * sum(result.traces.values())
 
 
 def powers(axis: Axis) -> None:
@@ -243,9 +243,9 @@ def expect_eigenvalues(result: Attribution | Spectrum) -> None:
 
 
 def eigenvalues_of(result: Attribution | Spectrum) -> np.ndarray:
-    """Return attributed eigenvalues, or all of a spectrum, as `attributed_values`."""
+    """Return attributed eigenvalues, or all of a spectrum, in double precision."""
     if isinstance(result, Attribution):
-        return attributed_values(result)
+        return eigenvalues_of(result.spectrum)[: len(result.kinds)]
     return np.asarray(backend.to_host(result.values), dtype=np.float64)
 
 
@@ -254,12 +254,6 @@ def shares_of(result: Attribution | Spectrum) -> dict[str, np.ndarray]:
     if isinstance(result, Attribution):
         return result.shares
     return {"total": np.ones(len(result.values))}
-
-
-def attributed_values(result: Attribution) -> np.ndarray:
-    """Return the attributed eigenvalues on the host, double precision."""
-    values = backend.to_host(result.spectrum.values)[: len(result.kinds)]
-    return np.asarray(values, dtype=np.float64)
 
 
 def count_axis(ax: Axes) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from refspec import backend
 from refspec.attribution import Attribution, Eigenbasis, knockout
 from refspec.attribution.shares import remaining_shares
+from refspec.plots.style import SEEN
 
 #: Bins of a histogram, equal on its axis.
 BINS = 48
@@ -21,10 +22,6 @@ BINS = 48
 #: Significant digits that a page carries, and what shares are whole multiples of.
 _DIGITS = 6
 _SHARES = 10_000
-
-#: A diagonal with less of the trace than this is counted with the class means, with
-#: which it is collinear (theory/levels.md#L4): nobody could see it by itself.
-_SEEN = 0.001
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +58,9 @@ def knockouts_of(basis: Eigenbasis) -> Knockouts:
     total = float(np.sum(backend.to_host(basis.values)))
     if "diagonal" in basis.rows:
         own = float(np.sum(backend.to_host(basis.rows["diagonal"]) ** 2))
-        if own < _SEEN * total:
+        # what nobody can see by itself is counted with the class means, with which it
+        # is collinear (theory/levels.md#L4)
+        if own < SEEN * total:
             groups["between_class"] += groups.pop("diagonal")
     values, shares = [], []
     for removed in subsets(list(groups)):

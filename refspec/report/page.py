@@ -15,7 +15,7 @@ import scipy
 
 from refspec import backend, checks, files, plots
 from refspec._version import __version__
-from refspec.plots.style import KINDS, in_legend
+from refspec.plots.style import KINDS, SEEN, in_legend
 from refspec.report.contents import Contents
 from refspec.report.figures import draw_figures
 from refspec.structure import KINDS as KIND_OF_LEVEL
@@ -101,6 +101,7 @@ def render(contents: Contents) -> str:
         kinds=KINDS,
         kind_of=list(KIND_OF_LEVEL.items()),
         statuses=STATUSES,
+        seen=SEEN,
         order=_ordered(contents.verdicts),
         spectra=contents.spectra,
         style=Markup((folder / "style.css").read_text("utf-8")),
