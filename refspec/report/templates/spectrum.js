@@ -87,10 +87,7 @@
     bump: (x, y, r) => `M${x - r},${y}l${r},${-r}l${r},${r}l${-r},${r}z`,
     bulk: (x, y, r) => `M${x - r},${y}a${r},${r} 0 1 0 ${2 * r},0a${r},${r} 0 1 0 ${-2 * r},0z`,
   };
-  const sign = (svg, k, x, y, v, r) => {
-    const kind = kindAt(k);
-    return make("path", { d: shapes[kind](x, y, r), "data-k": k + 1, "data-value": v, "data-kind": kind, fill: colours[kind], class: "chart-dot" }, svg);
-  };
+  const sign = (svg, kind, k, x, y, v, r) => make("path", { d: shapes[kind](x, y, r), "data-k": k + 1, "data-value": v, "data-kind": kind, fill: colours[kind], class: "chart-dot" }, svg);
   const line = (svg, points, style) => points.length && make("path", { d: `M${points.map((p) => p.join(",")).join("L")}`, ...style, class: "chart-line" }, svg);
   const styles = {
     classes: { stroke: colours.between_class },
@@ -130,7 +127,7 @@
     places = [];
     values().forEach((v, k) => {
       if (!seen(v)) return;
-      sign(svg, k, x(k), y(v), v, 3.3);
+      sign(svg, kindAt(k), k, x(k), y(v), v, 3.3);
       places.push({ k, x: x(k), y: y(v) });
     });
     const mine = places.find((p) => p.k === state.rank);
@@ -170,23 +167,22 @@
     }
   };
 
+  // What is proved is proved of the whole, whatever is knocked out.
   const drawProof = () => {
     const svg = at("proof"), box = frame(svg, "rank k", "eigenvalue"), m = now();
     const whole = m.values[0].filter((v) => v > m.floor).slice(0, 30), n = Math.max(1, whole.length);
     const top = Math.max(whole[0] || 1, ...m.upper.slice(0, whole.length)) * 1.15;
     const low = (whole.at(-1) || top / 10) / 10;
     const width = (box.right - box.left) / n, x = (k) => box.left + width * (k + 0.5);
-    const y = upwards(svg, box, low, top), removed = state.removed;
+    const y = upwards(svg, box, low, top);
     for (let k = 0; k < n; k += Math.ceil(34 / width)) tickX(svg, box, x(k), k + 1);
-    state.removed = 0; // what is proved is proved of the whole
     whole.forEach((v, k) => {
       const bar = ([from, to], part, style) => make("rect", { x: x(k) - part * width / 2, width: part * width,
         y: y(to), height: Math.max(1, y(Math.max(from, state.linear ? 0 : low)) - y(to)), class: style }, svg);
       bar([m.lower[k], m.upper[k]], 0.8, "chart-interval");
       if (hasBump()) bar(byAllMeans(k), 0.42, "chart-interval-all");
     });
-    whole.forEach((v, k) => sign(svg, k, x(k), y(v), v, Math.min(4, width / 2)));
-    state.removed = removed;
+    whole.forEach((v, k) => sign(svg, m.kinds[k], k, x(k), y(v), v, Math.min(4, width / 2)));
   };
 
   const drawLegend = () => {
