@@ -176,9 +176,9 @@ def eigenvalues(
 
 
 def eigenvectors(A: Array, xp: Namespace) -> tuple[Array, Array, float]:
-    """Return what `eigenvalues` does, with eigenvectors, one a column, before radius."""
+    """Return descending eigenvalues, eigenvectors and the eigensolver's radius."""
     values, Q, radius, _ = _solve(A, True, False, xp)
-    return values, Q, radius  # type: ignore[return-value]
+    return values, Q, radius
 
 
 def principal_angles(U: np.ndarray, k: int) -> np.ndarray:
