@@ -42,7 +42,6 @@ class Equivalent:
     rest. resolvents: inverses of both.
     """
 
-    z: complex
     unknowns: np.ndarray
     forms: np.ndarray
     inner: np.ndarray
@@ -145,7 +144,7 @@ def step(design: ConditionalDesign, x: np.ndarray, z: complex) -> Equivalent:
     B = _over(design, E - E @ forms @ E)
     new = np.stack([delta, B])
     new = (new + np.swapaxes(new, 2, 3)) / 2
-    return Equivalent(z, new, x, inner, pivots, tail, (Q, rest))
+    return Equivalent(new, x, inner, pivots, tail, (Q, rest))
 
 
 def in_half_planes(x: np.ndarray) -> bool:
