@@ -99,44 +99,15 @@ lint: .venv-test/done       ## ruff, mypy and the import contracts
 	.venv-test/bin/mypy
 	.venv-test/bin/lint-imports
 
-.venv-demo/done: setup.cfg
-	$(PYTHON) -m venv .venv-demo
-	.venv-demo/bin/pip install --quiet -e ".[all]"
-	touch $@
+# An environment has the extra of its name, but for these.
+WITH = $*
+.venv-demo/done: WITH = all
+.venv-test/done: WITH = test,lint
+.venv-kfac-jax/done: WITH = peers-kfac-jax
 
-.venv-test/done: setup.cfg
-	$(PYTHON) -m venv .venv-test
-	.venv-test/bin/pip install --quiet -e ".[test,lint]"
-	touch $@
-
-.venv-frameworks/done: setup.cfg
-	$(PYTHON) -m venv .venv-frameworks
-	.venv-frameworks/bin/pip install --quiet -e ".[frameworks]"
-	touch $@
-
-.venv-mutants/done: setup.cfg
-	$(PYTHON) -m venv .venv-mutants
-	.venv-mutants/bin/pip install --quiet -e ".[mutants]"
-	touch $@
-
-.venv-browser/done: setup.cfg
-	$(PYTHON) -m venv .venv-browser
-	.venv-browser/bin/pip install --quiet -e ".[browser]"
-	touch $@
-
-.venv-docs/done: setup.cfg
-	$(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/pip install --quiet -e ".[docs]"
-	touch $@
-
-.venv-release/done: setup.cfg
-	$(PYTHON) -m venv .venv-release
-	.venv-release/bin/pip install --quiet -e ".[release]"
-	touch $@
-
-.venv-peers/done: setup.cfg
-	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/pip install --quiet -e ".[peers]"
+.venv-%/done: setup.cfg
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet -e ".[$(WITH)]"
 	touch $@
 
 GIT = git+https://github.com
@@ -147,16 +118,6 @@ GIT = git+https://github.com
 		$(GIT)/f-dangel/curvlinops $(GIT)/f-dangel/backpack $(GIT)/f-dangel/vivit \
 		$(GIT)/tfjgeorge/nngeometry $(GIT)/noahgolmant/pytorch-hessian-eigenthings \
 		$(GIT)/aleximmer/Laplace $(GIT)/amirgholami/PyHessian $(GIT)/pnkraemer/matfree
-	touch $@
-
-.venv-kfac-jax/done: setup.cfg
-	$(PYTHON) -m venv .venv-kfac-jax
-	.venv-kfac-jax/bin/pip install --quiet -e ".[peers-kfac-jax]"
-	touch $@
-
-.venv-bench/done: setup.cfg
-	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/pip install --quiet -e ".[bench]"
 	touch $@
 
 FUZZ ?= 100000

@@ -62,6 +62,19 @@ def bars(ax, id, title, ylabel, value):
     thresholds(ax, ylabel, f"{id}: {title}")
 
 
+def over_the_edge(ax, title):
+    """Draw the eigenvalues of every network over the largest of its within level."""
+    for record in judged:
+        y = np.array(record["spectrum"]["values"]) / record["signs"]["within_edge"]
+        name = record["network"].removeprefix("digits_")
+        x = np.arange(1, len(y) + 1)
+        ax.loglog(x, y, label=name, color=colours[record["network"]])
+    ax.axhline(1, color="0.6", linewidth=0.8)
+    ax.axvline(90, color="0.6", linewidth=0.8)
+    ax.set(title=f"G: {title}", xlabel="rank; C(C-1) = 90", ylabel="")
+    ax.legend(frameon=False, fontsize=7)
+
+
 def ratio(m, of):
     """Return eigenvalues over the largest of the within level."""
     return m.numbers[of] / m.numbers["within_edge"]
@@ -74,19 +87,7 @@ certain = "above the within-class edge, certainly"
 over_depth(F, "F", "outliers of features", "of C", lambda x: x[certain] / x["of"])
 certain = "above the edge without class means, certainly"
 over_depth(E, "E", "outliers of errors", "of C", lambda x: x[certain] / x["of"])
-for record in judged:
-    y = np.array(record["spectrum"]["values"])
-    edge = record["signs"]["within_edge"]
-    G.loglog(
-        np.arange(1, len(y) + 1),
-        y / edge,
-        label=(n := record["network"]),
-        color=colours[n],
-    )
-G.axhline(1, color="0.6", linewidth=0.8)
-G.axvline(90, color="0.6", linewidth=0.8)
-G.set(title="G: Fisher, over the within edge", xlabel="rank; C(C-1) = 90", ylabel="")
-G.legend(frameon=False, fontsize=7)
+over_the_edge(G, "Fisher, over the within edge")
 share = "share of the within level in the bulk's trace"
 bars(W, "W", "the bulk is within", "share", lambda x: x[share])
 bars(
@@ -152,15 +153,7 @@ bars(N, "N", "neural collapse, NC1", "1 - NC1", lambda x: 1 - x[nc1])
 # %% Small networks: the Hessian, approximations of a layer, and what others claimed
 judged = small
 G, H, X, A, V, U = np.ravel(axes)[12:]
-for record in small:
-    y = np.array(record["spectrum"]["values"]) / record["signs"]["within_edge"]
-    name = record["network"].removeprefix("digits_")
-    x = np.arange(1, len(y) + 1)
-    G.loglog(x, y, label=name, color=colours[record["network"]])
-G.axhline(1, color="0.6", linewidth=0.8)
-G.axvline(90, color="0.6", linewidth=0.8)
-G.set(title="G: of small networks", xlabel="rank; C(C-1) = 90", ylabel="")
-G.legend(frameon=False, fontsize=7)
+over_the_edge(G, "of small networks")
 share = "least share of the Fisher information in a top eigenvalue"
 bars(H, "H", "Hessian from the Fisher", "least share", lambda x: x[share])
 products = [

@@ -13,7 +13,7 @@ import refspec
 from refspec import synthetic
 from refspec.populations import KroneckerPopulation, Population
 
-at = options(__doc__.splitlines()[0])
+at = options(__doc__)
 C, B, A = 3, 6, 8
 
 

@@ -12,7 +12,7 @@ from setting import options, save
 import refspec
 from refspec import synthetic
 
-at = options(__doc__.splitlines()[0])
+at = options(__doc__)
 C, DIM, PER_CLASS = 3, 12, 40
 
 

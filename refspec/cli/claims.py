@@ -13,7 +13,16 @@ from refspec import memory
 from refspec.claims import CLAIMS, Finding
 from refspec.claims.registry import Subject
 from refspec.classes import Snapshot
-from refspec.cli.inputs import Backend, Dense, Files, Memory, On, expect_file, load
+from refspec.cli.inputs import (
+    Backend,
+    Dense,
+    Files,
+    Memory,
+    On,
+    expect_file,
+    load,
+    split,
+)
 from refspec.cli.outputs import Json, expect_outputs, write_json
 from refspec.cli.terminal import say, working
 from refspec.plans import plan
@@ -94,7 +103,7 @@ def _chosen(only: list[str] | None) -> list[str]:
     """Return the claims that were asked for."""
     if not only:
         return list(judged.CLAIMS)
-    chosen = [x.strip() for x in ",".join(only).split(",")]
+    chosen = split(only)
     unknown = [x for x in chosen if x not in judged.CLAIMS]
     if unknown:
         raise typer.BadParameter(

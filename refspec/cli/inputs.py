@@ -167,6 +167,11 @@ def load_snapshot(file: Path | None, on: Backend = Backend.numpy) -> Snapshot:
     )
 
 
+def split(given: list[str]) -> list[str]:
+    """Return the words of an option that is repeated, or holds several with commas."""
+    return [x.strip() for x in ",".join(given).split(",")]
+
+
 def expect_file(file: Path) -> None:
     """Refuse an export or a Python file that is not there."""
     of_python = python.named(file)

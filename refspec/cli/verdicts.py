@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from refspec.cli.inputs import split
 from refspec.cli.outcomes import DATA
 from refspec.cli.outputs import write_json
 from refspec.cli.python import module
@@ -52,7 +53,7 @@ def chosen(
     if not only:
         return asked(question)
     try:
-        return find(x.strip() for x in ",".join(only).split(","))
+        return find(split(only))
     except ValueError as error:
         raise typer.BadParameter(f"--only: {error}") from error
 
@@ -65,7 +66,7 @@ def _own(file: Path, only: list[str] | None) -> tuple[Theorem, ...]:
         raise typer.BadParameter(f"--theorems: {error}") from error
     if not only:
         return found
-    wanted = [x.strip() for x in ",".join(only).split(",")]
+    wanted = split(only)
     known = {x.id: x for x in found}
     missing = [x for x in wanted if x not in known]
     if missing:

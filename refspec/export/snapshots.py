@@ -322,11 +322,16 @@ def assemble(
     xp = backend.named("numpy") if xp is None else xp
     expect_form(path, manifest, arrays)
     expect_contents(path, manifest, arrays)
+    found = narrowest(arrays, manifest.get("dtype"))
+    return built(dict(manifest, dtype=found), arrays, xp=xp, dtype=dtype, path=path)
+
+
+def narrowest(arrays: Mapping[str, np.ndarray], stated: object = None) -> str:
+    """Return the narrowest dtype of features and errors, or what a copy states."""
     stored = [x.dtype for key, x in arrays.items() if key.startswith("layers/")]
-    if manifest.get("dtype") in _DTYPES:  # of a copy
-        stored.append(np.dtype(manifest["dtype"]))
-    narrowest = str(min(stored, key=lambda x: x.itemsize))
-    return built(dict(manifest, dtype=narrowest), arrays, xp=xp, dtype=dtype, path=path)
+    if stated in _DTYPES:
+        stored.append(np.dtype(str(stated)))
+    return str(min(stored, key=lambda x: x.itemsize))
 
 
 def built(

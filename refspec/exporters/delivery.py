@@ -22,7 +22,7 @@ from refspec.export.containers import fitting, write
 from refspec.export.documents import plain
 from refspec.export.errors import shown
 from refspec.export.schema import PARAMETERS, RESERVED, SCHEMA, expect_form
-from refspec.export.snapshots import built
+from refspec.export.snapshots import built, narrowest
 from refspec.exporters.reading import Reading, as_names, normalised
 from refspec.text import visible
 
@@ -167,16 +167,14 @@ def deliver(
         if path is not None:
             return write(path, manifest, tracked, fixed)
         parts = list(tracked)  # then `fixed` is complete
-    arrays, manifest["dtype"] = _sorted(parts, fixed)
-    return built(
-        manifest, arrays, xp=backend.named("numpy"), dtype="float64", path=where
-    )
+    manifest["dtype"], xp = narrowest(parts[0]), backend.named("numpy")
+    return built(manifest, _sorted(parts, fixed), xp=xp, dtype="float64", path=where)
 
 
 def _sorted(
     parts: list[Mapping[str, np.ndarray]], fixed: Mapping[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], str]:
-    """Join batches, their samples sorted by class; return their narrowest dtype too.
+) -> dict[str, np.ndarray]:
+    """Join batches, their samples sorted by class.
 
     Each number is copied once, into float64, the same number.
     """
@@ -193,8 +191,7 @@ def _sorted(
         found[key] = out
     if "sample_weights" in found:
         found["sample_weights"] = found["sample_weights"][order]
-    stored = [x.dtype for key, x in parts[0].items() if key.startswith("layers/")]
-    return found, str(min(stored, key=lambda x: x.itemsize))
+    return found
 
 
 def _checked(

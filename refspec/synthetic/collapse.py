@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from refspec import checks
-from refspec.classes import Layer, Snapshot, snapshot
+from refspec.classes import Layer, Snapshot, misses, snapshot
 from refspec.populations import expect_length
 from refspec.synthetic import geometry
 from refspec.synthetic.groups import Group, expect_canonical
@@ -33,9 +33,7 @@ def collapsed(
     means = np.full((C, C + 1), length)
     means[:, :C] = centred(C) * math.sqrt(signal / (1 - 1 / C))
     p = geometry.confusion(C, alpha)
-    errors = p[:, None, :] - np.eye(C)
-    for c in range(C):  # p_c - 1 is minus the other p
-        errors[:, c, c] = -np.delete(p, c, axis=1).sum(axis=1)
+    errors = misses(p[:, None, :], np.eye(C), np)
     made = Layer("last", means[labels][:, None, :], errors[labels][:, :, None, :])
     return snapshot([made], labels, probabilities=p[labels])
 

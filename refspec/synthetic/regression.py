@@ -152,9 +152,7 @@ def observe_logistic(
 
     logits = x @ W.T
     p = np.exp(classes.log_softmax(logits))
-    errors = p[:, None, :] - np.eye(len(W))[None, :, :]
-    for c in range(len(W)):  # p_c - 1 without cancellation: minus the other p
-        errors[:, c, c] = -np.delete(p, c, axis=1).sum(axis=1)
+    errors = classes.misses(p[:, None, :], np.eye(len(W)), np)
     return classes.snapshot(
         [Layer("linear1", give(x[:, None, :]), give(errors[:, :, None, :]))],
         y,

@@ -270,7 +270,7 @@ def _check_means(
     )
     checks.expect_finite(name, x)
     x = x[..., places]
-    true, conventional = (means.of_moment(y) for y in years)
+    true = means.of_moment(years[0])
     right = _named(name, true)
     u = max(u, inputs.roundoff(given))
     allowed = mean_radius(question, of, name, years[0].weights, u)
@@ -280,8 +280,8 @@ def _check_means(
     size = inputs.frobenius(right)
     tried = list(means.other_vectors(name, years[0], true, x))
     if K > 1:
-        text = _convention(other)
-        tried.append(("convention", text, _named(name, conventional)))
+        conventional = _named(name, means.of_moment(years[1]))
+        tried.append(("convention", _convention(other), conventional))
     fits = fitting("", "", right, allowed.radius, scales(question), x)
     for label, text, made in tried:
         wide = max(1.0, inputs.frobenius(made) / size if size > 0 else 1.0)

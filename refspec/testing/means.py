@@ -60,13 +60,12 @@ def of_moment(moment: SecondMoment) -> Means:
     return _weighted(moment, np.sqrt(w), w)
 
 
-def of_samples_alike(moment: SecondMoment) -> Means:
-    """Return plain means over the samples of every cell, its mass as it should be."""
+def _of_samples_alike(moment: SecondMoment) -> np.ndarray:
+    """Return plain means over the samples of every cell, (C, K, P)."""
     w = moment.weights
     roots = np.sqrt(w)
     safe = np.divide(1.0, roots, out=np.zeros_like(roots), where=roots > 0)
-    cells = _weighted(moment, safe, np.ones_like(w)).cells
-    return replace(of_moment(moment), cells=cells)
+    return _weighted(moment, safe, np.ones_like(w)).cells
 
 
 def other_vectors(
@@ -74,7 +73,7 @@ def other_vectors(
 ) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yield what the means named `which` are with each usual mistake in them."""
     K = moment.weights.shape[1]
-    plain = of_samples_alike(moment)
+    plain = replace(true, cells=_of_samples_alike(moment))  # masses as they should be
     if which == "global_mean":
         text = "the mean of the C class means: weigh each with its share of the samples"
         yield "classes weighed alike", text, np.mean(true.classes, axis=0)
@@ -113,10 +112,10 @@ def other_vectors(
     yield "samples weighed alike", text, seen
     text = "sums of weights times vectors: divide by the sum of the weights"
     yield "not divided by the mass", text, mass[..., None] * mean
-    whole = true.mass.sum(axis=1)
-    share = mass / (whole[:, None] if mass.ndim > 1 else whole)
-    text = "divided by the samples of a class: divide by the sum of p over them"
     if K > 1:
+        whole = true.mass.sum(axis=1)
+        share = mass / (whole[:, None] if mass.ndim > 1 else whole)
+        text = "divided by the samples of a class: divide by the sum of p over them"
         yield "divided by the samples", text, share[..., None] * mean
 
 

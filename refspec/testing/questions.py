@@ -18,6 +18,7 @@ from refspec import backend, checks, coverage, curvature, hessian, models
 from refspec.backend import Array
 from refspec.classes import Layer, ModelSection, Snapshot
 from refspec.curvature import SecondMoment
+from refspec.hessian.assembly import chosen, places
 from refspec.kronecker import BlockDiagonal, cfac, ekfac, kfac
 from refspec.spectra import eigenvalues, spectrum
 
@@ -234,8 +235,7 @@ def _hessian(question: Question) -> Operator:
 
     def values() -> np.ndarray:
         network, _ = models.of_snapshot(snapshot)
-        order = [x for x in models.layer_shapes(network) if x in question.layers]
-        H = hessian.of_snapshot(snapshot, order)
+        H = hessian.of_snapshot(snapshot, list(chosen(network, question.layers)))
         return np.asarray(eigenvalues(H, np)[0])
 
     return Operator(apply, values)
@@ -249,17 +249,14 @@ def hessian_products(
     Made in the network's own order of layers, permuted to the question's.
     """
     network, X = models.of_snapshot(question.snapshot)
-    order = [x for x in models.layer_shapes(network) if x in question.layers]
-    every = np.arange(question.parameters)
-    own = replace(question, layers=tuple(order)).slices
-    there = {name: every[part] for name, part in zip(order, own, strict=True)}
-    place = np.concatenate([there[x] for x in question.layers])
+    shapes = chosen(network, question.layers)
+    place = places(shapes, question.layers)
 
     def apply(V: np.ndarray) -> np.ndarray:
         moved = np.empty_like(V)
         moved[place] = V
         out = hessian.hessian_vector_product(
-            network, X, labels, moved, layers=order, sample_weights=weights
+            network, X, labels, moved, layers=list(shapes), sample_weights=weights
         )
         back: np.ndarray = np.asarray(out)[place]
         return back

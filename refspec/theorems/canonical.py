@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from refspec import backend, curvature, structure
-from refspec.classes import Layer, Snapshot, snapshot
+from refspec.classes import Layer, Snapshot, misses, snapshot
 from refspec.synthetic import geometry
 from refspec.synthetic.groups import Group
 from refspec.theorems.registry import of_every_class
@@ -62,9 +62,7 @@ def exact_samples(model: Canonical) -> Snapshot:
     labels = np.repeat(np.arange(C), 2 * D)
     x = model.signal**0.5 * np.eye(C, D)[labels] + np.tile(signs, (C, 1))
     p = geometry.confusion(C, model.alpha)[labels]
-    errors = p[:, None, :] - np.eye(C)
-    for c in range(C):  # p_c - 1 is minus the other p
-        errors[:, c, c] = -np.delete(p, c, axis=1).sum(axis=1)
+    errors = misses(p[:, None, :], np.eye(C), np)
     layer = Layer("softmax", x[:, None, :], errors[:, :, None, :])
     return snapshot([layer], labels, probabilities=p)
 

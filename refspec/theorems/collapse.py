@@ -41,11 +41,8 @@ def N1(study: Study) -> Iterator[Comparison]:
         given = _given(model, mean)
         found = spectrum(curvature.fisher(collapse.collapsed(model.C, **given)))
         want = spread_out(collapse.collapsed_groups(model.C, **given))
-        values = np.zeros(len(want))
-        values[: len(found.values)] = found.values
-        bound, size = found.radius + _formed(model, mean), want[0]
-        what = f"C = {model.C}, a = {model.alpha:.3g}, mean {mean:g}"
-        yield float(np.max(np.abs(values - want))), bound, size, what
+        values = np.pad(found.values, (0, len(want) - len(found.values)))
+        yield _apart(model, mean, values, want, found.radius)
 
 
 @identity(
@@ -91,10 +88,16 @@ def N3(study: Study) -> Iterator[Comparison]:
         made = collapse.collapsed(model.C, **given)
         values, radius = certified_spectrum(kfac(made, "last").matrix())
         want = spread_out(collapse.collapsed_kfac_groups(model.C, **given))
-        bound = radius + _formed(model, mean)
-        away = float(np.max(np.abs(values - want)))
-        what = f"C = {model.C}, a = {model.alpha:.3g}, mean {mean:g}"
-        yield away, bound, float(want[0]), what
+        yield _apart(model, mean, values, want, radius)
+
+
+def _apart(
+    model: Canonical, mean: float, values: np.ndarray, want: np.ndarray, radius: float
+) -> Comparison:
+    """Compare all eigenvalues with those in closed form."""
+    what = f"C = {model.C}, a = {model.alpha:.3g}, mean {mean:g}"
+    away = float(np.max(np.abs(values - want)))
+    return away, radius + _formed(model, mean), float(want[0]), what
 
 
 def _given(model: Canonical, mean: float) -> dict[str, Any]:

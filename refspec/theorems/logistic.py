@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from refspec import backend, curvature, rounding
-from refspec.classes import Layer, Snapshot, class_slices
+from refspec.classes import Layer, Snapshot, class_slices, misses
 from refspec.kronecker.eigensystems import certified_spectrum
 from refspec.synthetic import geometry, groups, logistic, regression
 from refspec.theorems.canonical import (
@@ -61,9 +61,7 @@ def W11(study: Study) -> Iterator[Comparison]:
     moments = [
         (h[i:j].T * w[i:j]) @ h[i:j] / (pi[c] or 1) for c, (i, j) in enumerate(bounds)
     ]
-    errors = mean[s.labels][:, None, :] - np.eye(C)
-    for c in range(C):  # p_c - 1 is minus the other p
-        errors[:, c, c] = -np.delete(mean, c, axis=1).sum(axis=1)[s.labels]
+    errors = misses(mean[:, None, :], np.eye(C), np)[s.labels]
     layer = Layer("softmax", h[:, None, :], errors[:, :, None, :])
     made = Snapshot((layer,), mean[s.labels], s.labels, w)
     moment = curvature.fisher(made)

@@ -1,7 +1,6 @@
 """The report in a real browser: ticked, pointed at, typed at, narrow, dark, printed."""
 
 import base64
-import importlib.resources
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from refspec import attribution, curvature, report
 from refspec.plots import COLOURS
 from refspec.report.knockouts import knockouts_of
 from refspec.theorems import find
-from support.chromium import LOGS, requested, started, width
+from support.chromium import LOGS, audited, requested, started, width
 
 
 @pytest.fixture(scope="module")
@@ -313,14 +312,8 @@ def test_axe_finds_nothing(browser, pixels, scheme):
     width(browser, pixels, mobile=pixels < 600)
     media(browser, scheme=scheme)
     browser.get(browser.current_url)
-    browser.set_script_timeout(300)
     unfold(browser)
-    axe = importlib.resources.files("axe_core_python") / "axe.min.js"
-    browser.execute_script(axe.read_text("utf-8"))
-    found = browser.execute_async_script(
-        "const done = arguments[arguments.length - 1];"
-        "axe.run(document).then(done, x => done(String(x)))"
-    )
+    found = audited(browser)
     assert [
         (x["id"], x["help"], x["nodes"][0]["target"]) for x in found["violations"]
     ] == []

@@ -16,11 +16,6 @@ def power(x, rng):
     return float(x**-0.5 * common * own[int(np.log2(x))])
 
 
-def least_cover(trials, confidence):
-    """Fewer covering intervals than this come once in 10^6."""
-    return scipy.stats.binom.ppf(1e-6, trials, confidence)
-
-
 def test_intervals_cover_what_is_known():
     """Of a mean, of a rate, of a difference in pairs: at their confidence."""
     trials, seen = 200, np.zeros(3)

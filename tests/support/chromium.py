@@ -56,13 +56,18 @@ def requested(browser):
     return [x["params"]["request"]["url"].split("#")[0] for x in sent]
 
 
-def inaccessible(browser):
-    """Return what axe-core calls a serious or critical fault, and where."""
+def audited(browser):
+    """Return what axe-core says of a page: `violations`, and the rules it `passes`."""
     axe = files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
     browser.execute_script(axe)
-    run = "axe.run().then(x => arguments[arguments.length - 1](x.violations))"
+    run = "const done = arguments[0]; axe.run().then(done, x => done(String(x)))"
+    return browser.execute_async_script(run)
+
+
+def inaccessible(browser):
+    """Return what axe-core calls a serious or critical fault, and where."""
     return [
         (x["id"], x["help"], [y["html"] for y in x["nodes"]][:3])
-        for x in browser.execute_async_script(run)
+        for x in audited(browser)["violations"]
         if x["impact"] in ("serious", "critical")
     ]

@@ -1,20 +1,10 @@
 """Flaws of theory/collapse.md."""
 
-from dataclasses import replace
-
-from support.flaws import Flaw, after, features, larger
+from support.flaws import Flaw, after, features, field, larger
 from support.flaws.logistic import of_groups
 from support.flaws.worlds import few
 
 COLLAPSE = "refspec.synthetic.collapse"
-
-
-def part(name):
-    """Enlarge one part of what says how the gradient lies."""
-    return lambda found, size: replace(
-        found, **{name: getattr(found, name) * (1 + size)}
-    )
-
 
 FLAWS = (
     *(
@@ -39,7 +29,7 @@ FLAWS = (
         "N2",
         "a part of the gradient too large",
         "refspec.attribution.alignment:gradient_alignment",
-        after(part("first")),
+        after(field("first", larger)),
         few,
     ),
 )
