@@ -267,6 +267,15 @@ def as_matrix(covariance: Covariance | None, d: int) -> np.ndarray:
     return np.diag(np.broadcast_to(covariance, (d,)))
 
 
+def square_root(S: np.ndarray) -> np.ndarray:
+    """Return the symmetric square root of a PSD matrix, which rounding may have bent.
+
+    `refspec.synthetic.covariances.root` refuses what is not PSD.
+    """
+    values, vectors = np.linalg.eigh(S)
+    return np.asarray((vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T)
+
+
 def expect_predictable(population: Population | KroneckerPopulation) -> None:
     """Refuse what no prediction covers.
 

@@ -164,8 +164,8 @@ class Sweep(Result):
         """
         y = self._of(quantity)
         mean = np.mean(y, axis=1)
-        numbers = all(isinstance(v, int | float | np.number) for v in self.values)
-        x = np.asarray(self.values if numbers else [0.0], dtype=np.float64)
+        numbers = self.values if are_numbers(self.values) else [0.0]
+        x = np.asarray(numbers, dtype=np.float64)
         if len(x) < 2 or not (np.all(x > 0) and np.all(mean > 0)):
             raise ValueError(
                 "a rate needs at least two values, and values and means > 0 (of their "
@@ -317,6 +317,11 @@ def sweep(
             for n, x in numbers.items():
                 found[n][i, k] = x
     return Sweep(name, every, found, confidence)
+
+
+def are_numbers(values: Sequence[Any]) -> bool:
+    """Tell whether all values of a parameter are numbers, so that they have an axis."""
+    return all(isinstance(v, int | float | np.number) for v in values)
 
 
 def _numbers(answer: Any, value: Any) -> dict[str, float]:

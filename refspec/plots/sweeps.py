@@ -8,7 +8,7 @@ import numpy as np
 
 from refspec import checks
 from refspec.plots.style import COLOURS, KINDS, MARKERS, axes_or_new, legend
-from refspec.sweeps import Sweep
+from refspec.sweeps import Sweep, are_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ def sweep(found: Sweep, ax: Axes | None = None) -> Axes:
     """
     checks.expect_type("found", found, Sweep, "refspec.sweep returns one")
     ax = axes_or_new(ax)
-    numeric = all(isinstance(v, int | float | np.number) for v in found.values)
+    numeric = are_numbers(found.values)
     at = np.asarray(found.values if numeric else range(len(found.values)), np.float64)
     means = []
     for name, kind in zip(found.draws, KINDS * len(found.draws), strict=False):

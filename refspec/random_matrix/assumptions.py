@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from refspec.populations import KroneckerPopulation, Population, as_matrix
+from refspec.random_matrix.kronecker.design import freedom
 
 #: Least degrees of freedom whose eighth moment exists: deviations then have deviations.
 _TAME = 8.0
@@ -135,12 +136,7 @@ def effective_dimension(population: Population) -> float:
 
     Theory: theory/kronecker_designs.md#G4
     """
-    found = []
-    for S in population.within:
-        full = as_matrix(S, population.dimension)
-        if np.any(full):
-            found.append(float(np.trace(full)) ** 2 / float(np.sum(full * full)))
-    return min(found, default=float(population.dimension))
+    return min(freedom(S, population.dimension) for S in population.within)
 
 
 def second_order(edge: float, outliers: np.ndarray, size: float) -> np.ndarray:

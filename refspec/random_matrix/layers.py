@@ -17,6 +17,7 @@ import numpy as np
 
 from refspec import backend, checks, rounding
 from refspec.classes import Layer, Snapshot
+from refspec.populations import square_root
 from refspec.random_matrix.conditional import spectrum as conditional_spectrum
 from refspec.random_matrix.conditional.design import (
     ConditionalDesign,
@@ -269,7 +270,7 @@ def _drawn(
     fitted, centred = regression(logits, logits[:, :0], labels, covariances)
     rng = np.random.default_rng(seed)
     noise = np.empty_like(logits)
-    roots = [_root(S) for S in fitted.residual]
+    roots = [square_root(S) for S in fitted.residual]
     for c in range(len(fitted.slopes)):
         i = labels == c
         # as many draws that have the class's covariance to the bit would be less random
@@ -282,9 +283,3 @@ def _drawn(
     weights = np.sqrt(s[:, None] * p)
     errors = p[:, None, :] - np.eye(p.shape[1])
     return np.concatenate([centred, noise], axis=1), errors * weights[:, :, None]
-
-
-def _root(S: np.ndarray) -> np.ndarray:
-    """Return the symmetric square root of a PSD matrix."""
-    values, vectors = np.linalg.eigh(S)
-    return np.asarray((vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T)

@@ -98,15 +98,15 @@ def spacings(spectrum: Spectrum, prediction: Prediction | None = None) -> Spacin
             "spectrum must have three eigenvalues or more that their radius, "
             f"{spectrum.radius:.3g}, tells apart, got {len(values)}; certify it"
         )
-    found, distance = np.zeros(0), float("nan")
+    found, away = np.zeros(0), float("nan")
     if prediction is not None:
         advice = "refspec.random_matrix.predict returns one"
         checks.expect_type("prediction", prediction, Prediction, advice)
         found = _unfolded(values, prediction)
-        distance = _distance(found) if len(found) else distance
+        away = distance(found) if len(found) else away
     each = ratios(values)
     error = float(np.std(each)) / len(each) ** 0.5
-    return Spacings(found, each, distance, float(np.mean(each)), error)
+    return Spacings(found, each, away, float(np.mean(each)), error)
 
 
 def ratios(values: np.ndarray) -> np.ndarray:
@@ -127,6 +127,16 @@ def wigner(s: np.ndarray) -> np.ndarray:
     return np.asarray(-np.expm1(-np.pi * s**2 / 4))
 
 
+def distance(unfolded: np.ndarray) -> float:
+    """Return the Kolmogorov-Smirnov distance of spacings (n,) from Wigner's surmise.
+
+    Theory: theory/random_matrix.md#R15
+    """
+    F, n = wigner(np.sort(unfolded)), len(unfolded)
+    steps = np.arange(n + 1) / n
+    return float(max(np.max(steps[1:] - F), np.max(F - steps[:-1])))
+
+
 def _unfolded(values: np.ndarray, prediction: Prediction) -> np.ndarray:
     """Return spacings of the numbers expected below, inside of the bands."""
     below, inside = prediction.count(values, side="left"), []
@@ -137,10 +147,3 @@ def _unfolded(values: np.ndarray, prediction: Prediction) -> np.ndarray:
         own = below[(below > low + rim) & (below < high - rim)]
         inside.append(np.diff(own))
     return np.concatenate(inside)
-
-
-def _distance(found: np.ndarray) -> float:
-    """Return the Kolmogorov-Smirnov distance from Wigner's surmise."""
-    F, n = wigner(np.sort(found)), len(found)
-    steps = np.arange(n + 1) / n
-    return float(max(np.max(steps[1:] - F), np.max(F - steps[:-1])))

@@ -179,13 +179,7 @@ def interpolated(
         stop = start + band.mass
         parts = [_near_edge(band.lower, start, inner[0], band.lower_scale == 0)]
         if len(inner) > 1:
-            grid = [p.x for p in inner]
-            spline = scipy.interpolate.CubicHermiteSpline(
-                grid, [p.cumulative for p in inner], [p.density for p in inner]
-            )
-            steps = np.arange((len(grid) - 1) * FINE + 1) / FINE
-            fine = np.interp(steps, np.arange(len(grid)), grid)
-            parts.append((fine, spline(fine), np.maximum(spline(fine, 1), 0)))
+            parts.append(splined(inner))
         right = _near_edge(band.upper, stop, inner[-1], False)
         parts.append((right[0][::-1], right[1][::-1], right[2][::-1]))
         for column, pieces in zip(columns, zip(*parts, strict=True), strict=False):
@@ -198,6 +192,29 @@ def interpolated(
     x, F, density, added = (np.concatenate(column) for column in columns)
     F = np.clip(np.maximum.accumulate(F), atom, 1)
     return LawTable(bands, atom, x, F, density, added)
+
+
+def splined(points: Sequence[Point]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return x, F and density on a grid fine enough to interpolate linearly."""
+    grid = [p.x for p in points]
+    spline = scipy.interpolate.CubicHermiteSpline(
+        grid, [p.cumulative for p in points], [p.density for p in points]
+    )
+    steps = np.arange((len(grid) - 1) * FINE + 1) / FINE
+    x = np.interp(steps, np.arange(len(grid)), grid)
+    return x, spline(x), np.maximum(spline(x, 1), 0)
+
+
+def vanishes(
+    point: Point, height: float, density: Callable[[complex, np.ndarray], float]
+) -> bool:
+    """Tell whether a density is 0 in the limit: then it doubles with the height.
+
+    The point was solved at x (1 + i height); `density` solves at z, from a guess.
+    """
+    z = complex(point.x, 2 * point.x * height)
+    double = density(z, point.state.real + 2j * point.state.imag)
+    return double > 1.75 * point.density  # sqrt 2 at an edge, 1 inside
 
 
 def between(added: np.ndarray, low: float, high: float) -> np.ndarray:

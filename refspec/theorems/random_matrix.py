@@ -24,7 +24,7 @@ from refspec.random_matrix.free.edges import split_threshold, support
 from refspec.random_matrix.free.law import FreeLaw
 from refspec.random_matrix.nested.design import nested_design
 from refspec.random_matrix.nested.outliers import ACCURACY, nested_outliers
-from refspec.random_matrix.repulsion import GAUSSIAN, Spacings, spacings, wigner
+from refspec.random_matrix.repulsion import GAUSSIAN, Spacings, distance, spacings
 from refspec.spectra import Spectrum
 from refspec.synthetic.worlds import draw
 from refspec.theorems.canonical import few_classes
@@ -391,10 +391,8 @@ def _repelling(seed: int) -> tuple[Spacings, ...]:
 def R15(study: Study) -> Iterator[Comparison]:
     """Compare spacings inside the bulk, unfolded by the law, and their ratios."""
     found = _repelling(study.seed)
-    unfolded = np.sort(np.concatenate([x.unfolded for x in found]))
-    F, n = wigner(unfolded), len(unfolded)
-    steps = np.arange(n + 1) / n
-    away = float(max(np.max(steps[1:] - F), np.max(F - steps[:-1])))
+    unfolded = np.concatenate([x.unfolded for x in found])
+    away, n = distance(unfolded), len(unfolded)
     # as for independent spacings (Massart), which repel each other less
     bound = SURMISE + float(np.sqrt(np.log(2 / rounding.FAILURE) / (2 * n)))
     yield away, bound, 1.0, f"{n} spacings, from Wigner's surmise"

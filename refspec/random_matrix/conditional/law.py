@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from refspec import rounding
-from refspec.random_matrix import definite
+from refspec.random_matrix import anderson, definite
 from refspec.random_matrix.conditional.design import ConditionalDesign
 
 #: Change of the unknowns, relative, at which the fixed point is taken as found: F errs
@@ -31,7 +31,6 @@ from refspec.random_matrix.conditional.design import ConditionalDesign
 STEP = 2.0**-8
 _IMAGINARY = 2.0**-3
 _ITERATIONS = 2000
-_MEMORY = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +42,6 @@ class Equivalent:
     rest. resolvents: inverses of both.
     """
 
-    z: complex
     unknowns: np.ndarray
     forms: np.ndarray
     inner: np.ndarray
@@ -98,17 +96,14 @@ def equivalent(
     start = far(design, z) if guess is None else guess
     x = start + 0j
     scale = _sizes(x)
-    tried: list[np.ndarray] = []
-    mapped: list[np.ndarray] = []
+    steps = anderson.Steps()
     for _ in range(_ITERATIONS):
         made = step(design, x, z)
         new = made.unknowns
         change = _change(x, new)
         if change <= tolerance and _change(x.imag, new.imag) <= _IMAGINARY:
             return made
-        tried = [*tried[1 - _MEMORY :], np.ravel(x / scale)]
-        mapped = [*mapped[1 - _MEMORY :], np.ravel(new / scale)]
-        x = np.reshape(_extrapolated(tried, mapped), new.shape) * scale
+        x = steps.extrapolated(x / scale, new / scale) * scale
         if not in_half_planes(x):
             x = new
     raise RuntimeError(
@@ -149,7 +144,7 @@ def step(design: ConditionalDesign, x: np.ndarray, z: complex) -> Equivalent:
     B = _over(design, E - E @ forms @ E)
     new = np.stack([delta, B])
     new = (new + np.swapaxes(new, 2, 3)) / 2
-    return Equivalent(z, new, x, inner, pivots, tail, (Q, rest))
+    return Equivalent(new, x, inner, pivots, tail, (Q, rest))
 
 
 def in_half_planes(x: np.ndarray) -> bool:
@@ -188,13 +183,3 @@ def _over(design: ConditionalDesign, values: np.ndarray) -> np.ndarray:
     """Sum (N, a, a) over the samples of each covariance."""
     own, s = design.own, len(design.inside)
     return np.stack([np.sum(values[own == c], axis=0) for c in range(s)])
-
-
-def _extrapolated(tried: list[np.ndarray], mapped: list[np.ndarray]) -> np.ndarray:
-    """Combine the past steps to the smallest residual (Anderson)."""
-    f = np.stack(mapped)
-    if len(f) == 1:
-        return np.asarray(f[0])
-    residuals = f - np.stack(tried)
-    shares = np.linalg.lstsq(np.diff(residuals, axis=0).T, residuals[-1], rcond=None)[0]
-    return np.asarray(f[-1] - shares @ np.diff(f, axis=0))

@@ -18,7 +18,6 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
-import scipy.interpolate
 
 from refspec.random_matrix import definite, tables
 from refspec.random_matrix.conditional import law
@@ -83,7 +82,8 @@ def tabulate(
     ranks = {round(P * (1 - p.cumulative)) for p in (*gaps, points[0])}
     # what lies above the band of the largest mass stands out of it
     above = max(pairwise(sorted(ranks | {0})), key=lambda pair: pair[1] - pair[0])[0]
-    x, F, f = _spline(points)
+    x, F, f = tables.splined(points)
+    F = np.clip(np.maximum.accumulate(F), 0, 1)
     table = LawTable((), float(F[0]), x, F, f, np.zeros_like(x))
     outliers = _outliers(design, points, table, above)
     low, high = (
@@ -141,11 +141,11 @@ def _gap(design: ConditionalDesign, point: Point) -> bool:
     faint = point.density * design.dimension * point.x
     if faint > _FAINT or abs(above - round(above)) > _FAINT:
         return False
-    z = complex(point.x, 2 * point.x * HEIGHT)
-    twice = point.state.real + 2j * point.state.imag
-    double = density(law.equivalent(design, z, twice))
-    # sqrt 2 at an edge, 1 inside
-    return double > 1.75 * point.density * design.dimension
+
+    def solved(z: complex, guess: np.ndarray) -> float:
+        return density(law.equivalent(design, z, guess)) / design.dimension
+
+    return tables.vanishes(point, HEIGHT, solved)
 
 
 def _edge(
@@ -203,18 +203,6 @@ def _located(
             return x, made
         left, high = (x, high) if off > 0 else (left, x)
         x, guess = float(np.sqrt(left * high)), made.unknowns
-
-
-def _spline(points: list[Point]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return x, F and density on a grid fine enough to interpolate linearly."""
-    grid = np.asarray([p.x for p in points])
-    spline = scipy.interpolate.CubicHermiteSpline(
-        grid, [p.cumulative for p in points], [p.density for p in points]
-    )
-    steps = np.arange((len(grid) - 1) * tables.FINE + 1) / tables.FINE
-    x = np.interp(steps, np.arange(len(grid)), grid)
-    F = np.clip(np.maximum.accumulate(spline(x)), 0, 1)
-    return x, F, np.maximum(spline(x, 1), 0)
 
 
 def _argument(matrices: np.ndarray) -> float:

@@ -47,8 +47,7 @@ def inner_outliers(law: FreeLaw, v: np.ndarray, strength: np.ndarray) -> Outlier
     place = np.searchsorted(ends, v)  # even: off the support
     seen = (v > 0) & (place % 2 == 0) & (place < len(ends))
     v, theta2 = v[seen], strength[seen]
-    rate = free_law.derivative(law, v)
-    spread = np.sqrt(2 * rate * (v**2 - rate * theta2**2) / law.dimension)
+    spread = np.sqrt(2 * np.diag(_spread(law, v, theta2)))
     each = Outliers(free_law.location(law, v), spread, overlaps(law, v, theta2))
     return joined([each])
 

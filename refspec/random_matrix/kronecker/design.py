@@ -116,12 +116,12 @@ def kronecker_design(
     parts = []
     for c, part in enumerate(np.split(errors.weights, np.cumsum(errors.sizes)[:-1])):
         weights, counts = np.unique(part, axis=0, return_counts=True)
-        freedom = np.repeat(
-            [_freedom(x.within[c], x.dimension) for x in (features, errors)],
+        degrees = np.repeat(
+            [freedom(x.within[c], x.dimension) for x in (features, errors)],
             (1, errors.K),
         )
         each = LENGTHS / errors.C / len(weights) if lengths else 0
-        parts.append(_kinds(weights, counts, freedom, each, c))
+        parts.append(_kinds(weights, counts, degrees, each, c))
     starts = np.cumsum([0, *(len(x[1]) for x in parts[:-1])])
     weights, counts, *squares = (np.concatenate(x) for x in zip(*parts, strict=True))
     samples = Samples(weights, counts, squares[0], squares[1], starts)
@@ -149,30 +149,33 @@ def lifted(design: KroneckerDesign, rows: np.ndarray) -> np.ndarray:
 
 
 def _kinds(
-    weights: np.ndarray, counts: np.ndarray, freedom: np.ndarray, each: float, seed: int
+    weights: np.ndarray, counts: np.ndarray, degrees: np.ndarray, each: float, seed: int
 ) -> tuple[np.ndarray, ...]:
     """Split samples of equal weights by the squared lengths of their noise vectors.
 
-    The lengths of the features and of K errors have `freedom` (1 + K,); `each` is how
+    The lengths of the features and of K errors have `degrees` (1 + K,); `each` is how
     many sets of them to take at least, 0 for their means alone.
     """
     m = len(weights)
     if not each:
-        ones = np.ones((m, len(freedom)))
+        ones = np.ones((m, len(degrees)))
         return weights, counts.astype(np.float64), ones[:, 0], ones[:, 1:]
     # a Sobol sequence instead of draws: a quadrature over the lengths, and no seed that
     # a prediction would depend on; powers of two keep it balanced
     sets = 1 << max(0, int(np.ceil(np.log2(each))))
-    sobol = scipy.stats.qmc.Sobol(len(freedom), rng=np.random.default_rng(seed))
+    sobol = scipy.stats.qmc.Sobol(len(degrees), rng=np.random.default_rng(seed))
     points = sobol.random(1 << int(np.ceil(np.log2(sets * m))))[: sets * m]
-    squares = scipy.stats.chi2.ppf(points, freedom) / freedom
+    squares = scipy.stats.chi2.ppf(points, degrees) / degrees
     squares = squares / np.mean(squares, axis=0)
     repeated = np.repeat(weights, sets, axis=0)
     return repeated, np.repeat(counts / sets, sets), squares[:, 0], squares[:, 1:]
 
 
-def _freedom(covariance: Any, d: int) -> float:
-    """Return (tr S)^2 / tr S^2: squared lengths are about chi-square of so many."""
+def freedom(covariance: Any, d: int) -> float:
+    """Return (tr S)^2 / tr S^2: squared lengths are about chi-square of so many.
+
+    The dimension that S fills; d where it is 0. Theory: theory/kronecker_designs.md#G3
+    """
     S = np.asarray(covariance)
     if S.ndim == 0 or not np.any(S):
         return float(d)

@@ -25,12 +25,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from refspec import rounding
+from refspec.random_matrix import anderson
 from refspec.random_matrix.kronecker.design import KroneckerDesign, Samples
 
 #: Change of the unknowns, relative, at which the fixed point is taken as found.
 STEP = 2.0**-26
 _ITERATIONS = 2000
-_MEMORY = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,16 +92,13 @@ def equivalent(
     # unique, so Anderson's extrapolation is free to jump as long as it stays there.
     C, K = design.errors.means.shape[:2]
     x = _nothing(design) + 0j if guess is None else guess
-    tried: list[np.ndarray] = []
-    mapped: list[np.ndarray] = []
+    steps = anderson.Steps()
     for _ in range(_ITERATIONS):
         new, made = _step(design, x, z)
         change = float(np.max(np.abs(new - x)))
         if change <= STEP * float(np.max(np.abs(new))):
             return made
-        tried = [*tried[1 - _MEMORY :], x]
-        mapped = [*mapped[1 - _MEMORY :], new]
-        x = _extrapolated(tried, mapped)
+        x = steps.extrapolated(x, new)
         if not _in_half_plane(x, C, K):
             x = new
     raise RuntimeError(
@@ -114,16 +111,6 @@ def _nothing(design: KroneckerDesign) -> np.ndarray:
     """Return unknowns of 0."""
     C, K = design.errors.means.shape[:2]
     return np.zeros(C * (K * K + 2))
-
-
-def _extrapolated(tried: list[np.ndarray], mapped: list[np.ndarray]) -> np.ndarray:
-    """Combine the past steps to the smallest residual (Anderson)."""
-    f = np.stack(mapped)
-    if len(f) == 1:
-        return np.asarray(f[0])
-    residuals = f - np.stack(tried)
-    shares = np.linalg.lstsq(np.diff(residuals, axis=0).T, residuals[-1], rcond=None)[0]
-    return np.asarray(f[-1] - shares @ np.diff(f, axis=0))
 
 
 def _unpacked(x: np.ndarray, C: int, K: int) -> tuple[np.ndarray, np.ndarray]:

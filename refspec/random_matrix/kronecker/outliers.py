@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.optimize
 
+from refspec.populations import square_root
 from refspec.random_matrix.kronecker import spectrum
 from refspec.random_matrix.kronecker.design import KroneckerDesign, mean_span
 from refspec.random_matrix.kronecker.law import Equivalent
@@ -111,7 +112,7 @@ def _small_noise(
     out = np.zeros((PAIRS, len(U), len(U)))
     for c, n in enumerate(design.samples.sizes):
         delta, h = errors.means[c], features.means[c, 0]
-        left, right = _square_root(errors.inside[c]), _square_root(features.inside[c])
+        left, right = square_root(errors.inside[c]), square_root(features.inside[c])
         # deviations of g_ck summed over the class are sqrt(n) (E_k h' + delta_k Y' +
         # Z_k): errors' noise, the features' noise that all k share, and both
         E = rng.standard_normal((PAIRS, K, b)) @ left
@@ -125,9 +126,3 @@ def _small_noise(
         once = (pull @ seen) / np.sqrt(n)
         out += once + np.swapaxes(once, 1, 2)
     return out
-
-
-def _square_root(S: np.ndarray) -> np.ndarray:
-    """Return the symmetric square root."""
-    values, vectors = np.linalg.eigh(S)
-    return np.asarray((vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T)

@@ -119,10 +119,11 @@ def _outside(design: KroneckerDesign, point: Point) -> bool:
     """Tell whether a point is outside: there Im m doubles with the height."""
     if point.density * point.x > 2.0**-8:
         return False
-    twice = point.state.real + 2j * point.state.imag
-    z = complex(point.x, 2 * point.x * HEIGHT)
-    double = _density(design, law.equivalent(design, z, twice))
-    return double > 1.75 * point.density  # sqrt 2 at an edge, 1 inside
+
+    def solved(z: complex, guess: np.ndarray) -> float:
+        return _density(design, law.equivalent(design, z, guess))
+
+    return tables.vanishes(point, HEIGHT, solved)
 
 
 def _edge(

@@ -43,7 +43,7 @@ def tabulate(design: NestedDesign, *, resolution: float) -> LawTable:
     d = design.dimension
     points, atom = _points(design, resolution / d)
     outside = [_is_outside(p) for p in points]
-    step = float(np.sqrt(resolution / d) / 8)
+    step = _loose(resolution / d)
     ends = tables.find_edges(
         points, outside, lambda out, x: _edge(design, out, x, step), d
     )
@@ -73,7 +73,7 @@ def real_solution(design: NestedDesign, x: float) -> FixedPoint | None:
 
 def _points(design: NestedDesign, accuracy: float) -> tuple[list[Point], float]:
     """Solve where F needs it, guided by the law of the diagonals; return the atom."""
-    step = float(np.sqrt(accuracy) / 8)  # F errs by its square
+    step = _loose(accuracy)
     x = law.reach(design)
     guess = law.far_guess(design, complex(x, x * HEIGHT))
     found = [_point(design, x, guess, step)]
@@ -103,6 +103,11 @@ def _points(design: NestedDesign, accuracy: float) -> tuple[list[Point], float]:
         lambda x, guess: _point(design, x, guess, step), found[::-1], accuracy
     )
     return points, atom
+
+
+def _loose(accuracy: float) -> float:
+    """Return the last step of a solution that F needs to an accuracy: its square."""
+    return float(np.sqrt(accuracy) / 8)
 
 
 def _diagonals(design: NestedDesign) -> tuple[np.ndarray, ...]:
