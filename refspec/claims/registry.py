@@ -170,6 +170,11 @@ class Claim:
     compare: Comparison | None = None
     needs: str = ""
 
+    @property
+    def of_the_paper(self) -> bool:
+        """Whether the paper claims it, and not somebody else."""
+        return self.source.startswith(PAPER)
+
     def __repr__(self) -> str:
         """Say the title."""
         return f"Claim({self.id}: {self.title})"
@@ -195,6 +200,12 @@ class Finding(Result):
     verdict: str
     evidence: tuple[Evidence, ...]
     seconds: float = field(default=math.nan)
+
+    @property
+    def shown(self) -> Evidence:
+        """The first place that can be judged, if there is one."""
+        known = (x for x in self.evidence if x.verdict != "cannot be judged")
+        return next(known, self.evidence[0])
 
     def __repr__(self) -> str:
         """Say the verdict."""

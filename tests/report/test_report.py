@@ -212,6 +212,12 @@ def test_claims_come_first_with_the_verdicts_of_the_library(digits):
         title = escape(found.claim.title)
         at = text.index(f"<strong>{found.claim.id}</strong> {title}")
         assert text[:at].rstrip().endswith(head)
+        said = text[at : text.index("</summary>", at)]
+        whose = "Paper" if "Papyan (2020)" in found.claim.source else "Others"
+        assert f'"said">{whose}: ' in said
+        places = [x for x in found.evidence if x.verdict != "cannot be judged"]
+        if places:  # never what says that it is not judged
+            assert f"({places[0].place}" in said
     assert text.index('id="claims"') < text.index('id="data"')
 
 
