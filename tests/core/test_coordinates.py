@@ -282,7 +282,7 @@ def test_weights_that_underflowed_are_in_the_radius_of_levels(side):
 
 
 def test_the_factorisation_knows_no_unit(monkeypatch):
-    """Rows 2^k times as large: every number of it is 2^k, 4^k or 16^k times as large."""
+    """Rows 2^k times as large: its numbers are 2^k, 4^k or 16^k times as large."""
     monkeypatch.setattr(factorisation, "BLOCK", 4)
     moment = curvature.fisher(sampled(counts=(5, 3, 4)))
     tolerance = float(moment.trace()) * 2.0**-20
