@@ -197,3 +197,20 @@ def test_values_below_the_normal_numbers_are_known_to_the_least_one(dtype):
     assert zero.trace == 0
     u, n = rounding.unit_roundoff(m.weights), m.shape[0]
     assert zero.radius == 2 * rounding.second_moment_radius(n + C + 4, 0.0, u)
+
+
+def test_rows_by_pairs_of_positions(monkeypatch):
+    """As rows and as a Gram matrix: what cancels is as uncertain as its terms."""
+    monkeypatch.setattr("refspec.factors._LONG", 1)
+    rng, (b, T, a) = np.random.default_rng(0), (3, 2, 12)
+    roots, h = rng.standard_normal((6, 2, T, b)), rng.standard_normal((6, T, a))
+    f = Factor(roots, h)
+    assert f.by_pairs
+    terms = np.linalg.norm(roots, axis=3) * np.linalg.norm(h, axis=2)[:, None]
+    size = np.linalg.norm(terms.sum(axis=2))
+    length = np.linalg.norm(np.einsum("nktb,nta->nkba", roots, h))
+    weighed = rounding.gamma(4 + T, U) * size
+    paired = rounding.gamma(b + a + T * T, U) * size * size / length
+    assert equal(Factors((f,)).forming(), math.hypot(weighed, paired))
+    roots[:, :, 1], h[:, 1] = -roots[:, :, 0], h[:, 0]
+    assert Factors((f,)).forming() == math.inf  # nothing but rounding is left
