@@ -12,8 +12,8 @@ mutmut makes every mutant of a module and runs the tests that reach it, in a cop
 tree, in random order (`sample.py`). Modules of the same tests run together, those of
 others beside them: jobs are dealt by length.
 What is left out (`unasked.py`) was decided before: words, costs, and how much is done
-at a time. What is found goes to library.json and the table library.md, of the modules that were run last;
-survivors are explained in survivors.md.
+at a time. What is found goes to library.json and the table library.md, of the modules
+that were run last; survivors are explained in survivors.md.
 
 A mutant is tried again as the lines that it changes in its function, whatever number it
 has now. Killed by tests written since, it counts as killed, and as killed `later`; one
