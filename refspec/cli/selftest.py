@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from refspec import memory
+from refspec.cli.inputs import Memory
 from refspec.cli.outputs import Json, expect_outputs
 from refspec.cli.verdicts import Only, Own, chosen, conclude, show
 from refspec.selftest import selftest as run
@@ -18,7 +20,11 @@ Deep = Annotated[
 
 
 def selftest(
-    json_file: Json = None, only: Only = None, own: Own = None, deep: Deep = False
+    json_file: Json = None,
+    only: Only = None,
+    own: Own = None,
+    deep: Deep = False,
+    limit: Memory = None,
 ) -> None:
     """Check the theorems on refspec itself, on planted worlds and known networks.
 
@@ -27,7 +33,8 @@ def selftest(
     expect_outputs([], json=json_file)
     theorems = chosen(only, "code", own)
     records: list[Record] = []
-    found = run(theorems=theorems, deep=deep)
-    for source, mine in groupby(found, lambda x: x.source):
-        records += show(source, mine, len(theorems))
+    with memory.within(limit):
+        found = run(theorems=theorems, deep=deep)
+        for source, mine in groupby(found, lambda x: x.source):
+            records += show(source, mine, len(theorems))
     conclude(records, json_file, "refspec.selftest/1")
