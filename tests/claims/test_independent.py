@@ -139,7 +139,9 @@ def test_E(k):
     own, condition = three_groups(ERRORS[k])
     found = numbers("E")[f"errors of {NAMES[k]}"]
     own[5] = found[5]  # nonzero eigenvalues: C(C - 1), or the rank b or C - 1
-    assert found[5] == min(C * (C - 1), np.linalg.matrix_rank(ERRORS[k].reshape(N * C, -1)))
+    assert found[5] == min(
+        C * (C - 1), np.linalg.matrix_rank(ERRORS[k].reshape(N * C, -1))
+    )
     same(found, own, condition)
 
 

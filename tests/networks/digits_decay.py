@@ -15,10 +15,10 @@ from collections import OrderedDict
 from pathlib import Path
 
 import torch
-from networks.iris_decay import train
 from sklearn.datasets import load_digits
 from torch import nn
 
+from networks.iris_decay import train
 from refspec.exporters.torch import export
 
 LEARNED, HIDDEN, DECAY = 1000, 12, 1e-3
@@ -40,9 +40,10 @@ def main(path: Path) -> None:
     model = network()
     slope = train(model, X[:LEARNED], y[:LEARNED], DECAY)
     right = (model(X).argmax(1) == y).double()
+    loss = nn.functional.cross_entropy(model(X[:LEARNED]), y[:LEARNED])
     said = {
         "data": "sklearn.datasets.load_digits (BSD-3), the first 1000",
-        "mean_loss": nn.functional.cross_entropy(model(X[:LEARNED]), y[:LEARNED]).item(),
+        "mean_loss": loss.item(),
         "test_error": 1 - right[LEARNED:].mean().item(),
         "weight_decay": DECAY,
         "gradient_norm": slope,
