@@ -1,4 +1,4 @@
-"""refspec.hessian: a refusal names the argument, its shape in letters, and a way out."""
+"""refspec.hessian: a refusal names the argument, its shape in letters, a way out."""
 
 import numpy as np
 import pytest
