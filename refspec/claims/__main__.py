@@ -27,11 +27,12 @@ A theorem is true of every network. A claim is a sentence about trained networks
 may be false of one. `refspec claims` measures it; this page does so on networks of the
 size of the paper's, on small ones of scikit-learn's digits for what needs a whole
 matrix, and on two that come with refspec: `magika`, of which the export holds the last
-layer, and `digits_decay`. Thresholds were fixed in the code before the networks were trained;
-"holds in part" also says that places disagree. It is written by `python -m
-refspec.claims demos/results/claims/*.json`; `tests/networks/judged.py` trains the
-networks and judges them, `demos/claims.py` draws the pictures. Figures and sections of
-the paper are cited from notes about it: its text was not at hand.
+layer, and `digits_decay`. Thresholds were fixed in the code before the networks were
+trained, but where P says otherwise; "holds in part" also says that places disagree. It
+is written by `python -m refspec.claims demos/results/claims/*.json`;
+`tests/networks/judged.py` trains the networks and judges them, `demos/claims.py` draws
+the pictures. Figures and sections of the paper are cited from notes about it: its text
+was not at hand.
 """
 
 #: What is stated of a training, and how it is written.
