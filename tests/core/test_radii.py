@@ -218,7 +218,7 @@ def test_rows_by_pairs_of_positions(monkeypatch):
 
 @pytest.mark.parametrize("T", [1, 3])
 def test_rows_that_were_reflected(T):
-    """Weighed, added up over positions, and mixed: a sum of C errors and a step each."""
+    """Weighed, added up over positions, and mixed: a sum of C errors, a step each."""
     rng, (N, K, b, a) = np.random.default_rng(0), (5, 3, 2, 4)
     f = Factor(rng.standard_normal((N, K, T, b)), rng.standard_normal((N, T, a)))
     unit = rng.standard_normal((N, K))
