@@ -75,7 +75,7 @@ def render(contents: Contents) -> str:
     checks.expect_type("contents", contents, Contents, advice)
     expect_libraries()
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     environment = Environment(
         loader=PackageLoader("refspec.report"),
@@ -88,6 +88,7 @@ def render(contents: Contents) -> str:
     environment.filters.update(
         number=_number, percent=_percent, powers=_powers, count="{:,}".format
     )
+    environment.filters["breaks"] = lambda x: Markup(_breaks(str(escape(x))))
     folder = resources.files("refspec.report") / "templates"
     return environment.get_template("page.html").render(
         c=contents,
@@ -96,7 +97,7 @@ def render(contents: Contents) -> str:
         rows=_rows(contents),
         theorems={x.id: x for x in all_theorems()},
         figures={n: Markup(x) for n, x in draw_figures(contents).items()},
-        names={n: in_legend(n, True) for n in LEVELS},
+        names={n: _whole(in_legend(n, True)) for n in LEVELS},
         colours=plots.COLOURS,
         kinds=KINDS,
         kind_of=list(KIND_OF_LEVEL.items()),
@@ -167,6 +168,7 @@ def _facts(contents: Contents) -> dict[str, Any]:
         "C": p.shape[1],
         "P": contents.coverage.parameters,
         "layer": "module" if contents.snapshot is None else "layer",
+        "recipe": _recipe(source),
         "coverage": contents.coverage,
         "accuracy": float(weights[right].sum() / weights.sum()),
         "loss": float(weights @ -np.log(np.maximum(own, np.finfo(np.float64).tiny))),
@@ -190,6 +192,13 @@ def _facts(contents: Contents) -> dict[str, Any]:
             "Python": platform.python_version(),
         },
     }
+
+
+def _recipe(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe of a planted world, {} of a network."""
+    recipe = source.get("recipe")
+    planted = str(source.get("framework", "")).startswith("refspec.synthetic")
+    return dict(recipe) if planted and isinstance(recipe, Mapping) else {}
 
 
 def _probabilities(contents: Contents) -> tuple[np.ndarray, np.ndarray]:
@@ -236,6 +245,16 @@ def _ordered(verdicts: list[Record]) -> dict[str, list[Record]]:
     ranked = sorted(verdicts, key=worst, reverse=True)
     first = [x for x in ranked if x.status == "fails" or x.margin >= _CLOSE]
     return {"first": first, "rest": [x for x in ranked if x not in first]}
+
+
+def _breaks(text: str) -> str:
+    """Return escaped text that may break where long names have their joints."""
+    return re.sub(r"(?<=[a-zA-Z0-9])([/._]+)(?=[a-zA-Z0-9])", r"\1<wbr>", text)
+
+
+def _whole(text: str) -> str:
+    """Return a name that holds c' = c, which is not to be torn apart."""
+    return text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
 
 
 def _powers(text: str) -> str:
