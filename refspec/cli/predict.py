@@ -114,14 +114,9 @@ def predict(
             f"the world has several layers: give --layer, one of {listed(names)}"
         )
     name = layer or names[0]
-    try:
-        population = world.population(
-            name, "gradients" if of is _Kind.fisher else of.value
-        )
-        with working("predicting"):
-            made = random_matrix.predict(population)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    population = world.population(name, "gradients" if of is _Kind.fisher else of.value)
+    with working("predicting"):
+        made = random_matrix.predict(population)
     with working("factorising"):
         measured = _measured(snapshot, name, of, made)
         found = _compared(made, measured)
@@ -150,18 +145,15 @@ def _of_a_layer(
     covariances, drawn = how
     last = snapshot.layers[-1].name
     name = layer or last
-    try:
-        with working("predicting"):
-            law = random_matrix.law_of(
-                snapshot,
-                name,
-                given="outputs" if name == last else "class",
-                outputs="drawn" if drawn else "data",
-                covariances=covariances,
-            )
-            made = random_matrix.predict_layer(law)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    with working("predicting"):
+        law = random_matrix.law_of(
+            snapshot,
+            name,
+            given="outputs" if name == last else "class",
+            outputs="drawn" if drawn else "data",
+            covariances=covariances,
+        )
+        made = random_matrix.predict_layer(law)
     with working("factorising"):
         measured = spectrum(coordinates(curvature.fisher(snapshot, [name])))
         found = _compared(made, measured)

@@ -143,7 +143,7 @@ def collect(
     ----------
     network : Snapshot or SecondMoment
         A moment is the Fisher information of a network whose layers are not known,
-        such as `refspec.exporters.torch.moment` gives.
+        such as `refspec.torch.moment` gives.
     per_layer : bool
         Spectra of each layer's Fisher, features and errors, not only of the whole; of a
         moment those of each module's Fisher.

@@ -20,6 +20,7 @@ from refspec.report.contents import Contents
 from refspec.report.figures import draw_figures
 from refspec.structure import KINDS as KIND_OF_LEVEL
 from refspec.theorems import all_theorems
+from refspec.theorems.places import address, expect_site
 from refspec.verify import Record
 
 _SCRIPTS = ("spectrum.js", "tables.js")
@@ -54,12 +55,15 @@ STATUSES = {
 _CLOSE = 0.1
 
 
-def render(contents: Contents) -> str:
+def render(contents: Contents, site: str = "") -> str:
     """Return the report as one HTML page that needs nothing else.
 
     Parameters
     ----------
     contents : Contents, from `refspec.report.collect`
+    site : str
+        Where theorems link to their proofs: the web address of a documentation site,
+        or the folder that ``make docs`` wrote; without one they name their place.
 
     Returns
     -------
@@ -70,9 +74,13 @@ def render(contents: Contents) -> str:
     ------
     ImportError
         If jinja2 or matplotlib is missing.
+    ValueError
+        If the site is neither.
     """
     advice = "refspec.report.collect makes them"
     checks.expect_type("contents", contents, Contents, advice)
+    checks.expect_type("site", site, str, "give the address of a site, or its folder")
+    site = expect_site(site) if site else ""
     expect_libraries()
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup, escape
@@ -88,6 +96,7 @@ def render(contents: Contents) -> str:
     environment.filters.update(
         number=_number, percent=_percent, powers=_powers, count="{:,}".format
     )
+    environment.filters["address"] = lambda place: address(site, place)
     environment.filters["breaks"] = lambda x: Markup(_breaks(str(escape(x))))
     folder = resources.files("refspec.report") / "templates"
     return environment.get_template("page.html").render(
@@ -122,13 +131,14 @@ def expect_libraries() -> None:
     plots.figure()
 
 
-def write(contents: Contents, path: str | Path) -> Path:
+def write(contents: Contents, path: str | Path, site: str = "") -> Path:
     """Write the report whole or not at all.
 
     Parameters
     ----------
     contents : Contents, from `refspec.report.collect`
     path : path, of the page
+    site : str, as `render` takes it
 
     Returns
     -------
@@ -142,7 +152,7 @@ def write(contents: Contents, path: str | Path) -> Path:
         If the file cannot be written.
     """
     with files.atomic(path) as file:
-        file.write(encoded(render(contents)))
+        file.write(encoded(render(contents, site)))
     return Path(path)
 
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 SITE = pathlib.Path(__file__).parents[2] / "out" / "docs"
 PAGES = sorted(x for x in SITE.rglob("*.html") if "_static" not in x.parts)
-VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source"}
+VERBATIM = {"pre", "code", "script", "style"}
 LOADED = {"img", "script", "link", "iframe", "source", "video", "audio", "embed"}
 
 
@@ -23,20 +23,19 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         given = dict(attrs)
-        if tag not in VOID:
-            formula = "math" in (given.get("class") or "").split()
-            self.open.append("math" if formula else tag)
+        formula = "math" in (given.get("class") or "").split()
+        self.open.append((tag, formula or tag in VERBATIM))
         self.anchors |= {given[x] for x in ("id", "name") if given.get(x)}
         for name in ("href", "src"):
             if given.get(name):
                 (self.loads if tag in LOADED else self.links).append(given[name])
 
-
-    def handle_endtag(self, _tag):
-        self.open.pop()
+    def handle_endtag(self, tag):
+        while self.open and self.open.pop()[0] != tag:
+            pass  # elements that need no end
 
     def handle_data(self, data):
-        if not {"pre", "code", "script", "style", "math"} & {*self.open}:
+        if not any(verbatim for _, verbatim in self.open):
             self.words.append(data)
 
 
