@@ -93,6 +93,9 @@ bench: .venv-bench/done     ## time refspec against its peers on the same work
 	.venv-bench/bin/python -m pytest tests/benchmarks -o addopts= -o filterwarnings= \
 		--benchmark-columns=median,min,rounds --benchmark-sort=fullname -q $(BENCH)
 
+sizes: .venv-bench/done     ## time and memory of large work and of the peers beside it, an hour or two (SIZES="--only Fisher")
+	.venv-bench/bin/python -W ignore tests/benchmarks/sizes.py $(SIZES)
+
 lint: .venv-test/done       ## ruff, mypy and the import contracts
 	.venv-test/bin/ruff check .
 	.venv-test/bin/ruff format --check .
@@ -128,4 +131,4 @@ SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
 .PHONY: help demo docs release test test-docs adversarial coverage quick test-frameworks test-browser gallery conformance conformance-main \
 	conformance-kfac-jax oracle exports laws moments \
-	moments-large bench lint fuzz deep mutants mutants-changed mutate
+	moments-large bench sizes lint fuzz deep mutants mutants-changed mutate

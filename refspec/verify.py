@@ -19,10 +19,11 @@ from refspec.curvature import SecondMoment, expect_fisher
 from refspec.results import Several, View
 from refspec.synthetic.worlds import World
 from refspec.theorems import Study, Theorem, asked
-from refspec.theorems.study import MomentStudy
+from refspec.theorems.study import AllNeededError, MomentStudy
 
 #: holds, fails; unmet: a hypothesis that the data do not meet; skipped: asked for by
-#: deep only; lemma: proved and tested, with nothing to check on data.
+#: deep only, or in need of every eigenvalue where `top` asks for some; lemma: proved
+#: and tested, with nothing to check on data.
 STATUSES = ("holds", "fails", "unmet", "skipped", "lemma")
 
 
@@ -89,6 +90,7 @@ def verify(
     theorems: Iterable[Theorem] | None = None,
     source: str = "snapshot",
     deep: bool = False,
+    top: int | None = None,
 ) -> Records:
     """Check theorems on a snapshot, one after the other.
 
@@ -104,6 +106,9 @@ def verify(
         What to call the snapshot.
     deep : bool
         Also the slow ones.
+    top : int, optional
+        Only so many of the Fisher's eigenvalues, the largest, from products alone; what
+        needs all of them is skipped. A study keeps its own.
 
     Returns
     -------
@@ -130,10 +135,10 @@ def verify(
     checks.expect_flag("deep", deep)
     chosen = expect_theorems(theorems)
     if isinstance(subject, World):
-        subject = Study(subject.snapshot, world=subject)
+        subject = Study(subject.snapshot, world=subject, top=top)
     elif isinstance(subject, SecondMoment):
-        subject = MomentStudy(expect_fisher("subject", subject))
-    study = subject if isinstance(subject, Study) else Study(subject)
+        subject = MomentStudy(expect_fisher("subject", subject), top=top)
+    study = subject if isinstance(subject, Study) else Study(subject, top=top)
     return Records(lambda theorem: _run(theorem, study, source, deep), chosen)
 
 
@@ -175,6 +180,9 @@ def _run(theorem: Theorem, study: Study, source: str, deep: bool) -> Record:
         if reason:
             return record("unmet", nothing, reason)
         verdict = theorem.check(study)
+    except AllNeededError:
+        text = "needs every eigenvalue, and only the largest were asked for (top)"
+        return record("skipped", nothing, text)
     except (ArithmeticError, ValueError) as error:  # data too wrong to be computed with
         return record("fails", (missing, missing, float("inf"), missing), str(error))
     v = verdict

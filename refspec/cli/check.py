@@ -46,6 +46,9 @@ def _check(snapshot: Snapshot, json_file: Path | None) -> None:
     for d in differences:
         verdict = "good" if d.ratio <= 1 else "DISAGREES"
         say(f"  {visible(d.name)}: recomputed, off by {d.residual:.1e} ({verdict})")
+    left = snapshot.provenance.get("recomputed", {})
+    for name in left:
+        say(f"  {visible(name)}: features and errors not in the file, computed from it")
     good = all(d.ratio <= 1 for d in differences)
     if json_file is not None:
         record: dict[str, Any] = {
@@ -61,6 +64,7 @@ def _check(snapshot: Snapshot, json_file: Path | None) -> None:
                 d.name: {"residual": finite(d.residual), "ratio": finite(d.ratio)}
                 for d in differences
             },
+            "not_in_the_file": list(left),
         }
         write_json(json_file, "refspec.check/1", record)
     if not good:

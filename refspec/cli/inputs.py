@@ -77,8 +77,8 @@ Top = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Only so many, the largest, from products: for what is too large to be "
-        "factorised. All are computed, and 20 printed, if not given.",
+        help="Only so many eigenvalues, the largest, from products: for what is too "
+        "large to be factorised. All if not given.",
     ),
 ]
 #: How many eigenvalues are printed of all.
@@ -225,7 +225,7 @@ def choose_moment(
         network = load(file, on, layer).network
         if isinstance(network, Snapshot):
             return _of_layers(network, layer, of, what, top, certify)
-        moment = _part(network, layer, of)
+        moment = part(network, layer, of)
         covered = coverage_of(moment)
     planned = plan(moment, what=what, top=top, certify=certify).expect_room()
     title = f"Fisher information, {called(covered, layer)}"
@@ -279,7 +279,7 @@ def _of_parts(
     return parts.moment(file, None if layer is None else [layer])
 
 
-def _part(moment: SecondMoment, layer: str | None, of: Of) -> SecondMoment:
+def part(moment: SecondMoment, layer: str | None, of: Of) -> SecondMoment:
     """Return a moment, or that of one of its modules."""
     if of in (Of.features, Of.errors):
         raise typer.BadParameter(

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from refspec import memory
+from refspec.cli.inputs import Memory
 from refspec.cli.outputs import Json, expect_outputs
 from refspec.cli.verdicts import OfCode, Own, Site, chosen, conclude, show, site_of
 from refspec.selftest import selftest as run
@@ -23,6 +25,7 @@ def selftest(
     own: Own = None,
     deep: Deep = False,
     site: Site = None,
+    limit: Memory = None,
 ) -> None:
     """Check the theorems on refspec itself, on planted worlds and known networks.
 
@@ -31,7 +34,8 @@ def selftest(
     expect_outputs([], json=json_file)
     theorems, at = chosen(only, "code", own), site_of(site)
     records: list[Record] = []
-    found = run(theorems=theorems, deep=deep)
-    for source, mine in groupby(found, lambda x: x.source):
-        records += show(source, mine, len(theorems), at)
+    with memory.within(limit):
+        found = run(theorems=theorems, deep=deep)
+        for source, mine in groupby(found, lambda x: x.source):
+            records += show(source, mine, len(theorems), at)
     conclude(records, json_file, "refspec.selftest/1")

@@ -34,7 +34,7 @@ from refspec.classes import Snapshot
 from refspec.coordinates import coordinates
 from refspec.coverage import Coverage
 from refspec.curvature import SecondMoment
-from refspec.differentiated import NetworkMoment, coverage_of, module_of
+from refspec.differentiated import MODULES, NetworkMoment, coverage_of, module_of
 from refspec.kronecker import LayerComparison
 from refspec.report.knockouts import knockout_record, knockouts_of
 from refspec.theorems import Study, Theorem
@@ -46,7 +46,7 @@ _NUMBERS = 220_000
 
 #: Deeper networks show the Fisher of each layer only, not its features and errors;
 #: moments of more modules only the whole.
-_DEEP = 40
+_DEEP = MODULES
 
 #: Classes on a map of means: more cannot be told apart.
 _MAPPED = 10

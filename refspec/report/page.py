@@ -47,7 +47,8 @@ STATUSES = {
     "fails": "the residual exceeds the bound: the export, or refspec, is wrong",
     "unmet": "a hypothesis of the statement is not met here, or what it is about is "
     "not in the export; open it to see which",
-    "skipped": "slow; `refspec verify --deep` checks it",
+    "skipped": "slow, or in need of every eigenvalue where only the largest were asked "
+    "for; `refspec verify --only ID` checks it",
     "lemma": "proved, and tested in refspec; there is nothing to check on data",
 }
 
