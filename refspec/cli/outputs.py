@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,7 +132,7 @@ def told(parts: Mapping[str, Any], seen: bool) -> tuple[dict[str, Any], list[str
         shown["between_class"] = shown["between_class"] + shown.pop("diagonal")
     heads = {n: style.label(n) for n in shown} | {"diagonal": "diagonal c'=c"}
     note = f"the diagonal, c' = c, {what} (theory/levels.md#L4)"
-    return {heads[n]: x for n, x in shown.items()}, [note]
+    return {heads[n]: x for n, x in shown.items()}, textwrap.wrap(note, 80)
 
 
 def write_picture(path: Path, drawn: list[Axes]) -> None:
