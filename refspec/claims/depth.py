@@ -30,7 +30,8 @@ def depth(subject: Subject) -> Iterator[Evidence]:
     snapshot = subject.snapshot
     for of in ("features", "errors"):
         if len(snapshot.layers) < 3:
-            yield unjudged(of, f"{len(snapshot.layers)} layers: no trend to be seen")
+            n = len(snapshot.layers)
+            yield unjudged(of, f"{n} layer{'s' * (n > 1)}: no trend to be seen")
             continue
         profile = list(subject.once(profiled, of).values())
         separation = _trend([x.separation.value for x in profile])
