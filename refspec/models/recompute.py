@@ -54,8 +54,7 @@ def recompute(snapshot: Snapshot) -> list[Difference]:
     Returns
     -------
     list of Difference
-        For the probabilities, then every layer that the snapshot and the network share,
-        but those whose arrays the export leaves to the network (``recomputed``).
+        For the probabilities, then every layer that the snapshot and the network share.
 
     Raises
     ------
@@ -93,10 +92,7 @@ def _differences(snapshot: Snapshot) -> list[Difference]:
     p, bounds = snapshot.probabilities, dict(again.bounds)
     bounds["probabilities"] = bounds["probabilities"] + again.lost
     pairs = [("probabilities", p, again.probabilities)]
-    left = snapshot.provenance.get("recomputed", ())
     for x in again.layers:
-        if x.name in left:
-            continue  # it came from this network, and would say nothing
         stored = snapshot.layer(x.name)
         pairs.append((f"features of {x.name}", stored.features, x.features))
         pairs.append((f"errors of {x.name}", stored.errors, x.errors))

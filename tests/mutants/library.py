@@ -11,10 +11,9 @@
 mutmut makes every mutant of a module and runs the tests that reach it, in a copy of the
 tree, in random order (`sample.py`). Modules of the same tests run together, those of
 others beside them: jobs are dealt by length.
-Messages and `__repr__` are left out: their words are not what kills here. So are lines
-that call `at_a_time`: they choose how much is done together, never what. What is found
-goes to library.json and the table library.md, of the modules that were run last;
-survivors are explained in survivors.md.
+What is left out (`unasked.py`) was decided before: words, costs, and how much is done
+at a time. What is found goes to library.json and the table library.md, of the modules
+that were run last; survivors are explained in survivors.md.
 
 A mutant is tried again as the lines that it changes in its function, whatever number it
 has now. Killed by tests written since, it counts as killed, and as killed `later`; one
