@@ -41,7 +41,7 @@ BAD = [
     ("verify --top 0", USE, "--top"),
     ("density --of hessian", USE, "see refspec spectrum --of hessian"),
     ("density --probes 0", USE, "--probes"),
-    ("density --memory 1MB", DATA, "density must fit into 1 MB of memory"),
+    ("density --memory 1MB", DATA, "arrays that need at most 1000000 bytes"),
     ("plan HERE/nothing.npz", USE, "no such file"),
     ("plan HERE/net.py:network --what kfac", DATA, "hessian or kfac of a moment"),
     ("plan HERE/net.py:network --layer x", USE, "--layer must name parameters"),
