@@ -47,6 +47,8 @@ class Record:
         What was compared, or why nothing was.
     seconds : float
         Time of the check, with the shared quantities that it was the first to need.
+    place : str
+        Where its proof is, `theory/levels.md#L1`; '' of a statement of others.
     """
 
     id: str
@@ -60,6 +62,7 @@ class Record:
     resolution: float
     detail: str
     seconds: float
+    place: str = ""
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON holds it: numbers that JSON lacks are null."""
@@ -96,7 +99,7 @@ def verify(
     subject : Snapshot, World, SecondMoment or Study
         A world's population is known, so that statements about it apply too. Of the
         Fisher information of a network whose layers are not known, such as
-        `refspec.exporters.torch.moment` gives, only those apply that need no layers.
+        `refspec.torch.moment` gives, only those apply that need no layers.
     theorems : iterable of Theorem, optional
         Those that ask about data, `refspec.theorems.asked("data")`, if not given.
     source : str
@@ -161,7 +164,8 @@ def _run(theorem: Theorem, study: Study, source: str, deep: bool) -> Record:
     def record(status: str, sides: _Sides, detail: str) -> Record:
         seconds = time.perf_counter() - start
         t = theorem
-        return Record(t.id, t.title, t.kind, source, status, *sides, detail, seconds)
+        about, found = (t.id, t.title, t.kind, source, status), (detail, seconds)
+        return Record(*about, *sides, *found, t.place)
 
     nothing = (missing, missing, missing, missing)
     if theorem.comparisons is None:

@@ -253,7 +253,7 @@ def judge(
     ----------
     network : Snapshot, SecondMoment or Subject
         A moment is the Fisher information of a network whose layers are not known,
-        such as `refspec.exporters.torch.moment` gives. A subject keeps what several
+        such as `refspec.torch.moment` gives. A subject keeps what several
         claims ask for, and its own `dense` and `per_layer`.
     claims : iterable of str, optional
         Letters; all of `CLAIMS` if not given.

@@ -13,6 +13,7 @@ from refspec import memory
 from refspec.claims import CLAIMS, Finding
 from refspec.claims.registry import Subject
 from refspec.classes import Snapshot
+from refspec.cli import completion
 from refspec.cli.inputs import (
     Backend,
     Dense,
@@ -30,7 +31,11 @@ from refspec.plans import plan
 
 Only = Annotated[
     list[str] | None,
-    typer.Option("--only", help="Claims by letter: F or F,W; may be repeated."),
+    typer.Option(
+        "--only",
+        help="Claims by letter: F or F,W; may be repeated.",
+        autocompletion=completion.of_claims,
+    ),
 ]
 Whole = Annotated[
     int | None,

@@ -13,7 +13,7 @@ import typer
 
 from refspec import backend, coverage, curvature, datasets, export
 from refspec.classes import Snapshot
-from refspec.cli import python
+from refspec.cli import completion, python
 from refspec.cli.apart import Apart
 from refspec.cli.terminal import working
 from refspec.coverage import Coverage
@@ -56,7 +56,9 @@ Files = Annotated[
 LayerName = Annotated[
     str | None,
     typer.Option(
-        "--layer", help="One layer by name, of a moment a module; all if not given."
+        "--layer",
+        help="One layer by name, of a moment a module; all if not given.",
+        autocompletion=completion.layers,
     ),
 ]
 OfWhat = Annotated[

@@ -133,14 +133,9 @@ def _predict(
     name = layer or names[0]
     kind = of.value
     planned = plan(snapshot, what="spectrum", of=kind, layers=[name]).expect_room()
-    try:
-        population = world.population(
-            name, "gradients" if of is _Kind.fisher else of.value
-        )
-        with working("predicting"):
-            made = random_matrix.predict(population)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    population = world.population(name, "gradients" if of is _Kind.fisher else kind)
+    with working("predicting"):
+        made = random_matrix.predict(population)
     with working("factorising", planned):
         measured = _measured(snapshot, name, of, made)
         found = _compared(made, measured)
@@ -170,18 +165,15 @@ def _of_a_layer(
     last = snapshot.layers[-1].name
     name = layer or last
     planned = plan(snapshot, what="spectrum", layers=[name]).expect_room()
-    try:
-        with working("predicting"):
-            law = random_matrix.law_of(
-                snapshot,
-                name,
-                given="outputs" if name == last else "class",
-                outputs="drawn" if drawn else "data",
-                covariances=covariances,
-            )
-            made = random_matrix.predict_layer(law)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    with working("predicting"):
+        law = random_matrix.law_of(
+            snapshot,
+            name,
+            given="outputs" if name == last else "class",
+            outputs="drawn" if drawn else "data",
+            covariances=covariances,
+        )
+        made = random_matrix.predict_layer(law)
     with working("factorising", planned):
         measured = spectrum(coordinates(curvature.fisher(snapshot, [name])))
         found = _compared(made, measured)

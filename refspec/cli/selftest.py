@@ -10,7 +10,7 @@ import typer
 from refspec import memory
 from refspec.cli.inputs import Memory
 from refspec.cli.outputs import Json, expect_outputs
-from refspec.cli.verdicts import Only, Own, chosen, conclude, show
+from refspec.cli.verdicts import OfCode, Own, Site, chosen, conclude, show, site_of
 from refspec.selftest import selftest as run
 from refspec.verify import Record
 
@@ -21,9 +21,10 @@ Deep = Annotated[
 
 def selftest(
     json_file: Json = None,
-    only: Only = None,
+    only: OfCode = None,
     own: Own = None,
     deep: Deep = False,
+    site: Site = None,
     limit: Memory = None,
 ) -> None:
     """Check the theorems on refspec itself, on planted worlds and known networks.
@@ -31,10 +32,10 @@ def selftest(
     Exit 1 if a statement fails. It needs no file: see verify for yours.
     """
     expect_outputs([], json=json_file)
-    theorems = chosen(only, "code", own)
+    theorems, at = chosen(only, "code", own), site_of(site)
     records: list[Record] = []
     with memory.within(limit):
         found = run(theorems=theorems, deep=deep)
         for source, mine in groupby(found, lambda x: x.source):
-            records += show(source, mine, len(theorems))
+            records += show(source, mine, len(theorems), at)
     conclude(records, json_file, "refspec.selftest/1")

@@ -21,6 +21,7 @@ from refspec import export, memory
 from refspec.cli.inputs import Memory
 from refspec.cli.outputs import Json, expect_outputs, write_json
 from refspec.cli.terminal import say, working
+from refspec.plots.style import label
 from refspec.synthetic import PRESETS, Recipe, expected_levels
 
 _words: Any = StrEnum  # made by a call, from the words that an option can be
@@ -86,7 +87,7 @@ def synth(
             n: float(x.trace()) for n, x in expected_levels(world, name)[1].items()
         }
         total = sum(expected.values())
-        shares = ", ".join(f"{n} {x / total:.3f}" for n, x in expected.items())
+        shares = ", ".join(f"{label(n)} {x / total:.3f}" for n, x in expected.items())
         say(f"  errors of {name}: expected trace {total:.6g}; {shares}")
         record[name] = expected
     assumes = ["traces are expectations over draws, exact at this N, given the weights"]

@@ -10,7 +10,7 @@ from refspec import memory
 from refspec.cli.inputs import Backend, Files, Memory, On, Top, expect_file, load
 from refspec.cli.outputs import Json, expect_outputs
 from refspec.cli.terminal import announce, say
-from refspec.cli.verdicts import Only, Own, chosen, conclude, show
+from refspec.cli.verdicts import OfData, Own, Site, chosen, conclude, show, site_of
 from refspec.plans import plan
 from refspec.verify import Record
 from refspec.verify import verify as verify_snapshot
@@ -19,8 +19,9 @@ from refspec.verify import verify as verify_snapshot
 def verify(
     files: Files = None,
     json_file: Json = None,
-    only: Only = None,
+    only: OfData = None,
     own: Own = None,
+    site: Site = None,
     top: Top = None,
     on: On = Backend.numpy,
     limit: Memory = None,
@@ -30,7 +31,7 @@ def verify(
     Exit 1 if a statement fails. Statements on refspec itself: see selftest.
     """
     expect_outputs(files or [], json=json_file)
-    theorems = chosen(only, "data", own)
+    theorems, at = chosen(only, "data", own), site_of(site)
     for file in files or []:
         expect_file(file)
     paths: Iterable[Path | None] = files or [None]
@@ -52,5 +53,5 @@ def verify(
                 deep=bool(only or own),
                 top=top,
             )
-            records += show(name, found, len(theorems))
+            records += show(name, found, len(theorems), at)
     conclude(records, json_file, "refspec.verify/1", coverage=covered)

@@ -26,6 +26,7 @@ from refspec.populations import (
     Population,
     expect_count,
     expect_length,
+    expect_noise,
 )
 from refspec.synthetic import covariances, geometry
 from refspec.synthetic.covariances import KINDS
@@ -147,6 +148,7 @@ class Recipe:
         for name in ("strength", "cross_strength", "global_strength"):
             expect_length(name, getattr(self, name))
         expect_length("feature_strength", self.feature_strength)
+        expect_noise(self.law, self.dof, "law")
         if self.confidence is not None and self.misclassification is not None:
             raise ValueError(
                 "probabilities must come from misclassification or confidence, got "

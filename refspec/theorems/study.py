@@ -174,7 +174,7 @@ class Study:
 class MomentStudy(Study):
     """What is known of a network by its Fisher information alone.
 
-    moment: such as `refspec.exporters.torch.moment` gives; there is no snapshot.
+    moment: such as `refspec.torch.moment` gives; there is no snapshot.
     """
 
     def __init__(

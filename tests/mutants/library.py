@@ -232,6 +232,8 @@ def dealt(chosen: list[str], jobs: int) -> list[tuple[list[str], int]]:
 def table(results: dict[str, dict[str, Any]]) -> str:
     """Say what was tried and killed, module by module, and in all."""
     lines = [
+        "# A library's mutants of the kernels, a random sample",
+        "",
         f"| module | {' | '.join(COUNTED)} | rate |",
         "|---" * (len(COUNTED) + 2) + "|",
     ]
