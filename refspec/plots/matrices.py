@@ -74,7 +74,10 @@ def approximations(result: LayerComparison, ax: Axes | None = None) -> Axes:
     for name, signs in _SIGNS.items():
         values = result.eigenvalues[name]
         seen = values > result.radius
-        told = f"{label(name)}, {result.log10_error[name]:.2g} decades off"
+        # digits that a legend has room for: an exact one is off by rounding alone
+        error = result.log10_error[name]
+        off = f"{error:.2g}" if error >= 0.01 or error != error else "0.00"
+        told = f"{label(name)}, {off} decades off"
         style = {"color": COLOURS[name], "mfc": "none", "mew": 1.2, "lw": 1, **signs}
         at = _marked(int(seen.sum()))
         ax.plot(rank[seen], values[seen], markevery=at, label=told, **style)
