@@ -74,9 +74,8 @@ def approximations(result: LayerComparison, ax: Axes | None = None) -> Axes:
     for name, signs in _SIGNS.items():
         values = result.eigenvalues[name]
         seen = values > result.radius
-        # digits that a legend has room for: an exact one is off by rounding alone
         error = result.log10_error[name]
-        off = f"{error:.2g}" if error >= 0.01 or error != error else "0.00"
+        off = f"{error:.2f}" if error < 1 else f"{error:.2g}"  # what a legend holds
         told = f"{label(name)}, {off} decades off"
         style = {"color": COLOURS[name], "mfc": "none", "mew": 1.2, "lw": 1, **signs}
         at = _marked(int(seen.sum()))
