@@ -214,3 +214,19 @@ def test_rows_by_pairs_of_positions(monkeypatch):
     assert equal(Factors((f,)).forming(), math.hypot(weighed, paired))
     roots[:, :, 1], h[:, 1] = -roots[:, :, 0], h[:, 0]
     assert Factors((f,)).forming() == math.inf  # nothing but rounding is left
+
+
+@pytest.mark.parametrize("T", [1, 3])
+def test_rows_that_were_reflected(T):
+    """Weighed, added up over positions, and mixed: a sum of C errors, a step each."""
+    rng, (N, K, b, a) = np.random.default_rng(0), (5, 3, 2, 4)
+    f = Factor(rng.standard_normal((N, K, T, b)), rng.standard_normal((N, T, a)))
+    unit = rng.standard_normal((N, K))
+    unit /= np.linalg.norm(unit, axis=1)[:, None]
+    made, _ = Factors((f,)).reduced(unit, (0, 2, 3, 5))
+    terms = (
+        np.linalg.norm(f.roots, axis=3) * np.linalg.norm(f.features, axis=2)[:, None]
+    )
+    size, sums = np.linalg.norm(terms.sum(axis=2)), T if T > 1 else 0
+    mixed = rounding.gamma(2 * K + 8 + sums, U) * size
+    assert equal(made.forming(), rounding.gamma(4 + sums, U) * size + mixed)

@@ -164,7 +164,7 @@ def test_parts_are_averaged_where_radii_do_not_separate_values():
     )
     together = spectra.cluster_means(values, 0.25, parts)["a"]
     assert together.tolist() == [3.0, 3.0, 3.0, 5.0]
-    apart = spectra.cluster_means(values, 0.125, parts)["a"]
+    apart = spectra.cluster_means(values, np.nextafter(0.25, 0), parts)["a"]
     assert apart.tolist() == parts["a"].tolist()
 
 

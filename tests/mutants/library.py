@@ -62,14 +62,14 @@ MODULES = {
         "kronecker/*",
         "kronecker theorems/test_kronecker.py theorems/test_kronecker_nearest.py "
         "theorems/test_kronecker_spectra.py theorems/test_preconditioners.py "
-        "core/test_empty_classes.py "
+        "core/test_empty_classes.py core/test_results.py "
         "bad_calls/test_bad_kronecker.py bad_calls/test_messages_kronecker.py",
     ),
     "hessian": (
         "hessian/*",
         "hessian theorems/test_hessian.py core/test_implicit.py core/test_in_parts.py "
         "attribution/test_hessian.py testing/test_inputs.py "
-        "bad_calls/test_bad_models.py",
+        "bad_calls/test_bad_models.py bad_calls/test_messages_hessian.py",
     ),
 }
 #: No doctests, no plugin but Hypothesis's and ours; a mutant's time is many times that
