@@ -22,6 +22,8 @@ import refspec
 
 ROOT = Path(__file__).parents[1]
 API = ROOT / "docs" / "api"
+SHORT = {f"refspec.{x}": f"refspec.exporters.{x}" for x in ("torch", "jax")}
+SIGN, JOINED = re.compile(r"(?<=\de)-(?=\d)"), "\N{WORD JOINER}-\N{WORD JOINER}"
 PICTURES = ROOT / "out" / "gallery"
 PLACE = re.compile(r"theory/(\w+)\.md#([A-Z]\d+)|(?<=, )#([A-Z]\d+)")
 
@@ -46,6 +48,7 @@ def write_api(app):
     with mock(app.config.autodoc_mock_imports):
         modules = {x.__name__ for x in public(refspec)}
     homes = {f"refspec.{x}" for x in refspec._HOMES.values()}
+    homes |= set(SHORT)  # names that are imported when first used
     names = sorted((modules | homes) - {"refspec"})
     at_top = [f"   ~{home(name)}" for name in refspec.__all__ if home(name)]
     pages = {name: [f".. automodule:: {name}", "   :members:"] for name in names}
@@ -78,8 +81,11 @@ def public(module):
 
 def home(name):
     """Return where the API pages have a name of the top level, None for a module."""
-    within = refspec._HOMES.get(name)
-    return within and f"refspec.{within}.{name}"
+    module, _, last = name.rpartition(".")
+    if module in SHORT:
+        return f"{SHORT[module]}.{last}"
+    within = refspec._HOMES.get(name.removeprefix("refspec."))
+    return within and f"refspec.{within}.{last}"
 
 
 # %% Links
@@ -92,7 +98,11 @@ def anchor(title):
 
 
 def as_page(_app, docname, source):
-    """Leave out anchors that a forge needs, headings having theirs; list the pages."""
+    """Leave out anchors that a forge needs, headings having theirs; list the pages.
+
+    A number in a table, 2e-13, is not to be broken at its sign: word joiners say so.
+    """
+    source[0] = re.sub(r"(?m)^\|.*\|$", lambda x: SIGN.sub(JOINED, x[0]), source[0])
     if docname.startswith("theory/"):
         source[0] = re.sub(r'(?m)^<a id="\w+"></a>\n', "", source[0])
     if docname == "theory/README":
@@ -142,7 +152,7 @@ def resolve(app, env, node, shown):
         return None
     if not node.get("maybe"):
         return None
-    found = env.domains["py"].objects.get(home(target.removeprefix("refspec.")))
+    found = env.domains["py"].objects.get(home(target))
     if found is None:
         return shown  # code, and no link
     return make_refnode(app.builder, node["refdoc"], found[0], found[1], shown)
@@ -174,7 +184,14 @@ def pictures(_block, variables, gallery):
 
 
 def with_title(_app, docname, source):
-    """Make a title of the claim that a demo begins with."""
+    """Make a title of the claim that a demo begins with, and links of its places."""
     if docname.startswith("docs/gallery/"):
+        lines = source[0].split("\n")
+        told = [k for k, line in enumerate(lines) if line and not line[0].isspace()]
+        text = [lines[k] for k in told]
+        with_links(None, None, None, None, None, text)
+        for k, line in zip(told, text, strict=True):
+            lines[k] = line
+        source[0] = "\n".join(lines)
         claim = r"(?<=\.py:\n\n)(.+)\.\n"
         source[0] = re.sub(claim, lambda x: f"{x[1]}\n{'=' * len(x[1])}\n", source[0])

@@ -25,7 +25,7 @@
   const hasBump = () => now().levels.includes("between_cross_class");
   // What means prove of an eigenvalue of the whole, by Weyl's inequality.
   const byAllMeans = (k) => {
-    const m = now(), made = allMeans()[k], slack = m.floor;
+    const m = now(), made = allMeans()[k], slack = m.slack;
     return hasBump() ? [Math.max(0, made - slack), made + m.reach.bump + 2 * slack] : [m.lower[k], m.upper[k]];
   };
 
@@ -34,6 +34,14 @@
     if (x === 0) return "0";
     const [mantissa, power] = x.toExponential(digits - 1).split("e").map(Number);
     return power < -3 || power > 5 ? `${mantissa}\u00a0×\u00a010${superscript(power)}` : String(Number(x.toPrecision(digits)));
+  };
+  // An interval rounded outwards, to as many digits as tell its ends apart.
+  const showInterval = (low, high) => {
+    const unit = (x, digits) => 10 ** (Math.floor(Math.log10(x)) - digits + 1);
+    let digits = 3;
+    while (digits < 6 && unit(high, digits) > (high - low) / 4) digits += 1;
+    const end = (x, round) => x > 0 ? show(round(x / unit(x, digits)) * unit(x, digits), digits) : "0";
+    return `[${end(low, Math.floor)}, ${end(high, Math.ceil)}]`;
   };
   const make = (tag, attributes, parent, text) => {
     const svg = ["svg", "g", "line", "rect", "circle", "path", "text", "title"].includes(tag);
@@ -217,7 +225,7 @@
     const counts = list(kinds.filter((k) => m.counts[k]).map((k) => `${m.counts[k]} ${k}${k === "outlier" && m.counts[k] > 1 ? "s" : ""}`));
     at("status").textContent = removed.length
       ? `Without ${list(removed.map((n) => names[n]))}: the largest eigenvalue is ${show(values()[0])} instead of ${show(m.values[0][0])}, and ${rest ? (100 * rest / trace).toPrecision(3) : 0}\u00a0% of the trace stays.`
-      : `The whole: the largest eigenvalue is ${show(m.values[0][0])}; ${m.resolved} of ${m.dimension} stand above ${show(m.floor, 2)}, below which none is told from zero in every knock-out${counts ? `: ${counts}` : ""}.`;
+      : `The whole: the largest eigenvalue is ${show(m.values[0][0])}; ${m.resolved} of ${m.dimension} stand above ${show(m.floor, 2)}, below which ${m.complete ? "none is told from zero in every knock-out" : "only the largest were asked for"}${counts ? `: ${counts}` : ""}.`;
     at("knockout").dataset.removed = state.removed;
   };
 
@@ -247,7 +255,7 @@
     const verdict = kind === "bulk" ? "Kind: bulk, what no stronger level claims."
       : m.proved[k] ? `Kind: ${kind}, proved: it stands above ${show(reach, 3)}, the most that weaker levels make by themselves.`
         : `Kind: ${kind}, not proved: weaker levels make up to ${show(reach, 3)} by themselves.`;
-    make("p", { id: "verdict" }, out, `${verdict} Means prove that it lies in [${show(Math.max(low, m.lower[k]), 3)}, ${show(Math.min(high, m.upper[k]), 3)}].`);
+    make("p", { id: "verdict" }, out, `${verdict} Means prove that it lies in ${showInterval(Math.max(low, m.lower[k]), Math.min(high, m.upper[k]))}.`);
   };
 
   // The table of the top eigenvalues, written over that of a page without scripts.
