@@ -72,10 +72,9 @@ def regression(
     covariances: str,
     weights: np.ndarray | None = None,
 ) -> tuple[Regression, np.ndarray]:
-    """Fit features (N, d) on outputs (N, m), class by class; return xi (N, 1 + m) too.
+    """Fit features (N, d) on outputs (N, m >= 0), weighed, in classes; return xi too.
 
-    covariances: of each class, shrunk to the pooled one, or pooled. weights (N,) say
-    how much a sample counts; m = 0 leaves the class alone.
+    covariances: of each class, shrunk to the pooled one, or pooled. xi (N, 1 + m).
     Theory: theory/conditional.md#Y1, #Y4
     """
     fitted, xi = _fitted(features, outputs, labels, covariances, weights)
@@ -110,7 +109,8 @@ def _fitted(
     freedom = 1 / np.asarray([np.sum(shares[i] ** 2) for i in members])
     whole = np.tensordot(mass, moments, 1)
     if covariances == "pooled":
-        freedom, moments = 1 / np.sum(mass**2 / freedom, keepdims=True), whole[None]
+        freedom = np.asarray([1 / np.sum(mass**2 / freedom)])
+        moments = whole[None]
     if covariances == "shrunk":
         for c, i in enumerate(members):
             rho = shrinkage(centred[i, :d], whole[:d, :d], shares[i])
