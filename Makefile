@@ -89,9 +89,17 @@ release: .venv-release/done ## build, check and try what is to be published; EXT
 	.venv-release/bin/twine check --strict dist/*
 	.venv-release/bin/python tests/release/try_release.py dist $(EXTRAS)
 
+extras: .venv-release/done  ## resolve every extra on every Python, install what is light, PYTHONS="python3.11 ..."
+	rm -rf build dist
+	.venv-release/bin/python -m build
+	.venv-release/bin/python tests/release/extras.py dist $(PYTHONS) > tests/release/extras.md
+
 bench: .venv-bench/done     ## time refspec against its peers on the same work
 	.venv-bench/bin/python -m pytest tests/benchmarks -o addopts= -o filterwarnings= \
 		--benchmark-columns=median,min,rounds --benchmark-sort=fullname -q $(BENCH)
+
+sizes: .venv-bench/done     ## time and memory of large work and of the peers beside it, an hour or two (SIZES="--only Fisher")
+	.venv-bench/bin/python -W ignore tests/benchmarks/sizes.py $(SIZES)
 
 lint: .venv-test/done       ## ruff, mypy and the import contracts
 	.venv-test/bin/ruff check .
@@ -130,11 +138,12 @@ SITE = import site; print(site.getsitepackages()[0])
 	test -s .venv-peers-main/not-installed || touch $@
 
 FUZZ ?= 100000
+PYTHONS ?= $(PYTHON)
 # The release before, or what there is of the last twenty commits of a shallow clone.
 BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list -n 20 HEAD | tail -n 1)
 WITHIN ?= 150
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
-.PHONY: help demo docs release test test-docs adversarial coverage quick test-frameworks test-browser gallery conformance conformance-main \
+.PHONY: help demo docs release extras test test-docs adversarial coverage quick test-frameworks test-browser gallery conformance conformance-main \
 	conformance-kfac-jax oracle exports laws moments \
-	moments-large bench lint fuzz deep mutants mutants-changed mutate
+	moments-large bench sizes lint fuzz deep mutants mutants-changed mutate

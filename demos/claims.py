@@ -19,8 +19,12 @@ from refspec.claims.__main__ import members, read
 
 at = options(__doc__)
 records, _ = read((Path(__file__).parent / "results" / "claims").glob("*.json"))
-small = [x for x in records if x["network"].startswith("digits")]
-large = [x for x in records if x["claims"] and x["samples"] == 1360 and x not in small]
+small = [x for x in records if x["network"].startswith("digits_mlp8")]
+large = [
+    x
+    for x in records
+    if x["claims"] and x["samples"] == 1360 and "digits" not in x["network"]
+]
 trainings = members(records)
 numbered = [k for k in range(11) if k != 7]  # without the grey
 names = [x["network"] for x in [*large, *small]]

@@ -8,8 +8,8 @@ the network that it is made for. Needs refspec[torch].
 import torch
 from torch import nn
 
-from refspec.exporters.torch import export
 from refspec.testing import assert_operator
+from refspec.torch import export
 
 torch.manual_seed(0)
 model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).double()

@@ -48,6 +48,7 @@ nitpick_ignore = [("py:class", "collections.abc.Callable")]  # Python's, of an a
 # %% Markdown: the anchor of a statement is its id, of any other heading GitHub's
 
 myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_dmath_double_inline = True  # $$ within a paragraph, as a forge reads it
 myst_heading_anchors = 3
 myst_heading_slug_func = "extension.anchor"
 
@@ -76,6 +77,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "remove_config_comments": True,
     "within_subsection_order": "FileNameSortKey",
+    "default_thumb_file": str(Path(__file__).parents[1] / "demos/pictures/pattern.png"),
 }
 
 # %% The pages
@@ -94,4 +96,7 @@ html_copy_source = False
 html_show_sourcelink = False
 html_last_updated_fmt = None
 html_additional_pages = {"index": "index.html"}
+html_sidebars = {page: [] for page in ("README", "CHANGELOG", "CONTRIBUTING")}
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
 templates_path = ["."]

@@ -22,6 +22,7 @@ import refspec
 
 ROOT = Path(__file__).parents[1]
 API = ROOT / "docs" / "api"
+SHORT = {f"refspec.{x}": f"refspec.exporters.{x}" for x in ("torch", "jax")}
 PICTURES = ROOT / "out" / "gallery"
 PLACE = re.compile(r"theory/(\w+)\.md#([A-Z]\d+)|(?<=, )#([A-Z]\d+)")
 
@@ -46,6 +47,7 @@ def write_api(app):
     with mock(app.config.autodoc_mock_imports):
         modules = {x.__name__ for x in public(refspec)}
     homes = {f"refspec.{x}" for x in refspec._HOMES.values()}
+    homes |= set(SHORT)  # names that are imported when first used
     names = sorted((modules | homes) - {"refspec"})
     at_top = [f"   ~{home(name)}" for name in refspec.__all__ if home(name)]
     pages = {name: [f".. automodule:: {name}", "   :members:"] for name in names}
@@ -78,8 +80,11 @@ def public(module):
 
 def home(name):
     """Return where the API pages have a name of the top level, None for a module."""
-    within = refspec._HOMES.get(name)
-    return within and f"refspec.{within}.{name}"
+    module, _, last = name.rpartition(".")
+    if module in SHORT:
+        return f"{SHORT[module]}.{last}"
+    within = refspec._HOMES.get(name.removeprefix("refspec."))
+    return within and f"refspec.{within}.{last}"
 
 
 # %% Links
@@ -142,7 +147,7 @@ def resolve(app, env, node, shown):
         return None
     if not node.get("maybe"):
         return None
-    found = env.domains["py"].objects.get(home(target.removeprefix("refspec.")))
+    found = env.domains["py"].objects.get(home(target))
     if found is None:
         return shown  # code, and no link
     return make_refnode(app.builder, node["refdoc"], found[0], found[1], shown)

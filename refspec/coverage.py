@@ -43,6 +43,8 @@ class Coverage(Result):
     --------
     >>> print(Coverage({"fc": 100}, {"lstm": 5632}))
     covers 100 of 5,732 parameters (1 of 2 modules); left out: lstm 5,632
+    >>> print(Coverage({"fc": 100}, {"fc": 20}))
+    covers 100 of 120 parameters (0 of 1 modules, part of 1); left out: fc 20
     >>> print(Coverage({"fc": 100}, {}))
     covers all 100 parameters (1 module)
     >>> print(Coverage({"fc": 100}, None))
@@ -123,9 +125,11 @@ class Coverage(Result):
         if rest:
             count = sum(count for _, count in rest)
             parts.append(f"{len(rest)} more {count:,}")
+        broken = len(set(self.covered) & set(self.left_out))
+        some = f", part of {broken}" if broken else ""
         return (
             f"covers {self.parameters:,} of {self._in_all:,} parameters ({whole} of "
-            f"{modules} modules); left out: {', '.join(parts)}"
+            f"{modules} modules{some}); left out: {', '.join(parts)}"
         )
 
 

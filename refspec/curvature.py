@@ -130,7 +130,7 @@ class SecondMoment:
             out = self.rows.second_times(columns)
         else:
             out = self.rows.cross(self.projection(self.rows.dot(columns)))
-        return out if len(v.shape) == 2 else self.xp.reshape(out, v.shape)
+        return self.xp.reshape(out, v.shape)
 
     def dot(self, V: Array) -> Array:
         """Return X V, shape (N, K, m), for V of shape (P, m)."""

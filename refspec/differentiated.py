@@ -29,6 +29,8 @@ from refspec.factors import Factor, Factors
 from refspec.rows import Columns, Rows
 from refspec.text import listed, visible
 
+#: Of more modules than that a report shows the whole alone.
+MODULES = 40
 _PROBES = 12
 _HELD = 2**28  # bytes of explicit rows that may be held
 

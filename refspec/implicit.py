@@ -45,7 +45,7 @@ class HessianOperator:
     Notes
     -----
     Theory: theory/hessian.md#H11. `operator` makes one and measures it;
-    ``refspec.exporters.torch.hessian`` and ``jax.hessian`` make those of a network.
+    ``refspec.torch.hessian`` and ``jax.hessian`` make those of a network.
     """
 
     product: Product

@@ -23,8 +23,9 @@ from refspec.backend import Array
 from refspec.classes import Layer, OutputLayer, Snapshot
 from refspec.costs import Cost
 from refspec.curvature import SecondMoment, weighted_rows
+from refspec.differentiated import MODULES, NetworkMoment, by_module
 from refspec.export import sizes as stored
-from refspec.factors import Factor
+from refspec.factors import Factor, Factors
 from refspec.output import OutputRows, side_by_side
 from refspec.results import Result, View
 
@@ -38,6 +39,8 @@ WHAT = (
 # that ask much of one network, counted in products on the embedded ones: .8 to 1.1,
 # .6 to 3.4, and 2.2 to 4.1; a comparison of a layer's products, .04 to 1.1 of its.
 _TIMES = {"verify": 1.0, "claims": 1.5, "report": 3.0, "kfac": 0.5}
+# The same of the largest eigenvalues alone: .6 to 1.3 of verify, .5 to 1.7 of claims.
+_TIMES_OF_TOP = _TIMES | {"verify": 0.6, "claims": 0.7}
 _SUGGESTED = 20  # eigenvalues, where all do not fit
 
 
@@ -211,10 +214,10 @@ class _Sizes:
         rows = side_by_side(factors)
         return SecondMoment(rows, weights, tuple(ends), scored=K > 1)
 
-    def _none(self, *shape: int) -> np.ndarray:
+    def _none(self, *shape: int) -> Array:
         """Return an array of this shape that takes no memory."""
         kind = np.dtype(f"f{backend.itemsize(self.like)}")
-        return np.broadcast_to(np.zeros((), kind), shape)
+        return _nothing(shape, np.zeros((), kind))
 
     def cost(
         self,
@@ -379,22 +382,59 @@ def _plan_of_moment(
     moment: SecondMoment, what: str, top: int | None, certify: bool
 ) -> Plan:
     """Plan for a moment whose rows are there."""
-    if what not in ("attribute", "spectrum", "density"):
+    if what in ("hessian", "kfac"):
         raise ValueError(
-            f"what must be attribute, spectrum or density of a moment, got {what!r}; "
-            "give the snapshot or its file"
+            f"what must not be hessian or kfac of a moment, got {what!r}, which needs "
+            "the network or its layers; give the snapshot or its file"
         )
 
+    @cache
     def count() -> int:
         with np.errstate(all="ignore"):  # rows that overflow are refused by the work
             return ways.counting(moment.rows.squares())
 
-    way, cost = _of_moment(moment, what, top, certify, count)
-    part = Part(what, way, cost)
+    asked, parts = "attribute" if what in _TIMES else what, []
+    blocks = _modules(moment) if what == "report" else {}
+    whole = {"fisher, all parameters" if blocks else what: moment}
+    for title, block in {**whole, **blocks}.items():
+        way, cost = _of_moment(block, asked, top, certify, count)
+        parts.append(Part(title, way, cost * _times(what, top)))
     given, limit = int(moment.rows.work.held), memory.limit()
-    advice = f"ask for top={_SUGGESTED}, for fewer samples, or give more memory"
+    fewer = (
+        f"ask for top={_SUGGESTED}, " if top is None and what != "density" else "ask "
+    )
+    advice = f"{fewer}for fewer samples, or give more memory"
     pace = _pace(moment.rows.like)
-    return Plan(what, (part,), given, limit, pace, bounded=False, advice=advice)
+    return Plan(what, tuple(parts), given, limit, pace, bounded=False, advice=advice)
+
+
+def _times(what: str, top: int | None) -> float:
+    """Return how many attributions a command comes to."""
+    return (_TIMES if top is None else _TIMES_OF_TOP).get(what, 1.0)
+
+
+def _modules(moment: SecondMoment) -> dict[str, SecondMoment]:
+    """Return moments of the sizes of those of a network's modules, without numbers."""
+    if not isinstance(moment, NetworkMoment):
+        return {}
+    sizes = by_module(moment.blocks)
+    if not 1 < len(sizes) <= MODULES:
+        return {}
+    N, K, _ = moment.rows.shape
+    found: dict[str, SecondMoment] = {}
+    for name, P in sizes.items():
+        rows = Factors((Factor(_nothing((N, K, 1, P), moment.weights), None),))
+        found[f"fisher, {name}"] = replace(
+            moment, rows=rows, blocks=((name, P),), left_out=()
+        )
+    return found
+
+
+def _nothing(shape: tuple[int, ...], like: Array) -> Array:
+    """Return an array of this shape that takes no memory."""
+    xp = backend.namespace(like)
+    zero = xp.zeros((), dtype=like.dtype, device=backend.device(like))
+    return xp.broadcast_to(zero, shape)
 
 
 def _parts(
@@ -402,7 +442,7 @@ def _parts(
 ) -> tuple[Part, ...]:
     """Return what is done one after the other."""
     names, found = list(sizes.layers), []
-    times = _TIMES.get(what, 1.0)
+    times = _times(what, top)
     jobs = [(of, names)]
     if what in _TIMES:
         whole = [("fisher", names)] if what != "kfac" and len(names) > 1 else []
@@ -429,7 +469,7 @@ def _advice(
         return replace(found, parts=made(other, k), given=other.given)
 
     choices = []
-    if found.what in ("attribute", "spectrum") and top is None:
+    if found.what not in ("density", "hessian", "kfac") and top is None:
         few = taken(sizes, _SUGGESTED)
         if few.fits:
             choices.append(f"--top {_SUGGESTED} takes {_size(few.bytes)}")

@@ -339,13 +339,13 @@ def expect_sizes(name: str, sizes: Any, *, classes: int = 1) -> tuple[int, ...]:
     return counts
 
 
-def expect_noise(noise: Any, dof: Any) -> float | None:
+def expect_noise(noise: Any, dof: Any, name: str = "noise") -> float | None:
     """Check the shape of noise and its degrees of freedom, and return the latter."""
-    checks.expect_choice("noise", noise, NOISES)
+    checks.expect_choice(name, noise, NOISES)
     if (noise == "student") != (dof is not None):
         raise ValueError(
             "dof must be given for student noise and for no other, got "
-            f"noise={noise!r}, dof={dof}; set or drop it"
+            f"{name}={noise!r}, dof={dof}; set or drop it"
         )
     if dof is None:
         return None

@@ -19,10 +19,11 @@ from refspec.curvature import SecondMoment, expect_fisher
 from refspec.results import Several, View
 from refspec.synthetic.worlds import World
 from refspec.theorems import Study, Theorem, asked
-from refspec.theorems.study import MomentStudy
+from refspec.theorems.study import AllNeededError, MomentStudy
 
 #: holds, fails; unmet: a hypothesis that the data do not meet; skipped: asked for by
-#: deep only; lemma: proved and tested, with nothing to check on data.
+#: deep only, or in need of every eigenvalue where `top` asks for some; lemma: proved
+#: and tested, with nothing to check on data.
 STATUSES = ("holds", "fails", "unmet", "skipped", "lemma")
 
 
@@ -46,6 +47,8 @@ class Record:
         What was compared, or why nothing was.
     seconds : float
         Time of the check, with the shared quantities that it was the first to need.
+    place : str
+        Where its proof is, `theory/levels.md#L1`; '' of a statement of others.
     """
 
     id: str
@@ -59,6 +62,7 @@ class Record:
     resolution: float
     detail: str
     seconds: float
+    place: str = ""
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON holds it: numbers that JSON lacks are null."""
@@ -86,6 +90,7 @@ def verify(
     theorems: Iterable[Theorem] | None = None,
     source: str = "snapshot",
     deep: bool = False,
+    top: int | None = None,
 ) -> Records:
     """Check theorems on a snapshot, one after the other.
 
@@ -94,13 +99,16 @@ def verify(
     subject : Snapshot, World, SecondMoment or Study
         A world's population is known, so that statements about it apply too. Of the
         Fisher information of a network whose layers are not known, such as
-        `refspec.exporters.torch.moment` gives, only those apply that need no layers.
+        `refspec.torch.moment` gives, only those apply that need no layers.
     theorems : iterable of Theorem, optional
         Those that ask about data, `refspec.theorems.asked("data")`, if not given.
     source : str
         What to call the snapshot.
     deep : bool
         Also the slow ones.
+    top : int, optional
+        Only so many of the Fisher's eigenvalues, the largest, from products alone; what
+        needs all of them is skipped. A study keeps its own.
 
     Returns
     -------
@@ -127,10 +135,10 @@ def verify(
     checks.expect_flag("deep", deep)
     chosen = expect_theorems(theorems)
     if isinstance(subject, World):
-        subject = Study(subject.snapshot, world=subject)
+        subject = Study(subject.snapshot, world=subject, top=top)
     elif isinstance(subject, SecondMoment):
-        subject = MomentStudy(expect_fisher("subject", subject))
-    study = subject if isinstance(subject, Study) else Study(subject)
+        subject = MomentStudy(expect_fisher("subject", subject), top=top)
+    study = subject if isinstance(subject, Study) else Study(subject, top=top)
     return Records(lambda theorem: _run(theorem, study, source, deep), chosen)
 
 
@@ -156,7 +164,8 @@ def _run(theorem: Theorem, study: Study, source: str, deep: bool) -> Record:
     def record(status: str, sides: _Sides, detail: str) -> Record:
         seconds = time.perf_counter() - start
         t = theorem
-        return Record(t.id, t.title, t.kind, source, status, *sides, detail, seconds)
+        about, found = (t.id, t.title, t.kind, source, status), (detail, seconds)
+        return Record(*about, *sides, *found, t.place)
 
     nothing = (missing, missing, missing, missing)
     if theorem.comparisons is None:
@@ -171,6 +180,9 @@ def _run(theorem: Theorem, study: Study, source: str, deep: bool) -> Record:
         if reason:
             return record("unmet", nothing, reason)
         verdict = theorem.check(study)
+    except AllNeededError:
+        text = "needs every eigenvalue, and only the largest were asked for (top)"
+        return record("skipped", nothing, text)
     except (ArithmeticError, ValueError) as error:  # data too wrong to be computed with
         return record("fails", (missing, missing, float("inf"), missing), str(error))
     v = verdict

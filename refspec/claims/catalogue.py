@@ -245,6 +245,7 @@ def judge(
     dense: int = 1000,
     per_layer: bool = True,
     whole: int | None = None,
+    top: int | None = None,
 ) -> Findings:
     """Hold a network against what is claimed about networks.
 
@@ -252,7 +253,7 @@ def judge(
     ----------
     network : Snapshot, SecondMoment or Subject
         A moment is the Fisher information of a network whose layers are not known,
-        such as `refspec.exporters.torch.moment` gives. A subject keeps what several
+        such as `refspec.torch.moment` gives. A subject keeps what several
         claims ask for, and its own `dense` and `per_layer`.
     claims : iterable of str, optional
         Letters; all of `CLAIMS` if not given.
@@ -261,6 +262,11 @@ def judge(
         approximations of the Fisher.
     per_layer : bool
         The Fisher information of every layer too, not only of all together.
+    whole : int, optional
+        The most eigenvalues that are all computed; of others the C^2 largest.
+    top : int, optional
+        Only so many eigenvalues of every moment, the largest, from products alone; C^2
+        at least, which claims count.
 
     Returns
     -------
@@ -291,9 +297,11 @@ def judge(
     checks.expect_flag("per_layer", per_layer)
     if whole is not None:
         checks.expect_size("whole", whole)
+    if top is not None:
+        checks.expect_size("top", top, least=1)
     subject = network
     if not isinstance(subject, Subject):
-        subject = Subject(subject, dense, per_layer, whole)
+        subject = Subject(subject, dense, per_layer, whole, top)
     known = subject
     return Findings(lambda id: _judged(CLAIMS[id], known), chosen)
 

@@ -80,15 +80,17 @@ def last_layers(snapshot: Snapshot, dense: int) -> tuple[list[str], str]:
     except ValueError as error:  # a network that refspec cannot run
         return chosen, str(error)
     known, left = {op.get("name") for op in snapshot.model.operations}, dense
+    last = snapshot.layers[-1]
+    if last.name not in known:
+        return chosen, f"the last layer, {last.name}, is not in the export's network"
     for x in reversed(snapshot.layers):
         left -= x.parameters
         if left < 0 or x.name not in known:
             break
         chosen.insert(0, x.name)
-    last = snapshot.layers[-1]
     return chosen, (
-        f"the last layer, {last.name}, has {last.parameters} parameters, more than "
-        f"{dense}, or is not in the network"
+        f"the last layer, {last.name}, has {last.parameters} parameters, and a matrix "
+        f"is formed of {dense} at most (--dense)"
     )
 
 

@@ -30,7 +30,8 @@ def depth(subject: Subject) -> Iterator[Evidence]:
     snapshot = subject.snapshot
     for of in ("features", "errors"):
         if len(snapshot.layers) < 3:
-            yield unjudged(of, f"{len(snapshot.layers)} layers: no trend to be seen")
+            n = len(snapshot.layers)
+            yield unjudged(of, f"{n} layer{'s' * (n > 1)}: no trend to be seen")
             continue
         profile = list(subject.once(profiled, of).values())
         separation = _trend([x.separation.value for x in profile])
@@ -211,7 +212,9 @@ def from_class_means(subject: Subject) -> Iterator[Evidence]:
             ),
             "gradient norm over eta ||W||": float(slope / (eta * np.linalg.norm(W))),
         }
-        verdict = together([small(off), graded(float(np.median(shares)))])
+        # a class part of twice W is as far from it as none: what is within undoes it
+        share = 1 - abs(1 - float(np.median(shares)))
+        verdict = together([small(off), graded(share)])
         text = f"stationary to {off:.2f}, class part {np.median(shares):.2f}"
         yield Evidence(f"layer {x.name}", numbers, verdict, text)
 

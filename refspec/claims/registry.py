@@ -57,7 +57,8 @@ class Subject:
     network: a snapshot, or the Fisher information of a network whose layers are not
     known; dense: the most parameters of a matrix that is formed; per_layer: whether the
     Fisher information of every layer is looked at, beside that of all; whole: the most
-    eigenvalues that are all computed, of others the C^2 largest; None: of any.
+    eigenvalues that are all computed, of others the C^2 largest; None: of any; top: how
+    many of the largest, C^2 at least since claims count them; None: as `whole` says.
     """
 
     def __init__(
@@ -66,11 +67,13 @@ class Subject:
         dense: int,
         per_layer: bool,
         whole: int | None = None,
+        top: int | None = None,
     ) -> None:
         self.network = network
         self.dense = dense
         self.per_layer = per_layer
         self.whole = whole
+        self.few = top
         self._kept: dict[tuple[Any, ...], Any] = {}
 
     @property
@@ -86,8 +89,11 @@ class Subject:
 
     def top(self, moment: SecondMoment) -> int | None:
         """Return how many of a moment's largest eigenvalues to look at; None: all."""
-        few = self.whole is None or min(moment.shape) <= max(self.whole, self.C**2)
-        return None if few else self.C**2
+        if self.whole is None and self.few is None:
+            return None
+        counted = max(self.few or 0, self.C**2)
+        all_of_it = min(moment.shape) <= max(self.whole or 0, counted)
+        return None if all_of_it else counted
 
     def know(self, value: Any, compute: Callable[..., Any], *arguments: Any) -> None:
         """Keep a value that `once` would have computed."""

@@ -42,10 +42,15 @@ def _check(snapshot: Snapshot, json_file: Path | None) -> None:
         said = snapshot.provenance.get("without_network")
         why = f" ({visible(said, 300)})" if isinstance(said, str) else ""
         say(f"no model section{why}: features and errors were not recomputed")
-    differences = [] if snapshot.model is None else recompute(snapshot)
+    left = snapshot.provenance.get("recomputed", {})
+    computed = {f"{what} of {name}" for name in left for what in ("features", "errors")}
+    found = [] if snapshot.model is None else recompute(snapshot)
+    differences = [d for d in found if d.name not in computed]
     for d in differences:
         verdict = "good" if d.ratio <= 1 else "DISAGREES"
         say(f"  {visible(d.name)}: recomputed, off by {d.residual:.1e} ({verdict})")
+    for name in left:
+        say(f"  {visible(name)}: features and errors not in the file, computed from it")
     good = all(d.ratio <= 1 for d in differences)
     if json_file is not None:
         record: dict[str, Any] = {
@@ -61,6 +66,7 @@ def _check(snapshot: Snapshot, json_file: Path | None) -> None:
                 d.name: {"residual": finite(d.residual), "ratio": finite(d.ratio)}
                 for d in differences
             },
+            "not_in_the_file": list(left),
         }
         write_json(json_file, "refspec.check/1", record)
     if not good:

@@ -13,12 +13,14 @@ from refspec import memory
 from refspec.claims import CLAIMS, Finding
 from refspec.claims.registry import Subject
 from refspec.classes import Snapshot
+from refspec.cli import completion
 from refspec.cli.inputs import (
     Backend,
     Dense,
     Files,
     Memory,
     On,
+    Top,
     expect_file,
     load,
     split,
@@ -29,7 +31,11 @@ from refspec.plans import plan
 
 Only = Annotated[
     list[str] | None,
-    typer.Option("--only", help="Claims by letter: F or F,W; may be repeated."),
+    typer.Option(
+        "--only",
+        help="Claims by letter: F or F,W; may be repeated.",
+        autocompletion=completion.of_claims,
+    ),
 ]
 Whole = Annotated[
     int | None,
@@ -45,6 +51,7 @@ def claims(
     only: Only = None,
     dense: Dense = 1000,
     whole: Whole = None,
+    top: Top = None,
     json_file: Json = None,
     on: On = Backend.numpy,
     limit: Memory = None,
@@ -65,14 +72,16 @@ def claims(
         with memory.within(limit):
             source, planned = load(path, on), None
             network = source.network
-            # of a part of the claims, or of a moment alone, there is no plan
-            if not only and whole is None and isinstance(network, Snapshot):
-                planned = plan(network, what="claims").expect_room()
+            if not only and whole is None:  # of a part of them there is no plan
+                counted = (
+                    None if top is None else max(top, (len(network.offsets) - 1) ** 2)
+                )
+                planned = plan(network, what="claims", top=counted).expect_room()
             say(source.name)
             say(str(source.coverage))
             with working("judging", planned) as tell:
                 # one for all claims: what several ask for is computed once
-                subject = Subject(network, dense, True, whole)
+                subject = Subject(network, dense, True, whole, top)
                 found: list[Finding] = []
                 for id in chosen:
                     tell(f"claim {id}: {judged.CLAIMS[id].title}")

@@ -26,14 +26,14 @@ from refspec.cli.inputs import (
     expect_layer,
     load,
 )
-from refspec.cli.outputs import finite, write_json, write_picture
+from refspec.cli.outputs import finite, told, write_json, write_picture
 from refspec.cli.terminal import console, new_table, say, working
 from refspec.coverage import Coverage
 from refspec.curvature import SecondMoment
 from refspec.implicit import HessianOperator
 from refspec.plans import Plan, plan
 from refspec.plots import matrices
-from refspec.plots.style import label
+from refspec.plots.style import SEEN
 from refspec.spectra import Spectrum
 from refspec.text import visible
 
@@ -173,17 +173,20 @@ def _expect_network(
 
 def _print(result: HessianAttribution, title: str, top: int) -> None:
     """Print the top eigenvalues beside the Fisher's, and how far apart the two are."""
-    parts = [label(n) for n in result.parts]
+    own, most = result.parts.get("diagonal", np.zeros(1)), max(result.values[0], 0.0)
+    parts, notes = told(result.parts, bool(np.any(np.abs(own) > SEEN * most)))
     table = new_table(title, ["k", "Hessian", "Fisher", *parts, "kind"])
     for k in range(min(top, len(result.values))):
-        made = [f"{x[k]:.1e}" for x in result.parts.values()]
+        made = [f"{x[k]:.1e}" for x in parts.values()]
         pair = f"{result.values[k]:.2e}", f"{result.fisher[k]:.2e}"
         table.add_row(str(k + 1), *pair, *made, result.kinds[k])
     console.print(table)
+    for note in notes:
+        say(note)
     say(f"residual E: norm {result.weyl:.3e}, the Weyl radius between the two columns")
     angle = np.sin(result.angles.max(initial=0.0))
-    told = f"<= {result.angle_bound:.3g}" if np.isfinite(result.angle_bound) else ""
-    say(f"largest sine between their top eigenspaces {angle:.3g} {told}".rstrip())
+    limit = f"<= {result.angle_bound:.3g}" if np.isfinite(result.angle_bound) else ""
+    say(f"largest sine between their top eigenspaces {angle:.3g} {limit}".rstrip())
     say(f"radius of the eigenvalues of the computed Hessian: {result.radius:.2e}")
 
 

@@ -13,7 +13,7 @@ import typer
 
 from refspec import backend, coverage, curvature, datasets, export
 from refspec.classes import Snapshot
-from refspec.cli import python
+from refspec.cli import completion, python
 from refspec.cli.apart import Apart
 from refspec.cli.terminal import working
 from refspec.coverage import Coverage
@@ -56,7 +56,9 @@ Files = Annotated[
 LayerName = Annotated[
     str | None,
     typer.Option(
-        "--layer", help="One layer by name, of a moment a module; all if not given."
+        "--layer",
+        help="One layer by name, of a moment a module; all if not given.",
+        autocompletion=completion.layers,
     ),
 ]
 OfWhat = Annotated[
@@ -75,8 +77,8 @@ Top = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Only so many, the largest, from products: for what is too large to be "
-        "factorised. All are computed, and 20 printed, if not given.",
+        help="Only so many eigenvalues, the largest, from products: for what is too "
+        "large to be factorised. All if not given.",
     ),
 ]
 #: How many eigenvalues are printed of all.
@@ -223,7 +225,7 @@ def choose_moment(
         network = load(file, on, layer).network
         if isinstance(network, Snapshot):
             return _of_layers(network, layer, of, what, top, certify)
-        moment = _part(network, layer, of)
+        moment = part(network, layer, of)
         covered = coverage_of(moment)
     planned = plan(moment, what=what, top=top, certify=certify).expect_room()
     title = f"Fisher information, {called(covered, layer)}"
@@ -277,7 +279,7 @@ def _of_parts(
     return parts.moment(file, None if layer is None else [layer])
 
 
-def _part(moment: SecondMoment, layer: str | None, of: Of) -> SecondMoment:
+def part(moment: SecondMoment, layer: str | None, of: Of) -> SecondMoment:
     """Return a moment, or that of one of its modules."""
     if of in (Of.features, Of.errors):
         raise typer.BadParameter(

@@ -6,7 +6,8 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
@@ -115,6 +116,23 @@ def write_json(path: Path, schema: str, record: dict[str, Any]) -> None:
         ) from error
     with opened(path) as file:
         file.write(text.encode() + b"\n" * (path == _STANDARD))
+
+
+def told(parts: Mapping[str, Any], seen: bool) -> tuple[dict[str, Any], list[str]]:
+    """Return parts by the heads of a table, and what explains them below it.
+
+    A diagonal that nobody sees is counted with the class means, as in the report.
+    """
+    shown = dict(parts)
+    if "diagonal" not in shown:
+        return {style.label(n): x for n, x in shown.items()}, []
+    what = "is of the labels that samples really have"
+    if not seen:
+        what = f"is below {style.SEEN:.1%}, and counted with the class means it lies on"
+        shown["between_class"] = shown["between_class"] + shown.pop("diagonal")
+    heads = {n: style.label(n) for n in shown} | {"diagonal": "diagonal c'=c"}
+    note = f"the diagonal, c' = c, {what} (theory/levels.md#L4)"
+    return {heads[n]: x for n, x in shown.items()}, textwrap.wrap(note, 80)
 
 
 def write_picture(path: Path, drawn: list[Axes]) -> None:

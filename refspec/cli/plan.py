@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from refspec import datasets
-from refspec.cli.inputs import Certify, File, LayerName, Memory, Top, expect_file
+from refspec.classes import Snapshot
+from refspec.cli import python
+from refspec.cli.inputs import (
+    Certify,
+    File,
+    LayerName,
+    Memory,
+    Of,
+    Top,
+    expect_file,
+    load,
+    part,
+)
 from refspec.cli.outputs import Json, expect_outputs, write_json
 from refspec.cli.terminal import console, new_table, say
+from refspec.curvature import SecondMoment
 from refspec.plans import plan as planned
 
 
@@ -39,14 +53,16 @@ def plan(
     limit: Memory = None,
     json_file: Json = None,
 ) -> None:
-    """Say which way a command takes, in what time and memory; read headers only."""
+    """Say which way a command takes, in what time and memory.
+
+    Of an export headers alone are read; a function of a Python file is run.
+    """
     expect_outputs([file], json=json_file)
-    if file is not None:
-        expect_file(file)
+    subject, layers = _subject(file, layer)
     found = planned(
-        datasets.digits_mlp() if file is None else file,
+        subject,
         what=what.value,
-        layers=None if layer is None else [layer],
+        layers=layers,
         top=top,
         certify=certify,
         memory_limit=limit,
@@ -62,3 +78,19 @@ def plan(
         console.print(table)
     if json_file is not None:
         write_json(json_file, "refspec.plan/1", found.document())
+
+
+def _subject(
+    file: Path | None, layer: str | None
+) -> tuple[Snapshot | SecondMoment | Path, list[str] | None]:
+    """Return what is planned, and which of its layers."""
+    layers = None if layer is None else [layer]
+    if file is None:
+        return datasets.digits_mlp(), layers
+    expect_file(file)
+    if python.named(file) is None:
+        return file, layers
+    network = load(file).network
+    if isinstance(network, Snapshot):
+        return network, layers
+    return part(network, layer, Of.fisher), None

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from refspec import backend, coverage, curvature, random_matrix, rounding
+from refspec import backend, coverage, curvature, memory, random_matrix, rounding
 from refspec.classes import Snapshot
 from refspec.cli.inputs import (
     PRINTED,
     Backend,
     LayerName,
+    Memory,
     On,
     Top,
     expect_layer,
@@ -30,6 +31,7 @@ from refspec.cli.outputs import (
 )
 from refspec.cli.terminal import console, new_table, say, working
 from refspec.coordinates import coordinates, primal
+from refspec.plans import plan
 from refspec.plots.prediction import predictions
 from refspec.random_matrix import KroneckerPrediction, Prediction
 from refspec.random_matrix.comparison import Discrepancy
@@ -81,6 +83,7 @@ def predict(
     json_file: Json = None,
     plot: Plot = None,
     on: On = Backend.numpy,
+    limit: Memory = None,
 ) -> None:
     """Predict a spectrum from a law and compare.
 
@@ -89,6 +92,22 @@ def predict(
     the last layer, or of one that is named, from class statistics of its features.
     """
     expect_outputs([file], json=json_file, plot=plot)
+    with memory.within(limit):
+        how = covariances.value, drawn
+        _predict(file, layer, of, how, top or PRINTED, json_file, plot, on)
+
+
+def _predict(
+    file: Path,
+    layer: str | None,
+    of: _Kind,
+    how: tuple[Any, bool],
+    top: int,
+    json_file: Path | None,
+    plot: Path | None,
+    on: Backend,
+) -> None:
+    """Do as `predict` says, within the memory that was said."""
     snapshot = load_snapshot(file, on)
     if snapshot.provenance.get("recipe") is None:
         expect_layer(snapshot, layer)
@@ -97,11 +116,9 @@ def predict(
                 f"--of {of.value} needs the population of a planted world, and {file} "
                 "has no recipe; leave it out for the Fisher information of a layer"
             )
-        _of_a_layer(
-            snapshot, layer, (covariances.value, drawn), top or PRINTED, json_file, plot
-        )
+        _of_a_layer(snapshot, layer, how, top, json_file, plot)
         return
-    if covariances is not _Covariances.each or drawn:
+    if how != (_Covariances.each.value, False):
         raise typer.BadParameter(
             f"--covariances and --drawn are for networks, got {file}, a planted world, "
             "whose population is known; leave them out"
@@ -114,22 +131,19 @@ def predict(
             f"the world has several layers: give --layer, one of {listed(names)}"
         )
     name = layer or names[0]
-    try:
-        population = world.population(
-            name, "gradients" if of is _Kind.fisher else of.value
-        )
-        with working("predicting"):
-            made = random_matrix.predict(population)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    with working("factorising"):
+    kind = of.value
+    planned = plan(snapshot, what="spectrum", of=kind, layers=[name]).expect_room()
+    population = world.population(name, "gradients" if of is _Kind.fisher else kind)
+    with working("predicting"):
+        made = random_matrix.predict(population)
+    with working("factorising", planned):
         measured = _measured(snapshot, name, of, made)
         found = _compared(made, measured)
     what = "Fisher information" if of is _Kind.fisher else of.value
     title = f"{what} of {name}: {snapshot.probabilities.shape[0]} samples"
     covered = coverage.of_snapshot(snapshot, [name])
     say(str(covered))
-    _print(f"{title}, predicted", made, measured, found, top or PRINTED)
+    _print(f"{title}, predicted", made, measured, found, top)
     if plot is not None:
         write_picture(plot, predictions(made, measured, title))
     if json_file is not None:
@@ -150,19 +164,17 @@ def _of_a_layer(
     covariances, drawn = how
     last = snapshot.layers[-1].name
     name = layer or last
-    try:
-        with working("predicting"):
-            law = random_matrix.law_of(
-                snapshot,
-                name,
-                given="outputs" if name == last else "class",
-                outputs="drawn" if drawn else "data",
-                covariances=covariances,
-            )
-            made = random_matrix.predict_layer(law)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    with working("factorising"):
+    planned = plan(snapshot, what="spectrum", layers=[name]).expect_room()
+    with working("predicting"):
+        law = random_matrix.law_of(
+            snapshot,
+            name,
+            given="outputs" if name == last else "class",
+            outputs="drawn" if drawn else "data",
+            covariances=covariances,
+        )
+        made = random_matrix.predict_layer(law)
+    with working("factorising", planned):
         measured = spectrum(coordinates(curvature.fisher(snapshot, [name])))
         found = _compared(made, measured)
     N = snapshot.probabilities.shape[0]

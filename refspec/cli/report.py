@@ -21,6 +21,7 @@ from refspec.cli.outputs import (
     write_json,
 )
 from refspec.cli.terminal import say, working
+from refspec.cli.verdicts import Site, site_of
 from refspec.plans import plan
 
 Output = Annotated[
@@ -42,14 +43,16 @@ def report(
     per_layer: PerLayer = True,
     verify: Verify = True,
     json_file: Json = None,
+    site: Site = None,
     on: On = Backend.numpy,
     limit: Memory = None,
 ) -> None:
     """Write one self-contained HTML page about a network."""
     expect_outputs([file], output=output, json=json_file)
     pages.expect_libraries()
+    at = site_of(site)
     with memory.within(limit):
-        contents, page = _made(file, per_layer, dense, verify, on)
+        contents, page = _made(file, per_layer, dense, verify, on, at)
     with opened(output) as out:
         size = out.write(pages.encoded(page))
     say(f"report: {output} ({size / 1e6:.1f} MB)")
@@ -80,7 +83,7 @@ def _record(contents: pages.Contents) -> dict[str, Any]:
 
 
 def _made(
-    file: Path | None, per_layer: bool, dense: int, verify: bool, on: Backend
+    file: Path | None, per_layer: bool, dense: int, verify: bool, on: Backend, site: str
 ) -> tuple[pages.Contents, str]:
     """Plan the page, refuse what does not fit, and make it."""
     network, planned = load(file, on).network, None
@@ -95,5 +98,5 @@ def _made(
             progress=progress,
         )
         progress("drawing")
-        page = pages.render(contents)
+        page = pages.render(contents, site)
         return contents, page

@@ -29,11 +29,12 @@ from refspec.cli.outputs import (
     attribution_record,
     expect_outputs,
     spectrum_record,
+    told,
     write_json,
     write_picture,
 )
 from refspec.cli.terminal import console, new_table, say, working
-from refspec.plots.style import label
+from refspec.plots.style import visible_level
 
 
 def attribute(
@@ -81,21 +82,24 @@ def attribute(
 def _print(result: Attribution, title: str, top: int) -> None:
     """Print the top eigenvalues, each with its shares, and what the levels make up."""
     values = backend.to_host(result.spectrum.values)
-    levels = [label(n) for n in result.shares]
-    table = new_table(title, ["k", "eigenvalue", *levels, "kind", "proved"])
+    seen = visible_level("diagonal", result)
+    shown, notes = told(result.shares, seen)
+    table = new_table(title, ["k", "eigenvalue", *shown, "kind", "proved"])
     for k in range(min(top, len(result.kinds))):
-        shares = [f"{x[k]:.3f}" for x in result.shares.values()]
+        shares = [f"{x[k]:.3f}" for x in shown.values()]
         proof = "yes" if result.proved[k] else ""
         table.add_row(str(k + 1), f"{values[k]:.6g}", *shares, result.kinds[k], proof)
     console.print(table)
     total = sum(result.traces.values())
     if total > 0:
-        traces = result.traces.items()
-        parts = ", ".join(f"{label(n)} {t / total:.3f}" for n, t in traces)
+        traces = told(result.traces, seen)[0].items()
+        parts = ", ".join(f"{n} {t / total:.3f}" for n, t in traces)
         for line in textwrap.wrap(f"share of the trace: {parts}", 80):
             say(line)
     else:
         say("the matrix is zero: no level has a share of its trace")
+    for note in notes:
+        say(note)
     say(f"radius of every eigenvalue: {result.spectrum.radius:.2e}")
     say(f"  ({result.spectrum.kind})")
 

@@ -17,9 +17,11 @@ from typing import Annotated, Any
 
 import typer
 
-from refspec import export
+from refspec import export, memory
+from refspec.cli.inputs import Memory
 from refspec.cli.outputs import Json, expect_outputs, write_json
 from refspec.cli.terminal import say, working
+from refspec.plots.style import label
 from refspec.synthetic import PRESETS, Recipe, expected_levels
 
 _words: Any = StrEnum  # made by a call, from the words that an option can be
@@ -52,6 +54,7 @@ def synth(
     preset: _Preset = None,
     dtype: _Dtype = Precision.float64,
     json_file: Json = None,
+    limit: Memory = None,
     **fields: Any,
 ) -> None:
     """Plant a world whose population is known and write it as an export.
@@ -68,7 +71,7 @@ def synth(
         start = Recipe() if preset is None else PRESETS[preset.value].recipe
         changed = {k: _value(k, x) for k, x in fields.items() if _given(context, k)}
         recipe = dataclasses.replace(start, **changed)
-        with working("planting"):
+        with memory.within(limit), working("planting"):
             world = recipe.plant(dtype=dtype.value)
     except (ValueError, TypeError) as error:
         raise typer.BadParameter(str(error)) from error
@@ -84,7 +87,7 @@ def synth(
             n: float(x.trace()) for n, x in expected_levels(world, name)[1].items()
         }
         total = sum(expected.values())
-        shares = ", ".join(f"{n} {x / total:.3f}" for n, x in expected.items())
+        shares = ", ".join(f"{label(n)} {x / total:.3f}" for n, x in expected.items())
         say(f"  errors of {name}: expected trace {total:.6g}; {shares}")
         record[name] = expected
     assumes = ["traces are expectations over draws, exact at this N, given the weights"]

@@ -9,9 +9,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.live import Live
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from refspec.cli import completion
 from refspec.cli.inputs import split
 from refspec.cli.outcomes import DATA
 from refspec.cli.outputs import write_json
@@ -19,17 +21,33 @@ from refspec.cli.python import module
 from refspec.cli.terminal import console, say
 from refspec.text import visible
 from refspec.theorems import Theorem, asked, find, of_module
+from refspec.theorems.places import address, expect_site, published
 from refspec.verify import Record
 
-Only = Annotated[
+_ONLY = "Statements by id: L1 or L1,C3; may be repeated."
+OfData = Annotated[
     list[str] | None,
-    typer.Option("--only", help="Statements by id: L1 or L1,C3; may be repeated."),
+    typer.Option("--only", help=_ONLY, autocompletion=completion.of_data),
+]
+OfCode = Annotated[
+    list[str] | None,
+    typer.Option("--only", help=_ONLY, autocompletion=completion.of_code),
 ]
 
 Own = Annotated[
     Path | None,
     typer.Option(
         "--theorems", help="A Python file: check the theorems it holds, and no others."
+    ),
+]
+
+Site = Annotated[
+    str | None,
+    typer.Option(
+        "--site",
+        envvar="REFSPEC_SITE",
+        help="Link theorems to their proofs there: the address of a documentation "
+        "site, or the folder that make docs wrote.",
     ),
 ]
 
@@ -58,6 +76,14 @@ def chosen(
         raise typer.BadParameter(f"--only: {error}") from error
 
 
+def site_of(given: str | None) -> str:
+    """Return the address of the site that was given, or that the package states."""
+    try:
+        return published() if given is None else expect_site(given)
+    except ValueError as error:
+        raise typer.BadParameter(f"--site: {error}") from error
+
+
 def _own(file: Path, only: list[str] | None) -> tuple[Theorem, ...]:
     """Return the theorems of a module of the user's."""
     try:
@@ -77,7 +103,9 @@ def _own(file: Path, only: list[str] | None) -> tuple[Theorem, ...]:
     return tuple(known[x] for x in known if x in wanted)
 
 
-def show(source: str, found: Iterable[Record], total: int) -> list[Record]:
+def show(
+    source: str, found: Iterable[Record], total: int, site: str = ""
+) -> list[Record]:
     """Print records as they come: a live table on a terminal, lines when piped."""
     records: list[Record] = []
     if not console.is_terminal:
@@ -92,7 +120,7 @@ def show(source: str, found: Iterable[Record], total: int) -> list[Record]:
     ) as live:
         for r in found:
             records.append(r)
-            live.update(_table(source, records, total))
+            live.update(_table(source, records, total, site))
     return records
 
 
@@ -111,14 +139,15 @@ def conclude(
     say(f"{counts['holds']} hold, {counts['fails']} fail, {rest} not applicable")
     for r in records:
         if r.status == "fails":
-            say(f"FAILS: {r.id} ({r.title}) on {r.source}: {r.detail}")
+            proof = f"; proof: {r.place}" * bool(r.place)
+            say(f"FAILS: {r.id} ({r.title}) on {r.source}: {r.detail}{proof}")
     if json_file is not None:
         write_json(json_file, schema, {**more, "records": [x.plain() for x in records]})
     if counts["fails"]:
         raise typer.Exit(DATA)
 
 
-def _table(source: str, records: list[Record], total: int) -> Table:
+def _table(source: str, records: list[Record], total: int, site: str) -> Table:
     """Draw what is known so far."""
     done = "" if len(records) == total else f", {len(records)} of {total}"
     table = Table(title=visible(source, 60) + done)
@@ -129,9 +158,9 @@ def _table(source: str, records: list[Record], total: int) -> Table:
         colour = _COLOURS.get(r.status, "dim")
         cells = _cells(r)
         verdict = cells[2] if r.status == "holds" else f"{cells[2]}: {r.detail}"
-        table.add_row(
-            r.id, r.title, Text(visible(verdict, _DETAIL), style=colour), *cells[3:8]
-        )
+        said = Text(visible(verdict, _DETAIL), style=colour)
+        id = Text(r.id, Style(link=address(site, r.place) or None))
+        table.add_row(id, r.title, said, *cells[3:8])
     return table
 
 

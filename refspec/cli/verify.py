@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from refspec import memory
-from refspec.classes import Snapshot
-from refspec.cli.inputs import Backend, Files, Memory, On, expect_file, load
+from refspec.cli.inputs import Backend, Files, Memory, On, Top, expect_file, load
 from refspec.cli.outputs import Json, expect_outputs
 from refspec.cli.terminal import announce, say
-from refspec.cli.verdicts import Only, Own, chosen, conclude, show
+from refspec.cli.verdicts import OfData, Own, Site, chosen, conclude, show, site_of
 from refspec.plans import plan
 from refspec.verify import Record
 from refspec.verify import verify as verify_snapshot
@@ -20,8 +19,10 @@ from refspec.verify import verify as verify_snapshot
 def verify(
     files: Files = None,
     json_file: Json = None,
-    only: Only = None,
+    only: OfData = None,
     own: Own = None,
+    site: Site = None,
+    top: Top = None,
     on: On = Backend.numpy,
     limit: Memory = None,
 ) -> None:
@@ -30,7 +31,7 @@ def verify(
     Exit 1 if a statement fails. Statements on refspec itself: see selftest.
     """
     expect_outputs(files or [], json=json_file)
-    theorems = chosen(only, "data", own)
+    theorems, at = chosen(only, "data", own), site_of(site)
     for file in files or []:
         expect_file(file)
     paths: Iterable[Path | None] = files or [None]
@@ -40,14 +41,17 @@ def verify(
         with memory.within(limit):
             source = load(path, on)
             name, network = source.name, source.network
-            # what single theorems take is not planned, nor those on a moment alone
-            if not (only or own) and isinstance(network, Snapshot):
-                announce(plan(network, what="verify").expect_room())
+            if not (only or own):  # what single theorems take is not planned
+                announce(plan(network, what="verify", top=top).expect_room())
             covered[name] = source.coverage.document()
             say(str(source.coverage))
             # what was asked for by its id is run, however slow
             found = verify_snapshot(
-                network, theorems=theorems, source=name, deep=bool(only or own)
+                network,
+                theorems=theorems,
+                source=name,
+                deep=bool(only or own),
+                top=top,
             )
-            records += show(name, found, len(theorems))
+            records += show(name, found, len(theorems), at)
     conclude(records, json_file, "refspec.verify/1", coverage=covered)

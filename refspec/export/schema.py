@@ -27,7 +27,9 @@ order, the same for every key; they are sorted by class when read. The manifest 
 Zarr group the attribute ``manifest``; it is strict JSON, at most 2^24 characters and 64
 levels. How much of the network the layers are is stated by ``left_out`` (parameters by
 module, ``{}`` for none) and ``biases`` (true or false by layer), see
-`refspec.coverage`; a file without them does not say.
+`refspec.coverage`; a file without them does not say. ``recomputed`` holds T, a and b by
+name of layers whose features and errors are not in the file: its operations give them
+again, in float64, from the errors p - e_c' of the last one.
 
 The digest is ``refspec.digest/2:`` and 64 hexadecimal digits, the SHA-256 of lines::
 
@@ -64,7 +66,7 @@ PARAMETERS = "model/parameters/"
 ROLES = ("weight", "bias", "mean", "variance")
 #: What a manifest says of the export itself: a caller's own give way.
 RESERVED = {
-    *("schema", "layers", "operations", "left_out", "biases"),
+    *("schema", "layers", "operations", "recomputed", "left_out", "biases"),
     *("digest", "dtype"),
 }
 
@@ -171,6 +173,14 @@ def _expect_manifest(path: Any, manifest: Mapping[str, Any]) -> None:
                 f"expected {key}, an object of {_STATED[key]}, got {shown(given)}; "
                 "correct it, or leave it out if it is not known",
             )
+    again = manifest.get("recomputed", {})
+    if not _is_sizes(again) or not set(again) <= set(layers if steps else []):
+        raise ExportError(
+            path,
+            "manifest",
+            "expected recomputed, an object of [T, a, b] by layer, and operations that "
+            f"give them, got {shown(again)}; correct it, or export it again",
+        )
     if not isinstance(steps, list) or not all(_is_step(x) for x in steps):
         raise ExportError(
             path,
@@ -182,6 +192,13 @@ def _expect_manifest(path: Any, manifest: Mapping[str, Any]) -> None:
 
 def _strings(items: Any) -> bool:
     return isinstance(items, list) and all(isinstance(x, str) for x in items)
+
+
+def _is_sizes(item: Any) -> bool:
+    return isinstance(item, dict) and all(
+        isinstance(x, list) and len(x) == 3 and all(type(n) is int and n > 0 for n in x)
+        for x in item.values()
+    )
 
 
 def _is_step(item: Any) -> bool:
@@ -204,7 +221,9 @@ def _expect_keys(
             f"them among {shown(sorted(arrays))}; export it again",
         )
     shapes: dict[str, tuple[str, ...]] = {"labels": ("N",), outputs[0]: ("N", "C")}
-    for k in range(len(manifest["layers"])):
+    for k, name in enumerate(manifest["layers"]):
+        if name in manifest.get("recomputed", {}):
+            continue
         shapes[f"layers/{k}/features"] = ("N", f"T{k}", f"a{k}")
         shapes[f"layers/{k}/errors"] = ("N", "C", f"T{k}", f"b{k}")
     needed = list(shapes)

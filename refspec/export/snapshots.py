@@ -17,6 +17,7 @@ from refspec import backend, checks, classes, coverage, rounding
 from refspec._version import __version__
 from refspec.classes import Layer, ModelSection, OutputLayer, Snapshot
 from refspec.export import memory
+from refspec.export import recomputed as again
 from refspec.export.containers import announced, read, write
 from refspec.export.digests import Seen, passed
 from refspec.export.errors import ExportError, shown
@@ -32,7 +33,6 @@ from refspec.export.schema import (
 )
 
 _DTYPES = ("float32", "float64")
-_LARGE = 2**26  # bytes of errors p - e_c' from which on they are not kept
 
 
 def save(
@@ -42,6 +42,7 @@ def save(
     logits: backend.Array | None = None,
     dtype: Literal["float32", "float64"] | None = None,
     compress: bool = True,
+    recomputed: bool = False,
 ) -> Path:
     """Write a snapshot, all of it or nothing.
 
@@ -56,6 +57,9 @@ def save(
         probabilities, logits and weights always keep theirs.
     compress : bool
         Zip or zstd.
+    recomputed : bool
+        Leave out features and errors of the layers of the model section: `load` gets
+        them from the network again.
 
     Returns
     -------
@@ -66,7 +70,10 @@ def save(
     ------
     ExportError
         If the path cannot be written, the logits do not belong to the snapshot's
-        probabilities, or a value overflows in `dtype`. Nothing is left behind.
+        probabilities, a value overflows in `dtype`, or what is to be left out is not
+        what the network gives (`refspec.models.recompute`). Nothing is left behind.
+    ValueError
+        If arrays are to be left out and there is no network.
 
     Notes
     -----
@@ -85,6 +92,7 @@ def save(
     """
     checks.expect_type("snapshot", snapshot, Snapshot, "make one by refspec.snapshot")
     checks.expect_type("compress", compress, bool, "give True or False")
+    checks.expect_type("recomputed", recomputed, bool, "give True or False")
     if dtype is not None:
         checks.expect_choice("dtype", dtype, _DTYPES)
 
@@ -104,17 +112,24 @@ def save(
         checks.expect_type("logits", given, np.ndarray, "give an array")
         batch["logits"] = given
         _expect_logits(path, batch["logits"], backend.to_host(snapshot.probabilities))
+    left = {}
+    if recomputed:
+        left = again.expect_recomputable(path, snapshot, dtype == "float32")
     for k, layer in enumerate(snapshot.layers):
-        batch[f"layers/{k}/features"] = stored(layer.features)
-        batch[f"layers/{k}/errors"] = stored(layer.errors)
+        if layer.name not in left:
+            batch[f"layers/{k}/features"] = stored(layer.features)
+            batch[f"layers/{k}/errors"] = stored(layer.errors)
     fixed = {}
     manifest: dict[str, Any] = {"versions": {"refspec": __version__}}
     manifest |= {k: v for k, v in snapshot.provenance.items() if k not in RESERVED}
     manifest |= {"schema": SCHEMA, "layers": [x.name for x in snapshot.layers]}
     manifest |= coverage.statement(snapshot)
     wide = {str(x.dtype) for key, x in batch.items() if key.startswith("layers/")}
-    if snapshot.provenance.get("dtype") == "float32" and wide == {"float64"}:
+    narrow = snapshot.provenance.get("dtype") == "float32"
+    if (narrow and wide <= {"float64"}) or (left and dtype == "float32"):
         manifest["dtype"] = "float32"  # what its numbers were, in wider ones now
+    if left:
+        manifest["recomputed"] = left
     if snapshot.model is not None:
         manifest["operations"] = [dict(x) for x in snapshot.model.operations]
         batch["model/inputs"] = stored(snapshot.model.inputs)
@@ -181,6 +196,8 @@ def load(
     left: set[str] = set()
     output: set[str] = set()
     passing: set[str] = set()
+    computed: dict[str, Member] = {}
+    kept: list[str] = []
 
     def expect(
         where: Path, manifest: dict[str, Any], members: dict[str, Member]
@@ -189,7 +206,9 @@ def load(
         if samples is not None:
             members = _cut(where, members, samples)
         names = manifest["layers"]
-        kept = names if layers is None else checks.expect_names("layers", layers, names)
+        kept[:] = names
+        if layers is not None:
+            kept[:] = checks.expect_names("layers", layers, names)
         for mine, found in zip(
             (left, output), _passing(names, members, kept), strict=True
         ):
@@ -197,11 +216,17 @@ def load(
             mine.update(found)
         if samples is not None:
             left.update(key for key in members if key.startswith("model/"))
+        computed.clear()
+        computed.update(again.members(manifest, members, kept))
+        if computed:  # the network is needed, whether or not it is kept
+            left.difference_update([x for x in left if x.startswith("model/")])
         passing.clear()
         passing.update(left, output)
-        return members
+        return members | computed
 
     def take(_: Any, key: str, member: memory.Member, arrays: dict[str, Any]) -> Any:
+        if key in computed:
+            return None
         if key in left and samples is not None:
             return Seen(member.shape, member.dtype, "")
         if key in left:
@@ -231,8 +256,11 @@ def load(
         )  # a file must have one, an assembly need not
     else:
         manifest.pop("digest", None)
-    with memory.telling(path, sum(memory.needed(arrays, itemsize).values())):
-        return assemble(manifest, arrays, xp=xp, dtype=dtype, path=path)
+    arrays = {key: x for key, x in arrays.items() if key not in computed}
+    need = memory.needed({**arrays, **computed}, itemsize)
+    some = samples is not None or len(kept) < len(manifest["layers"])
+    with memory.telling(path, sum(need.values())):
+        return _assembled(manifest, arrays, xp, dtype, path, kept if some else None)
 
 
 def weights(path: str | os.PathLike[str]) -> np.ndarray:
@@ -319,18 +347,32 @@ def assemble(
         checks.expect_type(f"key {shown(key)}", key, str, "name it as the schema does")
         kinds = (np.ndarray, Seen)
         checks.expect_type(f"array {shown(key)}", x, kinds, "convert it to NumPy")
+    return _assembled(manifest, arrays, xp, dtype, path, None)
+
+
+def _assembled(
+    manifest: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    xp: backend.Namespace,
+    dtype: str,
+    path: str | os.PathLike[str],
+    kept: Sequence[str] | None,
+) -> Snapshot:
+    """Check what was read, and build the layers that are kept, all of them if None."""
     xp = backend.named("numpy") if xp is None else xp
     expect_form(path, manifest, arrays)
     expect_contents(path, manifest, arrays)
-    found = narrowest(arrays, manifest.get("dtype"))
-    return built(dict(manifest, dtype=found), arrays, xp=xp, dtype=dtype, path=path)
+    stated = dict(manifest, dtype=narrowest(arrays, manifest.get("dtype")))
+    return built(stated, arrays, xp=xp, dtype=dtype, path=path, kept=kept)
 
 
 def narrowest(arrays: Mapping[str, np.ndarray], stated: object = None) -> str:
-    """Return the narrowest dtype of features and errors, or what a copy states."""
+    """Return the narrowest dtype of features and errors, or what a copy states.
+
+    Those that are computed again are float64.
+    """
     stored = [x.dtype for key, x in arrays.items() if key.startswith("layers/")]
-    if stated in _DTYPES:
-        stored.append(np.dtype(str(stated)))
+    stored.append(np.dtype(str(stated) if stated in _DTYPES else np.float64))
     return str(min(stored, key=lambda x: x.itemsize))
 
 
@@ -341,8 +383,12 @@ def built(
     xp: backend.Namespace,
     dtype: str,
     path: str | os.PathLike[str],
+    kept: Sequence[str] | None = None,
 ) -> Snapshot:
-    """Make a Snapshot of arrays that are checked; what fits already is not copied."""
+    """Make a Snapshot of arrays that are checked; what fits already is not copied.
+
+    Of `kept` layers alone there is no network, if not all are asked for by None.
+    """
 
     def give(x: np.ndarray) -> backend.Array:
         with np.errstate(over="ignore"):  # found by the types' own checks
@@ -356,6 +402,7 @@ def built(
     left: dict[str, int] = {}
     given = give(probabilities)
     try:
+        arrays = again.completed(manifest, arrays, probabilities, kept)
         for k, name in enumerate(manifest["layers"]):
             h, d = arrays[f"layers/{k}/features"], arrays[f"layers/{k}/errors"]
             if isinstance(h, Seen):
@@ -370,7 +417,7 @@ def built(
             probabilities=given,
             sample_weights=weights,
             provenance=_with_left_out(manifest, left),
-            model=_model(manifest, arrays, give),
+            model=_model(manifest, arrays, give) if kept is None else None,
         )
     except ValueError as error:
         raise ExportError(path, "", str(error)) from error
@@ -384,6 +431,7 @@ def sizes(
     By the headers of a file alone: large errors of the right shape may be p - e_c'.
     """
     manifest, members = announced(path, expect_form)
+    members = members | again.members(manifest, members, manifest["layers"])
     N, C = members["logits" if "logits" in members else "probabilities"].shape
     layers = {}
     for k, name in enumerate(manifest["layers"]):
@@ -405,10 +453,12 @@ def _passing(
         left |= {key for key in members if key.startswith("model/")}
     for k, name in enumerate(names):
         key = f"layers/{k}/errors"
+        if key not in members:
+            continue  # it is computed again
         N, C, T, b = members[key].shape
         if name not in kept:
             left |= {key, f"layers/{k}/features"}
-        elif T == 1 and b == C and 8 * N * C * C > _LARGE:
+        elif T == 1 and b == C and 8 * N * C * C > again.LARGE:
             output.add(key)
     return left, output
 

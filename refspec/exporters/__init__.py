@@ -29,6 +29,10 @@ class_names
     C names, for the manifest.
 provenance
     A mapping, more for the manifest, JSON-able: the data, the licence, the seed.
+recomputed
+    Write no features and errors of layers that the model section gives again, within
+    rounding in each batch: a file of a tenth of the size, and less. Reading runs the
+    network, some samples at a time.
 progress
     Show a bar, on a terminal only.
 

@@ -6,6 +6,7 @@ checked as soon as they are seen, and stated in the manifest that goes with them
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from refspec.classes import Snapshot, log_softmax
 from refspec.export.containers import fitting, write
 from refspec.export.documents import plain
 from refspec.export.errors import shown
+from refspec.export.recomputed import expect_recomputable
 from refspec.export.schema import PARAMETERS, RESERVED, SCHEMA, expect_form
 from refspec.export.snapshots import built, narrowest
 from refspec.exporters.reading import Reading, as_names, normalised
@@ -125,6 +127,7 @@ def deliver(
     class_names: Sequence[str] | None,
     provenance: Mapping[str, Any] | None,
     total: int | None,
+    recomputed: bool,
     progress: bool,
     how: Reading | None = None,
 ) -> Path | Snapshot:
@@ -134,6 +137,13 @@ def deliver(
     two see `refspec.coverage`. Ours stand before the caller's provenance.
     """
     checks.expect_type("progress", progress, bool, "give True or False")
+    checks.expect_type("recomputed", recomputed, bool, "give True or False")
+    if recomputed and (path is None or operations is None):
+        why = "no path" if path is None else f"no network, because {without}"
+        raise ValueError(
+            f"recomputed=True needs a file and a network to compute from, got {why}; "
+            "leave it out"
+        )
     manifest = _provenance(provenance) | {
         "schema": SCHEMA,
         "framework": framework[0],
@@ -164,6 +174,8 @@ def deliver(
     checked = _checked(fitting(where, some), where, manifest, fixed, how)
     with bar:
         tracked = bar.track(checked, total=total, description="exporting")
+        if recomputed:
+            tracked, manifest = _left_out(tracked, where, manifest, fixed)
         if path is not None:
             return write(path, manifest, tracked, fixed)
         parts = list(tracked)  # then `fixed` is complete
@@ -192,6 +204,31 @@ def _sorted(
     if "sample_weights" in found:
         found["sample_weights"] = found["sample_weights"][order]
     return found
+
+
+def _left_out(
+    rows: Iterable[Mapping[str, np.ndarray]],
+    where: str | os.PathLike[str],
+    manifest: Mapping[str, Any],
+    fixed: Mapping[str, np.ndarray],
+) -> tuple[_Rows, dict[str, Any]]:
+    """Return rows without what the network gives, and the manifest that says so."""
+    known = {**manifest, "dtype": "float64"}
+
+    def few() -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray]]]:
+        for row in rows:
+            known["dtype"] = narrowest(row)
+            numpy, arrays = backend.named("numpy"), {**row, **fixed}
+            arrays.pop("sample_weights", None)
+            part = built(known, arrays, xp=numpy, dtype="float64", path=where)
+            left = expect_recomputable(where, part, narrow=False)
+            keys = [f"layers/{manifest['layers'].index(name)}/" for name in left]
+            yield left, {k: x for k, x in row.items() if not k.startswith(tuple(keys))}
+
+    each = few()
+    left, first = next(each)
+    stated = known | {"recomputed": left}
+    return itertools.chain([first], (row for _, row in each)), stated
 
 
 def _checked(

@@ -61,6 +61,7 @@ def export(
     ignore_index: int | None = None,
     class_names: Sequence[str] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    recomputed: bool = False,
     progress: bool = True,
 ) -> Path | Snapshot:
     """Write an export of a classifier over the samples of a loader.
@@ -83,7 +84,7 @@ def export(
         variables those of ``params``.
     loader, path, classes, class_weights, sample_weights, ignore_index
         See `refspec.exporters`.
-    class_names, provenance, progress
+    class_names, provenance, recomputed, progress
         See `refspec.exporters`.
 
     Returns
@@ -171,6 +172,7 @@ def export(
         class_names=class_names,
         provenance=provenance,
         total=total,
+        recomputed=recomputed,
         progress=progress,
         how=how,
     )

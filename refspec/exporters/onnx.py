@@ -44,6 +44,7 @@ def export(
     ignore_index: int | None = None,
     class_names: Sequence[str] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    recomputed: bool = False,
     progress: bool = True,
 ) -> Path | Snapshot:
     """Write an export of a classifier's last layer over the samples of a loader.
@@ -63,7 +64,7 @@ def export(
         probabilities are then those given that the class is one of them.
     path, class_weights, sample_weights, ignore_index, class_names
         See `refspec.exporters`.
-    provenance, progress
+    provenance, recomputed, progress
         See `refspec.exporters`.
 
     Returns
@@ -130,6 +131,7 @@ def export(
         class_names=class_names,
         provenance=provenance,
         total=total,
+        recomputed=recomputed,
         progress=progress,
         how=how,
     )

@@ -55,6 +55,7 @@ def export(
     sample_weights: Any = None,
     class_names: Sequence[str] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    recomputed: bool = False,
     progress: bool = True,
 ) -> Path | Snapshot:
     """Write an export of a classifier over the samples of a loader.
@@ -70,7 +71,7 @@ def export(
         LogisticRegression); all of them by default.
     classes : sequence of int, optional
         Keep these of the model's ``classes_`` only, by position.
-    path, class_weights, sample_weights, class_names, provenance, progress
+    path, class_weights, sample_weights, class_names, provenance, recomputed, progress
         See `refspec.exporters`; the names are by default the model's ``classes_``.
 
     Returns
@@ -146,6 +147,7 @@ def export(
         class_names=names,
         provenance=provenance,
         total=total,
+        recomputed=recomputed,
         progress=progress,
         how=how,
     )

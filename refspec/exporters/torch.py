@@ -82,6 +82,7 @@ def export(
     dtype: torch.dtype | None = None,
     class_names: Sequence[str] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    recomputed: bool = False,
     progress: bool = True,
 ) -> Path | Snapshot:
     """Write an export of a classifier over the samples of a loader.
@@ -104,7 +105,7 @@ def export(
         or a tuple (its arguments).
     path, classes, class_weights, sample_weights, ignore_index, class_names
         See `refspec.exporters`.
-    provenance, progress
+    provenance, recomputed, progress
         See `refspec.exporters`.
 
     Returns
@@ -181,6 +182,7 @@ def export(
             class_names=class_names,
             provenance=provenance,
             total=total,
+            recomputed=recomputed,
             progress=progress,
             how=how,
         )

@@ -27,7 +27,7 @@ def refusal(name: str, why: str) -> ValueError:
         "an export must hold ungrouped Linear and Conv modules, each used once in a "
         f"forward pass, on the batch, got one that differs: module {name!r} {why}; "
         f"leave it out by exclude=[{name!r}], or take rows by differentiation "
-        "(refspec.exporters.torch.moment)"
+        "(refspec.torch.moment)"
     )
 
 

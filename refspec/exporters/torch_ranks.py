@@ -31,7 +31,7 @@ def across_ranks(
     Parameters
     ----------
     moment : SecondMoment
-        Of this rank's samples, as `refspec.exporters.torch.moment` makes it of this
+        Of this rank's samples, as `refspec.torch.moment` makes it of this
         rank's loader; other ranks have other samples of the same network.
     shares : sequence of float, optional
         See `refspec.joined`: one a rank.
@@ -58,7 +58,7 @@ def across_ranks(
     In a program that ``torchrun --nproc-per-node 2`` starts::
 
         torch.distributed.init_process_group()
-        from refspec.exporters.torch import across_ranks, moment
+        from refspec.torch import across_ranks, moment
 
         mine = moment(model, loader_of_this_rank)
         attribution = refspec.attribute(across_ranks(mine), top=20)
@@ -75,9 +75,7 @@ class Ranks(Workers):
     """The ranks of the default process group, a shard each."""
 
     def __init__(self, moment: SecondMoment) -> None:
-        checks.expect_type(
-            "moment", moment, SecondMoment, "refspec.exporters.torch.moment"
-        )
+        checks.expect_type("moment", moment, SecondMoment, "refspec.torch.moment")
         self.moment, self.rank = moment, dist.get_rank()
 
     @property

@@ -179,7 +179,7 @@ def visible_level(name: str, result: Attribution | Spectrum) -> bool:
     """Whether a level is to be told of: a diagonal with nothing of the trace is not."""
     if name != "diagonal" or not isinstance(result, Attribution):
         return True
-    return result.traces[name] >= SEEN * sum(result.traces.values())
+    return result.traces.get(name, 0.0) >= SEEN * sum(result.traces.values())
 
 
 def powers(axis: Axis) -> None:

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from refspec import backend, checks, curvature
+from refspec import backend, checks, curvature, rounding
 from refspec.attribution import (
     Attribution,
     Clarity,
     HessianAttribution,
+    Means,
     Profile,
     attribute,
     class_means,
@@ -33,7 +34,7 @@ from refspec.classes import Snapshot
 from refspec.coordinates import coordinates
 from refspec.coverage import Coverage
 from refspec.curvature import SecondMoment
-from refspec.differentiated import NetworkMoment, coverage_of, module_of
+from refspec.differentiated import MODULES, NetworkMoment, coverage_of, module_of
 from refspec.kronecker import LayerComparison
 from refspec.report.knockouts import knockout_record, knockouts_of
 from refspec.theorems import Study, Theorem
@@ -45,7 +46,7 @@ _NUMBERS = 220_000
 
 #: Deeper networks show the Fisher of each layer only, not its features and errors;
 #: moments of more modules only the whole.
-_DEEP = 40
+_DEEP = MODULES
 
 #: Classes on a map of means: more cannot be told apart.
 _MAPPED = 10
@@ -78,7 +79,8 @@ class Contents:
     profiles : mapping of str to (mapping of str to Clarity)
         `features` and `errors`, by layer.
     means : mapping of str to tuple
-        Distances and points of class means, of the last layer's features and errors.
+        Distances and points of class means, of the last layer's features and errors;
+        of those that are told apart.
     comparisons : mapping of str to LayerComparison
         KFAC, EKFAC and CFAC of every layer that is small enough.
     hessian : HessianAttribution or None
@@ -141,7 +143,7 @@ def collect(
     ----------
     network : Snapshot or SecondMoment
         A moment is the Fisher information of a network whose layers are not known,
-        such as `refspec.exporters.torch.moment` gives.
+        such as `refspec.torch.moment` gives.
     per_layer : bool
         Spectra of each layer's Fisher, features and errors, not only of the whole; of a
         moment those of each module's Fisher.
@@ -211,7 +213,9 @@ def collect(
             if of not in last:
                 last[of] = class_means(build(snapshot, snapshot.layers[-1].name))
             C = len(last[of].classes)
-            means[of] = distances(last[of], range(min(C, _MAPPED)))
+            found_means = distances(last[of], range(min(C, _MAPPED)))
+            if _apart(last[of], found_means[0], snapshot.probabilities.shape[0]):
+                means[of] = found_means
         for name, size in sizes.items():
             if size <= dense:
                 say(f"KFAC and CFAC of layer {name}")
@@ -246,13 +250,21 @@ def collect(
     )
 
 
+def _apart(means: Means, matrix: np.ndarray, N: int) -> bool:
+    """Tell whether some means differ by more than rounding makes of equal ones."""
+    size = float(np.linalg.norm(means.classes, axis=1).max(initial=0.0))
+    u = rounding.unit_roundoff(means.classes)
+    steps = N * means.classes.shape[1] + len(matrix)
+    return float(matrix.max(initial=0.0)) > rounding.gamma(steps, u) * size
+
+
 #: A spectrum: its title, the moment, and where claims look for its edges.
 _Job = tuple[str, SecondMoment, tuple[str, ...]]
 
 #: Why there is no Hessian of a moment.
 _NO_LAYERS = (
     "this is a Fisher information by differentiation, and the Hessian a matrix of its "
-    "own; `refspec attribute FILE.py:NAME --of hessian` takes both"
+    "own; refspec attribute FILE.py:NAME --of hessian takes both"
 )
 
 

@@ -35,8 +35,8 @@ def draw_figures(contents: Contents) -> dict[str, str]:
         made[name] = style.inline_svg(ax, name)
 
     keep("spectrum", plots.spectrum(contents.whole, axes()))
-    for quantity in ("separation", "orthogonality", "cosine"):
-        if contents.profiles:
+    if contents.profiles and len(contents.parameters) > 1:  # of one layer no trend
+        for quantity in ("separation", "orthogonality", "cosine"):
             keep(quantity, plots.depth(contents.profiles, quantity, axes()))
     for of, (matrix, points) in contents.means.items():
         drawn = plots.means_map(matrix, points, axes(), names=contents.classes)

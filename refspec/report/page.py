@@ -20,6 +20,7 @@ from refspec.report.contents import Contents
 from refspec.report.figures import draw_figures
 from refspec.structure import KINDS as KIND_OF_LEVEL
 from refspec.theorems import all_theorems
+from refspec.theorems.places import address, expect_site
 from refspec.verify import Record
 
 _SCRIPTS = ("spectrum.js", "tables.js")
@@ -46,7 +47,8 @@ STATUSES = {
     "fails": "the residual exceeds the bound: the export, or refspec, is wrong",
     "unmet": "a hypothesis of the statement is not met here, or what it is about is "
     "not in the export; open it to see which",
-    "skipped": "slow; `refspec verify --deep` checks it",
+    "skipped": "slow, or in need of every eigenvalue where only the largest were asked "
+    "for; `refspec verify --only ID` checks it",
     "lemma": "proved, and tested in refspec; there is nothing to check on data",
 }
 
@@ -54,12 +56,15 @@ STATUSES = {
 _CLOSE = 0.1
 
 
-def render(contents: Contents) -> str:
+def render(contents: Contents, site: str = "") -> str:
     """Return the report as one HTML page that needs nothing else.
 
     Parameters
     ----------
     contents : Contents, from `refspec.report.collect`
+    site : str
+        Where theorems link to their proofs: the web address of a documentation site,
+        or the folder that ``make docs`` wrote; without one they name their place.
 
     Returns
     -------
@@ -70,12 +75,16 @@ def render(contents: Contents) -> str:
     ------
     ImportError
         If jinja2 or matplotlib is missing.
+    ValueError
+        If the site is neither.
     """
     advice = "refspec.report.collect makes them"
     checks.expect_type("contents", contents, Contents, advice)
+    checks.expect_type("site", site, str, "give the address of a site, or its folder")
+    site = expect_site(site) if site else ""
     expect_libraries()
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     environment = Environment(
         loader=PackageLoader("refspec.report"),
@@ -88,6 +97,8 @@ def render(contents: Contents) -> str:
     environment.filters.update(
         number=_number, percent=_percent, powers=_powers, count="{:,}".format
     )
+    environment.filters["address"] = lambda place: address(site, place)
+    environment.filters["breaks"] = lambda x: Markup(_breaks(str(escape(x))))
     folder = resources.files("refspec.report") / "templates"
     return environment.get_template("page.html").render(
         c=contents,
@@ -96,7 +107,7 @@ def render(contents: Contents) -> str:
         rows=_rows(contents),
         theorems={x.id: x for x in all_theorems()},
         figures={n: Markup(x) for n, x in draw_figures(contents).items()},
-        names={n: in_legend(n, True) for n in LEVELS},
+        names={n: _whole(in_legend(n, True)) for n in LEVELS},
         colours=plots.COLOURS,
         kinds=KINDS,
         kind_of=list(KIND_OF_LEVEL.items()),
@@ -121,13 +132,14 @@ def expect_libraries() -> None:
     plots.figure()
 
 
-def write(contents: Contents, path: str | Path) -> Path:
+def write(contents: Contents, path: str | Path, site: str = "") -> Path:
     """Write the report whole or not at all.
 
     Parameters
     ----------
     contents : Contents, from `refspec.report.collect`
     path : path, of the page
+    site : str, as `render` takes it
 
     Returns
     -------
@@ -141,7 +153,7 @@ def write(contents: Contents, path: str | Path) -> Path:
         If the file cannot be written.
     """
     with files.atomic(path) as file:
-        file.write(encoded(render(contents)))
+        file.write(encoded(render(contents, site)))
     return Path(path)
 
 
@@ -167,6 +179,7 @@ def _facts(contents: Contents) -> dict[str, Any]:
         "C": p.shape[1],
         "P": contents.coverage.parameters,
         "layer": "module" if contents.snapshot is None else "layer",
+        "recipe": _recipe(source),
         "coverage": contents.coverage,
         "accuracy": float(weights[right].sum() / weights.sum()),
         "loss": float(weights @ -np.log(np.maximum(own, np.finfo(np.float64).tiny))),
@@ -190,6 +203,13 @@ def _facts(contents: Contents) -> dict[str, Any]:
             "Python": platform.python_version(),
         },
     }
+
+
+def _recipe(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe of a planted world, {} of a network."""
+    recipe = source.get("recipe")
+    planted = str(source.get("framework", "")).startswith("refspec.synthetic")
+    return dict(recipe) if planted and isinstance(recipe, Mapping) else {}
 
 
 def _probabilities(contents: Contents) -> tuple[np.ndarray, np.ndarray]:
@@ -236,6 +256,16 @@ def _ordered(verdicts: list[Record]) -> dict[str, list[Record]]:
     ranked = sorted(verdicts, key=worst, reverse=True)
     first = [x for x in ranked if x.status == "fails" or x.margin >= _CLOSE]
     return {"first": first, "rest": [x for x in ranked if x not in first]}
+
+
+def _breaks(text: str) -> str:
+    """Return escaped text that may break where long names have their joints."""
+    return re.sub(r"(?<=[a-zA-Z0-9])([/._]+)(?=[a-zA-Z0-9])", r"\1<wbr>", text)
+
+
+def _whole(text: str) -> str:
+    """Return a name that holds c' = c, which is not to be torn apart."""
+    return text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
 
 
 def _powers(text: str) -> str:

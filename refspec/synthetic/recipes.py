@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from refspec import checks
+from refspec import checks, memory
 from refspec.backend import Namespace
 from refspec.populations import (
     LONGEST,
@@ -26,6 +26,7 @@ from refspec.populations import (
     Population,
     expect_count,
     expect_length,
+    expect_noise,
 )
 from refspec.synthetic import covariances, geometry
 from refspec.synthetic.covariances import KINDS
@@ -147,6 +148,7 @@ class Recipe:
         for name in ("strength", "cross_strength", "global_strength"):
             expect_length(name, getattr(self, name))
         expect_length("feature_strength", self.feature_strength)
+        expect_noise(self.law, self.dof, "law")
         if self.confidence is not None and self.misclassification is not None:
             raise ValueError(
                 "probabilities must come from misclassification or confidence, got "
@@ -168,6 +170,13 @@ class Recipe:
                 "a recipe must have N C dim <= 2^40 numbers, got about "
                 f"2^{size.bit_length() - 1}; lower one of the three"
             )
+        held = self._held(counts)
+        if held > memory.limit():
+            raise ValueError(
+                f"a recipe must fit into {memory.limit()} bytes of memory, got about "
+                f"{held} with N = {sum(counts)}, C = {C}, dim = {self.dim}; lower one "
+                "of the three, or give more memory"
+            )
         population = self._population(counts, rng)
         if self.confidence is not None:
             p = geometry.softmax_outputs(
@@ -187,6 +196,11 @@ class Recipe:
             xp=xp,
             provenance={"recipe": self.record(), "numpy": np.__version__},
         )
+
+    def _held(self, counts: tuple[int, ...]) -> int:
+        """Return about how many bytes planting takes: noise, errors and their sum."""
+        wide = self.dim * self.classes * max(1, len(self.gains)) + self.feature_dim
+        return 8 * (3 * sum(counts) * wide + 2 * self.dim**2)
 
     def record(self) -> dict[str, Any]:
         """Return the recipe as JSON holds it; `from_record` reads it."""

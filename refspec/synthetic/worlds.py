@@ -145,7 +145,8 @@ def planted(
         layers,
         labels,
         probabilities=given,
-        provenance={"framework": "refspec.synthetic"} | dict(provenance or {}),
+        provenance={"framework": "refspec.synthetic", "left_out": {}}
+        | dict(provenance or {}),
     )
     return World(made, weighted, p)
 

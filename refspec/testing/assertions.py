@@ -74,7 +74,7 @@ def assert_operator(
         ``matvec`` or ``@``, or a function of a vector (P,).
     snapshot : Snapshot or SecondMoment
         Made from the same network and samples. Of a moment by differentiation
-        (``refspec.exporters.torch.moment``) the layers are parameters by name.
+        (``refspec.torch.moment``) the layers are parameters by name.
     of : str
         ``fisher`` or ``gauss_newton`` (the same for the cross-entropy),
         ``empirical_fisher``, ``hessian`` (needs a model section), ``kfac``, ``ekfac``,

@@ -134,7 +134,7 @@ def of_moment(moment: SecondMoment) -> Snapshot:
         raise ValueError(
             "a moment must be a Fisher information, its rows those of all C labels, "
             "got a level or another one; give refspec.fisher(...) or what "
-            "refspec.exporters.torch.moment returns"
+            "refspec.torch.moment returns"
         )
     if N * C * P * 8 > _HELD:
         raise ValueError(

@@ -221,9 +221,9 @@ def A7(study: Study) -> Iterator[Comparison]:
 )
 def A4(study: Study) -> Iterator[Comparison]:
     """Compare sum_k share_k lambda_k with the trace of the level from the rows."""
+    values = backend.to_host(study.basis.values)
     found, moment = study.attribution, study.fisher
     r = len(found.kinds)
-    values = backend.to_host(study.basis.values)
     rows, total = level_rows(study, "gradients"), np.zeros(r)
     k = level_roundings(moment) + sum(moment.shape)
     g = 4 * rounding.second_moment_radius(k, moment.trace(), study.u)

@@ -199,6 +199,7 @@ def C5(study: Study) -> Iterator[Comparison]:
 
 def spectra_of_layers(study: Study) -> list[Spectrum]:
     """Return the spectrum of every layer's block of the Fisher."""
+    study.expect_all()
     names = [x.name for x in study.snapshot.layers]
     return [spectrum(study.moments[f"gradients of {n}"]) for n in names]
 

@@ -373,6 +373,7 @@ def H10(study: Study) -> Iterator[Comparison]:
     "Both ends of the spectrum from products",
     "l_k(H) = l_k(H + s) - s, l_(P+1-k)(H) = s - l_k(s - H), s >= ||H||",
     few_parameters,
+    coarse="sees 1e-3 of the norm where an end is a cluster, which S3 looks beyond",
 )
 def H11(study: Study) -> Iterator[Comparison]:
     """Compare the ends, from products with the Hessian, with all its eigenvalues."""

@@ -343,7 +343,9 @@ def _seed_gaps(study: Study) -> tuple[np.ndarray, np.ndarray]:
     C = p.shape[1]
     errors = backend.to_host(study.snapshot.layers[-1].errors)[:, :, 0, :]
     g = study.once(seed_accuracy)[:, None, None]
-    bound = g * p[:, None, :] + 4 * study.stored * np.eye(C) + LEAST
+    # entry c' is minus the sum of the others, and has what each of them is off by
+    others = np.eye(C) * (1 - np.minimum(p, 1))[:, None, :]
+    bound = g * (p[:, None, :] + others) + 4 * study.stored * np.eye(C) + LEAST
     return np.abs(errors - (p[:, None, :] - np.eye(C))), bound
 
 

@@ -237,6 +237,13 @@ class Theorem:
                 f"{self.question!r}; correct its entry"
             )
 
+    @property
+    def place(self) -> str:
+        """Where its proof is, `theory/levels.md#L1`; '' of a statement of others."""
+        check = self.comparisons  # a lemma has none, and is of refspec
+        ours = check is None or check.__module__.startswith("refspec.theorems.")
+        return f"theory/{self.page}#{self.id}" if ours else ""
+
     def subject(self, study: Study) -> Study:
         """Return what is checked in a study's place."""
         return study if self.as_stored else study.scaled

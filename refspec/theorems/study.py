@@ -22,6 +22,10 @@ from refspec.synthetic.worlds import World
 _T = TypeVar("_T")
 
 
+class AllNeededError(ValueError):
+    """A check needs every eigenvalue of a study that is of the largest alone."""
+
+
 class Study:
     """Lazily computed quantities of one snapshot.
 
@@ -33,11 +37,15 @@ class Study:
         The population that it was drawn from, if it was planted.
     seed : int
         For the probes of randomised checks, at least 0.
+    top : int, optional
+        How many of the Fisher's largest eigenvalues to compute, from products alone;
+        all by default. What needs every one then raises `AllNeededError`.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of its type, or the seed is negative.
+        If an argument is not of its type, the seed is negative, or `top` is not
+        positive.
 
     Examples
     --------
@@ -48,7 +56,12 @@ class Study:
     """
 
     def __init__(
-        self, snapshot: Snapshot, *, world: World | None = None, seed: int = 0
+        self,
+        snapshot: Snapshot,
+        *,
+        world: World | None = None,
+        seed: int = 0,
+        top: int | None = None,
     ) -> None:
         checks.expect_type("snapshot", snapshot, Snapshot, "use refspec.snapshot")
         if world is not None:
@@ -56,6 +69,7 @@ class Study:
         self.snapshot = snapshot
         self.world = world
         self.seed = checks.expect_size("seed", seed)
+        self.top = expect_top(top)
         self._kept: dict[Callable[[Study], Any], Any] = {}
 
     @cached_property
@@ -138,22 +152,36 @@ class Study:
     @cached_property
     def basis(self) -> Eigenbasis:
         """The Fisher's eigenbasis, with the levels of the means in it."""
+        self.expect_all()
         return eigenbasis(self.fisher)
 
     @cached_property
     def attribution(self) -> Attribution:
         """The Fisher's attribution."""
-        return attribute(self.basis)
+        if self.top is None:
+            return attribute(self.basis)
+        return attribute(self.fisher, top=min(self.top, *self.fisher.shape))
+
+    def expect_all(self) -> None:
+        """Refuse a study of the largest eigenvalues."""
+        if self.top is not None:
+            raise AllNeededError(
+                f"it must have every eigenvalue, got the {self.top} largest; leave top "
+                "out"
+            )
 
 
 class MomentStudy(Study):
     """What is known of a network by its Fisher information alone.
 
-    moment: such as `refspec.exporters.torch.moment` gives; there is no snapshot.
+    moment: such as `refspec.torch.moment` gives; there is no snapshot.
     """
 
-    def __init__(self, moment: SecondMoment, *, seed: int = 0) -> None:
+    def __init__(
+        self, moment: SecondMoment, *, seed: int = 0, top: int | None = None
+    ) -> None:
         self.seed = checks.expect_size("seed", seed)
+        self.top = expect_top(top)
         self.world = None
         self.fisher = moment
         self.moments = {"gradients": moment}
@@ -172,6 +200,11 @@ class MomentStudy(Study):
         w = self.fisher.weights
         smallest = float(backend.namespace(w).finfo(w.dtype).smallest_normal)
         return smallest * 64 * (n + 1) * (P + 1)
+
+
+def expect_top(top: int | None) -> int | None:
+    """Refuse a number of eigenvalues below one; None are all of them."""
+    return None if top is None else checks.expect_size("top", top, least=1)
 
 
 def _scaled(study: Study) -> Study:
@@ -198,7 +231,7 @@ def _scaled(study: Study) -> Study:
     made = Snapshot(
         tuple(layers), s.probabilities, s.labels, s.sample_weights, s.provenance
     )
-    return Study(made, world=study.world, seed=study.seed)
+    return Study(made, world=study.world, seed=study.seed, top=study.top)
 
 
 def _exponent(x: backend.Array) -> int | None:

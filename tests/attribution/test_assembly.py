@@ -1,8 +1,11 @@
 """What is put together of levels and shares, in numbers that are exact."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from refspec.attribution.assembly import assembled
+from refspec.spectra import Spectrum
 
 VALUES = np.array([16.0, 6.5, 4.0, 3.5, 1.0])
 #: Sums of levels decide a kind: .75 and .25 of outliers' levels, .5 against .25 twice.
@@ -56,3 +59,12 @@ def test_angles_are_of_as_many_eigenvectors_as_stand_above_the_edge():
         "outlier": (6 + RADIUS) / (16 - RADIUS),
         "bump": (3 + RADIUS) / (4 - RADIUS),
     }
+
+
+def test_kinds_are_counted_of_eigenvalues_above_the_radius():
+    """3.5 is a bump by its shares, and within 3.5 of zero; 1 is the bulk, and below."""
+    whole = Spectrum(VALUES, None, RADIUS, "a priori", len(VALUES))
+    found = replace(made(), spectrum=whole)
+    assert found.counts == {"outlier": 2, "bump": 2, "bulk": 1}
+    found = replace(found, radius=3.5)
+    assert found.counts == {"outlier": 2, "bump": 1, "bulk": 0}

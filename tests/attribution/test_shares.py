@@ -269,6 +269,26 @@ def test_shares_of_what_stays_are_those_of_explicit_matrices(asarray, side):
     assert told > 10  # most bounds say something
 
 
+def test_eigenvalues_that_nothing_separates_share_as_the_traces_do():
+    """In one cluster each level's share is its part of the trace, on either side.
+
+    Without the within level X'X has rank r, and the rows that stay are fewer.
+    """
+    fisher = curvature.fisher(sampled(0, (7, 8, 9), [(6, 5)]))
+    exact = attribution.eigenbasis(fisher)
+    basis = replace(exact, radius=float(exact.values[0]))
+    for removed in ([exact.within], ["diagonal"]):
+        values, shares = remaining_shares(basis, removed)
+        assert (len(values) < len(exact.values)) == (removed == [exact.within])
+        traces = {
+            n: np.sum(attribution.knockout(exact, set(LEVELS) - {n})[0]) for n in shares
+        }
+        whole = sum(traces.values())
+        for name, share in shares.items():
+            slack = 8 * len(exact.values) * exact.radius / whole
+            assert np.abs(share - traces[name] / whole).max() <= slack
+
+
 def test_a_knockout_is_solved_once():
     basis = attribution.eigenbasis(sampled())
     solved, before = [], None

@@ -5,6 +5,7 @@ HERE stands for a fresh folder that holds `good.npz`, `world.npz` (planted, two 
 """
 
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -30,7 +31,18 @@ BAD = [
     ("attribute --top 99999", DATA, "top must lie in 1..min(N K, P)"),
     ("attribute --memory 1", DATA, "arrays that need at most 1 bytes of memory"),
     ("attribute --memory much", USE, "--memory must be a size such as 500MB"),
+    ("attribute --top 5 --memory 9MB", DATA, "must fit into 9 MB of memory"),
+    ("spectrum --memory 60MB", DATA, "--top 20 takes"),
+    ("verify --memory 60MB", DATA, "verify must fit into 60 MB of memory"),
+    ("claims --memory 60MB --top 3", DATA, "claims must fit into 60 MB of memory"),
+    ("report --memory 60MB -o HERE/a.html", DATA, "report must fit into 60 MB"),
+    ("synth -o HERE/w.npz --memory 1MB", USE, "a recipe must fit into 1000000 bytes"),
+    ("predict HERE/world.npz --layer layer1 --memory 1kB", DATA, "at most 1000 bytes"),
+    ("verify --top 0", USE, "--top"),
     ("plan HERE/nothing.npz", USE, "no such file"),
+    ("plan HERE/net.py:network --what kfac", DATA, "hessian or kfac of a moment"),
+    ("plan HERE/net.py:network --layer x", USE, "--layer must name parameters"),
+    ("plan HERE/net.py:nothing", USE, "must hold a function 'nothing'"),
     ("plan --layer fc9", DATA, "'fc9'"),
     ("attribute --top -3", USE, "--top"),
     ("attribute --top 2.5", USE, "--top"),
@@ -145,6 +157,10 @@ def here(tmp_path_factory):
     (folder / "bad.npz").write_bytes(b"not a zip")
     (folder / "cut.npz").write_bytes(good.read_bytes()[: good.stat().st_size // 2])
     (folder / "note.txt").write_text("a note")
+    (folder / "net.py").write_text(
+        "import refspec\n"
+        "def network(): return refspec.fisher(refspec.datasets.wine_sklearn())\n"
+    )
     for name in (
         "data.csv",
         "model.pt",
@@ -167,6 +183,7 @@ def listing(folder):
 @pytest.mark.parametrize(("line", "code", "sentence"), BAD, ids=lambda x: str(x)[:50])
 def test_wrong_command_lines_end_in_a_sentence(line, code, sentence, here, monkeypatch):
     monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     before = listing(here)
     words = [w.strip("'").replace("HERE", str(here)) for w in line.split()]
     result = CliRunner().invoke(app, words, env={"COLUMNS": "400"})

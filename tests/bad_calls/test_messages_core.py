@@ -38,6 +38,16 @@ ADVICE = "take refspec.fisher(snapshot, layers) of the Hessian's layers"
             lambda: attribute_hessian(np.eye(6), "m"),
             f"moment must be a SecondMoment, got str; {ADVICE}",
         ),
+        (
+            lambda: attribute_hessian(np.eye(6)[:5], curvature.fisher(S)),
+            "hessian must have shape (P, P), got (5, 6); reshape it, or look whether "
+            "its axes are in this order",
+        ),
+        (
+            lambda: attribute_hessian(np.eye(6, dtype="f4"), curvature.fisher(S)),
+            "hessian, moment must share one dtype, got hessian float32, moment "
+            "float64; convert with xp.astype(x, xp.float64)",
+        ),
     ],
 )
 def test_a_refusal_says_which_argument_and_what_to_do(call, message):

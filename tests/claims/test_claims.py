@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import refspec
-from refspec import claims, costs, datasets
+from refspec import claims, costs, datasets, models, rounding
 from refspec.claims import CLAIMS, VERDICTS, registry
 from refspec.claims.__main__ import page, read
 from refspec.synthetic import collapse
@@ -440,3 +440,29 @@ def test_decoupling_is_the_error_of_kfac():
         off = next(iter(seen.numbers.values()))
         assert abs(off - plain) <= refspec.rounding.gamma(2**12, 2.0**-53)
         assert off > 0
+
+
+def test_a_class_part_of_twice_the_weights_is_not_all_of_them():
+    """What varies within classes takes it away again: theory/weights.md#D1."""
+    s = refspec.datasets.digits_decay()
+    (found,) = claims.judge(s, "P")
+    assert [x.verdict for x in found.evidence] == ["holds in part"] * 2
+    W = models.from_section(s.model).parameters
+    last = next(x for x in W.values() if x.shape == (10, 12))
+    h, e = s.layers[1].features[:, 0, :12], s.layers[1].errors[:, :, 0]
+    e, eta = e[np.arange(len(e)), s.labels], s.provenance["weight_decay"]
+    part = np.zeros_like(last)
+    for c in range(10):
+        mine = s.labels == c
+        part -= mine.mean() * np.outer(e[mine].mean(axis=0), h[mine].mean(axis=0)) / eta
+    within = -(e.T @ h) / len(e) / eta - part
+    U, sigma, V = np.linalg.svd(last, full_matrices=False)
+    of_classes, of_rest = (
+        np.median([U[:, k] @ x @ V[k] / sigma[k] for k in range(10)])
+        for x in (part, within)
+    )
+    share = list(found.evidence[1].numbers.values())[1]
+    bound = rounding.gamma(2**16, 2.0**-53) * np.linalg.norm(part) / sigma[9]
+    assert abs(share - of_classes) <= bound
+    assert of_classes > 1.5  # the effect: far above all of it
+    assert of_rest < -0.5

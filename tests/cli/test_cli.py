@@ -242,3 +242,15 @@ def test_a_bar_follows_the_plan(monkeypatch):
     assert run("spectrum", "--layer", "fc3").exit_code == 0
     assert "spectrum: parameters" in seen.getvalue()
     assert "factorising" in seen.getvalue()
+
+
+def test_check_does_not_compare_a_network_with_itself(tmp_path):
+    s = refspec.datasets.wine_sklearn()
+    path = refspec.save(s, tmp_path / "few.npz", recomputed=True)
+    result = run("check", str(path), "--json", str(tmp_path / "few.json"))
+    assert result.exit_code == 0
+    assert "probabilities: recomputed" in result.output
+    assert "features of" not in result.output
+    record = json.loads((tmp_path / "few.json").read_text())
+    assert list(record["recomputed"]) == ["probabilities"]
+    assert record["not_in_the_file"] == [x.name for x in s.layers]

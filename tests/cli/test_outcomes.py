@@ -84,7 +84,9 @@ def test_visible_text_obeys_nothing_and_is_short():
 )
 def test_no_name_moves_the_terminal(words, hostile):
     result = run(*(w.replace("H", str(hostile)) for w in words.split()))
-    assert result.exit_code in (0, 2), result.output
+    # the last layer of these data gives no logits, and no law knows them
+    expected = {1} if words == "predict H" else {0, 2}
+    assert result.exit_code in expected, result.output
     assert "a fault of refspec" not in result.output
     assert all(line.isprintable() for line in result.output.split("\n"))
     assert "\nforged" not in result.output

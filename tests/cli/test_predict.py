@@ -87,7 +87,6 @@ def test_a_layer_of_a_network(tmp_path, how):
 
 def test_wrong_use_exits_with_two(tmp_path):
     two = plant(tmp_path, "two.npz", gains=(1.0, 2.0))
-    consistent = plant(tmp_path, "c.npz", score_consistent=True)
     network = refspec.save(refspec.datasets.digits_mlp(), tmp_path / "digits.npz")
     for words in (
         (network, "--of", "errors"),
@@ -96,7 +95,6 @@ def test_wrong_use_exits_with_two(tmp_path):
         (two,),
         (two, "--layer", "nope"),
         (two, "--layer", "layer1", "--of", "hessian"),
-        (consistent,),
         (tmp_path / "absent.npz",),
         (two, "--layer", "layer1", "--plot", "/no/such/folder/p.png"),
         (two, "--layer", "layer1", "--plot", tmp_path / "p.abc"),
@@ -105,7 +103,12 @@ def test_wrong_use_exits_with_two(tmp_path):
         assert run("predict", *words).exit_code == 2, words
     text = run("predict", network, "--of", "errors").output
     assert "needs the population of a planted world" in text
-    assert "score_consistent = True" in run("predict", consistent).output
+
+
+def test_a_world_that_no_law_knows_is_refused_like_other_data(tmp_path):
+    result = run("predict", plant(tmp_path, score_consistent=True))
+    assert result.exit_code == 1
+    assert "score_consistent = True" in result.output
 
 
 def test_a_file_that_is_not_its_recipe_exits_with_one(tmp_path):
@@ -158,5 +161,5 @@ def test_what_is_assumed_and_means_between_bands_are_said(tmp_path):
 def test_noise_without_a_fourth_moment_has_a_mean(tmp_path):
     path = plant(tmp_path, law="student", dof=2.5)
     result = run("predict", path)
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert "mean of all eigenvalues" in " ".join(result.output.split())

@@ -35,7 +35,7 @@ def test_options_are_the_fields_of_a_recipe(tmp_path):
     names = list(inspect.signature(synth).parameters)
     fields = [x.name for x in dataclasses.fields(Recipe)]
     own = ["context", "output", "preset"]
-    assert names == [*own, *fields, "dtype", "json_file"]
+    assert names == [*own, *fields, "dtype", "json_file", "limit"]
     path = tmp_path / "w.npz"
     assert run("synth", "-o", str(path)).exit_code == 0
     assert from_record(refspec.load(path).provenance["recipe"]) == Recipe()

@@ -17,6 +17,7 @@ from refspec.cli.app import app
 from refspec.kronecker import compare_layer
 from refspec.synthetic import PRESETS, from_record
 from support.command import run
+from support.snapshots import sampled
 
 NONE = type(None)
 COMMANDS = {
@@ -171,9 +172,20 @@ def test_presets_show_what_they_say():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "offered"),
-    [("refspec at", "attribute"), ("refspec spectrum --of h", "hessian")],
+    [
+        ("refspec at", "attribute"),
+        ("refspec spectrum --of h", "hessian"),
+        ("refspec attribute --layer f", "fc1 fc2 fc3"),
+        ("refspec attribute {iris} --layer fc", "fc1 fc2 fc3"),
+        ("refspec attribute none.npz --layer f", ""),
+        ("refspec verify --only L1,L8", "L1,L8"),
+        ("refspec selftest --only C1", "C1 C10"),
+        ("refspec claims --only W", "W"),
+    ],
 )
-def test_a_shell_completes_commands_and_choices(typed, offered):
+def test_a_shell_completes_commands_choices_layers_and_ids(typed, offered, tmp_path):
+    path = refspec.save(refspec.datasets.iris_decay(), tmp_path / "iris.npz")
+    typed = typed.format(iris=path)
     words = typed.split()
     asked = {"_REFSPEC_COMPLETE": "complete_bash", "COMP_WORDS": typed}
     made = subprocess.run(
@@ -183,4 +195,25 @@ def test_a_shell_completes_commands_and_choices(typed, offered):
         text=True,
         check=False,
     )
-    assert made.stdout.split() == [offered], made.stderr
+    assert made.stdout.split() == offered.split(), made.stderr
+
+
+def test_a_diagonal_that_nobody_sees_is_counted_with_the_class_means(tmp_path):
+    result = refspec.attribute(refspec.datasets.digits_mlp(), top=2)
+    output = run("attribute", "--top", 2, columns=100).output
+    both = result.shares["between_class"] + result.shares["diagonal"]
+    (row,) = [x for x in output.splitlines() if x.split()[:1] == ["1"]]
+    assert row.split()[2] == f"{both[0]:.3f}"
+    head = output[: output.index(row)]
+    assert "diagonal" not in head
+    assert "theory/levels.md#L4" in output
+    path = refspec.save(sampled(0, (5, 4, 6), [(4, 3)], equal=True), tmp_path / "s.npz")
+    assert "c'=c" in run("attribute", path, columns=100).output
+
+
+def test_a_site_is_known_or_refused(tmp_path):
+    words = ("verify", "--only", "L1", "--site")
+    assert run(*words, "https://example.org").exit_code == 0
+    refused = run(*words, tmp_path)
+    assert refused.exit_code == 2
+    assert "make docs" in " ".join(refused.output.split())

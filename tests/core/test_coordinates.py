@@ -279,3 +279,35 @@ def test_weights_that_underflowed_are_in_the_radius_of_levels(side):
     at = (sides | {"certified": certified})[side](moment)
     lost = uncertain(moment, moment.rows, moment.trace())
     assert at.level_radius >= at.radius + lost > 2 * at.radius
+
+
+def test_the_factorisation_knows_no_unit(monkeypatch):
+    """Rows 2^k times as large: its numbers are 2^k, 4^k or 16^k times as large."""
+    monkeypatch.setattr(factorisation, "BLOCK", 4)
+    moment = curvature.fisher(sampled(counts=(5, 3, 4)))
+    tolerance = float(moment.trace()) * 2.0**-20
+    made = factorisation.pivoted_rows(moment.rows, tolerance, moment.xp)
+    assert made.squares > 0
+    for k in (-20, 20):
+        rows = moment.rows.times(k)
+        other = factorisation.pivoted_rows(rows, tolerance * 4.0**k, moment.xp)
+        assert np.array_equal(other.L, made.L * 2.0**k)
+        assert np.array_equal(other.others, made.others)
+        assert other.squares == made.squares * 16.0**k
+
+
+@pytest.mark.parametrize("counts", [(3, 1, 4), (1, 2)])
+def test_a_proof_of_float32_is_that_of_the_same_numbers_in_float64(counts):
+    """But for the weighing of the rows, which was done in float32 and is counted."""
+    moment = curvature.fisher(sampled(counts=counts, dtype="float32"))
+    layers = (
+        Factor(*map(np.float64, (f.roots, f.features))) for f in moment.rows.layers
+    )
+    wide = replace(
+        moment, rows=Factors(tuple(layers)), weights=np.float64(moment.weights)
+    )
+    one, other = certified(moment), certified(wide)
+    for x, y in ((one.second, other.second), (one.means, other.means)):
+        assert x.dtype == y.dtype == np.float64
+        assert np.array_equal(x, y)
+    assert one.radius > 2.0**20 * other.radius

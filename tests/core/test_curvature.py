@@ -126,3 +126,17 @@ def test_a_sample_without_weight_has_the_first_unit_vector():
     u = curvature.unit_weights(m)
     assert u[1].tolist() == [1.0, 0.0]
     assert np.abs(np.sum(u * u, axis=1) - 1).max() <= rounding.gamma(8, 2.0**-53)
+
+
+@pytest.mark.parametrize("of", ["errors", "fisher"])
+def test_errors_and_gradients_have_scores_that_vanish(of):
+    """Each row times the root of its weight, summed over c'; features have none."""
+    s = sampled(0, (3, 1, 4), ((3, 2),))
+    moment = getattr(curvature, of)(s, *(["fc"] if of == "errors" else []))
+    assert moment.scored
+    X = moment.dot(np.eye(moment.shape[1]))
+    terms = np.sqrt(moment.weights)[:, :, None] * X
+    most = rounding.gamma(64, 2.0**-53) * np.abs(terms).sum()
+    assert np.abs(terms.sum(axis=1)).max() <= most
+    assert np.abs(X.sum(axis=1)).max() > most
+    assert not curvature.features(s, "fc").scored

@@ -96,7 +96,7 @@ def test_the_error_of_the_rows_scales_with_them(asarray):
     f, _ = make(asarray, 3, 4)
     rows = factors.Factors((f,)).explicit(2.0**30)
     assert rows.lost > 0
-    for power in (-3, 0, 5):
+    for power in (-600, -3, 0, 5, 600):
         assert rows.times(power).forming() == rows.lost * 2.0**power
         small, moved = rows.times(power).balanced()
         assert small.forming() == rows.lost * 2.0 ** (power - moved)
@@ -159,3 +159,57 @@ def test_a_gram_matrix_by_pairs_is_as_far_off_as_forming_says(monkeypatch):
     assert gap <= 2 * length * e + e * e
     # effect: what bounds rows that do not cancel does not
     assert gap > rounding.gamma(rows.roundings, U) * length**2
+
+
+@pytest.mark.parametrize(
+    ("T", "a", "length"), [(1, 4, 2 + 4), (2, None, 2 * 2), (3, 4, 2 * 4)]
+)
+def test_an_entry_of_the_gram_matrix_suffers_as_many_roundings(T, a, length):
+    """Those of its inner products, by errors and features or of whole rows: b = 2."""
+    f, _ = make(np.asarray, T, a)
+    assert factors.Factors((f,)).roundings == length + 1
+    assert factors.Factors((f, f)).roundings == length + 2
+
+
+def test_squares_by_pairs_that_rounding_made_negative_are_zero(monkeypatch):
+    monkeypatch.setattr(factors, "_LONG", 1)
+    rng, parts = np.random.default_rng(0), np.array([1.0, -0.3, -0.7])
+    roots = rng.standard_normal((20, 3, 1, 2)) * parts[:, None]
+    f = factors.Factor(roots, np.repeat(rng.standard_normal((20, 1, 20)), 3, axis=1))
+    assert f.by_pairs
+    squares = factors.Factors((f,)).squares()
+    assert squares.min() == 0  # some are clipped
+    assert squares.max() > 0
+
+
+@pytest.mark.parametrize("axis", [2, (1, 2)])
+def test_lengths_of_long_and_short_vectors_together(asarray, axis):
+    """Exactly 2^k times as long, though no square of 2^-1000 is a number."""
+    x, powers = np.random.default_rng(0).standard_normal((2, 3)), (0, -1000, -500, 1000)
+    many = np.stack([x * 2.0**k for k in powers])
+    found = backend.to_host(factors.lengths(asarray(many), axis))
+    for length, k in zip(found, powers, strict=True):
+        assert np.array_equal(length, found[0] * 2.0**k)
+    true = np.linalg.norm(x, axis=1 if axis == 2 else None)
+    assert np.abs(found[0] - true).max() <= rounding.gamma(16, U) * np.max(true)
+
+
+def test_weighing_loses_no_tiny_error_beside_huge_features(asarray):
+    """The root of a weight times 2^-990 has lost digits; times 2^900 it counts."""
+    rng, powers = np.random.default_rng(0), np.array([-990, 0, -990])
+    e, h = rng.uniform(0.5, 1, (3, 2, 1, 2)), rng.uniform(0.5, 1, (3, 1, 3))
+    s, p = rng.uniform(0.0, 2.0**-60, 3), rng.uniform(0, 1, (3, 2))
+    size = np.array([900, 0, -3])
+    errors, features = (
+        np.ldexp(x, k.reshape(3, *[1] * (x.ndim - 1)))
+        for x, k in ((e, powers), (h, size))
+    )
+    f = factors.weighted(asarray(errors), asarray(features), [asarray(s), asarray(p)])
+    rows = np.concatenate([backend.to_host(x) for x in factors.Factors((f,)).chunks()])
+    weights = np.sqrt(s)[:, None] * np.sqrt(p)
+    true = np.einsum("nk,nktb,nta->nkba", weights, e, h)
+    true = np.ldexp(true, (powers + size)[:, None, None, None]).reshape(6, -1)
+    far = np.abs(rows - true)[:4]  # the third sample is as small as its rows
+    assert np.all(far <= rounding.gamma(8, U) * np.abs(true[:4]))
+    least = 2.0**-1074
+    assert np.all(np.abs(rows - true)[4:] <= 4 * least)

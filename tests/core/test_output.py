@@ -109,7 +109,7 @@ def test_a_file_gives_one_where_its_errors_are_these(
     tmp_path, monkeypatch, ending, dtype
 ):
     """Read by blocks and not kept; errors that are no p - e_c' are kept as they are."""
-    monkeypatch.setattr("refspec.export.snapshots._LARGE", 0)
+    monkeypatch.setattr("refspec.export.recomputed.LARGE", 0)
     digits = refspec.datasets.digits_mlp()
     s = models.snapshot(*models.of_snapshot(digits), digits.labels)
     path = refspec.save(s, tmp_path / f"mine.{ending}", dtype=dtype)

@@ -146,8 +146,8 @@ def test_headers_alone_bound_what_a_file_takes(tmp_path):
     record = json.loads(json.dumps(plan(path, what="report").document()))
     assert len(record["parts"]) == 10
     assert np.isfinite(record["seconds"])
-    with pytest.raises(ValueError, match="of a moment"):
-        plan(refspec.fisher(s), what="report")
+    with pytest.raises(ValueError, match="hessian or kfac of a moment"):
+        plan(refspec.fisher(s), what="kfac")
 
 
 def test_memory_that_was_said_chooses_the_way():

@@ -197,3 +197,36 @@ def test_values_below_the_normal_numbers_are_known_to_the_least_one(dtype):
     assert zero.trace == 0
     u, n = rounding.unit_roundoff(m.weights), m.shape[0]
     assert zero.radius == 2 * rounding.second_moment_radius(n + C + 4, 0.0, u)
+
+
+def test_rows_by_pairs_of_positions(monkeypatch):
+    """As rows and as a Gram matrix: what cancels is as uncertain as its terms."""
+    monkeypatch.setattr("refspec.factors._LONG", 1)
+    rng, (b, T, a) = np.random.default_rng(0), (3, 2, 12)
+    roots, h = rng.standard_normal((6, 2, T, b)), rng.standard_normal((6, T, a))
+    f = Factor(roots, h)
+    assert f.by_pairs
+    terms = np.linalg.norm(roots, axis=3) * np.linalg.norm(h, axis=2)[:, None]
+    size = np.linalg.norm(terms.sum(axis=2))
+    length = np.linalg.norm(np.einsum("nktb,nta->nkba", roots, h))
+    weighed = rounding.gamma(4 + T, U) * size
+    paired = rounding.gamma(b + a + T * T, U) * size * size / length
+    assert equal(Factors((f,)).forming(), math.hypot(weighed, paired))
+    roots[:, :, 1], h[:, 1] = -roots[:, :, 0], h[:, 0]
+    assert Factors((f,)).forming() == math.inf  # nothing but rounding is left
+
+
+@pytest.mark.parametrize("T", [1, 3])
+def test_rows_that_were_reflected(T):
+    """Weighed, added up over positions, and mixed: a sum of C errors, a step each."""
+    rng, (N, K, b, a) = np.random.default_rng(0), (5, 3, 2, 4)
+    f = Factor(rng.standard_normal((N, K, T, b)), rng.standard_normal((N, T, a)))
+    unit = rng.standard_normal((N, K))
+    unit /= np.linalg.norm(unit, axis=1)[:, None]
+    made, _ = Factors((f,)).reduced(unit, (0, 2, 3, 5))
+    terms = (
+        np.linalg.norm(f.roots, axis=3) * np.linalg.norm(f.features, axis=2)[:, None]
+    )
+    size, sums = np.linalg.norm(terms.sum(axis=2)), T if T > 1 else 0
+    mixed = rounding.gamma(2 * K + 8 + sums, U) * size
+    assert equal(made.forming(), rounding.gamma(4 + sums, U) * size + mixed)

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import html.parser
 import json
+import re
 import sys
 
 import numpy as np
@@ -58,6 +59,37 @@ def results():
 
 
 NAMES = list(results())
+#: What a row is, what the columns of a group are, and their names: programs read them.
+WORDS = {
+    "Snapshot": ("layer", "T a b parameters", "N C"),
+    "Coverage": ("module", "covered left_out", "sentence"),
+    "Decomposition": ("level", "trace", "trace"),
+    "Spectrum": ("rank", "value", "radius kind dimension n_zero complete"),
+    "Density": ("threshold", "lower upper nodes weights", "n failure"),
+    "Attribution": (
+        "rank level",
+        "value share kind proved lower upper knockout",
+        "radius kind dimension n_zero complete trace_*",
+    ),
+    "HessianAttribution": (
+        "place level",
+        "value fisher residual kind part angle",
+        "weyl angle_bound radius",
+    ),
+    "Means": ("class coordinate", "mass mean", ""),
+    "Profile": (
+        "layer",
+        "separation separation_radius orthogonality orthogonality_radius cosine index",
+        "of",
+    ),
+    "Ends": ("rank", "value", "radius kind"),
+    "LayerComparison": (
+        "rank method",
+        "value kind",
+        "radius how log10_error_* frobenius_error_* class_rank_*",
+    ),
+    "Certified": ("rank", "value radius", ""),
+}
 
 
 class Table(html.parser.HTMLParser):
@@ -114,6 +146,16 @@ def test_frame_and_data_set_hold_the_numbers_of_the_view(name):
             assert data[column].sel(at).dims == (v.row,)
             np.testing.assert_array_equal(data[column].sel(at), np.asarray(x))
     assert frame.attrs == data.attrs == dict(v.facts)
+
+
+@pytest.mark.parametrize("name", [x for x in NAMES if x.split()[0] in WORDS])
+def test_rows_groups_columns_and_facts_keep_their_names(name):
+    v, kind = results()[name].view(), name.split()[0]
+    grouped = any(hasattr(x, "items") for x in v.columns.values())
+    row = f"{v.row} {v.inner}" if grouped else v.row
+    one = re.compile("^(trace|.*_error|class_rank)_.*")
+    facts = dict.fromkeys(one.sub(r"\1_*", x) for x in v.facts)
+    assert WORDS[kind] == (row, " ".join([*v.columns, *v.apart]), " ".join(facts))
 
 
 def test_the_views_are_the_attributes():

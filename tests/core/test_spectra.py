@@ -164,7 +164,7 @@ def test_parts_are_averaged_where_radii_do_not_separate_values():
     )
     together = spectra.cluster_means(values, 0.25, parts)["a"]
     assert together.tolist() == [3.0, 3.0, 3.0, 5.0]
-    apart = spectra.cluster_means(values, 0.125, parts)["a"]
+    apart = spectra.cluster_means(values, np.nextafter(0.25, 0), parts)["a"]
     assert apart.tolist() == parts["a"].tolist()
 
 
@@ -204,3 +204,15 @@ def test_a_spectrum_says_how_each_part_of_its_radius_is_known():
     assert proved.vectors is None
     vectors = refspec.spectrum(moment, vectors=True, certify=True).vectors
     assert np.array_equal(vectors, np.eye(len(proved.values)))
+
+
+def test_a_certified_radius_covers_values_below_the_normal_numbers_of_the_dtype():
+    """There a value is rounded by half the least number, whatever its size."""
+    least = np.finfo(np.float32).smallest_subnormal
+    a, b, c = (k * float(least) for k in (5, 1, 2))
+    A = np.array([[a, b], [b, c]], np.float32)
+    values, _, radius, _ = spectra._solve(A, False, True, np)
+    middle, half = (a + c) / 2, np.hypot((a - c) / 2, b)
+    true = np.array([middle + half, middle - half])
+    far = np.abs(values.astype(float) - true).max()
+    assert 0 < far <= radius <= 2 * float(least)

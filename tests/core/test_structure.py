@@ -1,3 +1,4 @@
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -138,3 +139,28 @@ def test_cells_some_at_a_time_are_all_of_them(monkeypatch, dtype):
         structure.cells(moment, moment.rows.dot(np.eye(4, dtype=dtype)), norms), norms
     )
     assert classes.dtype == dtype
+
+
+def test_a_projection_may_miss_by_the_rounding_of_averages_and_no_more():
+    """Cells of two samples: half of all rows are means, and a little of each is moved.
+
+    To commute up to rounding is to move no more than averages of so many terms do.
+    """
+    C = 10
+    rng = np.random.default_rng(1)
+    weights = rng.uniform(0.5, 1, (2 * C, C))
+    moment = moment_of(rng.standard_normal((2 * C, C, 3)), weights, [2] * C)
+    within = structure.decompose(moment).levels["within_cross_class"].projection
+    unit = np.reshape(within.unit, (C, 2, C, 1))
+
+    def moved(z, share):
+        along = (unit * z.reshape(C, 2, C, -1)).sum(axis=1)
+        across = np.stack([-unit[:, 1], unit[:, 0]], axis=1) * along[:, None]
+        return within(z) + share * across.reshape(z.shape)
+
+    most = rounding.gamma(16 * (2 * C + C) + 64, 2.0**-53)
+    near = replace(moment, projection=lambda z: moved(z, most))
+    structure.decompose(near)
+    far = replace(moment, projection=lambda z: moved(z, 2 * most))
+    with pytest.raises(ValueError, match="that commutes with its levels"):
+        structure.decompose(far)

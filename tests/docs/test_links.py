@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 SITE = pathlib.Path(__file__).parents[2] / "out" / "docs"
 PAGES = sorted(x for x in SITE.rglob("*.html") if "_static" not in x.parts)
+VERBATIM = {"pre", "code", "script", "style"}
 LOADED = {"img", "script", "link", "iframe", "source", "video", "audio", "embed"}
 
 
@@ -17,14 +18,25 @@ class Page(HTMLParser):
     def __init__(self, path):
         super().__init__()
         self.anchors, self.links, self.loads = {""}, [], []
+        self.open, self.words = [], []
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attrs):
         given = dict(attrs)
+        formula = "math" in (given.get("class") or "").split()
+        self.open.append((tag, formula or tag in VERBATIM))
         self.anchors |= {given[x] for x in ("id", "name") if given.get(x)}
         for name in ("href", "src"):
             if given.get(name):
                 (self.loads if tag in LOADED else self.links).append(given[name])
+
+    def handle_endtag(self, tag):
+        while self.open and self.open.pop()[0] != tag:
+            pass  # elements that need no end
+
+    def handle_data(self, data):
+        if not any(verbatim for _, verbatim in self.open):
+            self.words.append(data)
 
 
 parsed = functools.cache(Page)
@@ -52,6 +64,13 @@ def test_every_link_leads_somewhere():
     found = [missing(x, y) for x in PAGES for y in parsed(x).links + parsed(x).loads]
     assert len(found) > 1000
     assert not [x for x in found if x]
+
+
+def test_no_formula_is_left_as_it_was_typed():
+    pages = [x for x in PAGES if parsed(x).words]
+    assert len(pages) > 100
+    typed = {x.name: [w for w in parsed(x).words if "$" in w] for x in pages}
+    assert not {name: words for name, words in typed.items() if words}
 
 
 def test_nothing_is_loaded_from_elsewhere():

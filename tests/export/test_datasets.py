@@ -69,6 +69,13 @@ def test_its_last_errors_are_probabilities_less_the_label(digits):
 
 #: Framework, class sizes, (T, a, b) of each layer, operations, narrowest dtype.
 EXPECTED = {
+    "digits_decay": (
+        "torch",
+        [99, 102, 100, 104, 98, 100, 101, 99, 98, 99],
+        [(1, 65, 12), (1, 13, 10)],
+        "linear tanh linear",
+        "float64",
+    ),
     "digits_jax": (
         "jax",
         range(11, 30, 2),

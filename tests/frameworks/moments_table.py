@@ -21,7 +21,7 @@ from support.torch_networks import LABELS
 
 HEAD = """# Networks that differentiation was tried on
 
-`refspec.exporters.torch.moment` and `hessian` against PyTorch's own derivatives in
+`refspec.torch.moment` and `hessian` against PyTorch's own derivatives in
 float64: the Fisher matrix as sum s J'(diag p - pp')J with J by one backward pass a
 logit, the Hessian by the gradient of the gradient in three directions. Each as
 distance / bound, relative to the norm; the bound is computed from the data. A number in

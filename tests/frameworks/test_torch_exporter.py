@@ -8,6 +8,7 @@ relu), so its gradients bound how far one relative rounding of anything can reac
 """
 
 import copy
+import dataclasses
 import io
 import os
 import re
@@ -354,6 +355,31 @@ def test_files_in_both_kinds_are_the_same(tmp_path):
     assert made.provenance["versions"]["torch"] == str(torch.__version__)
     assert made.provenance["loss"] == "cross_entropy"
     assert "Conv2d(2, 3" in made.provenance["architecture"]
+
+
+@pytest.mark.parametrize("kind", [".npz", ".zarr"])
+def test_the_network_gives_again_what_is_not_written(kind, tmp_path):
+    """In batches of unsorted labels: the same numbers, of each sample its own."""
+    model, X = build("cnn")
+    order = [4, 0, 5, 2, 1, 3]
+    loader = [(X[order[k : k + 3]], LABELS[order[k : k + 3]]) for k in (0, 3)]
+    path = export_torch(model, loader, tmp_path / f"run{kind}", recomputed=True)
+    assert not [x for x in containers.read(path)[1] if x.startswith("layers/")]
+    memory, made = export_torch(model, loader, None), export.load(path)
+    stored = dataclasses.replace(made, layers=memory.layers)
+    assert all(x.ratio <= 1 for x in models.recompute(stored))
+    assert np.array_equal(made.probabilities, memory.probabilities)
+
+
+@pytest.mark.parametrize("path", [None, "x.npz"])
+def test_what_cannot_be_computed_again_is_written(path, tmp_path):
+    model, X = build("cnn")
+    model = nn.Sequential(model, nn.LayerNorm(3)).eval()
+    where = None if path is None else tmp_path / path
+    why = "got no path" if path is None else "got no network, because"
+    with pytest.raises(ValueError, match=why):
+        export_torch(model, [(X, LABELS)], where, recomputed=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_layers_are_chosen_by_name(tmp_path):

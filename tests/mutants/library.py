@@ -11,10 +11,9 @@
 mutmut makes every mutant of a module and runs the tests that reach it, in a copy of the
 tree, in random order (`sample.py`). Modules of the same tests run together, those of
 others beside them: jobs are dealt by length.
-Messages and `__repr__` are left out: their words are not what kills here. So are lines
-that call `at_a_time`: they choose how much is done together, never what. What is found
-goes to library.json and the table library.md, of the modules that were run last;
-survivors are explained in survivors.md.
+What is left out (`unasked.py`) was decided before: words, costs, and how much is done
+at a time. What is found goes to library.json and the table library.md, of the modules
+that were run last; survivors are explained in survivors.md.
 
 A mutant is tried again as the lines that it changes in its function, whatever number it
 has now. Killed by tests written since, it counts as killed, and as killed `later`; one
@@ -63,14 +62,14 @@ MODULES = {
         "kronecker/*",
         "kronecker theorems/test_kronecker.py theorems/test_kronecker_nearest.py "
         "theorems/test_kronecker_spectra.py theorems/test_preconditioners.py "
-        "core/test_empty_classes.py "
+        "core/test_empty_classes.py core/test_results.py "
         "bad_calls/test_bad_kronecker.py bad_calls/test_messages_kronecker.py",
     ),
     "hessian": (
         "hessian/*",
         "hessian theorems/test_hessian.py core/test_implicit.py core/test_in_parts.py "
         "attribution/test_hessian.py testing/test_inputs.py "
-        "bad_calls/test_bad_models.py",
+        "bad_calls/test_bad_models.py bad_calls/test_messages_hessian.py",
     ),
 }
 #: No doctests, no plugin but Hypothesis's and ours; a mutant's time is many times that
@@ -233,6 +232,8 @@ def dealt(chosen: list[str], jobs: int) -> list[tuple[list[str], int]]:
 def table(results: dict[str, dict[str, Any]]) -> str:
     """Say what was tried and killed, module by module, and in all."""
     lines = [
+        "# A library's mutants of the kernels, a random sample",
+        "",
         f"| module | {' | '.join(COUNTED)} | rate |",
         "|---" * (len(COUNTED) + 2) + "|",
     ]

@@ -57,6 +57,8 @@ ENVIRONMENT = {
 }
 #: What the exit status of pytest says of a mutant; anything else is an error.
 OUTCOMES = {0: "survived", 1: "killed", None: "timed out"}
+#: What is said of tests that fail without a mutant: with one they would say nothing.
+ALONE = "fails without one"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +162,9 @@ class Place:
 def tried(mutant: Mutant, place: Place, limit: float = LIMIT) -> Result:
     """Apply a mutant in a copy, run its tests, take it back."""
     if not mutant.file:
-        return dataclasses.replace(place.tested(mutant.tests, limit), mutant=mutant)
+        alone = place.tested(mutant.tests, limit)
+        outcome = ALONE if alone.outcome == "killed" else alone.outcome
+        return dataclasses.replace(alone, outcome=outcome, mutant=mutant)
     path = place.folder / mutant.file
     if not path.exists():
         return Result(mutant, "does not apply", 0.0, "the file is no more")
@@ -294,7 +298,7 @@ def main() -> int:
         print(
             f"\n{x.outcome}: {m.file}, {m.means}\n- {m.before}\n+ {m.after}\n{x.said}"
         )
-    if given.write:
+    if given.write and all(x.outcome != ALONE for x in results):
         text = table(results, time.monotonic() - start)
         (HERE / "results.md").write_text(text, encoding="utf-8")
     tried_all = "" if len(results) == len(chosen) else f" ({len(chosen)} in all)"

@@ -12,7 +12,6 @@ empty, all are.
 
 from __future__ import annotations
 
-import ast
 import collections
 import importlib
 import json
@@ -31,6 +30,7 @@ from mutmut.mutation.diff_apply import get_diff_for_mutant
 from mutmut.runners.harness import PytestRunner
 from mutmut.state import state
 from mutmut.workers.isolation import ForkRunner
+from unasked import unasked
 
 #: mutmut's exit codes: of a run of pytest, of a signal, or its own.
 OUTCOMES = {None: "cut short", 0: "survived", 1: "killed", 3: "killed"}
@@ -84,7 +84,7 @@ class Sample:
         ForkRunner.submit = in_time
         ForkRunner.collect_stats = lambda runner, _: self.timed(runner.test_runner)
         ForkRunner.run_clean_tests = lambda *_, **__: 0  # they are run to be timed
-        pragma_handling.get_lines_ignored_by_pattern = words
+        pragma_handling.get_lines_ignored_by_pattern = unasked
         # mutmut waits for its children; when the time is up, this ends them.
         signal.signal(signal.SIGALRM, stopped)
         signal.setitimer(signal.ITIMER_REAL, self.end + GRACE - time.monotonic())
@@ -189,17 +189,6 @@ def same(wanted: dict[str, str], mutants: list[tuple[str, Any]]) -> dict[str, st
 def changes(diff: str) -> list[str]:
     """Return the lines that a diff takes out and puts in."""
     return [x for x in diff.splitlines()[2:] if x[0] in "+-"]
-
-
-def words(source: str) -> set[int]:
-    """Return the lines of messages and of `__repr__`, which are not mutated."""
-    return {
-        line
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Raise)
-        or (isinstance(node, ast.FunctionDef) and node.name == "__repr__")
-        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
-    }
 
 
 def stopped(*_: Any) -> None:

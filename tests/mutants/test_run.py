@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from mutants import library, run
+from mutants import library, run, unasked
 
 EVERY = run.mutants()
 PACKAGES = {m.package for m in EVERY}
@@ -86,7 +86,8 @@ def test_a_failing_test_kills_and_nothing_else_does(project):
 def test_tests_that_fail_by_themselves_kill_nothing(project):
     (project / "refspec/sums.py").write_text(RIGHT.replace("+", "*"), encoding="utf-8")
     (found,) = run.run([mutant("a * b", "a - b")], jobs=1, seconds=None, root=project)
-    assert (found.outcome, found.mutant.means) == ("killed", "no mutant")
+    assert (found.outcome, found.mutant.means) == (run.ALONE, "no mutant")
+    assert "1 failed" in found.said
 
 
 def test_what_there_is_no_time_for_is_not_tried(project):
@@ -147,3 +148,25 @@ def test_every_survivor_of_the_library_is_explained(name):
     assert not [name for name in alive if f"`{name}`" not in known]
     table = (folder / f"{name}.md").read_text(encoding="utf-8")
     assert table == library.table(results)
+
+
+def test_words_costs_and_how_much_at_a_time_are_not_mutated():
+    lines = """
+    def f(x):
+        step = backend.at_a_time(8 * x, x)  # not
+        if x < step:
+            raise ValueError(  # not
+                f"{x}")  # not
+        costs.done(Cost(2 * x))  # not
+        return x + 1
+    def _work(x):  # not
+        return 2 * x  # not
+    """.splitlines()
+    source = "\n".join(x[4:] for x in lines)
+    found = unasked.unasked(source)
+    assert found == {k for k, x in enumerate(lines, 1) if x.endswith("# not")}
+    there = [
+        (library.ROOT / "refspec").glob(files) for files, _ in library.MODULES.values()
+    ]
+    text = "".join(x.read_text() for y in there for x in y if x.is_file())
+    assert all(f"def {name}(" in text for name in unasked.FUNCTIONS)

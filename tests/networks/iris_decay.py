@@ -37,13 +37,17 @@ def network() -> nn.Sequential:
     return nn.Sequential(OrderedDict(modules)).double()
 
 
-def objective(model: nn.Module, X: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def objective(
+    model: nn.Module, X: torch.Tensor, y: torch.Tensor, decay: float
+) -> torch.Tensor:
     """Return the mean cross entropy plus decay / 2 times the squared parameters."""
     squares = sum(torch.sum(x * x) for x in model.parameters())
-    return nn.functional.cross_entropy(model(X), y) + DECAY / 2 * squares
+    return nn.functional.cross_entropy(model(X), y) + decay / 2 * squares
 
 
-def train(model: nn.Module, X: torch.Tensor, y: torch.Tensor) -> float:
+def train(
+    model: nn.Module, X: torch.Tensor, y: torch.Tensor, decay: float = DECAY
+) -> float:
     """Bring the model to a minimum; return the norm of the gradient there."""
     optimizer = torch.optim.LBFGS(
         model.parameters(), max_iter=STEPS, line_search_fn="strong_wolfe"
@@ -51,14 +55,14 @@ def train(model: nn.Module, X: torch.Tensor, y: torch.Tensor) -> float:
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = objective(model, X, y)
+        loss = objective(model, X, y, decay)
         loss.backward()
         return loss
 
     optimizer.step(closure)
     at = list(model.parameters())
     for _ in range(NEWTON):
-        loss = objective(model, X, y)
+        loss = objective(model, X, y, decay)
         parts = torch.autograd.grad(loss, at, create_graph=True)
         slope = torch.cat([x.reshape(-1) for x in parts])
         rows = [torch.autograd.grad(x, at, retain_graph=True) for x in slope]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 USES = {
+    "": "import refspec; refspec.attribute(refspec.datasets.digits_mlp(), top=3)",
     "plots": "import matplotlib, refspec.plots",
     "report": "import jinja2, refspec; refspec.report.expect_libraries()",
     "zarr": "import zarr, refspec",
@@ -29,6 +30,11 @@ USES = {
     "cli": "import refspec.cli.app",
     "all": "import refspec.cli.app, zarr, refspec.plots",
     "test": "import pytest, flint, refspec.testing",
+    "browser": "import selenium, axe_core_python",
+    "docs": "import sphinx, myst_parser, numpydoc, sphinx_gallery, pydata_sphinx_theme",
+    "release": "import build, twine, cffconvert",
+    "lint": "import mypy, importlinter",
+    "mutants": "from importlib.metadata import version; version('mutmut')",
 }
 DOCTEST = """
 import doctest, refspec, refspec.structure as module

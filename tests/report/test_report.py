@@ -12,14 +12,14 @@ import pytest
 from markupsafe import escape
 
 import refspec
-from refspec import attribution, claims, costs, curvature, plots, report
+from refspec import attribution, claims, costs, curvature, plots, report, synthetic
 from refspec.report import knockouts, page
 from refspec.theorems import find
 from refspec.verify import STATUSES
 from support.command import run
 from support.snapshots import sampled
 
-VOID = {"meta", "link", "input", "br", "hr", "img"}
+VOID = {"meta", "link", "input", "br", "hr", "img", "wbr"}
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)>$\\frac$\"'&"
 
 
@@ -219,6 +219,34 @@ def test_claims_come_first_with_the_verdicts_of_the_library(digits):
         if places:  # never what says that it is not judged
             assert f"({places[0].place}" in said
     assert text.index('id="claims"') < text.index('id="data"')
+
+
+@pytest.mark.slow
+def test_a_planted_world_is_no_network_that_is_right_or_wrong():
+    recipe = synthetic.Recipe(classes=3, dim=12, per_class=5)
+    contents = report.collect(recipe.plant().snapshot, theorems=())
+    text = " ".join(report.render(contents).split())
+    assert "What the spectrum of this world is made of" in text
+    assert "This planted world covers all 12 parameters (1 module): 15 samples" in text
+    assert "of them right" not in text
+    assert "Cross-entropy" not in text
+    assert "per_class = 5" in text
+    # its one feature is 1: its means are one point, and one layer has no depth
+    assert list(contents.means) == ["errors"]
+    assert "There is no map of features" in text
+    assert "Separation by depth" not in text
+
+
+def test_theorems_lead_to_their_proofs_where_a_site_is_known(digits):
+    contents, text = digits
+    place = "theory/levels.md#L3"
+    assert f"<code>{place}</code>" in text
+    assert f"><code>{place}</code></a>" not in text
+    linked = report.render(contents, "https://example.org/")
+    address = "https://example.org/theory/levels.html#L3"
+    assert f'<a href="{address}"><code>{place}</code></a>' in linked
+    with pytest.raises(ValueError, match="make docs"):
+        report.render(contents, "javascript:alert(1)")
 
 
 @pytest.mark.slow

@@ -35,6 +35,14 @@
     const [mantissa, power] = x.toExponential(digits - 1).split("e").map(Number);
     return power < -3 || power > 5 ? `${mantissa}\u00a0×\u00a010${superscript(power)}` : String(Number(x.toPrecision(digits)));
   };
+  // An interval rounded outwards, to as many digits as tell its ends apart.
+  const showInterval = (low, high) => {
+    const unit = (x, digits) => 10 ** (Math.floor(Math.log10(x)) - digits + 1);
+    let digits = 3;
+    while (digits < 6 && unit(high, digits) > (high - low) / 4) digits += 1;
+    const end = (x, round) => x > 0 ? show(round(x / unit(x, digits)) * unit(x, digits), digits) : "0";
+    return `[${end(low, Math.floor)}, ${end(high, Math.ceil)}]`;
+  };
   const make = (tag, attributes, parent, text) => {
     const svg = ["svg", "g", "line", "rect", "circle", "path", "text", "title"].includes(tag);
     const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
@@ -247,7 +255,7 @@
     const verdict = kind === "bulk" ? "Kind: bulk, what no stronger level claims."
       : m.proved[k] ? `Kind: ${kind}, proved: it stands above ${show(reach, 3)}, the most that weaker levels make by themselves.`
         : `Kind: ${kind}, not proved: weaker levels make up to ${show(reach, 3)} by themselves.`;
-    make("p", { id: "verdict" }, out, `${verdict} Means prove that it lies in [${show(Math.max(low, m.lower[k]), 3)}, ${show(Math.min(high, m.upper[k]), 3)}].`);
+    make("p", { id: "verdict" }, out, `${verdict} Means prove that it lies in ${showInterval(Math.max(low, m.lower[k]), Math.min(high, m.upper[k]))}.`);
   };
 
   // The table of the top eigenvalues, written over that of a page without scripts.
