@@ -23,7 +23,7 @@ from refspec.testing.settings import Asked, combination, labels_of
 
 _TURNS = 60  # of the two factors; each halves what is left many times over
 _DRAWS = 5  # labels drawn a sample that are tried
-_NODES = 100  # of the search for whole numbers
+_NODES, _SECONDS = 100, 8.0  # of the search for whole numbers, for each draw
 _COMBINED = 24  # outputs, of a layer that has more, are combined to so many
 _LABELS = 1000  # samples times classes up to which drawn labels are solved for
 
@@ -112,12 +112,8 @@ def _one(x: Asked, blocks: list[_Block], k: int) -> Iterator[Fit]:
         true = _replaced(blocks, k, [make(reading.ratios) for make in build])
         yield from explained(reading.name, text, true, x.found, x.radius)
         return
-    N, C = x.question.snapshot.probabilities.shape
-    drawn = list(_drawn(x, blocks, found)) if k == 0 and N * C <= _LABELS else []
-    if k == 0 and N * C > _LABELS:
-        text = f"labels drawn are solved for up to N C = {_LABELS}, here {N * C}"
-        rest = [replace(y, sentence=f"{y.sentence} ({text})") for y in rest]
-    yield from drawn or rest
+    drawn, open_ = ([], "") if k else _drawn(x, blocks, found)
+    yield from drawn or [replace(y, sentence=y.sentence + open_) for y in rest]
 
 
 def _replaced(blocks: list[_Block], k: int, found: list[np.ndarray]) -> np.ndarray:
@@ -219,13 +215,19 @@ def _read(
     return None
 
 
-def _drawn(x: Asked, blocks: list[_Block], found: list[np.ndarray]) -> Iterator[Fit]:
-    """Look for labels drawn from p, whole numbers of each: an integer programme.
+def _drawn(
+    x: Asked, blocks: list[_Block], found: list[np.ndarray]
+) -> tuple[list[Fit], str]:
+    """Look for whole numbers of labels drawn from p; or say what was not looked for.
 
-    Many more weights of labels make the factors, but hardly ever another set of whole
-    numbers; it is put in again exactly.
+    Many weights of labels make the factors, hardly ever two sets of whole numbers:
+    those that an integer programme finds are put in again.
     """
     p, s = x.question.snapshot.probabilities, x.question.snapshot.sample_weights
+    if p.size > _LABELS:
+        text = f" (drawn labels are solved for up to N C = {_LABELS}, here {p.size})"
+        return [], text
+    late: list[str] = []
     rows, numbers = _numbers(blocks, found)
     size = np.linalg.norm(rows * s[:, None, None], axis=(0, 1))
     seen = size > 0
@@ -244,8 +246,9 @@ def _drawn(x: Asked, blocks: list[_Block], found: list[np.ndarray]) -> Iterator[
                 scipy.optimize.LinearConstraint(system / M, right - half, right + half),
                 scipy.optimize.LinearConstraint(samples, M, M),
             ],
-            options={"node_limit": _NODES},
+            options={"node_limit": _NODES, "time_limit": _SECONDS},
         )
+        late += [str(M)] if made.status == 1 else []
         if made.x is None:
             continue
         w = s[:, None] * np.round(made.x.reshape(p.shape)) / M
@@ -256,8 +259,9 @@ def _drawn(x: Asked, blocks: list[_Block], found: list[np.ndarray]) -> Iterator[
         true = _replaced(blocks, 0, [_weighted(y.errors, w) for y in blocks])
         fits = list(explained("Monte-Carlo labels", text, true, x.found, x.radius))
         if fits:
-            yield from fits
-            return
+            return fits, ""
+    text = f" (whether {' or '.join(late)} labels were drawn took too long to settle)"
+    return [], text if late else ""
 
 
 def _numbers(
