@@ -24,17 +24,33 @@ _PROBED = "with the measured residual, and random vectors for what is larger"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Leading:
-    """The k largest eigenvalues of X'QX, and their unit eigenvectors over the rows.
+    """The k largest eigenvalues of X'QX, and their unit eigenvectors.
 
-    values (k,), descending, on the host; rows (N, K, k), of QXX'Q, 0 where X'QX has no
-    eigenvector; every value is within radius of the one of its rank; kind says how the
-    radius is known.
+    values (k,), descending, on the host; vectors (n, k) of the smaller side of moment,
+    n = min(N K, P); every value is within radius of the one of its rank; kind says how
+    the radius is known.
     """
 
     values: np.ndarray
-    rows: Array
+    vectors: Array
+    moment: SecondMoment
     radius: float
     kind: str
+
+    @property
+    def rows(self) -> Array:
+        """Unit eigenvectors of QXX'Q, (N, K, k): 0 where X'QX has none."""
+        return self.over_rows(0, len(self.values))
+
+    def over_rows(self, i: int, j: int) -> Array:
+        """Return the unit eigenvectors i to j of QXX'Q over the rows, (N, K, j - i)."""
+        xp, (N, K, P) = self.moment.xp, self.moment.rows.shape
+        V = self.vectors[:, i:j]
+        if N * K < P:
+            return xp.reshape(V, (N, K, j - i))
+        seen = self.moment.project(self.moment.rows.dot(V))
+        size = xp.sqrt(xp.sum(seen * seen, axis=(0, 1)))
+        return seen / xp.where(size > 0, size, xp.ones_like(size))
 
 
 def leading(moment: SecondMoment, k: int) -> Leading:
@@ -55,19 +71,14 @@ def of_scaled(
     moment: SecondMoment, k: int, trace: float, gram: Array | None = None
 ) -> Leading:
     """Do as `leading` says: `trace` is that of X'X, near 1; `gram` is XX', if held."""
-    xp, rows, (N, K, P) = moment.xp, moment.rows, moment.rows.shape
+    rows = moment.rows
     product, n = smaller_side(moment, gram)
     forming = product_radius(moment, trace, gram)
     found = krylov.leading(product, rows.like, n, k, forming)
-    if n < P:
-        seen = xp.reshape(found.vectors, (N, K, k))
-    else:
-        seen = moment.project(rows.dot(found.vectors))
-        size = xp.sqrt(xp.sum(seen * seen, axis=(0, 1)))
-        seen = seen / xp.where(size > 0, size, xp.ones_like(size))
     u = rounding.unit_roundoff(rows.like)
     radius = found.radius + forming_radius(rows, trace, u)
-    return Leading(found.values, seen, radius, f"{rows.known}, {_PROBED}")
+    kind = f"{rows.known}, {_PROBED}"
+    return Leading(found.values, found.vectors, moment, radius, kind)
 
 
 def smaller_side(

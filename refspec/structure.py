@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from refspec import backend, costs, rounding
+from refspec import backend, checks, costs, rounding
 from refspec.backend import Array, Namespace
 from refspec.classes import Snapshot, class_slices
 from refspec.costs import Cost
@@ -61,6 +61,28 @@ class Decomposition(Result):
     total: SecondMoment
     levels: dict[str, SecondMoment]
     of_cells: dict[str, Callable[[Array], Array]]
+
+    def without(self, level: str) -> SecondMoment:
+        """Return the whole without a level: a knock-out, by subtraction.
+
+        Parameters
+        ----------
+        level : str
+            The name of one.
+
+        Returns
+        -------
+        SecondMoment
+            The same rows, the level's part of them taken out.
+
+        Raises
+        ------
+        ValueError
+            If there is no such level.
+        """
+        checks.expect_choice("level", level, list(self.levels))
+        whole, part = self.total, self.levels[level]
+        return replace(whole, projection=lambda z: whole.project(z) - part.project(z))
 
     def __repr__(self) -> str:
         """Name the levels."""

@@ -23,6 +23,9 @@ PRODUCTS = 8
 #: Vectors of the space that looks for an eigenvalue that is missing, about.
 FURTHER = 128
 
+#: Eigenvectors over the rows at a time, at least.
+COLUMNS = 8
+
 _GRAM = 2**31  # bytes of a Gram matrix that may be held
 _EXPLICIT = 2**28  # bytes of gradients of layers with positions that may be held
 _CELLS = 2**10  # whose Gram matrix is formed, whatever else it would take
@@ -150,8 +153,8 @@ def leading(moment: SecondMoment, k: int, levels: bool = False) -> Cost:
     )
     found = Cost(work.gram if held else 0.0, 2 * PASSES * work.held) + run * runs
     if levels:
-        seen = 8.0 * rows * (k + 4 * 8)  # eigenvectors over the rows, and a block
-        found = found + Cost(K * work.product / 2 if many else 0.0, 0.0, 3 * seen)
+        seen = 8.0 * rows * min(k, COLUMNS)  # a block over the rows, and on its way
+        found = found + Cost(K * work.product / 2 if many else 0.0, 0.0, 6 * seen)
     if levels and not many:
         cells = (len(moment.offsets) - 1) * K
         found += Cost(cells * work.product, 8.0 * cells * (rows + P), 8 * cells**2)

@@ -18,6 +18,7 @@ from refspec.classes import class_slices
 from refspec.coordinates.frame import scaled, uncertain, way_back
 from refspec.curvature import SecondMoment
 from refspec.leading import (
+    Leading,
     expect_top,
     held_gram,
     of_scaled,
@@ -65,7 +66,7 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
         return found.values
 
     levels = {n: of_means([n]) for n in means} | {within: of_rows(split.levels[within])}
-    knockouts = {n: of_rows(_without(small, split.levels[n])) for n in means}
+    knockouts = {n: of_rows(split.without(n)) for n in means}
     knockouts[within] = of_means(means)
     between = [n for n in means if KINDS[n] == "outlier"]
     B = of_means(between)
@@ -73,13 +74,13 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
     radius = max(radii) + product_radius(split.levels[within], trace)
     radius += uncertain(small, small.rows, trace)
     rank = int(np.sum(whole.values > radius))  # the others have no known eigenvector
-    values, rows = whole.values[:rank], whole.rows[:, :, :rank]
+    values = whole.values[:rank]
     traces = {n: float(levels[n].sum()) for n in means}
     if many:
         traces = _traces(small, norms)
     all_of_it = trace if small.projection is None else small.trace()
     traces[within] = all_of_it - sum(traces.values())
-    spread = None if many else cells(small, rows, norms)
+    squares, spread = _over_levels(whole, rank, split, norms, many)
 
     def angles(names: list[str], k: int) -> np.ndarray:
         if gram is None:
@@ -87,7 +88,6 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
         inner = over_cells(gram, split, names, norms, xp)
         return _angles(values[:k], spread, inner, radius)
 
-    shares = {n: _squares(x.project(rows), xp) for n, x in split.levels.items()}
     up = way_back(moment, power, trace + radius) ** 2
     tiny = tiniest(moment, trace)
     found = backend.beside(whole.values * up, norms)
@@ -102,7 +102,7 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
         ),
         {n: x * up for n, x in traces.items()},
         values * up,
-        _normalised(cluster_means(values, radius, shares)),
+        _normalised(cluster_means(values, radius, squares)),
         {n: x * up for n, x in levels.items()},
         {n: x * up for n, x in knockouts.items()},
         B * up,
@@ -120,6 +120,30 @@ def over_cells(
         seen = sum(split.of_cells[n](x) for n in names)
         gram = xp.matrix_transpose(xp.reshape(seen, gram.shape))
     return (gram + xp.matrix_transpose(gram)) / 2
+
+
+def _over_levels(
+    whole: Leading, rank: int, split: Decomposition, norms: Array, many: bool
+) -> tuple[dict[str, np.ndarray], Array | None]:
+    """Return what every level sees of each eigenvector, squared, (rank,), by level.
+
+    And the eigenvectors over the cells, (C, K, rank), if those are not too many. Some
+    at a time: over the rows an eigenvector has N K entries.
+    """
+    xp, n = split.total.xp, split.total.shape[0]
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in split.levels}
+    spread = []
+    step = max(ways.COLUMNS, backend.at_a_time(8 * n, norms))
+    for i in range(0, rank, step):
+        rows = whole.over_rows(i, min(i + step, rank))
+        for name, level in split.levels.items():
+            parts[name].append(_squares(level.project(rows), xp))
+        spread += [] if many else [cells(split.total, rows, norms)]
+    found = {name: np.concatenate([np.zeros(0), *x]) for name, x in parts.items()}
+    if many:
+        return found, None
+    nothing = xp.zeros_like(norms)[..., None][..., :0]
+    return found, backend.concatenate([nothing, *spread], axis=2)
 
 
 def _together(moment: SecondMoment, levels: list[SecondMoment]) -> SecondMoment:
@@ -158,11 +182,6 @@ def _traces(moment: SecondMoment, norms: Array) -> dict[str, float]:
         "between_class": mean_of_others,
         "between_cross_class": whole - own - mean_of_others,
     }
-
-
-def _without(moment: SecondMoment, level: SecondMoment) -> SecondMoment:
-    """Return the whole without a level, (I - P) seen from both sides."""
-    return replace(moment, projection=lambda z: moment.project(z) - level.project(z))
 
 
 def _squares(x: Array, xp: Namespace) -> np.ndarray:

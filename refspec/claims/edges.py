@@ -115,7 +115,7 @@ def edges(
     (3, 6)
     """
     if top is not None:
-        return _of_leading(attribute(moment, top=top), _classes(moment))
+        return edges_of(attribute(moment, top=top), _classes(moment))
     basis = moment if isinstance(moment, Eigenbasis) else eigenbasis(moment)
     return edges_in(basis, attribute(basis))
 
@@ -145,7 +145,7 @@ def edges_in(basis: Eigenbasis, whole: Attribution) -> Edges:
     )
 
 
-def _of_leading(whole: Attribution, C: int) -> Edges:
+def edges_of(whole: Attribution, C: int) -> Edges:
     """Return the edges of what was attributed at its largest eigenvalues.
 
     The class edge lies between that without class means alone and as much less as the

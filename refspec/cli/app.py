@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 import refspec
 from refspec.cli.check import check
 from refspec.cli.claims import claims
+from refspec.cli.density import density
 from refspec.cli.kfac import kfac
 from refspec.cli.outcomes import USE, outcome
 from refspec.cli.plan import plan
@@ -45,7 +46,7 @@ class _Commands(TyperGroup):
 
 #: The commands in the order of a tour, by what they are for.
 _TOUR = {
-    "See what a spectrum is made of": (attribute, spectrum, kfac, report),
+    "See what a spectrum is made of": (attribute, spectrum, density, kfac, report),
     "Judge a network, and an export": (claims, verify, check),
     "Before a large one": (plan,),
     "Where the answer is known": (synth, predict, sweep, selftest),

@@ -9,8 +9,7 @@ import typer
 
 from refspec import memory
 from refspec import report as pages
-from refspec.classes import Snapshot
-from refspec.cli.inputs import Backend, Dense, File, Memory, On, load
+from refspec.cli.inputs import Backend, Dense, File, Memory, On, Top, load
 from refspec.cli.kfac import comparison_record
 from refspec.cli.outcomes import DATA
 from refspec.cli.outputs import (
@@ -40,6 +39,7 @@ def report(
     file: File = None,
     output: Output = Path("report.html"),
     dense: Dense = 1000,
+    top: Top = None,
     per_layer: PerLayer = True,
     verify: Verify = True,
     json_file: Json = None,
@@ -52,7 +52,7 @@ def report(
     pages.expect_libraries()
     at = site_of(site)
     with memory.within(limit):
-        contents, page = _made(file, per_layer, dense, verify, on, at)
+        contents, page = _made(file, per_layer, dense, verify, on, at, top)
     with opened(output) as out:
         size = out.write(pages.encoded(page))
     say(f"report: {output} ({size / 1e6:.1f} MB)")
@@ -83,12 +83,18 @@ def _record(contents: pages.Contents) -> dict[str, Any]:
 
 
 def _made(
-    file: Path | None, per_layer: bool, dense: int, verify: bool, on: Backend, site: str
+    file: Path | None,
+    per_layer: bool,
+    dense: int,
+    verify: bool,
+    on: Backend,
+    site: str,
+    top: int | None,
 ) -> tuple[pages.Contents, str]:
     """Plan the page, refuse what does not fit, and make it."""
-    network, planned = load(file, on).network, None
-    if isinstance(network, Snapshot):
-        planned = plan(network, what="report").expect_room()
+    network = load(file, on).network
+    counted = None if top is None else max(top, (len(network.offsets) - 1) ** 2)
+    planned = plan(network, what="report", top=counted).expect_room()
     with working("reading", planned) as progress:
         contents = pages.collect(
             network,
@@ -96,6 +102,7 @@ def _made(
             dense=dense,
             theorems=None if verify else (),
             progress=progress,
+            top=top,
         )
         progress("drawing")
         page = pages.render(contents, site)

@@ -4,6 +4,7 @@ Functions take the library's types and an Axes, a new figure's if none, and retu
 Axes: draw several into your own figure, change what you like, `save` the rest.
 """
 
+from refspec.plots.densities import density as density
 from refspec.plots.drawing import Picture as Picture
 from refspec.plots.drawing import draw as draw
 from refspec.plots.matrices import approximations as approximations
@@ -29,6 +30,7 @@ __all__ = [
     "Picture",
     "approximations",
     "attribution",
+    "density",
     "depth",
     "draw",
     "figure",

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from refspec import checks
 from refspec.attribution import Attribution, HessianAttribution, Profile
 from refspec.kronecker import LayerComparison
-from refspec.plots import matrices, profiles, spectra, style, sweeps
+from refspec.plots import densities, matrices, profiles, spectra, style, sweeps
+from refspec.quadrature import Density
 from refspec.spectra import Spectrum
 from refspec.sweeps import Sweep
 
@@ -58,11 +59,11 @@ def draw(result: Any, **options: Any) -> Picture:
 
     Parameters
     ----------
-    result : Attribution, Spectrum, HessianAttribution, LayerComparison, Profile, Sweep
-        ``result.plot()`` is the same.
+    result : Attribution, Spectrum, Density, Sweep, HessianAttribution,
+        LayerComparison or Profile. ``result.plot()`` is the same.
     **options
-        Those of `attribution`, `spectrum`, `hessian`, `approximations`, `depth` or
-        `sweep`.
+        Those of `attribution`, `spectrum`, `density`, `hessian`, `approximations`,
+        `depth` or `sweep`.
 
     Returns
     -------
@@ -95,6 +96,7 @@ def _depth(result: Profile, **options: Any) -> Axes:
 _FUNCTIONS: dict[type, Callable[..., Axes | list[Axes]]] = {
     Attribution: spectra.attribution,
     Spectrum: spectra.spectrum,
+    Density: densities.density,
     Sweep: sweeps.sweep,
     HessianAttribution: matrices.hessian_attribution,
     LayerComparison: matrices.approximations,

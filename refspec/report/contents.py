@@ -28,7 +28,7 @@ from refspec.attribution.depth import class_clarity
 from refspec.claims import Finding, judge
 from refspec.claims.curvature import attributed, compared
 from refspec.claims.depth import profiled
-from refspec.claims.edges import edges_in, seen
+from refspec.claims.edges import edges_in, edges_of, seen
 from refspec.claims.registry import Subject
 from refspec.classes import Snapshot
 from refspec.coordinates import coordinates
@@ -36,7 +36,10 @@ from refspec.coverage import Coverage
 from refspec.curvature import SecondMoment
 from refspec.differentiated import MODULES, NetworkMoment, coverage_of, module_of
 from refspec.kronecker import LayerComparison
-from refspec.report.knockouts import knockout_record, knockouts_of
+from refspec.plots.densities import WHOLE
+from refspec.quadrature import Density, density
+from refspec.report.knockouts import knockout_record, knockouts_of, leading_knockouts
+from refspec.structure import decompose
 from refspec.theorems import Study, Theorem
 from refspec.theorems.study import MomentStudy
 from refspec.verify import Record, expect_theorems, verify
@@ -93,6 +96,9 @@ class Contents:
         One of each theorem that was asked for.
     dense : int
         The most parameters of a dense matrix: what "small enough" is.
+    densities : mapping of str to Density
+        Where only the largest eigenvalues of the whole were asked for: how many lie
+        where, of it and, by level, without each.
     """
 
     snapshot: Snapshot | None
@@ -112,6 +118,7 @@ class Contents:
     hessian_note: str
     verdicts: list[Record]
     dense: int
+    densities: Mapping[str, Density]
 
     @property
     def classes(self) -> list[str]:
@@ -136,6 +143,7 @@ def collect(
     dense: int = 1000,
     theorems: Iterable[Theorem] | None = None,
     progress: Callable[[str], None] | None = None,
+    top: int | None = None,
 ) -> Contents:
     """Compute everything that a report shows.
 
@@ -152,6 +160,9 @@ def collect(
         layers up to this, the Hessian is of the last layers up to this together.
     theorems : iterable of Theorem, optional, to verify; those on data if not given
     progress : callable, optional, told what begins
+    top : int, optional
+        Only so many eigenvalues of a spectrum, the largest, from products alone, C^2 at
+        least, which claims count; of spectra that have no more, all.
 
     Returns
     -------
@@ -182,24 +193,38 @@ def collect(
         )
     say = progress or (lambda _: None)
     snapshot = network if isinstance(network, Snapshot) else None
-    subject = Subject(network, dense, per_layer)
+    if top is not None:
+        checks.expect_size("top", top, least=1)
+    subject = Subject(network, dense, per_layer, top=top)
     covered, sizes, jobs = _jobs(network, per_layer)
-    top = max(40, min(400, _NUMBERS // (len(jobs) * 54)))  # 16 knock-outs and shares
-    study = MomentStudy(jobs[0][1]) if snapshot is None else Study(snapshot)
+    few = subject.top(jobs[0][1])
+    shown = max(40, min(400, _NUMBERS // (len(jobs) * 54)))  # 16 knock-outs and shares
+    if snapshot is None:
+        study: Study = MomentStudy(jobs[0][1], top=few)
+    else:
+        study = Study(snapshot, top=few)
     spectra, found, last = [], [], {}
     clear: dict[str, dict[str, Clarity]] = {of: {} for of in _BOTH}
     for title, moment, (of, *layers) in jobs:
         say(title)
+        k = subject.top(moment)
+        if k is not None:
+            found.append(attribute(moment, top=k) if layers else study.attribution)
+            made = leading_knockouts(moment, found[-1])
+            spectra.append(knockout_record(title, made, found[-1], shown))
+            subject.know(edges_of(found[-1], subject.C), seen, of, *layers)
+            continue
         # one factorisation, for the page, the claims and the theorems
         at = coordinates(moment) if layers else None
         basis = study.basis if at is None else eigenbasis(at)
         made = knockouts_of(basis)
         found.append(study.attribution if at is None else attribute(basis))
-        spectra.append(knockout_record(title, made, found[-1], top))
+        spectra.append(knockout_record(title, made, found[-1], shown))
         subject.know(edges_in(basis, found[-1]), seen, of, *layers)
         if at is not None and of in _BOTH:
             clear[of][layers[0]] = class_clarity(at, basis)
-            last[of] = class_means(at)
+            if layers[0] == list(sizes)[-1]:
+                last[of] = class_means(at)
     profiles, means, comparisons = {}, {}, {}
     result: HessianAttribution | None = None
     chosen: list[str] = []
@@ -207,7 +232,7 @@ def collect(
     if snapshot is not None:
         say("class structure by depth")
         for of, build in _BOTH.items():
-            if clear[of]:
+            if len(clear[of]) == len(sizes):
                 subject.know(Profile(of, clear[of]), profiled, of)
             profiles[of] = subject.once(profiled, of)
             if of not in last:
@@ -222,6 +247,7 @@ def collect(
                 comparisons[name] = subject.once(compared, name)
         say("the Hessian of the last layers")
         result, chosen, note = subject.once(attributed)
+    densities = {} if few is None else _densities(jobs[0][1])
     say("claims")
     findings = list(judge(subject))
     verdicts: list[Record] = []
@@ -247,7 +273,15 @@ def collect(
         note,
         verdicts,
         dense,
+        densities,
     )
+
+
+def _densities(moment: SecondMoment) -> dict[str, Density]:
+    """Return how many eigenvalues lie where, of the whole and without each level."""
+    split = decompose(moment)
+    parts = {n: split.without(n) for n in split.levels}
+    return {n: density(x) for n, x in {WHOLE: moment, **parts}.items()}
 
 
 def _apart(means: Means, matrix: np.ndarray, N: int) -> bool:

@@ -35,6 +35,8 @@ def draw_figures(contents: Contents) -> dict[str, str]:
         made[name] = style.inline_svg(ax, name)
 
     keep("spectrum", plots.spectrum(contents.whole, axes()))
+    if contents.densities:
+        keep("density", plots.density(contents.densities, axes()))
     if contents.profiles and len(contents.parameters) > 1:  # of one layer no trend
         for quantity in ("separation", "orthogonality", "cosine"):
             keep(quantity, plots.depth(contents.profiles, quantity, axes()))

@@ -6,7 +6,8 @@ those that stay. What a page shows of each is its top eigenvalues and two histog
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,11 @@ import numpy as np
 from refspec import backend
 from refspec.attribution import Attribution, Eigenbasis, knockout
 from refspec.attribution.shares import remaining_shares
+from refspec.backend import Array
+from refspec.curvature import SecondMoment
+from refspec.leading import leading
 from refspec.plots.style import SEEN
+from refspec.structure import KINDS, decompose
 
 #: Bins of a histogram, equal on its axis.
 BINS = 48
@@ -28,14 +33,16 @@ _SHARES = 10_000
 class Knockouts:
     """A spectrum without every subset of the levels that a page tells apart.
 
-    groups: the levels that stand for each of them; values, shares: of subset m, whose
-    levels are those of the bits of m, by level that stays.
+    groups: the levels that stand for each of them; values, shares, radii: of subset m,
+    whose levels are those of the bits of m, by level that stays; complete: whether
+    these are all eigenvalues, or the largest.
     """
 
-    basis: Eigenbasis
     groups: dict[str, list[str]]
     values: list[np.ndarray]
     shares: list[dict[str, np.ndarray]]
+    radii: list[float]
+    complete: bool = True
 
 
 def subsets(levels: list[str]) -> list[list[str]]:
@@ -54,26 +61,78 @@ def knockouts_of(basis: Eigenbasis) -> Knockouts:
 
     Theory: theory/attribution.md#A1. An attribution of the basis solves none again.
     """
-    groups = {n: [n] for n in (*basis.rows, basis.within)}
-    total = float(np.sum(backend.to_host(basis.values)))
+    total, own = float(np.sum(backend.to_host(basis.values))), 0.0
     if "diagonal" in basis.rows:
         own = float(np.sum(backend.to_host(basis.rows["diagonal"]) ** 2))
-        # what nobody can see by itself is counted with the class means, with which it
-        # is collinear (theory/levels.md#L4)
-        if own < SEEN * total:
-            groups["between_class"] += groups.pop("diagonal")
-    values, shares = [], []
+    groups = _groups([*basis.rows, basis.within], own, total)
+    values, shares, radii = [], [], [basis.spectrum.radius]
     for removed in subsets(list(groups)):
-        left, parts = remaining_shares(basis, [x for n in removed for x in groups[n]])
+        names = [x for n in removed for x in groups[n]]
+        left, parts = remaining_shares(basis, names)
         values.append(np.asarray(left, np.float64))
-        shares.append(
-            {
-                n: np.sum([parts[x] for x in groups[n]], axis=0)
-                for n in groups
-                if parts and n not in removed
-            }
-        )
-    return Knockouts(basis, groups, values, shares)
+        shares.append(_together(parts, groups, removed))
+        if names:
+            radii.append(knockout(basis, names)[1])
+    return Knockouts(groups, values, shares, radii)
+
+
+def leading_knockouts(moment: SecondMoment, whole: Attribution) -> Knockouts:
+    """Find the largest eigenvalues without every subset of the levels, by products.
+
+    As many as the whole is attributed at. Theory: theory/attribution.md#A6.
+    """
+    split, k = decompose(moment), len(backend.to_host(whole.spectrum.values))
+    total = sum(whole.traces.values())
+    groups = _groups(list(split.levels), whole.traces.get("diagonal", 0.0), total)
+    values, shares, radii = [], [], []
+    for removed in subsets(list(groups)):
+        stay = [x for n in groups if n not in removed for x in groups[n]]
+        if not removed:
+            found, parts = backend.to_host(whole.spectrum.values), whole.shares
+        elif not stay:
+            found, parts = np.zeros(k), {}
+        else:
+            top = leading(_of(moment, [split.levels[n] for n in stay]), k)
+            found, rows = top.values, top.rows
+            parts = {n: _squares(split.levels[n].project(rows)) for n in stay}
+        values.append(np.asarray(found, np.float64))
+        shares.append(_together(parts, groups, removed))
+        radii.append(whole.radius if not removed or not stay else top.radius)
+    return Knockouts(groups, values, shares, radii, complete=False)
+
+
+def _of(moment: SecondMoment, levels: list[SecondMoment]) -> SecondMoment:
+    """Return the sum of some levels of a moment."""
+    return replace(moment, projection=lambda z: sum(x.project(z) for x in levels))
+
+
+def _squares(x: Array) -> np.ndarray:
+    """Return the squared length of every column over the rows, (k,)."""
+    xp = backend.namespace(x)
+    return backend.to_host(xp.sum(x * x, axis=(0, 1)))
+
+
+def _groups(levels: list[str], own: float, total: float) -> dict[str, list[str]]:
+    """Return the levels that stand for each that a page tells apart.
+
+    A diagonal that nobody can see by itself, of trace `own`, is counted with the class
+    means, with which it is collinear (theory/levels.md#L4).
+    """
+    groups = {n: [n] for n in levels}
+    if "diagonal" in groups and own < SEEN * total:
+        groups["between_class"] += groups.pop("diagonal")
+    return groups
+
+
+def _together(
+    parts: Mapping[str, np.ndarray], groups: dict[str, list[str]], removed: list[str]
+) -> dict[str, np.ndarray]:
+    """Return the shares of the groups that stay."""
+    return {
+        n: np.sum([parts[x] for x in groups[n]], axis=0)
+        for n in groups
+        if parts and n not in removed
+    }
 
 
 def knockout_record(
@@ -84,17 +143,15 @@ def knockout_record(
     For each spectrum the `top` eigenvalues, their shares and histograms on both axes:
     `values[m]`, `shares[m]`, `bins[axis][m]` are without the levels of the bits of m.
     """
-    basis, levels, floor = made.basis, list(made.groups), found.radius
-    whole = made.values[0]
+    levels, whole = list(made.groups), made.values[0]
+    # where histograms start: what is above it is known in every knock-out
+    floor = found.radius if made.complete else max(found.radius, *whole[-1:])
     shown = whole[whole > floor]
     n = min(top, len(whole))
     edges = {"log": _edges(shown), "linear": np.linspace(0, _top(whole), BINS + 1)}
-    radii, values, shares = [basis.spectrum.radius], [], []
+    values, shares = [], []
     bins: dict[str, list[dict[str, Any]]] = {axis: [] for axis in edges}
-    for m, removed in enumerate(subsets(levels)):
-        if m:
-            names = [x for y in removed for x in made.groups[y]]
-            radii.append(knockout(basis, names)[1])
+    for m in range(len(made.values)):
         x, parts = made.values[m], made.shares[m]
         kept = np.pad(x, (0, max(0, n - len(x))))[:n]
         values.append([rounded(v) for v in np.maximum(kept, 0)])
@@ -105,13 +162,15 @@ def knockout_record(
             bins[axis].append(_binned(x, parts, at, floor))
     return {
         "title": title,
-        "dimension": basis.spectrum.dimension,
+        "dimension": found.spectrum.dimension,
+        "complete": made.complete,
         "resolved": len(shown),
-        "floor": rounded(floor),  # the largest radius: histograms start here
+        "floor": rounded(floor),
+        "slack": rounded(found.radius),  # the largest radius
         "levels": levels,
         "joined": [x for y in made.groups.values() for x in y[1:]],
         "values": values,
-        "radius": [rounded(x) for x in radii],
+        "radius": [rounded(x) for x in made.radii],
         "shares": shares,
         "scale": _SHARES,
         "bins": bins,
@@ -124,14 +183,14 @@ def knockout_record(
         "proved": [bool(x) for x in found.proved[:top]],
         "lower": [rounded(max(x, 0.0)) for x in found.lower[:top]],
         "upper": [rounded(x) for x in found.upper[:top]],
-        "reach": _reach(basis, found),
+        "reach": _reach(found),
     }
 
 
-def _reach(basis: Eigenbasis, found: Attribution) -> dict[str, float]:
+def _reach(found: Attribution) -> dict[str, float]:
     """Return what each kind must stand above: the most that weaker levels can make."""
-    within = found.levels[basis.within]
-    bump = "between_cross_class" in basis.rows
+    (within,) = (x for n, x in found.levels.items() if KINDS[n] == "bulk")
+    bump = "between_cross_class" in found.levels
     rest = found.knockouts["between_class"] if bump else within
     reach = {"outlier": rounded(_top(rest))}
     return {**reach, "bump": rounded(_top(within))} if bump else reach

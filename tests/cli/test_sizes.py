@@ -69,3 +69,29 @@ def test_commands_keep_to_the_memory_that_is_said(here):  # noqa: ARG001
     assert np.array_equal(free["measured"], kept["measured"])
     records = said("selftest", "--only", "L1", *plenty)["records"]
     assert {x["status"] for x in records} == {"holds"}
+
+
+def test_density_bounds_the_counts_of_the_whole_and_without_each_level(here):
+    found = said("density", "wine.npz", "--plot", "a.png", "--probes", 4)["densities"]
+    assert (here / "a.png").exists()
+    whole = refspec.attribute(datasets.wine_sklearn())
+    exact = {"the whole": whole.spectrum.values, **whole.knockouts}
+    assert set(found) == set(exact)
+    for name, x in found.items():
+        for t, low, high in zip(x["thresholds"], x["lower"], x["upper"], strict=True):
+            # the exact values are known to their radius
+            least = np.sum(exact[name] > t + whole.radius)
+            most = np.sum(exact[name] > t - whole.radius)
+            assert low <= most
+            assert t <= whole.radius or least <= high
+
+
+@pytest.mark.slow
+def test_a_report_of_the_largest_has_them_and_densities(here):
+    found = said("report", "net.py:network", "--top", 4, "-o", "few.html")["fisher"]
+    every = refspec.spectrum(datasets.wine_sklearn())
+    assert not found["complete"]
+    assert len(found["values"]) == 9  # C^2, which claims count
+    off = np.abs(np.subtract(found["values"], every.values[:9])).max()
+    assert off <= found["radius"] + every.radius
+    assert "How many eigenvalues of the whole" in (here / "few.html").read_text()

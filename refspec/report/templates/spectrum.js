@@ -25,7 +25,7 @@
   const hasBump = () => now().levels.includes("between_cross_class");
   // What means prove of an eigenvalue of the whole, by Weyl's inequality.
   const byAllMeans = (k) => {
-    const m = now(), made = allMeans()[k], slack = m.floor;
+    const m = now(), made = allMeans()[k], slack = m.slack;
     return hasBump() ? [Math.max(0, made - slack), made + m.reach.bump + 2 * slack] : [m.lower[k], m.upper[k]];
   };
 
@@ -225,7 +225,7 @@
     const counts = list(kinds.filter((k) => m.counts[k]).map((k) => `${m.counts[k]} ${k}${k === "outlier" && m.counts[k] > 1 ? "s" : ""}`));
     at("status").textContent = removed.length
       ? `Without ${list(removed.map((n) => names[n]))}: the largest eigenvalue is ${show(values()[0])} instead of ${show(m.values[0][0])}, and ${rest ? (100 * rest / trace).toPrecision(3) : 0}\u00a0% of the trace stays.`
-      : `The whole: the largest eigenvalue is ${show(m.values[0][0])}; ${m.resolved} of ${m.dimension} stand above ${show(m.floor, 2)}, below which none is told from zero in every knock-out${counts ? `: ${counts}` : ""}.`;
+      : `The whole: the largest eigenvalue is ${show(m.values[0][0])}; ${m.resolved} of ${m.dimension} stand above ${show(m.floor, 2)}, below which ${m.complete ? "none is told from zero in every knock-out" : "only the largest were asked for"}${counts ? `: ${counts}` : ""}.`;
     at("knockout").dataset.removed = state.removed;
   };
 
