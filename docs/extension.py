@@ -23,6 +23,7 @@ import refspec
 ROOT = Path(__file__).parents[1]
 API = ROOT / "docs" / "api"
 SHORT = {f"refspec.{x}": f"refspec.exporters.{x}" for x in ("torch", "jax")}
+SIGN, JOINED = re.compile(r"(?<=\de)-(?=\d)"), "\N{WORD JOINER}-\N{WORD JOINER}"
 PICTURES = ROOT / "out" / "gallery"
 PLACE = re.compile(r"theory/(\w+)\.md#([A-Z]\d+)|(?<=, )#([A-Z]\d+)")
 
@@ -97,7 +98,11 @@ def anchor(title):
 
 
 def as_page(_app, docname, source):
-    """Leave out anchors that a forge needs, headings having theirs; list the pages."""
+    """Leave out anchors that a forge needs, headings having theirs; list the pages.
+
+    A number in a table, 2e-13, is not to be broken at its sign: word joiners say so.
+    """
+    source[0] = re.sub(r"(?m)^\|.*\|$", lambda x: SIGN.sub(JOINED, x[0]), source[0])
     if docname.startswith("theory/"):
         source[0] = re.sub(r'(?m)^<a id="\w+"></a>\n', "", source[0])
     if docname == "theory/README":
@@ -179,7 +184,14 @@ def pictures(_block, variables, gallery):
 
 
 def with_title(_app, docname, source):
-    """Make a title of the claim that a demo begins with."""
+    """Make a title of the claim that a demo begins with, and links of its places."""
     if docname.startswith("docs/gallery/"):
+        lines = source[0].split("\n")
+        told = [k for k, line in enumerate(lines) if line and not line[0].isspace()]
+        text = [lines[k] for k in told]
+        with_links(None, None, None, None, None, text)
+        for k, line in zip(told, text, strict=True):
+            lines[k] = line
+        source[0] = "\n".join(lines)
         claim = r"(?<=\.py:\n\n)(.+)\.\n"
         source[0] = re.sub(claim, lambda x: f"{x[1]}\n{'=' * len(x[1])}\n", source[0])

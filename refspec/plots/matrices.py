@@ -74,7 +74,9 @@ def approximations(result: LayerComparison, ax: Axes | None = None) -> Axes:
     for name, signs in _SIGNS.items():
         values = result.eigenvalues[name]
         seen = values > result.radius
-        told = f"{label(name)}, {result.log10_error[name]:.2g} decades off"
+        error = result.log10_error[name]
+        off = f"{error:.2f}" if error < 1 else f"{error:.2g}"  # what a legend holds
+        told = f"{label(name)}, {off} decades off"
         style = {"color": COLOURS[name], "mfc": "none", "mew": 1.2, "lw": 1, **signs}
         at = _marked(int(seen.sum()))
         ax.plot(rank[seen], values[seen], markevery=at, label=told, **style)

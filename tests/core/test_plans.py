@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 
 import refspec
 from refspec import costs, datasets, export, memory, ways
-from refspec.plans import WHAT, plan
+from refspec.costs import Cost
+from refspec.plans import WHAT, Part, Plan, plan
 
 FACTOR = 3  # that is promised
 
@@ -133,6 +135,15 @@ def test_what_does_not_fit_is_refused_with_what_would():
     with pytest.raises(ValueError, match="one chunk of it already takes more"):
         plan(s, memory_limit=10**5).expect_room()
     assert plan(s, memory_limit=10**9).expect_room().fits
+
+
+def test_memory_is_that_of_the_data_and_of_the_largest_part_beside_them():
+    """One part after the other: what one held is free for the next."""
+    parts = tuple(Part(x, "so", Cost(held=n)) for x, n in (("a", 10), ("b", 30)))
+    made = Plan("report", parts, 5, 35, (1.0, 1.0), False, "")
+    assert made.bytes == 35
+    assert made.fits
+    assert not replace(made, memory=34).fits
 
 
 def test_headers_alone_bound_what_a_file_takes(tmp_path):

@@ -11,6 +11,8 @@ from refspec.attribution.hessian import attribute_hessian
 from refspec.coordinates import factorisation, frame
 from refspec.coordinates.certified import certified
 from refspec.factors import Factor, Factors
+from refspec.leading import held_gram, product_radius
+from refspec.quadrature import density
 from refspec.rows import forming_radius
 from refspec.spectra import spectrum
 from refspec.structure import decompose
@@ -230,3 +232,19 @@ def test_rows_that_were_reflected(T):
     size, sums = np.linalg.norm(terms.sum(axis=2)), T if T > 1 else 0
     mixed = rounding.gamma(2 * K + 8 + sums, U) * size
     assert equal(made.forming(), rounding.gamma(4 + sums, U) * size + mixed)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_counts_of_the_quadrature(steps):
+    """A product and one for every step, and the forming of the rows, on both sides."""
+    m = moments()["fisher"]
+    small, power = frame.scaled(m)
+    trace = float(np.sum(small.rows.squares()))
+    gram = held_gram(small, 16 * steps)
+    away = product_radius(small, trace, gram) * (1 + steps)
+    away += forming_radius(small.rows, trace, U)
+    found = density(m, steps=steps)
+    top = float(found.nodes.max())
+    gap = float(found.thresholds[0]) - top - 2 * away * 4.0**power
+    assert abs(gap) <= rounding.gamma(8, U) * top
+    assert rounding.gamma(8, U) * top < away * 4.0**power / (4 * steps)

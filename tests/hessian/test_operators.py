@@ -27,3 +27,16 @@ def test_an_exports_network_has_a_hessian_by_products():
     assert operator(snapshot, "linear31").size == 21
     with pytest.raises(ValueError, match="one of"):
         operator(snapshot, ["linear99"])
+
+
+def test_samples_weigh_in_products_what_they_weigh_in_the_export():
+    rng = np.random.default_rng(0)
+    network = models.mlp([4, 5, 3], rng=rng)
+    X, labels, s = rng.standard_normal((9, 4)), np.arange(9) % 3, np.arange(1.0, 10.0)
+    weighted, even = (
+        models.snapshot(network, X, labels, sample_weights=w)
+        for w in (s / s.sum(), None)
+    )
+    H = operator(weighted)
+    gap = np.linalg.norm(H.matrix() - of_snapshot(weighted))
+    assert gap <= 2 * H.lost < np.linalg.norm(H.matrix() - of_snapshot(even))

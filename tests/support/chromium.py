@@ -37,6 +37,8 @@ def started(profile):
     options.set_capability("goog:loggingPrefs", dict.fromkeys(LOGS, "ALL"))
     made = webdriver.Chrome(options=options, service=Service(driver))
     made.set_script_timeout(300)
+    # a page of a thousand formulas takes axe-core a minute of a busy machine
+    made.command_executor.client_config.timeout = 320
     try:
         yield made
     finally:
