@@ -1,6 +1,7 @@
 """Class means as points, and how clear the class structure is, against plain loops."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -247,3 +248,19 @@ def test_means_in_a_plane_are_counted_one_class_less():
     ):
         slack = rounding.gamma(64, 2.0**-53) * true
         assert abs(ratio.value - true) <= ratio.radius + slack < true / 2
+
+
+def test_distances_keep_their_digits_far_from_the_origin():
+    """Whole numbers, so that moving all points far away changes none of them."""
+    found = attribution.class_means(curvature.errors(sampled(), "fc1"))
+    rng = np.random.default_rng(0)
+    classes, cells = (
+        rng.integers(-9, 10, x.shape).astype(float)
+        for x in (found.classes, found.cells)
+    )
+    away = 2.0**40
+    near = attribution.distances(replace(found, classes=classes, cells=cells))[0]
+    far = replace(found, classes=classes + away, cells=cells + away)
+    gap = np.abs(attribution.distances(far)[0] ** 2 - near**2).max()
+    size = classes.shape[-1] * 20.0**2  # of a point about the mean of all, squared
+    assert gap <= 8 * rounding.gamma(classes.shape[-1] + 8, 2.0**-53) * size
