@@ -118,15 +118,24 @@ WITH = $*
 	.venv-$*/bin/pip install --quiet -e ".[$(WITH)]"
 	touch $@
 
-GIT = git+https://github.com
+# Main branches over the releases; what cannot be installed is noted, and tried again.
+MAIN = curvlinops-for-pytorch=f-dangel/curvlinops backpack-for-pytorch=f-dangel/backpack \
+	vivit-for-pytorch=f-dangel/vivit nngeometry=tfjgeorge/nngeometry \
+	hessian-eigenthings=noahgolmant/pytorch-hessian-eigenthings \
+	laplace-torch=aleximmer/Laplace pyhessian=amirgholami/PyHessian matfree=pnkraemer/matfree
+SITE = import site; print(site.getsitepackages()[0])
 .venv-peers-main/done: .venv-peers/done
 	$(PYTHON) -m venv .venv-peers-main
-	.venv-peers-main/bin/pip install --quiet -e ".[peers]"
-	.venv-peers-main/bin/pip install --quiet --force-reinstall --no-deps \
-		$(GIT)/f-dangel/curvlinops $(GIT)/f-dangel/backpack $(GIT)/f-dangel/vivit \
-		$(GIT)/tfjgeorge/nngeometry $(GIT)/noahgolmant/pytorch-hessian-eigenthings \
-		$(GIT)/aleximmer/Laplace $(GIT)/amirgholami/PyHessian $(GIT)/pnkraemer/matfree
-	touch $@
+	echo "import site; site.addsitedir('$$(.venv-peers/bin/python -c "$(SITE)")')" \
+		> "$$(.venv-peers-main/bin/python -c "$(SITE)")/releases.pth"
+	: > .venv-peers-main/not-installed
+	for each in $(MAIN); do \
+		.venv-peers-main/bin/pip install --quiet --force-reinstall --no-deps \
+			"git+https://github.com/$${each#*=}" 2> .venv-peers-main/log \
+			|| echo "$${each%%=*}: $$(grep -am1 fatal .venv-peers-main/log || grep -aim1 error .venv-peers-main/log)" \
+				>> .venv-peers-main/not-installed; \
+	done
+	test -s .venv-peers-main/not-installed || touch $@
 
 FUZZ ?= 100000
 PYTHONS ?= $(PYTHON)

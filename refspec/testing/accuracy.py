@@ -9,9 +9,10 @@ rows, in any order. This is the usual backward-error model, not a proof: a netwo
 layers cancel to less than u k of their terms, or a relu whose input is 0 to rounding,
 can be right and outside. For the Hessian in float64 the radius is proved
 (theory/hessian.md#H7); in a coarser format the proof, which has to allow that all
-roundings conspire, would say nothing, and the model is taken as for the others. It
-bounds the 2-norm of the difference of two right answers; the others bound its Frobenius
-norm.
+roundings conspire, would say nothing, and the model is taken as for the others. Of a
+deep network either may be larger than the Hessian itself: what is taken then is
+measured on random probes (theory/hessian.md#H11). It bounds the 2-norm of the
+difference of two right answers; the others bound its Frobenius norm.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from refspec import models, rounding
+from refspec import hessian, models, rounding
 from refspec.classes import log_softmax
 from refspec.factors import lengths
 from refspec.hessian.assembly import at_logits
@@ -35,7 +36,7 @@ from refspec.hessian.bounds import (
 from refspec.kronecker import ekfac, kfac
 from refspec.models.activations import EVALUATION
 from refspec.models.network import in_double
-from refspec.testing.questions import MOMENTS, Question
+from refspec.testing.questions import MOMENTS, Question, operator
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +50,7 @@ class Accuracy:
     operations: int  # roundings on a path through the layers
     rows: int  # terms that are summed
     trace: float = math.inf  # of two right traces' difference, if asked for
+    measured: bool = False  # on random probes, where the bound would say nothing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +91,8 @@ def accuracy(question: Question, u: float) -> Accuracy:
     operations = int(2 * sum(b + a + 4 for b, a in shapes) + 2 * C + EVALUATION)
     rows = N * C * max(snapshot.layer(x).features.shape[1] for x in question.layers)
     if question.of == "hessian":  # of the network's numbers, not of stored samples
-        return Accuracy(2 * _hessian_radius(question, u), u, operations, rows)
+        radius, measured = _hessian_radius(question, u)
+        return Accuracy(2 * radius, u, operations, rows, measured=measured)
     stored = str(snapshot.provenance.get("dtype", "float64")).rsplit(".")[-1]
     u = max(u, format_roundoff(stored))
     along = rounding.gamma(operations, u)
@@ -269,20 +272,36 @@ def _turned(question: Question, name: str, dL: float, dR: float) -> float:
     return float(np.sum(change + moved))
 
 
-def _hessian_radius(question: Question, u: float) -> float:
+def _hessian_radius(question: Question, u: float) -> tuple[float, bool]:
     """Bound a Hessian computed in the format of roundoff u by any algorithm.
 
-    As proved in float64; in a coarser format by the model of this module, with the sum
-    over paths of absolute values that the proof has.
+    And say whether the bound is measured: where another is not below the size of H.
     """
-    snapshot, section = question.snapshot, question.snapshot.model
-    if section is None:
-        return math.inf
-    network, X = in_double(models.from_section(section), section.inputs)
+    if question.snapshot.model is None:
+        return math.inf, False
+    z = np.random.default_rng(0).standard_normal((question.parameters, 1))
+    Hz = operator(question).apply(z)
+    bound, size = (
+        _hessian_bound(question, u),
+        math.sqrt(np.sum(Hz * Hz) / np.sum(z * z)),
+    )
+    if bound < size or size == 0:
+        return bound, False
+    # in float64; in proportion to roundoff otherwise, as the rows of a moment
+    lost = hessian.operator(question.snapshot, list(question.layers)).lost
+    return lost * u / rounding.unit_roundoff(z), True
+
+
+def _hessian_bound(question: Question, u: float) -> float:
+    """Bound the same as proved in float64; in a coarser format by this module's model.
+
+    It has the sum over paths of absolute values that the proof has.
+    """
+    snapshot = question.snapshot
+    network, X = in_double(*models.of_snapshot(snapshot))
     s, y = snapshot.sample_weights.astype(np.float64), snapshot.labels
-    proved = hessian_radius(network, X, y, sample_weights=s)
     if u <= rounding.unit_roundoff(X):
-        return proved
+        return hessian_radius(network, X, y, sample_weights=s)
     steps, curvature, seeds = at_logits(network, X, y, "hessian", s)
     shapes, every = models.layer_shapes(network), np.eye(curvature.shape[1])
     shapes = {name: x for name, x in shapes.items() if name in question.layers}

@@ -23,7 +23,7 @@ from refspec.spectra import Spectrum
 from refspec.testing import diagnosis, inputs, messages, settings, solvers
 from refspec.testing.accuracy import Accuracy, accuracy, format_roundoff
 from refspec.testing.fits import Fit
-from refspec.testing.questions import Question, ask, operator
+from refspec.testing.questions import Question, ask, operator, parameter_groups
 
 #: Side up to which a matrix is compared whole; operators are always probed.
 EXACT = 1000
@@ -336,6 +336,8 @@ def _operator_failure(
         *messages.blocks(question, found - true, true, size),
         *messages.diagnosis(fits, found, true, size),
     ]
+    if not fits:
+        lines += [("not tried", x) for x in settings.untried(question, Z.size)]
     return messages.message(
         messages.heading(question, "the operator differs from refspec's"), lines
     )
@@ -396,7 +398,7 @@ def _expect_side(
     if side is None or side == P:
         return
     lines = [("side", f"found {side} x {side}, expected P x P with P = {P}")]
-    groups = settings.parameter_groups(question)
+    groups = parameter_groups(question)
     biases = sum(int(mask.sum()) for _, part, mask in groups if part == "bias")
     if side == P - biases and biases:
         lines.append(
@@ -425,7 +427,7 @@ def _missing(
     found: Any, question: Question, places: np.ndarray, like: Array | None, side: int
 ) -> list[tuple[str, str]]:
     """Name one or two groups of parameters without which the operator is right."""
-    groups, lines = settings.parameter_groups(question), []
+    groups, lines = parameter_groups(question), []
     every = [c for r in (1, 2) for c in itertools.combinations(groups, r)]
     for gone in every:
         kept = ~np.any([mask for _, _, mask in gone], axis=0)

@@ -304,7 +304,8 @@ def _expect(
         )
     checks.expect_finite("nodes", x)
     checks.expect_finite("weights", y)
-    if np.min(y) < 0 and not (width is None and _are_components(y)):
+    named = width is None and (_are_components(y) or np.array_equal(x, y))
+    if np.min(y) < 0 and not named:
         raise ValueError(
             f"weights must be >= 0, got a smallest one of {np.min(y):.3g}; look for "
             "weights that are not squared"

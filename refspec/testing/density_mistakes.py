@@ -84,9 +84,10 @@ def _given_away(found: Rules, truth: Truth) -> Iterator[Undone]:
     """Weights that are no weights at all."""
     x, y, k = found.nodes, found.weights, found.nodes.shape[1]
     P, bound = len(truth.values), rounding.gamma(2 * k + 8, found.u)
-    sums = np.sum(x, axis=1, keepdims=True)
-    scaled = np.divide(x, sums, out=np.zeros_like(x), where=sums != 0)
-    if np.array_equal(y, x) or np.max(np.abs(y - scaled)) <= bound:
+    sizes = np.abs(x)
+    sums = np.sum(sizes, axis=1, keepdims=True)
+    scaled = np.divide(sizes, sums, out=np.zeros_like(x), where=sums != 0)
+    if np.array_equal(np.abs(y), sizes) or np.max(np.abs(y - scaled)) <= bound:
         yield Undone(
             "Ritz values as weights",
             "the weights are the Ritz values themselves: they are the squared first "

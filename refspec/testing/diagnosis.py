@@ -73,17 +73,17 @@ def of_spectrum(question: Question, found: np.ndarray, u: float) -> list[Fit]:
     seen = (x for x in structures(question, "row_major") if not x.same_spectrum)
     fits = _fits(question, seen, found, values, 1.0, u)
     every, radius = operator(question).eigenvalues(), accuracy(question, u).radius
-    others = {
-        "square roots": (
-            found**2 if np.all(found >= 0) else found,
-            every[: len(found)],
-            "square roots: singular values of the gradients, not eigenvalues",
-        ),
-        "sign": (found, -every[::-1][: len(found)], scales(question)["sign"][1]),
-    }
-    for name, (seen_values, true, text) in others.items():
-        gap = frobenius(seen_values - true)
-        if gap <= radius < frobenius(true) / 4:
+    squares, r = found**2 if np.all(found >= 0) else found, len(found)
+    roots = "square roots: singular values of the gradients, not eigenvalues"
+    turned = scales(question)["sign"][1]
+    others = (
+        ("square roots", roots, squares, every[:r]),
+        ("sign", turned, found, -every[::-1][:r]),  # the largest of -A
+        ("sign", turned, found, -every[:r][::-1]),  # the largest of A, turned
+    )
+    for name, text, values_seen, true in others:
+        gap, known = frobenius(values_seen - true), {x.name for x in fits}
+        if gap <= radius < frobenius(true) / 4 and name not in known:
             fits.append(Fit(name, text, gap / radius))
     return fits
 

@@ -7,10 +7,12 @@ turns. What stands in its place is then read: damping, class weights, labels dra
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+import scipy.optimize
+import scipy.sparse
 
 from refspec.kronecker import kfac
 from refspec.testing.fits import Fit, explained
@@ -20,8 +22,10 @@ from refspec.testing.readings import Reading, of_samples
 from refspec.testing.settings import Asked, combination, labels_of
 
 _TURNS = 60  # of the two factors; each halves what is left many times over
-_DRAWS = 8  # labels drawn a sample that are tried
-_SIMULATED = 64  # sets of drawn labels that say how far off a factor may be
+_DRAWS = 5  # labels drawn a sample that are tried
+_NODES, _SECONDS = 100, 8.0  # of the search for whole numbers, for each draw
+_COMBINED = 24  # outputs, of a layer that has more, are combined to so many
+_LABELS = 1000  # samples times classes up to which drawn labels are solved for
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +84,7 @@ def _damped(x: Asked, blocks: list[_Block]) -> Iterator[Fit]:
         one, other = np.eye(len(y.left)), np.eye(len(y.right))
         pairs = ((one, y.right), (y.left, other), (one, other))
         terms = np.stack([S @ y.Z @ H.T for S, H in pairs])
-        amounts, _ = combination(y.found - y.left @ y.Z @ y.right.T, terms)
+        amounts, _, _ = combination(y.found - y.left @ y.Z @ y.right.T, terms)
         a, b = float(amounts[0]), float(amounts[1])
         factors.append((y.left + a * one, y.right + b * other))
         said.append(f"{name}: {a:.4g} and {b:.4g}")
@@ -108,16 +112,8 @@ def _one(x: Asked, blocks: list[_Block], k: int) -> Iterator[Fit]:
         true = _replaced(blocks, k, [make(reading.ratios) for make in build])
         yield from explained(reading.name, text, true, x.found, x.radius)
         return
-    M = _draws(x.question, blocks, found) if k == 0 else 0
-    if M:
-        text = (
-            f"{rest[0].sentence}: it is as far off as {M} Monte-Carlo "
-            f"label{'s' * (M > 1)} a sample may leave it; use the exact Fisher, or "
-            "more labels"
-        )
-        yield Fit("Monte-Carlo labels", text, rest[0].ratio)
-        return
-    yield from rest
+    drawn, open_ = ([], "") if k else _drawn(x, blocks, found)
+    yield from drawn or [replace(y, sentence=y.sentence + open_) for y in rest]
 
 
 def _replaced(blocks: list[_Block], k: int, found: list[np.ndarray]) -> np.ndarray:
@@ -207,44 +203,84 @@ def _read(
         terms = np.stack(
             [np.concatenate([f(1.0 * mask).ravel() for f in build]) for mask in masks]
         )
-        amounts, left = combination(right, terms)
+        amounts, left, unique = combination(right, terms)
         half = np.sqrt(np.finfo(np.float64).eps) * frobenius(right)
         each = amounts @ masks
         if unit:
             each = each / float(np.sum(s * each))
-        if left <= half:
-            reading = next(of_samples(each, s, labels), None)
+        if left <= half and (unique or len(masks) == N):
+            reading = next(of_samples(each, s, labels, unique), None)
             if reading is not None:
                 return reading
     return None
 
 
-def _draws(q: Question, blocks: list[_Block], found: list[np.ndarray]) -> int:
-    """Return how many labels drawn a sample leave factors as far off; 0 if no number.
+def _drawn(
+    x: Asked, blocks: list[_Block], found: list[np.ndarray]
+) -> tuple[list[Fit], str]:
+    """Look for whole numbers of labels drawn from p; or say what was not looked for.
 
-    Drawn a few times, since the distance has no simple law where p is sharp.
+    Many weights of labels make the factors, hardly ever two sets of whole numbers:
+    those that an integer programme finds are put in again.
     """
-    p, s = q.snapshot.probabilities, q.snapshot.sample_weights
-    away = np.sqrt(
-        sum(frobenius(S - y.left) ** 2 for S, y in zip(found, blocks, strict=True))
+    p, s = x.question.snapshot.probabilities, x.question.snapshot.sample_weights
+    if p.size > _LABELS:
+        text = f" (drawn labels are solved for up to N C = {_LABELS}, here {p.size})"
+        return [], text
+    late: list[str] = []
+    rows, numbers = _numbers(blocks, found)
+    size = np.linalg.norm(rows * s[:, None, None], axis=(0, 1))
+    seen = size > 0
+    system = (s[:, None, None] * rows)[:, :, seen].reshape(p.size, -1).T
+    system, right = system / size[seen, None], numbers[seen] / size[seen]
+    half = np.sqrt(np.finfo(np.float64).eps)
+    samples = scipy.sparse.kron(
+        scipy.sparse.eye_array(len(p)), np.ones((1, p.shape[1]))
     )
-    rng, best, nearest = np.random.default_rng(0), 0, np.inf
     for M in range(1, _DRAWS + 1):
-        sizes = []
-        for _ in range(_SIMULATED):
-            w = s[:, None] * rng.multinomial(M, p / p.sum(axis=1, keepdims=True)) / M
-            squares = 0.0
-            for y in blocks:
-                squares += frobenius(_weighted(y.errors, w) - y.left) ** 2
-            sizes.append(np.sqrt(squares))
-        off = (
-            abs(float(np.log(np.median(sizes) / away)))
-            if np.median(sizes) > 0
-            else np.inf
+        made = scipy.optimize.milp(
+            np.zeros(p.size),
+            integrality=np.ones(p.size),
+            bounds=scipy.optimize.Bounds(0, M),
+            constraints=[
+                scipy.optimize.LinearConstraint(system / M, right - half, right + half),
+                scipy.optimize.LinearConstraint(samples, M, M),
+            ],
+            options={"node_limit": _NODES, "time_limit": _SECONDS},
         )
-        if min(sizes) <= away <= max(sizes) and off < nearest:
-            best, nearest = M, off
-    return best
+        late += [str(M)] if made.status == 1 else []
+        if made.x is None:
+            continue
+        w = s[:, None] * np.round(made.x.reshape(p.shape)) / M
+        text = (
+            f"in the errors' factor: Monte-Carlo labels, {M} a sample drawn from p, "
+            "found one by one; use the exact Fisher, or average"
+        )
+        true = _replaced(blocks, 0, [_weighted(y.errors, w) for y in blocks])
+        fits = list(explained("Monte-Carlo labels", text, true, x.found, x.radius))
+        if fits:
+            return fits, ""
+    text = f" (whether {' or '.join(late)} labels were drawn took too long to settle)"
+    return [], text if late else ""
+
+
+def _numbers(
+    blocks: list[_Block], found: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return numbers (N, K, D) of each sample's xx', and the sums (D,) that were found.
+
+    Of few random combinations of many outputs.
+    """
+    rng, rows, sums = np.random.default_rng(0), [], []
+    for y, S in zip(blocks, found, strict=True):
+        G = np.eye(len(S))
+        if len(S) > _COMBINED:
+            G = rng.standard_normal((len(S), _COMBINED))
+        upper = np.triu_indices(G.shape[1])
+        x = y.errors @ G
+        rows.append(np.einsum("ncti,nctj->ncij", x, x)[:, :, *upper])
+        sums.append((G.T @ S @ G)[upper])
+    return np.concatenate(rows, axis=2), np.concatenate(sums)
 
 
 _SIDES = (("errors' factor", _errors_factor), ("features' factor", _features_factor))

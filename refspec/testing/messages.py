@@ -38,6 +38,8 @@ def radii(distance: float, radius: float) -> str:
 
 def accuracy_line(accuracy: Accuracy) -> str:
     """Say what the radius was made of."""
+    if accuracy.measured:
+        return f"measured on random probes, u = {accuracy.u:.2g} of the coarser format"
     return (
         f"u = {accuracy.u:.2g} of the coarser format, {accuracy.operations} operations "
         f"on a path, {accuracy.rows} rows summed"

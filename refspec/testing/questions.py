@@ -169,6 +169,22 @@ def as_layers(
     )
 
 
+def parameter_groups(q: Question) -> list[tuple[str, str, np.ndarray]]:
+    """Return the parameters that come and go together: layer, part, which they are."""
+    groups = []
+    for layer, part, (_, a), biased in zip(
+        q.layers, q.slices, q.shapes, q.biased, strict=True
+    ):
+        whole, bias = np.zeros((2, q.parameters), dtype=bool)
+        whole[part] = True
+        bias[part.start + a - 1 : part.stop : a] = biased
+        if biased:
+            groups += [(layer, "weight", whole & ~bias), (layer, "bias", bias)]
+        else:
+            groups.append((layer, "" if q.named else "weight", whole))
+    return groups
+
+
 def slices(sizes: Iterable[int]) -> list[slice]:
     """Return where blocks of these sizes are in the vector that they make up."""
     ends = [0, *itertools.accumulate(sizes)]

@@ -23,11 +23,12 @@ class Reading:
 
 
 def of_samples(
-    ratios: np.ndarray, s: np.ndarray, labels: np.ndarray
+    ratios: np.ndarray, s: np.ndarray, labels: np.ndarray, unique: bool = True
 ) -> Iterator[Reading]:
     """Read ratios (N,) of found to true sample weights; amounts are rounded on the way.
 
-    What is read is exact, so that the bound of the operator decides.
+    What is read is exact, so that the bound of the operator decides. Where others would
+    do as well only a pattern among samples is read.
     """
     near = _grouped(ratios, s > 0)
     if near is None or np.min(near) < 0 or np.ptp(near) == 0:
@@ -36,6 +37,8 @@ def of_samples(
     found = [x for x in looks if x is not None]
     if found:  # a sample twice in a batch, and a last batch of half the size, are alike
         yield from found
+        return
+    if not unique:
         return
     shown = ", ".join(f"{x:.4g}" for x in near[:_SHOWN])
     text = f"samples are weighed with {shown}, ... times what they should be"

@@ -18,9 +18,16 @@ from refspec import models
 from refspec.curvature import SecondMoment
 from refspec.factors import Factor, Factors
 from refspec.testing.accuracy import accuracy
+from refspec.testing.damping import dampings
 from refspec.testing.fits import Fit, explained
 from refspec.testing.inputs import frobenius
-from refspec.testing.questions import MOMENTS, Question, hessian_products, operator
+from refspec.testing.questions import (
+    MOMENTS,
+    Question,
+    hessian_products,
+    operator,
+    parameter_groups,
+)
 from refspec.testing.readings import of_samples
 
 _LABELS = 2400  # samples times other classes up to which drawn labels are solved for
@@ -54,41 +61,42 @@ def of_operator(x: Asked) -> list[Fit]:
     return []
 
 
-def parameter_groups(q: Question) -> list[tuple[str, str, np.ndarray]]:
-    """Return the parameters that come and go together: layer, part, which they are."""
-    groups = []
-    for layer, part, (_, a), biased in zip(
-        q.layers, q.slices, q.shapes, q.biased, strict=True
-    ):
-        whole, bias = np.zeros((2, q.parameters), dtype=bool)
-        whole[part] = True
-        bias[part.start + a - 1 : part.stop : a] = biased
-        if biased:
-            groups += [(layer, "weight", whole & ~bias), (layer, "bias", bias)]
-        else:
-            groups.append((layer, "" if q.named else "weight", whole))
-    return groups
+def untried(q: Question, seen: int) -> list[str]:
+    """Say which settings are not asked for: what is solved for would be too large.
+
+    `seen` is the size of the products.
+    """
+    (N, C), most = q.snapshot.probabilities.shape, _most_samples(seen)
+    out = []
+    if q.of in ("fisher", "gauss_newton") and N * (C - 1) > _LABELS:
+        out.append(
+            f"Monte-Carlo labels, solved for up to N(C - 1) = {_LABELS}, here "
+            f"{N * (C - 1)}; give fewer samples"
+        )
+    if (q.of in MOMENTS or q.of == "hessian") and most < N:
+        out.append(
+            "weights of single samples (an uneven last batch, copies, samples left "
+            f"out), solved for up to N = {most}, here {N}; give fewer samples"
+        )
+    return out
+
+
+def _most_samples(seen: int) -> int:
+    """Return how many samples' weights may be solved for from as many numbers."""
+    return min(_SAMPLES, seen // 4)
 
 
 def _damped(x: Asked) -> Iterator[Fit]:
-    """Look for a multiple of the identity, or of that of the weights alone."""
+    """Look for a multiple of the identity, of all parameters or of some."""
     away = x.found - x.true
-    weights = np.ones(len(x.Z), dtype=bool)
-    for _, part, mask in parameter_groups(x.question):
-        weights &= ~mask if part == "bias" else True
-    alone = " of the weights, not of the biases,"
-    for what, mask in (("", weights | True), (alone, weights)):
-        on = mask[:, None] * x.Z
-        size = float(np.sum(on * on))
-        damping = float(np.sum(away * on)) / size if size > 0 else 0.0
-        left = frobenius(away - damping * on)
+    for damping in dampings(x.question, away, x.Z, x.radius):
+        left = frobenius(away - damping.each[:, None] * x.Z)
         if left <= x.radius < frobenius(away) / 4:
             text = (
-                f"{damping:.6g} times the identity{what} is inside the matrix: "
-                "damping, or weight decay in the loss; take it off"
+                f"inside the matrix is {damping.amount} times the identity{damping.of}"
+                ": damping, or weight decay in the loss; take it off"
             )
-            name = "damping" if mask.all() else "weight decay"
-            yield Fit(name, text, left / x.radius)
+            yield Fit(damping.name, text, left / x.radius)
             return
 
 
@@ -133,8 +141,8 @@ def _padded(x: Asked) -> Iterator[Fit]:
     if blank is None:
         return
     zeros = operator(blank).apply(x.Z)
-    (a, b), _ = combination(x.found, np.stack([x.true, zeros]))
-    more = round(N * b / a) if a > 0 else 0
+    (a, b), _, unique = combination(x.found, np.stack([x.true, zeros]))
+    more = round(N * b / a) if a > 0 and unique else 0
     if 0 < more < 8 * N:
         text = (
             f"{more} samples of padding, inputs of zeros, are among the {N + more} "
@@ -166,7 +174,7 @@ def _weighed(x: Asked) -> Iterator[Fit]:
     by_class = [labels == c for c in there]
     fits = list(_reweighed(x, by_class)) if len(there) > 1 else []
     yield from fits
-    if not fits and min(_SAMPLES, len(x.Z) * x.Z.shape[1] // 4) >= N > C:
+    if not fits and _most_samples(x.Z.size) >= N > C:
         yield from _reweighed(x, list(np.eye(N, dtype=bool)))
 
 
@@ -178,11 +186,12 @@ def _reweighed(x: Asked, groups: list[np.ndarray]) -> Iterator[Fit]:
     s = x.question.snapshot.sample_weights
     m = min(x.Z.shape[1], 1 + 8 * len(groups) // len(x.Z))
     terms = np.stack([part(s * mask, x.Z[:, :m]) for mask in groups])
-    amounts, left = combination(x.found[:, :m], terms)
-    if not left <= frobenius(x.found[:, :m]) / 4:
+    amounts, left, unique = combination(x.found[:, :m], terms)
+    # samples may be exchangeable, of classes that means that any factor fits
+    if not (unique or len(groups) == len(s)) or left > frobenius(x.found[:, :m]) / 4:
         return
     each = sum(amount * mask for amount, mask in zip(amounts, groups, strict=True))
-    for reading in of_samples(each, s, x.question.snapshot.labels):
+    for reading in of_samples(each, s, x.question.snapshot.labels, unique):
         true = part(s * reading.ratios, x.Z)
         yield from explained(reading.name, reading.sentence, true, x.found, x.radius)
 
@@ -220,7 +229,7 @@ def _smoothed(x: Asked) -> Iterator[Fit]:
     if q.of == "hessian":
         every = (hessian_products(q, np.full(len(s), c), s)(x.Z) for c in range(C))
         uniform = sum(every) / C
-        (_, e), _ = combination(x.found, np.stack([x.true, uniform]))
+        (_, e), _, unique = combination(x.found, np.stack([x.true, uniform]))
         true = (1 - e) * x.true + e * uniform
     elif q.of == "empirical_fisher":
         rows, hot = _rows(q), labels_of(q)
@@ -239,13 +248,13 @@ def _smoothed(x: Asked) -> Iterator[Fit]:
                 spread(ones, mean),
             ]
         )
-        (a, b, _), _ = combination(x.found, parts)
+        (a, b, _), _, unique = combination(x.found, parts)
         e = b / (a + b) if a + b else 0.0
         amounts = np.array([(1 - e) ** 2, e * (1 - e), e * e])
         true = np.tensordot(amounts, parts, axes=1)
     else:
         return
-    if 0 < e < 1:
+    if 0 < e < 1 and unique:
         text = (
             f"label smoothing: the targets are 1 - e of the label and e of all classes "
             f"alike, e = {e:.6g}; take the labels themselves"
@@ -308,15 +317,18 @@ def _scaled_solution(A: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray(found / size)
 
 
-def combination(found: np.ndarray, terms: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the amounts (r,) of terms (r, P, m) nearest to found, and what is left."""
+def combination(found: np.ndarray, terms: np.ndarray) -> tuple[np.ndarray, float, bool]:
+    """Return the amounts (r,) of terms (r, P, m) nearest to found, and what is left.
+
+    And whether they are unique: if terms depend on each other, others do as well.
+    """
     columns = terms.reshape(len(terms), -1).T
     size = np.linalg.norm(columns, axis=0)
     size = np.where(size > 0, size, 1.0)
     scaled, right = columns / size, found.reshape(-1)
-    amounts = np.linalg.lstsq(scaled, right)[0]
+    amounts, _, rank, _ = np.linalg.lstsq(scaled, right)
     left = float(np.linalg.norm(right - scaled @ amounts))
-    return np.asarray(amounts / size), left
+    return np.asarray(amounts / size), left, rank == len(terms)
 
 
 def _rows(q: Question) -> Factors:

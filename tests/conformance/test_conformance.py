@@ -2,14 +2,16 @@
 
 An outcome is *agrees* (within the bound of two right answers), *differs* with the
 convention that explains it, *cannot tell* (which is not the peer's failure), or *not
-run* with the peer's own error. The table is what was found, not what should be: a test
-fails where an outcome is another than the table's at the same versions. What differs is
-explained in findings.md.
+run* with the peer's own error. A main branch that cannot be installed is named, with
+the message, under the table; what is known of an earlier commit stays. The table is
+what was found, not what should be: a test fails where an outcome is another than the
+table's at the same versions. What differs is explained in findings.md.
 """
 
 import json
 import os
 import re
+import sys
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
@@ -26,8 +28,7 @@ Written by `make conformance`, `conformance-main` and `conformance-kfac-jax`; fl
 a residual sum and attention. *agrees*: within the bound of two right answers.
 *differs*: with the name that the oracle gives; a default that is another than refspec's
 is a convention, not a failure. *cannot tell*: what was given would pass of twice the
-matrix too. *not run*: the library's own message. *not yet run*: asked of this network
-since that release was last run. *not asked*: refspec.testing has no
+matrix too. *not run*: the library's own message. *not asked*: refspec.testing has no
 Hessian of a network with attention, and of one with a norm only the part of its layers'
 parameters, so not its spectrum. What differs is explained in
 [findings.md](findings.md).
@@ -35,7 +36,11 @@ parameters, so not its spectrum. What differs is explained in
 | library | version | asked | MLP | CNN | batch norm | residual | attention |
 |---|---|---|---|---|---|---|---|
 """
+NOT_RUN = "\n## Main branches that could not be installed when last asked for\n\n"
 ROWS = {}
+MAIN = (
+    Path(sys.prefix) / "not-installed"
+)  # written with the environment of main branches
 
 
 def outcome(ask, case):
@@ -60,6 +65,13 @@ def released(package):
     return f"main {commit[:7]}" if commit else version(package)
 
 
+def not_installed():
+    """Return the main branches that could not be installed, and why; None: no such."""
+    if not MAIN.exists():
+        return None
+    return dict(re.split(": +", x, maxsplit=1) for x in MAIN.read_text().splitlines())
+
+
 def _diagnosis(text):
     lines = [x.strip() for x in text.splitlines()]
     named = [x for x in lines if x.startswith("diagnosis")]
@@ -73,6 +85,8 @@ def test_peer(package, asked):
         release = released(package)
     except PackageNotFoundError:
         pytest.skip(f"{package} is not installed")
+    if package in (not_installed() or {}):
+        pytest.skip(f"the main branch of {package} is not installed")
     ask, only = peers.QUESTIONS[package, asked]
     cells = [
         outcome(ask, make()) if only is None or name in only else "not asked"
@@ -88,10 +102,16 @@ def test_peer(package, asked):
 
 def test_the_table_is_written():
     if "REFSPEC_WRITE" in os.environ:
-        kept = [x.strip("| ").split(" | ") for x in TABLE.read_text().splitlines()]
+        table, _, rest = TABLE.read_text().partition(NOT_RUN)
+        kept = [x.strip("| ").split(" | ") for x in table.splitlines()]
         made = {tuple(row[:3]) for row in ROWS.values()}
-        kept = [x for x in kept if len(x) == 8 and tuple(x[:3]) not in made]
-        every = sorted([*kept[2:], *ROWS.values()], key=lambda x: (x[0], x[2], x[1]))
+        head = "library", "version", "asked"
+        kept = [x for x in kept if len(x) == 8 and tuple(x[:3]) not in {head, *made}]
+        every = sorted([*kept, *ROWS.values()], key=lambda x: (x[0], x[2], x[1]))
         lines = ["| " + " | ".join(row) + " |" for row in every]
-        TABLE.write_text(HEAD + "\n".join(lines) + "\n")
+        absent = not_installed()
+        if absent is not None:
+            said = [f"- {name}: not run: {text}\n" for name, text in absent.items()]
+            rest = "".join(said) or "None.\n"
+        TABLE.write_text(HEAD + "\n".join(lines) + "\n" + NOT_RUN + rest)
     assert "| agrees |" in TABLE.read_text()

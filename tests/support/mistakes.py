@@ -50,6 +50,10 @@ class Seen:
         p = self.p / self.p.sum(axis=1, keepdims=True)
         return np.array([self.rng.multinomial(M, x) / M for x in p])
 
+    def biases(self):
+        """Which parameters are biases, by part or by name."""
+        return np.array([(y or x).endswith("bias") for x, y in self.parts])
+
     def mask(self, *parts):
         """Which parameters are of some (layer, part)."""
         found = np.zeros(len(self.parts), dtype=bool)
@@ -257,6 +261,11 @@ def first(seen):
     return next(iter(seen.layers))
 
 
+def of_first(seen):
+    """Which parameters are of the first layer, or the first parameter."""
+    return np.array([x == first(seen) for x, _ in seen.parts])
+
+
 def smoothed(seen, e=0.1):
     q = (1 - e) * seen.hot() + e / C
     g = np.einsum("nc,ncp->np", q, seen.gradients)
@@ -273,6 +282,23 @@ def damped_factors(seen, a=0.3, b=0.02):
     return blocks(
         [np.kron(A + a * np.eye(len(A)), B + b * np.eye(len(B))) for A, B in pairs]
     )
+
+
+def bent_factor(seen, bend):
+    """KFAC with the errors' factors changed: no labels would make them."""
+    pairs = [seen.factors(x) for x in seen.layers]
+    return blocks([np.kron(bend(A), B) for A, B in pairs])
+
+
+def warm(seen, power=0.7):
+    """Probabilities at another temperature: labels that no drawing makes."""
+    q = seen.p**power
+    return q / q.sum(axis=1, keepdims=True)
+
+
+def root(A):
+    values, Q = np.linalg.eigh(A)
+    return Q * np.sqrt(np.abs(values)) @ Q.T
 
 
 def zeros_padded(seen, k=3):
@@ -375,11 +401,15 @@ OPERATORS = [
     Row("damping of the factors", damped_factors, kinds=NETWORKS, how=KFAC),
     Row(
         "weight decay",
-        lambda c: (
-            c.fisher()
-            + 0.01 * np.diag(1.0 * np.array([y != "bias" for _, y in c.parts]))
-        ),
-        kinds=NETWORKS,
+        lambda c: c.fisher() + 0.01 * np.diag(1.0 - c.biases()),
+    ),
+    Row(
+        "damping in part",
+        lambda c: c.fisher() + 0.01 * np.diag(1.0 * of_first(c)),
+    ),
+    Row(
+        "damping by parameter",
+        lambda c: c.fisher() + np.diag(0.01 + 0.02 * of_first(c)),
     ),
     Row("class weights", lambda c: c.fisher(S * WEIGHTS)),
     Row(
@@ -419,6 +449,15 @@ OPERATORS = [
         kinds=("mlp", "cnn"),
         how=KFAC,
     ),
+    Row(
+        "Monte-Carlo labels",
+        lambda c: c.kfac(labels=c.drawn(3)),
+        kinds=("mlp", "cnn", "sharp"),
+        how=KFAC,
+    ),
+    Row("errors' factor", lambda c: bent_factor(c, np.abs), kinds=NETWORKS, how=KFAC),
+    Row("errors' factor", lambda c: bent_factor(c, root), kinds=NETWORKS, how=KFAC),
+    Row("errors' factor", lambda c: c.kfac(labels=warm(c)), kinds=("cnn",), how=KFAC),
     Row("train-mode batch norm", trained, kinds=("norm",)),
     Row(
         "train-mode batch norm",
@@ -463,12 +502,12 @@ OPERATORS = [
     Row("Gauss-Newton", lambda c: c.fisher(), kinds=NETWORKS, how={"of": "hessian"}),
     Row(
         "bias apart",
-        lambda c: apart(c.fisher(), np.array([y == "bias" for _, y in c.parts])),
+        lambda c: apart(c.fisher(), c.biases()),
         kinds=NETWORKS,
     ),
     Row(
         "bias apart",
-        lambda c: apart(c.kfac(), np.array([y == "bias" for _, y in c.parts])),
+        lambda c: apart(c.kfac(), c.biases()),
         kinds=NETWORKS,
         how=KFAC,
     ),
@@ -601,6 +640,8 @@ SPECTRA = [
         "square roots", lambda c: np.sqrt(eigenvalues(c.fisher())[:6]), assert_spectrum
     ),
     Row("factor N", lambda c: N * eigenvalues(c.fisher())[:6], assert_spectrum),
+    Row("sign", lambda c: -eigenvalues(c.fisher())[:6], assert_spectrum),
+    Row("sign", lambda c: -eigenvalues(c.fisher())[::-1], assert_spectrum),
 ]
 
 
@@ -648,6 +689,14 @@ class Rules:
         return self.U[:, 0] ** 2
 
 
+def ritz_values(seen, k=14):
+    """Of a Hessian: nodes of both signs, in the place of their weights too."""
+    A = seen.hessian()
+    Z = np.random.default_rng(3).standard_normal((len(A), 4))
+    x = lanczos(A, k, Z)[0]
+    return x, x
+
+
 def rules(change):
     return lambda seen: change(Rules(*quadrature(seen)))
 
@@ -687,6 +736,12 @@ DENSITIES = [
     Row("other weights", rules(lambda q: (q.x, q.U[:, :, 0] ** 2, {"vectors": q.Z}))),
     Row("weights in reverse", rules(lambda q: (q.x, q.U[:, 0, ::-1] ** 2))),
     Row("Ritz values as weights", rules(lambda q: (q.x, np.abs(q.x)))),
+    Row(
+        "Ritz values as weights",
+        lambda c: ritz_values(c),
+        how={"of": "hessian"},
+        kinds=NETWORKS,
+    ),
     Row("equal weights", rules(lambda q: (q.x, np.full_like(q.x, 1 / 14)))),
     Row("weights of sum P", rules(lambda q: (q.x, len(q.Z) * q.w))),
     Row(
@@ -888,6 +943,10 @@ OUTSIDE = [
         ),
     ),
     Row("other errors", lambda c: c.fisher(gradients=np.tanh(c.gradients))),
+    Row(
+        "damping of no pattern",
+        lambda c: c.fisher() + np.diag(np.linspace(0.01, 0.02, len(c.parts))),
+    ),
     Row("a temperature", lambda c: c.fisher(labels=c.p**0.7)),
     Row(
         "values off",

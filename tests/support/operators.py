@@ -36,7 +36,6 @@ class Dense:
         self.p = self.snapshot.probabilities
         self.s = np.full(N, 1 / N)
         self.layers = {x.name: (x.features, x.errors) for x in self.snapshot.layers}
-        self.rng = np.random.default_rng(1)
 
     def jacobians(self):
         """J'e_c of each layer: errors back from unit vectors."""
@@ -61,10 +60,6 @@ class Dense:
 
     def own(self):
         return self.s[:, None] * np.eye(C)[LABELS]
-
-    def drawn(self, M):
-        p = self.p / self.p.sum(axis=1, keepdims=True)
-        return self.s[:, None] * np.array([self.rng.multinomial(M, x) / M for x in p])
 
     def factors(self, name, left="expand", right="expand", w=None, errors=None):
         h, d = self.layers[name]
@@ -112,15 +107,6 @@ def apart(A, mask):
     return np.where(mask[:, None] == mask[None, :], A, 0)
 
 
-def backwards(case, A):
-    """Blocks in the reverse order of the layers."""
-    sizes = [h.shape[2] * d.shape[3] for h, d in case.layers.values()]
-    ends = np.cumsum([0, *sizes])
-    index = [np.arange(ends[k], ends[k + 1]) for k in range(len(sizes))][::-1]
-    index = np.concatenate(index)
-    return A[np.ix_(index, index)]
-
-
 CASES = {"mlp": Dense("mlp"), "cnn": Dense("cnn")}
 
 
@@ -147,12 +133,9 @@ FISHER = {
     "order column_stacked, factor 2": lambda c: 2 * c.swap(c.fisher()),
     "bias left out": lambda c: without(c.fisher(), c.biases()),
     "bias apart": lambda c: apart(c.fisher(), c.biases()),
-    "layer order": lambda c: backwards(c, c.fisher()),
     "block-diagonal": lambda c: blocks([c.fisher(names=[x]) for x in c.layers]),
     "Hessian": lambda c: hessian.hessian(c.net, c.X, LABELS),
     "KFAC": lambda c: blocks(c.kfac()),
-    "Monte-Carlo labels": lambda c: c.fisher(c.drawn(1)),
-    "Monte-Carlo labels ": lambda c: c.fisher(c.drawn(3)),
 }
 
 
@@ -169,7 +152,6 @@ KFAC = {
     "bias left out": lambda c: without(blocks(c.kfac()), c.biases()),
     "bias apart": lambda c: apart(blocks(c.kfac()), c.biases()),
     "layer order": lambda c: blocks(c.kfac()[::-1]),
-    "Monte-Carlo labels": lambda c: blocks(c.kfac(w=c.drawn(1))),
     "Gauss-Newton blocks": lambda c: blocks([c.fisher(names=[x]) for x in c.layers]),
 }
 

@@ -88,35 +88,6 @@ def test_right_densities_on_a_grid_pass(case):
         assert_density(coarse, density_at(nodes, weights, coarse, width), s, **how)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("factor", "name"), [(48, "factor N"), (1 / 48, "factor 1/N"), (2, "factor 2")]
-)
-def test_factors_are_named(case, factor, name):
-    s, A = case
-    nodes, weights, starts = lanczos(factor * A, 20, 300)
-    with pytest.raises(AssertionError) as error:
-        assert_density(nodes, weights, s, vectors=starts)
-    assert f"[{name}]" in str(error.value)
-    with pytest.raises(AssertionError):
-        assert_density(nodes, weights, s)
-
-
-def test_weights_that_count_are_named(case):
-    s, A = case
-    nodes, weights, _ = lanczos(A, 20, 20)
-    with pytest.raises(AssertionError, match="weights of sum P"):
-        assert_density(nodes, weights * len(A), s)
-
-
-@pytest.mark.slow
-def test_unsquared_components_are_refused(case):
-    s, A = case
-    nodes, weights, _ = lanczos(A, 20, 300)
-    with pytest.raises(AssertionError, match="mass"):
-        assert_density(nodes, np.sqrt(weights), s)
-
-
 def test_too_few_probes_to_tell(case):
     s, A = case
     nodes, weights, starts = lanczos(A, 4, 1)

@@ -68,8 +68,6 @@ MISTAKES = {
     "between_class": ("diagonal", lambda a, _: a[1]),
     "convention": ("between_class", lambda _, b: b[1]),
     "factor C - 1": ("between_class", lambda a, _: (C - 1) * a[1]),
-    "factor N": ("within_cross_class", lambda a, _: N * a[3]),
-    "c' = c not left out": ("between_class", lambda a, _: 0 * a[1]),
 }
 
 
