@@ -181,8 +181,6 @@ def _of_a_layer(
     title = f"Fisher information of {name}: {N} samples, predicted"
     covered = coverage.of_snapshot(snapshot, [name])
     say(str(covered))
-    for sentence in law.assumptions:
-        say(f"assumed: {sentence}")
     _print(title, made, measured, found, top)
     reached = law.design.reached
     if reached < made.dimension:
@@ -192,7 +190,7 @@ def _of_a_layer(
         write_picture(plot, predictions(made, measured, title))
     if json_file is not None:
         record = _record(title, made, measured, found)
-        record |= {"coverage": covered.document(), "assumed": list(law.assumptions)}
+        record |= {"coverage": covered.document()}
         write_json(json_file, "refspec.prediction/1", record)
 
 
@@ -307,7 +305,11 @@ def _print(
     outside = len(made.fixed.values)
     mean, deviation = made.bulk_maximum
     below = values[outside] if outside < len(values) else 0.0
-    say(f"largest of the last band: {mean:.5g} +- {deviation:.2g}, found {below:.5g}")
+    if deviation > 0:
+        told = f"largest of the last band: {mean:.5g} +- {deviation:.2g}"
+    else:  # how far the edge fluctuates is not known of every law
+        told = f"upper edge of the last band: {mean:.5g}"
+    say(f"{told}, found {below:.5g}")
     distance = found.distance
     say(f"Kolmogorov-Smirnov distance {distance:.4f}: {distance * d:.2f} of {d} values")
 

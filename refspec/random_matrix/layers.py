@@ -10,7 +10,7 @@ too, nothing but class statistics and the softmax is left
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -28,7 +28,7 @@ from refspec.random_matrix.outliers import no_outliers, row_space
 from refspec.random_matrix.prediction import Prediction, assembled
 
 #: Side of the matrices of errors (x) features that are inverted, unless asked for more.
-SIDE = 640
+SIDE = 400
 _SINGLE = 2.0**-24  # exports may hold float32
 
 
@@ -43,27 +43,26 @@ class LayerLaw:
         What the features are Gaussian given.
     outputs : {"data", "drawn"}
         Where the outputs, and with them the errors, are taken from.
+    weights : {"errors", "samples"}
+        What a sample counts for in class statistics.
     design : ConditionalDesign
         Errors, means, slopes and covariances, in frames.
     means : array, shape (C, d), class means of the features
     samples : array, shape (C,) or (1,)
-        Degrees of freedom that each covariance was estimated from.
+        How many samples each covariance rests on, 1 / sum of squared shares.
     effective : array, shape (C,) or (1,)
         (tr S)^2 / tr S^2: the dimension that a covariance fills. Where it is not small
         beside `samples` the estimate widens the law.
-    kept : float
-        Share of the covariances' squared entries that the head and the diagonal of the
-        tail hold; 1 if nothing was cut off.
     """
 
     layer: str
     given: str
     outputs: str
+    weights: str
     design: ConditionalDesign
     means: np.ndarray
     samples: np.ndarray
     effective: np.ndarray
-    kept: float
 
     def __repr__(self) -> str:
         """Say what it is of, not the entries."""
@@ -71,8 +70,8 @@ class LayerLaw:
         return f"LayerLaw({self.layer!r}, {known}; P={self.design.dimension})"
 
     @property
-    def assumptions(self) -> tuple[str, ...]:
-        """What a prediction from this assumes, in sentences."""
+    def assumes(self) -> tuple[str, ...]:
+        """What a prediction from this rests on, in sentences."""
         source = (
             "its outputs are those of the data"
             if self.outputs == "data"
@@ -80,14 +79,17 @@ class LayerLaw:
         )
         given = "class and outputs" if self.given == "outputs" else "the class alone"
         share = float(np.max(self.effective / self.samples))
+        h, t = self.design.inside.shape[1], self.design.outside.shape[1]
         s = len(self.samples)
         what = "one covariance of all classes" if s == 1 else "a covariance a class"
+        if self.weights == "errors":
+            what += ", samples weighed by their errors"
         return (
             f"the layer's features are Gaussian given {given}; {source}",
-            f"{what}, estimated from {int(np.min(self.samples))} degrees of freedom or "
+            f"{what}, estimated from {float(np.min(self.samples)):.3g} samples or "
             f"more; they fill up to {share:.2g} dimensions for each of these",
-            f"{self.kept:.1%} of the covariances' squares are kept by the head of the "
-            "frame and the variances of its tail",
+            f"of the covariances' squares beyond the {h} leading directions of {h + t} "
+            f"{self.design.kept:.0%} is kept, which are variances",
         )
 
 
@@ -98,6 +100,7 @@ def law_of(
     given: Literal["outputs", "class"] = "outputs",
     outputs: Literal["data", "drawn"] = "data",
     covariances: Literal["class", "shrunk", "pooled"] = "class",
+    weights: Literal["errors", "samples"] = "errors",
     head: int | None = None,
     seed: int = 0,
 ) -> LayerLaw:
@@ -118,9 +121,13 @@ def law_of(
     covariances : {"class", "shrunk", "pooled"}
         One for each class, each moved towards the pooled one by as much as its error
         (Ledoit and Wolf), or the pooled one alone.
+    weights : {"errors", "samples"}
+        `errors`: in means, slopes and covariances a sample counts for as much as in the
+        trace of the Fisher information, so that the law has its trace whatever the
+        features are; `samples`: all count the same.
     head : int, optional
         Coordinates of the features whose covariances are kept whole; in the others each
-        class keeps its variances. As many as fit a matrix of side 640 if not given.
+        class keeps its variances. As many as fit a matrix of side 400 if not given.
     seed : int, of the outputs drawn
 
     Returns
@@ -135,7 +142,7 @@ def law_of(
 
     Notes
     -----
-    Theory: theory/conditional.md#Y1. Cost O(N d^2 + C d^3).
+    Theory: theory/conditional.md#Y1, #Y4. Cost O(N d^2 + C d^3).
 
     Examples
     --------
@@ -149,6 +156,7 @@ def law_of(
     checks.expect_choice("given", given, ("outputs", "class"))
     checks.expect_choice("outputs", outputs, ("data", "drawn"))
     checks.expect_choice("covariances", covariances, ("class", "shrunk", "pooled"))
+    checks.expect_choice("weights", weights, ("errors", "samples"))
     names = [x.name for x in snapshot.layers]
     if layer is not None:
         checks.expect_names("layer", [layer], names)
@@ -156,6 +164,7 @@ def law_of(
     features, rows = _host(snapshot, chosen)
     p = np.asarray(backend.to_host(snapshot.probabilities), dtype=np.float64)
     labels = np.asarray(snapshot.labels)
+    _expect_classes(labels, rows)
     logits = np.zeros((len(labels), 0))
     if given == "outputs" or outputs == "drawn":
         _expect_last(chosen, p)
@@ -167,7 +176,8 @@ def law_of(
             "outputs must be those of the data where the class alone is given, got "
             "outputs='drawn' and given='class'; drop one of them"
         )
-    fitted, xi = regression(features, logits, labels, covariances)
+    sizes = np.sum(rows * rows, axis=(1, 2)) if weights == "errors" else None
+    fitted, xi = regression(features, logits, labels, covariances, sizes)
     if outputs == "drawn":
         xi, rows = _drawn(snapshot, logits, labels, covariances, seed)
     a = int(np.linalg.matrix_rank(np.tensordot(rows, rows, ((0, 1), (0, 1)))))
@@ -177,17 +187,19 @@ def law_of(
     design = conditional_design(rows, labels, fitted, xi, head=min(head, d))
     S = fitted.residual
     squares = np.sum(S * S, axis=(1, 2))
-    effective = np.trace(S, axis1=1, axis2=2) ** 2 / squares
-    kept = np.sum(design.inside**2) + np.sum(design.outside**2)
+    traces = np.trace(S, axis1=1, axis2=2)
+    effective = np.divide(
+        traces**2, squares, out=np.zeros_like(squares), where=squares > 0
+    )
     return LayerLaw(
         chosen.name,
         given,
         outputs,
+        weights,
         design,
         fitted.slopes[:, :, 0],
         fitted.samples,
         effective,
-        min(1.0, float(kept / np.sum(squares))),
     )
 
 
@@ -228,7 +240,8 @@ def predict_layer(law: LayerLaw, *, resolution: float = 0.25) -> Prediction:
     rows = row_space(law.means)
     b = law.design.dimension // rows.shape[1]
     means = np.kron(np.eye(b), rows)
-    return assembled("conditional", table, no_outliers(), outliers, means)
+    made = assembled("conditional", table, no_outliers(), outliers, means)
+    return replace(made, assumes=law.assumes)
 
 
 def _host(snapshot: Snapshot, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
@@ -243,6 +256,19 @@ def _host(snapshot: Snapshot, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
     arrays = (layer.features[:, 0, :], layer.errors[:, :, 0, :], p, s)
     h, e, p, s = (np.asarray(backend.to_host(x), dtype=np.float64) for x in arrays)
     return h, e * np.sqrt(s[:, None] * p)[:, :, None]
+
+
+def _expect_classes(labels: np.ndarray, rows: np.ndarray) -> None:
+    """Refuse a layer of which a class or all errors are missing."""
+    sizes = np.bincount(labels)
+    if not np.all(sizes) or not np.any(rows):
+        empty = np.flatnonzero(sizes == 0).tolist()
+        size = float(np.max(np.abs(rows)))
+        raise ValueError(
+            "each class up to the last label must have a sample and some error be not "
+            f"0, got none of {empty or 'no class'} and a largest error of {size:.3g}; "
+            "relabel the classes, or take a network that is not sure of all samples"
+        )
 
 
 def _expect_last(layer: Layer, p: np.ndarray) -> None:

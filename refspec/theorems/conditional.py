@@ -22,6 +22,7 @@ from refspec.random_matrix.conditional.design import (
     Regression,
     conditional,
     conditional_design,
+    regression,
 )
 from refspec.theorems.registry import Comparison, asymptotic, identity
 from refspec.theorems.study import Study
@@ -244,3 +245,31 @@ def Y3(study: Study) -> Iterator[Comparison]:
         for name in ("values", "deviations", "overlaps"):
             here, there = (float(np.sum(getattr(x, name))) for x in (found, known))
             yield abs(here - there), there / d, there, f"d = {d}: {name}"
+
+
+@identity(
+    "Samples weighed by their errors",
+    "sum tr A_i (|m_i|^2 + tr S_c) = tr G, sum tr A_i xi_i (h_i - m_i)' = 0",
+)
+def Y4(study: Study) -> Iterator[Comparison]:
+    """Fit features that are far from Gaussian, class by class and pooled."""
+    rng = np.random.default_rng(study.seed)
+    labels, d = np.repeat(np.arange(2), (12, 9)), 4
+    h = rng.standard_normal((len(labels), d)) ** 3
+    z = rng.standard_normal((len(labels), 2))
+    sizes = np.sum(rng.standard_normal((len(labels), 3, 2)) ** 2, axis=(1, 2))
+    total = float(sizes @ np.sum(h * h, axis=1))
+    for covariances in ("class", "pooled"):
+        fitted, xi = regression(h, z, labels, covariances, sizes)
+        m = np.einsum("ndq,nq->nd", fitted.slopes[labels], xi)
+        traces = np.trace(fitted.residual, axis1=1, axis2=2)
+        own = labels if len(traces) > 1 else 0 * labels
+        trace = float(sizes @ (np.sum(m * m, axis=1) + traces[own]))
+        # slopes come from a moment of the outputs by its eigenvectors
+        spread = np.linalg.eigvalsh((xi * sizes[:, None]).T @ xi)
+        bound = rounding.gamma(64 * len(labels), _U) * total * spread[-1] / spread[0]
+        yield abs(trace - total), bound, total, f"{covariances}: trace"
+        left = (xi * sizes[:, None]).T @ (h - m)
+        size = (total * float(np.sum(sizes @ xi**2))) ** 0.5
+        reach = bound * size / total
+        yield float(np.max(np.abs(left))), reach, size, f"{covariances}: residuals"

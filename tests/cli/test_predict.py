@@ -77,12 +77,12 @@ def test_a_layer_of_a_network(tmp_path, how):
     record, picture = tmp_path / "p.json", tmp_path / "p.png"
     result = run("predict", path, *how, "--json", record, "--plot", picture)
     assert result.exit_code == 0, result.output
-    assert "assumed: " in result.output
+    assert "assumes: " in result.output
     assert picture.stat().st_size > 1000
     data = json.loads(record.read_text())
     assert len(data["eigenvalues"]) == len(data["measured"]) == data["dimension"]
-    assert len(data["assumed"]) == 3
-    assert ("class alone" in data["assumed"][0]) == ("coefs_1" in how)
+    assert len(data["assumes"]) == 3
+    assert ("class alone" in data["assumes"][0]) == ("coefs_1" in how)
 
 
 def test_wrong_use_exits_with_two(tmp_path):

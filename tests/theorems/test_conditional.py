@@ -34,6 +34,22 @@ def test_Y3():
     holds("Y3", study())
 
 
+@pytest.mark.theorem("Y4")
+@pytest.mark.parametrize("seed", range(3))
+def test_Y4(seed):
+    holds("Y4", study(seed))
+
+
+def samples_alike(monkeypatch):
+    """Samples that count the same."""
+    true = page.regression
+
+    def wrong(h, z, labels, covariances, _):
+        return true(h, z, labels, covariances)
+
+    monkeypatch.setattr(page, "regression", wrong)
+
+
 def independent_weights(monkeypatch):
     """Features of which the outputs say nothing, the errors as they are."""
     true = spectrum.tabulate
@@ -87,6 +103,7 @@ def of_a_semicircle(monkeypatch):
         pytest.param("Y1", independent_weights, marks=pytest.mark.slow),
         ("Y2", means_for_nothing),
         ("Y3", of_a_semicircle),
+        ("Y4", samples_alike),
     ],
     ids=lambda x: x if isinstance(x, str) else x.__name__,
 )

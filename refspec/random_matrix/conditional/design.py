@@ -26,7 +26,8 @@ from refspec.populations import symmetric_part
 class Regression:
     """Features given class and outputs: U (C, d, q), S (C, d, d) or (1, d, d) pooled.
 
-    samples (C,) is how many the covariance of each class rests on.
+    samples (C,) is how many the covariance of each class rests on, 1 / sum of squared
+    shares if they are weighed.
     """
 
     slopes: np.ndarray
@@ -40,6 +41,7 @@ class ConditionalDesign:
 
     slopes (C, h, q); inside (s, h, h), outside (s, t): covariances in the head of the
     features' frame, variances in its tail, s = C or 1. P counts what nothing reaches.
+    kept: share of the covariances' squares beyond the head that are these variances.
     """
 
     roots: np.ndarray
@@ -49,6 +51,7 @@ class ConditionalDesign:
     inside: np.ndarray
     outside: np.ndarray
     dimension: int
+    kept: float = 1.0
 
     @property
     def reached(self) -> int:
@@ -63,27 +66,54 @@ class ConditionalDesign:
 
 
 def regression(
-    features: np.ndarray, outputs: np.ndarray, labels: np.ndarray, covariances: str
+    features: np.ndarray,
+    outputs: np.ndarray,
+    labels: np.ndarray,
+    covariances: str,
+    weights: np.ndarray | None = None,
 ) -> tuple[Regression, np.ndarray]:
-    """Fit features (N, d) on outputs (N, m), class by class; return xi (N, 1 + m) too.
+    """Fit features (N, d) on outputs (N, m >= 0), weighed, in classes; return xi too.
 
-    covariances: of each class, shrunk to the pooled one, or pooled. m = 0 leaves the
-    class alone. Theory: theory/conditional.md#Y1
+    covariances: of each class, shrunk to the pooled one, or pooled. xi (N, 1 + m).
+    Theory: theory/conditional.md#Y1, #Y4
     """
+    fitted, xi = _fitted(features, outputs, labels, covariances, weights)
+    if weights is None:
+        return fitted, xi
+    # Means and slopes make the outliers, and the trace is exact with these weights.
+    # They rest on few samples where most are fitted well: too few for the shape of a
+    # covariance, which is taken half way to equal weights.
+    shape, _ = _fitted(features, outputs, labels, covariances, np.sqrt(weights))
+    sizes, traces = (np.trace(x.residual, axis1=1, axis2=2) for x in (shape, fitted))
+    scales = np.divide(traces, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+    S = shape.residual * scales[:, None, None]
+    return Regression(fitted.slopes, S, shape.samples), xi
+
+
+def _fitted(
+    features: np.ndarray,
+    outputs: np.ndarray,
+    labels: np.ndarray,
+    covariances: str,
+    weights: np.ndarray | None,
+) -> tuple[Regression, np.ndarray]:
+    """Fit features on outputs with one weight a sample."""
+    # moments are those of the sample, not unbiased: traces are then those of the data
     C, d = int(labels.max()) + 1, features.shape[1]
     both = np.concatenate([features, outputs], axis=1)
-    means = np.stack([np.mean(both[labels == c], axis=0) for c in range(C)])
+    shares, mass = shares_in_class(labels, weights)
+    members = [labels == c for c in range(C)]
+    means = np.stack([shares[i] @ both[i] for i in members])
     centred = both - means[labels]
-    sizes = np.bincount(labels, minlength=C)
-    products = np.stack([_square(centred[labels == c]) for c in range(C)])
-    freedom = np.maximum(1, sizes - 1)
-    whole = np.sum(products, axis=0) / max(1, len(labels) - C)
-    moments = products / freedom[:, None, None]
+    moments = np.stack([_square(centred[i], shares[i]) for i in members])
+    freedom = 1 / np.asarray([np.sum(shares[i] ** 2) for i in members])
+    whole = np.tensordot(mass, moments, 1)
     if covariances == "pooled":
-        freedom, moments = np.asarray([max(1, len(labels) - C)]), whole[None]
+        freedom = np.asarray([1 / np.sum(mass**2 / freedom)])
+        moments = whole[None]
     if covariances == "shrunk":
-        for c in range(C):
-            rho = shrinkage(centred[labels == c, :d], whole[:d, :d])
+        for c, i in enumerate(members):
+            rho = shrinkage(centred[i, :d], whole[:d, :d], shares[i])
             moments[c] = (1 - rho) * moments[c] + rho * whole
     slopes, residual = [], []
     for joint in moments:
@@ -96,16 +126,34 @@ def regression(
     return Regression(U, np.stack(residual), freedom), xi
 
 
-def shrinkage(centred: np.ndarray, target: np.ndarray) -> float:
+def shares_in_class(
+    labels: np.ndarray, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the share of each sample in its class (N,), and of each class (C,).
+
+    A class whose weights vanish is counted by samples.
+    """
+    a = np.ones(len(labels))
+    if weights is not None and np.any(weights):
+        a = weights
+    mass = np.bincount(labels, weights=a)
+    sizes = np.bincount(labels)
+    a = np.where(mass[labels] > 0, a, 1.0)
+    total = np.where(mass > 0, mass, sizes)
+    return a / total[labels], mass / np.sum(mass)
+
+
+def shrinkage(centred: np.ndarray, target: np.ndarray, shares: np.ndarray) -> float:
     """Return how far to move the covariance of centred rows (n, d) to a target.
 
-    E |S - Sigma|^2 / |S - T|^2, both estimated (Ledoit and Wolf 2004).
-    Theory: theory/conditional.md#Y1
+    E |S - Sigma|^2 / |S - T|^2, both estimated (Ledoit and Wolf 2004), of rows with
+    shares (n,) of 1. Theory: theory/conditional.md#Y1
     """
-    n = len(centred)
-    S = _square(centred) / n
+    S = _square(centred, shares)
     lengths = np.sum(centred**2, axis=1)
-    error = (np.mean(lengths**2) - np.sum(S * S)) / n
+    # sum of b^2 |x x' - S|^2
+    off = lengths**2 - 2 * np.sum(centred * (centred @ S), axis=1) + np.sum(S * S)
+    error = float(shares**2 @ off)
     away = float(np.sum((S - target) ** 2))
     return float(np.clip(error / away, 0, 1)) if away > 0 else 1.0
 
@@ -150,9 +198,8 @@ def conditional_design(
     sizes = np.sum(roots * roots, axis=(1, 2))
     mass = np.bincount(labels, weights=sizes, minlength=C)
     S = np.broadcast_to(fitted.residual, (C, d, d))
-    seen = [
-        _square(regressors[labels == c], sizes[labels == c] / mass[c]) for c in range(C)
-    ]
+    shares, _ = shares_in_class(labels, sizes)
+    seen = [_square(regressors[labels == c], shares[labels == c]) for c in range(C)]
     U = fitted.slopes
     square = np.tensordot(mass, S + U @ np.stack(seen) @ np.swapaxes(U, 1, 2), 1)
     basis = _span(square)
@@ -161,18 +208,22 @@ def conditional_design(
     last = last @ np.linalg.eigh(last.T @ pooled @ last)[1]
     inside = first.T @ fitted.residual @ first
     outside = np.sum(last * (S @ last), axis=1)
+    beyond = float(np.sum(S * S) - np.sum((first.T @ S @ first) ** 2))
+    kept = min(1.0, float(np.sum(outside**2)) / beyond) if last.shape[1] else 1.0
     far = np.swapaxes(U, 1, 2) @ last
     outside = outside + np.sum(far * (np.stack(seen) @ far), axis=1)
     if len(inside) < C:
         outside = np.asarray([mass @ outside / np.sum(mass)])
+    P = rows.shape[2] * d
     return ConditionalDesign(
-        roots, labels, regressors, first.T @ U, inside, outside, rows.shape[2] * d
+        roots, labels, regressors, first.T @ U, inside, outside, P, kept
     )
 
 
 def _square(x: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Return x'x, or x' diag(weights) x."""
-    return np.asarray((x if weights is None else x * weights[:, None]).T @ x)
+    y = x if weights is None else x * np.sqrt(weights)[:, None]
+    return np.asarray(y.T @ y)
 
 
 def _span(square: np.ndarray) -> np.ndarray:

@@ -26,10 +26,13 @@ from refspec.random_matrix.conditional.law import Equivalent
 from refspec.random_matrix.outliers import Outliers, row_space
 from refspec.random_matrix.tables import Band, LawTable, Point
 
-#: Distance of the solutions from the real axis, relative to x.
-HEIGHT = 2.0**-16
-#: Density in x, in eigenvalues, below which a point may be in a gap.
-_FAINT = 2.0**-4
+#: Distance from the real axis, relative to x, of the solutions that outliers and edges
+#: are read off, and of those of the table, from where F is continued to the axis.
+HEIGHT, TABLE = 2.0**-16, 2.0**-12
+#: Density in x, in eigenvalues, below which a point may be in a gap: at both heights.
+_FAINT, _PALE = 2.0**-4, 1.0
+#: Width, relative to x, to which an eigenvalue that stands apart is known.
+_NARROW = 2.0**-6
 #: Error of the rank at which an outlier is taken.
 _OFF = 2.0**-5
 #: Steps that halve the way to the edge of the bulk.
@@ -38,10 +41,14 @@ _LOWEST = 2.0**-44  # of the bound of the support: F there is its atom
 
 
 def at(
-    design: ConditionalDesign, x: float, guess: np.ndarray | None = None
+    design: ConditionalDesign,
+    x: float,
+    guess: np.ndarray | None = None,
+    *,
+    height: float = HEIGHT,
 ) -> Equivalent:
     """Solve just above a point x > 0 of the real axis, where the solution is unique."""
-    return law.equivalent(design, complex(x, x * HEIGHT), guess)
+    return law.equivalent(design, complex(x, x * height), guess)
 
 
 def counted(design: ConditionalDesign, made: Equivalent) -> float:
@@ -58,14 +65,27 @@ def counted(design: ConditionalDesign, made: Equivalent) -> float:
     return design.reached + turned / np.pi
 
 
+def continued(design: ConditionalDesign, made: Equivalent, height: float) -> float:
+    """Return the number of eigenvalues above x, from a solution at x + i height.
+
+    Theory: theory/conditional.md#Y2
+    """
+    # d Phi / dz = -tr Q: a step of Taylor's to the axis costs nothing
+    return counted(design, made) + height * traced(made).real / np.pi
+
+
+def traced(made: Equivalent) -> complex:
+    """Return tr Q over the directions that are reached."""
+    head, tail = made.resolvents
+    return complex(np.trace(head) + np.sum(np.trace(tail, axis1=1, axis2=2)))
+
+
 def density(made: Equivalent) -> float:
     """Return the density at Re z, of P eigenvalues, per unit of x.
 
     Theory: theory/conditional.md#Y2
     """
-    head, tail = made.resolvents
-    traced = np.trace(head).imag + np.sum(np.trace(tail, axis1=1, axis2=2).imag)
-    return float(traced) / np.pi
+    return traced(made).imag / np.pi
 
 
 def tabulate(
@@ -77,7 +97,7 @@ def tabulate(
     Theory: theory/conditional.md#Y2, #Y3
     """
     P = design.dimension
-    points = _points(design, resolution)
+    points = _resolved(design, _points(design, resolution))
     gaps = [p for p in points if _gap(design, p)]
     ranks = {round(P * (1 - p.cumulative)) for p in (*gaps, points[0])}
     # what lies above the band of the largest mass stands out of it
@@ -120,12 +140,29 @@ def _points(design: ConditionalDesign, resolution: float) -> list[Point]:
     return done
 
 
+def _resolved(design: ConditionalDesign, points: list[Point]) -> list[Point]:
+    """Halve intervals in which single eigenvalues are, until they are narrow."""
+    # a cubic through the ends agrees in the middle with whole bands between by chance
+    P, pale = design.dimension, _PALE + _far(design, TABLE)
+    done, pending = [points[0]], points[:0:-1]
+    while pending:
+        left, right = done[-1], pending[-1]
+        apart = P * min(left.density * left.x, right.density * right.x) <= pale
+        inside = P * (right.cumulative - left.cumulative)
+        if apart and inside > _FAINT and right.x > left.x * (1 + _NARROW):
+            x = float(np.sqrt(left.x * right.x))
+            pending.append(_point(design, x, (left.state + right.state) / 2))
+        else:
+            done.append(pending.pop())
+    return done
+
+
 def _point(
     design: ConditionalDesign, x: float, guess: np.ndarray | None = None
 ) -> Point:
     """Read F and the density off a solution."""
-    made = at(design, x, guess)
-    F = 1 - counted(design, made) / design.dimension
+    made = at(design, x, guess, height=TABLE)
+    F = 1 - continued(design, made, x * TABLE) / design.dimension
     state = made.unknowns  # no slope is known: guesses are linear in x
     return Point(x, F, density(made) / design.dimension, state, 0 * state)
 
@@ -138,14 +175,27 @@ def _rank(design: ConditionalDesign, point: Point) -> int:
 def _gap(design: ConditionalDesign, point: Point) -> bool:
     """Tell whether a point is outside of the support: Im m grows as the height."""
     above = design.dimension * (1 - point.cumulative)
-    faint = point.density * design.dimension * point.x
-    if faint > _FAINT or abs(above - round(above)) > _FAINT:
+    scale = design.dimension * point.x
+    pale, faint = _PALE + _far(design, TABLE), _FAINT + _far(design, HEIGHT)
+    if point.density * scale > pale or abs(above - round(above)) > _FAINT:
         return False
+    # outside of the support what is imaginary is proportional to the height
+    guess = point.state.real + 1j * point.state.imag * (HEIGHT / TABLE)
+    made = at(design, point.x, guess)
+    near = density(made) / design.dimension
+    if near * scale > faint:
+        return False
+    point = replace(point, density=near, state=made.unknowns)
 
     def solved(z: complex, guess: np.ndarray) -> float:
         return density(law.equivalent(design, z, guess)) / design.dimension
 
     return tables.vanishes(point, HEIGHT, solved)
+
+
+def _far(design: ConditionalDesign, height: float) -> float:
+    """Return what eigenvalues far below a point add to its density in x."""
+    return design.reached * height / np.pi
 
 
 def _edge(
@@ -191,18 +241,20 @@ def _outliers(
 def _located(
     design: ConditionalDesign, points: list[Point], rank: float, x: float
 ) -> tuple[float, Equivalent]:
-    """Find where so many eigenvalues are above, from a first guess x, by bisection."""
+    """Find where so many eigenvalues are above, from a first guess x, by Newton."""
     P = design.dimension
     low = max((p for p in points if P * (1 - p.cumulative) > rank), key=lambda p: p.x)
     high = min((p for p in points if p.x > low.x), key=lambda p: p.x).x
     left, guess = low.x, low.state
     while True:
         made = at(design, x, guess)
-        off = counted(design, made) - rank
+        off, slope = counted(design, made) - rank, density(made)
         if abs(off) <= _OFF or high <= left * (1 + HEIGHT):
             return x, made
         left, high = (x, high) if off > 0 else (left, x)
-        x, guess = float(np.sqrt(left * high)), made.unknowns
+        x, guess = x + off / slope, made.unknowns
+        if not left < x < high:  # the count is flat in a gap
+            x = float(np.sqrt(left * high))
 
 
 def _argument(matrices: np.ndarray) -> float:

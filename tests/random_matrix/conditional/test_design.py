@@ -74,12 +74,44 @@ def test_frames_keep_the_trace(head):
     assert abs(here - there) <= rounding.gamma(10**4, U) * there
 
 
+def test_equal_weights_are_none():
+    """A sample that counts twice is one that is there twice; none at all count all."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(2), (6, 8))
+    h, z = rng.standard_normal((14, 4)), rng.standard_normal((14, 2))
+    times = np.where(np.arange(14) % 3 == 0, 2, 1)
+    twice = np.repeat(np.arange(14), times)
+    for weights, rows in ((np.zeros(14), np.arange(14)), (times, twice)):
+        here, _ = regression(h, z, labels, "class", weights * 1.0)
+        there, _ = regression(h[rows], z[rows], labels[rows], "class")
+        bound = rounding.gamma(10**4, U) * np.max(np.abs(there.slopes))
+        assert np.max(np.abs(here.slopes - there.slopes)) <= bound
+        traces = np.trace(here.residual - there.residual, axis1=1, axis2=2)
+        assert np.max(np.abs(traces)) <= bound
+
+
+def test_shrinkage_is_an_estimated_error():
+    """sum b^2 |x x' - S|^2 / |S - T|^2, in words that a loop says."""
+    rng = np.random.default_rng(0)
+    x, b = rng.standard_normal((30, 4)) * 3, rng.uniform(1, 2, 30)
+    b, T = b / np.sum(b), np.eye(4)
+    S = sum(share * np.outer(v, v) for share, v in zip(b, x, strict=True))
+    pairs = zip(b, x, strict=True)
+    error = sum(share**2 * np.sum((np.outer(v, v) - S) ** 2) for share, v in pairs)
+    there = error / np.sum((S - T) ** 2)
+    assert 0 < there < 1
+    assert abs(shrinkage(x, T, b) - there) <= rounding.gamma(10**4, U) * there
+
+
 def test_shrinkage_is_all_where_samples_are_few():
     """Of one distribution nearly all, of two apart nearly nothing once n is large."""
     rng = np.random.default_rng(0)
     target = np.eye(6)
     few = rng.standard_normal((8, 6))
-    assert shrinkage(few - np.mean(few, axis=0), target) > 1 / 2
-    assert shrinkage(np.zeros((3, 6)), np.zeros((6, 6))) == 1
-    apart = [shrinkage(rng.standard_normal((n, 6)) * 3, target) for n in (100, 10000)]
+    assert shrinkage(few - np.mean(few, axis=0), target, np.full(8, 1 / 8)) > 1 / 2
+    assert shrinkage(np.zeros((3, 6)), np.zeros((6, 6)), np.full(3, 1 / 3)) == 1
+    apart = [
+        shrinkage(rng.standard_normal((n, 6)) * 3, target, np.full(n, 1 / n))
+        for n in (100, 10000)
+    ]
     assert 0 < apart[1] < apart[0] < 1 / 4

@@ -27,6 +27,20 @@ def test_count_is_stationary():
         assert abs(one / two - 4) <= 1
 
 
+def test_count_is_continued_to_the_axis():
+    """A step of Taylor's leaves the square of the height: a quarter for a half."""
+    design, x = small(0), 20.0
+    true = spectrum.counted(
+        design, law.equivalent(design, complex(x, x * 2.0**-20), tolerance=2.0**-30)
+    )
+    off = []
+    for height in (2.0**-5, 2.0**-6, 2.0**-7):
+        made = law.equivalent(design, complex(x, x * height), tolerance=2.0**-30)
+        off.append(spectrum.continued(design, made, x * height) - true)
+    for one, two in pairwise(off):
+        assert abs(one / two - 4) <= 1
+
+
 def test_counts_are_whole_in_gaps_and_far_away():
     design = small(0)
     top = 4 * law.reach(design)

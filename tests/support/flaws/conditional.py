@@ -41,6 +41,7 @@ def larger_unknowns(found, size):
     return replace(found, resolvents=((1 + size) * head, (1 + size) * tail))
 
 
+REGRESSION = "refspec.random_matrix.conditional.design:regression"
 TABULATE = f"{SPECTRUM}:tabulate"
 FLAWS = (
     Flaw(
@@ -86,5 +87,15 @@ FLAWS = (
         for what, change in (("too large", larger), ("too small", smaller))
     ),
     Flaw("Y3", "no outlier", TABULATE, after(of_the_outliers(one_less)), few, size=1),
+    *(
+        Flaw(
+            "Y4",
+            f"{name} too large",
+            REGRESSION,
+            after(first(field(name, larger))),
+            few,
+        )
+        for name in ("slopes", "residual")
+    ),
 )
 REASONS: dict[str, str] = {}
