@@ -101,6 +101,15 @@ bench: .venv-bench/done     ## time refspec against its peers on the same work
 sizes: .venv-bench/done     ## time and memory of large work and of the peers beside it, an hour or two (SIZES="--only Fisher")
 	.venv-bench/bin/python -W ignore tests/benchmarks/sizes.py $(SIZES)
 
+hundred: .venv-test/done    ## 100 workers and 10^9 parameters on paper, from bytes counted and a pace measured here, write the page
+	$(THREADS) .venv-test/bin/python -W ignore tests/benchmarks/hundred.py > tests/benchmarks/hundred.md
+
+growth: .venv-test/done     ## slopes of time and memory in N, C, P, T for each way, five minutes, write page and picture
+	$(THREADS) .venv-test/bin/python -W ignore tests/benchmarks/growth.py > tests/benchmarks/growth.md
+
+seeds: .venv-test/done      ## largest eigenvalues and densities against all eigenvalues, 1,000 seeds, half an hour, write the table
+	$(THREADS) .venv-test/bin/python -W ignore tests/benchmarks/seeds.py > tests/benchmarks/seeds.md
+
 lint: .venv-test/done       ## ruff, mypy and the import contracts
 	.venv-test/bin/ruff check .
 	.venv-test/bin/ruff format --check .
@@ -146,4 +155,4 @@ SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
 .PHONY: help demo docs release extras test test-docs adversarial coverage quick test-frameworks test-browser gallery conformance conformance-main \
 	conformance-kfac-jax oracle exports laws moments \
-	moments-large bench sizes lint fuzz deep mutants mutants-changed mutate
+	moments-large bench growth hundred seeds sizes lint fuzz deep mutants mutants-changed mutate

@@ -106,7 +106,16 @@ def smaller_side(
         costs.done(Cost(one) * v.shape[1])
         return moment.matvec(v)
 
-    return (by_rows, N * K) if N * K < P else (by_columns, P)
+    product, n = (by_rows, N * K) if N * K < P else (by_columns, P)
+    # of many columns those of the larger side, N K or P long, would not fit
+    step = max(ways.COLUMNS, backend.at_a_time(8 * max(N * K, P), rows.like))
+
+    def some_at_a_time(x: Array) -> Array:
+        m = x.shape[1]
+        parts = (product(x[:, k : min(k + step, m)]) for k in range(0, m, step))
+        return backend.concatenate(parts, axis=1)
+
+    return some_at_a_time, n
 
 
 def held_gram(moment: SecondMoment, products: int) -> Array | None:

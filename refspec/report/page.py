@@ -259,8 +259,11 @@ def _ordered(verdicts: list[Record]) -> dict[str, list[Record]]:
 
 
 def _breaks(text: str) -> str:
-    """Return escaped text that may break where long names have their joints."""
-    return re.sub(r"(?<=[a-zA-Z0-9])([/._]+)(?=[a-zA-Z0-9])", r"\1<wbr>", text)
+    """Return escaped text that may break where long names have their joints.
+
+    Never before a digit: a number is not cut.
+    """
+    return re.sub(r"(?<=[a-zA-Z0-9])([/._]+)(?=[a-zA-Z])", r"\1<wbr>", text)
 
 
 def _whole(text: str) -> str:

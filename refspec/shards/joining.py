@@ -26,6 +26,8 @@ from refspec.shards.journal import Journal
 from refspec.shards.workers import Here, Source, Workers
 from refspec.text import visible
 
+_COLUMNS = 2**33  # bytes of columns of P numbers that a worker may hold
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Facts:
@@ -162,12 +164,21 @@ class Sharded(Rows):
         return _beside(self.workers.brought(self._summed(Z)), self.zero)
 
     def gram_times(self, Z: Array) -> Array:
-        """Return X X'Z, (N, K, m): X'Z need not come here."""
+        """Return X X'Z, (N, K, m): X'Z need not come here.
+
+        Every shard holds columns of P numbers meanwhile: no more of them than fit.
+        """
+
+        def made() -> Array:
+            m, step = Z.shape[2], max(1, _COLUMNS // (8 * self.shape[2]))
+            parts = [Z[:, :, k : min(k + step, m)] for k in range(0, m, step)]
+            return backend.concatenate(
+                (self._gathered(self._summed(z)) for z in parts), axis=2
+            )
+
         if self.journal is None:
-            return self._gathered(self._summed(Z))
-        return self.journal.kept(
-            f"XX' {self.roots}", Z, lambda: self._gathered(self._summed(Z))
-        )
+            return made()
+        return self.journal.kept(f"XX' {self.roots}", Z, made)
 
     def second_times(self, V: Array) -> Array:
         """Return X'X V, shape (P, m): every shard both ways at once."""

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import refspec
-from refspec import backend, datasets, quadrature, rounding
+from refspec import backend, datasets, memory, quadrature, rounding, ways
 from refspec import leading as at
+from refspec.curvature import SecondMoment
 from refspec.factors import Factor, Factors
 from refspec.theorems import Study
 from support.snapshots import snapshots, typical
@@ -73,6 +74,25 @@ def test_largest_in_any_namespace(asarray):
     one, two = (refspec.density(refspec.fisher(x), probes=2) for x in (host, moved))
     assert np.all(one.lower <= two.upper)
     assert np.all(two.lower <= one.upper)
+
+
+def test_products_have_no_more_columns_than_fit(monkeypatch):
+    m = refspec.fisher(datasets.wine_sklearn())
+    whole, widths, product = refspec.spectrum(m, top=5), [], SecondMoment.matvec
+
+    def seen(self, v):
+        widths.append(v.shape[1])
+        return product(self, v)
+
+    monkeypatch.setattr(SecondMoment, "matvec", seen)
+    refspec.spectrum(m, top=5)
+    assert max(widths) > 2
+    widths.clear()
+    monkeypatch.setattr(ways, "COLUMNS", 2)
+    with memory.within(1000):  # a temporary holds less than a column
+        few = refspec.spectrum(m, top=5)
+    assert max(widths) == 2
+    assert np.abs(few.values - whole.values).max() <= few.radius + whole.radius
 
 
 def test_more_than_there_are_is_refused():

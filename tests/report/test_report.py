@@ -353,6 +353,11 @@ def test_numbers_of_others_are_written_as_powers():
     assert page._powers(text).endswith("0x1e-3")
 
 
+def test_a_name_breaks_at_its_joints_and_a_number_nowhere():
+    text = "0.043 in net/block_a.fc, 1_000"
+    assert page._breaks(text) == "0.043 in net/<wbr>block_<wbr>a.<wbr>fc, 1_000"
+
+
 @pytest.mark.slow
 def test_maps_name_the_classes_and_say_what_they_keep():
     s = sampled(0, (5, 4, 6), [(4, 3)], equal=True)

@@ -199,6 +199,14 @@ def test_a_journal_tells_moments_apart(tmp_path):
             assert np.array_equal(rows.gram_times(Z), rows.dot(rows.cross(Z)))
 
 
+def test_columns_of_many_parameters_go_a_few_at_a_time(monkeypatch):
+    rows = joined([refspec.fisher(typical())] * 2).rows
+    Z = np.random.default_rng(0).normal(size=(*rows.shape[:2], 5))
+    some = [rows.dot(rows.cross(Z[:, :, k : k + 2])) for k in (0, 2, 4)]
+    monkeypatch.setattr(shards.joining, "_COLUMNS", 16 * rows.shape[2])
+    assert np.array_equal(rows.gram_times(Z), np.concatenate(some, axis=2))
+
+
 KILLED = """
     import os, signal, sys
     import numpy as np

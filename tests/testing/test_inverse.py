@@ -37,6 +37,16 @@ def stopped(B, steps=5):
     return product
 
 
+def aside(right):
+    """What leaves a residual orthogonal to v, and to nothing else."""
+
+    def product(v):
+        e = np.random.default_rng(0).standard_normal(len(v))
+        return right(v + (e - v * (v @ e) / (v @ v)) / 8)
+
+    return product
+
+
 def series(A, terms=20):
     """A Neumann series that is too short."""
 
@@ -105,6 +115,7 @@ def test_mistakes_are_named(kind, seed):
         assert names_of(error) == [name]
     others = [solve(0.87 * A), solve(A @ A), solve(0.87 * A, 2 * D), series(A)]
     others.append(solve(A + D * np.diag(np.arange(len(A)) % 3)))
+    others.append(aside(solve(A)))
     for found in others:
         with pytest.raises(AssertionError, match="none of the usual"):
             assert_inverse(found, seen.expected, damping=D)
