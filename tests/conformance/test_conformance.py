@@ -8,6 +8,7 @@ what was found, not what should be: a test fails where an outcome is another tha
 table's at the same versions. What differs is explained in findings.md.
 """
 
+import datetime
 import json
 import os
 import re
@@ -31,7 +32,7 @@ is a convention, not a failure. *cannot tell*: what was given would pass of twic
 matrix too. *not run*: the library's own message. *not asked*: refspec.testing has no
 Hessian of a network with attention, and of one with a norm only the part of its layers'
 parameters, so not its spectrum. What differs is explained in
-[findings.md](findings.md).
+[findings.md](findings.md). Last written on {today}; a row is of the version it names.
 
 | library | version | asked | MLP | CNN | batch norm | residual | attention |
 |---|---|---|---|---|---|---|---|
@@ -113,5 +114,6 @@ def test_the_table_is_written():
         if absent is not None:
             said = [f"- {name}: not run: {text}\n" for name, text in absent.items()]
             rest = "".join(said) or "None.\n"
-        TABLE.write_text(HEAD + "\n".join(lines) + "\n" + NOT_RUN + rest)
+        head = HEAD.format(today=datetime.datetime.now(datetime.UTC).date())
+        TABLE.write_text(head + "\n".join(lines) + "\n" + NOT_RUN + rest)
     assert "| agrees |" in TABLE.read_text()
