@@ -82,17 +82,18 @@ laws: .venv-frameworks/done  ## laws of last layers against trained networks, an
 moments: .venv-frameworks/done  ## networks that differentiation is tried on, write the table
 	$(THREADS) .venv-frameworks/bin/python tests/frameworks/moments_table.py > tests/frameworks/moments.md
 
-release: .venv-release/done ## build, check and try what is to be published; EXTRAS="torch jax" tries those too
-	rm -rf build dist
-	.venv-release/bin/cffconvert --validate
-	.venv-release/bin/python -m build
+release: .venv-release/done ## build, check and try what is to be published, links made absolute by URL=https://... (DOCS_URL=); EXTRAS="torch jax" tries those too
+	rm -rf build dist out/release
+	.venv-release/bin/python tests/release/addressed.py out/release $(URL) $(DOCS_URL)
+	.venv-release/bin/cffconvert --validate -i out/release/CITATION.cff
+	.venv-release/bin/python -m build --outdir dist out/release
 	.venv-release/bin/twine check --strict dist/*
 	.venv-release/bin/python tests/release/try_release.py dist $(EXTRAS)
 
 extras: .venv-release/done  ## resolve every extra on every Python, install what is light, PYTHONS="python3.11 ..."
 	rm -rf build dist
 	.venv-release/bin/python -m build
-	.venv-release/bin/python tests/release/extras.py dist $(PYTHONS) > tests/release/extras.md
+	cd tests && ../.venv-release/bin/python -m release.extras ../dist $(PYTHONS) > release/extras.md
 
 bench: .venv-bench/done     ## time refspec against its peers on the same work
 	.venv-bench/bin/python -m pytest tests/benchmarks -o addopts= -o filterwarnings= \

@@ -1,7 +1,7 @@
 """What every extra of the wheel brings, on every Python: resolved, installed, used.
 
-    python tests/release/extras.py dist > tests/release/extras.md
-    python tests/release/extras.py dist python3.11 python3.12   # installs there
+    cd tests; python -m release.extras ../dist > release/extras.md
+    cd tests; python -m release.extras ../dist python3.11 python3.12   # installs there
 
 A resolution asks the package index which versions go together, on Linux, and downloads
 none of them; an installation goes into an empty environment and is then used. Both are
@@ -17,14 +17,14 @@ from datetime import UTC, datetime
 from email.parser import Parser
 from pathlib import Path
 
-from try_release import USES, run
+from release.try_release import USES, run
 
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 HEAVY = {"torch", "cupy", "cupy12", "frameworks", "bench", "peers", "peers-kfac-jax"}
 UV = Path(sys.executable).with_name("uv")
 PAGE = """# What every extra brings
 
-Written by `python tests/release/extras.py dist` on {date}, of `{wheel}`, on Linux.
+Written by `make extras` on {date}, of `{wheel}`, on Linux.
 Packages that an extra resolves to, refspec and its own among them, on every Python; an
 extra in bold was also installed into an empty environment there, and imported. *CUDA*
 says that libraries of NVIDIA are among them: PyTorch's wheel of the package index asks
