@@ -24,6 +24,7 @@ from refspec.attribution import (
     span_angles,
 )
 from refspec.claims.registry import (
+    VERDICTS,
     Evidence,
     Subject,
     counted,
@@ -255,9 +256,6 @@ def _three_groups(found: Edges, C: int, place: str) -> Evidence:
         return unjudged(place, "the matrix is zero")
     low, high = found.above_class
     within = found.above_within
-    named = {"C(C-2)": C * (C - 2), "C(C-1)": C * (C - 1), "C^2": C * C}
-    middle = (within[0] + within[1]) / 2
-    nearest = min(named, key=lambda n: abs(named[n] - middle))
     numbers = {
         "above the edge without class means, certainly": low,
         "above the edge without class means, possibly": high,
@@ -268,10 +266,14 @@ def _three_groups(found: Edges, C: int, place: str) -> Evidence:
         "largest sine to the span of class means": found.sine,
     }
     verdicts = [counted((low, high), found.largest), counted(within, found.cells)]
-    text = (
-        f"{low} of {found.largest} outliers, {within[0]} of {found.cells} above the "
-        f"within edge (nearest of the three numbers: {nearest} = {named[nearest]})"
-    )
+    text = f"{low} of {found.largest} outliers, {within[0]} of {found.cells} above the "
+    text += "within edge"
+    # where dimensions allow as many, and it is near one of them at all
+    if found.cells == C * (C - 1) and verdicts[1] != VERDICTS[2]:
+        named = {"C(C-2)": C * (C - 2), "C(C-1)": C * (C - 1), "C^2": C * C}
+        middle = (within[0] + within[1]) / 2
+        nearest = min(named, key=lambda n: abs(named[n] - middle))
+        text += f" (nearest of the numbers named: {nearest} = {named[nearest]})"
     return Evidence(place, numbers, together(verdicts), text)
 
 
