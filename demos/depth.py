@@ -39,13 +39,16 @@ for of, build in (("features", curvature.features), ("errors", curvature.errors)
 # %% The picture, with three numbers of the eigenvalues beside it
 profiles = {of: depth_profile(snapshot, of) for of in ratios}
 figure, axes = plots.figure(2, 2)
-for of, marker in (("features", "o"), ("errors", "s")):
-    axes[0].semilogy(range(1, layers + 1), ratios[of], marker + "-", label=of)
+for ax, name in zip(axes[1:], ("separation", "orthogonality", "cosine"), strict=True):
+    plots.depth(profiles, name, ax)
+alike = ("color", "marker", "linestyle")  # one a thing, in all four
+for line in axes[1].get_lines():
+    if (of := line.get_label()) in ratios:
+        how = {x: getattr(line, f"get_{x}")() for x in alike}
+        axes[0].semilogy(range(1, layers + 1), ratios[of], label=of, **how)
 axes[0].set(xlabel="layer", ylabel="trace: between-class / within")
 axes[0].set_xticks(range(1, layers + 1))
 axes[0].legend(frameon=False)
-for ax, name in zip(axes[1:], ("separation", "orthogonality", "cosine"), strict=True):
-    plots.depth(profiles, name, ax)
 save(figure, "depth", at.plot)
 
 # %% Both grow from the input to the output
