@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from refspec import rounding
 from refspec.backend import Array, Namespace
 from refspec.models import operations
@@ -168,5 +170,6 @@ def probability_errors(
     First what logits bring, which 1 - p has relative to itself too; then rounding.
     """
     size = xp.max(xp.abs(f), axis=1, keepdims=True)
-    moved = xp.expm1(2 * xp.max(e, axis=1, keepdims=True))
+    with np.errstate(over="ignore"):  # infinite: of such inputs nothing is known
+        moved = xp.expm1(2 * xp.max(e, axis=1, keepdims=True))
     return moved, rounding.gamma(EVALUATION, u) * (1 + 2 * size)

@@ -5,7 +5,7 @@ import pytest
 
 import refspec
 from refspec import models
-from refspec.models.recompute import _difference, recompute
+from refspec.models.recompute import _difference, recompute, same_probabilities
 
 ACTIVATIONS = ("tanh", "relu", "gelu", "softplus")
 
@@ -176,3 +176,12 @@ def test_the_worst_number_decides():
         stored[1, 0] = wrong
         found = _difference("errors", stored, zero, bound)
         assert (found.residual, found.ratio) == (1.0, 4.0)
+
+
+def test_of_inputs_that_large_nothing_is_known_and_nothing_refused():
+    """Logits are off by more than an exponential holds: any probabilities are near."""
+    network = models.mlp([2, 3, 2], "tanh", rng=np.random.default_rng(0))
+    X, p = np.array([[3e38, -0.1], [0.5, 1.0]]), np.array([[0.5, 0.5], [0.5, 0.5]])
+    assert same_probabilities(network, X[:1], p[:1])
+    assert not same_probabilities(network, X[1:], p[1:])  # the effect
+    assert not same_probabilities(network, X, p)
