@@ -53,6 +53,11 @@ class Leading:
         return seen / xp.where(size > 0, size, xp.ones_like(size))
 
 
+def squared_lengths(x: Array) -> np.ndarray:
+    """Return squared lengths of columns over the rows (N, K, k), on the host."""
+    return backend.to_host(backend.namespace(x).sum(x * x, axis=(0, 1)))
+
+
 def leading(moment: SecondMoment, k: int) -> Leading:
     """Return the k largest eigenvalues.
 

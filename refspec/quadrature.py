@@ -25,7 +25,10 @@ from refspec.krylov import Product
 from refspec.leading import held_gram, product_radius, smaller_side
 from refspec.results import Result, View
 from refspec.rows import forming_radius
+from refspec.structure import decompose
 
+#: What is not without a level, beside what is.
+WHOLE = "the whole"
 _THRESHOLDS = 256
 _DECADES = 12
 
@@ -147,6 +150,12 @@ def density(
         n,
         rounding.FAILURE,
     )
+
+
+def whole_and_without(moment: SecondMoment) -> dict[str, SecondMoment]:
+    """Return a moment and, under the names of its levels, what it is without each."""
+    split = decompose(moment)
+    return {WHOLE: moment} | {n: split.without(n) for n in split.levels}
 
 
 def _gauss(

@@ -14,7 +14,7 @@ In the small cell space, (C, K), the other levels are projections again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -83,6 +83,13 @@ class Decomposition(Result):
         checks.expect_choice("level", level, list(self.levels))
         whole, part = self.total, self.levels[level]
         return replace(whole, projection=lambda z: whole.project(z) - part.project(z))
+
+    def together(self, levels: Iterable[str]) -> SecondMoment:
+        """Return the sum of some levels, by name."""
+        parts = [self.levels[n] for n in levels]
+        return replace(
+            self.total, projection=lambda z: sum(x.project(z) for x in parts)
+        )
 
     def __repr__(self) -> str:
         """Name the levels."""

@@ -7,8 +7,6 @@ is within, and of a knock-out, the largest are found as those of the whole are.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from refspec import backend, ways
@@ -23,6 +21,7 @@ from refspec.leading import (
     held_gram,
     of_scaled,
     product_radius,
+    squared_lengths,
     tiniest,
 )
 from refspec.spectra import Spectrum, cluster_means, eigenvalues
@@ -55,7 +54,7 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
 
     def of_means(names: list[str]) -> np.ndarray:
         if gram is None:
-            return of_rows(_together(small, [split.levels[n] for n in names]))
+            return of_rows(split.together(names))
         values, solver = eigenvalues(over_cells(gram, split, names, norms, xp), xp)
         radii.append(whole.radius + solver)
         return backend.to_host(values)
@@ -137,18 +136,13 @@ def _over_levels(
     for i in range(0, rank, step):
         rows = whole.over_rows(i, min(i + step, rank))
         for name, level in split.levels.items():
-            parts[name].append(_squares(level.project(rows), xp))
+            parts[name].append(squared_lengths(level.project(rows)))
         spread += [] if many else [cells(split.total, rows, norms)]
     found = {name: np.concatenate([np.zeros(0), *x]) for name, x in parts.items()}
     if many:
         return found, None
     nothing = xp.zeros_like(norms)[..., None][..., :0]
     return found, backend.concatenate([nothing, *spread], axis=2)
-
-
-def _together(moment: SecondMoment, levels: list[SecondMoment]) -> SecondMoment:
-    """Return the sum of some levels of a moment that is not projected itself."""
-    return replace(moment, projection=lambda z: sum(x.project(z) for x in levels))
 
 
 def _traces(moment: SecondMoment, norms: Array) -> dict[str, float]:
@@ -182,11 +176,6 @@ def _traces(moment: SecondMoment, norms: Array) -> dict[str, float]:
         "between_class": mean_of_others,
         "between_cross_class": whole - own - mean_of_others,
     }
-
-
-def _squares(x: Array, xp: Namespace) -> np.ndarray:
-    """Return the squared length of every column over the rows, (r,)."""
-    return backend.to_host(xp.sum(x * x, axis=(0, 1)))
 
 
 def _normalised(parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

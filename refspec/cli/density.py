@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from refspec import memory, plots, structure
+from refspec import memory, plots
 from refspec.cli.apart import Kept, Processes, Scheduler, Shards, apart
 from refspec.cli.inputs import (
     Backend,
@@ -28,9 +28,8 @@ from refspec.cli.outputs import (
     write_picture,
 )
 from refspec.cli.terminal import console, new_table, say, working
-from refspec.plots.densities import WHOLE
 from refspec.plots.style import label
-from refspec.quadrature import Density
+from refspec.quadrature import WHOLE, Density, whole_and_without
 from refspec.quadrature import density as counted
 
 Probes = Annotated[
@@ -69,10 +68,7 @@ def density(
     where = apart(shards, workers, scheduler, journal)
     with memory.within(limit), where as parts:
         chosen = choose_moment(file, layer, of, on, "density", parts=parts)
-        split = structure.decompose(chosen.moment)
-        several = {WHOLE: chosen.moment}
-        several |= {name: split.without(name) for name in split.levels}
-        found = {}
+        several, found = whole_and_without(chosen.moment), {}
         (part,) = chosen.plan.parts  # that of the whole, and each takes as much
         each = tuple(replace(part, title=_title(name)) for name in several)
         with working("counting", replace(chosen.plan, parts=each)) as tell:

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from refspec import backend
-from refspec.backend import Array
 from refspec.classes import Snapshot, misses
 from refspec.export.digests import Seen
 from refspec.export.errors import ExportError, shown
 from refspec.export.memory import Member
-from refspec.export.schema import PARAMETERS
+from refspec.export.schema import parameters_of
 from refspec.models import Network, evaluation, layer_shapes, of_snapshot, to_section
+from refspec.models.network import in_format
 from refspec.models.recompute import recompute
 
 #: Bytes of errors p - e_c' from which on they are not kept.
@@ -42,7 +42,7 @@ def expect_recomputable(path: Any, snapshot: Snapshot, narrow: bool) -> dict[str
     """
     chain, X = of_snapshot(snapshot)
     if narrow:
-        section = to_section(*in_single(chain, X))
+        section = to_section(*in_format(chain, X, "float32"))
         stated = {**snapshot.provenance, "dtype": "float32"}
         snapshot = replace(snapshot, model=section, provenance=stated)
     for found in recompute(snapshot):
@@ -60,13 +60,6 @@ def expect_recomputable(path: Any, snapshot: Snapshot, narrow: bool) -> dict[str
         for x in snapshot.layers
         if x.name in known
     }
-
-
-def in_single(chain: Network, X: Array) -> tuple[Network, Array]:
-    """Return a network and its inputs in float32, rounded."""
-    xp = backend.namespace(X)
-    few = {k: xp.astype(v, xp.float32) for k, v in chain.parameters.items()}
-    return Network(chain.operations, few), xp.astype(X, xp.float32)
 
 
 def members(
@@ -118,12 +111,8 @@ def _computed(
     sizes: Mapping[str, tuple[int, int, int]],
 ) -> dict[str, tuple[np.ndarray, Any]]:
     """Run the network in float64, some samples at a time, from the stored p - e_c'."""
-    given = {
-        key.removeprefix(PARAMETERS): x.astype(np.float64)
-        for key, x in arrays.items()
-        if key.startswith(PARAMETERS)
-    }
-    chain, X = Network(manifest["operations"], given), arrays["model/inputs"]
+    given = Network(manifest["operations"], parameters_of(arrays))
+    chain, X = in_format(given, arrays["model/inputs"])
     (N, C), steps = p.shape, [x.get("name") for x in chain.operations]
     if missing := sorted(set(sizes) - set(steps)):
         raise ValueError(
@@ -141,7 +130,7 @@ def _computed(
     step = backend.at_a_time(4 * each, p)
     for i in range(0, N, step):
         j = min(i + step, N)
-        ran, f = evaluation.forward(chain, X[i:j].astype(np.float64))
+        ran, f = evaluation.forward(chain, X[i:j])
         if f.shape[1] != C:
             raise ValueError(
                 f"the network must give C = {C} logits, got {f.shape[1]}; export it "

@@ -77,6 +77,15 @@ _STATED = {
 }
 
 
+def parameters_of(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arrays of the model by the names that operations have for them."""
+    return {
+        key.removeprefix(PARAMETERS): x
+        for key, x in arrays.items()
+        if key.startswith(PARAMETERS)
+    }
+
+
 def expect_form(
     path: Any, manifest: Mapping[str, Any], arrays: Mapping[str, Any]
 ) -> None:

@@ -30,6 +30,7 @@ from refspec.export.schema import (
     expect_digest,
     expect_form,
     expect_values,
+    parameters_of,
 )
 
 _DTYPES = ("float32", "float64")
@@ -534,11 +535,7 @@ def _model(
 ) -> ModelSection | None:
     if isinstance(arrays.get("model/inputs"), Seen | None):
         return None
-    parameters = {
-        key.removeprefix(PARAMETERS): give(x)
-        for key, x in arrays.items()
-        if key.startswith(PARAMETERS)
-    }
+    parameters = {name: give(x) for name, x in parameters_of(arrays).items()}
     return ModelSection(
         give(arrays["model/inputs"]), manifest["operations"], parameters
     )

@@ -213,11 +213,14 @@ def of_snapshot(snapshot: Snapshot) -> tuple[Network, Array]:
     return network, backend.namespace(like).astype(snapshot.model.inputs, like.dtype)
 
 
-def in_double(network: Network, X: Array) -> tuple[Network, Array]:
-    """Return a network and its inputs in float64: the same numbers."""
+def in_format(
+    network: Network, X: Array, dtype: str = "float64"
+) -> tuple[Network, Array]:
+    """Return a network and its inputs in a format: in float64 the same numbers."""
     xp = backend.namespace(X)
-    wide = {k: xp.astype(v, xp.float64) for k, v in network.parameters.items()}
-    return Network(network.operations, wide), xp.astype(X, xp.float64)
+    kind = getattr(xp, dtype)
+    made = {k: xp.astype(v, kind) for k, v in network.parameters.items()}
+    return Network(network.operations, made), xp.astype(X, kind)
 
 
 def from_section(section: ModelSection) -> Network:

@@ -17,7 +17,7 @@ from refspec.backend import Array, Namespace
 from refspec.classes import Layer, Snapshot, log_softmax, misses
 from refspec.models import evaluation, operations, running
 from refspec.models.activations import EVALUATION
-from refspec.models.network import Network, in_double, of_snapshot
+from refspec.models.network import Network, in_format, of_snapshot
 from refspec.models.operations import Step
 
 _AT_ONCE = 8  # arrays of the size of features and errors: values, bounds, on the way
@@ -156,7 +156,7 @@ def computed_again(snapshot: Snapshot) -> Again:
     Every layer goes on from the stored features: what an array is compared with has
     the rounding of the steps since the last stored one, and no more.
     """
-    network, X = in_double(*of_snapshot(snapshot))
+    network, X = in_format(*of_snapshot(snapshot))
     xp, p = backend.namespace(X), snapshot.probabilities
     narrow = str(snapshot.provenance.get("dtype", p.dtype))
     own = rounding.unit_roundoff(X)

@@ -9,12 +9,10 @@ import numpy as np
 
 from refspec import checks
 from refspec.plots.style import COLOURS, axes_or_new, label, legend, powers
-from refspec.quadrature import Density
+from refspec.quadrature import WHOLE, Density
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-WHOLE = "the whole"
 
 _FOOT = 0.7
 _DECADES = 10  # below the largest eigenvalue

@@ -36,10 +36,8 @@ from refspec.coverage import Coverage
 from refspec.curvature import SecondMoment
 from refspec.differentiated import MODULES, NetworkMoment, coverage_of, module_of
 from refspec.kronecker import LayerComparison
-from refspec.plots.densities import WHOLE
-from refspec.quadrature import Density, density
+from refspec.quadrature import Density, density, whole_and_without
 from refspec.report.knockouts import knockout_record, knockouts_of, leading_knockouts
-from refspec.structure import decompose
 from refspec.theorems import Study, Theorem
 from refspec.theorems.study import MomentStudy
 from refspec.verify import Record, expect_theorems, verify
@@ -279,9 +277,7 @@ def collect(
 
 def _densities(moment: SecondMoment) -> dict[str, Density]:
     """Return how many eigenvalues lie where, of the whole and without each level."""
-    split = decompose(moment)
-    parts = {n: split.without(n) for n in split.levels}
-    return {n: density(x) for n, x in {WHOLE: moment, **parts}.items()}
+    return {n: density(x) for n, x in whole_and_without(moment).items()}
 
 
 def _apart(means: Means, matrix: np.ndarray, N: int) -> bool:

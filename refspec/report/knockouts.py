@@ -7,7 +7,7 @@ those that stay. What a page shows of each is its top eigenvalues and two histog
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,8 @@ import numpy as np
 from refspec import backend
 from refspec.attribution import Attribution, Eigenbasis, knockout
 from refspec.attribution.shares import remaining_shares
-from refspec.backend import Array
 from refspec.curvature import SecondMoment
-from refspec.leading import leading
+from refspec.leading import leading, squared_lengths
 from refspec.plots.style import SEEN
 from refspec.structure import KINDS, decompose
 
@@ -92,24 +91,13 @@ def leading_knockouts(moment: SecondMoment, whole: Attribution) -> Knockouts:
         elif not stay:
             found, parts = np.zeros(k), {}
         else:
-            top = leading(_of(moment, [split.levels[n] for n in stay]), k)
+            top = leading(split.together(stay), k)
             found, rows = top.values, top.rows
-            parts = {n: _squares(split.levels[n].project(rows)) for n in stay}
+            parts = {n: squared_lengths(split.levels[n].project(rows)) for n in stay}
         values.append(np.asarray(found, np.float64))
         shares.append(_together(parts, groups, removed))
         radii.append(whole.radius if not removed or not stay else top.radius)
     return Knockouts(groups, values, shares, radii, complete=False)
-
-
-def _of(moment: SecondMoment, levels: list[SecondMoment]) -> SecondMoment:
-    """Return the sum of some levels of a moment."""
-    return replace(moment, projection=lambda z: sum(x.project(z) for x in levels))
-
-
-def _squares(x: Array) -> np.ndarray:
-    """Return the squared length of every column over the rows, (k,)."""
-    xp = backend.namespace(x)
-    return backend.to_host(xp.sum(x * x, axis=(0, 1)))
 
 
 def _groups(levels: list[str], own: float, total: float) -> dict[str, list[str]]:

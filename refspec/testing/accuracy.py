@@ -35,7 +35,7 @@ from refspec.hessian.bounds import (
 )
 from refspec.kronecker import ekfac, kfac
 from refspec.models.activations import EVALUATION
-from refspec.models.network import in_double
+from refspec.models.network import in_format
 from refspec.testing.questions import MOMENTS, Question, operator
 
 
@@ -298,7 +298,7 @@ def _hessian_bound(question: Question, u: float) -> float:
     It has the sum over paths of absolute values that the proof has.
     """
     snapshot = question.snapshot
-    network, X = in_double(*models.of_snapshot(snapshot))
+    network, X = in_format(*models.of_snapshot(snapshot))
     s, y = snapshot.sample_weights.astype(np.float64), snapshot.labels
     if u <= rounding.unit_roundoff(X):
         return hessian_radius(network, X, y, sample_weights=s)

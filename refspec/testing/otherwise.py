@@ -16,7 +16,7 @@ from refspec import models
 from refspec.classes import Layer, Snapshot, log_softmax
 from refspec.kronecker import Kronecker, kfac
 from refspec.models import evaluation, operations
-from refspec.models.network import in_double
+from refspec.models.network import in_format
 from refspec.testing.questions import Question, as_layers
 
 _HELD = 2**27  # bytes of tangents that are held
@@ -35,7 +35,7 @@ def batch_statistics(q: Question, constant: bool) -> Question | None:
     )
     if not norms:
         return None
-    network, X = in_double(*models.of_snapshot(q.snapshot))
+    network, X = in_format(*models.of_snapshot(q.snapshot))
     N, P = len(X), sum(b * a for b, a in q.shapes)
     if N * P * math.prod(X.shape[1:]) * 8 > _HELD:
         return None
@@ -62,7 +62,7 @@ def unstrided(q: Question) -> list[tuple[str, list[Kronecker]]]:
     """
     if q.snapshot.model is None or q.setting != "expand":
         return []
-    network, X = in_double(*models.of_snapshot(q.snapshot))
+    network, X = in_format(*models.of_snapshot(q.snapshot))
     steps, made = evaluation.run(network, X)
     strided = {
         x.name: x

@@ -17,7 +17,7 @@ from refspec.classes import Layer, Snapshot
 from refspec.hessian.bounds import norm_of, product_errors
 from refspec.models import Network, evaluation
 from refspec.models.activations import bends
-from refspec.models.network import in_double
+from refspec.models.network import in_format
 from refspec.models.operations import LAYERS, SPACE
 from refspec.theorems.registry import of_a_network
 from refspec.theorems.study import Study
@@ -49,7 +49,7 @@ class Problem:
 
 def problem(study: Study) -> Problem:
     """Read the network of an export."""
-    found, X = in_double(*models.of_snapshot(study.snapshot))
+    found, X = in_format(*models.of_snapshot(study.snapshot))
     shapes = models.layer_shapes(found)
     s = _wide(study.snapshot)
     layers: list[str] = []
@@ -91,7 +91,7 @@ def _work(s: Snapshot, names: list[str], dense: bool) -> float:
 
 def tail(study: Study) -> tuple[Network, backend.Array]:
     """Return the last layer as a network of its own, and what enters it."""
-    network, X = in_double(*models.of_snapshot(study.snapshot))
+    network, X = in_format(*models.of_snapshot(study.snapshot))
     steps, _ = evaluation.forward(network, X)
     last = max(i for i, x in enumerate(steps) if x.kind in LAYERS)
     operations = network.operations[last:]

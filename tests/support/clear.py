@@ -8,11 +8,25 @@ import re
 import traceback
 from pathlib import Path
 
+import pytest
+
 import refspec
 from refspec.export.errors import ExportError
 
 PACKAGE = Path(refspec.__file__).parent
 EXPECTED = ("must", "expected", "give", "needs", "takes")
+
+
+def assert_says(call, message, ends=()):
+    """Assert that `call` is refused in these words, which begin what is said.
+
+    They are all of it, unless they end in one of `ends`, where numbers follow.
+    """
+    with pytest.raises((ValueError, TypeError)) as refused:
+        call()
+    assert str(refused.value).startswith(message)
+    if not message.endswith(tuple(ends)):
+        assert str(refused.value) == message
 
 
 def assert_clear(call, *, names):
