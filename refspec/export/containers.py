@@ -76,11 +76,15 @@ def read(
     while True:
         before = _identity(path)
         try:
-            return _read(path, kind, budget, itemsize, expect, passing, take, headers)
+            made = _read(path, kind, budget, itemsize, expect, passing, take, headers)
         except ExportError:
-            # a store that a writer replaced meanwhile is removed: read the new one
             if kind is not groups or _identity(path) == before:
                 raise
+        else:
+            if kind is not groups or _identity(path) == before:
+                return made
+        # a store that a writer replaced meanwhile is removed, and may have been read
+        # when half of it was gone: read the new one
 
 
 def announced(
