@@ -12,6 +12,15 @@ def verdict(id, subject):
     return theorem.check(study)
 
 
+def meets(id, study):
+    """Tell whether the hypotheses are met by what the check sees: scaled to size 1.
+
+    There a weight of 1e-300 may be 0, where errors of 1e60 made a row of it before.
+    """
+    (theorem,) = find([id])
+    return not theorem.unmet(theorem.subject(study))
+
+
 def holds(id, subject):
     """Assert a theorem, with both sides in the message."""
     found = verdict(id, subject)
