@@ -41,6 +41,10 @@ fuzz: .venv-test/done       ## spoil 100,000 archives and 20,000 stores, 10 minu
 adversarial: .venv-test/done  ## 10,000 hard spectra against 400-bit arithmetic, write the table
 	$(THREADS) REFSPEC_ADVERSARIAL=10000 .venv-test/bin/python -m pytest tests/adversarial -q -s
 
+fresh: .venv-test/done      ## the property tests on new examples, once for each of SEEDS, half a minute each
+	for seed in $(SEEDS); do $(THREADS) HYPOTHESIS_PROFILE=fresh .venv-test/bin/python -m pytest -n 2 -q \
+		--hypothesis-seed=$$seed tests/core/test_structure.py tests/attribution tests/theorems || exit 1; done
+
 deep: .venv-test/done       ## 5,000 random examples a property test, hours
 	$(THREADS) HYPOTHESIS_PROFILE=deep .venv-test/bin/python -m pytest -n 2 -m "not slow"
 
@@ -152,8 +156,9 @@ PYTHONS ?= $(PYTHON)
 # The release before, or what there is of the last twenty commits of a shallow clone.
 BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list -n 20 HEAD | tail -n 1)
 WITHIN ?= 150
+SEEDS ?= $(shell seq 1 20)
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
 .PHONY: help demo docs release extras test test-docs adversarial coverage quick test-frameworks test-browser gallery conformance conformance-main \
 	conformance-kfac-jax oracle exports laws moments \
-	moments-large bench growth hundred seeds sizes lint fuzz deep mutants mutants-changed mutate
+	moments-large bench growth hundred seeds sizes lint fuzz fresh deep mutants mutants-changed mutate

@@ -93,12 +93,13 @@ def score_bounds(study: Study) -> dict[str, np.ndarray]:
     # sums of p are 1 to the precision of the numbers here; p - 1 is off by that of the
     # file where it is a difference
     own = rounding.gamma(2 * p.shape[1] + 16, study.u)
-    kept, found = study.once(seeds_kept), {}
+    # what is seen of a seed tells no difference from a p_k as small as its rounding
+    kept, seen, found = study.once(seeds_kept), own + study.once(seed_accuracy), {}
     for x in study.snapshot.layers:
         size = error_norms(study, x.name)
         terms, largest = np.sum(p * size, axis=1), size.max(axis=1)
         lost = (own + 4 * study.stored) * largest
-        lost = np.where(kept, own * terms + LEAST * largest, lost)
+        lost = np.where(kept, seen * terms + LEAST * largest, lost)
         found[x.name] = along * terms + lost
     return found
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 
-from refspec import curvature, structure
+from refspec import Layer, curvature, snapshot, structure
 from refspec.theorems import Study
 from support.snapshots import altered, fitted, seen, snapshots, typical
 from support.verdicts import holds, rejected, study_of, verdict
@@ -123,6 +123,15 @@ def test_a_fit_is_held_to_its_terms_unless_seeds_were_differences():
     lossy = replace(last, errors=(p[:, None] - np.eye(3))[:, :, None])
     assert verdict("L3", made).resolution < 2.0**-40
     assert verdict("L3", replace(made, layers=(lossy,))).resolution > 2.0**-20
+
+
+def test_a_difference_that_passes_for_a_seed_is_within_the_bound_of_seeds():
+    """Where a probability is 1e-300 a seed is known to 3e-13 of itself: p_1 - 1."""
+    small = 0.0004
+    p = np.array([[1e-300, 1 - small, small], [0.25, 0.25, 0.5], [0.5, 0.25, 0.25]])
+    errors = (p[:, None] - np.eye(3))[:, :, None]
+    layer = Layer("fc1", np.ones((3, 1, 1)), errors)
+    holds("L3", snapshot([layer], [2, 0, 1], probabilities=p))
 
 
 @pytest.mark.theorem("L5")
