@@ -134,7 +134,8 @@ def _square(x: Layer) -> np.ndarray:
     if x.features is None:
         flat = x.roots.reshape(-1, x.roots.shape[2]).T
         head, tail = forming.square_product(split_rows(np.ascontiguousarray(flat)))
-        return np.add(head, tail)
+        head += tail
+        return head
     b, a = x.sides
     (p, q), (s, t) = np.tril_indices(b), np.tril_indices(a)
     h = np.ascontiguousarray(x.features.T)
