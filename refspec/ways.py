@@ -224,6 +224,7 @@ def certificate(moment: SecondMoment, r: int) -> Cost:
     """Return the cost of an eigenbasis as coordinates, and of measuring its errors."""
     n, work = moment.shape[0], moment.rows.work
     measured = 1.5 * work.gram + 1.5 * n * n * r + n * r * r  # in halves of numbers
-    if primal(moment):
-        measured = 6.0 * n * r * r
+    if primal(moment):  # formed once more, in halves of numbers, then turned
+        measured = 3 * _parameters(moment).products + 3.0 * r**3
+        return costs.eigenvectors(r) + Cost(measured, 8.0 * r * r, 8 * 6 * r * r)
     return costs.eigenvectors(r) + Cost(measured, 8.0 * n * n, 8 * 4 * n * r)
