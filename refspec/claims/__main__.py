@@ -47,9 +47,11 @@ def page(records: list[dict[str, Any]], meaning: dict[str, str]) -> str:
 
     `meaning` says by claim, in words, what came of it.
     """
-    single = [x for x in records if x["claims"] and "draws" not in x]
+    every = [x for x in records if x["claims"] and "draws" not in x]
+    # of one that was judged on its way too the tables have the end
+    single = [x for x in every if x.get("epochs") == x.get("schedule")]
     several = compared(records)
-    names = [f"{x['network']} ({x['samples']})" for x in single]
+    names = list(map(_named, single))
     lines = [_OPENING, "## The networks", ""]
     heads = ("network", "P", "N", "epochs", "loss", "test error", "gradient", "on")
     lines += _table(heads, [_network(x, n) for x, n in zip(single, names, strict=True)])
@@ -83,7 +85,7 @@ def page(records: list[dict[str, Any]], meaning: dict[str, str]) -> str:
         lines += [f"**Threshold.** {_capital(claim.threshold)}."]
         if id in meaning:
             lines += ["", f"**What came of it.** {meaning[id]}"]
-        found = [(n, x["claims"]) for n, x in zip(names, single, strict=True)]
+        found = [(_named(x), x["claims"]) for x in every]
         for name, claims in [*found, ("all together", several)]:
             places = [y for c in claims if c["id"] == id for y in c["places"]]
             lines += ["", f"*{name}*", ""] if places else []
@@ -175,6 +177,13 @@ def members(records: list[dict[str, Any]]) -> list[Member]:
 def compared(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return what several networks show together, as JSON holds it."""
     return [x.plain() for x in compare(members(records))]
+
+
+def _named(x: dict[str, Any]) -> str:
+    """Name a network, its samples, and its epochs where it is not at its end."""
+    on_its_way = x.get("epochs") != x.get("schedule")
+    after = f" after {x['epochs']} epochs" if on_its_way else ""
+    return f"{x['network']} ({x['samples']}){after}"
 
 
 def _capital(text: str) -> str:
