@@ -277,23 +277,9 @@ def square_root(S: np.ndarray) -> np.ndarray:
 
 
 def expect_predictable(population: Population | KroneckerPopulation) -> None:
-    """Refuse what no prediction covers.
-
-    Vectors must be independent given their means, and a level fixed or random.
-    """
-    sides: tuple[Population, ...]
-    if isinstance(population, KroneckerPopulation):
-        sides = (population.errors, population.features)
-        coupling = population.coupling
-    else:
-        sides, coupling = (population,), 0.0
-    if coupling or any(x.score_consistent for x in sides):
-        raise ValueError(
-            "a prediction needs vectors independent given their means, got coupling = "
-            f"{coupling}, score_consistent = {any(x.score_consistent for x in sides)}; "
-            "give a population without, or use the expectations of refspec.synthetic"
-        )
-    for x in sides:
+    """Refuse what no prediction covers: a level that is fixed and random."""
+    both = as_kronecker(population)
+    for x in (both.errors, both.features):
         for level, kind in (("class", x.class_kind), ("cross-class", x.cross_kind)):
             if kind == "fixed and random":
                 raise ValueError(

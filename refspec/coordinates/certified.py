@@ -9,6 +9,7 @@ rounding. On the host, in float64, whatever the rows are in.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import cast
 
@@ -29,13 +30,13 @@ from refspec.coordinates.frame import (
 )
 from refspec.curvature import SecondMoment
 from refspec.factors import Factor, Factors
-from refspec.rounding import errorfree, forming
-from refspec.rounding.certificates import spectral_norm_bound
+from refspec.rounding import errorfree, forming, second
 from refspec.rows import Rows, forming_radius
-from refspec.structure import cell_rows
+from refspec.structure import cell_rows, unit_rows
 
 _U = 2.0**-53
 _ENTRIES = 2**21  # of a block of the Gram matrix
+_ROWS = 256  # of a matrix over the parameters
 _REST = 32  # n u trace over this is where the factorisation stops
 
 
@@ -54,19 +55,19 @@ def certified(moment: SecondMoment) -> Coordinates:
 def _certified(moment: SecondMoment) -> Coordinates:
     """Do as `certified` says, without scaling."""
     rows, n = cast(Factors, moment.rows).explicit(math.inf), moment.shape[0]
-    trace = float(np.sum(rows.squares()))
+    trace, norms = float(np.sum(rows.squares())), _norms(moment)
     few = ways.primal(moment)
-    W, radius = _turned_parameters(rows) if few else _turned_pivots(rows, trace)
-    costs.done(ways.certificate(moment, W.shape[1]))
-    d, off = forming.squared_columns(W)
-    radius += off + forming_radius(rows, trace, _U)
-    radius *= errorfree.inflation(n) if trace > 0 else 0.0  # all rows are 0
-    order, norms = np.argsort(-d, kind="stable"), _norms(moment)
-    means, lost = _means(moment, W[:, order], norms)
-    level = radius + means_radius(moment, trace, 0) + lost * trace
+    side = _turned_parameters if few else _turned_pivots
+    d, means, radius, more = side(rows, moment, norms, trace)
+    costs.done(ways.certificate(moment, len(d)))
+    radius += forming_radius(rows, trace, _U)
+    inflation = errorfree.inflation(n) if trace > 0 else 0.0  # all rows are 0
+    radius, more = radius * inflation, more * inflation
+    level = radius + more + means_radius(moment, trace, 0)
+    order = np.argsort(-d, kind="stable")
     return Coordinates(
         np.diag(d[order]),
-        means,
+        means[:, :, order],
         moment,
         norms,
         trace,
@@ -79,31 +80,70 @@ def _certified(moment: SecondMoment) -> Coordinates:
     )
 
 
-def _turned_pivots(rows: Factors, trace: float) -> tuple[np.ndarray, float]:
-    """Return pivoted rows turned to their eigenbasis, W (n, r), and ||XX' - WW'||."""
+def _turned_pivots(
+    rows: Factors, moment: SecondMoment, norms: np.ndarray, trace: float
+) -> tuple[np.ndarray, np.ndarray, float, float]:
+    """Turn pivoted rows to their eigenbasis, W (n, r): XX' = WW' and what is measured.
+
+    Returned are the diagonal of W'W, Q'W, the radius, and what levels need besides.
+    """
     N, K, _ = rows.shape
     L = pivoted_rows(rows, N * K * _U * trace / _REST, rows.xp).L
-    W = np.ascontiguousarray(L.T @ _eigenvectors(L @ L.T))
+    W = np.ascontiguousarray(L.T @ _eigenvectors(L @ L.T)[1])
     made = forming.gram([_pair(f) for f in rows.layers], K)
     blocks = made.blocks(max(1, _ENTRIES // (N * K * K)))
-    return W, forming.residual_norm(blocks, W) + made.error * trace
+    radius = forming.residual_norm(blocks, W) + made.error * trace
+    d, off = forming.squared_columns(W)
+    means, lost = _means(moment, W, norms)
+    return d, means, radius + off, lost * trace
 
 
-def _turned_parameters(rows: Factors) -> tuple[np.ndarray, float]:
-    """Return rows turned to their eigenbasis, W = XV (n, P), and ||XX' - WW'||."""
-    X = np.concatenate(list(rows.chunks()))
-    V = _eigenvectors(X.T @ X)
-    P, turned, lost = len(V), errorfree.split_rows(V.T), forming.split_error(len(V))
-    W = forming.close_product(errorfree.split_rows(X), turned)
-    product = errorfree.row_product(turned, turned)
-    product.head.flat[:: P + 1] -= 1
-    gap = product.head + product.tail
-    away = spectral_norm_bound(gap) + 2 * _U * math.sqrt(_square(gap)) + 2 * lost * P
-    size, off = math.sqrt(_square(X)), _U * math.sqrt(_square(W))
-    # X, too, is rounded once more, where factors are multiplied out
-    off += (2 * lost * math.sqrt(P) + 2 * _U) * size
-    error = away * spectral_norm_bound(X.T, 1) ** 2 + (4 * size + off) * off
-    return W, error if away <= 1 else math.inf
+def _turned_parameters(
+    rows: Factors, moment: SecondMoment, norms: np.ndarray, trace: float
+) -> tuple[np.ndarray, np.ndarray, float, float]:
+    """Turn the parameters to an eigenbasis V: X'X = V diag(d) V' and what is measured.
+
+    Returned are d, Q'XV, the radius, and what levels need besides.
+    """
+    layers = [second.layer(d, h) for h, d in map(_sides, rows.layers)]
+    A, error = second.second_moment(layers, trace)
+    d, V = _eigenvectors(A)
+    W = V * np.sqrt(d)
+    radius = error + forming.residual_norm(_upper(A), W)
+    radius += rounding.gamma(6, _U) * _square(W)
+    near, off, unit = _gap(V, d)
+    if unit >= 1:
+        return d, np.zeros((*norms.shape, len(d))), math.inf, 0.0
+    delta = near / (2 - unit)
+    tau = (1 + unit) * delta + unit * math.sqrt(radius)
+    more = 2 * delta * math.sqrt(d[0]) + delta**2 + (2 * math.sqrt(trace) + tau) * tau
+    Q = np.concatenate([unit_rows(moment, norms, c) for c in range(len(norms))])
+    means, lost = second.cell_means(layers, Q, moment.offsets, trace)
+    C, K, P = means.shape
+    size = math.sqrt(trace)
+    pair = (np.ascontiguousarray(x) for x in (means.reshape(C * K, P), V.T))
+    seen = forming.close_product(*map(errorfree.split_rows, pair))
+    lost = 2 * lost + (2 * _U + 2 * forming.split_error(P) * math.sqrt(P)) * size
+    more += (4 * size + lost) * lost
+    return d, seen.reshape(C, K, P), radius + off, more
+
+
+def _gap(V: np.ndarray, d: np.ndarray) -> tuple[float, float, float]:
+    """Bound V'V - I, in Frobenius norm: times the roots of d, on both sides, alone."""
+    P, turned = len(d), errorfree.split_rows(np.ascontiguousarray(V.T))
+    head, tail = forming.square_product(turned)
+    head.flat[:: P + 1] -= 1
+    head += tail
+    lost, sizes = 4 * forming.split_error(P), (P * P, P * np.sum(d), np.sum(d) ** 2)
+    alone = _square(head)
+    head *= np.sqrt(d)
+    one = _square(head)
+    head *= np.sqrt(d)[:, None]
+    pairs = zip((alone, one, _square(head)), sizes, strict=True)
+    unit, near, off = (
+        (1 + 8 * _U) * math.sqrt(x) + lost * math.sqrt(y) for x, y in pairs
+    )
+    return near, off, unit
 
 
 def _hosted(rows: Rows) -> Factors:
@@ -120,11 +160,17 @@ def _hosted(rows: Rows) -> Factors:
     return Factors((Factor(X, None),), lost, rows.known)
 
 
-def _pair(f: Factor) -> tuple[np.ndarray | None, np.ndarray]:
-    """Return features (N, a), or None, and roots (N K, b) of one position."""
+def _sides(f: Factor) -> tuple[np.ndarray | None, np.ndarray]:
+    """Return features (N, a), or None, and roots (N, K, b) of one position."""
     N, K, T, b = f.roots.shape
     h = None if f.features is None else f.features[:, 0, :]
-    return h, f.roots.reshape(N * K, T * b)
+    return h, f.roots.reshape(N, K, T * b)
+
+
+def _pair(f: Factor) -> tuple[np.ndarray | None, np.ndarray]:
+    """Return features (N, a), or None, and roots (N K, b) of one position."""
+    h, roots = _sides(f)
+    return h, roots.reshape(-1, roots.shape[2])
 
 
 def _norms(moment: SecondMoment) -> np.ndarray:
@@ -149,13 +195,22 @@ def _means(
     return np.stack(found), 2 * math.sqrt(K) * lost
 
 
-def _eigenvectors(A: np.ndarray) -> np.ndarray:
-    """Return eigenvectors as columns, those of the largest eigenvalues first."""
+def _upper(A: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield blocks of rows of a symmetric matrix, from their own columns on."""
+    for i in range(0, len(A), _ROWS):
+        yield A[i : i + _ROWS, i:]
+
+
+def _eigenvectors(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return eigenvalues, none below 0, and eigenvectors as columns, the largest first.
+
+    Whatever they are, it is measured.
+    """
     try:
-        Q = scipy.linalg.eigh(A, driver="evd", check_finite=False)[1]
-    except np.linalg.LinAlgError:  # whatever they are, it is measured
-        return np.eye(len(A))
-    return np.ascontiguousarray(Q[:, ::-1])
+        d, Q = scipy.linalg.eigh(A, driver="evd", check_finite=False)
+    except np.linalg.LinAlgError:
+        return np.full(len(A), np.trace(A) / max(1, len(A))), np.eye(len(A))
+    return np.maximum(d[::-1], 0.0), np.ascontiguousarray(Q[:, ::-1])
 
 
 def _square(x: np.ndarray) -> float:

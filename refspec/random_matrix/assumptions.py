@@ -11,7 +11,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from refspec.populations import KroneckerPopulation, Population, as_matrix
+from refspec.populations import (
+    KroneckerPopulation,
+    Population,
+    as_kronecker,
+    as_matrix,
+)
+from refspec.random_matrix import scores
 from refspec.random_matrix.kronecker.design import freedom
 
 #: Least degrees of freedom whose eighth moment exists: deviations then have deviations.
@@ -23,13 +29,18 @@ def mean_eigenvalue(population: Population | KroneckerPopulation) -> float:
 
     Theory: theory/expectations.md#W7, #W9
     """
-    if isinstance(population, KroneckerPopulation):
-        left, right = _squares(population.errors), _squares(population.features)
-        products = population.errors.weights * left[population.errors.labels]
-        total = np.sum(products * right[population.features.labels])
-        return float(total) / population.dimension
-    squares = _squares(population)[population.labels]
-    return float(np.sum(population.weights * squares)) / population.dimension
+    both = as_kronecker(population)
+    errors, features = both.errors, both.features
+    A, label = scores.matrix_weights(errors), errors.labels
+    traces = np.trace(A, axis1=1, axis2=2)
+    shared, cross, own = _traces(errors)
+    means = errors.fixed_means()[label]
+    left = np.sum(means * (A @ means), axis=(1, 2)) + traces * (cross + own[label])
+    left += np.sum(A, axis=(1, 2)) * shared
+    common, _, noise = _traces(features)
+    right = np.sum(features.fixed_means()[:, 0] ** 2, axis=1) + common + noise
+    coupled = both.coupling * traces * (own * noise)[label]
+    return float(np.sum(left * right[label] + coupled)) / population.dimension
 
 
 def expect_fourth_moment(population: Population | KroneckerPopulation) -> None:
@@ -67,7 +78,7 @@ def assumptions(
     else:
         found = [*_of_vectors(population)]
     for side in sides(population)[:1]:
-        found += _of_noise(side)
+        found += [*_of_scores(side), *_of_noise(side)]
     found.append("weights are fixed: they do not depend on the vectors")
     unclear = [k + 1 for k, sure in enumerate(clear) if not sure]
     if unclear:
@@ -107,6 +118,11 @@ def _of_products(
         f"a limit: P = {b} x {a} grows with both sides, whose noise has "
         f"{sizes[0]:.3g} and {sizes[1]:.3g} effective dimensions (tr S)^2 / tr S^2"
     )
+    if population.coupling:
+        yield (
+            f"coupling {population.coupling:g}: half of the samples of each class have "
+            "either sign of the scales; how many do in a draw is not predicted"
+        )
     if len(outliers):
         near = edge / float(outliers[-1])
         error = second_order(edge, outliers, min(sizes))[-1]
@@ -114,6 +130,18 @@ def _of_products(
             "outliers are right to first order in the noise: the lowest to "
             f"{100 * error:.2g} % of itself, its deviation short by up to "
             f"{100 * near:.2g} %"
+        )
+
+
+def _of_scores(side: Population) -> Iterator[str]:
+    """Say what score-consistency makes of the errors."""
+    if side.score_consistent:
+        A = scores.matrix_weights(side)
+        sizes = np.linalg.eigvalsh(A)[:, -1]
+        share = float(np.max(sizes) / np.mean(sizes))
+        yield (
+            "scores are consistent: rows weigh as their odds say, the heaviest "
+            f"{share:.3g} times the mean, few of them beside d"
         )
 
 
@@ -147,11 +175,10 @@ def second_order(edge: float, outliers: np.ndarray, size: float) -> np.ndarray:
     return np.asarray((edge / outliers) ** 2 / size)
 
 
-def _squares(population: Population) -> np.ndarray:
-    """Return E |x|^2 of every cell, shape (C, K)."""
+def _traces(population: Population) -> tuple[float, float, np.ndarray]:
+    """Return traces of the covariances of class means, cell means and noise (C,)."""
     d = population.dimension
     levels = (population.class_covariance, population.cross_covariance)
-    shared = sum(float(np.trace(as_matrix(S, d))) for S in levels)
+    shared, cross = (float(np.trace(as_matrix(S, d))) for S in levels)
     own = np.asarray([float(np.trace(as_matrix(S, d))) for S in population.within])
-    means = np.sum(population.fixed_means() ** 2, axis=2)
-    return np.asarray(means + shared + own[:, None])
+    return shared, cross, own

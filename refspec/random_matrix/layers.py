@@ -217,8 +217,8 @@ def predict_layer(law: LayerLaw, *, resolution: float = 0.25) -> Prediction:
     Returns
     -------
     Prediction
-        Its outliers are the eigenvalues above the band of the largest mass; overlaps
-        are with errors (x) class means of the features.
+        Its outliers are the eigenvalues above the band of the largest mass, at most a
+        hundred; overlaps are with errors (x) class means of the features.
 
     Raises
     ------

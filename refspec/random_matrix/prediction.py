@@ -207,13 +207,12 @@ def predict(
     ------
     ValueError, TypeError
         If an argument is out of range, there is no noise, it has no fourth moment, a
-        level is fixed and random, vectors depend on each other given their means, or a
-        mean of gradients is random.
+        level is fixed and random, or a mean of gradients is random.
 
     Notes
     -----
-    Theory: theory/random_matrix.md#R1, #R5, #R8, #R10, #R11, #R13;
-    theory/kronecker_designs.md#G1, #G2, #G3, #G4, #G5
+    Theory: theory/random_matrix.md#R1, #R5, #R8, #R10, #R11, #R13, #R16;
+    theory/kronecker_designs.md#G1, #G2, #G3, #G4, #G5, #G6
     Asymptotic: d and the sample sizes grow together, the number of fixed means does
     not; Gaussian noise (bands hold for any with a fourth moment), weights independent
     of the vectors. Isotropic covariances cost O(d) after one eigenproblem a class;
@@ -251,9 +250,12 @@ def _isotropic(population: Population, seed: int) -> Prediction:
     """Predict by the exact reduction (Theory: theory/random_matrix.md#R1, #R8)."""
     made = reduction(population)
     v, strength = made.signals.v, made.signals.strength
-    table = free_spectrum.tabulate(made.law, v.tolist())
-    table = stepped(table, free_outliers.inner_outliers(made.law, v, strength))
-    fixed = free_outliers.fixed_outliers(made.law, v, strength, seed)
+    ends = made.ends
+    table = free_spectrum.tabulate(made.law, v.tolist(), ends=ends)
+    inner = free_outliers.inner_outliers(made.law, v, strength, ends)
+    table = stepped(table, inner)
+    edge = float(ends[-1, 1])
+    fixed = free_outliers.fixed_outliers(made.law, v, strength, edge, seed)
     random = random_outliers(population, table)
     return assembled("exact reduction", table, fixed, random, made.means)
 

@@ -13,7 +13,6 @@ import scipy.optimize
 
 from refspec.populations import Population
 from refspec.random_matrix import tables
-from refspec.random_matrix.free import edges
 from refspec.random_matrix.free import law as free_law
 from refspec.random_matrix.free.design import fixed_level, is_isotropic, reduction
 from refspec.random_matrix.free.law import FreeLaw
@@ -88,7 +87,7 @@ def _overlaps(population: Population, values: np.ndarray) -> np.ndarray:
         class_means=np.sqrt(d * s1) * np.eye(C, d),
     )
     made = reduction(typical)
-    edge = float(edges.support(made.law)[-1, 1])
+    edge = float(made.ends[-1, 1])
     v, strength = made.signals.v, made.signals.strength
     if len(v) < len(values) or v[len(values) - 1] <= edge:
         return unknown

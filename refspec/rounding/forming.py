@@ -33,12 +33,22 @@ def split_error(k: int) -> float:
 def close_product(a: Split, b: Split) -> np.ndarray:
     """Return AB', each entry off by u of itself and by `split_error` at most.
 
+    Stacks of matrices too. Theory: theory/certificates.md#Q7.
+    """
+    tail: np.ndarray = a.high @ np.swapaxes(b.low, -1, -2)
+    tail += a.low @ np.swapaxes(b.high + b.low, -1, -2)
+    tail += a.high @ np.swapaxes(b.high, -1, -2)
+    return tail
+
+
+def square_product(a: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Return head and tail of AA', as close as `close_product`, of half the work.
+
     Theory: theory/certificates.md#Q7.
     """
-    tail: np.ndarray = a.high @ b.low.T
-    tail += a.low @ (b.high + b.low).T
-    tail += a.high @ b.high.T
-    return tail
+    # the low part counts once in each of two terms that mirror each other
+    half = (a.high + a.low / 2) @ a.low.T
+    return a.high @ a.high.T, half + half.T
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -59,18 +59,19 @@ class World:
     def population(self, name: str, of: str = "gradients") -> AnyPopulation:
         """Return the population of a layer's gradients, errors or features.
 
-        A ValueError says that no layer has this name, or that its vectors are not
-        independent given their means (coupled, or score-consistent errors).
+        Of one side of a coupled layer, gradients with the constant 1: its noise has two
+        scales. A ValueError says that no layer has this name, or that a level is fixed
+        and random, which nothing predicts.
         """
         checks.expect_choice("of", of, ("gradients", "errors", "features"))
-        both = as_kronecker(self.layer(name))
-        if both.coupling or of == "gradients":
-            expect_predictable(self.populations[name])
+        expect_predictable(self.layer(name))
         if of == "gradients":
             return self.populations[name]
+        both = as_kronecker(self.layer(name))
         found = both.errors if of == "errors" else both.features
-        expect_predictable(found)
-        return found
+        if not both.coupling:
+            return found
+        return replace(as_kronecker(found), coupling=both.coupling)
 
     def layer(self, name: str) -> AnyPopulation:
         """Return the population of a layer, predictable or not."""

@@ -19,7 +19,7 @@ from refspec import backend, rounding
 from refspec.coordinates.certified import certified
 from refspec.curvature import SecondMoment
 from refspec.factors import Factor, Factors
-from refspec.rounding import certificates, errorfree, forming
+from refspec.rounding import certificates, errorfree, forming, second
 from refspec.theorems.registry import Comparison, identity, inequality
 from refspec.theorems.study import Study
 
@@ -326,6 +326,41 @@ def Q10(study: Study) -> Iterator[Comparison]:
             values[: len(at.second)] = np.diagonal(at.second)[:n]
             off = _furthest(A, values)
             yield off, at.radius, at.trace, f"{how} of {name}, {at.side}"
+
+
+@inequality(
+    "Forming a second moment and its cell means",
+    "||fl(X'X) - X'X||_F <= (gamma_{t+6} + 2 eps_K) tr X'X + 2 eps_s mu",
+)
+def Q11(study: Study) -> Iterator[Comparison]:
+    """Compare X'X and Q'X of a few columns with exact ones, two classes, K = 2."""
+    pairs = [(h[:, :3], d[:, :3]) for _, h, d in study.once(_data)]
+    few = _spread(len(pairs[0][0]), _ROWS)
+    twice = [(h[few], np.stack([d[few], d[few][::-1]], axis=1)) for h, d in pairs]
+    layers = [second.layer(d, h) for h, d in twice]
+    rows = [
+        (_exact(d)[:, :, :, None] * _exact(h)[:, None, None, :]).reshape(
+            len(few), 2, -1
+        )
+        for h, d in twice
+    ]
+    X = np.concatenate(rows, axis=2)
+    trace = float(np.sum(X * X))
+    flat = X.reshape(2 * len(few), -1)
+    made, error = second.second_moment(layers, trace)
+    away, size = _exact(made) - flat.T @ flat, float(np.linalg.norm(made))
+    yield _length(away), error, size, "second moment of gradients"
+    unit = np.full((len(few), 2), 2.0**-2)  # squares of a class sum to 1 at most
+    offsets = (0, len(few) // 2, len(few))
+    means, error = second.cell_means(layers, unit, offsets, trace)
+    parts = [X[i:j].sum(axis=0) / 4 for i, j in itertools.pairwise(offsets)]
+    away, size = _exact(means) - np.stack(parts), float(np.linalg.norm(means))
+    yield _length(away), error, size, "cell means of gradients"
+
+
+def _length(x: np.ndarray) -> float:
+    """Return the Frobenius norm of exact numbers, rounded once or twice."""
+    return math.sqrt(np.sum(x * x))
 
 
 def _furthest(A: np.ndarray, values: np.ndarray) -> float:

@@ -72,7 +72,7 @@ def K18(study: Study) -> Iterator[Comparison]:
         for _, i, j in class_slices(s.offsets):
             w = s.sample_weights[i:j].astype(np.float64)
             spreads = [_spread(y[i:j], w) for y in (D, M)]
-            most += float(np.sqrt(spreads[0] * spreads[1]))
+            most += spreads[0] * spreads[1]
         F = x.fisher.matrix().astype(np.float64)
         over = norm(F - x.cfac.matrix()) - most
         bound = 4 * x.slack + rounding.gamma(8 * len(F) + 8 * len(h), study.u) * x.scale
@@ -80,7 +80,7 @@ def K18(study: Study) -> Iterator[Comparison]:
 
 
 def _spread(x: np.ndarray, w: np.ndarray) -> float:
-    """Return sum w |x - mean|_F^2 of matrices x (n, d, d), weights (n,)."""
+    """Return the root of sum w |x - mean|_F^2, x (n, d, d); squares may underflow."""
     total = float(np.sum(w))
     mean = np.tensordot(w / total, x, 1) if total > 0 else 0.0
-    return float(np.sum(w * np.sum((x - mean) ** 2, axis=(1, 2))))
+    return norm(np.sqrt(w)[:, None, None] * (x - mean))

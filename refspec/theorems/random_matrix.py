@@ -15,7 +15,7 @@ import numpy as np
 
 from refspec import rounding
 from refspec.populations import Population
-from refspec.random_matrix import discrepancy, predict
+from refspec.random_matrix import discrepancy, predict, scores
 from refspec.random_matrix.free import law as free_law
 from refspec.random_matrix.free import outliers as free_outliers
 from refspec.random_matrix.free import spectrum as free_spectrum
@@ -463,3 +463,50 @@ R12 = lemma(
     "I - T H singular; x(s) has an extremum; the support ends before `reach`",
     "tests/random_matrix/nested/test_edges.py::test_right_edge_is_a_fold",
 )
+
+
+@identity(
+    "Score-consistent errors have matrices for weights",
+    "sum w delta delta' = sum_i F_i' A_i F_i, A_i = D_i + w_i w_i' / w_icc",
+    few_classes,
+)
+def R16(study: Study) -> Iterator[Comparison]:
+    """Compare second moments, and the law with the covariance of all errors."""
+    few, d = study.once(few_samples), 3
+    rng = np.random.default_rng(study.seed)
+    n, C = few.p.shape
+    w = np.exp(rng.standard_normal((n, C))) / n
+    s1, s2, s3 = rng.uniform(0.5, 2, 3).tolist()
+    levels = {"class_covariance": s1, "cross_covariance": s2}
+    population = Population(few.sizes, d, w, s3, score_consistent=True, **levels)
+    A, F = scores.matrix_weights(population), rng.standard_normal((n, C, d))
+    # the errors of a sample as a map of F: the own one from the odds of the others
+    every, own = np.arange(n), few.labels
+    J = np.tile(np.eye(C), (n, 1, 1))
+    J[every, own] = -w / w[every, own][:, None]
+    J[every, own, own] = 0
+    moment, mixed = _moment(J @ F, w[:, :, None] * np.eye(C)), _moment(F, A)
+    size = _moment(np.abs(J @ F), w[:, :, None] * np.eye(C)) + _moment(np.abs(F), A)
+    bound = rounding.gamma(16 * (n + C), _U) * size
+    k = int(np.argmax(np.abs(moment - mixed) - bound))
+    away = float(np.abs(moment - mixed).flat[k])
+    yield away, float(bound.flat[k]), float(size.flat[k]), "second moment"
+    label, cell = np.repeat(own, C), np.tile(np.arange(C), n)
+    same = label[:, None] == label
+    covariance = s1 * same + s2 * (same & (cell[:, None] == cell)) + s3 * np.eye(n * C)
+    rows = np.sqrt(w)[:, :, None] * J
+    wide = np.zeros((n, C, n, C))
+    wide[every, :, every, :] = rows
+    X = wide.reshape(n * C, n * C)
+    exact = np.linalg.eigvalsh(X @ covariance @ X.T)
+    law = reduction(population).law
+    found = np.sort(np.repeat(law.scales, law.counts.astype(int)))
+    radius = (n * C + 4) * rounding.eigensolver_radius(n * C, float(exact[-1]), _U)
+    radius += rounding.gamma(4 * n * C + 8, _U) * float(exact.sum())
+    padded = np.append(np.zeros(n * C - len(found)), found)
+    yield float(np.max(np.abs(padded - exact))), radius, exact[-1], "its reduction"
+
+
+def _moment(x: np.ndarray, A: np.ndarray) -> np.ndarray:
+    """Return the sum of x_i' A_i x_i, x (n, K, d)."""
+    return np.asarray(np.sum(np.swapaxes(x, 1, 2) @ A @ x, axis=0))

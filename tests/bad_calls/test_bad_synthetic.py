@@ -152,8 +152,9 @@ CALLS = [
     ("KroneckerPopulation(ERRORS, FEATURES, 2.0)", "coupling"),
     ("KroneckerPopulation(ERRORS, FEATURES, NAN)", "coupling"),
     (
-        "populations.expect_predictable(population(score_consistent=True))",
-        "score_consistent",
+        "populations.expect_predictable("
+        "population(class_means=np.ones((2, 3)), class_covariance=1.0))",
+        "class means",
     ),
     # worlds
     ("syn.planted([ERRORS], rng=RNG)", "populations"),

@@ -106,9 +106,21 @@ def test_wrong_use_exits_with_two(tmp_path):
 
 
 def test_a_world_that_no_law_knows_is_refused_like_other_data(tmp_path):
-    result = run("predict", plant(tmp_path, score_consistent=True))
+    result = run("predict", plant(tmp_path, law="student", dof=3.0))
     assert result.exit_code == 1
-    assert "score_consistent = True" in result.output
+    assert "fourth moment" in result.output
+
+
+def test_what_dependent_worlds_assume_is_said(tmp_path):
+    result = run("predict", plant(tmp_path, score_consistent=True))
+    assert result.exit_code == 0, result.output
+    assert "scores are consistent" in result.output
+    small = {"feature_dim": 4, "coupling": 0.5, "dim": 8}
+    result = run("predict", plant(tmp_path, **small))
+    assert result.exit_code == 0, result.output
+    assert "half of the samples of each class have either sign" in " ".join(
+        result.output.split()
+    )
 
 
 def test_a_file_that_is_not_its_recipe_exits_with_one(tmp_path):

@@ -7,11 +7,13 @@ import pytest
 
 import refspec
 from refspec import attribution, backend, coordinates, curvature, rounding
+from refspec.coordinates import certified as certified_module
 from refspec.coordinates import factorisation
 from refspec.coordinates.certified import certified
 from refspec.coordinates.frame import uncertain
 from refspec.factors import Factor, Factors
 from refspec.rows import Scaled
+from refspec.spectra import spectrum
 from support.snapshots import rows_of, sampled
 
 CASES = {
@@ -156,6 +158,54 @@ def test_certified_coordinates_are_an_eigenbasis(asarray, case):
         few = 2 * rounding.gamma(4, 2.0**-53) * float(at.trace)
         if case != "positions":
             assert at.radius <= 16 * few
+
+
+def squares_of(at):
+    """Descending eigenvalues of the cell means' second moment in the coordinates."""
+    M = at.means.reshape(-1, at.means.shape[2])
+    return np.linalg.svd(M, compute_uv=False) ** 2
+
+
+def test_a_basis_that_is_not_orthogonal_costs_radius(monkeypatch):
+    """It is measured for the whole and for the levels, whatever LAPACK returns."""
+    snapshot = sampled(counts=(30, 40, 20), sides=((3, 2),))
+    moment, right = refspec.fisher(snapshot), certified_module._eigenvectors
+    true, means = spectrum(moment).values, squares_of(coordinates.primal(moment))
+
+    def slanted(A):
+        d, V = right(A)
+        return d, V + 2.0**-20 * np.random.default_rng(0).standard_normal(V.shape)
+
+    monkeypatch.setattr(certified_module, "_eigenvectors", slanted)
+    at = certified(moment)
+    assert at.side == "primal"
+    off = np.max(np.abs(np.diagonal(at.second) - true))
+    moved = np.max(np.abs(squares_of(at) - means)[: len(means)])
+    assert off < at.radius < 2.0**-10 * at.trace
+    assert moved < at.level_radius - at.radius < 2.0**-10 * at.trace
+    monkeypatch.setattr(certified_module, "_gap", lambda *_: (0.0, 0.0, 0.0))
+    unmeasured = certified(moment)
+    assert moved > unmeasured.level_radius - unmeasured.radius
+
+
+@pytest.mark.parametrize(("side", "a"), [("primal", 2), ("dual", 9)])
+def test_wrong_eigenvalues_and_vectors_cost_radius(monkeypatch, side, a):
+    """What LAPACK returns is measured, not believed."""
+    moment = refspec.fisher(sampled(sides=((a, 3),)))
+    right = certified_module._eigenvectors
+    true = spectrum(moment).values
+
+    def wrong(A):
+        d, V = right(A)
+        return d * (1 + 2.0**-20), V * (1 + 2.0**-20)
+
+    monkeypatch.setattr(certified_module, "_eigenvectors", wrong)
+    at = certified(moment)
+    assert at.side == side
+    d = np.diagonal(at.second)
+    k = min(len(d), len(true))
+    assert spectrum(moment).radius < np.max(np.abs(d[:k] - true[:k])) < at.radius
+    assert at.radius < 2.0**-10 * at.trace
 
 
 def test_certified_radii_are_far_below_the_others():

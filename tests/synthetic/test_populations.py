@@ -127,11 +127,13 @@ def test_arrays_are_copies_that_nobody_changes():
 @pytest.mark.parametrize(
     ("law", "message"),
     [
-        (KroneckerPopulation(small(2), small(1), coupling=0.5), "coupling = 0.5"),
-        (small(2, score_consistent=True), "score_consistent = True"),
         (
             small(2, class_means=np.ones((2, 1)), class_covariance=1.0),
-            "fixed or random",
+            "class means must be fixed or random",
+        ),
+        (
+            small(2, cross_means=np.ones((2, 2, 1)), cross_covariance=1.0),
+            "cross-class means must be fixed or random",
         ),
     ],
 )

@@ -124,9 +124,9 @@ def test_populations_of_all_three():
     assert np.all(features.weights == 1 / 40)
     consistent = Recipe(classes=2, dim=3, feature_dim=4, score_consistent=True).plant()
     assert consistent.population("layer1", "features").K == 1
-    for of, message in (("errors", "score_consistent = True"), ("logits", "'logits'")):
-        with pytest.raises(ValueError, match=message):
-            consistent.population("layer1", of)
+    assert consistent.population("layer1", "errors").score_consistent
+    with pytest.raises(ValueError, match="'logits'"):
+        consistent.population("layer1", "logits")
 
 
 def test_means_of_a_consistent_world():

@@ -81,6 +81,12 @@ def test_Q10(study):
     holds("Q10", study)
 
 
+@pytest.mark.theorem("Q11")
+@given(samples(layers=3))
+def test_Q11(study):
+    holds("Q11", study)
+
+
 @given(st.lists(st.integers(-3, 3), min_size=6, max_size=6), st.integers(-4, 4))
 def test_inertia_counts_eigenvalues(entries, x):
     """A congruence of a diagonal matrix; zero diagonals and zero pivots included."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from refspec.random_matrix import outliers, prediction
-from refspec.random_matrix.kronecker import law
+from refspec.random_matrix.kronecker import design, law
 from refspec.random_matrix.kronecker.outliers import KroneckerOutliers
 from refspec.theorems import Study
 from refspec.theorems import kronecker_designs as page
@@ -34,6 +34,16 @@ def test_G3():
 @pytest.mark.theorem("G4")
 def test_G4():
     holds("G4", study())
+
+
+@pytest.mark.theorem("G6")
+def test_G6():
+    holds("G6", study())
+
+
+def uncoupled(monkeypatch):
+    """Samples of one kind."""
+    monkeypatch.setattr(design, "_coupled", lambda kinds, _: kinds)
 
 
 def one_point(monkeypatch):
@@ -97,6 +107,7 @@ def expected_matrix(monkeypatch):
         ("G4", features_anew),
         ("G4", nothing_stands_out),
         ("G4", expected_matrix),
+        ("G6", uncoupled),
     ],
     ids=lambda x: x if isinstance(x, str) else x.__name__,
 )

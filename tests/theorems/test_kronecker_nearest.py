@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from refspec import Layer, snapshot
 from refspec.kronecker import KroneckerSum, kfac
 from refspec.theorems import Study, factored
 from refspec.theorems import kronecker_nearest as page
@@ -24,6 +25,14 @@ def test_K17(study):
 @given(samples())
 def test_K18(study):
     holds("K18", study)
+
+
+def test_spreads_whose_squares_underflow_count():
+    """Probabilities of 1e-170: errors' moments of 1e-170, their squares are 0."""
+    errors = np.array([[[1.0], [0.0]], [[3.0], [0.0]], [[0.0], [2.0]]])
+    p = np.array([[1e-170, 1 - 1e-170]] * 2 + [[1.0, 1e-170]])
+    layer = Layer("fc", np.array([[[1.0]], [[2.0]], [[1.0]]]), errors[:, :, None])
+    holds("K18", Study(snapshot([layer], [0, 0, 1], probabilities=p)))
 
 
 def as_kfac(monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from refspec.random_matrix import prediction, random_means
+from refspec.random_matrix import prediction, random_means, scores
 from refspec.random_matrix.free import law as free_law
 from refspec.random_matrix.free import outliers
 from refspec.random_matrix.free import spectrum as free_spectrum
@@ -70,6 +70,18 @@ def test_R15(study):
     holds("R15", study)
 
 
+@pytest.mark.theorem("R16")
+@given(samples(layers=1))
+def test_R16(study):
+    holds("R16", study)
+
+
+def rows_of_their_own(monkeypatch):
+    """The weights of the labels taken for those of rows of their own."""
+    true = scores.roots
+    monkeypatch.setattr(scores, "roots", lambda weights, _: true(weights, None))
+
+
 def independent(monkeypatch):
     """Eigenvalues that know nothing of each other: uniform in number below."""
     true = prediction.Prediction.count
@@ -117,9 +129,9 @@ def rows_without_noise(monkeypatch):
     """Means that do not fluctuate with the effects averaged in them."""
 
     def wrong(design, *_):
-        return np.zeros(len(design.means))
+        return np.zeros((len(design.means), len(design.means)))
 
-    monkeypatch.setattr(nested_outliers, "_weight_slopes", wrong)
+    monkeypatch.setattr(nested_outliers, "_resistance_slopes", wrong)
 
 
 def plain_lawley(monkeypatch):
@@ -220,6 +232,7 @@ def shares_of_the_rows(monkeypatch):
         ("R15", independent),
         ("R14", diagonal_kept),
         ("R14", rows_are_means),
+        ("R16", rows_of_their_own),
     ],
     ids=lambda x: x if isinstance(x, str) else x.__name__,
 )

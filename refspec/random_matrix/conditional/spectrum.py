@@ -100,7 +100,9 @@ def tabulate(
     P = design.dimension
     points = _resolved(design, _points(design, resolution), resolution)
     ranks = {_rank(design, points[0])}
-    for p in sorted(points, key=lambda p: p.density * p.x):  # most are told by one
+    # a gap below the hundredth eigenvalue or so is finer than F is told
+    fine = [p for p in points if _allowed(design, p, resolution) < 1]
+    for p in sorted(fine, key=lambda p: p.density * p.x):  # one tells most of them
         if _rank(design, p) not in ranks and _gap(design, p):
             ranks.add(_rank(design, p))
     # what lies above the band of the largest mass stands out of it

@@ -21,6 +21,7 @@ import scipy.optimize
 
 from refspec import rounding
 from refspec.populations import Population
+from refspec.random_matrix import scores
 from refspec.random_matrix.free.edges import support
 from refspec.random_matrix.free.law import FreeLaw
 
@@ -41,12 +42,14 @@ class Signals:
 class Reduction:
     """A design as a law of noise, rows of the signals removed, and signals.
 
-    means (q, d) is an orthonormal basis of the span of all fixed means.
+    means (q, d) is an orthonormal basis of the span of all fixed means; ends (bands, 2)
+    of the law's support, in v.
     """
 
     law: FreeLaw
     signals: Signals
     means: np.ndarray
+    ends: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,8 +99,9 @@ def reduction(population: Population) -> Reduction:
     contrasts, blocks = _blocks(population, level)
     noise = [contrasts, *(b.noise for b in blocks)]
     if level == "none":
-        none = np.zeros(0)
-        return Reduction(_law(noise, d), Signals(none, none), np.zeros((0, d)))
+        law, none = _law(noise, d), np.zeros(0)
+        signals = Signals(none, none)
+        return Reduction(law, signals, np.zeros((0, d)), support(law))
     rows = np.concatenate([b.means for b in blocks])
     values, basis = np.linalg.eigh(rows @ rows.T)
     u = rounding.unit_roundoff(rows)
@@ -112,7 +116,8 @@ def reduction(population: Population) -> Reduction:
         d * basis.T @ scipy.linalg.block_diag(*(b.coupling for b in blocks)),
         d * np.concatenate([b.noise for b in blocks]),
     )
-    threshold = float(support(law)[-1, 1])
+    ends = support(law)
+    threshold = float(ends[-1, 1])
     heights, vectors = np.linalg.eigh(secular(threshold))
     v, strength = [], []
     for k, height in enumerate(heights[::-1]):
@@ -123,7 +128,7 @@ def reduction(population: Population) -> Reduction:
         v.append(float(height))
         strength.append(float(np.sum((c @ rows) ** 2)) / secular.steepness(v[-1], c))
     means = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return Reduction(law, Signals(np.asarray(v), np.asarray(strength)), means)
+    return Reduction(law, Signals(np.asarray(v), np.asarray(strength)), means, ends)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,31 +162,25 @@ class _Secular:
 
 
 def _blocks(population: Population, level: str) -> tuple[np.ndarray, list[_Block]]:
-    """Split the rows of each class in contrasts within cells and summed rows.
-
-    Rows of equal weight w in a cell have contrasts, each of variance w s_3 and
-    orthogonal to every mean and effect; what is left of them is one row, their sum.
-    """
+    """Split the rows of each class in contrasts within cells and summed rows."""
     s1, s2 = population.class_covariance or 0.0, population.cross_covariance or 0.0
     offsets, fixed = np.cumsum([0, *population.sizes]), population.fixed_means()
     contrasts, covariances, frames, means = [], [], [], []
     for c, s3 in enumerate(population.within):
         weights = population.weights[offsets[c] : offsets[c + 1]]
-        columns, diagonal = [], []
-        for k in range(population.K):
-            w, n = np.unique(weights[weights[:, k] > 0, k], return_counts=True)
-            contrasts.append(np.repeat(w * float(s3), n - 1))
-            columns.append(np.sqrt(w * n))
-            diagonal.append(w * float(s3))
-        Z2 = scipy.linalg.block_diag(*(x[:, None] for x in columns))
+        if population.score_consistent:
+            inner, own, Z2 = _mixed_rows(weights, c)
+        else:
+            inner, own, Z2 = _rows(weights)
+        contrasts.append(inner * float(s3))
         Z1 = np.sum(Z2, axis=1, keepdims=True)
-        T = np.diag(np.concatenate(diagonal)) + s2 * Z2 @ Z2.T + s1 * Z1 @ Z1.T
+        T = own * float(s3) + s2 * Z2 @ Z2.T + s1 * Z1 @ Z1.T
         Z = {"cross": Z2, "none": Z1[:, :0]}.get(level, Z1)
-        norms = np.linalg.norm(Z, axis=0)
-        seen = norms > 0
+        seen = np.any(Z, axis=0)
+        frame, lengths = _orthonormal(Z[:, seen])
         covariances.append(T)
-        frames.append(Z[:, seen] / norms[seen])
-        means.append(norms[seen, None] * fixed[c, : Z.shape[1]][seen])
+        frames.append(frame)
+        means.append(lengths @ fixed[c, : Z.shape[1]][seen])
     if level == "global":  # one row across the classes
         share = np.linalg.norm(np.concatenate(means), axis=1)
         share = share / np.linalg.norm(share)
@@ -190,6 +189,48 @@ def _blocks(population: Population, level: str) -> tuple[np.ndarray, list[_Block
         covariances = [scipy.linalg.block_diag(*covariances)]
     split = zip(covariances, frames, means, strict=True)
     return np.concatenate(contrasts), [_split(*parts) for parts in split]
+
+
+def _rows(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return weights of contrasts, weights of summed rows (m, m), their cells (m, K).
+
+    Rows of equal weight w in a cell have contrasts, each of variance w s_3 and
+    orthogonal to every mean and effect; what is left of them is one row, their sum.
+    """
+    contrasts, columns, diagonal = [], [], []
+    for k in range(weights.shape[1]):
+        w, n = np.unique(weights[weights[:, k] > 0, k], return_counts=True)
+        contrasts.append(np.repeat(w, n - 1))
+        columns.append(np.sqrt(w * n))
+        diagonal.append(w)
+    Z2 = scipy.linalg.block_diag(*(x[:, None] for x in columns))
+    return np.concatenate(contrasts), np.diag(np.concatenate(diagonal)), Z2
+
+
+def _mixed_rows(
+    weights: np.ndarray, c: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Do the same for score-consistent errors of class c: R' in place of a weight.
+
+    Theory: theory/random_matrix.md#R16
+    """
+    w, n = np.unique(weights, axis=0, return_counts=True)
+    R = scores.roots(w, c)
+    squares = np.swapaxes(R, 1, 2) @ R
+    contrasts = np.repeat(np.linalg.eigvalsh(squares), n - 1, axis=0)
+    columns = np.swapaxes(R, 1, 2) * np.sqrt(n)[:, None, None]
+    return (
+        np.ravel(contrasts),
+        scipy.linalg.block_diag(*squares),
+        np.concatenate(columns),
+    )
+
+
+def _orthonormal(Z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return Q, T with Z = Q T, columns of Q orthonormal, the diagonal of T >= 0."""
+    Q, T = np.linalg.qr(Z)
+    signs = np.where(np.diag(T) < 0, -1.0, 1.0)
+    return Q * signs, T * signs[:, None]
 
 
 def _split(T: np.ndarray, P: np.ndarray, means: np.ndarray) -> _Block:

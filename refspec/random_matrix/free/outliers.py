@@ -12,21 +12,20 @@ from __future__ import annotations
 import numpy as np
 import scipy.optimize
 
-from refspec.random_matrix.free import edges
 from refspec.random_matrix.free import law as free_law
 from refspec.random_matrix.free.law import FreeLaw
 from refspec.random_matrix.outliers import Outliers, joined, mixed
 
 
 def fixed_outliers(
-    law: FreeLaw, v: np.ndarray, strength: np.ndarray, seed: int = 0
+    law: FreeLaw, v: np.ndarray, strength: np.ndarray, edge: float, seed: int = 0
 ) -> Outliers:
     """Predict the outliers of fixed means, of all of them v and theta^2, descending.
 
-    Returns those above the threshold. Means of equal length need all of the small
-    matrix. Theory: theory/random_matrix.md#R8
+    Returns those above the law's right edge, in v. Means of equal length need all of
+    the small matrix. Theory: theory/random_matrix.md#R8
     """
-    seen = v > edges.support(law)[-1, 1]
+    seen = v > edge
     outer, theta2 = v[seen], strength[seen]
     hidden = v[~seen], strength[~seen]
     # outliers push each other by the small matrix itself; hidden signals push them too
@@ -37,13 +36,15 @@ def fixed_outliers(
     return Outliers(values, spread, overlaps(law, outer, theta2))
 
 
-def inner_outliers(law: FreeLaw, v: np.ndarray, strength: np.ndarray) -> Outliers:
-    """Predict those of means between two bands, or between 0 and the first.
+def inner_outliers(
+    law: FreeLaw, v: np.ndarray, strength: np.ndarray, ends: np.ndarray
+) -> Outliers:
+    """Predict those of means between bands (`ends` in v), or between 0 and the first.
 
     They are at psi(v) too, where psi rises; no shift. Theory:
     theory/random_matrix.md#R8
     """
-    ends = edges.support(law).ravel()
+    ends = ends.ravel()
     place = np.searchsorted(ends, v)  # even: off the support
     seen = (v > 0) & (place % 2 == 0) & (place < len(ends))
     v, theta2 = v[seen], strength[seen]

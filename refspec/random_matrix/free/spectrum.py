@@ -15,13 +15,15 @@ from refspec.random_matrix.tables import Band, LawTable, between
 NODES = 1000
 
 
-def tabulate(law: FreeLaw, signals: Sequence[float] = ()) -> LawTable:
-    """Tabulate the law, and what signals at v_k add to the number of eigenvalues below.
+def tabulate(
+    law: FreeLaw, signals: Sequence[float] = (), *, ends: np.ndarray | None = None
+) -> LawTable:
+    """Tabulate the law, and what signals at v_k add; `ends` of the support, if known.
 
     Linear interpolation moves a point by at most (pi / NODES)^2 / 8 of a band's half
     width in the bulk. Theory: theory/random_matrix.md#R3, #R4, #R5, #R8
     """
-    ends = edges.support(law)
+    ends = edges.support(law) if ends is None else ends
     corners = free_law.location(law, ends)
     scales = np.where(ends == 0, 0.0, edges.edge_scale(law, ends))
     # cosines of equal angles: square-root edges become smooth in the angle

@@ -18,6 +18,7 @@ import numpy as np
 import scipy.stats
 
 from refspec.populations import KroneckerPopulation, Population, as_matrix
+from refspec.random_matrix import scores
 from refspec.random_matrix.outliers import row_space
 
 #: Sets of lengths over all classes, where all samples of a class weigh the same.
@@ -47,18 +48,23 @@ class Side:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
-    """The m kinds of samples, sorted by class: weights (m, K), counts (m,) of each.
+    """The m kinds of samples, sorted by class: roots (m, K, K), counts (m,) of each.
 
-    features (m,) and errors (m, K) are squared lengths of the noise, relative to their
-    mean; starts (C,) is the first kind of each class.
-    Theory: theory/kronecker_designs.md#G3
+    R R' is the matrix of weights of the cross classes; features (m,) and errors (m, K)
+    are squared lengths of the noise, relative to their mean; starts (C,) is the first
+    kind of each class. Theory: theory/kronecker_designs.md#G3, #G6
     """
 
-    weights: np.ndarray
+    roots: np.ndarray
     counts: np.ndarray
     features: np.ndarray
     errors: np.ndarray
     starts: np.ndarray
+
+    @property
+    def moments(self) -> np.ndarray:
+        """Matrices of weights summed over the samples of each class, (C, K, K)."""
+        return self.over(self.roots @ np.swapaxes(self.roots, 1, 2))
 
     @property
     def labels(self) -> np.ndarray:
@@ -103,7 +109,7 @@ def kronecker_design(
     """Prepare a population of gradients, all means fixed.
 
     `lengths` keeps the fluctuating lengths of the noise vectors, which broaden the bulk
-    by O(1/b + 1/a), not outliers. Theory: theory/kronecker_designs.md#G1, #G3
+    by O(1/b + 1/a), not outliers. Theory: theory/kronecker_designs.md#G1, #G3, #G6
     """
     errors, features = population.errors, population.features
     for name, side in (("errors", errors), ("features", features)):
@@ -121,10 +127,12 @@ def kronecker_design(
             (1, errors.K),
         )
         each = LENGTHS / errors.C / len(weights) if lengths else 0
-        parts.append(_kinds(weights, counts, degrees, each, c))
+        roots = scores.roots(weights, scores.own_class(errors, c))
+        kinds = _kinds(roots, counts, degrees, each, c)
+        parts.append(_coupled(kinds, population.coupling))
     starts = np.cumsum([0, *(len(x[1]) for x in parts[:-1])])
-    weights, counts, *squares = (np.concatenate(x) for x in zip(*parts, strict=True))
-    samples = Samples(weights, counts, squares[0], squares[1], starts)
+    roots, counts, *squares = (np.concatenate(x) for x in zip(*parts, strict=True))
+    samples = Samples(roots, counts, squares[0], squares[1], starts)
     return KroneckerDesign(_side(errors), _side(features), samples)
 
 
@@ -134,7 +142,7 @@ def mean_span(design: KroneckerDesign) -> np.ndarray:
     In frame (x) frame; `lifted` takes them to all P coordinates.
     Theory: theory/kronecker_designs.md#G4
     """
-    seen = design.samples.over(design.samples.weights) > 0
+    seen = np.diagonal(design.samples.moments, axis1=1, axis2=2) > 0
     deltas, h = design.errors.means, design.features.means
     pairs = deltas[..., None] * h[:, :, None, :]
     table = pairs[seen].reshape(np.sum(seen), -1)
@@ -149,17 +157,17 @@ def lifted(design: KroneckerDesign, rows: np.ndarray) -> np.ndarray:
 
 
 def _kinds(
-    weights: np.ndarray, counts: np.ndarray, degrees: np.ndarray, each: float, seed: int
+    roots: np.ndarray, counts: np.ndarray, degrees: np.ndarray, each: float, seed: int
 ) -> tuple[np.ndarray, ...]:
     """Split samples of equal weights by the squared lengths of their noise vectors.
 
     The lengths of the features and of K errors have `degrees` (1 + K,); `each` is how
     many sets of them to take at least, 0 for their means alone.
     """
-    m = len(weights)
+    m = len(roots)
     if not each:
         ones = np.ones((m, len(degrees)))
-        return weights, counts.astype(np.float64), ones[:, 0], ones[:, 1:]
+        return roots, counts.astype(np.float64), ones[:, 0], ones[:, 1:]
     # a Sobol sequence instead of draws: a quadrature over the lengths, and no seed that
     # a prediction would depend on; powers of two keep it balanced
     sets = 1 << max(0, int(np.ceil(np.log2(each))))
@@ -167,8 +175,22 @@ def _kinds(
     points = sobol.random(1 << int(np.ceil(np.log2(sets * m))))[: sets * m]
     squares = scipy.stats.chi2.ppf(points, degrees) / degrees
     squares = squares / np.mean(squares, axis=0)
-    repeated = np.repeat(weights, sets, axis=0)
+    repeated = np.repeat(roots, sets, axis=0)
     return repeated, np.repeat(counts / sets, sets), squares[:, 0], squares[:, 1:]
+
+
+def _coupled(kinds: tuple[np.ndarray, ...], coupling: float) -> tuple[np.ndarray, ...]:
+    """Split each kind in halves: both signs that scale features' and errors' noise.
+
+    Theory: theory/kronecker_designs.md#G6
+    """
+    if not coupling:
+        return kinds
+    roots, counts, features, errors = kinds
+    size = np.sqrt(abs(coupling))
+    signs = ((1 + z * size, 1 + z * np.sign(coupling) * size) for z in (1, -1))
+    halves = [(roots, counts / 2, s * features, t * errors) for s, t in signs]
+    return tuple(np.concatenate(x) for x in zip(*halves, strict=True))
 
 
 def freedom(covariance: Any, d: int) -> float:

@@ -14,16 +14,19 @@ def kfac_eigenvalues(design: KroneckerDesign) -> np.ndarray:
     C, each too small by the factor C. Theory: theory/kronecker_designs.md#G5
     """
     samples = design.samples
-    mass, share = samples.over(samples.weights), samples.sizes / np.sum(samples.sizes)
+    share = samples.sizes / np.sum(samples.sizes)
     sides = []
     for side, shares in (
-        (design.errors, mass),
-        (design.features, share[:, None]),
+        (design.errors, samples.moments),
+        (design.features, share[:, None, None]),
     ):
+        masses = np.trace(shares, axis1=1, axis2=2)
         moment = sum(
-            (m.T * w) @ m + np.sum(w) * S
-            for m, S, w in zip(side.means, side.inside, shares, strict=True)
+            m.T @ w @ m + mass * S
+            for m, S, w, mass in zip(
+                side.means, side.inside, shares, masses, strict=True
+            )
         )
-        outside = np.full(side.rest, np.sum(shares, axis=1) @ side.outside)
+        outside = np.full(side.rest, masses @ side.outside)
         sides.append(np.concatenate([np.linalg.eigvalsh(moment), outside]))
     return np.sort(np.outer(*sides), axis=None)[::-1]

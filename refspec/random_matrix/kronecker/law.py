@@ -76,7 +76,8 @@ def reach(design: KroneckerDesign) -> float:
     far = norm * 2.0**40
     far_away = _step(design, _nothing(design), -far)[0]
     A = _effective(design.samples, *_unpacked(far * far_away, C, K))[0]
-    rows = np.max(design.samples.weights[:, :, None] * np.abs(A))
+    weights = np.sum(design.samples.roots**2, axis=2)  # a matrix's diagonal
+    rows = np.max(weights[:, :, None] * np.abs(A))
     return float(2.5 * (norm + K * rows))
 
 
@@ -154,10 +155,10 @@ def _effective(
     noise, mixed = traces[:, at]
     diagonal = t * (s * noise + mixed)[:, None]
     A = s[:, None, None] * forms[at] + diagonal[..., None] * eye
-    # (W^-1 + A)^-1 = W^1/2 (I + W^1/2 A W^1/2)^-1 W^1/2: weights may be 0
-    half = np.sqrt(samples.weights)
-    scale = half[:, :, None] * half[:, None, :]
-    return A, scale * np.linalg.inv(eye + scale * A)
+    # (W^-1 + A)^-1 = R (I + R' A R)^-1 R' with W = R R': weights may be 0
+    R = samples.roots
+    flat = np.swapaxes(R, 1, 2)
+    return A, R @ np.linalg.inv(eye + flat @ A @ R) @ flat
 
 
 def _blocks(

@@ -110,6 +110,10 @@ def _small_noise(
     K, b = errors.means.shape[1:]
     a = features.means.shape[2]
     out = np.zeros((PAIRS, len(U), len(U)))
+    # the scales of a coupled sample are 1 on average, their product is not
+    samples = design.samples
+    both = samples.over(samples.features[:, None] * samples.errors)
+    both /= samples.sizes[:, None]
     for c, n in enumerate(design.samples.sizes):
         delta, h = errors.means[c], features.means[c, 0]
         left, right = square_root(errors.inside[c]), square_root(features.inside[c])
@@ -118,6 +122,7 @@ def _small_noise(
         E = rng.standard_normal((PAIRS, K, b)) @ left
         Y = rng.standard_normal((PAIRS, 1, a)) @ right
         Z = left @ rng.standard_normal((PAIRS, K, b, a)) @ right
+        Z *= np.sqrt(both[c])[:, None, None]
         deviations = E[..., None] * h + delta[:, :, None] * Y[..., None, :] + Z
         flat = deviations.reshape(PAIRS * K, -1) @ U.reshape(len(U), -1).T
         seen = flat.reshape(PAIRS, K, len(U))

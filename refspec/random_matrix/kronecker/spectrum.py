@@ -92,8 +92,8 @@ def _point(design: KroneckerDesign, x: float, made: Equivalent) -> Point:
         turned += n * _argument(H, made.z) if n else 0.0
     # Im A > 0, so the eigenvalues of I + W A have arguments in (0, pi): the branch is
     # the principal one, eigenvalue by eigenvalue
-    half = np.sqrt(design.samples.weights)
-    inner = np.eye(half.shape[1]) + half[:, :, None] * made.A * half[:, None, :]
+    R = design.samples.roots
+    inner = np.eye(R.shape[1]) + np.swapaxes(R, 1, 2) @ made.A @ R
     angles = np.sum(np.angle(np.linalg.eigvals(inner)), axis=1)
     forms = np.sum(made.A * made.B, axis=(1, 2)).imag
     turned += float(design.samples.counts @ (angles - forms))

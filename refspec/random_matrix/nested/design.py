@@ -18,7 +18,9 @@ import numpy as np
 
 from refspec import rounding
 from refspec.populations import Population
+from refspec.random_matrix import scores
 from refspec.random_matrix.free.design import fixed_level
+from refspec.random_matrix.nested.mixing import Mixing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +41,9 @@ class NestedDesign:
     """A tree of random effects and fixed means: samples, cells, classes, all.
 
     weights (leaves,); covariances S_r, (d,) if diagonal, else (d, d), and means (q, d)
-    of the projected nodes in the basis (d, d), None if nothing was rotated.
+    of the projected nodes in the basis (d, d), None if nothing was rotated. mixing: the
+    lowest two levels where samples mix their cross classes; the weights of samples are
+    then eigenvalues.
     """
 
     weights: np.ndarray
@@ -47,6 +51,7 @@ class NestedDesign:
     covariances: tuple[np.ndarray, ...]
     means: np.ndarray
     basis: np.ndarray | None
+    mixing: Mixing | None = None
 
     @property
     def dimension(self) -> int:
@@ -80,19 +85,28 @@ class NestedDesign:
 def nested_design(population: Population) -> NestedDesign:
     """Build the tree of a population; a balanced one has one leaf a cell.
 
-    Theory: theory/random_matrix.md#R9
+    Theory: theory/random_matrix.md#R9, #R16
     """
-    d, offsets = population.dimension, np.cumsum([0, *population.sizes])
+    d = population.dimension
     leaves: list[tuple[float, int, int, int]] = []
     cells: list[tuple[int, int]] = []
-    for c in range(population.C):
-        weights = population.weights[offsets[c] : offsets[c + 1]]
+    for c, weights in enumerate(_by_class(population)):
+        own = scores.own_class(population, c)
+        if own is not None:
+            t, _, counts = _mixed(weights, c)
+            leaves += [
+                (x, n, len(cells), c)
+                for row, n in zip(t, counts, strict=True)
+                for x in row[row > 0]
+            ]
         for k in range(population.K):
             positive = weights[weights[:, k] > 0, k]
-            if len(positive):
+            if not len(positive) or k == own:
+                continue
+            if own is None:
                 pairs = zip(*np.unique(positive, return_counts=True), strict=True)
                 leaves += [(w, n, len(cells), c) for w, n in pairs]
-                cells.append((c, k))
+            cells.append((c, k))
     weight, count, cell, label = (np.asarray(x) for x in zip(*leaves, strict=True))
     seen, classes = np.unique([c for c, _ in cells], return_inverse=True)
     effects: list[Any] = []
@@ -106,7 +120,8 @@ def nested_design(population: Population) -> NestedDesign:
     level = fixed_level(population)
     shared = not isinstance(population.within_covariance, tuple)
     within = population.within[: 1 if shared else population.C]
-    noise = np.asarray([effect(s) for s in within])[label * (not shared)]
+    noises = np.asarray([effect(s) for s in within])
+    noise = noises[label * (not shared)]
     between = effect(population.cross_covariance), effect(population.class_covariance)
     if not effects:
         raise ValueError(
@@ -128,13 +143,51 @@ def nested_design(population: Population) -> NestedDesign:
     }[level]
     covariances, basis = _rotated(effects, d)
     means = means if basis is None else means @ basis
-    design = NestedDesign(weight, levels, covariances, means, basis)
+    mixing = None
+    if population.score_consistent:
+        of = noises[np.arange(population.C) * (not shared)]
+        mixing = _mixing(population, of, between[0], level == "cross")
+    design = NestedDesign(weight, levels, covariances, means, basis, mixing)
     if design.freedom < 1:
         raise ValueError(
             "a law needs noise: more rows of positive weight than fixed means, got "
             f"{np.sum(count)} and {len(means)}; give more samples or random means"
         )
     return design
+
+
+def _by_class(population: Population) -> list[np.ndarray]:
+    """Return the weights of the samples of each class."""
+    return np.split(population.weights, np.cumsum(population.sizes)[:-1])
+
+
+def _mixed(weights: np.ndarray, c: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return t (m, K), U (m, K, K) with A = U diag(t) U', and how many samples have it.
+
+    What rounding does not tell from 0 is 0. Theory: theory/random_matrix.md#R16
+    """
+    distinct, counts = np.unique(weights, axis=0, return_counts=True)
+    R = scores.roots(distinct, c)
+    t, U = np.linalg.eigh(R @ np.swapaxes(R, 1, 2))
+    K, u = t.shape[1], rounding.unit_roundoff(t)
+    least = [rounding.eigensolver_radius(K, float(x), u) for x in t[:, -1]]
+    return np.where(t > np.asarray(least)[:, None], t, 0.0), U, counts
+
+
+def _mixing(
+    population: Population, noise: np.ndarray, effect: int, projected: bool
+) -> Mixing:
+    """Give the lowest two levels of score-consistent errors, by classes of weight."""
+    parts, cells = [], []
+    for c, weights in enumerate(_by_class(population)):
+        seen = np.any(weights > 0, axis=0) & (np.arange(population.K) != c)
+        if np.any(seen):
+            t, U, counts = _mixed(weights, c)
+            parts.append((t, U, counts, np.full(len(t), noise[c])))
+            cells.append(seen)
+    t, U, counts, effects = (np.concatenate(x) for x in zip(*parts, strict=True))
+    starts = np.cumsum([0, *(len(x[0]) for x in parts[:-1])])
+    return Mixing(t, U, counts, starts, effects, np.stack(cells), effect, projected)
 
 
 def certain_rank(design: NestedDesign) -> int | None:

@@ -13,6 +13,7 @@ import numpy as np
 from refspec.random_matrix.nested import law
 from refspec.random_matrix.nested.design import NestedDesign
 from refspec.random_matrix.nested.law import FixedPoint
+from refspec.random_matrix.nested.tree import sweep
 
 #: Accuracy of an edge, relative.
 EDGE = 2.0**-20
@@ -20,6 +21,7 @@ EDGE = 2.0**-20
 CLOSE = 2.0**-8
 #: Steps along the branch of real solutions.
 WALK = 100
+_ABOVE = 2.0**-26  # the real axis, relative: where logarithms have one branch
 
 
 def fold(
@@ -46,7 +48,7 @@ def fold(
         if (
             found is None
             or (inside - found[0]) * (inside - outside) <= 0  # jumped over the band
-            or not _same_branch(made.a, ahead, found[1].a)
+            or not _same_branch(design, made.a, ahead, found[1].a)
         ):
             change /= 2
             continue
@@ -71,10 +73,17 @@ def fold(
     raise RuntimeError(failure(x))
 
 
-def _same_branch(old: np.ndarray, ahead: np.ndarray, found: np.ndarray) -> bool:
-    """Return whether a step is corrected by little, so has not crossed a pole of L."""
+def _same_branch(
+    design: NestedDesign, old: np.ndarray, ahead: np.ndarray, found: np.ndarray
+) -> bool:
+    """Return whether a step is corrected by little and has not crossed a pole of L."""
     step = np.max(np.abs((ahead - old) / old))
-    return bool(np.max(np.abs((found - ahead) / old)) <= step / 2)
+    # just above the real axis Im L / pi counts negative eigenvalues of a matrix whose
+    # determinant is exp L up to a sign, and changes at its poles alone
+    above = (a + 1j * _ABOVE * np.abs(a) for a in (old, found))
+    turns = (round(sweep(design, a)[1].imag / np.pi) for a in above)
+    near = np.max(np.abs((found - ahead) / old)) <= step / 2
+    return bool(near) and len(set(turns)) == 1
 
 
 def _scale(

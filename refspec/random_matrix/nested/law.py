@@ -71,6 +71,10 @@ def reach(design: NestedDesign) -> float:
     top = np.zeros(k)
     for level, W in zip(design.levels, weights, strict=True):
         random = level.effects >= 0
+        if W.ndim == 3:  # the cells of a class pass a matrix, whose norm bounds each
+            assert design.mixing is not None
+            each = np.sum(design.mixing.cells, axis=1)
+            W = np.repeat(np.linalg.norm(W, 2, axis=(1, 2)), each)
         np.maximum.at(top, level.effects[random], W[random])
     norms = [
         np.max(s if s.ndim == 1 else np.sum(np.abs(s), axis=1))

@@ -16,7 +16,7 @@ from refspec.random_matrix.nested import law
 from refspec.random_matrix.nested.design import NestedDesign
 from refspec.random_matrix.nested.law import FixedPoint
 from refspec.random_matrix.nested.spectrum import beyond, real_solution, secular
-from refspec.random_matrix.nested.tree import sweep
+from refspec.random_matrix.nested.tree import resistance
 from refspec.random_matrix.outliers import (
     Outliers,
     joined,
@@ -51,8 +51,9 @@ def nested_outliers(
     Values lack the shift of order 1 / d of a single outlier, which is known for
     isotropic noise only. Theory: theory/random_matrix.md#R13
     """
-    weights = sweep(design, np.zeros(len(design.covariances)))[2][design.projected]
-    strongest = float(np.linalg.norm(np.sqrt(weights)[:, None] * design.means, 2))
+    masses = np.linalg.inv(resistance(design, np.zeros(len(design.covariances))))
+    gram = design.means.T @ masses @ design.means
+    strongest = float(np.linalg.norm(gram, 2)) ** 0.5
     x = (np.sqrt(law.reach(design)) + strongest) ** 2
     seen = [_at(design, x, law.far_guess(design, x))]
     while x - edge > scale / 8:
@@ -115,7 +116,7 @@ def _seen(design: NestedDesign, x: float, made: FixedPoint) -> _At:
     inner = MQ @ MQ.T
     for change, product in zip(made.hessian @ slope, products, strict=True):
         inner -= change * (product @ MQ.T)
-    inner += np.diag(_weight_slopes(design, made.a, slope))
+    inner += _resistance_slopes(design, made.a, slope)
     return _At(x, made, values, vectors, np.sum(vectors * (inner @ vectors), axis=0))
 
 
@@ -151,8 +152,8 @@ def _outlier(
     y = c @ MQ
     u = np.asarray([c @ product @ y for product in products])  # u_r = y S_r y'
     r = len(made.a)
-    # rho_r = sum_k c_k^2 d(1 / W_k)/da_r: the variance that effect r has in the mean
-    rho = np.asarray([c**2 @ _weight_slopes(design, made.a, e) for e in np.eye(r)])
+    # rho_r = c' d(1 / W)/da_r c: the variance that effect r has in the mean
+    rho = np.asarray([c @ _resistance_slopes(design, made.a, e) @ c for e in np.eye(r)])
     G = np.linalg.inv(np.eye(r) - made.hessian @ made.gain)
     forms = -u @ G @ made.hessian @ u + 2 * u @ G @ rho - rho @ made.gain @ G @ rho
     overlap = float(np.sum((span @ y) ** 2)) / slope
@@ -168,15 +169,14 @@ def _products(
     return MQ, [MQ * s if s.ndim == 1 else MQ @ s for s in design.covariances]
 
 
-def _weight_slopes(
+def _resistance_slopes(
     design: NestedDesign, a: np.ndarray, direction: np.ndarray
 ) -> np.ndarray:
     """Return the derivative of 1 / W of the projected nodes along a direction."""
     length = float(np.max(np.abs(direction)))
     if length == 0:
-        return np.zeros(len(design.means))
+        return np.zeros((len(design.means), len(design.means)))
     # central differences, a step of the cube root of u
     h = 2.0**-17 * float(np.max(np.abs(a))) / length
-    up = sweep(design, a + h * direction)[2][design.projected]
-    down = sweep(design, a - h * direction)[2][design.projected]
-    return np.asarray((1 / up - 1 / down) / (2 * h))
+    up, down = (resistance(design, a + s * direction) for s in (h, -h))
+    return np.asarray((up - down) / (2 * h))

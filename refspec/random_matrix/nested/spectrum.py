@@ -21,7 +21,7 @@ from refspec.random_matrix import definite, tables
 from refspec.random_matrix.nested import edges, law
 from refspec.random_matrix.nested.design import NestedDesign, certain_rank
 from refspec.random_matrix.nested.law import FixedPoint
-from refspec.random_matrix.nested.tree import sweep
+from refspec.random_matrix.nested.tree import resistance, sweep
 from refspec.random_matrix.tables import LawTable, Point
 
 #: Distance of the solutions from the real axis, relative to x.
@@ -56,10 +56,9 @@ def secular(design: NestedDesign, made: FixedPoint) -> np.ndarray:
     The means add -arg det S / pi to the eigenvalues below. W: weights of the nodes.
     Theory: theory/random_matrix.md#R13
     """
-    weights = sweep(design, made.a)[2][design.projected]
     M, Q = design.means, made.resolvent
     MQ = M * Q if Q.ndim == 1 else M @ Q
-    return np.asarray(np.diag(1 / weights) + MQ @ M.T)
+    return np.asarray(resistance(design, made.a) + MQ @ M.T)
 
 
 def real_solution(design: NestedDesign, x: float) -> FixedPoint | None:

@@ -43,6 +43,19 @@ def test_close_products_are_close(seed, k, spread):
     assert np.all(away <= exact(U * np.abs(made) + few))
 
 
+@given(seeds, st.integers(1, 60), st.integers(0, 12))
+def test_squares_are_as_close(seed, k, spread):
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal((3, k)) * 10.0 ** rng.uniform(-spread, 0, (3, k))
+    head, tail = forming.square_product(split_rows(A))
+    away = np.abs(exact(head) + exact(tail) - exact(A) @ exact(A).T)
+    assert np.all(
+        away <= exact(forming.split_error(k) * np.outer(lengths(A), lengths(A)))
+    )
+    assert np.array_equal(head, head.T)
+    assert np.array_equal(tail, tail.T)
+
+
 def test_what_is_split_off_counts():
     """The head alone is further off."""
     rng = np.random.default_rng(0)

@@ -19,6 +19,11 @@ from support import fixed_means
 U = 2.0**-53
 
 
+def predicted(law, v, strength):
+    """Outliers above the law's right edge."""
+    return outliers.fixed_outliers(law, v, strength, float(support(law)[-1, 1]))
+
+
 @given(
     st.integers(10, 1000),
     st.integers(1, 5000),
@@ -57,7 +62,7 @@ def test_threshold_of_a_mean():
     cosines = (theta2**2 - p * d) / (theta2 * (theta2 + d))
     found = outliers.overlaps(law, d + theta2, theta2)
     assert np.all(np.abs(found - cosines) <= rounding.gamma(64, U))
-    below = outliers.fixed_outliers(law, np.asarray([d + 0.9 * exact]), theta2[:1])
+    below = predicted(law, np.asarray([d + 0.9 * exact]), theta2[:1])
     assert len(below.values) == 0
 
 
@@ -76,7 +81,7 @@ def test_total_variance():
 def test_shift_is_second_order_perturbation():
     law = FreeLaw([1.0], [4000], 1000)
     v = np.asarray([9000.0, 7000.0, 5500.0])
-    made = outliers.fixed_outliers(law, v, v - 1000)
+    made = predicted(law, v, v - 1000)
     expected = free_law.location(law, v) + fixed_means.mean_shifts(law, v, v - 1000)
     # antithetic draws: the mean of n draws of a quadratic form errs by its own size
     draws = mixing.DRAWN // 27
@@ -90,7 +95,7 @@ def test_shift_of_one_mean():
     law = FreeLaw([1.0], [40000], 10000)
     for strength in (80000.0, 30000.0):
         v, theta2 = np.asarray([10000 + strength]), np.asarray([strength])
-        (found,) = outliers.fixed_outliers(law, v, theta2).values
+        (found,) = predicted(law, v, theta2).values
         psi = free_law.location(law, v)[0]
         (expected,) = fixed_means.mean_shifts(law, v, theta2)
         away = abs(found - psi - expected)
@@ -104,7 +109,7 @@ def test_shift_of_one_mean():
 def test_equal_means_share_one_small_matrix():
     law = FreeLaw([1.0], [400], 100)
     v = np.full(4, 1000.0)
-    made = outliers.fixed_outliers(law, v, v - 100)
+    made = predicted(law, v, v - 100)
     assert np.all(np.diff(made.values) < 0)
     assert np.all(np.isfinite(made.values))
     single = fixed_means.deviations(law, v[:1], v[:1] - 100)[0]
@@ -117,7 +122,7 @@ def test_one_fixed_mean_by_simulation():
     rng = np.random.default_rng(7)
     law = FreeLaw([1.0], [p - 1], d)
     v, strength = np.asarray([d + theta2]), np.asarray([theta2])
-    made = outliers.fixed_outliers(law, v, strength)
+    made = predicted(law, v, strength)
     X = rng.standard_normal((draws, p, d))
     X[:, 0, 0] += theta2**0.5
     values, vectors = np.linalg.eigh(np.swapaxes(X, 1, 2) @ X)

@@ -57,6 +57,35 @@ def test_the_walk_stays_on_its_branch():
     assert 500 < np.min(found) < gap[0] < gap[1] < np.max(found) < 2000
 
 
+def test_no_step_crosses_a_pole():
+    """Where the correction is small and yet lands on another branch."""
+    C, n, d = 4, 30, 60
+    labels, rng = np.repeat(np.arange(C), n), np.random.default_rng(0)
+    z = rng.standard_normal((C * n, C))
+    z[np.arange(C * n), labels] += 1.5
+    p = np.exp(z)
+    w = p / p.sum(axis=1, keepdims=True) / len(p)
+    exact, found = (
+        predict(
+            Population(
+                (n,) * C,
+                d,
+                w,
+                within,
+                class_covariance=0.5,
+                cross_covariance=0.3,
+                score_consistent=True,
+            )
+        )
+        for within in (1.0, np.ones(d))
+    )
+    assert len(exact.bands) == len(found.bands) == 2
+    for one, other in zip(exact.bands, found.bands, strict=True):
+        for end in ("lower", "upper"):
+            x, y = getattr(one, end), getattr(other, end)
+            assert abs(x - y) <= 4 * EDGE * x
+
+
 def test_bands_of_few_low_rank_covariances_end():
     """Where x stands still along the branch and other a's do not."""
     rng, d, noise = np.random.default_rng(0), 40, []

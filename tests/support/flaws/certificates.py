@@ -9,6 +9,7 @@ from support.snapshots import sampled
 
 ERRORFREE = "refspec.rounding.errorfree"
 FORMING = "refspec.rounding.forming"
+SECOND = "refspec.rounding.second"
 EIGENVALUES = "refspec.rounding.certificates:certified_eigenvalues"
 
 
@@ -184,6 +185,28 @@ FLAWS = (
         numbers,
         size=1,
         setting=early,
+    ),
+    Flaw(
+        "Q11",
+        "products too large",
+        f"{FORMING}:close_product",
+        after(larger),
+        numbers,
+    ),
+    Flaw(
+        "Q11",
+        "a thousandth of the bound",
+        f"{SECOND}:second_moment",
+        after(second(smaller)),
+        numbers,
+        size=THOUSANDTH,
+    ),
+    Flaw(
+        "Q11",
+        "means too large",
+        f"{SECOND}:cell_means",
+        after(first(larger)),
+        numbers,
     ),
 )
 REASONS: dict[str, str] = {}

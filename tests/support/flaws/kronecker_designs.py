@@ -32,6 +32,11 @@ def rung(side):
     return setting
 
 
+def coupled(monkeypatch):
+    """Climb the last rung only."""
+    monkeypatch.setattr(page, "COUPLED", page.COUPLED[-1:])
+
+
 def blocks(found, size):
     """Enlarge the noise's part of all blocks."""
     return replace(found, blocks=tuple(larger(x, size) for x in found.blocks))
@@ -104,6 +109,31 @@ FLAWS = (
         few,
         size=0.08,
         setting=rung(16),
+    ),
+    *(
+        Flaw(
+            "G6",
+            what,
+            place,
+            after(wrong),
+            few,
+            size=size,
+            setting=coupled,
+        )
+        for what, place, wrong, size in (
+            (
+                "a shifted distribution",
+                f"{KRONECKER}.spectrum:tabulate",
+                field("cumulative", shifted),
+                0.07,
+            ),
+            (
+                "outliers too large",
+                OUTLIERS,
+                field("each", field("values", larger)),
+                0.06,
+            ),
+        )
     ),
     Flaw(
         "G5",

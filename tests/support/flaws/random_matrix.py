@@ -143,6 +143,20 @@ FLAWS = (
     ),
     *on_the_ladder("R14", RANDOM, 0.04),
     Flaw(
+        "R16",
+        "roots too large",
+        "refspec.random_matrix.scores:roots",
+        after(larger),
+        few,
+    ),
+    Flaw(
+        "R16",
+        "scales too large",
+        f"{FREE}.design:reduction",
+        after(field("law", field("scales", larger))),
+        few,
+    ),
+    Flaw(
         "R15", "spacings too large", f"{PREDICTION}.count", after(larger), few, size=0.3
     ),
     Flaw(
