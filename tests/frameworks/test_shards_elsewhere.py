@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import refspec
-from refspec.shards import Cluster, joined
+from refspec.refusals import stated
+from refspec.shards import Cluster, joined, parts_of
 from support.command import run
 
 REAL = refspec.datasets.digits_mlp
@@ -40,6 +41,11 @@ class Make:
 class Missing:
     def __call__(self):
         return refspec.fisher(refspec.load("/nowhere/run.npz"))
+
+
+class Clumsy:
+    def __call__(self):
+        return np.ones(2) + np.ones(3)
 
 
 class Dying(Make):
@@ -103,6 +109,27 @@ def test_what_a_shard_raises_comes_here(client):
         Cluster([Make(0)], "tcp://127.0.0.1:1")
     with pytest.raises(ValueError, match="one or more, got none"):
         Cluster([], client)
+
+
+@pytest.mark.slow
+def test_a_worker_that_has_not_the_file_is_named(client, tmp_path):
+    store = refspec.save(REAL(), tmp_path / "run.zarr")
+    parts, shares = parts_of(store, 2, ["fc3"])
+    (tmp_path / "run.zarr").rename(tmp_path / "elsewhere.zarr")
+    with pytest.raises(refspec.ExportError) as raised:
+        joined(Cluster(parts, client), shares=shares)
+    said = str(raised.value)
+    assert said.startswith(f"{tmp_path / 'run.zarr'}: expected a folder")
+    assert "so says the worker tcp://" in said
+    assert "which must see the file under the same path" in said
+    assert stated(raised.value)
+
+
+def test_an_accident_of_a_worker_is_not_a_refusal(client):
+    with pytest.raises(ValueError, match="broadcast") as raised:
+        joined(Cluster([Clumsy()], client))
+    assert not stated(raised.value)
+    assert "worker" not in str(raised.value)
 
 
 def test_a_cluster_without_workers_is_refused():
