@@ -11,8 +11,10 @@ the primal blocks are contractions over samples of packed symmetric products.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+
+import numpy as np
 
 from refspec import backend, checks
 from refspec.backend import Array, Namespace
@@ -117,9 +119,10 @@ class SecondMoment:
     def trace(self) -> float:
         """Return the trace, the sum of all eigenvalues."""
         if self.projection is None:
-            return backend.scalar(self.xp.sum(self.rows.squares()))
+            return self.rows.trace()
         squares = (self.project(x) ** 2 for x in self.rows.columns())
-        return sum(backend.scalar(self.xp.sum(x)) for x in squares)
+        added = self.rows.group.added
+        return sum(backend.scalar(added(self.xp.sum(x))) for x in squares)
 
     def matvec(self, v: Array) -> Array:
         """Return X'QX v for v of shape (P,) or (P, m). Cost O(N K b m + N a b m)."""
@@ -159,6 +162,21 @@ def moment_of(what: SecondMoment | Snapshot) -> SecondMoment:
         "expected a SecondMoment (refspec.fisher, features, errors) or a Snapshot, got "
         f"{type(what).__name__}; refspec.snapshot(...) or refspec.load(...) makes one"
     )
+
+
+def in_pieces(moment: SecondMoment) -> SecondMoment:
+    """Return a moment whose arrays over the rows are of this process's rows alone.
+
+    Where every process of a group has such arrays whole, each of its own samples.
+    """
+    rows, mine = moment.rows.in_pieces()
+    if mine is None or moment.projection is not None:
+        return moment
+    weights = moment.xp.take(
+        moment.weights, backend.from_host(mine, moment.weights), axis=0
+    )
+    offsets = tuple(np.searchsorted(mine, moment.offsets).tolist())
+    return replace(moment, rows=rows, weights=weights, offsets=offsets)
 
 
 def expect_fisher(name: str, moment: SecondMoment) -> SecondMoment:

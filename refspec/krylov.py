@@ -17,9 +17,10 @@ import numpy as np
 import scipy.optimize
 
 from refspec import backend, costs, rounding
-from refspec.backend import Array, Namespace
+from refspec.backend import Array
 from refspec.costs import Cost
 from refspec.rounding.bounds import rare_chi_squared
+from refspec.spaces import Space
 
 #: Columns (n, m) to A times them.
 Product = Callable[[Array], Array]
@@ -62,27 +63,34 @@ class Leading:
 
 
 def leading(
-    product: Product, like: Array, n: int, k: int, forming: float = 0.0, seed: int = 0
+    product: Product,
+    like: Array,
+    n: int | Space,
+    k: int,
+    forming: float = 0.0,
+    seed: int = 0,
 ) -> Leading:
-    """Return the k largest eigenvalues of A = A' >= 0, n x n.
+    """Return the k largest eigenvalues of A = A' >= 0, n x n, or on a space.
 
     `forming` bounds ||fl(A v) - A v|| for unit v: a residual that it hides is small
     enough. Theory: theory/spectra.md#S3; theory/kronecker_spectra.md#K15.
     """
-    xp, rng = backend.namespace(like), np.random.default_rng(seed)
+    space = n if isinstance(n, Space) else Space.alone(n)
+    n, rng = space.n, space.group.random(seed)
     more = min(n, k + max(4, k // 4))  # a gap to what is not found, or a narrower one
     b = min(_BLOCK, n)
     while True:
-        theta, V = _converged(product, like, n, more, b, forming, rng, xp)
+        theta, V = _converged(product, like, space, more, b, forming, rng)
         away = product(V) - V * backend.beside(theta, like)
-        residual = backend.scalar(xp.linalg.vector_norm(away))
+        residual = space.length(away)
         residual += math.sqrt(more) * forming
-        skew = _skew(V, xp)
+        skew = _skew(V, space)
         slack = residual + 6 * skew * (float(theta[0]) + residual)
         if more == n:
             break
         least = float(theta[k - 1])
-        seen, rest = norm_beyond(product, V, least, forming + 2 * skew * least, rng)
+        slightly = forming + 2 * skew * least
+        seen, rest = norm_beyond(product, V, least, slightly, rng, space)
         if seen <= least + slack or b >= more:
             slack += max(0.0, rest - least)
             break
@@ -93,16 +101,15 @@ def leading(
 def _converged(
     product: Product,
     like: Array,
-    n: int,
+    space: Space,
     k: int,
     b: int,
     forming: float,
     rng: np.random.Generator,
-    xp: Namespace,
 ) -> tuple[np.ndarray, Array]:
     """Return k Ritz values and vectors whose residual rounding would hide."""
-    check, u = k, rounding.unit_roundoff(like)
-    for found in lanczos(product, _gaussian(rng, n, b, like), rng, xp):
+    check, n, u = k, space.n, rounding.unit_roundoff(like)
+    for found in lanczos(product, space.gaussian(rng, b, like), rng, space):
         size = len(found.small)
         if size < check:
             continue
@@ -115,22 +122,28 @@ def _converged(
 
 
 def norm_beyond(
-    product: Product, V: Array, enough: float, slack: float, rng: np.random.Generator
+    product: Product,
+    V: Array,
+    enough: float,
+    slack: float,
+    rng: np.random.Generator,
+    space: Space | None = None,
 ) -> tuple[float, float]:
     """Return the largest Ritz value of B = (I - VV')A(I - VV'), and a bound on ||B||.
 
     Until the bound is at most `enough`, or the value above it; `slack` bounds the error
     of a product. Theory: theory/spectra.md#S3.
     """
-    xp, n = backend.namespace(V), V.shape[0]
+    space = Space.alone(V.shape[0]) if space is None else space
+    n = space.n
 
     def deflated(x: Array) -> Array:
-        return _outside(product(_outside(x, V, xp)), V, xp)
+        return space.without(product(space.without(x, V)), V)
 
-    Z = _gaussian(rng, n, min(_PROBES, n), V)
-    squares = float(np.linalg.norm(backend.to_host(xp.matrix_transpose(Z) @ Z), 2))
+    Z = space.gaussian(rng, min(_PROBES, n), V)
+    squares = float(np.linalg.norm(backend.to_host(space.inner(Z, Z)), 2))
     top, bound = 0.0, math.inf
-    for step, found in enumerate(lanczos(deflated, Z, rng, xp), start=1):
+    for step, found in enumerate(lanczos(deflated, Z, rng, space), start=1):
         top = max(0.0, float(found.ritz()[0][0]))
         if len(found.small) == n:  # the space is everything
             return top, min(bound, top + slack)
@@ -159,15 +172,19 @@ def krylov_bound(top: float, steps: int, squares: float, columns: int) -> float:
 
 
 def lanczos(
-    product: Product, start: Array, rng: np.random.Generator, xp: Namespace
+    product: Product,
+    start: Array,
+    rng: np.random.Generator,
+    space: Space | None = None,
 ) -> Iterator[Krylov]:
     """Yield the Krylov space of a block (n, b), step by step, until it is everything.
 
     Where products bring nothing new, random vectors go on in their place.
     """
-    n, b = start.shape
+    space = Space.alone(start.shape[0]) if space is None else space
+    xp, n, b = backend.namespace(start), space.n, start.shape[1]
     V, m, small = start[:, :0], 0, np.zeros((0, 0))
-    Q, _ = _orthonormal(start, V, rng, xp)
+    Q, _ = _orthonormal(start, V, rng, space)
     while m < n:
         if V.shape[1] < m + b:  # room for as many again
             room = xp.zeros_like(xp.concat([Q, V], axis=1))
@@ -175,14 +192,14 @@ def lanczos(
         V[:, m : m + b] = Q
         known = V[:, : m + b]
         W = product(Q)
-        inside = xp.matrix_transpose(known) @ W
+        inside = space.inner(known, W)
         grown = np.zeros((m + b, m + b))
         grown[:m, :m] = small
         grown[:, m:] = backend.to_host(inside)
         grown[m:, :m] = grown[:m, m:].T
         grown[m:, m:] = (grown[m:, m:] + grown[m:, m:].T) / 2
         small, m = grown, m + b
-        Q, last = _orthonormal(W, known, rng, xp)
+        Q, last = _orthonormal(W, known, rng, space)
         costs.done(Cost(9.0 * n * (m + b) * b))
         yield Krylov(known, small, last)
         b = min(b, n - m)
@@ -190,43 +207,31 @@ def lanczos(
 
 
 def _orthonormal(
-    W: Array, V: Array, rng: np.random.Generator, xp: Namespace
+    W: Array, V: Array, rng: np.random.Generator, space: Space
 ) -> tuple[Array, np.ndarray]:
     """Return Q, orthonormal and orthogonal to V, and R: W = Q R and what V spans.
 
     Directions in which rounding alone is left become random ones, with rows R of 0.
     """
-    n, b = W.shape
-    size = backend.scalar(xp.linalg.vector_norm(W))
+    xp, n, b = backend.namespace(W), space.n, W.shape[1]
+    size = space.length(W)
     if V.shape[1] == n:
         return W, np.zeros((b, b))
-    Q, R = xp.linalg.qr(_outside(_outside(W, V, xp), V, xp))
+    Q, R = space.qr(space.without(space.without(W, V), V))
     left, s, right = np.linalg.svd(backend.to_host(R).astype(np.float64))
     Q, R = Q @ backend.beside(left, W), s[:, None] * right
     known = int(np.sum(s > rounding.gamma(n, rounding.unit_roundoff(W)) * size))
     R[known:] = 0
     if known < b:
-        Q = xp.concat([Q[:, :known], _gaussian(rng, n, b - known, W)], axis=1)
-    Q, again = xp.linalg.qr(_outside(Q, V, xp))  # once more: W may have been short
-    Q, last = xp.linalg.qr(_outside(Q, V, xp))
+        Q = xp.concat([Q[:, :known], space.gaussian(rng, b - known, W)], axis=1)
+    Q, again = space.qr(space.without(Q, V))  # once more: W may have been short
+    Q, last = space.qr(space.without(Q, V))
     return Q, backend.to_host(last @ again).astype(np.float64) @ R
 
 
-def _outside(x: Array, V: Array, xp: Namespace) -> Array:
-    """Return x without what lies in the span of V."""
-    return x - V @ (xp.matrix_transpose(V) @ x)
-
-
-def _skew(V: Array, xp: Namespace) -> float:
+def _skew(V: Array, space: Space) -> float:
     """Bound ||V'V - I||, its rounding included."""
-    n, k = V.shape
-    off = xp.matrix_transpose(V) @ V - xp.eye(
-        k, dtype=V.dtype, device=backend.device(V)
-    )
-    measured = backend.scalar(xp.linalg.vector_norm(off))
-    return float(measured + k * rounding.gamma(n + 1, rounding.unit_roundoff(V)))
-
-
-def _gaussian(rng: np.random.Generator, n: int, b: int, like: Array) -> Array:
-    """Return standard normal numbers (n, b) beside `like`."""
-    return backend.beside(rng.standard_normal((n, b)), like)
+    xp, k = backend.namespace(V), V.shape[1]
+    one = xp.eye(k, dtype=V.dtype, device=backend.device(V))
+    measured = backend.scalar(xp.linalg.vector_norm(space.inner(V, V) - one))
+    return float(measured + k * rounding.gamma(space.n + 1, rounding.unit_roundoff(V)))

@@ -16,7 +16,8 @@ from refspec.backend import Array
 from refspec.coordinates.frame import scaled, way_back
 from refspec.costs import Cost
 from refspec.curvature import SecondMoment
-from refspec.rows import forming_radius
+from refspec.rows import Rows, forming_radius
+from refspec.spaces import Space
 
 #: The kind of the radius, besides that of the rows.
 _PROBED = "with the measured residual, and random vectors for what is larger"
@@ -27,8 +28,8 @@ class Leading:
     """The k largest eigenvalues of X'QX, and their unit eigenvectors.
 
     values (k,), descending, on the host; vectors (n, k) of the smaller side of moment,
-    n = min(N K, P); every value is within radius of the one of its rank; kind says how
-    the radius is known.
+    n = min(N K, P), or this process's piece of them; every value is within radius of
+    the one of its rank; kind says how the radius is known.
     """
 
     values: np.ndarray
@@ -44,18 +45,23 @@ class Leading:
 
     def over_rows(self, i: int, j: int) -> Array:
         """Return the unit eigenvectors i to j of QXX'Q over the rows, (N, K, j - i)."""
-        xp, (N, K, P) = self.moment.xp, self.moment.rows.shape
+        xp, (N, K, _) = self.moment.xp, self.moment.rows.shape
         V = self.vectors[:, i:j]
-        if N * K < P:
+        if by_rows(self.moment.rows):
             return xp.reshape(V, (N, K, j - i))
         seen = self.moment.project(self.moment.rows.dot(V))
-        size = xp.sqrt(xp.sum(seen * seen, axis=(0, 1)))
+        size = xp.sqrt(self.moment.rows.group.added(xp.sum(seen * seen, axis=(0, 1))))
         return seen / xp.where(size > 0, size, xp.ones_like(size))
 
 
-def squared_lengths(x: Array) -> np.ndarray:
+def squared_lengths(moment: SecondMoment, x: Array) -> np.ndarray:
     """Return squared lengths of columns over the rows (N, K, k), on the host."""
-    return backend.to_host(backend.namespace(x).sum(x * x, axis=(0, 1)))
+    return backend.to_host(moment.rows.group.added(moment.xp.sum(x * x, axis=(0, 1))))
+
+
+def by_rows(rows: Rows) -> bool:
+    """Whether vectors over the rows are shorter than over the parameters."""
+    return rows.samples * rows.shape[1] < rows.shape[2]
 
 
 def leading(moment: SecondMoment, k: int) -> Leading:
@@ -65,7 +71,7 @@ def leading(moment: SecondMoment, k: int) -> Leading:
     few k vectors of length min(N K, P).
     """
     small, power = scaled(expect_top(moment, k))
-    trace = backend.scalar(moment.xp.sum(small.rows.squares()))
+    trace = small.rows.trace()
     found = of_scaled(small, k, trace, held_gram(small, ways.products(k)))
     up = way_back(moment, power, trace + found.radius)
     radius = found.radius * up * up + tiniest(moment, trace)
@@ -77,9 +83,9 @@ def of_scaled(
 ) -> Leading:
     """Do as `leading` says: `trace` is that of X'X, near 1; `gram` is XX', if held."""
     rows = moment.rows
-    product, n = smaller_side(moment, gram)
+    product, space = smaller_side(moment, gram)
     forming = product_radius(moment, trace, gram)
-    found = krylov.leading(product, rows.like, n, k, forming)
+    found = krylov.leading(product, rows.like, space, k, forming)
     u = rounding.unit_roundoff(rows.like)
     radius = found.radius + forming_radius(rows, trace, u)
     kind = f"{rows.known}, {_PROBED}"
@@ -88,16 +94,15 @@ def of_scaled(
 
 def smaller_side(
     moment: SecondMoment, gram: Array | None = None
-) -> tuple[krylov.Product, int]:
-    """Return products with X'QX or QXX'Q, whichever is smaller, and its size.
+) -> tuple[krylov.Product, Space]:
+    """Return products with X'QX or QXX'Q, whichever is smaller, and its space.
 
     From a Gram matrix XX' where that is held.
     """
     xp, rows, (N, K, P) = moment.xp, moment.rows, moment.rows.shape
-
     one = rows.work.product if gram is None else float(N * K) ** 2
 
-    def by_rows(z: Array) -> Array:
+    def over_rows(z: Array) -> Array:
         m = z.shape[1]
         z = moment.project(xp.reshape(z, (N, K, m)))
         if gram is None:
@@ -107,20 +112,23 @@ def smaller_side(
         costs.done(Cost(one) * m)
         return xp.reshape(moment.project(z), (N * K, m))
 
-    def by_columns(v: Array) -> Array:
+    def over_columns(v: Array) -> Array:
         costs.done(Cost(one) * v.shape[1])
         return moment.matvec(v)
 
-    product, n = (by_rows, N * K) if N * K < P else (by_columns, P)
+    product: krylov.Product = over_columns
+    space = Space.alone(P)
+    if by_rows(rows):
+        product, space = over_rows, Space(rows.samples * K, N * K, rows.group)
     # of many columns those of the larger side, N K or P long, would not fit
-    step = max(ways.COLUMNS, backend.at_a_time(8 * max(N * K, P), rows.like))
+    step = ways.columns(max(rows.samples * K, P), rows.like)
 
     def some_at_a_time(x: Array) -> Array:
         m = x.shape[1]
         parts = (product(x[:, k : min(k + step, m)]) for k in range(0, m, step))
         return backend.concatenate(parts, axis=1)
 
-    return some_at_a_time, n
+    return some_at_a_time, space
 
 
 def held_gram(moment: SecondMoment, products: int) -> Array | None:
@@ -142,7 +150,8 @@ def held_gram(moment: SecondMoment, products: int) -> Array | None:
 def expect_top(moment: SecondMoment, k: int) -> SecondMoment:
     """Refuse to look for more eigenvalues than there can be; return the moment."""
     checks.expect_type("moment", moment, SecondMoment, "refspec.fisher makes one")
-    n = min(moment.shape)
+    N, K, P = moment.rows.samples, *moment.rows.shape[1:]
+    n = min(N * K, P)
     if not 1 <= checks.expect_size("top", k) <= n:
         raise ValueError(
             f"top must lie in 1..min(N K, P) = 1..{n}, got {k}: there are no more "
@@ -165,7 +174,7 @@ def product_radius(
     Theory: theory/rounding.md#B2: sums of products over rows and columns, and twice a
     projection, of a sum over the rows and one over the cells each way.
     """
-    N, K, _ = moment.rows.shape
+    N, K = moment.rows.samples, moment.rows.shape[1]
     k = moment.rows.products if gram is None else moment.rows.roundings + N * K + 2
     k += 0 if moment.projection is None else 2 * (2 * (N + K) + 32)
     u = rounding.unit_roundoff(moment.rows.like)

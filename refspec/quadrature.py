@@ -17,14 +17,15 @@ import scipy.linalg
 import scipy.special
 
 from refspec import backend, checks, rounding
-from refspec.backend import Array, Namespace
+from refspec.backend import Array
 from refspec.classes import Snapshot
 from refspec.coordinates.frame import scaled, way_back
-from refspec.curvature import SecondMoment, moment_of
+from refspec.curvature import SecondMoment, in_pieces, moment_of
 from refspec.krylov import Product
 from refspec.leading import held_gram, product_radius, smaller_side
 from refspec.results import Result, View
 from refspec.rows import forming_radius
+from refspec.spaces import Space
 from refspec.structure import decompose
 
 #: What is not without a level, beside what is.
@@ -122,17 +123,16 @@ def density(
     checks.expect_size("probes", probes, least=1)
     checks.expect_size("steps", steps, least=1)
     checks.expect_size("seed", seed)
-    small, power = scaled(moment)
-    xp, rows = small.xp, small.rows
-    trace = backend.scalar(xp.sum(rows.squares()))
+    small, power = scaled(in_pieces(moment))
+    rows, trace = small.rows, small.rows.trace()
     gram = held_gram(small, probes * steps)
-    product, n = smaller_side(small, gram)
-    j, rng = min(steps, n), np.random.default_rng(seed)
+    product, space = smaller_side(small, gram)
+    n = space.n
+    j, rng = min(steps, n), space.group.random(seed)
     at_a_time, made = backend.at_a_time(8 * n * j, rows.like), []
     for i in range(0, probes, at_a_time):
-        z = rng.standard_normal((n, min(at_a_time, probes - i)))
-        start = backend.beside(z, rows.like)
-        made.append(_gauss(product, start, j, rng, xp))
+        start = space.gaussian(rng, min(at_a_time, probes - i), rows.like)
+        made.append(_gauss(product, start, j, rng, space))
     nodes, weights = (np.concatenate(x) for x in zip(*made, strict=True))
     u = rounding.unit_roundoff(rows.like)
     away = product_radius(small, trace, gram) * (1 + j) + forming_radius(rows, trace, u)
@@ -154,40 +154,45 @@ def density(
 
 def whole_and_without(moment: SecondMoment) -> dict[str, SecondMoment]:
     """Return a moment and, under the names of its levels, what it is without each."""
+    moment = in_pieces(moment)
     split = decompose(moment)
     return {WHOLE: moment} | {n: split.without(n) for n in split.levels}
 
 
 def _gauss(
-    product: Product, z: Array, steps: int, rng: np.random.Generator, xp: Namespace
+    product: Product, z: Array, steps: int, rng: np.random.Generator, space: Space
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return Gauss nodes and weights (m, steps) of the measures of m vectors z (n, m).
 
     Lanczos from each of them, orthogonalised twice against its own vectors.
     """
-    n, m = z.shape
+    xp, (n, m) = backend.namespace(z), z.shape
+
+    def length(x: Array, axis: int) -> Array:
+        return xp.sqrt(space.group.added(xp.sum(x * x, axis=axis)))
+
     u = rounding.unit_roundoff(z)
     V = xp.zeros((m, n, steps), dtype=z.dtype, device=backend.device(z))
-    size = xp.sqrt(xp.sum(z * z, axis=0))
+    size = length(z, 0)
     diagonal, beside = np.zeros((m, steps)), np.zeros((m, steps - 1))
     q = xp.matrix_transpose(z / size)
     for j in range(steps):
         V[:, :, j] = q
         known = V[:, :, : j + 1]
         w = xp.matrix_transpose(product(xp.matrix_transpose(q)))
-        diagonal[:, j] = backend.to_host(xp.sum(q * w, axis=1))
+        diagonal[:, j] = backend.to_host(space.group.added(xp.sum(q * w, axis=1)))
         if j + 1 == steps:
             break
-        scale = xp.sqrt(xp.sum(w * w, axis=1))
-        w = _without(w, known, xp)
-        left = xp.sqrt(xp.sum(w * w, axis=1))
+        scale = length(w, 1)
+        w = _without(w, known, space)
+        left = length(w, 1)
         # where rounding alone is left the measure is used up: beta = 0, and on
         # from a vector that has nothing to do with it
-        new = left > rounding.gamma(n, u) * scale
+        new = left > rounding.gamma(space.n, u) * scale
         beside[:, j] = backend.to_host(xp.where(new, left, xp.zeros_like(left)))
         other = backend.beside(rng.standard_normal((m, n)), z)
-        q = _without(xp.where(new[:, None], w, other), known, xp)
-        q = q / xp.sqrt(xp.sum(q * q, axis=1))[:, None]
+        q = _without(xp.where(new[:, None], w, other), known, space)
+        q = q / length(q, 1)[:, None]
     nodes, weights = np.zeros((m, steps)), np.zeros((m, steps))
     for i, square in enumerate(backend.to_host(size).astype(np.float64) ** 2):
         nodes[i], S = scipy.linalg.eigh_tridiagonal(diagonal[i], beside[i])
@@ -195,10 +200,11 @@ def _gauss(
     return nodes, weights
 
 
-def _without(w: Array, V: Array, xp: Namespace) -> Array:
+def _without(w: Array, V: Array, space: Space) -> Array:
     """Return vectors w (m, n) without what lies in the spans of V (m, n, j)."""
+    turned = backend.namespace(w).matrix_transpose(V)
     for _ in range(2):
-        w = w - (V @ (xp.matrix_transpose(V) @ w[:, :, None]))[:, :, 0]
+        w = w - (V @ space.group.added(turned @ w[:, :, None]))[:, :, 0]
     return w
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from refspec import backend, costs, rounding
 from refspec.backend import Array, Namespace
 from refspec.classes import class_slices
 from refspec.costs import Cost
+from refspec.spaces import ALONE, Group
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,16 @@ class Rows(ABC):
         return backend.namespace(self.like)
 
     @property
+    def group(self) -> Group:
+        """Who else has rows of the same kind: arrays over the rows are pieces."""
+        return ALONE
+
+    @property
+    def samples(self) -> int:
+        """How many samples all processes of the group have."""
+        return self.shape[0]
+
+    @property
     def roundings(self) -> int:
         """How many roundings an entry of XX' suffers at most, its rows given."""
         return self.shape[2]
@@ -139,6 +150,17 @@ class Rows(ABC):
         parts = [xp.sum(x * x, axis=1) for x in self.chunks()]
         return xp.reshape(backend.concatenate(parts), (N, K))
 
+    def trace(self) -> float:
+        """Return the sum of ||x||^2 of all rows."""
+        return backend.scalar(self.group.added(self.xp.sum(self.squares())))
+
+    def in_pieces(self) -> tuple[Rows, np.ndarray | None]:
+        """Return this process's rows alone, and which samples they are of.
+
+        Where all processes of a group hold all of the rows' arrays; else None.
+        """
+        return self, None
+
     def chunks(self) -> Iterator[Array]:
         """Yield all rows explicitly, some samples at a time, shape (m K, P)."""
         xp, (N, K, P) = self.xp, self.shape
@@ -149,9 +171,9 @@ class Rows(ABC):
 
     def columns(self) -> Iterator[Array]:
         """Yield X a few columns at a time, shape (N, K, m)."""
-        xp, (N, K, P) = self.xp, self.shape
+        xp, (_, K, P) = self.xp, self.shape
         every = xp.arange(P, device=backend.device(self.like))
-        step = backend.at_a_time(8 * max(N * K, P), self.like)
+        step = backend.at_a_time(8 * max(self.samples * K, P), self.like)
         for j in range(0, P, step):
             unit = every[:, None] == every[j : min(j + step, P)]
             yield self.dot(xp.astype(unit, self.like.dtype))
@@ -177,7 +199,7 @@ class Rows(ABC):
         xp = self.xp
         info = xp.finfo(self.like.dtype)
         with np.errstate(over="ignore"):
-            trace = backend.scalar(xp.sum(self.squares()))
+            trace = self.trace()
         if float(info.smallest_normal) / float(info.eps) < trace < math.inf:
             return self, 0
         largest = max(backend.scalar(xp.max(xp.abs(x))) for x in self.chunks())
@@ -209,6 +231,21 @@ class Derived(Rows):
     """Rows made of those of another kind; what is not said here is as it is there."""
 
     rows: Rows
+
+    @property
+    def group(self) -> Group:
+        """Who else has rows of the same kind."""
+        return self.rows.group
+
+    @property
+    def samples(self) -> int:
+        """How many samples all processes of the group have."""
+        return self.rows.samples
+
+    def in_pieces(self) -> tuple[Rows, np.ndarray | None]:
+        """Return this process's rows alone, and which samples they are of."""
+        rows, mine = self.rows.in_pieces()
+        return (self, None) if mine is None else (replace(self, rows=rows), mine)
 
     @property
     def shape(self) -> tuple[int, int, int]:

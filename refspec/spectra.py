@@ -12,8 +12,8 @@ from refspec import backend, checks, rounding
 from refspec.backend import Array, Namespace
 from refspec.classes import Snapshot
 from refspec.coordinates import Coordinates, coordinates
-from refspec.curvature import SecondMoment, moment_of
-from refspec.leading import leading
+from refspec.curvature import SecondMoment, in_pieces, moment_of
+from refspec.leading import expect_top, leading
 from refspec.results import Result, View, ranks
 from refspec.rounding.certificates import certified_eigenvalues
 
@@ -159,7 +159,7 @@ def _largest(
         )
     if isinstance(moment, Coordinates):
         moment = moment.moment
-    moment = moment_of(moment)
+    moment = in_pieces(expect_top(moment_of(moment), top))
     found = leading(moment, top)
     values = backend.beside(found.values, moment.weights)
     return Spectrum(

@@ -25,6 +25,7 @@ from refspec.classes import Snapshot, class_slices
 from refspec.costs import Cost
 from refspec.curvature import SecondMoment, moment_of
 from refspec.results import Result, View
+from refspec.spaces import ALONE, Group, Space
 
 #: The kind of eigenvalue each level makes, from the strongest structure to the weakest.
 KINDS = {
@@ -116,18 +117,20 @@ class Level:
         Pi, a projection of the cell space, (C, K, m) to (C, K, m); None: within.
     first : callable or None
         A projection that commutes with this one and is applied before it.
+    group : Group
+        The processes that have the other rows, if arrays over the rows are in pieces.
     """
 
     unit: Array
     offsets: tuple[int, ...]
     of_cells: Callable[[Array], Array] | None
     first: Callable[[Array], Array] | None = None
+    group: Group = ALONE
 
     def __call__(self, rows: Array, /) -> Array:
         """Project arrays over the rows, (N, K, m)."""
         rows = rows if self.first is None else self.first(rows)
-        xp = backend.namespace(self.unit)
-        means = _gathered(self.unit, self.offsets, rows, xp)
+        means = _gathered(self.unit, self.offsets, rows, self.group)
         if self.of_cells is None:
             return rows - _spread(self.unit, self.offsets, means)
         return _spread(self.unit, self.offsets, self.of_cells(means))
@@ -169,10 +172,10 @@ def decompose(moment: SecondMoment | Snapshot) -> Decomposition:
     moment = moment_of(moment)
     norms = cell_norms(moment)
     unit, offsets, first = _unit(moment, norms), moment.offsets, moment.projection
-    of_cells = cell_projections(norms)
-    levels = {n: Level(unit, offsets, pi, first) for n, pi in of_cells.items()}
+    of_cells, group = cell_projections(norms), moment.rows.group
+    levels = {n: Level(unit, offsets, pi, first, group) for n, pi in of_cells.items()}
     within = within_name(norms.shape[1])
-    levels[within] = Level(unit, offsets, None, first)
+    levels[within] = Level(unit, offsets, None, first, group)
     if first is not None:
         for name, level in levels.items():
             _expect_commuting(moment, name, level, first)
@@ -232,7 +235,7 @@ def cell_norms(moment: SecondMoment) -> Array:
     sums = [
         xp.sum(w[i:j, :], axis=0)[None, :] for _, i, j in class_slices(moment.offsets)
     ]
-    return xp.sqrt(backend.concatenate(sums))
+    return xp.sqrt(moment.rows.group.added(backend.concatenate(sums)))
 
 
 def cells(moment: SecondMoment, rows: Array, norms: Array) -> Array:
@@ -240,7 +243,7 @@ def cells(moment: SecondMoment, rows: Array, norms: Array) -> Array:
 
     Theory: theory/curvature.md#C7.
     """
-    return _gathered(_unit(moment, norms), moment.offsets, rows, moment.xp)
+    return _gathered(_unit(moment, norms), moment.offsets, rows, moment.rows.group)
 
 
 def cell_gram(moment: SecondMoment, norms: Array) -> Array:
@@ -249,14 +252,14 @@ def cell_gram(moment: SecondMoment, norms: Array) -> Array:
     Theory: theory/curvature.md#C7.
     """
     xp, (C, K), P = moment.xp, norms.shape, moment.shape[1]
-    unit, N = _unit(moment, norms), moment.weights.shape[0]
+    unit, N, group = _unit(moment, norms), moment.rows.samples, moment.rows.group
     every = xp.eye(C * K, dtype=norms.dtype, device=backend.device(norms))
     step, parts = backend.at_a_time(8 * (N * K + P), norms), []
     for j in range(0, C * K, step):
         some = xp.reshape(every[:, j : min(j + step, C * K)], (C, K, -1))
         z = moment.project(_spread(unit, moment.offsets, some))
         back = moment.project(moment.rows.gram_times(z))
-        parts.append(_gathered(unit, moment.offsets, back, xp))
+        parts.append(_gathered(unit, moment.offsets, back, group))
         costs.done(Cost(moment.rows.work.product) * some.shape[2])
     made = xp.reshape(backend.concatenate(parts, axis=2), (C * K, C * K))
     return (made + xp.matrix_transpose(made)) / 2
@@ -328,14 +331,15 @@ def _unit(moment: SecondMoment, norms: Array) -> Array:
 
 
 def _gathered(
-    unit: Array, offsets: tuple[int, ...], rows: Array, xp: Namespace
+    unit: Array, offsets: tuple[int, ...], rows: Array, group: Group
 ) -> Array:
     """Return Q'rows, shape (C, K, m)."""
+    xp = backend.namespace(unit)
     sums = [
         xp.sum(unit[i:j, :, None] * rows[i:j, ...], axis=0)[None, ...]
         for _, i, j in class_slices(offsets)
     ]
-    return backend.concatenate(sums)
+    return group.added(backend.concatenate(sums))
 
 
 def _spread(unit: Array, offsets: tuple[int, ...], means: Array) -> Array:
@@ -348,13 +352,14 @@ def _expect_commuting(
     moment: SecondMoment, name: str, level: Level, first: Callable[[Array], Array]
 ) -> None:
     """Refuse a projection Q with PQ != QP: X'QX would not be the sum of its levels."""
-    xp, w = moment.xp, moment.weights
+    w = moment.weights
     probe = np.random.default_rng(0).standard_normal((*w.shape, 1))
     z = backend.beside(probe, w)
     alone = replace(level, first=None)
-    gap = backend.scalar(xp.linalg.vector_norm(alone(first(z)) - first(alone(z))))
+    space = Space(0, 0, moment.rows.group)
+    gap = space.length(alone(first(z)) - first(alone(z)))
     k = 16 * (w.shape[0] + w.shape[1]) + 64  # both are two averages of z, and back
-    size = backend.scalar(xp.linalg.vector_norm(z))
+    size = space.length(z)
     if gap > rounding.gamma(k, rounding.unit_roundoff(w)) * size:
         raise ValueError(
             "moment must have a projection that commutes with its levels, got one that "

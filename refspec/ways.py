@@ -23,9 +23,10 @@ PRODUCTS = 8
 #: Vectors of the space that looks for an eigenvalue that is missing, about.
 FURTHER = 128
 
-#: Eigenvectors over the rows at a time, at least.
+#: Eigenvectors over the rows at a time, and columns a product, where these fit.
 COLUMNS = 8
 
+_COLUMNS = 2**33  # bytes of the columns of one product, at most
 _GRAM = 2**31  # bytes of a Gram matrix that may be held
 _EXPLICIT = 2**28  # bytes of gradients of layers with positions that may be held
 _CELLS = 2**10  # whose Gram matrix is formed, whatever else it would take
@@ -38,6 +39,15 @@ PASSES = 12
 def primal(moment: SecondMoment) -> bool:
     """Whether parameters are the fewer coordinates of all eigenvalues, or rows."""
     return 2 * moment.shape[1] <= moment.shape[0]
+
+
+def columns(length: int, like: Array) -> int:
+    """Return how many columns of so many numbers a product takes at a time.
+
+    Few enough to fit where the rows are, beside them; else as many as a block has.
+    """
+    least = max(1, min(COLUMNS, _COLUMNS // (8 * length)))
+    return max(least, backend.at_a_time(8 * length, like))
 
 
 def explicit_budget() -> float:

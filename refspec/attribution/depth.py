@@ -16,7 +16,7 @@ from refspec.attribution.means import Means, class_means
 from refspec.attribution.shares import Eigenbasis, eigenbasis, knockout
 from refspec.classes import Snapshot
 from refspec.coordinates import Coordinates, coordinates
-from refspec.curvature import SecondMoment
+from refspec.curvature import SecondMoment, in_pieces
 from refspec.leading import leading, product_radius
 from refspec.results import Result, View
 from refspec.rounding import Bounded
@@ -112,6 +112,7 @@ def leading_clarity(moment: SecondMoment) -> Clarity:
 
     Class means are known by their Gram matrix, of the within level its edge is found.
     """
+    moment = in_pieces(moment)
     norms = structure.cell_norms(moment)
     (C, K), u = norms.shape, rounding.unit_roundoff(norms)
     inner = leading(structure.decompose(moment).levels[structure.within_name(K)], 1)

@@ -14,7 +14,7 @@ from refspec.attribution.assembly import Attribution, assembled
 from refspec.backend import Array, Namespace
 from refspec.classes import class_slices
 from refspec.coordinates.frame import scaled, uncertain, way_back
-from refspec.curvature import SecondMoment
+from refspec.curvature import SecondMoment, in_pieces
 from refspec.leading import (
     Leading,
     expect_top,
@@ -41,9 +41,9 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
 
     Theory: theory/attribution.md#A6; theory/spectra.md#S3.
     """
-    small, power = scaled(expect_top(moment, k))
+    small, power = scaled(in_pieces(expect_top(moment, k)))
     xp, split, norms = small.xp, decompose(small), cell_norms(small)
-    trace = backend.scalar(xp.sum(small.rows.squares()))
+    trace = small.rows.trace()
     runs = len(split.levels) + 1  # the whole, within, and a knock-out a level of means
     product = held_gram(small, ways.products(k, runs))
     whole, radii = of_scaled(small, k, trace, product), [0.0]
@@ -129,15 +129,15 @@ def _over_levels(
     And the eigenvectors over the cells, (C, K, rank), if those are not too many. Some
     at a time: over the rows an eigenvector has N K entries.
     """
-    xp, n = split.total.xp, split.total.shape[0]
+    xp, rows = split.total.xp, split.total.rows
     parts: dict[str, list[np.ndarray]] = {name: [] for name in split.levels}
     spread = []
-    step = max(ways.COLUMNS, backend.at_a_time(8 * n, norms))
+    step = ways.columns(rows.samples * rows.shape[1], norms)
     for i in range(0, rank, step):
-        rows = whole.over_rows(i, min(i + step, rank))
+        seen = whole.over_rows(i, min(i + step, rank))
         for name, level in split.levels.items():
-            parts[name].append(squared_lengths(level.project(rows)))
-        spread += [] if many else [cells(split.total, rows, norms)]
+            parts[name].append(squared_lengths(level, level.project(seen)))
+        spread += [] if many else [cells(split.total, seen, norms)]
     found = {name: np.concatenate([np.zeros(0), *x]) for name, x in parts.items()}
     if many:
         return found, None
@@ -154,8 +154,9 @@ def _traces(moment: SecondMoment, norms: Array) -> dict[str, float]:
     xp, (_, K), found = moment.xp, norms.shape, np.zeros(3)
     every = xp.arange(K, device=backend.device(norms))
     step = backend.at_a_time(8 * moment.shape[1], norms)
+    masses = backend.to_host(xp.sum(norms, axis=1))
     for c, i, j in class_slices(moment.offsets):
-        if i == j:
+        if masses[c] == 0:  # here and in all other processes that have rows
             continue
         part, unit = moment.rows.part(i, j), unit_rows(moment, norms, c)
         size = norms[c, :] * xp.astype(every != c, norms.dtype)

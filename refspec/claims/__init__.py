@@ -1,5 +1,6 @@
 """What is claimed about trained networks, judged with numbers of this one."""
 
+from refspec.claims.bootstrap import bootstrap as bootstrap
 from refspec.claims.catalogue import CLAIMS as CLAIMS
 from refspec.claims.catalogue import compare as compare
 from refspec.claims.catalogue import judge as judge
@@ -34,6 +35,7 @@ __all__ = [
     "ProductErrors",
     "ProductSpan",
     "Signs",
+    "bootstrap",
     "collapse",
     "compare",
     "edges",

@@ -285,6 +285,20 @@ def judge(
     >>> [x.verdict for x in judge(refspec.datasets.wine_sklearn(), "D")]
     ['holds']
     """
+    subject = expect_subject(network, dense, per_layer, whole, top)
+    chosen = list(CLAIMS) if claims is None else list(claims)
+    checks.expect_names("claims", chosen, list(CLAIMS))
+    return Findings(lambda id: _judged(CLAIMS[id], subject), chosen)
+
+
+def expect_subject(
+    network: Snapshot | SecondMoment | Subject,
+    dense: int,
+    per_layer: bool,
+    whole: int | None,
+    top: int | None,
+) -> Subject:
+    """Refuse what cannot be judged; return what keeps what claims ask of it."""
     advice = "refspec.snapshot(...) or refspec.load(...) makes one"
     kinds = (Snapshot, SecondMoment, Subject)
     checks.expect_type("network", network, kinds, advice)
@@ -292,18 +306,14 @@ def judge(
     if isinstance(given, SecondMoment):
         expect_fisher("network", given)
     checks.expect_size("dense", dense)
-    chosen = list(CLAIMS) if claims is None else list(claims)
-    checks.expect_names("claims", chosen, list(CLAIMS))
     checks.expect_flag("per_layer", per_layer)
     if whole is not None:
         checks.expect_size("whole", whole)
     if top is not None:
         checks.expect_size("top", top, least=1)
-    subject = network
-    if not isinstance(subject, Subject):
-        subject = Subject(subject, dense, per_layer, whole, top)
-    known = subject
-    return Findings(lambda id: _judged(CLAIMS[id], known), chosen)
+    if isinstance(network, Subject):
+        return network
+    return Subject(network, dense, per_layer, whole, top)
 
 
 def compare(members: Iterable[Member], claims: Iterable[str] | None = None) -> Findings:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refspec import backend, checks, curvature
+from refspec import backend, checks, curvature, rounding
 from refspec.attribution import Clarity, depth_profile
 from refspec.attribution.depth import leading_clarity
 from refspec.claims.registry import (
@@ -16,6 +16,7 @@ from refspec.claims.registry import (
     Subject,
     graded,
     rank_correlation,
+    said,
     small,
     together,
     unjudged,
@@ -42,9 +43,12 @@ def depth(subject: Subject) -> Iterator[Evidence]:
             "rank correlation of -lambda_2/lambda_C with depth": orthogonal,
             "rank correlation of -mean |cos| with depth": cosine,
         }
-        text = f"rank correlations {separation:.2f}, {orthogonal:.2f}, {cosine:.2f}"
-        verdict = together(map(graded, (separation, orthogonal, cosine)))
-        yield Evidence(of, numbers, verdict, text)
+        if not np.any(np.isfinite(list(numbers.values()))):
+            yield unjudged(of, "class means do not vary with depth")
+            continue
+        found = (said(x, ".2f", "none (no change)") for x in numbers.values())
+        verdict = together(map(graded, numbers.values()))
+        yield Evidence(of, numbers, verdict, f"rank correlations {', '.join(found)}")
 
 
 def profiled(subject: Subject, of: str) -> dict[str, Clarity]:
@@ -79,6 +83,10 @@ class Collapse(Result):
     nc4 : float
         Part of the samples whose class of largest probability is that of the nearest
         class mean.
+
+    Notes
+    -----
+    All are nan where class means are equal, up to their rounding.
     """
 
     nc1: float
@@ -131,27 +139,30 @@ def collapse(snapshot: Snapshot) -> Collapse:
     means /= safe[:, None]
     some = mass > 0
     centred = means[some] - means[some].mean(axis=0)
+    # features are at most 1 here, and a mean is a sum over samples, divided
+    error = 2 * rounding.gamma(len(h) + C + 4, rounding.unit_roundoff(h))
+    floor = error * math.sqrt(h.shape[1])
+    sizes = np.linalg.norm(centred, axis=1)
+    if not np.any(sizes > floor):
+        return Collapse(*(math.nan,) * 5)
     away = h - means[snapshot.labels]
     # in the right singular vectors of the centred means S_B is diagonal, r^2 / C
     _, r, V = np.linalg.svd(centred, full_matrices=False)
-    known = r > len(r) * np.finfo(h.dtype).eps * r.max(initial=0.0)
+    known = r > max(len(r) * np.finfo(h.dtype).eps * r[0], floor)
     within = s @ (away @ V[known].T) ** 2 * some.sum()
-    nc1 = float(np.sum(within / r[known] ** 2)) / C if np.any(known) else math.nan
-    sizes = np.linalg.norm(centred, axis=1)
+    nc1 = float(np.sum(within / r[known] ** 2)) / C
     unit = centred / np.where(sizes > 0, sizes, 1)[:, None]
     pairs = (unit @ unit.T)[np.triu_indices(len(unit), 1)]
-    angles = (
-        float(np.mean(np.abs(pairs + 1 / (some.sum() - 1)))) if len(pairs) else math.nan
-    )
+    angles = float(np.mean(np.abs(pairs + 1 / (some.sum() - 1))))
     nearest = np.argmin(
         np.where(some, ((h[:, None] - means[None]) ** 2).sum(axis=2), np.inf), axis=1
     )
     return Collapse(
         nc1,
-        float(sizes.std() / sizes.mean()) if sizes.mean() > 0 else math.nan,
+        float(sizes.std() / sizes.mean()),
         angles,
         _duality(snapshot, centred),
-        float(s @ (nearest == np.argmax(p, axis=1)) / s.sum()),
+        min(1.0, float(s @ (nearest == np.argmax(p, axis=1)) / s.sum())),
     )
 
 
@@ -222,7 +233,10 @@ def from_class_means(subject: Subject) -> Iterator[Evidence]:
 def collapsed(subject: Subject) -> Iterator[Evidence]:
     """Judge N."""
     snapshot = subject.snapshot
-    found = collapse(snapshot)
+    found, place = collapse(snapshot), f"features of {snapshot.layers[-1].name}"
+    if not math.isfinite(found.nc4):
+        yield unjudged(place, "class means are equal: none of NC1 to NC4 is a number")
+        return
     numbers = {
         "NC1, tr(S_W S_B^+) / C": found.nc1,
         "NC2, spread of lengths": found.nc2_lengths,
@@ -231,10 +245,9 @@ def collapsed(subject: Subject) -> Iterator[Evidence]:
         "NC4, agreement with the nearest class mean": found.nc4,
     }
     seen = [small(x) for x in list(numbers.values())[:4]] + [graded(found.nc4)]
+    third = said(found.nc3, ".2f", "unknown without its weights")
     text = (
         f"NC1 {found.nc1:.3g}, NC2 {found.nc2_lengths:.2f} and {found.nc2_angles:.2f}, "
-        f"NC3 {found.nc3:.2f}, NC4 {found.nc4:.2f}"
+        f"NC3 {third}, NC4 {found.nc4:.2f}"
     )
-    yield Evidence(
-        f"features of {snapshot.layers[-1].name}", numbers, together(seen), text
-    )
+    yield Evidence(place, numbers, together(seen), text)

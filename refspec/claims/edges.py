@@ -29,6 +29,7 @@ from refspec.claims.registry import (
     Subject,
     counted,
     graded,
+    said,
     small,
     together,
     unjudged,
@@ -299,7 +300,9 @@ def bulk(subject: Subject) -> Iterator[Evidence]:
             "Kolmogorov distance of the bulk to the level's own spectrum": distance,
             "eigenvalues known in the bulk": len(rest),
         }
-        known_to = f"{distance:.3f}" if a.spectrum.complete else "needs all eigenvalues"
+        known_to = said(distance, ".3f", "has no resolved eigenvalue")
+        if not a.spectrum.complete:
+            known_to = "needs all eigenvalues"
         text = f"{share:.2f} of the bulk's trace, distance {known_to}"
         yield Evidence(place, numbers, together([graded(share), small(distance)]), text)
 

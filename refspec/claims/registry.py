@@ -42,13 +42,17 @@ class Evidence:
     """What was found in one place.
 
     place: a layer, or all of them; numbers by name, in the order to be shown; verdict:
-    one of `VERDICTS`; reason: what decided it, in a few words.
+    one of `VERDICTS`; reason: what decided it, in a few words. Of samples that were
+    drawn again, intervals: of numbers, by name; agreeing: the part of the draws with
+    this verdict, nan without draws.
     """
 
     place: str
     numbers: dict[str, float]
     verdict: str
     reason: str
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    agreeing: float = math.nan
 
 
 class Subject:
@@ -223,8 +227,9 @@ class Finding(Result):
 
     def plain(self) -> dict[str, object]:
         """Return it as JSON holds it: numbers that JSON lacks are null."""
-        places = [
-            {
+        places = []
+        for x in self.evidence:
+            said: dict[str, object] = {
                 "place": x.place,
                 "verdict": x.verdict,
                 "reason": x.reason,
@@ -232,8 +237,10 @@ class Finding(Result):
                     n: v if math.isfinite(v) else None for n, v in x.numbers.items()
                 },
             }
-            for x in self.evidence
-        ]
+            if math.isfinite(x.agreeing):
+                said["intervals"] = {n: list(v) for n, v in x.intervals.items()}
+                said["agreeing"] = x.agreeing
+            places.append(said)
         c = self.claim
         return {
             "id": c.id,
@@ -267,7 +274,15 @@ def _places(
         columns[name] = [getattr(x, name) for x in found]
     names = dict.fromkeys(n for x in found for n in x.numbers)
     numbers = {n: [float(x.numbers.get(n, math.nan)) for x in found] for n in names}
-    return View(row, labels, columns | ({"number": numbers} if numbers else {}), "of")
+    columns |= {"number": numbers} if numbers else {}
+    if any(x.intervals for x in found):
+        for k, end in enumerate(("lower", "upper")):
+            columns[end] = {
+                n: [x.intervals.get(n, (math.nan,) * 2)[k] for x in found]
+                for n in names
+            }
+        columns["agreeing"] = [x.agreeing for x in found]
+    return View(row, labels, columns, "of")
 
 
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
@@ -283,6 +298,11 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
     root = math.isqrt(square)
     inner = sum(r * s for r, s in zip(a, b, strict=True))
     return inner / (root if root * root == square else math.sqrt(square))
+
+
+def said(x: float, form: str, instead: str = "none") -> str:
+    """Write a number, or what is to be said where there is none."""
+    return f"{x:{form}}" if math.isfinite(x) else instead
 
 
 def together(verdicts: Iterable[str]) -> str:

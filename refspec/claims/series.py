@@ -15,7 +15,15 @@ import numpy as np
 
 from refspec import backend
 from refspec.attribution.leading import over_cells
-from refspec.claims.registry import VERDICTS, Evidence, Member, graded, rank_correlation
+from refspec.claims.registry import (
+    VERDICTS,
+    Evidence,
+    Member,
+    graded,
+    rank_correlation,
+    said,
+    unjudged,
+)
 from refspec.classes import Snapshot
 from refspec.curvature import SecondMoment, expect_fisher, moment_of
 from refspec.leading import leading
@@ -162,7 +170,11 @@ def epochs_and_samples(members: Sequence[Member]) -> Iterator[Evidence]:
             found = rank_correlation(x, y)
             numbers = {f"rank correlation with {along}": found}
             numbers |= _listed("cross over within", along, x, y)
-            at = ", ".join(f"{b:.2g}" for b in y)
+            at = ", ".join(said(b, ".2g") for b in y)
+            if not math.isfinite(found):
+                text = f"no trend in {at} at {_said(x)} {along}"
+                yield unjudged(alike, text)
+                continue
             text = f"rank correlation {found:.2f}: {at} at {_said(x)} {along}"
             yield Evidence(alike, numbers, graded(sign * found), text)
 
@@ -174,6 +186,11 @@ def misclassification(members: Sequence[Member]) -> Iterator[Evidence]:
             x = [m.test_error for m in some]
             y = [_over(m.numbers["mean_top"], m.numbers["within_edge"]) for m in some]
             found, (low, high) = rank_correlation(x, y), _interval(x, y)
+            place = f"{alike}, over {_WORDS[along]}"
+            if not math.isfinite(found):
+                text = "test error or outlier over bulk is unknown or does not vary"
+                yield unjudged(place, text)
+                continue
             numbers = {
                 "rank correlation with the test error": found,
                 f"its {_INSIDE:.0%} interval, from": low,
@@ -184,9 +201,7 @@ def misclassification(members: Sequence[Member]) -> Iterator[Evidence]:
                 f"rank correlation {found:.2f} ({low:.2f} to {high:.2f}) over "
                 f"{len(x)} networks with test errors {min(x):.3f} to {max(x):.3f}"
             )
-            yield Evidence(
-                f"{alike}, over {_WORDS[along]}", numbers, graded(-found), text
-            )
+            yield Evidence(place, numbers, graded(-found), text)
 
 
 def batch_norm(members: Sequence[Member]) -> Iterator[Evidence]:
@@ -194,7 +209,7 @@ def batch_norm(members: Sequence[Member]) -> Iterator[Evidence]:
     kinds = ("none", "batch norm", "batch norm, mean put back")
     groups: dict[str, dict[str, Member]] = {}
     for m in members:
-        place = f"{m.network}, N = {m.samples}, {_said([m.epochs])} epochs"
+        place = f"{m.network}, N = {m.samples}, {_epochs(m)}"
         groups.setdefault(place, {})[m.normalisation] = m
     for place, by in groups.items():
         if len(by) < 2 or kinds[0] not in by or kinds[1] not in by:
@@ -205,18 +220,23 @@ def batch_norm(members: Sequence[Member]) -> Iterator[Evidence]:
             if k in by
         }
         numbers = {f"largest over the within edge, {k}": v for k, v in height.items()}
+        if not all(map(math.isfinite, height.values())):
+            yield unjudged(place, "nothing varies within classes: there is no edge")
+            continue
         plain, normed = height[kinds[0]], height[kinds[1]]
-        said = ", ".join(f"{v:.3g} ({k})" for k, v in height.items())
+        heights = ", ".join(f"{v:.3g} ({k})" for k, v in height.items())
         if not normed < plain:
-            yield Evidence(place, numbers, VERDICTS[2], f"it is not suppressed: {said}")
+            yield Evidence(
+                place, numbers, VERDICTS[2], f"it is not suppressed: {heights}"
+            )
             continue
         if kinds[2] not in height:
-            text = f"suppressed, {said}; whether by the mean needs the mean put back"
+            text = f"suppressed, {heights}; whether by the mean needs the mean put back"
             yield Evidence(place, numbers, VERDICTS[1], text)
             continue
         back = math.log(height[kinds[2]] / normed) / math.log(plain / normed)
         numbers["part of the suppression that the mean undoes, of its logarithm"] = back
-        text = f"{said}; the mean put back undoes {back:.2f} of it"
+        text = f"{heights}; the mean put back undoes {back:.2f} of it"
         yield Evidence(place, numbers, graded(back), text)
 
 
@@ -233,13 +253,13 @@ def _alike(members: Sequence[Member], along: str) -> Iterator[tuple[str, list[Me
     for (network, normalisation, *_), some in groups.items():
         if len({getattr(m, along) for m in some}) < _FEWEST:
             continue
-        m, said = some[0], [str(network) if network else "networks"]
-        said += [str(normalisation)] if normalisation != "none" else []
-        said += [f"N = {m.samples}"] if along != "samples" else []
-        said += [f"{_said([m.epochs])} epochs"] if along != "epochs" else []
+        m, words = some[0], [str(network) if network else "networks"]
+        words += [str(normalisation)] if normalisation != "none" else []
+        words += [f"N = {m.samples}"] if along != "samples" else []
+        words += [_epochs(m)] if along != "epochs" else []
         noisy = along != "label_noise" and m.label_noise > 0
-        said += [f"label noise {m.label_noise:g}"] if noisy else []
-        yield ", ".join(said), sorted(some, key=lambda m: float(getattr(m, along)))
+        words += [f"label noise {m.label_noise:g}"] if noisy else []
+        yield ", ".join(words), sorted(some, key=lambda m: float(getattr(m, along)))
 
 
 def _interval(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
@@ -270,6 +290,11 @@ def _listed(
 def _over(a: float, b: float) -> float:
     """Return a / b, nan where nothing is within classes."""
     return a / b if b > 0 else math.nan
+
+
+def _epochs(m: Member) -> str:
+    """Say how long a network was trained."""
+    return f"{said(m.epochs, 'g', 'unknown')} epochs"
 
 
 def _said(x: Sequence[float]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +13,7 @@ import typer
 from refspec import claims as judged
 from refspec import memory
 from refspec.claims import CLAIMS, Finding
+from refspec.claims.bootstrap import resamples, with_intervals
 from refspec.claims.registry import Subject
 from refspec.classes import Snapshot
 from refspec.cli import completion
@@ -29,6 +32,8 @@ from refspec.cli.outputs import Json, expect_outputs, write_json
 from refspec.cli.terminal import say, working
 from refspec.plans import plan
 
+#: Of every interval.
+_SURE = 0.95
 Only = Annotated[
     list[str] | None,
     typer.Option(
@@ -44,6 +49,15 @@ Whole = Annotated[
         help="The most eigenvalues that are all computed; of others the C^2 largest.",
     ),
 ]
+Draws = Annotated[
+    int | None,
+    typer.Option(
+        "--bootstrap",
+        min=2,
+        help="Draw the samples again so often: 95 % intervals of every number, of "
+        "what other samples would give. Takes as many times as long.",
+    ),
+]
 
 
 def claims(
@@ -55,6 +69,7 @@ def claims(
     json_file: Json = None,
     on: On = Backend.numpy,
     limit: Memory = None,
+    draws: Draws = None,
 ) -> None:
     """Judge with numbers what is claimed about networks; exit 0 whatever they say.
 
@@ -86,8 +101,12 @@ def claims(
                 for id in chosen:
                     tell(f"claim {id}: {judged.CLAIMS[id].title}")
                     found += judged.judge(subject, [id])
+                found = _again(subject, found, draws, tell)
                 if together and isinstance(network, Snapshot):
                     members.append(judged.member(network))
+        if draws is not None:
+            part = f"{100 * _SURE:.0f} % intervals"
+            say(f"{part} over {draws} draws of the samples within their classes")
         for finding in found:
             _print(finding)
         records.append(
@@ -96,6 +115,7 @@ def claims(
                 "coverage": source.coverage.document(),
                 "claims": [x.plain() for x in found],
             }
+            | ({} if draws is None else {"draws": draws, "confidence": _SURE})
         )
     document: dict[str, object] = {"networks": records}
     if len(members) > 1:
@@ -106,6 +126,22 @@ def claims(
         document["together"] = [x.plain() for x in compared]
     if json_file is not None:
         write_json(json_file, "refspec.claims/1", document)
+
+
+def _again(
+    subject: Subject,
+    found: list[Finding],
+    draws: int | None,
+    tell: Callable[[str], None],
+) -> list[Finding]:
+    """Return findings with intervals over so many draws of the samples, if any."""
+    if draws is None:
+        return found
+    ids, seen = [x.claim.id for x in found], []
+    for k, drawn in enumerate(resamples(subject, draws)):
+        tell(f"draw {k + 1} of {draws}")
+        seen.append(list(judged.judge(drawn, ids)))
+    return list(with_intervals(found, seen, _SURE))
 
 
 def _chosen(only: list[str] | None) -> list[str]:
@@ -130,3 +166,8 @@ def _print(finding: Finding) -> None:
         say(f"   {line}")
     for x in finding.evidence:
         say(f"   - {x.place}: {x.verdict}; {x.reason}")
+        for name, (low, high) in x.intervals.items():
+            if low < high:  # the number of classes is always what it is
+                say(f"       {name}: {x.numbers[name]:.3g} ({low:.3g} to {high:.3g})")
+        if math.isfinite(x.agreeing):
+            say(f"       the same verdict in {100 * x.agreeing:.0f} % of the draws")

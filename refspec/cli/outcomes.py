@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dis
 import errno
 import os
 import sys
@@ -13,6 +12,7 @@ from contextlib import suppress
 import typer
 
 from refspec.cli.terminal import complain
+from refspec.refusals import stated
 
 #: Exit codes. DATA fail a check or are refused; USE is wrong, or a place cannot be read
 #: or written; OURS is a fault of refspec.
@@ -74,21 +74,6 @@ def _read(error: Exception) -> tuple[int, list[str]]:
         "Please report it: what you ran, `refspec --version`, and the traceback that "
         "REFSPEC_DEBUG=1 or `refspec --debug COMMAND` shows.",
     ]
-
-
-def stated(error: Exception) -> bool:
-    """Tell a refusal, raised by a `raise` of refspec's, from an accident.
-
-    A ValueError of NumPy's that comes through a line of ours is no sentence to the user
-    but our fault; only the instruction that raised it tells the two apart.
-    """
-    end = error.__traceback__
-    while end is not None and end.tb_next is not None:
-        end = end.tb_next
-    if end is None or not end.tb_frame.f_globals["__name__"].startswith("refspec."):
-        return False
-    opcode = end.tb_frame.f_code.co_code[end.tb_lasti]
-    return dis.opname[opcode] == "RAISE_VARARGS"
 
 
 def _drop_output() -> None:

@@ -19,9 +19,9 @@ from typing import Any
 import typer
 
 from refspec.classes import Snapshot
-from refspec.cli.outcomes import stated
 from refspec.curvature import SecondMoment
 from refspec.implicit import HessianOperator
+from refspec.refusals import stated
 from refspec.text import visible
 
 #: What such a function may return.

@@ -71,7 +71,7 @@ def scaled(moment: SecondMoment) -> tuple[SecondMoment, int]:
     squared at all, is by the largest factors; the second by the trace.
     """
     rows, power = moment.rows.balanced()
-    trace = backend.scalar(moment.xp.sum(rows.squares()))
+    trace = rows.trace()
     if trace > 0:
         e = math.frexp(trace)[1] // 2
         rows, power = rows.times(-e), power + e
@@ -121,11 +121,11 @@ def uncertain(moment: SecondMoment, rows: Rows, trace: float) -> float:
     xp, w = moment.xp, moment.weights
     info = xp.finfo(w.dtype)
     least = float(info.smallest_normal) / float(info.eps)
-    few = w < least
-    if not bool(xp.any(few)):
+    few, added = w < least, rows.group.added
+    if backend.scalar(added(xp.sum(xp.astype(few, w.dtype)))) == 0:
         return 0.0
     squares = xp.where(few, rows.squares(), xp.zeros_like(w))
-    return 6 * math.sqrt(backend.scalar(xp.sum(squares)) * trace)
+    return 6 * math.sqrt(backend.scalar(added(xp.sum(squares))) * trace)
 
 
 def means_radius(moment: SecondMoment, trace: float, samples: int) -> float:

@@ -20,10 +20,21 @@ class ExportError(ValueError):
         key, message = _cut(key, 200), _cut(message, 1500)
         super().__init__(f"{path}: {key}: {message}" if key else f"{path}: {message}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as a sentence: one from a worker is read where the client is."""
+        return _said, (str(self),), self.__dict__
+
 
 def shown(item: Any, most: int = 300) -> str:
     """Return what a file holds as a message has it: escaped, and cut if it is long."""
     return _cut(ascii(item), most)
+
+
+def _said(sentence: str) -> ExportError:
+    """Return the error that says this."""
+    error = ExportError.__new__(ExportError)
+    error.args = (sentence,)
+    return error
 
 
 def _cut(text: str, most: int) -> str:

@@ -63,6 +63,15 @@ def expect_room(
     kept = {key: x for key, x in members.items() if key not in passing}
     need = needed(kept, itemsize)
     total = sum(need.values()) + max((x.scratch for x in members.values()), default=0)
+    chunk = max(members, key=lambda k: members[k].scratch, default="")
+    if chunk and members[chunk].scratch > budget:
+        raise ExportError(
+            path,
+            chunk,
+            f"expected chunks that need at most {budget} bytes of memory each, got "
+            f"some of {members[chunk].scratch}, and they are read whole; allow {total} "
+            "bytes or more (max_bytes, on the command line --memory)",
+        )
     if total > budget:
         key = max(need, key=lambda k: need[k] + members[k].scratch)
         raise ExportError(

@@ -1,8 +1,10 @@
 """Shards on the ranks of torch.distributed: every rank has its own samples.
 
-All ranks run one program and come to the same numbers: X'z is all-reduced, the pieces
-of X v are gathered. Vectors over the rows are the same on every rank; vectors of P
-numbers are there while a product is made, and no basis of them ever.
+All ranks run one program and come to the same numbers. A vector over the rows is in
+pieces, to each rank that of its own samples, and so is a basis of such vectors: X'z is
+all-reduced, and so are inner products; X v needs no one else. Vectors of P numbers are
+there while a product is made, and no basis of them ever. What needs all rows at once,
+all eigenvalues, gathers them.
 """
 
 from __future__ import annotations
@@ -18,9 +20,9 @@ import torch.distributed as dist
 from refspec import checks
 from refspec.backend import Array
 from refspec.curvature import SecondMoment
-from refspec.shards import Workers, joined
+from refspec.shards import joined
 from refspec.shards.joining import Facts
-from refspec.shards.workers import Task, made_by
+from refspec.shards.workers import Task, Together, made_by
 
 
 def across_ranks(
@@ -50,8 +52,9 @@ def across_ranks(
 
     Notes
     -----
-    Theory: theory/curvature.md#C9. A product with XX' all-reduces m columns of length P
-    and gathers N K m numbers; a rank holds N K k numbers for the k largest eigenvalues.
+    Theory: theory/curvature.md#C9. A product with XX' all-reduces m columns of length
+    P. For the k largest eigenvalues a rank of R holds about N K k / R numbers, and more
+    than P only while it makes a product; where P < N K it holds P k.
 
     Examples
     --------
@@ -71,12 +74,17 @@ def across_ranks(
     return joined(Ranks(made_by(moment)), shares=shares)
 
 
-class Ranks(Workers):
+class Ranks(Together):
     """The ranks of the default process group, a shard each."""
 
     def __init__(self, moment: SecondMoment) -> None:
         checks.expect_type("moment", moment, SecondMoment, "refspec.torch.moment")
-        self.moment, self.rank = moment, dist.get_rank()
+        self.moment = moment
+
+    @property
+    def rank(self) -> int:
+        """The number of this one."""
+        return int(dist.get_rank())
 
     @property
     def count(self) -> int:
@@ -107,6 +115,25 @@ class Ranks(Workers):
         made = self._zeros(shape) if made is None else made.clone()
         dist.all_reduce(made)
         return made
+
+    def added(self, x: Array) -> Array:
+        """Return the sum of what every rank gives."""
+        made = self._sent(x).clone()
+        dist.all_reduce(made)
+        return made.numpy() if isinstance(x, np.ndarray | np.generic) else made
+
+    def every(self, x: Array) -> list[Array]:
+        """Return what every rank gives."""
+        mine = self._sent(x)
+        found = [torch.empty_like(mine) for _ in range(self.count)]
+        dist.all_gather(found, mine)
+        return [y.numpy() if isinstance(x, np.ndarray) else y for y in found]
+
+    def _sent(self, x: Array) -> torch.Tensor:
+        """Return a tensor as it can be sent."""
+        return torch.as_tensor(
+            np.asarray(x) if isinstance(x, np.generic) else x
+        ).contiguous()
 
     def _made(self, task: Task, given: Sequence[tuple[Any, ...] | None]) -> Any:
         """Return what a task makes of this rank's shard, as a tensor if an array."""

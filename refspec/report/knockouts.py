@@ -15,7 +15,7 @@ import numpy as np
 from refspec import backend
 from refspec.attribution import Attribution, Eigenbasis, knockout
 from refspec.attribution.shares import remaining_shares
-from refspec.curvature import SecondMoment
+from refspec.curvature import SecondMoment, in_pieces
 from refspec.leading import leading, squared_lengths
 from refspec.plots.style import SEEN
 from refspec.structure import KINDS, decompose
@@ -80,7 +80,7 @@ def leading_knockouts(moment: SecondMoment, whole: Attribution) -> Knockouts:
 
     As many as the whole is attributed at. Theory: theory/attribution.md#A6.
     """
-    split, k = decompose(moment), len(backend.to_host(whole.spectrum.values))
+    split, k = decompose(in_pieces(moment)), len(backend.to_host(whole.spectrum.values))
     total = sum(whole.traces.values())
     groups = _groups(list(split.levels), whole.traces.get("diagonal", 0.0), total)
     values, shares, radii = [], [], []
@@ -92,8 +92,10 @@ def leading_knockouts(moment: SecondMoment, whole: Attribution) -> Knockouts:
             found, parts = np.zeros(k), {}
         else:
             top = leading(split.together(stay), k)
-            found, rows = top.values, top.rows
-            parts = {n: squared_lengths(split.levels[n].project(rows)) for n in stay}
+            found, rows, parts = top.values, top.rows, {}
+            for n in stay:
+                level = split.levels[n]
+                parts[n] = squared_lengths(level, level.project(rows))
         values.append(np.asarray(found, np.float64))
         shares.append(_together(parts, groups, removed))
         radii.append(whole.radius if not removed or not stay else top.radius)

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from refspec import backend
+from refspec import backend, refusals
 from refspec.backend import Array
+from refspec.export.errors import ExportError
 from refspec.shards.joining import Facts
 from refspec.shards.workers import Source, Task, Workers, expect_sources, made_by
 
@@ -64,7 +65,7 @@ class Cluster(Workers):
                 f"dask worker {client.scheduler.address}"
             )
         self._shards = [
-            self._submit(made_by, source, at=k)
+            self._submit(_said_by_worker, made_by, source, at=k)
             for k, source in enumerate(expect_sources(sources))
         ]
 
@@ -106,7 +107,11 @@ class Cluster(Workers):
             return sent[id(x)]
 
         return [
-            self._submit(_sent_back, task, self._shards[k], *map(argument, x), at=k)
+            self._submit(
+                *(_said_by_worker, _sent_back, task, self._shards[k]),
+                *map(argument, x),
+                at=k,
+            )
             for k, x in enumerate(given)
             if x is not None
         ]
@@ -128,6 +133,21 @@ def _sent_back(task: Task, shard: Any, *arguments: Any) -> Any:
     if isinstance(found, Facts):
         return replace(found, zero=backend.to_host(found.zero))
     return backend.to_host(found)
+
+
+def _said_by_worker(function: Task, *arguments: Any) -> Any:
+    """Do something; a refusal is sent back as one, with the name of the worker."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        if not refusals.stated(error):
+            raise
+        from distributed import get_worker
+
+        more = f"; so says the worker {get_worker().address}"
+        if isinstance(error, ExportError):
+            more += ", which must see the file under the same path"
+        raise refusals.sent_on(error, more) from None
 
 
 def _same(x: Any) -> Any:

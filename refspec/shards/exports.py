@@ -43,8 +43,8 @@ def parts_of(
     Parameters
     ----------
     path : path of a `.zarr` folder
-        All workers must see it under this path. It is read once, block by block, to
-        be compared with its digest.
+        All workers must see it under this path, made absolute. It is read once, block
+        by block, to be compared with its digest.
     count : int
         How many parts; no more than there are samples.
     layers : sequence of str, optional
@@ -93,7 +93,7 @@ def parts_of(
         layers = tuple(checks.expect_names("layers", layers, names))
     ends = [N * k // count for k in range(count + 1)]
     found = [
-        (Part(os.fspath(path), (i, j), layers), float(np.sum(weights[i:j])))
+        (Part(os.path.abspath(path), (i, j), layers), float(np.sum(weights[i:j])))
         for i, j in itertools.pairwise(ends)
     ]
     found = [(part, share) for part, share in found if share > 0]

@@ -21,12 +21,11 @@ from refspec import backend, checks
 from refspec.backend import Array
 from refspec.curvature import SecondMoment
 from refspec.differentiated import NetworkMoment
-from refspec.rows import Rows, Scaled, Work
+from refspec.rows import Derived, Rows, Scaled, Work
 from refspec.shards.journal import Journal
-from refspec.shards.workers import Here, Source, Workers
+from refspec.shards.workers import Here, Source, Together, Workers
+from refspec.spaces import Group
 from refspec.text import visible
-
-_COLUMNS = 2**33  # bytes of columns of P numbers that a worker may hold
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,6 +154,19 @@ class Sharded(Rows):
             return Scaled(self, power)
         return replace(self, roots=tuple(roots))
 
+    def in_pieces(self) -> tuple[Rows, np.ndarray | None]:
+        """Return this process's rows alone, and which samples they are of."""
+        held = self.workers
+        if not isinstance(held, Together) or self.window != (0, self._all):
+            return self, None
+        own = (0, held.moment.rows.shape[0])
+        return Piece(self, held, own), self.places[held.rank]
+
+    @property
+    def _all(self) -> int:
+        """How many samples there are, in the window or not."""
+        return sum(map(len, self.places))
+
     def dot(self, V: Array) -> Array:
         """Return X V, shape (N, K, m)."""
         return self._gathered(V)
@@ -164,17 +176,10 @@ class Sharded(Rows):
         return _beside(self.workers.brought(self._summed(Z)), self.zero)
 
     def gram_times(self, Z: Array) -> Array:
-        """Return X X'Z, (N, K, m): X'Z need not come here.
-
-        Every shard holds columns of P numbers meanwhile: no more of them than fit.
-        """
+        """Return X X'Z, (N, K, m): X'Z need not come here."""
 
         def made() -> Array:
-            m, step = Z.shape[2], max(1, _COLUMNS // (8 * self.shape[2]))
-            parts = [Z[:, :, k : min(k + step, m)] for k in range(0, m, step)]
-            return backend.concatenate(
-                (self._gathered(self._summed(z)) for z in parts), axis=2
-            )
+            return self._gathered(self._summed(Z))
 
         if self.journal is None:
             return made()
@@ -257,6 +262,99 @@ class Sharded(Rows):
         back = np.argsort(np.concatenate(some), kind="stable")
         every = backend.concatenate(_beside(x, self.zero) for x in parts)
         return xp.take(every, backend.from_host(back, self.zero), axis=0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece(Derived):
+    """Of rows that a group of processes holds a shard of each, those of this one.
+
+    Parameters
+    ----------
+    rows : Sharded
+        Of all.
+    held : Together
+        Who hold them.
+    own : tuple of int
+        First sample of this process's shard, and the one after the last.
+
+    Notes
+    -----
+    Theory: theory/curvature.md#C9. Arrays over the rows are pieces of those of all, and
+    each process keeps its own; X'Z is summed up over all of them.
+    """
+
+    rows: Sharded
+    held: Together
+    own: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """N samples, K cross classes, P columns."""
+        return self.own[1] - self.own[0], *self.rows.shape[1:]
+
+    @property
+    def group(self) -> Group:
+        """Who else has rows of the same kind."""
+        return self.held
+
+    @property
+    def work(self) -> Work:
+        """What the rows take: their Gram matrix is never held."""
+        return replace(self.rows.work, gram=math.inf)
+
+    def in_pieces(self) -> tuple[Rows, np.ndarray | None]:
+        """Return the same rows: they are in pieces."""
+        return self, None
+
+    def part(self, i: int, j: int) -> Piece:
+        """Return the rows of samples i to j."""
+        return replace(self, own=(self.own[0] + i, self.own[0] + j))
+
+    def dot(self, V: Array) -> Array:
+        """Return X V, shape (N, K, m)."""
+        if self.own[0] == self.own[1]:
+            return self._zeros(*self.shape[:2], V.shape[1])
+        return _beside(_dot(*self._asked(V)), self.like)
+
+    def cross(self, Z: Array) -> Array:
+        """Return X'Z, shape (P, m), of the rows of all."""
+        if self.own[0] == self.own[1]:
+            mine = self._zeros(self.shape[2], Z.shape[2])
+        else:
+            mine = _beside(_cross(*self._asked(Z)), self.like)
+        return self.held.added(mine)
+
+    def squares(self) -> Array:
+        """Return ||x||^2 of every row, shape (N, K)."""
+        return _beside(_squares(*self._asked()), self.like)
+
+    def take(self, index: Array) -> Array:  # noqa: ARG002 whatever rows they are
+        """Refuse what needs rows of all processes at once."""
+        raise ValueError(
+            "rows in pieces are known to other processes by products alone, got a call "
+            "for rows themselves; ask for the largest eigenvalues (top) or a density, "
+            "or take the moment that is not in pieces"
+        )
+
+    def times(self, power: int) -> Rows:
+        """Return the rows times 2^power, exactly."""
+        made = self.rows.times(power)
+        if isinstance(made, Sharded):
+            return replace(self, rows=made)
+        return Scaled(self, power)
+
+    def balanced(self) -> tuple[Rows, int]:
+        """Return rows that can be squared without overflow, and the power they lost."""
+        power = self.rows.balanced()[1]  # that of all rows, wherever they are
+        return (self.times(-power) if power else self), power
+
+    def _asked(self, *arrays: Any) -> tuple[Any, ...]:
+        """Return what a task on this process's shard takes."""
+        return self.held.moment, *self.own, self.rows.roots[self.held.rank], *arrays
+
+    def _zeros(self, *shape: int) -> Array:
+        device = backend.device(self.like)
+        return self.xp.zeros(shape, dtype=self.like.dtype, device=device)
 
 
 def joined(

@@ -15,6 +15,7 @@ from typing import Any
 from refspec import checks
 from refspec.backend import Array
 from refspec.curvature import SecondMoment
+from refspec.spaces import Group
 
 #: A shard, or a function without arguments that makes it where it is needed.
 Source = SecondMoment | Callable[[], SecondMoment]
@@ -52,6 +53,18 @@ class Workers(ABC):
     def brought(self, made: Any) -> Array:
         """Return as an array what `total` made."""
         return made
+
+
+class Together(Workers, Group):
+    """Processes that run one program and hold a shard each, its arrays in pieces.
+
+    Parameters
+    ----------
+    moment : SecondMoment
+        This process's shard.
+    """
+
+    moment: SecondMoment
 
 
 class Here(Workers):

@@ -154,6 +154,73 @@ def test_collapse_of_a_collapsed_network():
     assert far.nc4 < 1
 
 
+@pytest.mark.parametrize("value", [0.0, 0.1, 1.0])
+def test_equal_class_means_have_no_collapse(value):
+    """Whatever rounding makes of their distances; and the finding says why."""
+    s = sampled(counts=(3, 4, 4))
+    last = s.layers[-1]
+    flat = refspec.Layer(last.name, np.full_like(last.features, value), last.errors)
+    s = dataclasses.replace(s, layers=(s.layers[0], flat))
+    assert all(np.isnan(list(dataclasses.asdict(claims.collapse(s)).values())))
+    (found,) = claims.judge(s, "N")
+    assert found.verdict == "cannot be judged"
+    assert "class means are equal" in found.evidence[0].reason
+
+
+def degenerate():
+    """Networks of which some number does not exist, by what is odd about them."""
+    three = ((3, 2), (2, 3), (3, 2))
+    plain = sampled(counts=(4, 4, 4), sides=three)
+
+    def changed(s, features, errors):
+        layers = (
+            refspec.Layer(x.name, features(x.features), errors(x.errors))
+            for x in s.layers
+        )
+        return dataclasses.replace(s, layers=tuple(layers))
+
+    def same(x):
+        return x
+
+    yield "constant features", changed(plain, np.ones_like, same)
+    yield "features of zero", changed(plain, np.zeros_like, same)
+    yield "errors of zero", changed(plain, same, np.zeros_like)
+    yield "two classes", sampled(counts=(3, 3), sides=three)
+    yield (
+        "two constant classes",
+        changed(sampled(counts=(3, 3), sides=three), np.ones_like, same),
+    )
+    yield "one sample a class", sampled(counts=(1, 1, 1), sides=three)
+    yield "fitted to the bit", sampled(counts=(2, 2, 2), sides=three, certain=True)
+    yield "nothing within", sampled(counts=(3, 3, 3), sides=three, ties=True)
+
+
+@pytest.mark.parametrize(("about", "snapshot"), list(degenerate()))
+def test_no_claim_says_nan(about, snapshot):
+    """A number that does not exist is left out or explained, in words."""
+    for top in (None, 1):
+        for found in claims.judge(snapshot, top=top):
+            for x in found.evidence:
+                assert "nan" not in x.reason, about
+                known = np.isfinite(list(x.numbers.values()))
+                assert bool(np.any(known)) == (x.verdict != "cannot be judged"), about
+
+
+def test_no_comparison_says_nan():
+    """Of networks without anything within classes, of unknown epochs and errors."""
+    nothing = {"within_edge": [0.0] * 3, "epochs": [1, 2, 3]}
+    unknown = {"epochs": [np.nan] * 3, "label_noise": [0, 0.1, 0.2]}
+    unknown |= {"test_error": [np.nan] * 3}
+    members = [*series(**nothing), *series(network="b", **unknown)]
+    for kind in ("none", "batch norm"):
+        members += series(network="c", normalisation=kind, within_edge=[0.0])
+    for found in claims.compare(members):
+        assert found.verdict == "cannot be judged"
+        for x in found.evidence:
+            assert "nan" not in x.place + x.reason
+            assert x.numbers == {}
+
+
 @pytest.mark.parametrize(
     ("x", "verdict"), [(0.9, 0), (0.89, 1), (0.5, 1), (0.49, 2), (np.nan, 3)]
 )
@@ -368,7 +435,7 @@ def test_several_files_are_judged_together(tmp_path):
     (T,) = json.loads((tmp_path / "c.json").read_text())["together"]
     # three times the same network: no trend
     assert T["verdict"] == "cannot be judged"
-    assert "rank correlation nan" in T["places"][0]["reason"]
+    assert T["places"][0]["reason"].startswith("no trend in 0.61, 0.61, 0.61")
 
 
 def test_what_is_exact_is_not_judged_by_its_rounding():

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import refspec
-from refspec.shards import Cluster, joined
+from refspec.refusals import stated
+from refspec.shards import Cluster, joined, parts_of
 from support.command import run
 
 REAL = refspec.datasets.digits_mlp
@@ -40,6 +41,11 @@ class Make:
 class Missing:
     def __call__(self):
         return refspec.fisher(refspec.load("/nowhere/run.npz"))
+
+
+class Clumsy:
+    def __call__(self):
+        return np.ones(2) + np.ones(3)
 
 
 class Dying(Make):
@@ -105,6 +111,27 @@ def test_what_a_shard_raises_comes_here(client):
         Cluster([], client)
 
 
+@pytest.mark.slow
+def test_a_worker_that_has_not_the_file_is_named(client, tmp_path):
+    store = refspec.save(REAL(), tmp_path / "run.zarr")
+    parts, shares = parts_of(store, 2, ["fc3"])
+    (tmp_path / "run.zarr").rename(tmp_path / "elsewhere.zarr")
+    with pytest.raises(refspec.ExportError) as raised:
+        joined(Cluster(parts, client), shares=shares)
+    said = str(raised.value)
+    assert said.startswith(f"{tmp_path / 'run.zarr'}: expected a folder")
+    assert "so says the worker tcp://" in said
+    assert "which must see the file under the same path" in said
+    assert stated(raised.value)
+
+
+def test_an_accident_of_a_worker_is_not_a_refusal(client):
+    with pytest.raises(ValueError, match="broadcast") as raised:
+        joined(Cluster([Clumsy()], client))
+    assert not stated(raised.value)
+    assert "worker" not in str(raised.value)
+
+
 def test_a_cluster_without_workers_is_refused():
     with (
         distributed.LocalCluster(n_workers=0, dashboard_address=":0") as cluster,
@@ -115,29 +142,57 @@ def test_a_cluster_without_workers_is_refused():
 
 
 RANK = """
+    import json
     import sys
     import torch
     import torch.distributed as dist
     from torch import nn
     import refspec
     from refspec.exporters.torch import across_ranks, moment
+    from refspec.quadrature import whole_and_without
 
     def samples(k):
         made = torch.Generator().manual_seed(k)
         x = torch.randn(9 + k, 4, generator=made, dtype=torch.float64)
         return [(x, torch.arange(9 + k) % 3)]
 
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
-    if len(sys.argv) > 1:
-        whole = refspec.joined([moment(model, samples(k)) for k in range(2)])
-    else:
+    def said(wide):
+        torch.manual_seed(0)
+        layers = nn.Linear(4, wide), nn.Tanh(), nn.Linear(wide, 3)
+        model = nn.Sequential(*layers).double()
+        if alone:
+            whole = refspec.joined([moment(model, samples(k)) for k in range(2)])
+        else:
+            whole = across_ranks(moment(model, samples(dist.get_rank())))
+        sent, gathered = [], dist.all_gather
+        dist.all_gather = lambda to, x: sent.append(x.numel()) or gathered(to, x)
+        a = refspec.attribute(whole, top=5)
+        counts = whole_and_without(whole)
+        counts = {n: refspec.density(x, probes=2, steps=8) for n, x in counts.items()}
+        largest = refspec.spectrum(whole, top=19)
+        dist.all_gather = gathered
+        return {
+            "values": [float(x) for x in a.spectrum.values],
+            "largest": [float(x) for x in largest.values],
+            "shares": {n: x.tolist() for n, x in a.shares.items()},
+            "traces": a.traces,
+            "knockouts": {n: x.tolist() for n, x in a.knockouts.items()},
+            "levels": {n: x.tolist() for n, x in a.levels.items()},
+            "lower": {n: x.lower.tolist() for n, x in counts.items()},
+            "upper": {n: x.upper.tolist() for n, x in counts.items()},
+            "n": [x.n for x in counts.values()],
+            "radius": float(a.radius),
+            "kinds": a.kinds,
+            "coverage": str(whole.coverage),
+            "sent": max(sent, default=0),
+        }
+
+    to, alone = sys.argv[1], len(sys.argv) > 2
+    if not alone:
         dist.init_process_group("gloo")
-        whole = across_ranks(moment(model, samples(dist.get_rank())))
-    a = refspec.attribute(whole, top=5)
-    values = " ".join(float(x).hex() for x in a.spectrum.values)
-    line = f"{values} {a.radius.hex()} {' '.join(a.kinds)} {whole.coverage}"
-    sys.stdout.write(line + "\\n")
+        to += str(dist.get_rank())
+    with open(to, "w") as file:
+        json.dump({wide: said(wide) for wide in (5, 16)}, file)
 """
 
 
@@ -155,20 +210,36 @@ def test_two_ranks_find_what_one_process_finds(tmp_path):
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         assert ran.returncode == 0, ran.stderr[-2000:]
-        return [x.split() for x in ran.stdout.splitlines()]
 
-    one, other = run(
+    run(
         *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
-        script,
+        *(script, tmp_path / "rank"),
+    )
+    run(script, tmp_path / "one", "alone")
+    one, other, alone = (
+        json.loads((tmp_path / x).read_text()) for x in ("rank0", "rank1", "one")
     )
     assert one == other
-    (alone,) = run(script, "alone")
-    values, radii = (
-        [np.asarray([float.fromhex(v) for v in x[i:j]]) for x in (one, alone)]
-        for i, j in ((0, 5), (5, 6))
-    )
-    assert np.abs(values[0] - values[1]).max() <= radii[0] + radii[1]
-    assert one[6:] == alone[6:]
+    for wide, true in alone.items():
+        found = one[wide]
+        radius = found["radius"] + true["radius"]
+        for what in ("values", "largest"):
+            x, y = np.asarray(found[what]), np.asarray(true[what])
+            assert np.abs(x - y).max() <= radius
+            assert np.abs(x * (1 + 2.0**-20) - y).max() > radius
+        for what in ("traces", "levels", "knockouts"):
+            for name, y in true[what].items():
+                gap = np.abs(np.asarray(found[what][name]) - y).max()
+                assert gap <= radius * max(true["n"])
+        for name, y in true["lower"].items():
+            assert np.all(np.asarray(y) <= found["upper"][name])
+            assert np.all(np.asarray(found["lower"][name]) <= true["upper"][name])
+        for what in ("n", "kinds", "coverage"):
+            assert found[what] == true[what]
+    # over the rows, 57, a vector is in pieces: what is gathered are facts of the
+    # moment and matrices of a block, none of them as many as a block of vectors
+    assert one["16"]["n"] == [57] * 5
+    assert 0 < one["16"]["sent"] <= 8 * 8
 
 
 def test_ranks_without_a_group_are_refused():

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from refspec import backend
 from refspec.classes import Layer, ModelSection
 from refspec.exporters.torch import moment as torch_moment
 from refspec.exporters.torch_operations import describe
+from refspec.factors import Factor, Factors
 
 DECAY = 5e-4
 BATCH = 128
@@ -291,6 +292,45 @@ def moment(model: nn.Module, at: Data) -> refspec.SecondMoment:
         for i in range(0, len(at.X), BATCH)
     ]
     return torch_moment(wide, batches)
+
+
+def compact(built: refspec.Snapshot) -> refspec.SecondMoment:
+    """Return a Fisher information with the same Gram matrix and N C columns.
+
+    The Gram matrix is formed once, in float32; eigenvalues, levels and the gradient's
+    parts are of it alone.
+    """
+    N, C = built.probabilities.shape
+    moment, gram = refspec.fisher(built, [built.layers[-1].name]), 0
+    roots = np.sqrt(built.probabilities / N)
+    for x in built.layers:
+        gram = gram + _gram(x, roots)
+    values, U = np.linalg.eigh(gram.double().numpy())
+    roots = U * np.sqrt(np.maximum(values, 0))
+    rows = Factors((Factor(roots.reshape(N, C, 1, N * C), None),))
+    return replace(moment, rows=rows)
+
+
+def _gram(layer: Layer, roots: np.ndarray) -> torch.Tensor:
+    """Return inner products of a layer's rows, by all pairs of positions if few."""
+    h = torch.as_tensor(layer.features).float()
+    e = torch.as_tensor(layer.errors * roots[:, :, None, None]).float()
+    (N, C, T, b), a = e.shape, h.shape[2]
+    n = N * C
+    made = torch.zeros(n, n)
+    if a <= T * T:  # rows multiplied out, some outputs at a time, the lower half
+        for k in range(0, b, 32):
+            rows = torch.einsum("ictb,ita->icba", e[..., k : k + 32], h).reshape(n, -1)
+            for i in range(0, n, 340):
+                made[i : i + 340, : i + 340] += rows[i : i + 340] @ rows[: i + 340].T
+        return torch.tril(made) + torch.tril(made, -1).T
+    h = h.transpose(0, 1)
+    e = e.reshape(n, T, b).transpose(0, 1)
+    for t in range(T):
+        for u in range(T):
+            pairs = (h[t] @ h[u].T).repeat_interleave(C, 0).repeat_interleave(C, 1)
+            made += pairs * (e[t] @ e[u].T)
+    return made
 
 
 def snapshot(

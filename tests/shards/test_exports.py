@@ -1,10 +1,13 @@
 """Parts of an export are its samples, read without the others."""
 
+import pickle
+import re
+
 import numpy as np
 import pytest
 
 import refspec
-from refspec import export
+from refspec import export, memory
 from refspec.export import ExportError, groups
 from refspec.shards import joined, parts_of
 from support.snapshots import sampled, typical
@@ -66,6 +69,19 @@ def test_only_the_chunks_of_the_samples_are_read(store, monkeypatch):
     assert 0 < len(chunks) < len(every)
 
 
+def test_memory_below_a_chunk_says_what_would_do(store):
+    """And that is no less than needed, and enough."""
+    with memory.within(300), pytest.raises(ExportError) as raised:
+        parts_of(store, 2)
+    said = str(raised.value)
+    assert "expected chunks that need at most 300 bytes of memory each" in said
+    enough = int(re.search(r"allow (\d+) bytes", said)[1])
+    with memory.within(enough):
+        parts_of(store, 2)
+    with memory.within(enough - 1), pytest.raises(ExportError):
+        parts_of(store, 2)
+
+
 def test_parts_without_weight_are_left_out(tmp_path):
     s = typical(counts=(4, 4))
     weights = np.asarray([0, 0, 0, 0, 1, 1, 1, 1]) / 4
@@ -76,6 +92,12 @@ def test_parts_without_weight_are_left_out(tmp_path):
     parts, shares = parts_of(path, 2)
     assert [x.samples for x in parts] == [(4, 8)]
     assert shares == [1.0]
+
+
+def test_what_is_wrong_with_a_file_travels():
+    error = pickle.loads(pickle.dumps(ExportError("run.npz", "labels", "wrong")))
+    assert type(error) is ExportError
+    assert str(error) == "run.npz: labels: wrong"
 
 
 def test_a_file_that_was_altered_or_has_no_parts_is_refused(store, made, tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import refspec
-from refspec import Layer, backend, rounding, shards, snapshot
+from refspec import Layer, backend, leading, rounding, shards, snapshot, ways
 from refspec.shards import Here, joined
 from support.snapshots import sampled, typical
 
@@ -200,11 +200,24 @@ def test_a_journal_tells_moments_apart(tmp_path):
 
 
 def test_columns_of_many_parameters_go_a_few_at_a_time(monkeypatch):
-    rows = joined([refspec.fisher(typical())] * 2).rows
-    Z = np.random.default_rng(0).normal(size=(*rows.shape[:2], 5))
-    some = [rows.dot(rows.cross(Z[:, :, k : k + 2])) for k in (0, 2, 4)]
-    monkeypatch.setattr(shards.joining, "_COLUMNS", 16 * rows.shape[2])
-    assert np.array_equal(rows.gram_times(Z), np.concatenate(some, axis=2))
+    moment = joined([refspec.fisher(typical())] * 2)
+    product, space = leading.smaller_side(moment)
+    Z = np.random.default_rng(0).normal(size=(space.here, 5))
+    monkeypatch.setattr(backend, "temporary", lambda: 1)
+    whole, seen, most = product(Z), [], max(moment.shape)
+    kind, true = type(moment.rows), type(moment.rows).second_times
+
+    def spied(self, Z):
+        seen.append(Z.shape[1])
+        return true(self, Z)
+
+    monkeypatch.setattr(kind, "second_times", spied)
+    for columns, expected in ((2, [2, 2, 1]), (0.5, [1] * 5)):
+        monkeypatch.setattr(ways, "_COLUMNS", int(8 * most * columns))
+        seen.clear()
+        some = leading.smaller_side(moment)[0](Z)
+        assert np.linalg.norm(some - whole) <= roundings(moment) * np.linalg.norm(Z)
+        assert seen == expected
 
 
 KILLED = """
