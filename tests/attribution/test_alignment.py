@@ -63,6 +63,15 @@ def test_a_label_of_no_probability_has_no_row():
         gradient_alignment(lost, 1)
 
 
+def test_a_sample_without_weight_adds_nothing():
+    snapshot = sampled(1, (3, 2, 4), empty=0)
+    found = gradient_alignment(snapshot, 3)
+    part, _, length, gap = plain(snapshot, 3)
+    bound = rounding.gamma(2**13, 2.0**-53) / gap
+    assert abs(found.part - part) <= bound
+    assert abs(found.length - length) <= bound * length
+
+
 def test_features_have_no_gradient():
     moment = refspec.features(sampled(), "fc1")
     with pytest.raises(ValueError, match="K = C cross classes"):

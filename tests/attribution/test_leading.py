@@ -53,3 +53,15 @@ def test_values_that_no_number_is_near_are_known_to_the_smallest_one():
     found = refspec.attribute(m, top=2)
     assert found.spectrum.radius >= 2.0**-1074
     assert found.radius >= 2.0**-1074
+
+
+def test_of_a_projected_moment_traces_are_what_is_left():
+    """Without a level the others keep their traces; all of it is less than before."""
+    m = refspec.fisher(typical())
+    before = refspec.attribute(m, top=2).traces
+    after = refspec.attribute(refspec.decompose(m).without("between_class"), top=2)
+    bound = product_radius(m, m.trace())
+    for name, trace in before.items():
+        left = 0.0 if name == "between_class" else trace
+        assert abs(after.traces[name] - left) <= bound, name
+    assert before["between_class"] > bound

@@ -62,6 +62,18 @@ def test_distances_are_those_of_the_definition(seed, of, a):
     assert np.abs((found**2) ** 2 - exact**2).max() > squares
 
 
+@pytest.mark.parametrize("of", ["features", "errors"])
+def test_masses_are_those_of_the_definition(of):
+    s = sampled(7, (3, 1, 2), [(4, 3)])
+    found = attribution.class_means(getattr(curvature, of)(s, "fc"))
+    classes, cells = loop_means(s, of)
+    bound = rounding.gamma(64, 2.0**-53)
+    for c, (_, mass) in classes.items():
+        assert abs(found.class_mass[c] - mass) <= bound
+    for (c, k), (_, mass) in cells.items():
+        assert abs(found.cell_mass[c, k] - mass) <= bound * mass
+
+
 @given(seeds, st.integers(1, 8))
 def test_scaling_is_exact_in_the_plane(seed, M):
     x = np.random.default_rng(seed).standard_normal((M, 2))

@@ -292,7 +292,7 @@ TABLE = [
     *((lambda x=x: G.matvec(x), "v") for _, x in wrong(np.ones((P, 1)))[:8]),
     (lambda: G.matvec(None), "v"),
     (lambda: G.dot(np.ones((P + 1, 2))), "V"),
-    (lambda: G.cross(np.ones((4, 3, 1))), "Z"),
+    (lambda: G.cross(np.ones((4, 3, 1))), "Z must have shape (N, K, m)"),
     (lambda: G.matvec(np.ones(P + 1)), "v"),
     (lambda: G.matvec(np.ones((P, 1, 1))), "v"),
     (lambda: G.matvec(np.float64(1)), "v"),

@@ -188,6 +188,26 @@ def test_a_basis_that_is_not_orthogonal_costs_radius(monkeypatch):
     assert moved > unmeasured.level_radius - unmeasured.radius
 
 
+@pytest.mark.parametrize(("side", "a"), [("primal", 2), ("dual", 9)])
+def test_wrong_eigenvalues_and_vectors_cost_radius(monkeypatch, side, a):
+    """What LAPACK returns is measured, not believed."""
+    moment = refspec.fisher(sampled(sides=((a, 3),)))
+    right = certified_module._eigenvectors
+    true = spectrum(moment).values
+
+    def wrong(A):
+        d, V = right(A)
+        return d * (1 + 2.0**-20), V * (1 + 2.0**-20)
+
+    monkeypatch.setattr(certified_module, "_eigenvectors", wrong)
+    at = certified(moment)
+    assert at.side == side
+    d = np.diagonal(at.second)
+    k = min(len(d), len(true))
+    assert spectrum(moment).radius < np.max(np.abs(d[:k] - true[:k])) < at.radius
+    assert at.radius < 2.0**-10 * at.trace
+
+
 def test_certified_radii_are_far_below_the_others():
     """Where there are samples enough for an a-priori bound to be wide."""
     moment = curvature.fisher(sampled(counts=(40, 40, 40), sides=((7, 9),)))

@@ -173,6 +173,7 @@ def test_principal_angles_ascend():
     U = np.array([[np.cos(a), 0], [0, np.cos(b)], [np.sin(a), 0], [0, np.sin(b)]])
     found = spectra.principal_angles(U, 2)
     assert np.abs(found - [a, b]).max() <= rounding.gamma(64, 2.0**-53)
+    assert spectra.principal_angles(U[:, :0], 2).shape == (0,)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

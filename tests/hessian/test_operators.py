@@ -40,3 +40,12 @@ def test_samples_weigh_in_products_what_they_weigh_in_the_export():
     H = operator(weighted)
     gap = np.linalg.norm(H.matrix() - of_snapshot(weighted))
     assert gap <= 2 * H.lost < np.linalg.norm(H.matrix() - of_snapshot(even))
+
+
+def test_another_seed_draws_other_probes():
+    """The error is measured on them; the same seed measures the same."""
+    rng = np.random.default_rng(0)
+    network = models.mlp([4, 5, 3], rng=rng)
+    made = models.snapshot(network, rng.standard_normal((9, 4)), np.arange(9) % 3)
+    first, again, other = (operator(made, seed=k).lost for k in (0, 0, 1))
+    assert first == again != other
