@@ -6,9 +6,8 @@ the largest probability, q the others and y centred at its own entry k, z = y - 
 
 .. math:: (p - e_{c'})'y = q'z - z_{c'},
 
-since the entries of an error sum to zero. No term is larger than 4 times what it is
-to be compared with, |p - e_c'| |y|: for c' = k the error has the length of q at least,
-for all others that of 1 - p_c' >= 1/2.
+since the entries of an error sum to zero. The terms together are at most 3 times what
+they are to be compared with, |p - e_c'| |y| (theory/rounding.md#B2).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from refspec.backend import Array
 from refspec.factors import Factor, Factors, lengths
 from refspec.rows import Rows, Work
 
-_LARGER = 4  # terms than what they are compared with, at most
+_LARGER = 3  # terms together than what they are compared with, at most
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +41,7 @@ class OutputRows(Rows):
 
     Notes
     -----
-    Theory: theory/curvature.md#C1, #C5.
+    Theory: theory/curvature.md#C1, #C5; theory/rounding.md#B2.
     """
 
     others: Array
@@ -71,9 +70,10 @@ class OutputRows(Rows):
     def cross(self, Z: Array) -> Array:
         """Return X'Z, shape (C a, m). Cost as of `dot`."""
         xp, (N, C, P), m = self.xp, self.shape, Z.shape[2]
-        W = self.roots[:, :, None] * Z
-        total = xp.sum(W, axis=1, keepdims=True)
-        back = self.others[:, :, None] * total - (1 - self.largest)[:, :, None] * W
+        # sums over classes as products: no array of the size of Z is made for them
+        total = self.roots[:, None, :] @ Z
+        own = self.roots * (1 - self.largest)
+        back = self.others[:, :, None] * total - own[:, :, None] * Z
         last = xp.sum(back, axis=1, keepdims=True)
         back = xp.reshape(back - self.largest[:, :, None] * last, (N, C * m))
         image = xp.reshape(xp.matrix_transpose(back) @ self.features, (C, m, -1))
@@ -147,14 +147,13 @@ class OutputRows(Rows):
     @property
     def roundings(self) -> int:
         """How many roundings an entry of XX' suffers at most, its rows given."""
-        a = int(self.features.shape[1])
-        return _LARGER * (self.shape[1] + a + 8)
+        return _LARGER * (self.shape[1] + 6) + int(self.features.shape[1])
 
     @property
     def products(self) -> int:
         """How many roundings an entry of X(X'z) suffers at most, its rows given."""
         (N, C, _), a = self.shape, int(self.features.shape[1])
-        return _LARGER * (N + 3 * C + a + 16)
+        return N + _LARGER * (3 * C + 6) + a
 
     @property
     def work(self) -> Work:
@@ -176,9 +175,8 @@ class OutputRows(Rows):
 
     def _errors_times(self, y: Array) -> Array:
         """Return sqrt(s p_c') (p - e_c')'y, (N, C, m), for y (N, C, m)."""
-        xp = self.xp
-        z = y - xp.sum(self.largest[:, :, None] * y, axis=1, keepdims=True)
-        along = xp.sum(self.others[:, :, None] * z, axis=1, keepdims=True)
+        z = y - self.largest[:, None, :] @ y
+        along = self.others[:, None, :] @ z
         return self.roots[:, :, None] * (along - z)
 
     def _errors(self, index: Array) -> Array:

@@ -27,6 +27,7 @@ PAGES = (
     "logistic",
     "preconditioners",
     "random_matrix",
+    "regressions",
     "rounding",
     "spectra",
     "weights",

@@ -1,12 +1,14 @@
 """Rows of the layer before the softmax against the same rows as factors."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
 import refspec
-from refspec import models, rounding
+from refspec import models, output, rounding
 from refspec.classes import Layer, OutputLayer, log_softmax
-from refspec.output import Beside, OutputRows
+from refspec.output import Beside, OutputRows, output_rows
 
 U = 2.0**-53
 
@@ -61,6 +63,93 @@ def test_a_row_keeps_its_digits_where_the_network_is_sure(scale):
     assert np.all(each <= bound * np.sqrt(y.squares()))
     exact = np.abs(x.squares() - y.squares())
     assert np.all(exact <= rounding.gamma(2 * x.products + 64, U) * y.squares())
+
+
+def exactly(x):
+    """Return the rows of an `OutputRows` of one feature, in fractions, (N, C, C)."""
+    q, k, r = (
+        [[Fraction(v) for v in row] for row in y.tolist()]
+        for y in (x.others, x.largest, x.roots)
+    )
+    rows = []
+    for i, mine in enumerate(q):
+        at, C = k[i].index(1), len(mine)
+        h = Fraction(float(x.features[i, 0]))
+        errors = [[v - (c == j) for c, v in enumerate(mine)] for j in range(C)]
+        for e in errors:
+            e[at] = 0
+            e[at] = -sum(e)
+        rows.append([[r[i][j] * h * v for v in e] for j, e in enumerate(errors)])
+    return rows
+
+
+@pytest.mark.parametrize("C", [2, 3, 12])
+def test_the_bound_holds_for_what_makes_rounding_largest(C):
+    """Against fractions: V and Z with signs and sizes that add up all terms."""
+    rng, worst = np.random.default_rng(C), 0.0
+    shapes = [np.ones(C), *np.exp(rng.uniform(0, 30, (6, C)))]
+    shapes.append(np.eye(C)[0] + np.eye(C)[1] + 2.0**-40 * rng.random(C))
+    p = np.asarray([v / v.sum() for v in shapes])
+    N = len(p)
+    x = output_rows(p, np.full(N, 1 / N), 1 + rng.random((N, 1)))
+    X = exactly(x)
+    for i in range(N):
+        for j in range(C):
+            # as long as the coefficients w of the proof, so that w'|y| = |w| |y|
+            w = x.others[i].copy()
+            w[j] += 1
+            w[p[i].argmax()] = 1 + x.others[i].sum()
+            y = -w * (1 - 2 * (np.arange(C) == p[i].argmax())) * (1 + rng.random())
+            exact = sum(a * Fraction(b) for a, b in zip(X[i][j], y, strict=True))
+            gap = abs(Fraction(float(x.dot(y[:, None])[i, j, 0])) - exact)
+            size = Fraction(float(np.linalg.norm(y))) * root(X[i][j])
+            assert gap <= Fraction(rounding.gamma(x.roundings, U)) * size
+            worst = max(worst, float(gap / (size * Fraction(U))))
+    assert worst > 0
+    flat = [row for sample in X for row in sample]
+    gram = x.gram(np.arange(N * C))
+    Z = rng.choice([-1.0, 1.0], (N, C, 1))
+    lost = [np.zeros((N * C, N * C)), np.zeros(N * C), np.zeros(N * C)]
+    z = [Fraction(v) for v in Z.ravel().tolist()]
+    back = [sum(a * row[c] for a, row in zip(z, flat, strict=True)) for c in range(C)]
+    both = x.gram_times(Z).ravel()
+    for i, row in enumerate(flat):
+        for j, other in enumerate(flat):
+            exact = sum(a * b for a, b in zip(row, other, strict=True))
+            lost[0][i, j] = abs(float(Fraction(float(gram[j, i])) - exact))
+        exact = sum(a * b for a, b in zip(row, back, strict=True))
+        lost[1][i] = abs(float(Fraction(float(both[i])) - exact))
+        exact = sum(a * a for a in row)
+        lost[2][i] = abs(float(Fraction(float(x.squares().ravel()[i])) - exact))
+    trace = float(sum(a * a for row in flat for a in row))
+    size = np.sqrt([float(sum(a * a for a in row)) for row in flat])
+    entry = rounding.gamma(x.roundings, U) * np.outer(size, size)
+    made = 2 * np.max(size) * x.forming()  # of the row that is multiplied with
+    assert np.all(lost[0] <= entry + made)
+    assert np.linalg.norm(lost[1]) <= (
+        rounding.gamma(x.products, U) * trace * np.linalg.norm(Z)
+    )
+    assert np.all(lost[2] <= rounding.gamma(x.roundings, U) * size**2)
+
+
+def root(row):
+    """Return a number at least the length of a row of fractions."""
+    return Fraction(float(sum(a * a for a in row)) ** 0.5) * (1 + Fraction(8 * U))
+
+
+def test_terms_are_three_times_what_they_are_compared_with():
+    """The lemma, in fractions, and where it is sharp."""
+    rng, largest = np.random.default_rng(0), 0
+    for _ in range(300):
+        n = [int(v) for v in rng.integers(0, 20, rng.integers(2, 6))]
+        n[0] = max(*n, 1)
+        p = [Fraction(v, sum(n)) for v in n]
+        for j in range(1, len(p)):
+            e = sum((v - (c == j)) ** 2 for c, v in enumerate(p))
+            w = sum((v + (c == j)) ** 2 for c, v in enumerate(p) if c)
+            w += (2 - p[0]) ** 2
+            largest = max(largest, w / e)
+    assert largest == output._LARGER**2
 
 
 @pytest.mark.parametrize("of", ["fisher", "errors"])

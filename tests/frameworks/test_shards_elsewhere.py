@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import distributed
 import numpy as np
@@ -198,7 +199,7 @@ RANK = """
 
 @pytest.mark.slow
 def test_two_ranks_find_what_one_process_finds(tmp_path):
-    script = tmp_path / "rank.py"
+    script, tree = tmp_path / "rank.py", Path(refspec.__file__).parents[1]
     script.write_text(textwrap.dedent(RANK))
 
     def run(*command):
@@ -207,7 +208,7 @@ def test_two_ranks_find_what_one_process_finds(tmp_path):
             capture_output=True,
             text=True,
             check=False,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tree)},
         )
         assert ran.returncode == 0, ran.stderr[-2000:]
 
