@@ -70,9 +70,10 @@ class OutputRows(Rows):
     def cross(self, Z: Array) -> Array:
         """Return X'Z, shape (C a, m). Cost as of `dot`."""
         xp, (N, C, P), m = self.xp, self.shape, Z.shape[2]
-        W = self.roots[:, :, None] * Z
-        total = xp.sum(W, axis=1, keepdims=True)
-        back = self.others[:, :, None] * total - (1 - self.largest)[:, :, None] * W
+        # sums over classes as products: no array of the size of Z is made for them
+        total = self.roots[:, None, :] @ Z
+        own = self.roots * (1 - self.largest)
+        back = self.others[:, :, None] * total - own[:, :, None] * Z
         last = xp.sum(back, axis=1, keepdims=True)
         back = xp.reshape(back - self.largest[:, :, None] * last, (N, C * m))
         image = xp.reshape(xp.matrix_transpose(back) @ self.features, (C, m, -1))
@@ -174,9 +175,8 @@ class OutputRows(Rows):
 
     def _errors_times(self, y: Array) -> Array:
         """Return sqrt(s p_c') (p - e_c')'y, (N, C, m), for y (N, C, m)."""
-        xp = self.xp
-        z = y - xp.sum(self.largest[:, :, None] * y, axis=1, keepdims=True)
-        along = xp.sum(self.others[:, :, None] * z, axis=1, keepdims=True)
+        z = y - self.largest[:, None, :] @ y
+        along = self.others[:, None, :] @ z
         return self.roots[:, :, None] * (along - z)
 
     def _errors(self, index: Array) -> Array:

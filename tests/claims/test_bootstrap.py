@@ -1,5 +1,6 @@
 """Samples drawn again: what is drawn, what an interval is, and how often it holds."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,6 +12,7 @@ from refspec import backend, claims, datasets, rounding
 from refspec.claims.bootstrap import Repeated, interval, resamples
 from refspec.claims.registry import Subject
 from refspec.curvature import errors, fisher
+from refspec.rows import Derived
 from refspec.structure import decompose
 from refspec.synthetic import Recipe, geometry, planted
 from support.command import run
@@ -59,6 +61,31 @@ def test_a_moment_is_drawn_as_its_network_is():
         gram = mine.gram()
         bound = rounding.gamma(64, 2.0**-53) * np.trace(gram)
         assert abs(gram - other.gram()).max() <= bound < gram.max()
+
+
+class Costly(Derived):
+    """Rows whose products are to be avoided, where they can be held."""
+
+    __slots__ = ()
+
+    def dot(self, V):  # noqa: ARG002
+        raise AssertionError
+
+    def cross(self, Z):  # noqa: ARG002
+        raise AssertionError
+
+    def part(self, i, j):
+        return Costly(self.rows.part(i, j))
+
+    def explicit(self, budget):
+        return self.rows if budget > 0 else self
+
+
+def test_rows_that_can_be_held_are_held_for_all_draws():
+    moment = fisher(sampled(counts=(3, 2, 4)))
+    costly = dataclasses.replace(moment, rows=Costly(moment.rows))
+    for one, two in zip(drawn(costly), drawn(moment), strict=True):
+        assert np.array_equal(one.gram(), two.gram())
 
 
 def test_repeated_rows_are_the_rows_times_a_root():

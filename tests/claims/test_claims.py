@@ -154,12 +154,13 @@ def test_collapse_of_a_collapsed_network():
     assert far.nc4 < 1
 
 
-@pytest.mark.parametrize("value", [0.0, 0.1, 1.0])
-def test_equal_class_means_have_no_collapse(value):
+@pytest.mark.parametrize("row", [(0.0, 0.0), (1.0, 1.0), (0.1, 0.7)])
+def test_equal_class_means_have_no_collapse(row):
     """Whatever rounding makes of their distances; and the finding says why."""
     s = sampled(counts=(3, 4, 4))
     last = s.layers[-1]
-    flat = refspec.Layer(last.name, np.full_like(last.features, value), last.errors)
+    every = np.zeros_like(last.features) + np.asarray(row)
+    flat = refspec.Layer(last.name, every, last.errors)
     s = dataclasses.replace(s, layers=(s.layers[0], flat))
     assert all(np.isnan(list(dataclasses.asdict(claims.collapse(s)).values())))
     (found,) = claims.judge(s, "N")

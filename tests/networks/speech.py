@@ -32,7 +32,6 @@ from networks import paper
 from networks.judged import spectrum
 from refspec import claims
 from refspec.claims.registry import Subject
-from refspec.factors import Factor, Factors
 
 WHEEL = "aeon==1.6.0"
 INSIDE = "aeon/datasets/data/JapaneseVowels/JapaneseVowels_{}.ts"
@@ -102,10 +101,8 @@ def main() -> None:
             } | paper.stated(model, at, recipe.decay)
             seconds = {"training": time.perf_counter() - start}
             moment = paper.moment(model, at)
-            # the rows are differentiated once, and no more for every product
-            rows = np.concatenate([np.asarray(x) for x in moment.rows.chunks()])
-            roots = rows.reshape(len(at.X), SPEAKERS, 1, -1)
-            held = replace(moment, rows=Factors((Factor(roots, None),)))
+            # differentiated once, and not again for every product
+            held = replace(moment, rows=moment.rows.explicit(2**30))
             subject = Subject(held, 1100, False, 4096)
             found = list(claims.judge(subject, "GWDA"))
             seconds |= {x.claim.id: x.seconds for x in found}
