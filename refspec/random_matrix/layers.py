@@ -26,6 +26,7 @@ from refspec.random_matrix.conditional.design import (
 )
 from refspec.random_matrix.outliers import no_outliers, row_space
 from refspec.random_matrix.prediction import Prediction, assembled
+from refspec.random_matrix.tables import LawTable
 
 #: Side of the matrices of errors (x) features that are inverted, unless asked for more.
 SIDE = 400
@@ -216,8 +217,8 @@ def predict_layer(law: LayerLaw, *, resolution: float = 0.25) -> Prediction:
     Returns
     -------
     Prediction
-        Its outliers are the eigenvalues above the band of the largest mass; overlaps
-        are with errors (x) class means of the features.
+        Its outliers are the eigenvalues above the band of the largest mass, at most a
+        hundred; overlaps are with errors (x) class means of the features.
 
     Raises
     ------
@@ -241,7 +242,19 @@ def predict_layer(law: LayerLaw, *, resolution: float = 0.25) -> Prediction:
     b = law.design.dimension // rows.shape[1]
     means = np.kron(np.eye(b), rows)
     made = assembled("conditional", table, no_outliers(), outliers, means)
-    return replace(made, assumes=law.assumes)
+    return replace(made, assumes=(*law.assumes, *_hidden(law.design, table)))
+
+
+def _hidden(design: ConditionalDesign, table: LawTable) -> tuple[str, ...]:
+    """Say how many eigenvalues are too small for their law to be told."""
+    P = design.dimension
+    count = round(table.atom * P) - (P - design.reached)
+    if count <= 0:
+        return ()
+    return (
+        f"float64 tells the law down to {float(table.x[0]):.2g}: {count} eigenvalues "
+        "below are counted at 0",
+    )
 
 
 def _host(snapshot: Snapshot, layer: Layer) -> tuple[np.ndarray, np.ndarray]:

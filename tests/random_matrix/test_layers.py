@@ -5,7 +5,13 @@ import pytest
 
 import refspec
 from refspec import rounding
-from refspec.random_matrix import discrepancy, law_of, predict_layer
+from refspec.random_matrix import (
+    discrepancy,
+    law_of,
+    layers,
+    predict_layer,
+    tables,
+)
 
 #: Of the logits' moments, weighed: what a pseudo-inverse costs.
 CONDITION = 2.0**20
@@ -50,6 +56,37 @@ def test_a_last_layer_is_predicted(snapshot):
     assert abs(found.scores[0]) <= 4
 
 
+def planted(rng, n, C, d):
+    """Make a last layer of n samples a class, its logits a linear map of features."""
+    labels = np.repeat(np.arange(C), n)
+    features = rng.standard_normal((n * C, d)) + 2 * np.eye(C, d)[labels]
+    logits = features @ rng.standard_normal((d, C)) * rng.choice([0.3, 3.0])
+    p = np.exp(logits - np.max(logits, axis=1, keepdims=True))
+    p /= np.sum(p, axis=1, keepdims=True)
+    errors = (p[:, None, :] - np.eye(C))[:, :, None, :]
+    layer = refspec.Layer("fc", features[:, None, :], errors)
+    return refspec.snapshot([layer], labels, logits=logits)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(8))
+def test_as_many_outputs_as_samples_leave_the_spectrum_itself(seed):
+    """The regression on outputs is then exact, and nothing is random."""
+    rng = np.random.default_rng(seed)
+    C = int(rng.integers(2, 5))
+    made = planted(rng, int(rng.integers(1, C + 1)), C, int(rng.integers(C + 1, 8)))
+    law = law_of(made)
+    assert not np.any(law.design.inside)  # no covariance is left, not even rounding's
+    exact = refspec.spectrum(refspec.fisher(made, ["fc"])).values
+    found = predict_layer(law).eigenvalues[: len(exact)]
+    # down to where the sum of all is rounding: each lies between its neighbours, and
+    # those that stand out where they are
+    r = int(np.sum(exact > exact[0] * 2.0**-30))
+    assert r >= C
+    assert np.all(found[1:r] <= exact[: r - 1] * (1 + 2.0**-5))
+    assert np.all(found[: r - 1] >= exact[1:r] * (1 - 2.0**-5))
+
+
 @pytest.mark.slow
 def test_pooled_drawn_and_inner_laws_differ(snapshot):
     tops = [
@@ -65,6 +102,20 @@ def test_pooled_drawn_and_inner_laws_differ(snapshot):
         )
     ]
     assert len(set(tops)) == len(tops)
+
+
+@pytest.mark.parametrize("hidden", [0, 5])
+def test_what_is_too_small_is_said(snapshot, hidden):
+    design = law_of(snapshot).design
+    P, x = design.dimension, np.asarray([0.25, 1.0])
+    atom = 1 - (design.reached - hidden) / P
+    table = tables.LawTable((), atom, x, np.asarray([atom, 1.0]), x, 0 * x)
+    told = "".join(layers._hidden(design, table))
+    assert told == (
+        "float64 tells the law down to 0.25: 5 eigenvalues below are counted at 0"
+        if hidden
+        else ""
+    )
 
 
 @pytest.mark.parametrize(

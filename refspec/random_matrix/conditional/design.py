@@ -173,7 +173,10 @@ def conditional(joint: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
     half = joint[:d, d:] @ scaled
     S, _ = symmetric_part("residual covariance", joint[:d, :d] - half @ half.T)
     values, vectors = np.linalg.eigh(S)
-    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    # as many outputs as samples leave nothing but rounding
+    whole = float(np.trace(joint[:d, :d]))
+    left = np.where(values > rounding.eigensolver_radius(d, whole, 2.0**-53), values, 0)
+    root = vectors * np.sqrt(left)
     return half @ scaled.T, root @ root.T
 
 
@@ -209,7 +212,8 @@ def conditional_design(
     inside = first.T @ fitted.residual @ first
     outside = np.sum(last * (S @ last), axis=1)
     beyond = float(np.sum(S * S) - np.sum((first.T @ S @ first) ** 2))
-    kept = min(1.0, float(np.sum(outside**2)) / beyond) if last.shape[1] else 1.0
+    cut = last.shape[1] > 0 and beyond > 0
+    kept = min(1.0, float(np.sum(outside**2)) / beyond) if cut else 1.0
     far = np.swapaxes(U, 1, 2) @ last
     outside = outside + np.sum(far * (np.stack(seen) @ far), axis=1)
     if len(inside) < C:

@@ -22,15 +22,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refspec import rounding
 from refspec.random_matrix import anderson, definite
 from refspec.random_matrix.conditional.design import ConditionalDesign
 
-#: Change of the unknowns, relative, at which the fixed point is taken as found: F errs
-#: by its square. That of their imaginary parts, which are small outside of the support.
+#: Change of the unknowns, in eigenvalues that it moves or relative, at which the fixed
+#: point is taken as found: F errs by its square. That of imaginary parts, relative.
 STEP = 2.0**-8
 _IMAGINARY = 2.0**-3
-_ITERATIONS = 2000
+#: Side up to which a matrix is inverted whole.
+_WHOLE = 512
+#: Steps in all, and in which the least change has not halved. On the way down from
+#: above the height falls by so much at a time.
+_ITERATIONS, _PATIENCE, _LOWER = 2000, 64, 16
+
+
+class UnresolvedError(RuntimeError):
+    """The fixed point is not found: what is left of sums that cancel is rounding."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +55,12 @@ class Equivalent:
     pivots: tuple[np.ndarray, ...]
     tail: np.ndarray
     resolvents: tuple[np.ndarray, np.ndarray]
+
+    @property
+    def trace(self) -> complex:
+        """The trace of Q over the directions that are reached."""
+        head, tail = self.resolvents
+        return complex(np.trace(head) + np.sum(np.trace(tail, axis1=1, axis2=2)))
 
 
 def far(design: ConditionalDesign, z: complex) -> np.ndarray:
@@ -91,25 +104,50 @@ def equivalent(
     A step costs O((a h)^3 + N (a^2 k + a^2 q^2) + t a^3).
     Theory: theory/conditional.md#Y1
     """
-    # The map takes the half planes to themselves and has one fixed point there, so
-    # Anderson's extrapolation is free to jump as long as it stays.
     start = far(design, z) if guess is None else guess
+    made = _iterated(design, z, start, tolerance)
+    if made is None:  # not from there: high above the axis any start will do
+        y, start = max(z.imag, reach(design)), far(design, z)
+        while y > z.imag:
+            there = complex(z.real, y)
+            above = _iterated(design, there, start, tolerance)
+            start = start if above is None else above.unknowns
+            y /= _LOWER
+        made = _iterated(design, z, start, tolerance)
+    if made is None:
+        raise UnresolvedError(
+            f"expected the fixed point at z = {z}, got none in {_ITERATIONS} steps nor "
+            f"any that came closer in {_PATIENCE}: float64 does not resolve the law "
+            "there; ask for it further up, or for fewer parameters"
+        )
+    return made
+
+
+def _iterated(
+    design: ConditionalDesign, z: complex, start: np.ndarray, tolerance: float
+) -> Equivalent | None:
+    """Iterate to the fixed point; None if the changes cease to fall."""
+    # The map takes the half planes to themselves and has one fixed point there, which
+    # it finds from anywhere: Anderson's extrapolation is free to jump, and is taken
+    # back to where it left them.
     x = start + 0j
     scale = _sizes(x)
     steps = anderson.Steps()
-    for _ in range(_ITERATIONS):
+    least, since = np.inf, 0
+    for k in range(_ITERATIONS):
         made = step(design, x, z)
         new = made.unknowns
-        change = _change(x, new)
-        if change <= tolerance and _change(x.imag, new.imag) <= _IMAGINARY:
+        change, turned = _changes(x, made, z)
+        off = max(change / tolerance, turned / _IMAGINARY)
+        if off <= 1:
             return made
-        x = steps.extrapolated(x / scale, new / scale) * scale
-        if not in_half_planes(x):
-            x = new
-    raise RuntimeError(
-        f"expected the fixed point at z = {z} within {_ITERATIONS} steps, got a change "
-        f"of {change:.3g}; report the layer as a bug"
-    )
+        if off <= least / 2:
+            least, since = off, k
+        if k - since > _PATIENCE:
+            break
+        jump = steps.extrapolated(x / scale, new / scale) * scale
+        x = in_half_planes(jump) if np.all(np.isfinite(jump)) else new
+    return None
 
 
 def step(design: ConditionalDesign, x: np.ndarray, z: complex) -> Equivalent:
@@ -131,7 +169,12 @@ def step(design: ConditionalDesign, x: np.ndarray, z: complex) -> Equivalent:
     H = np.reshape(np.swapaxes(H, 1, 2), (a * h, a * h))
     head = (H + H.T) / 2 - z * np.eye(a * h)
     tail = np.tensordot(design.outside, x[1], ((0,), (0,))) - z * np.eye(a)
-    Q, pivots = definite.by_halves(head)
+    # an elimination by halves loses digits where z is small beside the head
+    pivots: tuple[np.ndarray, ...] = (head,)
+    if len(head) <= _WHOLE:
+        Q = definite.inverse(head)
+    else:
+        Q, pivots = definite.by_halves(head)
     rest = np.linalg.inv(tail)
     # Q with its indices sorted into pairs of errors and pairs of features
     sorted_ = np.reshape(np.swapaxes(np.reshape(Q, (a, h, a, h)), 1, 2), (a * a, h, h))
@@ -147,20 +190,33 @@ def step(design: ConditionalDesign, x: np.ndarray, z: complex) -> Equivalent:
     return Equivalent(new, x, inner, pivots, tail, (Q, rest))
 
 
-def in_half_planes(x: np.ndarray) -> bool:
-    """Tell whether Im Delta >= 0 and Im B <= 0, within rounding."""
-    if not np.all(np.isfinite(x)):
-        return False
-    signed = x.imag * np.asarray([1.0, -1.0])[:, None, None, None]
-    lowest = np.min(np.linalg.eigvalsh(signed), axis=(1, 2))
-    sizes = np.max(np.abs(x), axis=(1, 2, 3))
-    radii = [rounding.eigensolver_radius(x.shape[3], float(s), 2.0**-53) for s in sizes]
-    return bool(np.all(lowest >= -np.asarray(radii)))
+def in_half_planes(x: np.ndarray) -> np.ndarray:
+    """Return the nearest unknowns with Im Delta >= 0 and Im B <= 0.
+
+    Theory: theory/conditional.md#Y1
+    """
+    signs = np.asarray([1.0, -1.0])[:, None, None, None]
+    values, vectors = np.linalg.eigh(x.imag * signs)
+    kept = vectors * np.maximum(values, 0)[..., None, :]
+    return np.asarray(x.real + 1j * signs * (kept @ np.swapaxes(vectors, 2, 3)))
 
 
-def _change(old: np.ndarray, new: np.ndarray) -> float:
-    """Return the largest change of Delta and B, each entry beside its diagonal's."""
-    return float(np.max(np.abs(new - old) / _sizes(new)))
+def _changes(x: np.ndarray, made: Equivalent, z: complex) -> tuple[float, float]:
+    """Return how much a step changed the unknowns, and their imaginary parts.
+
+    Theory: theory/conditional.md#Y2
+    """
+    # d Phi = tr dDelta (B' - B) + tr dB (Delta' - Delta): an entry of Delta moves as
+    # many eigenvalues as the entry of B beside it says, and the reverse. Entry by entry
+    # and relative, what rounding leaves of a sum that cancels would be waited for
+    # forever, in classes that nothing depends on
+    new = made.unknowns
+    beside = np.maximum(np.abs(x), np.abs(new))[::-1]
+    moved = float(np.sum(np.abs(new - x) * beside))
+    turned = float(np.sum(np.abs(new.imag - x.imag) * beside))
+    whole = float(np.sum(np.abs(new[0] * new[1])))
+    height = float(np.sum(np.abs(new.imag) * beside)) + z.imag * abs(made.trace)
+    return moved / max(1.0, whole), turned / height
 
 
 def _sizes(x: np.ndarray) -> np.ndarray:

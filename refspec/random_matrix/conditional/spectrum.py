@@ -14,6 +14,7 @@ in its middle, and the eigenvalue of a real matrix the deviation :math:`\sqrt 2\
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 
@@ -30,7 +31,7 @@ from refspec.random_matrix.tables import Band, LawTable, Point
 #: are read off, and of those of the table, from where F is continued to the axis.
 HEIGHT, TABLE = 2.0**-16, 2.0**-12
 #: Density in x, in eigenvalues, below which a point may be in a gap: at both heights.
-_FAINT, _PALE = 2.0**-4, 1.0
+_FAINT, _PALE = 2.0**-4, 4.0
 #: Width, relative to x, to which an eigenvalue that stands apart is known.
 _NARROW = 2.0**-6
 #: Error of the rank at which an outlier is taken.
@@ -59,7 +60,13 @@ def counted(design: ConditionalDesign, made: Equivalent) -> float:
     # H - z and its tail have negative imaginary parts, I + R' Delta R positive ones:
     # pivots of an elimination keep the sign, so that the sum of their arguments is the
     # continuous branch (Theory: theory/random_matrix.md#R11)
-    turned = definite.argument(made.pivots)
+    try:
+        turned = definite.argument(made.pivots)
+    except np.linalg.LinAlgError as error:
+        raise law.UnresolvedError(
+            "expected pivots with a negative definite imaginary part, got one that is "
+            "not: float64 does not resolve the law there; ask for it further up"
+        ) from error
     turned += _argument(made.tail) + _argument(made.inner)
     turned -= float(np.sum(made.forms[0] * made.forms[1]).imag)
     return design.reached + turned / np.pi
@@ -71,13 +78,7 @@ def continued(design: ConditionalDesign, made: Equivalent, height: float) -> flo
     Theory: theory/conditional.md#Y2
     """
     # d Phi / dz = -tr Q: a step of Taylor's to the axis costs nothing
-    return counted(design, made) + height * traced(made).real / np.pi
-
-
-def traced(made: Equivalent) -> complex:
-    """Return tr Q over the directions that are reached."""
-    head, tail = made.resolvents
-    return complex(np.trace(head) + np.sum(np.trace(tail, axis1=1, axis2=2)))
+    return counted(design, made) + height * made.trace.real / np.pi
 
 
 def density(made: Equivalent) -> float:
@@ -85,7 +86,7 @@ def density(made: Equivalent) -> float:
 
     Theory: theory/conditional.md#Y2
     """
-    return traced(made).imag / np.pi
+    return made.trace.imag / np.pi
 
 
 def tabulate(
@@ -97,17 +98,21 @@ def tabulate(
     Theory: theory/conditional.md#Y2, #Y3
     """
     P = design.dimension
-    points = _resolved(design, _points(design, resolution))
-    gaps = [p for p in points if _gap(design, p)]
-    ranks = {round(P * (1 - p.cumulative)) for p in (*gaps, points[0])}
+    points = _resolved(design, _points(design, resolution), resolution)
+    ranks = {_rank(design, points[0])}
+    # a gap below the hundredth eigenvalue or so is finer than F is told
+    fine = [p for p in points if _allowed(design, p, resolution) < 1]
+    for p in sorted(fine, key=lambda p: p.density * p.x):  # one tells most of them
+        if _rank(design, p) not in ranks and _gap(design, p):
+            ranks.add(_rank(design, p))
     # what lies above the band of the largest mass stands out of it
     above = max(pairwise(sorted(ranks | {0})), key=lambda pair: pair[1] - pair[0])[0]
-    x, F, f = tables.splined(points)
+    x, F, f = tables.splined(_monotone(points))
     F = np.clip(np.maximum.accumulate(F), 0, 1)
     table = LawTable((), float(F[0]), x, F, f, np.zeros_like(x))
     outliers = _outliers(design, points, table, above)
     low, high = (
-        _edge(design, points, [p for p in gaps if _rank(design, p) == rank], upper)
+        _edge(design, points, rank, upper)
         for rank, upper in ((_rank(design, points[0]), False), (above, True))
     )
     narrow = outliers.deviations * np.sqrt(2)  # half the width of a band
@@ -123,24 +128,31 @@ def tabulate(
 
 
 def _points(design: ConditionalDesign, resolution: float) -> list[Point]:
-    """Solve from beyond the support down to the atom, ascending."""
+    """Solve from beyond the support down to the atom, or to where float64 ends."""
     x, P = law.reach(design), design.dimension
     least = x * _LOWEST
     points = [_point(design, x)]
-    while x > least and _rank(design, points[-1]) < design.reached:
-        x /= 4
-        points.append(_point(design, x, points[-1].state))
+    with suppress(law.UnresolvedError):
+        while x > least and _rank(design, points[-1]) < design.reached:
+            x /= 4
+            points.append(_point(design, x, points[-1].state))
     done = [points[-1]]
     for right in points[-2::-1]:
-        allowed = max(resolution, (1 - right.cumulative) * P / 100) / P
-        between = tables.refine(
-            lambda x, guess: _point(design, x, guess), [done[-1], right], allowed
-        )
-        done += between[1:]
+        allowed = _allowed(design, right, resolution) / P
+        try:
+            between = tables.refine(
+                lambda x, guess: _point(design, x, guess), [done[-1], right], allowed
+            )
+        except law.UnresolvedError:
+            done = [right]
+        else:
+            done += between[1:]
     return done
 
 
-def _resolved(design: ConditionalDesign, points: list[Point]) -> list[Point]:
+def _resolved(
+    design: ConditionalDesign, points: list[Point], resolution: float
+) -> list[Point]:
     """Halve intervals in which single eigenvalues are, until they are narrow."""
     # a cubic through the ends agrees in the middle with whole bands between by chance
     P, pale = design.dimension, _PALE + _far(design, TABLE)
@@ -149,12 +161,30 @@ def _resolved(design: ConditionalDesign, points: list[Point]) -> list[Point]:
         left, right = done[-1], pending[-1]
         apart = P * min(left.density * left.x, right.density * right.x) <= pale
         inside = P * (right.cumulative - left.cumulative)
-        if apart and inside > _FAINT and right.x > left.x * (1 + _NARROW):
+        # one of hundreds is less than F may err by
+        held = _FAINT if _allowed(design, right, resolution) < 1 else 1.0
+        if apart and inside > held and right.x > left.x * (1 + _NARROW):
             x = float(np.sqrt(left.x * right.x))
-            pending.append(_point(design, x, (left.state + right.state) / 2))
-        else:
-            done.append(pending.pop())
+            with suppress(law.UnresolvedError):
+                pending.append(_point(design, x, (left.state + right.state) / 2))
+                continue
+        done.append(pending.pop())
     return done
+
+
+def _monotone(points: list[Point]) -> list[Point]:
+    """Bound densities so that cubics between the points rise.
+
+    Three times the slope of a chord is enough (Fritsch and Carlson 1980).
+    """
+    # a single eigenvalue is a step: its slope would carry F far beyond the next point
+    F = np.asarray([p.cumulative for p in points])
+    chords = np.maximum(np.diff(F) / np.diff([p.x for p in points]), 0)
+    most = 3 * np.minimum(np.r_[np.inf, chords], np.r_[chords, np.inf])
+    return [
+        replace(p, density=min(p.density, float(m)))
+        for p, m in zip(points, most, strict=True)
+    ]
 
 
 def _point(
@@ -165,6 +195,11 @@ def _point(
     F = 1 - continued(design, made, x * TABLE) / design.dimension
     state = made.unknowns  # no slope is known: guesses are linear in x
     return Point(x, F, density(made) / design.dimension, state, 0 * state)
+
+
+def _allowed(design: ConditionalDesign, point: Point, resolution: float) -> float:
+    """Return how many eigenvalues F may err by at a point: 1 % of the rank or so."""
+    return max(resolution, (1 - point.cumulative) * design.dimension / 100)
 
 
 def _rank(design: ConditionalDesign, point: Point) -> int:
@@ -181,16 +216,19 @@ def _gap(design: ConditionalDesign, point: Point) -> bool:
         return False
     # outside of the support what is imaginary is proportional to the height
     guess = point.state.real + 1j * point.state.imag * (HEIGHT / TABLE)
-    made = at(design, point.x, guess)
-    near = density(made) / design.dimension
-    if near * scale > faint:
-        return False
-    point = replace(point, density=near, state=made.unknowns)
 
     def solved(z: complex, guess: np.ndarray) -> float:
         return density(law.equivalent(design, z, guess)) / design.dimension
 
-    return tables.vanishes(point, HEIGHT, solved)
+    try:
+        made = at(design, point.x, guess)
+        near = density(made) / design.dimension
+        if near * scale > faint:
+            return False
+        point = replace(point, density=near, state=made.unknowns)
+        return tables.vanishes(point, HEIGHT, solved)
+    except law.UnresolvedError:  # nor can it be told
+        return False
 
 
 def _far(design: ConditionalDesign, height: float) -> float:
@@ -199,9 +237,10 @@ def _far(design: ConditionalDesign, height: float) -> float:
 
 
 def _edge(
-    design: ConditionalDesign, points: list[Point], gap: list[Point], upper: bool
+    design: ConditionalDesign, points: list[Point], rank: int, upper: bool
 ) -> float:
     """Halve the way from a gap to the next point of the support, on a log axis."""
+    gap = [p for p in points if _rank(design, p) == rank and _gap(design, p)]
     if not gap:  # a hard edge
         return 0.0
     outside = min(p.x for p in gap) if upper else max(p.x for p in gap)

@@ -5,7 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from refspec.random_matrix.conditional import law
+import refspec
+from refspec import rounding
+from refspec.random_matrix import law_of
+from refspec.random_matrix.conditional import law, spectrum
 from refspec.theorems.conditional import mixture, small
 
 TOLERANCE = 2.0**-30
@@ -48,6 +51,54 @@ def test_cut_at_a_diagonal():
     for z in (3 + 1j, 40 + 2j):
         one, two = trace(design, z), trace(whole, z)
         assert abs(one - two) <= CLOSE * abs(one)
+
+
+def test_an_extrapolation_is_taken_back():
+    """Signs of imaginary parts become what they are to be, and no real part changes."""
+    design = small(0)
+    rng = np.random.default_rng(0)
+    there = law.in_half_planes(law.far(design, 3 + 1j))
+    noise = rng.standard_normal(there.shape)
+    moved = there + 1j * (noise + np.swapaxes(noise, 2, 3))
+    back = law.in_half_planes(moved)
+    signed = back.imag * np.asarray([1.0, -1.0])[:, None, None, None]
+    lowest = np.min(np.linalg.eigvalsh(signed), axis=-1)
+    most = np.max(np.abs(back.imag))
+    assert np.all(lowest >= -rounding.eigensolver_radius(len(noise), most, 2.0**-53))
+    assert np.array_equal(back.real, moved.real)
+    assert np.max(np.abs(moved - back)) > 1 / 2
+
+
+@pytest.mark.slow
+def test_classes_without_noise_are_not_waited_for():
+    """What rounding leaves of B there changes from step to step, and nothing else."""
+    design = law_of(refspec.datasets.mnist_cnn(), head=12).design
+    x, state = law.reach(design), None
+    for _ in range(16):
+        x /= 4
+        z = complex(x, x * spectrum.TABLE)
+        made = law.equivalent(design, z, state)
+        state = made.unknowns
+    assert x < 2.0**-20  # where no fixed point was found
+    above = spectrum.continued(design, made, z.imag)
+    assert 0 <= above <= design.reached
+
+
+def test_what_is_not_resolved_is_said(monkeypatch):
+    """Rounding can be simulated: one that no iteration comes below."""
+    rng = np.random.default_rng(0)
+    exact = law.step
+
+    def rounded(design, x, z):
+        made = exact(design, x, z)
+        noise = 1 + rng.standard_normal(made.unknowns.shape) / 4
+        return dataclasses.replace(made, unknowns=made.unknowns * noise)
+
+    monkeypatch.setattr(law, "step", rounded)
+    with pytest.raises(
+        law.UnresolvedError, match="float64 does not resolve the law there"
+    ):
+        law.equivalent(small(0), 1 + 2.0**-12 * 1j)
 
 
 def test_reach_is_beyond_the_draws():

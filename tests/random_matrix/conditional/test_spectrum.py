@@ -1,11 +1,15 @@
 """Counting, moments and outliers against draws."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from refspec import rounding
+from refspec.random_matrix import tables
 from refspec.random_matrix.conditional import law, spectrum
+from refspec.random_matrix.tables import Point
 from refspec.theorems.conditional import drawn, mixture, moments, small
 
 
@@ -49,6 +53,21 @@ def test_counts_are_whole_in_gaps_and_far_away():
     # nine samples with three columns each fill all ten directions
     least = spectrum.counted(design, spectrum.at(design, top * 2.0**-40))
     assert abs(least - design.reached) <= 2.0**-5
+
+
+def test_cubics_rise():
+    """Between points on and beside steps of single eigenvalues."""
+    rng = np.random.default_rng(0)
+    x, F = np.arange(1.0, 33), np.sort(rng.integers(0, 8, 32)) / 8
+    steep = rng.choice([0.0, 1.0, 100.0], 32)
+    none = np.zeros(1)
+    points = [Point(*p, none, none) for p in zip(x, F, steep, strict=True)]
+    tame = spectrum._monotone(points)
+    table = tables.splined(tame)[1]
+    assert np.all(np.diff(table) >= -rounding.gamma(16, 2.0**-53))
+    assert np.any([p.density != q.density for p, q in zip(points, tame, strict=True)])
+    fine = [replace(p, density=0.0) for p in points]
+    assert [p.density for p in spectrum._monotone(fine)] == [0.0] * 32
 
 
 @pytest.mark.slow
