@@ -121,7 +121,7 @@ def smaller_side(
     if by_rows(rows):
         product, space = over_rows, Space(rows.samples * K, N * K, rows.group)
     # of many columns those of the larger side, N K or P long, would not fit
-    step = ways.columns(max(rows.samples * K, P), rows.like)
+    step = rows.group.least(ways.columns(max(rows.samples * K, P), rows.like))
 
     def some_at_a_time(x: Array) -> Array:
         m = x.shape[1]

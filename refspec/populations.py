@@ -13,6 +13,7 @@ both, and independent noise. Everything here is float64 on the host.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -256,6 +257,62 @@ def as_kronecker(population: Population | KroneckerPopulation) -> KroneckerPopul
     samples = np.sum(population.weights, axis=1, keepdims=True)
     one = Population(population.sizes, 1, samples, 0.0, global_mean=np.ones(1))
     return KroneckerPopulation(population, one)
+
+
+def stacked(populations: Sequence[Population]) -> Population:
+    """Put the errors of several layers, of the same samples, one after the other.
+
+    Layers are independent given their means. Theory: theory/random_matrix.md#R17
+    """
+    first, C = populations[0], populations[0].C
+    kinds = {(x.sizes, x.noise, x.dof, x.score_consistent) for x in populations}
+    if len(kinds) > 1 or any(np.any(x.weights != first.weights) for x in populations):
+        raise ValueError(
+            "layers must share class sizes, weights and the shape of their noise to be "
+            f"predicted together, got {[str(x) for x in populations]}; predict one"
+        )
+
+    def means(name: str, shape: tuple[int, ...]) -> np.ndarray | None:
+        given = [getattr(x, name) for x in populations]
+        if all(x is None for x in given):
+            return None
+        zero = [np.zeros((*shape, x.dimension)) for x in populations]
+        parts = [z if x is None else x for x, z in zip(given, zero, strict=True)]
+        return np.concatenate(parts, axis=-1)
+
+    def covariance(parts: Sequence[Covariance | None]) -> Covariance | None:
+        if all(x is None for x in parts):
+            return None
+        known = [0.0 if x is None else x for x in parts]
+        if all(np.ndim(x) == 0 for x in known) and len(set(map(float, known))) == 1:
+            return known[0]
+        sides = [x.dimension for x in populations]
+        if all(np.ndim(x) < 2 for x in known):
+            spread = zip(known, sides, strict=True)
+            return np.concatenate([np.broadcast_to(x, (d,)) for x, d in spread])
+        whole, at = np.zeros((sum(sides), sum(sides))), 0
+        for x, d in zip(known, sides, strict=True):
+            whole[at : at + d, at : at + d] = as_matrix(x, d)
+            at += d
+        return whole
+
+    within = [covariance([x.within[c] for x in populations]) for c in range(C)]
+    shared = not any(isinstance(x.within_covariance, tuple) for x in populations)
+    noise = [0.0 if x is None else x for x in within]
+    return Population(
+        first.sizes,
+        sum(x.dimension for x in populations),
+        first.weights,
+        noise[0] if shared else tuple(noise),
+        global_mean=means("global_mean", ()),
+        class_means=means("class_means", (C,)),
+        class_covariance=covariance([x.class_covariance for x in populations]),
+        cross_means=means("cross_means", (C, first.K)),
+        cross_covariance=covariance([x.cross_covariance for x in populations]),
+        noise=first.noise,
+        dof=first.dof,
+        score_consistent=first.score_consistent,
+    )
 
 
 def as_matrix(covariance: Covariance | None, d: int) -> np.ndarray:

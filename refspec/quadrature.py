@@ -129,7 +129,7 @@ def density(
     product, space = smaller_side(small, gram)
     n = space.n
     j, rng = min(steps, n), space.group.random(seed)
-    at_a_time, made = backend.at_a_time(8 * n * j, rows.like), []
+    at_a_time, made = rows.group.least(backend.at_a_time(8 * n * j, rows.like)), []
     for i in range(0, probes, at_a_time):
         start = space.gaussian(rng, min(at_a_time, probes - i), rows.like)
         made.append(_gauss(product, start, j, rng, space))

@@ -174,6 +174,7 @@ class Rows(ABC):
         xp, (_, K, P) = self.xp, self.shape
         every = xp.arange(P, device=backend.device(self.like))
         step = backend.at_a_time(8 * max(self.samples * K, P), self.like)
+        step = self.group.least(step)
         for j in range(0, P, step):
             unit = every[:, None] == every[j : min(j + step, P)]
             yield self.dot(xp.astype(unit, self.like.dtype))

@@ -40,6 +40,13 @@ class Group:
         """Return what every process gives, arrays of one shape, in their order."""
         return [x]
 
+    def least(self, n: int) -> int:
+        """Return the smallest of the counts that the processes give.
+
+        How many columns fit into a device is its own; how many go at a time is not.
+        """
+        return n
+
     def random(self, seed: int) -> np.random.Generator:
         """Return random numbers that no other process of the group draws."""
         return np.random.default_rng([seed, self.rank] if self.count > 1 else seed)

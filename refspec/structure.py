@@ -254,7 +254,7 @@ def cell_gram(moment: SecondMoment, norms: Array) -> Array:
     xp, (C, K), P = moment.xp, norms.shape, moment.shape[1]
     unit, N, group = _unit(moment, norms), moment.rows.samples, moment.rows.group
     every = xp.eye(C * K, dtype=norms.dtype, device=backend.device(norms))
-    step, parts = backend.at_a_time(8 * (N * K + P), norms), []
+    step, parts = group.least(backend.at_a_time(8 * (N * K + P), norms)), []
     for j in range(0, C * K, step):
         some = xp.reshape(every[:, j : min(j + step, C * K)], (C, K, -1))
         z = moment.project(_spread(unit, moment.offsets, some))

@@ -132,7 +132,7 @@ def _over_levels(
     xp, rows = split.total.xp, split.total.rows
     parts: dict[str, list[np.ndarray]] = {name: [] for name in split.levels}
     spread = []
-    step = ways.columns(rows.samples * rows.shape[1], norms)
+    step = rows.group.least(ways.columns(rows.samples * rows.shape[1], norms))
     for i in range(0, rank, step):
         seen = whole.over_rows(i, min(i + step, rank))
         for name, level in split.levels.items():
@@ -153,7 +153,7 @@ def _traces(moment: SecondMoment, norms: Array) -> dict[str, float]:
     """
     xp, (_, K), found = moment.xp, norms.shape, np.zeros(3)
     every = xp.arange(K, device=backend.device(norms))
-    step = backend.at_a_time(8 * moment.shape[1], norms)
+    step = moment.rows.group.least(backend.at_a_time(8 * moment.shape[1], norms))
     masses = backend.to_host(xp.sum(norms, axis=1))
     for c, i, j in class_slices(moment.offsets):
         if masses[c] == 0:  # here and in all other processes that have rows

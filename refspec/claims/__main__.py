@@ -98,7 +98,7 @@ _SHOWN = (
     ("G", "above the edge without class means, certainly", "outliers", ".0f"),
     ("G", "above the within edge, certainly", "above within", ".0f"),
     ("W", "share of the within level in the bulk's trace", "bulk within", ".2f"),
-    ("D", "share of the trace", "diagonal", ".4f"),
+    ("D", "share of the trace", "diagonal", ".1g"),
     ("K", "relative error by cell", "means off", ".2f"),
     ("N", "NC1, tr(S_W S_B^+) / C", "NC1", ".2f"),
     ("A", "part of the gradient", "gradient in top C", ".2f"),
@@ -128,9 +128,9 @@ def _resampled(records: list[dict[str, Any]]) -> list[str]:
         "it. And other samples would have given another count: in brackets are the "
         f"{100 * sure:.0f} % intervals over {draws} draws of the samples, within their "
         "classes and with replacement, of the same trained network (`refspec claims "
-        "--bootstrap`), of the seven networks that come with refspec; of K the last "
-        "layer that can be judged. The last column says in how many draws claim G has "
-        "the same verdict.",
+        f"--bootstrap`), of {len(records)} networks that come with refspec; of K the "
+        "last layer that can be judged. The last column says in how many draws claim G "
+        "has the same verdict.",
         "",
         *_table(heads, rows),
     ]
@@ -144,11 +144,16 @@ def _places(claims: list[dict[str, Any]], id: str) -> list[dict[str, Any]]:
 def _between(claims: list[dict[str, Any]], id: str, name: str, form: str) -> str:
     """Return a number of the last place with its interval, as far as they are known."""
     for place in _places(claims, id)[-1:]:
-        for key, x in place["numbers"].items():
-            if key.startswith(name) and x is not None:
+        numbers, among = place["numbers"], ""
+        keys = list(numbers)
+        for k, key in enumerate(keys):
+            if key.startswith(name) and numbers[key] is not None:
+                if form == ".0f":  # a count is of what follows it
+                    most = next(n for n in keys[k:] if n.strip() == "of")
+                    among = f" of {numbers[most]:{form}}"
                 ends = place["intervals"].get(key)
                 told = f" ({ends[0]:{form}} to {ends[1]:{form}})" if ends else ""
-                return f"{x:{form}}{told}"
+                return f"{numbers[key]:{form}}{among}{told}"
     return "-"
 
 

@@ -126,22 +126,26 @@ def _predict(
     world = _planted(snapshot, file)
     expect_layer(snapshot, layer)
     names = [x.name for x in snapshot.layers]
-    if layer is None and len(names) > 1:
+    kind, chosen = of.value, names if layer is None else [layer]
+    if len(chosen) > 1 and of is not _Kind.fisher:
         raise typer.BadParameter(
-            f"the world has several layers: give --layer, one of {listed(names)}"
+            f"--of {kind} is of one of several layers: give --layer, one of "
+            f"{listed(names)}"
         )
-    name = layer or names[0]
-    kind = of.value
-    planned = plan(snapshot, what="spectrum", of=kind, layers=[name]).expect_room()
-    population = world.population(name, "gradients" if of is _Kind.fisher else kind)
+    planned = plan(snapshot, what="spectrum", of=kind, layers=chosen).expect_room()
+    if len(chosen) > 1:
+        population: Any = world.together()
+    else:
+        which = "gradients" if of is _Kind.fisher else kind
+        population = world.population(chosen[0], which)
     with working("predicting"):
         made = random_matrix.predict(population)
     with working("factorising", planned):
-        measured = _measured(snapshot, name, of, made)
+        measured = _measured(snapshot, chosen, of, made)
         found = _compared(made, measured)
     what = "Fisher information" if of is _Kind.fisher else of.value
-    title = f"{what} of {name}: {snapshot.probabilities.shape[0]} samples"
-    covered = coverage.of_snapshot(snapshot, [name])
+    title = f"{what} of {listed(chosen)}: {snapshot.probabilities.shape[0]} samples"
+    covered = coverage.of_snapshot(snapshot, chosen)
     say(str(covered))
     _print(f"{title}, predicted", made, measured, found, top)
     if plot is not None:
@@ -235,13 +239,15 @@ def _distance(x: backend.Array, y: backend.Array) -> float:
     return float(np.max(np.abs(a - b))) / bound
 
 
-def _measured(snapshot: Snapshot, name: str, of: _Kind, made: Prediction) -> Spectrum:
+def _measured(
+    snapshot: Snapshot, names: list[str], of: _Kind, made: Prediction
+) -> Spectrum:
     """Return the exact spectrum, with vectors in parameters where they are compared."""
     if of is _Kind.fisher:
-        moment = curvature.fisher(snapshot, [name])
+        moment = curvature.fisher(snapshot, names)
     else:
         build = curvature.features if of is _Kind.features else curvature.errors
-        moment = build(snapshot, name)
+        moment = build(snapshot, names[0])
     compared = len(made.fixed.values) > 0 and not len(made.random.values)
     if compared and made.dimension <= _VECTORS:
         return spectrum(primal(moment), vectors=True)

@@ -122,6 +122,12 @@ class Ranks(Together):
         dist.all_reduce(made)
         return made.numpy() if isinstance(x, np.ndarray | np.generic) else made
 
+    def least(self, n: int) -> int:
+        """Return the smallest of the counts that the ranks give."""
+        mine = self._zeros((1,)) + min(n, 2**20)  # exact in every dtype
+        dist.all_reduce(mine, op=dist.ReduceOp.MIN)
+        return int(mine[0])
+
     def every(self, x: Array) -> list[Array]:
         """Return what every rank gives."""
         mine = self._sent(x)

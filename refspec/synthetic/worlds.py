@@ -24,6 +24,7 @@ from refspec.populations import (
     expect_count,
     expect_length,
     expect_predictable,
+    stacked,
 )
 from refspec.synthetic import covariances, geometry
 from refspec.synthetic.groups import Group, independent_groups
@@ -72,6 +73,24 @@ class World:
         if not both.coupling:
             return found
         return replace(as_kronecker(found), coupling=both.coupling)
+
+    def together(self) -> Population:
+        """Return the population of the errors of all layers, one after the other.
+
+        A ValueError says that layers have features: of their gradients together no law
+        is known. Theory: theory/random_matrix.md#R17
+        """
+        parts = [x for x in self.populations.values() if isinstance(x, Population)]
+        if len(parts) < len(self.populations):
+            raise ValueError(
+                "layers must have the constant 1 for their one feature to be predicted "
+                f"together, got features in {len(self.populations) - len(parts)} of "
+                f"{len(self.populations)}; predict one layer: its k-th eigenvalue is "
+                "at most that of all"
+            )
+        found = stacked(parts)
+        expect_predictable(found)
+        return found
 
     def layer(self, name: str) -> AnyPopulation:
         """Return the population of a layer, predictable or not."""

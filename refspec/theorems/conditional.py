@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import scipy.stats
 
 from refspec import rounding
 from refspec.populations import Population
@@ -103,7 +104,7 @@ class Rung:
 
     size: int  # d
     distance: float  # 2 d times the mean Kolmogorov-Smirnov distance
-    miscounted: int  # eigenvalues above the bulk too many or too few, in all draws
+    counted: tuple[float, float, float]  # above the bulk: mean off, its error, expected
     score: float  # largest (measured - expected) / deviation of an outlier in a draw
     mean_score: float  # the same for an outlier's mean over the draws
     height: float  # least of an outlier's value, in deviations
@@ -122,7 +123,7 @@ def climbed(d: int, draws: int, seed: int) -> Rung:
     design, found = drawn(d, draws, seed)
     table, outliers = spectrum.tabulate(design, resolution=0.1)
     P, reached, r = design.dimension, design.reached, len(outliers.values)
-    distances, scores, miscounted = [], [], 0
+    distances, scores, counts = [], [], []
     middle = table.bands[0].upper
     if r:
         middle = (middle + table.bands[1].lower) / 2
@@ -132,11 +133,15 @@ def climbed(d: int, draws: int, seed: int) -> Rung:
         off = np.maximum(np.abs(expected - ranks), np.abs(expected - ranks - 1))
         distances.append(np.max(off))
         scores.append((values[:r] - outliers.values) / outliers.deviations)
-        miscounted += abs(int(np.sum(values > middle)) - r)
+        counts.append(np.sum(values > middle) - r)
     high = float(np.max(np.abs(scores))) if r else 0.0
     mean = float(np.max(np.abs(np.mean(scores, axis=0)))) * draws**0.5 if r else 0.0
     height = float(np.min(outliers.values / outliers.deviations)) if r else 0.0
-    return Rung(d, float(np.mean(distances)), miscounted, high, mean, height, draws)
+    # an outlier next to the bulk is found below the middle of the gap now and then
+    lost = scipy.stats.norm.cdf((middle - outliers.values) / outliers.deviations)
+    error = float(np.std(counts)) / draws**0.5
+    counted = abs(float(np.mean(counts))), error, float(np.sum(lost))
+    return Rung(d, float(np.mean(distances)), counted, high, mean, height, draws)
 
 
 @asymptotic(
@@ -150,8 +155,8 @@ def Y1(study: Study) -> Iterator[Comparison]:
     for d, draws in LADDER:
         rung, at = climbed(d, draws, study.seed), f"d = {d}"
         yield rung.distance, DISTANCE, 2 * d, f"{at}: 2 d times the KS distance"
-        # an outlier next to the bulk is found on its other side now and then
-        yield rung.miscounted, draws / 4, draws, f"{at}: wrong counts of outliers"
+        away, error, lost = rung.counted
+        yield away, lost + _ERRORS * error, 1.0, f"{at}: mean count of outliers"
         yield rung.score, SCORE, rung.height, f"{at}: an outlier, in deviations"
         height = rung.height * draws**0.5
         yield rung.mean_score, SCORE, height, f"{at}: an outlier's mean, likewise"

@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 
 from refspec import rounding
-from refspec.populations import Population
+from refspec.populations import Population, stacked
 from refspec.random_matrix import discrepancy, predict, scores
 from refspec.random_matrix.free import law as free_law
 from refspec.random_matrix.free import outliers as free_outliers
@@ -26,6 +26,7 @@ from refspec.random_matrix.nested.design import nested_design
 from refspec.random_matrix.nested.outliers import ACCURACY, nested_outliers
 from refspec.random_matrix.repulsion import GAUSSIAN, Spacings, distance, spacings
 from refspec.spectra import Spectrum
+from refspec.synthetic import expectations
 from refspec.synthetic.worlds import draw
 from refspec.theorems.canonical import few_classes
 from refspec.theorems.registry import Comparison, asymptotic, identity, lemma
@@ -505,6 +506,48 @@ def R16(study: Study) -> Iterator[Comparison]:
     radius += rounding.gamma(4 * n * C + 8, _U) * float(exact.sum())
     padded = np.append(np.zeros(n * C - len(found)), found)
     yield float(np.max(np.abs(padded - exact))), radius, exact[-1], "its reduction"
+
+
+@identity(
+    "Several layers together",
+    "errors of layers one after the other are a nested design, covariances in blocks",
+    few_classes,
+)
+def R17(study: Study) -> Iterator[Comparison]:
+    """Compare the expected moment of two layers stacked with that of each."""
+    few, rng = study.once(few_samples), np.random.default_rng(study.seed)
+    C, sides = few.p.shape[1], (2, 3)
+    layers = [
+        Population(
+            few.sizes,
+            d,
+            few.w,
+            rng.uniform(0.5, 2, d),
+            class_means=rng.standard_normal((C, d)),
+            cross_covariance=float(rng.uniform(0.5, 2)),
+        )
+        for d in sides
+    ]
+    joint, both = stacked(layers), []
+    for x in (joint, *layers):
+        both.append(np.asarray(sum(expectations.cross_moment(x, c) for c in range(C))))
+    whole, first, second = both
+    b = sides[0]
+    bound = rounding.gamma(64 * few.w.size, _U) * float(np.trace(whole))
+    for here, there, what in (
+        (whole[:b, :b], first, "first"),
+        (whole[b:, b:], second, "second"),
+    ):
+        away = float(np.max(np.abs(here - there)))
+        yield away, bound, float(np.max(there)), f"expected, {what} layer"
+    # what both layers share is their means
+    weights = np.stack([np.sum(few.w[few.labels == c]) for c in range(C)])
+    one, two = (x.class_means for x in layers)
+    assert one is not None
+    assert two is not None
+    there = (one * weights[:, None]).T @ two
+    away = float(np.max(np.abs(whole[:b, b:] - there)))
+    yield away, bound, float(np.max(np.abs(there))), "expected, between both"
 
 
 def _moment(x: np.ndarray, A: np.ndarray) -> np.ndarray:

@@ -281,6 +281,21 @@ def test_the_page_is_what_the_results_say():
     assert (root / "theory" / "claims.md").read_text() == made
 
 
+def test_the_page_shows_counts_with_the_intervals_of_the_results():
+    root = Path(__file__).parents[2]
+    text = (root / "theory" / "claims.md").read_text()
+    results = root / "demos" / "results" / "claims" / "resampled.json"
+    name = "above the within edge, certainly"
+    for x in json.loads(results.read_text()):
+        start = f"| {x['network']} ("
+        row = [r for r in text.splitlines() if r.startswith(start)][-1]
+        (place,) = next(c for c in x["claims"] if c["id"] == "G")["places"]
+        low, high = place["intervals"][name]
+        number, of = place["numbers"][name], place["numbers"]["of "]
+        assert f"| {number} of {of} ({low} to {high}) |" in row
+        assert low <= number <= high
+
+
 @pytest.mark.parametrize("name", ["wine_sklearn", "mnist_cnn"])
 def test_the_largest_eigenvalues_alone_say_the_same(name):
     """Verdicts from products alone, but for what needs all eigenvalues."""

@@ -92,7 +92,7 @@ def test_wrong_use_exits_with_two(tmp_path):
         (network, "--of", "errors"),
         (network, "--layer", "nope"),
         (two, "--layer", "layer1", "--covariances", "pooled"),
-        (two,),
+        (two, "--of", "errors"),
         (two, "--layer", "nope"),
         (two, "--layer", "layer1", "--of", "hessian"),
         (tmp_path / "absent.npz",),
@@ -109,6 +109,16 @@ def test_a_world_that_no_law_knows_is_refused_like_other_data(tmp_path):
     result = run("predict", plant(tmp_path, law="student", dof=3.0))
     assert result.exit_code == 1
     assert "fourth moment" in result.output
+
+
+def test_several_layers_together(tmp_path):
+    result = run("predict", plant(tmp_path, gains=(1.0, 2.0)))
+    assert result.exit_code == 0, result.output
+    assert "layer1, layer2" in result.output
+    small = {"feature_dim": 4, "dim": 8, "gains": (1.0, 2.0)}
+    result = run("predict", plant(tmp_path, **small))
+    assert result.exit_code == 1
+    assert "in 2 of 2" in result.output
 
 
 def test_what_dependent_worlds_assume_is_said(tmp_path):

@@ -91,6 +91,7 @@ def others():
     made = [recipe, world, *laws, *map(random_matrix.predict, laws)]
     made += [random_matrix.law_of(refspec.datasets.wine_sklearn())]
     made += [random_matrix.spacings(refspec.spectrum(s))]
+    made += [random_matrix.predict_fit(3, 12, 100, signal=9.0, decay=0.01)]
     made += [refspec.sweep(lambda n, rng: n * rng.random(), "n", [1, 2], draws=2)]
     kfac = kronecker.kfac(s, name)
     made += [testing.assert_operator(refspec.fisher(s).matrix(), s), Study(s)]

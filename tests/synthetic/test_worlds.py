@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import scipy.special
 
-from refspec import backend, rounding, synthetic
-from refspec.populations import KroneckerPopulation, Population
+from refspec import backend, curvature, random_matrix, rounding, spectra, synthetic
+from refspec.populations import KroneckerPopulation, Population, stacked
 from refspec.synthetic import expectations, geometry, planted
 
 U = 2.0**-53
@@ -219,6 +219,43 @@ def test_a_world_carries_its_populations():
     assert world.population("bare").within == (1.0, 2.0)
     with pytest.raises(ValueError, match="got 'none'"):
         world.population("none")
+
+
+def test_layers_together():
+    """A nested design again: its draws have its law, its blocks are the layers."""
+    recipe = synthetic.Recipe(classes=3, dim=30, per_class=40, gains=(1.0, 2.0))
+    world = recipe.plant()
+    joint = world.together()
+    assert joint.dimension == 60
+    assert joint.within_covariance == 1.0
+    for k, layer in enumerate(world.populations.values()):
+        own = joint.class_means[:, 30 * k : 30 * (k + 1)]
+        assert np.array_equal(own, layer.class_means)
+    made = random_matrix.predict(joint)
+    values = spectra.spectrum(curvature.fisher(world.snapshot))
+    found = random_matrix.discrepancy(made, values)
+    assert found.distance <= 4 / 60
+    assert np.max(np.abs(found.scores)) <= 4
+    random = synthetic.Recipe(
+        classes=3, dim=4, per_class=5, means="random", gains=(1.0, 2.0)
+    )
+    spread = random.plant().together().class_covariance
+    assert np.all(spread[:4] * 4 == spread[4:])
+    layer = synthetic.Recipe(classes=2, dim=3, feature_dim=4, gains=(1.0, 2.0))
+    with pytest.raises(ValueError, match="in 2 of 2"):
+        layer.plant().together()
+
+
+def test_full_covariances_together():
+    S = np.asarray([[2.0, 1.0], [1.0, 2.0]])
+    one, two = law([2, 3], 2, 2, S), law([2, 3], 2, 1, (0.5, 3.0))
+    joint = stacked([one, two])
+    assert joint.within[0].tolist() == [[2, 1, 0], [1, 2, 0], [0, 0, 0.5]]
+    assert joint.within[1].tolist() == [[2, 1, 0], [1, 2, 0], [0, 0, 3]]
+    assert joint.class_means is None
+    assert joint.class_covariance is None
+    with pytest.raises(ValueError, match="share class sizes"):
+        stacked([one, law([3, 2], 2, 1)])
 
 
 def test_weights_imply_the_probabilities():

@@ -76,6 +76,24 @@ def test_R16(study):
     holds("R16", study)
 
 
+@pytest.mark.theorem("R17")
+@given(samples(layers=1))
+def test_R17(study):
+    holds("R17", study)
+
+
+def one_covariance(monkeypatch):
+    """All coordinates have the mean of the variances."""
+    true = random_matrix.stacked
+
+    def wrong(layers):
+        made = true(layers)
+        mean = float(np.mean(made.within[0]))
+        return dataclasses.replace(made, within_covariance=mean)
+
+    monkeypatch.setattr(random_matrix, "stacked", wrong)
+
+
 def rows_of_their_own(monkeypatch):
     """The weights of the labels taken for those of rows of their own."""
     true = scores.roots
@@ -233,6 +251,7 @@ def shares_of_the_rows(monkeypatch):
         ("R14", diagonal_kept),
         ("R14", rows_are_means),
         ("R16", rows_of_their_own),
+        ("R17", one_covariance),
     ],
     ids=lambda x: x if isinstance(x, str) else x.__name__,
 )

@@ -157,6 +157,13 @@ FLAWS = (
         few,
     ),
     Flaw(
+        "R17",
+        "means too large",
+        "refspec.populations:stacked",
+        after(field("class_means", larger)),
+        few,
+    ),
+    Flaw(
         "R15", "spacings too large", f"{PREDICTION}.count", after(larger), few, size=0.3
     ),
     Flaw(
