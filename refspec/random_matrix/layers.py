@@ -223,7 +223,7 @@ def predict_layer(law: LayerLaw, *, resolution: float = 0.25) -> Prediction:
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of range.
+        If an argument is out of range, or float64 resolves the law nowhere.
 
     Notes
     -----

@@ -36,7 +36,7 @@ _WHOLE = 512
 _ITERATIONS, _PATIENCE, _LOWER = 2000, 64, 16
 
 
-class UnresolvedError(RuntimeError):
+class UnresolvedError(ValueError):
     """The fixed point is not found: what is left of sums that cancel is rounding."""
 
 
