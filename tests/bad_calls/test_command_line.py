@@ -84,7 +84,7 @@ BAD = [
     ),
     ("spectrum --layer nope", USE, f"--layer must be {LAYERS}"),
     ("kfac --layer nope", USE, f"--layer must be {LAYERS}"),
-    ("predict HERE/world.npz", USE, "give --layer, one of layer1, layer2"),
+    ("predict HERE/world.npz --of features", USE, "give --layer, one of layer1"),
     ("predict HERE/world.npz --layer fc1", USE, "must be one of layer1, layer2"),
     ("predict HERE/world.npz --layer layer1 --of hessian", USE, "--of"),
     # what is read
