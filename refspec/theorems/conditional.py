@@ -25,6 +25,7 @@ from refspec.random_matrix.conditional.design import (
     conditional_design,
     regression,
 )
+from refspec.theorems.deviations import Deviations, deviations, in_deviations
 from refspec.theorems.registry import Comparison, asymptotic, identity
 from refspec.theorems.study import Study
 
@@ -105,10 +106,7 @@ class Rung:
     size: int  # d
     distance: float  # 2 d times the mean Kolmogorov-Smirnov distance
     counted: tuple[float, float, float]  # above the bulk: mean off, its error, expected
-    score: float  # largest (measured - expected) / deviation of an outlier in a draw
-    mean_score: float  # the same for an outlier's mean over the draws
-    height: float  # least of an outlier's value, in deviations
-    draws: int
+    outliers: Deviations
 
 
 @cache
@@ -134,14 +132,12 @@ def climbed(d: int, draws: int, seed: int) -> Rung:
         distances.append(np.max(off))
         scores.append((values[:r] - outliers.values) / outliers.deviations)
         counts.append(np.sum(values > middle) - r)
-    high = float(np.max(np.abs(scores))) if r else 0.0
-    mean = float(np.max(np.abs(np.mean(scores, axis=0)))) * draws**0.5 if r else 0.0
-    height = float(np.min(outliers.values / outliers.deviations)) if r else 0.0
     # an outlier next to the bulk is found below the middle of the gap now and then
     lost = scipy.stats.norm.cdf((middle - outliers.values) / outliers.deviations)
     error = float(np.std(counts)) / draws**0.5
     counted = abs(float(np.mean(counts))), error, float(np.sum(lost))
-    return Rung(d, float(np.mean(distances)), counted, high, mean, height, draws)
+    scored = deviations(np.asarray(scores), outliers)
+    return Rung(d, float(np.mean(distances)), counted, scored)
 
 
 @asymptotic(
@@ -157,9 +153,7 @@ def Y1(study: Study) -> Iterator[Comparison]:
         yield rung.distance, DISTANCE, 2 * d, f"{at}: 2 d times the KS distance"
         away, error, lost = rung.counted
         yield away, lost + _ERRORS * error, 1.0, f"{at}: mean count of outliers"
-        yield rung.score, SCORE, rung.height, f"{at}: an outlier, in deviations"
-        height = rung.height * draws**0.5
-        yield rung.mean_score, SCORE, height, f"{at}: an outlier's mean, likewise"
+        yield from in_deviations(rung.outliers, SCORE, f"{at}: an outlier")
 
 
 def small(seed: int) -> ConditionalDesign:

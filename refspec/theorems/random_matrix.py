@@ -29,6 +29,7 @@ from refspec.spectra import Spectrum
 from refspec.synthetic import expectations
 from refspec.synthetic.worlds import draw
 from refspec.theorems.canonical import few_classes
+from refspec.theorems.deviations import Deviations, deviations, in_deviations
 from refspec.theorems.registry import Comparison, asymptotic, identity, lemma
 from refspec.theorems.samples import few_samples
 from refspec.theorems.study import Study
@@ -65,12 +66,8 @@ class Rung:
     size: int  # d
     distance: float  # d times the mean Kolmogorov-Smirnov distance
     miscounted: int  # draws that put another number of eigenvalues in a band
-    score: float  # largest (measured - expected) / deviation of an outlier in a draw
-    mean_score: float  # the same for an outlier's mean over the draws
+    outliers: Deviations
     overlap: tuple[float, float]  # error of an outlier's mean overlap, standard error
-    spread: tuple[float, float]  # mean square of all scores less 1, standard error
-    draws: int
-    height: float  # least of an outlier's value, in deviations
 
 
 def bumpy(d: int) -> Population:
@@ -131,7 +128,6 @@ def _rung(drawn: Draws) -> Rung:
         for x, vectors, means in drawn.found
     ]
     scores = np.asarray([x.scores for x in found])
-    squares = np.mean(scores**2, axis=1)
     errors = np.asarray([x.overlap_errors for x in found])
     away, spread = np.abs(errors.mean(axis=0)), errors.std(axis=0) / draws**0.5
     k = int(np.argmax(away / (1 / d + spread)))
@@ -139,12 +135,8 @@ def _rung(drawn: Draws) -> Rung:
         d,
         d * float(np.mean([x.distance for x in found])),
         sum(x.band_counts != x.expected_counts for x in found),
-        float(np.max(np.abs(scores))),
-        float(np.max(np.abs(np.mean(scores, axis=0)))) * draws**0.5,
+        deviations(scores, prediction.outliers),
         (float(away[k]), float(spread[k])),
-        (float(np.mean(squares)) - 1, float(np.std(squares)) / draws**0.5),
-        draws,
-        float(np.min(prediction.outliers.values / prediction.outliers.deviations)),
     )
 
 
@@ -210,14 +202,12 @@ def R5(study: Study) -> Iterator[Comparison]:
 
 def _of_a_rung(rung: Rung) -> Iterator[Comparison]:
     """Compare distribution function, counts, outliers and overlaps of one size."""
-    at, d, many = f"d = {rung.size}", rung.size, rung.draws**0.5
+    at, d, found = f"d = {rung.size}", rung.size, rung.outliers
     yield rung.distance, DISTANCE, d, f"{at}: d times the KS distance"
-    yield rung.miscounted, 0, rung.draws, f"{at}: draws with a wrong count of a band"
+    yield rung.miscounted, 0, found.draws, f"{at}: draws with a wrong count of a band"
     of = f"{at}: an outlier"
-    yield rung.score, SCORE, rung.height, f"{of} of one draw, in deviations"
-    height = many * rung.height
-    yield rung.mean_score, SCORE, height, f"{of}'s mean, in its deviations"
-    wide, error = rung.spread
+    yield from in_deviations(found, SCORE, of)
+    wide, error = found.spread
     bound = SPREAD / d + _ERRORS * error
     yield abs(wide), bound, 1.0, f"{of}'s variance, over that predicted"
     away, spread = rung.overlap

@@ -20,6 +20,7 @@ from refspec.random_matrix.comparison import kolmogorov
 from refspec.random_matrix.prediction import Prediction
 from refspec.synthetic.regression import fit_logistic, observe_logistic
 from refspec.synthetic.worlds import draw
+from refspec.theorems.deviations import deviations, in_deviations
 from refspec.theorems.registry import Comparison, asymptotic
 from refspec.theorems.study import Study
 
@@ -114,24 +115,16 @@ def _against(
     away = [made.dimension * kolmogorov(made, v) for v in values]
     bound = DISTANCE + TABLE * made.dimension
     yield float(np.mean(away)), bound, made.dimension, f"{at}: KS distance, in values"
-    r, draws = len(made.outliers.values), len(values)
+    r = len(made.outliers.values)
     yield abs(r - 1), 0.0, 1.0, f"{at}: outliers"
     if not r:
         return
     scores = (values[:, :r] - made.outliers.values) / made.outliers.deviations
-    height = float(np.min(made.outliers.values / made.outliers.deviations))
-    high = float(np.max(np.abs(scores)))
-    yield high, SCORE, height, f"{at}: an outlier of one draw, in deviations"
-    mean = float(np.max(np.abs(np.mean(scores, axis=0)))) * draws**0.5
-    yield mean, SCORE, height * draws**0.5, f"{at}: its mean, in its deviations"
-    wide = float(np.mean(scores**2)) - 1
-    error = float(np.std(scores**2)) / draws**0.5
-    yield (
-        abs(wide),
-        10 / d + _ERRORS * error,
-        1.0,
-        f"{at}: its variance, over predicted",
-    )
+    found = deviations(scores, made.outliers)
+    yield from in_deviations(found, SCORE, f"{at}: an outlier")
+    wide, error = found.spread
+    bound = 10 / d + _ERRORS * error
+    yield abs(wide), bound, 1.0, f"{at}: its variance, over predicted"
 
 
 @asymptotic(

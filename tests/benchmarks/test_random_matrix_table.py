@@ -257,13 +257,13 @@ def test_full_ladder(kind, capsys):
         with capsys.disabled():
             print(
                 f"\n{kind} d = {rung.size}: KS x d {rung.distance:.2f}, miscounted "
-                f"{rung.miscounted}, score {rung.score:.2f}, mean score "
-                f"{rung.mean_score:.2f}, overlap off by {away:.4f} +- {spread:.4f}",
+                f"{rung.miscounted}, score {rung.outliers.one:.2f}, mean score "
+                f"{rung.outliers.mean:.2f}, overlap off by {away:.4f} +- {spread:.4f}",
                 end="",
             )
         assert rung.distance <= random_matrix.DISTANCE
         assert rung.miscounted == 0
-        assert rung.score <= random_matrix.SCORE
+        assert rung.outliers.one <= random_matrix.SCORE
         assert away <= random_matrix.OVERLAP / rung.size + 6 * spread
 
 
