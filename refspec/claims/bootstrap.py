@@ -13,7 +13,7 @@ right, their middle is not, and so the spread is put around the number that was 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -95,9 +95,22 @@ def bootstrap(
     checks.expect_size("draws", draws, least=2)
     checks.expect_probability("confidence", confidence, ends=False)
     checks.expect_size("seed", seed, least=0)
-    found = list(judge(subject, claims))
-    chosen = [x.claim.id for x in found]
-    seen = [list(judge(x, chosen)) for x in resamples(subject, draws, seed)]
+    return resampled(subject, list(judge(subject, claims)), draws, confidence, seed)
+
+
+def resampled(
+    subject: Subject,
+    found: Sequence[Finding],
+    draws: int,
+    confidence: float,
+    seed: int = 0,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Findings:
+    """Return findings with intervals over draws; `tell` hears which is judged."""
+    chosen, seen = [x.claim.id for x in found], []
+    for k, drawn in enumerate(resamples(subject, draws, seed)):
+        tell(f"draw {k + 1} of {draws}")
+        seen.append(list(judge(drawn, chosen)))
     return with_intervals(found, seen, confidence)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,7 @@ import typer
 from refspec import claims as judged
 from refspec import memory
 from refspec.claims import CLAIMS, Finding
-from refspec.claims.bootstrap import resamples, with_intervals
+from refspec.claims.bootstrap import resampled
 from refspec.claims.registry import Subject
 from refspec.classes import Snapshot
 from refspec.cli import completion
@@ -101,7 +100,8 @@ def claims(
                 for id in chosen:
                     tell(f"claim {id}: {judged.CLAIMS[id].title}")
                     found += judged.judge(subject, [id])
-                found = _again(subject, found, draws, tell)
+                if draws is not None:
+                    found = list(resampled(subject, found, draws, _SURE, tell=tell))
                 if together and isinstance(network, Snapshot):
                     members.append(judged.member(network))
         if draws is not None:
@@ -126,22 +126,6 @@ def claims(
         document["together"] = [x.plain() for x in compared]
     if json_file is not None:
         write_json(json_file, "refspec.claims/1", document)
-
-
-def _again(
-    subject: Subject,
-    found: list[Finding],
-    draws: int | None,
-    tell: Callable[[str], None],
-) -> list[Finding]:
-    """Return findings with intervals over so many draws of the samples, if any."""
-    if draws is None:
-        return found
-    ids, seen = [x.claim.id for x in found], []
-    for k, drawn in enumerate(resamples(subject, draws)):
-        tell(f"draw {k + 1} of {draws}")
-        seen.append(list(judged.judge(drawn, ids)))
-    return list(with_intervals(found, seen, _SURE))
 
 
 def _chosen(only: list[str] | None) -> list[str]:
