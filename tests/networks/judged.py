@@ -124,13 +124,7 @@ def records(
     layered = not isinstance(model, paper.RowByRow)
     for epoch in paper.train(model, at, recipe, stops):
         trained = time.perf_counter() - start
-        facts: dict[str, Any] = {
-            "network": recipe.kind,
-            "normalisation": recipe.normalisation,
-            "epochs": epoch,
-            "label_noise": recipe.noise,
-            "seed": recipe.seed,
-        } | paper.stated(model, at, recipe.decay)
+        facts = facts_of(recipe, model, at, epoch)
         start, off = time.perf_counter(), None
         if layered:
             found, off = paper.snapshot(model, at, xp, facts)
@@ -140,23 +134,10 @@ def records(
             found = paper.moment(model, at)
         freed(given)
         seconds = {"training": trained, "snapshot": time.perf_counter() - start}
-        record: dict[str, Any] = {
-            "network": recipe.name,
-            "samples": len(at.X),
-            "epochs": epoch,
-            "schedule": recipe.epochs,
-            "rate": recipe.rate,
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "trained": facts,
-            "gradient_distance": off,
-            "seconds": seconds,
-            "machine": torch.cuda.get_device_name()
-            if device == "cuda"
-            else platform.machine(),
-            "versions": {"torch": torch.__version__, "numpy": np.__version__},
-            "date": time.strftime("%Y-%m-%d"),
-            "claims": [],
-        }
+        record = begun(recipe, model, at, facts, seconds)
+        record["gradient_distance"] = off
+        if device == "cuda":
+            record["machine"] = torch.cuda.get_device_name()
         start = time.perf_counter()
         record["signs"] = asdict(claims.signs(found))
         seconds["signs"] = time.perf_counter() - start
@@ -175,6 +156,41 @@ def records(
             yield record
         del found, subject  # before the next are made
         start = time.perf_counter()
+
+
+def facts_of(recipe: Recipe, model: Any, at: paper.Data, epoch: int) -> dict[str, Any]:
+    """Return what training came to."""
+    return {
+        "network": recipe.kind,
+        "normalisation": recipe.normalisation,
+        "epochs": epoch,
+        "label_noise": recipe.noise,
+        "seed": recipe.seed,
+    } | paper.stated(model, at, recipe.decay)
+
+
+def begun(
+    recipe: Recipe,
+    model: Any,
+    at: paper.Data,
+    facts: dict[str, Any],
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """Return the record of a network about which nothing is found yet."""
+    return {
+        "network": recipe.name,
+        "samples": len(at.X),
+        "epochs": facts["epochs"],
+        "schedule": recipe.epochs,
+        "rate": recipe.rate,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "trained": facts,
+        "seconds": seconds,
+        "machine": platform.machine(),
+        "versions": {"torch": torch.__version__, "numpy": np.__version__},
+        "date": time.strftime("%Y-%m-%d"),
+        "claims": [],
+    }
 
 
 def freed(given: Any) -> None:

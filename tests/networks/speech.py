@@ -15,21 +15,19 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from networks import paper
-from networks.judged import spectrum
+from networks.judged import begun, facts_of, spectrum
 from refspec import claims
 from refspec.claims.registry import Subject
 
@@ -92,13 +90,7 @@ def main() -> None:
         torch.manual_seed(0)
         model, start = Listener(kind, wide), time.perf_counter()
         for epoch in paper.train(model, at, recipe, EPOCHS):
-            facts: dict[str, Any] = {
-                "network": name,
-                "normalisation": "none",
-                "epochs": epoch,
-                "label_noise": 0.0,
-                "seed": 0,
-            } | paper.stated(model, at, recipe.decay)
+            facts = facts_of(recipe, model, at, epoch)
             seconds = {"training": time.perf_counter() - start}
             moment = paper.moment(model, at)
             # differentiated once, and not again for every product
@@ -107,19 +99,9 @@ def main() -> None:
             found = list(claims.judge(subject, "GWDA"))
             seconds |= {x.claim.id: x.seconds for x in found}
             done.append(
-                {
-                    "network": name,
-                    "samples": len(at.X),
-                    "epochs": epoch,
-                    "schedule": recipe.epochs,
-                    "rate": recipe.rate,
-                    "parameters": sum(p.numel() for p in model.parameters()),
-                    "trained": facts,
+                begun(recipe, model, at, facts, seconds)
+                | {
                     "data": f"JapaneseVowels of {WHEEL}, UCI archive, CC BY 4.0",
-                    "seconds": seconds,
-                    "machine": platform.machine(),
-                    "versions": {"torch": torch.__version__, "numpy": np.__version__},
-                    "date": time.strftime("%Y-%m-%d"),
                     "signs": asdict(claims.signs(subject.network)),
                     "claims": [x.plain() for x in found],
                     "spectrum": spectrum(subject),
