@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
+import scipy.linalg
 
 from refspec import checks, rounding
 
@@ -290,11 +291,8 @@ def stacked(populations: Sequence[Population]) -> Population:
         if all(np.ndim(x) < 2 for x in known):
             spread = zip(known, sides, strict=True)
             return np.concatenate([np.broadcast_to(x, (d,)) for x, d in spread])
-        whole, at = np.zeros((sum(sides), sum(sides))), 0
-        for x, d in zip(known, sides, strict=True):
-            whole[at : at + d, at : at + d] = as_matrix(x, d)
-            at += d
-        return whole
+        blocks = (as_matrix(x, d) for x, d in zip(known, sides, strict=True))
+        return np.asarray(scipy.linalg.block_diag(*blocks))
 
     within = [covariance([x.within[c] for x in populations]) for c in range(C)]
     shared = not any(isinstance(x.within_covariance, tuple) for x in populations)

@@ -102,8 +102,18 @@ def tabulate(
     ranks = {_rank(design, points[0])}
     # a gap below the hundredth eigenvalue or so is finer than F is told
     fine = [p for p in points if _allowed(design, p, resolution) < 1]
+    known: dict[float, bool] = {}
+
+    def gap(p: Point) -> bool:
+        if p.x not in known:  # the law is solved twice more
+            known[p.x] = _gap(design, p)
+        return known[p.x]
+
+    def gaps(rank: int) -> list[Point]:
+        return [p for p in points if _rank(design, p) == rank and gap(p)]
+
     for p in sorted(fine, key=lambda p: p.density * p.x):  # one tells most of them
-        if _rank(design, p) not in ranks and _gap(design, p):
+        if _rank(design, p) not in ranks and gap(p):
             ranks.add(_rank(design, p))
     # what lies above the band of the largest mass stands out of it
     above = max(pairwise(sorted(ranks | {0})), key=lambda pair: pair[1] - pair[0])[0]
@@ -112,7 +122,7 @@ def tabulate(
     table = LawTable((), float(F[0]), x, F, f, np.zeros_like(x))
     outliers = _outliers(design, points, table, above)
     low, high = (
-        _edge(design, points, rank, upper)
+        _edge(design, points, gaps(rank), upper)
         for rank, upper in ((_rank(design, points[0]), False), (above, True))
     )
     narrow = outliers.deviations * np.sqrt(2)  # half the width of a band
@@ -237,10 +247,9 @@ def _far(design: ConditionalDesign, height: float) -> float:
 
 
 def _edge(
-    design: ConditionalDesign, points: list[Point], rank: int, upper: bool
+    design: ConditionalDesign, points: list[Point], gap: list[Point], upper: bool
 ) -> float:
     """Halve the way from a gap to the next point of the support, on a log axis."""
-    gap = [p for p in points if _rank(design, p) == rank and _gap(design, p)]
     if not gap:  # a hard edge
         return 0.0
     outside = min(p.x for p in gap) if upper else max(p.x for p in gap)
