@@ -14,7 +14,7 @@ only the head is kept whole (Theory: theory/conditional.md#Y1). Host arithmetic.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -193,35 +193,58 @@ def conditional_design(
     The head holds the h leading directions, the tail variances. Traces stay.
     Theory: theory/conditional.md#Y1
     """
-    # leading of sum_i tr(A_i) E h h'; the tail is turned to where its average
-    # covariance is diagonal, where each class keeps its variances and its mean's
+    # leading of sum_i tr(A_i) E h h'
     C, d, _ = fitted.slopes.shape
     frame = _span(np.tensordot(rows, rows, ((0, 1), (0, 1))))
     roots = np.swapaxes(rows @ frame, 1, 2)
-    sizes = np.sum(roots * roots, axis=(1, 2))
-    mass = np.bincount(labels, weights=sizes, minlength=C)
     S = np.broadcast_to(fitted.residual, (C, d, d))
-    shares, _ = shares_in_class(labels, sizes)
-    seen = [_square(regressors[labels == c], shares[labels == c]) for c in range(C)]
+    mass, seen = _weighed(roots, labels, regressors, C)
     U = fitted.slopes
-    square = np.tensordot(mass, S + U @ np.stack(seen) @ np.swapaxes(U, 1, 2), 1)
+    square = np.tensordot(mass, S + U @ seen @ np.swapaxes(U, 1, 2), 1)
     basis = _span(square)
-    first, last = basis[:, :head], basis[:, head:]
-    pooled = np.tensordot(mass / np.sum(mass), S, 1)
-    last = last @ np.linalg.eigh(last.T @ pooled @ last)[1]
-    inside = first.T @ fitted.residual @ first
-    outside = np.sum(last * (S @ last), axis=1)
-    beyond = float(np.sum(S * S) - np.sum((first.T @ S @ first) ** 2))
-    cut = last.shape[1] > 0 and beyond > 0
-    kept = min(1.0, float(np.sum(outside**2)) / beyond) if cut else 1.0
-    far = np.swapaxes(U, 1, 2) @ last
-    outside = outside + np.sum(far * (np.stack(seen) @ far), axis=1)
+    inside = basis.T @ fitted.residual @ basis
+    none, P = np.zeros((len(inside), 0)), rows.shape[2] * d
+    whole = ConditionalDesign(roots, labels, regressors, basis.T @ U, inside, none, P)
+    return narrowed(whole, head)
+
+
+def narrowed(design: ConditionalDesign, head: int) -> ConditionalDesign:
+    """Keep the first coordinates of a head whole, and variances of the others.
+
+    Theory: theory/conditional.md#Y1
+    """
+    # the tail is turned to where its average covariance is diagonal; each class keeps
+    # its variances there and its mean's
+    C, h, _ = design.slopes.shape
+    if head >= h:
+        return design
+    U, S = design.slopes, np.broadcast_to(design.inside, (C, h, h))
+    mass, seen = _weighed(design.roots, design.labels, design.regressors, C)
+    pooled = np.tensordot(mass / np.sum(mass), S[:, head:, head:], 1)
+    turn = np.linalg.eigh(pooled)[1]
+    outside = np.sum(turn * (S[:, head:, head:] @ turn), axis=1)
+    inside = design.inside[:, :head, :head]
+    beyond = float(np.sum(S * S) - np.sum(S[:, :head, :head] ** 2))
+    kept = min(1.0, float(np.sum(outside**2)) / beyond) if beyond > 0 else 1.0
+    far = np.swapaxes(U[:, head:], 1, 2) @ turn
+    outside = outside + np.sum(far * (seen @ far), axis=1)
     if len(inside) < C:
         outside = np.asarray([mass @ outside / np.sum(mass)])
-    P = rows.shape[2] * d
-    return ConditionalDesign(
-        roots, labels, regressors, first.T @ U, inside, outside, P, kept
+    outside = np.concatenate([outside, design.outside], axis=1)
+    return replace(
+        design, slopes=U[:, :head], inside=inside, outside=outside, kept=kept
     )
+
+
+def _weighed(
+    roots: np.ndarray, labels: np.ndarray, regressors: np.ndarray, C: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return sum tr A_i of each class (C,), and the mean of xi xi' so weighed."""
+    sizes = np.sum(roots * roots, axis=(1, 2))
+    mass = np.bincount(labels, weights=sizes, minlength=C)
+    shares, _ = shares_in_class(labels, sizes)
+    seen = [_square(regressors[labels == c], shares[labels == c]) for c in range(C)]
+    return mass, np.stack(seen)
 
 
 def _square(x: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:

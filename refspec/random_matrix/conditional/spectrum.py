@@ -23,6 +23,7 @@ import numpy as np
 from refspec.random_matrix import definite, tables
 from refspec.random_matrix.conditional import law
 from refspec.random_matrix.conditional.design import ConditionalDesign
+from refspec.random_matrix.conditional.frames import Frames, frames_of
 from refspec.random_matrix.conditional.law import Equivalent
 from refspec.random_matrix.outliers import Outliers, row_space
 from refspec.random_matrix.tables import Band, LawTable, Point
@@ -34,6 +35,8 @@ HEIGHT, TABLE = 2.0**-16, 2.0**-12
 _FAINT, _PALE = 2.0**-4, 4.0
 #: Width, relative to x, to which an eigenvalue that stands apart is known.
 _NARROW = 2.0**-6
+#: What a wider frame may move, of what the count may err by.
+_CUT = 2.0**-4
 #: Error of the rank at which an outlier is taken.
 _OFF = 2.0**-5
 #: Steps that halve the way to the edge of the bulk.
@@ -97,33 +100,33 @@ def tabulate(
     Outliers are the eigenvalues above the band of the largest mass.
     Theory: theory/conditional.md#Y2, #Y3
     """
-    P = design.dimension
-    points = _resolved(design, _points(design, resolution), resolution)
-    ranks = {_rank(design, points[0])}
+    P, frames = design.dimension, frames_of(design)
+    points = _resolved(frames, _points(frames, resolution), resolution)
+    ranks = {_rank(P, points[0])}
     # a gap below the hundredth eigenvalue or so is finer than F is told
-    fine = [p for p in points if _allowed(design, p, resolution) < 1]
+    fine = [p for p in points if _allowed(P, p, resolution) < 1]
     known: dict[float, bool] = {}
 
     def gap(p: Point) -> bool:
         if p.x not in known:  # the law is solved twice more
-            known[p.x] = _gap(design, p)
+            known[p.x] = _gap(frames.at(p.x), p)
         return known[p.x]
 
     def gaps(rank: int) -> list[Point]:
-        return [p for p in points if _rank(design, p) == rank and gap(p)]
+        return [p for p in points if _rank(P, p) == rank and gap(p)]
 
     for p in sorted(fine, key=lambda p: p.density * p.x):  # one tells most of them
-        if _rank(design, p) not in ranks and gap(p):
-            ranks.add(_rank(design, p))
+        if _rank(P, p) not in ranks and gap(p):
+            ranks.add(_rank(P, p))
     # what lies above the band of the largest mass stands out of it
     above = max(pairwise(sorted(ranks | {0})), key=lambda pair: pair[1] - pair[0])[0]
     x, F, f = tables.splined(_monotone(points))
     F = np.clip(np.maximum.accumulate(F), 0, 1)
     table = LawTable((), float(F[0]), x, F, f, np.zeros_like(x))
-    outliers = _outliers(design, points, table, above)
+    outliers = _outliers(frames, points, table, above)
     low, high = (
-        _edge(design, points, gaps(rank), upper)
-        for rank, upper in ((_rank(design, points[0]), False), (above, True))
+        _edge(frames, points, gaps(rank), upper)
+        for rank, upper in ((_rank(P, points[0]), False), (above, True))
     )
     narrow = outliers.deviations * np.sqrt(2)  # half the width of a band
     bands = [Band(low, high, 1 - above / P - table.atom, 0.0, 0.0)]
@@ -137,21 +140,17 @@ def tabulate(
     return replace(table, bands=tuple(bands)), outliers
 
 
-def _points(design: ConditionalDesign, resolution: float) -> list[Point]:
+def _points(frames: Frames, resolution: float) -> list[Point]:
     """Solve from beyond the support down to the atom, or to where float64 ends."""
-    x, P = law.reach(design), design.dimension
-    least = x * _LOWEST
-    points = [_point(design, x)]
-    with suppress(law.UnresolvedError):
-        while x > least and _rank(design, points[-1]) < design.reached:
-            x /= 4
-            points.append(_point(design, x, points[-1].state))
-    done = [points[-1]]
+    points = _descended(frames, resolution)
+    P, done = frames.designs[-1].dimension, [points[-1]]
     for right in points[-2::-1]:
-        allowed = _allowed(design, right, resolution) / P
+        allowed = _allowed(P, right, resolution) / P
         try:
             between = tables.refine(
-                lambda x, guess: _point(design, x, guess), [done[-1], right], allowed
+                lambda x, guess: _point(frames.at(x), x, guess),
+                [done[-1], right],
+                allowed,
             )
         except law.UnresolvedError:
             done = [right]
@@ -160,11 +159,31 @@ def _points(design: ConditionalDesign, resolution: float) -> list[Point]:
     return done
 
 
-def _resolved(
-    design: ConditionalDesign, points: list[Point], resolution: float
-) -> list[Point]:
+def _descended(frames: Frames, resolution: float) -> list[Point]:
+    """Solve at falling points, each in the first frame that the next agrees with."""
+    design = frames.designs[-1]
+    x, P = law.reach(design), design.dimension
+    least = x * _LOWEST
+    points = [_point(frames.designs[0], x)]
+    with suppress(law.UnresolvedError):
+        while x > least and _rank(P, points[-1]) < design.reached:
+            x /= 4
+            new = _point(frames.at(0), x, points[-1].state)
+            while (wider := frames.wider) is not None:
+                next_ = _point(wider, x, new.state)
+                off = P * abs(next_.cumulative - new.cumulative)
+                if off <= _CUT * _allowed(P, next_, resolution):
+                    break
+                frames.limits.append(points[-1].x)
+                new = next_
+            points.append(new)
+    return points
+
+
+def _resolved(frames: Frames, points: list[Point], resolution: float) -> list[Point]:
     """Halve intervals in which single eigenvalues are, until they are narrow."""
     # a cubic through the ends agrees in the middle with whole bands between by chance
+    design = frames.designs[-1]
     P, pale = design.dimension, _PALE + _far(design, TABLE)
     done, pending = [points[0]], points[:0:-1]
     while pending:
@@ -172,11 +191,12 @@ def _resolved(
         apart = P * min(left.density * left.x, right.density * right.x) <= pale
         inside = P * (right.cumulative - left.cumulative)
         # one of hundreds is less than F may err by
-        held = _FAINT if _allowed(design, right, resolution) < 1 else 1.0
+        held = _FAINT if _allowed(P, right, resolution) < 1 else 1.0
         if apart and inside > held and right.x > left.x * (1 + _NARROW):
             x = float(np.sqrt(left.x * right.x))
             with suppress(law.UnresolvedError):
-                pending.append(_point(design, x, (left.state + right.state) / 2))
+                guess = (left.state + right.state) / 2
+                pending.append(_point(frames.at(x), x, guess))
                 continue
         done.append(pending.pop())
     return done
@@ -207,14 +227,14 @@ def _point(
     return Point(x, F, density(made) / design.dimension, state, 0 * state)
 
 
-def _allowed(design: ConditionalDesign, point: Point, resolution: float) -> float:
-    """Return how many eigenvalues F may err by at a point: 1 % of the rank or so."""
-    return max(resolution, (1 - point.cumulative) * design.dimension / 100)
+def _allowed(P: int, point: Point, resolution: float) -> float:
+    """Return how many of P eigenvalues F may err by: 1 % of the rank or so."""
+    return max(resolution, (1 - point.cumulative) * P / 100)
 
 
-def _rank(design: ConditionalDesign, point: Point) -> int:
-    """Return the number of eigenvalues above a point, rounded."""
-    return round(design.dimension * (1 - point.cumulative))
+def _rank(P: int, point: Point) -> int:
+    """Return the number of P eigenvalues above a point, rounded."""
+    return round(P * (1 - point.cumulative))
 
 
 def _gap(design: ConditionalDesign, point: Point) -> bool:
@@ -246,9 +266,7 @@ def _far(design: ConditionalDesign, height: float) -> float:
     return design.reached * height / np.pi
 
 
-def _edge(
-    design: ConditionalDesign, points: list[Point], gap: list[Point], upper: bool
-) -> float:
+def _edge(frames: Frames, points: list[Point], gap: list[Point], upper: bool) -> float:
     """Halve the way from a gap to the next point of the support, on a log axis."""
     if not gap:  # a hard edge
         return 0.0
@@ -256,8 +274,9 @@ def _edge(
     inside = [p for p in points if (p.x < outside if upper else p.x > outside)]
     near = min(inside, key=lambda p: abs(p.x - outside))
     for _ in range(_HALVINGS):
-        middle = _point(design, float(np.sqrt(near.x * outside)), near.state)
-        if _gap(design, middle):
+        x = float(np.sqrt(near.x * outside))
+        middle = _point(frames.at(x), x, near.state)
+        if _gap(frames.at(x), middle):
             outside = middle.x
         else:
             near = middle
@@ -265,19 +284,20 @@ def _edge(
 
 
 def _outliers(
-    design: ConditionalDesign, points: list[Point], table: LawTable, count: int
+    frames: Frames, points: list[Point], table: LawTable, count: int
 ) -> Outliers:
     """Read the largest eigenvalues off the law: quantiles, deviations, overlaps.
 
     Theory: theory/conditional.md#Y3
     """
-    quantiles = 1 - (np.arange(count) + 0.5) / design.dimension
+    quantiles = 1 - (np.arange(count) + 0.5) / frames.designs[-1].dimension
     values = tables.quantiles(table, quantiles)
-    span = row_space(design.slopes[:, :, 0]).T
-    h, a = span.shape[0], design.roots.shape[1]
     found = []
     for k in range(count):
-        values[k], made = _located(design, points, k + 0.5, float(values[k]))
+        values[k], made = _located(frames, points, k + 0.5, float(values[k]))
+        design = frames.at(float(values[k]))
+        span = row_space(design.slopes[:, :, 0]).T
+        h, a = span.shape[0], design.roots.shape[1]
         Q = np.reshape(made.resolvents[0].imag, (a, h, a, h))
         seen = np.sum(span * (np.trace(Q, axis1=0, axis2=2) @ span))
         height = density(made)
@@ -287,14 +307,15 @@ def _outliers(
 
 
 def _located(
-    design: ConditionalDesign, points: list[Point], rank: float, x: float
+    frames: Frames, points: list[Point], rank: float, x: float
 ) -> tuple[float, Equivalent]:
     """Find where so many eigenvalues are above, from a first guess x, by Newton."""
-    P = design.dimension
+    P = frames.designs[-1].dimension
     low = max((p for p in points if P * (1 - p.cumulative) > rank), key=lambda p: p.x)
     high = min((p for p in points if p.x > low.x), key=lambda p: p.x).x
     left, guess = low.x, low.state
     while True:
+        design = frames.at(x)
         made = at(design, x, guess)
         off, slope = counted(design, made) - rank, density(made)
         if abs(off) <= _OFF or high <= left * (1 + HEIGHT):
