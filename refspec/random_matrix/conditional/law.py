@@ -170,7 +170,7 @@ def step(design: ConditionalDesign, x: np.ndarray, z: complex) -> Equivalent:
         parts.append(np.reshape(seen, (a * a, q, q)) @ U.T)
     H += np.reshape(_products(slopes, np.concatenate(parts, axis=1)), H.shape)
     H = np.reshape(np.swapaxes(H, 1, 2), (a * h, a * h))
-    head = (H + H.T) / 2
+    head = np.asarray((H + H.T) / 2, dtype=np.complex128)
     head[np.diag_indices(a * h)] -= z
     tail = np.tensordot(design.outside, x[1], ((0,), (0,))) - z * np.eye(a)
     # an elimination by halves loses digits where z is small beside the head
