@@ -113,6 +113,11 @@ def predict(
             raise typer.BadParameter(
                 "--drawn and --fitted exclude each other; give one"
             )
+        if groups == 1 or (groups and (drawn or fitted)):
+            raise typer.BadParameter(
+                "--groups must be 0 or at least 2, and goes with neither --drawn nor "
+                f"--fitted, got {groups}; take 8, or leave it out"
+            )
         outputs = "fitted" if fitted else "drawn" if drawn else "data"
         how = {"covariances": covariances.value, "outputs": outputs, "groups": groups}
         _predict(file, layer, of, how, top or PRINTED, json_file, plot, on)
