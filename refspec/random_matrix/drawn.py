@@ -78,13 +78,14 @@ def fit_responses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
             found[c] = min(tried, key=lambda pair: pair[1])[0]
         elif len(tried) > 1:
             ends = tried[-2][0], tried[-1][0]
-            found[c] = scipy.optimize.brentq(excess, *ends, rtol=2.0**-10)
+            found[c] = scipy.optimize.brentq(excess, *ends)
     return found
 
 
 def _errors(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return p - e_y, (N, C)."""
-    return np.exp(classes.log_softmax(logits)) - np.eye(logits.shape[1])[labels]
+    p = np.exp(classes.log_softmax(logits))
+    return np.asarray(p - np.eye(logits.shape[1])[labels])
 
 
 def _missed(logits: np.ndarray, c: int) -> float:
