@@ -15,6 +15,7 @@ from refspec.cli.inputs import (
     Certify,
     File,
     LayerName,
+    LeaveOut,
     Memory,
     Of,
     Top,
@@ -50,6 +51,7 @@ def plan(
     layer: LayerName = None,
     top: Top = None,
     certify: Certify = False,
+    leave_out: LeaveOut = 0.0,
     limit: Memory = None,
     json_file: Json = None,
 ) -> None:
@@ -65,6 +67,7 @@ def plan(
         layers=layers,
         top=top,
         certify=certify,
+        leave_out=leave_out,
         memory_limit=limit,
     )
     say(found.sentence())
