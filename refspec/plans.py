@@ -154,6 +154,11 @@ class Plan(Result):
             "parts": parts,
         }
 
+    def repeated(self, times: int) -> Plan:
+        """Return the plan of doing all of it so often, one after the other."""
+        parts = (replace(x, cost=x.cost * times) for x in self.parts)
+        return replace(self, parts=tuple(parts))
+
     def expect_room(self) -> Plan:
         """Refuse what does not fit, saying what would; return the plan."""
         if not self.fits:

@@ -18,7 +18,17 @@ _MARKS = {
     "holds": "holds",
     "holds in part": "in part",
     "does not hold": "**no**",
-    "cannot be judged": "-",
+    "cannot be judged": "- (c)",
+}
+
+#: Why a cell has no verdict, by its letter.
+_WHY = {
+    "a": "a claim about several networks, judged in the last column",
+    "b": "asks for features and errors layer by layer, and of this network the Fisher "
+    "information alone is known, by differentiation or as a Gram matrix",
+    "c": "cannot be judged on this network; its section below says why, place by place",
+    "d": "not asked: the time on the device on which the network was trained went to "
+    "the others, and a matrix of one of its layers (H, X, U) is too large to be formed",
 }
 
 _OPENING = """# Claims: what is said about trained networks, and what networks say
@@ -66,11 +76,13 @@ def page(records: list[dict[str, Any]], meaning: dict[str, str]) -> str:
         [
             f"[{id}](#{id})",
             claim.title,
-            *(_verdict(x, id) for x in (*(y["claims"] for y in single), several)),
+            *(_verdict(x["claims"], id) for x in single),
+            "" if claim.compare is None else _verdict(several, id),
         ]
         for id, claim in CLAIMS.items()
     ]
     lines += _table(("", "claim", *names, "all together"), rows)
+    lines += ["", *(f"- ({key}): {why}." for key, why in _WHY.items())]
     lines += _resampled([x for x in records if "draws" in x])
     lines += ["", "![A panel a claim](../demos/pictures/claims.png)", ""]
     lines += [
@@ -212,9 +224,15 @@ def _network(x: dict[str, Any], name: str) -> list[str]:
 
 
 def _verdict(claims: list[dict[str, Any]], id: str) -> str:
-    """Return the verdict of a claim on a network."""
+    """Return the verdict of a claim on a network, or by a letter why there is none."""
     found = [c["verdict"] for c in claims if c["id"] == id]
-    return _MARKS[found[0]] if found else "-"
+    if found:
+        return _MARKS[found[0]]
+    if CLAIMS[id].compare is not None:
+        return "- (a)"
+    places = {y["place"] for c in claims if c["id"] == "G" for y in c["places"]}
+    unlayered = CLAIMS[id].layered and "the Fisher information" in places
+    return "- (b)" if unlayered else "- (d)"
 
 
 def _table(heads: tuple[str, ...], rows: list[list[str]]) -> list[str]:

@@ -91,6 +91,7 @@ def claims(
                     None if top is None else max(top, (len(network.offsets) - 1) ** 2)
                 )
                 planned = plan(network, what="claims", top=counted).expect_room()
+                planned = planned.repeated(1 + (draws or 0))
             say(source.name)
             say(str(source.coverage))
             with working("judging", planned) as tell:

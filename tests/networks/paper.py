@@ -94,18 +94,19 @@ class Scaled(nn.BatchNorm1d):
 
 
 class Block(nn.Module):
-    """Two convolutions with batch norm, and a way around them."""
+    """Two convolutions, with batch norm or biases, and a way around them."""
 
-    def __init__(self, a: int, b: int, stride: int) -> None:
+    def __init__(self, a: int, b: int, stride: int, normed: bool) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(a, b, 3, stride, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(b)
-        self.conv2 = nn.Conv2d(b, b, 3, 1, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(b)
+        norm, bias = nn.BatchNorm2d if normed else nn.Identity, not normed
+        self.conv1 = nn.Conv2d(a, b, 3, stride, 1, bias=bias)
+        self.norm1 = norm(b)
+        self.conv2 = nn.Conv2d(b, b, 3, 1, 1, bias=bias)
+        self.norm2 = norm(b)
         self.around: nn.Module = nn.Identity()
         if a != b or stride > 1:
-            short = nn.Conv2d(a, b, 1, stride, bias=False)
-            self.around = nn.Sequential(short, nn.BatchNorm2d(b))
+            short = nn.Conv2d(a, b, 1, stride, bias=bias)
+            self.around = nn.Sequential(short, norm(b))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         inner = functional.relu(self.norm1(self.conv1(x)))
@@ -163,19 +164,19 @@ def vgg(norm: bool, narrow: int) -> nn.Module:
     return nn.Sequential(*steps, nn.Flatten(), nn.Linear(a, 10))
 
 
-def resnet(narrow: int) -> nn.Module:
+def resnet(normed: bool, narrow: int) -> nn.Module:
     """ResNet18 for 32 x 32 images of one channel: its stem halves them twice."""
     a = 64 // narrow
     steps: list[nn.Module] = [
         nn.Unflatten(1, (1, 28, 28)),
         nn.ZeroPad2d(2),
-        nn.Conv2d(1, a, 7, 2, 3, bias=False),
-        nn.BatchNorm2d(a),
+        nn.Conv2d(1, a, 7, 2, 3, bias=not normed),
+        nn.BatchNorm2d(a) if normed else nn.Identity(),
         nn.ReLU(),
         nn.MaxPool2d(3, 2, 1),
     ]
     for wide, stride in RESNET18:
-        steps.append(Block(a, wide // narrow, stride))
+        steps.append(Block(a, wide // narrow, stride, normed))
         a = wide // narrow
     return nn.Sequential(
         *steps, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(a, 10)
@@ -193,7 +194,7 @@ def build(recipe: Recipe, narrow: int = 1, pixels: int = 784) -> nn.Module:
         "digits_transformer": lambda: RowByRow(pixels, True, 32 // narrow),
         "digits_gru": lambda: RowByRow(pixels, False, 48 // narrow),
         "vgg11": lambda: vgg(normed, narrow),
-        "resnet18": lambda: resnet(narrow),
+        "resnet18": lambda: resnet(normed, narrow),
     }[recipe.family]()
     if isinstance(made, RowByRow):
         return made  # as torch starts it
@@ -202,6 +203,10 @@ def build(recipe: Recipe, narrow: int = 1, pixels: int = 784) -> nn.Module:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    for block in made.modules():
+        if isinstance(block, Block) and not normed:
+            # nothing else keeps sums from doubling, block by block (Fixup, 1901.09321)
+            nn.init.zeros_(block.conv2.weight)
     return made
 
 
@@ -239,7 +244,8 @@ def train(
 ) -> Iterator[int]:
     """Train by SGD with momentum and decay, the rate falling as a cosine; yield epochs.
 
-    The model is in eval mode at each stop, and the last of them is the end.
+    The model is in eval mode at each stop, and the last of them is the end. Every tenth
+    of the way says its loss.
     """
     optimizer = torch.optim.SGD(
         model.parameters(), lr=recipe.rate, momentum=0.9, weight_decay=recipe.decay
@@ -253,9 +259,12 @@ def train(
         for index in torch.randperm(len(at.X), generator=generator).chunk(batches):
             index = index.to(at.X.device)
             optimizer.zero_grad()
-            functional.cross_entropy(model(at.X[index]), at.y[index]).backward()
+            loss = functional.cross_entropy(model(at.X[index]), at.y[index])
+            loss.backward()
             optimizer.step()
             schedule.step()
+        if epoch % max(1, recipe.epochs // 10) == 0:
+            print(recipe.name, "epoch", epoch, f"loss {loss.item():.3g}", flush=True)
         model.eval()
         if epoch in stops:
             yield epoch
