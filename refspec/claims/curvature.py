@@ -10,7 +10,8 @@ from refspec import curvature, hessian, models
 from refspec.attribution import HessianAttribution, attribute_hessian
 from refspec.claims.registry import Evidence, Subject, graded, small, together, unjudged
 from refspec.classes import Snapshot
-from refspec.kronecker import LayerComparison, Nearest, compare_layer, nearest
+from refspec.kronecker import LayerComparison, Nearest, compare_layer
+from refspec.kronecker.nearest import nearest_by_class
 
 
 def attributed(subject: Subject) -> tuple[HessianAttribution | None, list[str], str]:
@@ -30,9 +31,7 @@ def compared(subject: Subject, layer: str) -> LayerComparison:
 
 def nearest_terms(subject: Subject, layer: str) -> Nearest:
     """Return the nearest sum of C Kronecker products, or of as many as there are."""
-    x = subject.snapshot.layer(layer)
-    least = min(x.outputs, x.features.shape[2])
-    return nearest(subject.snapshot, layer, min(subject.C, least * (least + 1) // 2))
+    return nearest_by_class(subject.snapshot, layer)
 
 
 def hessian_outliers(subject: Subject) -> Iterator[Evidence]:

@@ -27,6 +27,7 @@ from refspec.cli.outputs import (
 )
 from refspec.cli.terminal import announce, console, new_table, say, working
 from refspec.kronecker.comparison import LARGEST, LayerComparison, compare_layer
+from refspec.kronecker.nearest import Nearest, nearest_by_class
 from refspec.plans import plan
 from refspec.plots import matrices
 from refspec.plots.style import label
@@ -96,12 +97,13 @@ def _compare(
     covered = coverage.of_snapshot(snapshot, small)
     say(str(covered))
     announce(planned)
-    found = {}
+    found, best = {}, {}
     for name in small:
         with working(f"comparing {visible(name)}, {sizes[name]} parameters"):
             found[name] = compare_layer(snapshot, name, setting=setting, top=top)
+            best[name] = nearest_by_class(snapshot, name)
         _print_eigenvalues(name, found[name], top or PRINTED)
-    _print_summary(found, "C(C-1)" if top is None else str(top))
+    _print_summary(found, best, "C(C-1)" if top is None else str(top))
     for name in names:
         if name not in found:
             wide = f"P = {sizes[name]} > {LARGEST} parameters"
@@ -110,7 +112,11 @@ def _compare(
     if plot is not None:
         write_picture(plot, matrices.comparisons(found))
     if json_file is not None:
-        layers = {name: comparison_record(x) for name, x in found.items()}
+        layers = {
+            name: comparison_record(x)
+            | {"nearest_products": best[name].errors.tolist()}
+            for name, x in found.items()
+        }
         record = {"setting": setting, "coverage": covered.document(), "layers": layers}
         write_json(json_file, "refspec.kfac/1", record)
 
@@ -139,7 +145,9 @@ def _print_verdict(found: dict[str, LayerComparison]) -> None:
             say(f"the Fisher of {visible(name)} is zero: there is nothing to compare")
 
 
-def _print_summary(found: dict[str, LayerComparison], top: str) -> None:
+def _print_summary(
+    found: dict[str, LayerComparison], best: dict[str, Nearest], top: str
+) -> None:
     """Print errors, angles and origins, one row a layer and method."""
     heads = ("layer", "of", "log10", "norm", "angle", "median", "o", "b", ".", "rank")
     table = new_table(f"against the Fisher's top {top} eigenvalues", list(heads))
@@ -155,9 +163,13 @@ def _print_summary(found: dict[str, LayerComparison], top: str) -> None:
                 row += [f"{degrees[0]:.1f}", f"{np.median(degrees):.1f}"]
             row += [str(kinds.count(kind)) for kind in _SIGNS]
             table.add_row(*row, str(x.class_rank.get(method, "")))
+        errors = best[name].errors
+        for k in sorted({1, len(errors)}):
+            table.add_row("", f"best {k}", "", f"{errors[k - 1]:.3f}")
         table.add_section()
     console.print(table)
     say("log10: rms error of log10 eigenvalues; norm: relative Frobenius error;")
+    say("best k: the least that a sum of k Kronecker products can have of it;")
     say("angle, median: degrees between the spans of the top C eigenvectors;")
     say("o, b, .: how many eigenvalues come from class means, cross-class means, the")
     say("rest; rank: of the part made of class means (C, but C^2 in KFAC)")

@@ -71,6 +71,20 @@ _Drawn = Annotated[
     bool,
     typer.Option("--drawn", help="Of a network: logits drawn from class Gaussians."),
 ]
+_Fitted = Annotated[
+    bool,
+    typer.Option(
+        "--fitted", help="Likewise, moved as a fit moves those of its own samples."
+    ),
+]
+_Groups = Annotated[
+    int,
+    typer.Option(
+        "--groups",
+        min=0,
+        help="Of samples, to tell what estimation leaves open; 8 is a good number.",
+    ),
+]
 
 
 def predict(
@@ -79,6 +93,8 @@ def predict(
     of: _OfKind = _Kind.fisher,
     covariances: _How = _Covariances.each,
     drawn: _Drawn = False,
+    fitted: _Fitted = False,
+    groups: _Groups = 0,
     top: Top = 20,
     json_file: Json = None,
     plot: Plot = None,
@@ -93,7 +109,17 @@ def predict(
     """
     expect_outputs([file], json=json_file, plot=plot)
     with memory.within(limit):
-        how = covariances.value, drawn
+        if drawn and fitted:
+            raise typer.BadParameter(
+                "--drawn and --fitted exclude each other; give one"
+            )
+        if groups == 1 or (groups and (drawn or fitted)):
+            raise typer.BadParameter(
+                "--groups must be 0 or at least 2, and goes with neither --drawn nor "
+                f"--fitted, got {groups}; take 8, or leave it out"
+            )
+        outputs = "fitted" if fitted else "drawn" if drawn else "data"
+        how = {"covariances": covariances.value, "outputs": outputs, "groups": groups}
         _predict(file, layer, of, how, top or PRINTED, json_file, plot, on)
 
 
@@ -101,7 +127,7 @@ def _predict(
     file: Path,
     layer: str | None,
     of: _Kind,
-    how: tuple[Any, bool],
+    how: dict[str, Any],
     top: int,
     json_file: Path | None,
     plot: Path | None,
@@ -118,10 +144,10 @@ def _predict(
             )
         _of_a_layer(snapshot, layer, how, top, json_file, plot)
         return
-    if how != (_Covariances.each.value, False):
+    if how != {"covariances": "class", "outputs": "data", "groups": 0}:
         raise typer.BadParameter(
-            f"--covariances and --drawn are for networks, got {file}, a planted world, "
-            "whose population is known; leave them out"
+            "--covariances, --drawn, --fitted and --groups are for networks, got "
+            f"{file}, a planted world, whose population is known; leave them out"
         )
     world = _planted(snapshot, file)
     expect_layer(snapshot, layer)
@@ -159,13 +185,12 @@ def _predict(
 def _of_a_layer(
     snapshot: Snapshot,
     layer: str | None,
-    how: tuple[Any, bool],
+    how: dict[str, Any],
     top: int,
     json_file: Path | None,
     plot: Path | None,
 ) -> None:
     """Predict a layer of a network from the statistics of its classes and compare."""
-    covariances, drawn = how
     last = snapshot.layers[-1].name
     name = layer or last
     planned = plan(snapshot, what="spectrum", layers=[name]).expect_room()
@@ -174,8 +199,7 @@ def _of_a_layer(
             snapshot,
             name,
             given="outputs" if name == last else "class",
-            outputs="drawn" if drawn else "data",
-            covariances=covariances,
+            **how,
         )
         made = random_matrix.predict_layer(law)
     with working("factorising", planned):
@@ -270,6 +294,8 @@ def _print(
     values = np.asarray(backend.to_host(measured.values), dtype=np.float64)
     for sentence in made.assumes:
         say(f"assumes: {sentence}")
+    if made.estimation is not None:
+        say(str(made.estimation))
     bands = new_table(title, ["band", "from", "to", "mass", "expected", "found"])
     rows = zip(made.bands, made.counts, found.band_counts, strict=True)
     for k, (band, expects, seen) in enumerate(rows, 1):
@@ -350,6 +376,15 @@ def _record(
         "measured": np.asarray(backend.to_host(measured.values)).tolist(),
         "distance": found.distance,
     }
+    if made.estimation is not None:
+        told = made.estimation
+        record["estimation"] = {
+            "groups": told.groups,
+            "ranks": told.ranks.tolist(),
+            "values": told.values.tolist(),
+            "deviations": told.deviations.tolist(),
+            "counts": told.counts.tolist(),
+        }
     if isinstance(made, KroneckerPrediction):
         record |= {
             "total": made.total,

@@ -140,6 +140,13 @@ def nearest(snapshot: Snapshot, layer: str, terms: int = 1) -> Nearest:
     )
 
 
+def nearest_by_class(snapshot: Snapshot, layer: str) -> Nearest:
+    """Return the nearest sum of C products, as CFAC has, or of as many as there are."""
+    x, C = snapshot.layer(layer), snapshot.probabilities.shape[1]
+    least = min(x.outputs, x.features.shape[2])
+    return nearest(snapshot, layer, min(C, least * (least + 1) // 2))
+
+
 def rearranged(moment: SecondMoment, B: Array) -> Array:
     """Return R(B), (b, b), of a layer's Fisher for symmetric B (a, a).
 

@@ -16,14 +16,15 @@ from typing import Literal
 import numpy as np
 
 from refspec import backend, checks, rounding
-from refspec.classes import Layer, Snapshot
-from refspec.populations import square_root
+from refspec.classes import Layer, Snapshot, log_softmax
 from refspec.random_matrix.conditional import spectrum as conditional_spectrum
 from refspec.random_matrix.conditional.design import (
     ConditionalDesign,
     conditional_design,
     regression,
 )
+from refspec.random_matrix.drawn import fit_responses, gaussian_logits
+from refspec.random_matrix.estimation import estimated, less_of_each
 from refspec.random_matrix.outliers import no_outliers, row_space
 from refspec.random_matrix.prediction import Prediction, assembled
 from refspec.random_matrix.tables import LawTable
@@ -42,7 +43,7 @@ class LayerLaw:
     layer : str, its name
     given : {"outputs", "class"}
         What the features are Gaussian given.
-    outputs : {"data", "drawn"}
+    outputs : {"data", "drawn", "fitted"}
         Where the outputs, and with them the errors, are taken from.
     weights : {"errors", "samples"}
         What a sample counts for in class statistics.
@@ -54,6 +55,10 @@ class LayerLaw:
     effective : array, shape (C,) or (1,)
         (tr S)^2 / tr S^2: the dimension that a covariance fills. Where it is not small
         beside `samples` the estimate widens the law.
+    responses : array, shape (C,)
+        gamma of each class; 0 but for `fitted` outputs.
+    refits : tuple of ConditionalDesign
+        Of statistics in which a group of samples counts a little less.
     """
 
     layer: str
@@ -64,6 +69,8 @@ class LayerLaw:
     means: np.ndarray
     samples: np.ndarray
     effective: np.ndarray
+    responses: np.ndarray
+    refits: tuple[ConditionalDesign, ...] = ()
 
     def __repr__(self) -> str:
         """Say what it is of, not the entries."""
@@ -73,11 +80,13 @@ class LayerLaw:
     @property
     def assumes(self) -> tuple[str, ...]:
         """What a prediction from this rests on, in sentences."""
-        source = (
-            "its outputs are those of the data"
-            if self.outputs == "data"
-            else "its outputs are drawn from a Gaussian for each class"
-        )
+        gamma = f"{np.min(self.responses):.3g} to {np.max(self.responses):.3g}"
+        source = {
+            "data": "its outputs are those of the data",
+            "drawn": "its outputs are drawn from a Gaussian for each class",
+            "fitted": "its outputs are those of a fit: Gaussian for each class without "
+            f"the sample, which moves them by {gamma} times its error",
+        }[self.outputs]
         given = "class and outputs" if self.given == "outputs" else "the class alone"
         share = float(np.max(self.effective / self.samples))
         h, t = self.design.inside.shape[1], self.design.outside.shape[1]
@@ -99,10 +108,11 @@ def law_of(
     layer: str | None = None,
     *,
     given: Literal["outputs", "class"] = "outputs",
-    outputs: Literal["data", "drawn"] = "data",
+    outputs: Literal["data", "drawn", "fitted"] = "data",
     covariances: Literal["class", "shrunk", "pooled"] = "class",
     weights: Literal["errors", "samples"] = "errors",
     head: int | None = None,
+    groups: int = 0,
     seed: int = 0,
 ) -> LayerLaw:
     """Estimate what the law of a layer's Fisher information is made of.
@@ -116,9 +126,10 @@ def law_of(
         What the features are Gaussian given. The errors depend on them through the
         outputs alone, which are known for the last layer (the logits). Given the class
         alone errors and features are taken as independent, in any layer.
-    outputs : {"data", "drawn"}
+    outputs : {"data", "drawn", "fitted"}
         `drawn`: logits from a Gaussian for each class, so that class statistics alone
-        predict; of the last layer.
+        predict; of the last layer. `fitted`: from a Gaussian and the proximal map of a
+        fit, so that the mean error of each class is that of the data.
     covariances : {"class", "shrunk", "pooled"}
         One for each class, each moved towards the pooled one by as much as its error
         (Ledoit and Wolf), or the pooled one alone.
@@ -129,7 +140,10 @@ def law_of(
     head : int, optional
         Coordinates of the features whose covariances are kept whole; in the others each
         class keeps its variances. As many as fit a matrix of side 400 if not given.
-    seed : int, of the outputs drawn
+    groups : int
+        Into how many groups samples are divided to tell what estimation leaves open, 8
+        say: `predict_layer` then gives deviations. 0 for none.
+    seed : int, of the outputs drawn, and of the groups
 
     Returns
     -------
@@ -143,7 +157,8 @@ def law_of(
 
     Notes
     -----
-    Theory: theory/conditional.md#Y1, #Y4. Cost O(N d^2 + C d^3).
+    Theory: theory/conditional.md#Y1, #Y2, #Y4; theory/regressions.md#Z2. Cost
+    O(N d^2 + C d^3), 1 + `groups` times.
 
     Examples
     --------
@@ -155,10 +170,16 @@ def law_of(
     advice = "refspec.snapshot(...) or refspec.load(...) makes one"
     checks.expect_type("snapshot", snapshot, Snapshot, advice)
     checks.expect_choice("given", given, ("outputs", "class"))
-    checks.expect_choice("outputs", outputs, ("data", "drawn"))
+    checks.expect_choice("outputs", outputs, ("data", "drawn", "fitted"))
     checks.expect_choice("covariances", covariances, ("class", "shrunk", "pooled"))
     checks.expect_choice("weights", weights, ("errors", "samples"))
     names = [x.name for x in snapshot.layers]
+    groups = checks.expect_size("groups", groups)
+    if groups == 1 or (groups and outputs != "data"):
+        raise ValueError(
+            f"groups must be 0 or at least 2, and 0 unless outputs are those of the "
+            f"data, got groups={groups} and outputs={outputs!r}; take 8, or drop it"
+        )
     if layer is not None:
         checks.expect_names("layer", [layer], names)
     chosen = snapshot.layer(names[-1] if layer is None else layer)
@@ -167,25 +188,37 @@ def law_of(
     labels = np.asarray(snapshot.labels)
     _expect_classes(labels, rows)
     logits = np.zeros((len(labels), 0))
-    if given == "outputs" or outputs == "drawn":
+    if given == "outputs" or outputs != "data":
         _expect_last(chosen, p)
         tiny = np.finfo(np.float64).tiny
         logits = np.log(np.maximum(p, tiny))
         logits = logits - np.mean(logits, axis=1, keepdims=True)
-    if given == "class" and outputs == "drawn":
+    if given == "class" and outputs != "data":
         raise ValueError(
             "outputs must be those of the data where the class alone is given, got "
-            "outputs='drawn' and given='class'; drop one of them"
+            f"outputs={outputs!r} and given='class'; drop one of them"
         )
     sizes = np.sum(rows * rows, axis=(1, 2)) if weights == "errors" else None
     fitted, xi = regression(features, logits, labels, covariances, sizes)
-    if outputs == "drawn":
-        xi, rows = _drawn(snapshot, logits, labels, covariances, seed)
+    responses = np.zeros(len(fitted.slopes))
+    if outputs != "data":
+        if outputs == "fitted":
+            responses = fit_responses(logits, labels)
+        z = gaussian_logits(logits, labels, covariances, seed, responses)
+        # slopes are about the means of the outputs that they were fitted on
+        xi = np.concatenate([xi[:, :1], xi[:, 1:] + z - logits], axis=1)
+        rows = _rows(snapshot, z)
     a = int(np.linalg.matrix_rank(np.tensordot(rows, rows, ((0, 1), (0, 1)))))
     d = features.shape[1]
     most = max(1, SIDE // max(1, a))
     head = most if head is None else checks.expect_size("head", head, least=1)
     design = conditional_design(rows, labels, fitted, xi, head=min(head, d))
+    refits = []
+    for part in less_of_each(labels, groups, seed):
+        lighter = part if sizes is None else part * sizes
+        again, moved = regression(features, logits, labels, covariances, lighter)
+        made = conditional_design(rows, labels, again, moved, head=min(head, d))
+        refits.append(replace(made, roots=design.roots))
     S = fitted.residual
     squares = np.sum(S * S, axis=(1, 2))
     traces = np.trace(S, axis1=1, axis2=2)
@@ -201,6 +234,8 @@ def law_of(
         fitted.slopes[:, :, 0],
         fitted.samples,
         effective,
+        responses,
+        tuple(refits),
     )
 
 
@@ -227,7 +262,9 @@ def predict_layer(law: LayerLaw, *, resolution: float = 0.25) -> Prediction:
 
     Notes
     -----
-    Theory: theory/conditional.md#Y1, #Y2, #Y3. Some 100 solutions of a dozen steps.
+    Theory: theory/conditional.md#Y1, #Y2, #Y3. Some 100 solutions of a dozen
+    steps; of a law with `groups`, 16 solutions more, two and the outliers, and a step
+    of each for every group.
 
     Examples
     --------
@@ -242,7 +279,10 @@ def predict_layer(law: LayerLaw, *, resolution: float = 0.25) -> Prediction:
     b = law.design.dimension // rows.shape[1]
     means = np.kron(np.eye(b), rows)
     made = assembled("conditional", table, no_outliers(), outliers, means)
-    return replace(made, assumes=(*law.assumes, *_hidden(law.design, table)))
+    made = replace(made, assumes=(*law.assumes, *_hidden(law.design, table)))
+    if not law.refits:
+        return made
+    return replace(made, estimation=estimated(law.design, law.refits, made.eigenvalues))
 
 
 def _hidden(design: ConditionalDesign, table: LawTable) -> tuple[str, ...]:
@@ -298,27 +338,9 @@ def _expect_last(layer: Layer, p: np.ndarray) -> None:
     )
 
 
-def _drawn(
-    snapshot: Snapshot,
-    logits: np.ndarray,
-    labels: np.ndarray,
-    covariances: str,
-    seed: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw logits of as many samples from Gaussians; return xi and weighted errors."""
-    fitted, centred = regression(logits, logits[:, :0], labels, covariances)
-    rng = np.random.default_rng(seed)
-    noise = np.empty_like(logits)
-    roots = [square_root(S) for S in fitted.residual]
-    for c in range(len(fitted.slopes)):
-        i = labels == c
-        # as many draws that have the class's covariance to the bit would be less random
-        root = roots[c % len(roots)]
-        noise[i] = rng.standard_normal((int(np.sum(i)), len(root))) @ root
-    z = fitted.slopes[labels, :, 0] + noise
-    p = np.exp(z - np.max(z, axis=1, keepdims=True))
-    p /= np.sum(p, axis=1, keepdims=True)
+def _rows(snapshot: Snapshot, logits: np.ndarray) -> np.ndarray:
+    """Return the weighted errors (N, C, C) of logits."""
+    p = np.exp(log_softmax(logits))
     s = np.asarray(backend.to_host(snapshot.sample_weights), dtype=np.float64)
-    weights = np.sqrt(s[:, None] * p)
     errors = p[:, None, :] - np.eye(p.shape[1])
-    return np.concatenate([centred, noise], axis=1), errors * weights[:, :, None]
+    return np.asarray(errors * np.sqrt(s[:, None] * p)[:, :, None])

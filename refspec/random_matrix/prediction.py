@@ -24,6 +24,7 @@ from refspec.populations import (
     expect_predictable,
 )
 from refspec.random_matrix.assumptions import assumptions, expect_fourth_moment
+from refspec.random_matrix.estimation import Estimation
 from refspec.random_matrix.free import outliers as free_outliers
 from refspec.random_matrix.free import spectrum as free_spectrum
 from refspec.random_matrix.free.design import is_isotropic, reduction
@@ -67,6 +68,8 @@ class Prediction(Result):
         Orthonormal rows that span the fixed means; q = 0 where there are none.
     assumes : tuple of str
         What it rests on, in sentences, with the numbers of this population.
+    estimation : Estimation, optional
+        What estimated statistics leave open, where it was asked for.
     """
 
     dimension: int
@@ -77,6 +80,7 @@ class Prediction(Result):
     eigenvalues: np.ndarray
     means: np.ndarray
     assumes: tuple[str, ...] = ()
+    estimation: Estimation | None = None
 
     def __repr__(self) -> str:
         """Say what was predicted and how, not the entries."""

@@ -281,6 +281,17 @@ def test_the_page_is_what_the_results_say():
     assert (root / "theory" / "claims.md").read_text() == made
 
 
+def test_every_cell_without_a_verdict_says_why():
+    text = (Path(__file__).parents[2] / "theory" / "claims.md").read_text()
+    table = text.split("## Claims by networks")[1].split("## Counts")[0]
+    cells = [
+        x.strip() for r in table.splitlines() if r[:3] == "| [" for x in r.split("|")
+    ]
+    empty = {x for x in cells if x.startswith("-")}
+    assert empty == {"- (a)", "- (b)", "- (c)", "- (d)"}
+    assert all(f"\n{x}: " in table for x in empty)
+
+
 def test_the_page_shows_counts_with_the_intervals_of_the_results():
     root = Path(__file__).parents[2]
     text = (root / "theory" / "claims.md").read_text()

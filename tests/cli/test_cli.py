@@ -56,6 +56,11 @@ def test_kfac_writes_table_json_and_picture(tmp_path):
     found = json.loads(record.read_text())["layers"]["fc3"]
     assert found["log10_error"]["cfac"] < found["log10_error"]["kfac"]
     assert len(found["fisher"]) == len(found["kinds"]["kfac"]) == 90
+    one, *_, every = found["nearest_products"]
+    assert every < found["frobenius_error"]["cfac"]  # the best of as many terms
+    assert every < one < found["frobenius_error"]["kfac"]
+    assert len(found["nearest_products"]) == 10  # one a class
+    assert "best 10" in result.output
 
 
 def test_check_finds_a_changed_weight(tmp_path):

@@ -70,7 +70,13 @@ def test_gradients_errors_and_features_of_one_layer(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "how", [(), ("--covariances", "shrunk"), ("--layer", "coefs_1")]
+    "how",
+    [
+        ("--groups", "8"),
+        ("--covariances", "shrunk"),
+        ("--layer", "coefs_1"),
+        ("--fitted",),
+    ],
 )
 def test_a_layer_of_a_network(tmp_path, how):
     path = refspec.save(refspec.datasets.wine_sklearn(), tmp_path / "wine.npz")
@@ -83,6 +89,11 @@ def test_a_layer_of_a_network(tmp_path, how):
     assert len(data["eigenvalues"]) == len(data["measured"]) == data["dimension"]
     assert len(data["assumes"]) == 3
     assert ("class alone" in data["assumes"][0]) == ("coefs_1" in how)
+    assert ("those of a fit" in data["assumes"][0]) == ("--fitted" in how)
+    assert ("8 groups of samples" in " ".join(result.output.split())) == (
+        "estimation" in data
+    )
+    assert ("estimation" in data) == ("--groups" in how)
 
 
 def test_wrong_use_exits_with_two(tmp_path):
@@ -91,6 +102,9 @@ def test_wrong_use_exits_with_two(tmp_path):
     for words in (
         (network, "--of", "errors"),
         (network, "--layer", "nope"),
+        (network, "--groups", "1"),
+        (network, "--groups", "8", "--drawn"),
+        (network, "--fitted", "--drawn"),
         (two, "--layer", "layer1", "--covariances", "pooled"),
         (two, "--of", "errors"),
         (two, "--layer", "nope"),

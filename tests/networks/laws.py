@@ -26,6 +26,7 @@ LAWS = {
     "logits given, samples alike": {"weights": "samples"},
     "logits given, pooled": {"covariances": "pooled"},
     "logits drawn": {"outputs": "drawn"},
+    "logits of a fit": {"outputs": "fitted"},
 }
 INNER = {
     "class given": {"given": "class"},

@@ -129,6 +129,8 @@ def test_what_is_too_small_is_said(snapshot, hidden):
         ({"weights": "none"}, "weights"),
         ({"layer": "no"}, "layer"),
         ({"head": 0}, "head"),
+        ({"groups": 1}, "groups"),
+        ({"groups": 8, "outputs": "drawn"}, "groups"),
     ],
 )
 def test_what_is_refused(snapshot, given, message):

@@ -1,0 +1,100 @@
+r"""What the estimation of class statistics leaves open in a law.
+
+Samples are divided into groups, and the statistics are fitted again with each group
+counting a little less. The functional that counts is stationary in the unknowns of the
+law, so that one step at the old ones tells how the number of eigenvalues above x
+changes, and an eigenvalue by that over the density; over the groups these add up to
+the jackknife's variance (Theory: theory/conditional.md#Y2). Host arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from refspec.random_matrix.conditional import law, spectrum
+from refspec.random_matrix.conditional.design import ConditionalDesign
+
+#: By how much the weight of a group is less: a derivative.
+LESS = 2.0**-6
+#: Ranks at which the number of eigenvalues is asked for, beside the largest ones.
+_RANKS, _LARGEST = 16, 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Estimation:
+    """Standard deviations that the estimation of a layer's statistics leaves.
+
+    groups; ranks (q,) among the eigenvalues, from 0; values (q,) expected there;
+    deviations (q,) of these; counts (q,), deviations of the number above each.
+    """
+
+    groups: int
+    ranks: np.ndarray
+    values: np.ndarray
+    deviations: np.ndarray
+    counts: np.ndarray
+
+    def __str__(self) -> str:
+        """Say how far the law may be from that of the population."""
+        k = int(np.argmax(self.counts))
+        low, high = self.deviations[[-1, 0]] / self.values[[-1, 0]]
+        return (
+            f"estimating the statistics leaves the number of eigenvalues above x open "
+            f"by up to {self.counts[k]:.2g} (at {self.values[k]:.3g}), the largest by "
+            f"{high:.2g} and the least told by {low:.2g} of itself: one deviation, "
+            f"from {self.groups} groups of samples, the outputs as they are"
+        )
+
+
+def less_of_each(labels: np.ndarray, groups: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield weights (N,) of samples for each group, which counts a little less.
+
+    Theory: theory/conditional.md#Y2
+    """
+    rng = np.random.default_rng(seed)
+    group = np.empty(len(labels), dtype=np.int64)
+    for c in range(int(labels.max()) + 1):  # as even in each class as can be
+        i = rng.permutation(np.flatnonzero(labels == c))
+        group[i] = (np.arange(len(i)) + c) % max(groups, 1)
+    for g in range(groups):
+        yield np.where(group == g, 1 - LESS, 1.0)
+
+
+def estimated(
+    design: ConditionalDesign,
+    refits: Sequence[ConditionalDesign],
+    eigenvalues: np.ndarray,
+) -> Estimation:
+    """Tell how far expected eigenvalues (P,), descending, may be off.
+
+    Theory: theory/conditional.md#Y2
+    """
+    G, r = len(refits), int(np.sum(eigenvalues > 0))
+    most = np.arange(min(r, _LARGEST))
+    ranks = np.unique(np.r_[most, np.linspace(0, r - 1, _RANKS).astype(int)])
+    kept, found, guess = [], [], None
+    for k in ranks.tolist():
+        x = float(eigenvalues[k])
+        try:
+            made = spectrum.at(design, x, guess, height=spectrum.TABLE)
+            guess = made.unknowns
+            count = _counted(design, guess, x)
+            moved = [(_counted(y, guess, x) - count) / LESS for y in refits]
+        except law.UnresolvedError:  # float64 does not tell the law there
+            continue
+        # a group of one G-th left out whole moves by G / (G - 1) of this
+        spread = np.sqrt(G * np.var(moved, ddof=1))
+        kept.append(k)
+        found.append((spread / spectrum.density(made), spread))
+    deviations, counts = np.reshape(found, (len(kept), 2)).T
+    return Estimation(G, np.asarray(kept), eigenvalues[kept], deviations, counts)
+
+
+def _counted(design: ConditionalDesign, unknowns: np.ndarray, x: float) -> float:
+    """Return the number of eigenvalues above x, from unknowns that are nearly right."""
+    height = x * spectrum.TABLE
+    made = law.step(design, unknowns, complex(x, height))
+    return spectrum.continued(design, made, height)
