@@ -165,6 +165,15 @@ def expect_probability(name: str, x: Any, *, ends: bool = True) -> float:
     return value
 
 
+def expect_share(name: str, x: Any) -> float:
+    """Refuse what is no number in [0, 1); return it as float."""
+    if not 0 <= (share := expect_number(name, x)) < 1:
+        raise ValueError(
+            f"{name} must be a part of the trace, in [0, 1), got {x}; 0 is the default"
+        )
+    return share
+
+
 def expect_choice(name: str, value: Any, options: Iterable[str]) -> None:
     """Refuse all but one of the `options`."""
     known = tuple(options)

@@ -42,6 +42,7 @@ _TIMES = {"verify": 1.0, "claims": 1.5, "report": 3.0, "kfac": 0.5}
 # The same of the largest eigenvalues alone: .6 to 1.3 of verify, .5 to 1.7 of claims.
 _TIMES_OF_TOP = _TIMES | {"verify": 0.6, "claims": 0.7}
 _SUGGESTED = 20  # eigenvalues, where all do not fit
+_LEFT_OUT = 1e-6  # of the trace, likewise
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,7 +183,7 @@ class _Sizes:
     output: frozenset[str]
     like: Array
     given: int
-    counting: Callable[[str, Sequence[str]], float | None]
+    counting: Callable[[str, Sequence[str], float], float | None]
 
     def only(self, names: Sequence[str]) -> _Sizes:
         """Return some of the layers."""
@@ -231,15 +232,16 @@ class _Sizes:
         names: Sequence[str],
         top: int | None,
         certify: bool,
+        leave_out: float,
     ) -> tuple[str, Cost]:
         """Return the way and the cost of one moment."""
         moment = self.moment(of, names)
 
         def count() -> int | None:
-            part = self.counting(of, names)
+            part = self.counting(of, names, leave_out)
             return None if part is None else int(part * moment.shape[0])
 
-        way, cost = _of_moment(moment, what, top, certify, count)
+        way, cost = _of_moment(moment, what, top, certify, count, leave_out)
         return way, cost.beside(moment.rows.work.held)  # the moment itself
 
 
@@ -251,6 +253,7 @@ def plan(
     layers: Sequence[str] | None = None,
     top: int | None = None,
     certify: bool = False,
+    leave_out: float = 0.0,
     memory_limit: int | None = None,
 ) -> Plan:
     """Say which way a computation takes, and its time and memory, before it begins.
@@ -269,6 +272,8 @@ def plan(
         Only so many eigenvalues, the largest.
     certify : bool
         Radii with a proof.
+    leave_out : float
+        As in `refspec.spectra.spectrum`, of attribute and spectrum.
     memory_limit : int, optional
         Bytes that may be taken, the data included; by default what
         `refspec.memory.within` states, or what is free.
@@ -301,12 +306,13 @@ def plan(
     checks.expect_choice("what", what, WHAT)
     checks.expect_choice("of", of, ("fisher", "features", "errors"))
     checks.expect_flag("certify", certify)
+    _expect_leave_out(leave_out, what, top)
     top = None if top is None else checks.expect_size("top", top, least=1)
     if memory_limit is not None:
         checks.expect_size("memory_limit", memory_limit, least=1)
     with memory.within(memory.said() if memory_limit is None else memory_limit):
         if isinstance(subject, SecondMoment):
-            return _plan_of_moment(subject, what, top, certify)
+            return _plan_of_moment(subject, what, top, certify, leave_out)
         sizes = _sizes(subject)
         every = list(sizes.layers)
         names = (
@@ -314,8 +320,10 @@ def plan(
         )
         sizes = sizes.only(names)
 
-        def made(of_sizes: _Sizes, k: int | None) -> tuple[Part, ...]:
-            return _parts(of_sizes, what, of, k, certify)
+        def made(
+            of_sizes: _Sizes, k: int | None, left_out: float = leave_out
+        ) -> tuple[Part, ...]:
+            return _parts(of_sizes, what, of, k, certify, left_out)
 
         parts, limit = made(sizes, top), memory.limit()
         bounded = not isinstance(subject, Snapshot)  # of a file: headers alone
@@ -362,6 +370,7 @@ def _of_moment(
     top: int | None,
     certify: bool,
     count: Callable[[], int | None],
+    leave_out: float = 0.0,
 ) -> tuple[str, Cost]:
     """Return the way that one moment goes, and its cost.
 
@@ -377,14 +386,17 @@ def _of_moment(
         held = ways.holds_gram(moment, ways.products(k, runs))
         way = "products with the Gram matrix" if held else "products with X and X'"
         return way, ways.leading(moment, k, levels=what != "spectrum")
-    r = ways.rank(moment, count())
+    counted = count()
+    kept, r = (counted if leave_out else None), ways.rank(moment, counted)
     cost = ways.eigenvalues if what == "spectrum" else ways.attribution
-    side = "parameters" if ways.primal(moment) else "pivoted rows"
-    return side + ", certified" * certify, cost(moment, certify, r)
+    side = "parameters" if ways.primal(moment, kept) else "pivoted rows"
+    if leave_out and side != "parameters":
+        side += f", {leave_out:g} of the trace left out"
+    return side + ", certified" * certify, cost(moment, certify, r, kept)
 
 
 def _plan_of_moment(
-    moment: SecondMoment, what: str, top: int | None, certify: bool
+    moment: SecondMoment, what: str, top: int | None, certify: bool, leave_out: float
 ) -> Plan:
     """Plan for a moment whose rows are there."""
     if what in ("hessian", "kfac"):
@@ -396,13 +408,13 @@ def _plan_of_moment(
     @cache
     def count() -> int:
         with np.errstate(all="ignore"):  # rows that overflow are refused by the work
-            return ways.counting(moment.rows.squares())
+            return ways.counting(moment.rows.squares(), leave_out)
 
     asked, parts = "attribute" if what in _TIMES else what, []
     blocks = _modules(moment) if what == "report" else {}
     whole = {"fisher, all parameters" if blocks else what: moment}
     for title, block in {**whole, **blocks}.items():
-        way, cost = _of_moment(block, asked, top, certify, count)
+        way, cost = _of_moment(block, asked, top, certify, count, leave_out)
         parts.append(Part(title, way, cost * _times(what, top)))
     given, limit = int(moment.rows.work.held), memory.limit()
     fewer = (
@@ -411,6 +423,17 @@ def _plan_of_moment(
     advice = f"{fewer}for fewer samples, or give more memory"
     pace = _pace(moment.rows.like)
     return Plan(what, tuple(parts), given, limit, pace, bounded=False, advice=advice)
+
+
+def _expect_leave_out(leave_out: float, what: str, top: int | None) -> None:
+    """Refuse to leave rows out of what takes all of them."""
+    if checks.expect_share("leave_out", leave_out) and (
+        what not in ("attribute", "spectrum") or top is not None
+    ):
+        raise ValueError(
+            "leave_out must come with attribute or spectrum, without top, got "
+            f"{leave_out} with {what}, top={top}; leave one of them out"
+        )
 
 
 def _times(what: str, top: int | None) -> float:
@@ -443,7 +466,12 @@ def _nothing(shape: tuple[int, ...], like: Array) -> Array:
 
 
 def _parts(
-    sizes: _Sizes, what: str, of: str, top: int | None, certify: bool
+    sizes: _Sizes,
+    what: str,
+    of: str,
+    top: int | None,
+    certify: bool,
+    leave_out: float,
 ) -> tuple[Part, ...]:
     """Return what is done one after the other."""
     names, found = list(sizes.layers), []
@@ -455,7 +483,7 @@ def _parts(
         jobs = whole + [(kind, [n]) for n in names for kind in kinds]
     for kind, some in jobs:
         asked = "attribute" if what in _TIMES else what
-        way, cost = sizes.cost(asked, kind, some, top, certify)
+        way, cost = sizes.cost(asked, kind, some, top, certify, leave_out)
         cost = cost * times
         title = f"{kind}, {some[0] if len(some) == 1 else 'all layers'}"
         found.append(Part(title, way, cost))
@@ -465,19 +493,23 @@ def _parts(
 def _advice(
     sizes: _Sizes,
     found: Plan,
-    made: Callable[[_Sizes, int | None], tuple[Part, ...]],
+    made: Callable[..., tuple[Part, ...]],
     top: int | None,
 ) -> str:
-    """Say what would fit: the largest eigenvalues, one layer, fewer samples."""
+    """Say what would fit: the largest eigenvalues, fewer rows, layers or samples."""
 
-    def taken(other: _Sizes, k: int | None) -> Plan:
-        return replace(found, parts=made(other, k), given=other.given)
+    def taken(other: _Sizes, k: int | None, *left_out: float) -> Plan:
+        return replace(found, parts=made(other, k, *left_out), given=other.given)
 
     choices = []
     if found.what not in ("density", "hessian", "kfac") and top is None:
         few = taken(sizes, _SUGGESTED)
         if few.fits:
             choices.append(f"--top {_SUGGESTED} takes {_size(few.bytes)}")
+    if found.what in ("attribute", "spectrum") and top is None:
+        less = taken(sizes, None, _LEFT_OUT)
+        if less.fits:
+            choices.append(f"--leave-out {_LEFT_OUT:g} takes {_size(less.bytes)}")
     if len(sizes.layers) > 1:
         fitting = [n for n in sizes.layers if taken(sizes.only([n]), top).fits]
         choices += [f"--layer {fitting[-1]} fits"] if fitting else []
@@ -502,7 +534,7 @@ def _sizes(subject: Snapshot | str | os.PathLike[str]) -> _Sizes:
         }
         N, C = s.probabilities.shape
         given = backend.itemsize(s.probabilities) * sum(map(_held, s.layers))
-        counting = cache(lambda of, names: _counted(s, of, names))
+        counting = cache(lambda of, names, out: _counted(s, of, names, out))
         return _Sizes(
             N,
             C,
@@ -510,7 +542,7 @@ def _sizes(subject: Snapshot | str | os.PathLike[str]) -> _Sizes:
             frozenset(x.name for x in s.layers if isinstance(x, OutputLayer)),
             s.probabilities,
             int(given),
-            lambda of, names: counting(of, tuple(names)),
+            lambda of, names, out: counting(of, tuple(names), out),
         )
     checks.expect_type(
         "subject",
@@ -530,8 +562,10 @@ def _held(x: Layer) -> int:
     return int(N * T * a + math.prod(x.errors.shape))
 
 
-def _counted(snapshot: Snapshot, of: str, names: tuple[str, ...]) -> float:
-    """Return which part of a moment's rows is not negligible."""
+def _counted(
+    snapshot: Snapshot, of: str, names: tuple[str, ...], leave_out: float
+) -> float:
+    """Return which part of a moment's rows is not negligible, or not left out."""
     s, p = snapshot.sample_weights, snapshot.probabilities
     if of != "fisher":
         return 1.0
@@ -545,7 +579,7 @@ def _counted(snapshot: Snapshot, of: str, names: tuple[str, ...]) -> float:
         rows = side_by_side([weighted_rows(x, s, p, i, j) for x in chosen])
         with np.errstate(all="ignore"):  # rows that overflow are refused by the work
             squares.append(rows.squares())
-    return float(ways.counting(backend.concatenate(squares)) / (N * C))
+    return float(ways.counting(backend.concatenate(squares), leave_out) / (N * C))
 
 
 def _size(n: float) -> str:

@@ -37,6 +37,10 @@ class Spectrum(Result):
         P, the size of the matrix.
     complete : bool
         Whether all were asked for.
+    left_out : float
+        Trace that rows left out have outside the coordinates, in the radius.
+    rows_left_out : int
+        How many rows, where that was asked for.
     """
 
     values: Array
@@ -45,6 +49,8 @@ class Spectrum(Result):
     kind: str
     dimension: int
     complete: bool = True
+    left_out: float = 0.0
+    rows_left_out: int = 0
 
     @property
     def n_zero(self) -> int:
@@ -69,7 +75,7 @@ class Spectrum(Result):
     @property
     def facts(self) -> dict[str, float | str]:
         """What is true of all eigenvalues, for a view."""
-        names = ("radius", "kind", "dimension", "n_zero")
+        names = ("radius", "kind", "dimension", "n_zero", "left_out", "rows_left_out")
         return {n: getattr(self, n) for n in names} | {"complete": int(self.complete)}
 
 
@@ -79,6 +85,7 @@ def spectrum(
     top: int | None = None,
     vectors: bool = False,
     certify: bool = False,
+    leave_out: float = 0.0,
 ) -> Spectrum:
     """Compute all non-zero eigenvalues of a second moment, or the largest.
 
@@ -96,6 +103,10 @@ def spectrum(
         Bound all errors a posteriori: of forming, of the factorisation and of the
         eigensolver (on the host, in float64). Of a projected moment, or of coordinates
         that are not certified themselves, the eigensolver's alone.
+    leave_out : float
+        Part of the trace, in [0, 1), that may be left out, with rows too short to
+        matter: fewer coordinates, in less time and memory; the radius holds it. See
+        `refspec.coordinates.coordinates`; not with `top`, which takes all rows.
 
     Returns
     -------
@@ -108,11 +119,12 @@ def spectrum(
         If it is none of these.
     ValueError
         If no finite radius can be given (`refspec.coordinates.coordinates`), `top` is
-        not in 1..min(N K, P), or goes with `vectors` or `certify`.
+        not in 1..min(N K, P), or goes with `vectors`, `certify` or `leave_out`;
+        `leave_out` is not in [0, 1), or goes with coordinates.
 
     Notes
     -----
-    Theory: theory/spectra.md#S1, #S2, #S3; theory/rounding.md#B3;
+    Theory: theory/spectra.md#S1, #S2, #S3, #S5; theory/rounding.md#B3;
     theory/certificates.md#Q4, #Q10. The radius of the largest alone holds except with
     probability 1e-9, over random start vectors.
 
@@ -130,26 +142,41 @@ def spectrum(
     checks.expect_flag("vectors", vectors)
     checks.expect_flag("certify", certify)
     if top is not None:
-        return _largest(moment, top, vectors or certify)
-    at = moment
-    if not isinstance(at, Coordinates):
-        at = coordinates(at, certify=certify)
+        return _largest(moment, top, vectors or certify, leave_out)
+    at = placed(moment, certify, leave_out)
     xp = at.moment.xp
     if at.solved:
         values, Q = xp.linalg.diagonal(at.second), xp.eye(at.second.shape[0])
-        return Spectrum(values, Q if vectors else None, at.radius, at.kind, at.shape[1])
-    values, Q, solver, kind = _solve(at.second, vectors, certify, xp)
+        radius, how = at.radius, at.kind
+    else:
+        values, Q, solver, kind = _solve(at.second, vectors, certify, xp)
+        radius, how = at.radius + solver, f"{at.kind}; eigensolver {kind}"
     return Spectrum(
         values,
         Q if vectors else None,
-        at.radius + solver,
-        f"{at.kind}; eigensolver {kind}",
+        radius,
+        how,
         at.shape[1],
+        left_out=at.left_out,
+        rows_left_out=at.rows_left_out,
     )
 
 
+def placed(
+    moment: SecondMoment | Coordinates | Snapshot, certify: bool, leave_out: float
+) -> Coordinates:
+    """Return the coordinates of a moment, or those given, if they are what is asked."""
+    if not isinstance(moment, Coordinates):
+        return coordinates(moment, certify=certify, leave_out=leave_out)
+    expect_every_row(leave_out, "coordinates")
+    return moment
+
+
 def _largest(
-    moment: SecondMoment | Coordinates | Snapshot, top: int, more: bool
+    moment: SecondMoment | Coordinates | Snapshot,
+    top: int,
+    more: bool,
+    leave_out: float,
 ) -> Spectrum:
     """Return the largest eigenvalues, by `refspec.leading`."""
     if more:
@@ -157,6 +184,7 @@ def _largest(
             f"top must come without vectors and certify, got top={top} with them; "
             "leave it out for all eigenvalues"
         )
+    expect_every_row(leave_out, f"top={top}")
     if isinstance(moment, Coordinates):
         moment = moment.moment
     moment = in_pieces(expect_top(moment_of(moment), top))
@@ -165,6 +193,15 @@ def _largest(
     return Spectrum(
         values, None, found.radius, found.kind, moment.shape[1], complete=False
     )
+
+
+def expect_every_row(leave_out: float, of: str) -> None:
+    """Refuse to leave rows out of what takes all of them, or has been made."""
+    if checks.expect_share("leave_out", leave_out):
+        raise ValueError(
+            f"leave_out must come with a moment and without top, got {leave_out} with "
+            f"{of}; give it to refspec.coordinates.coordinates, or leave it out"
+        )
 
 
 def eigenvalues(

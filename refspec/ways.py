@@ -36,9 +36,28 @@ _COPIES = 3  # of the rows: scaled, reduced, and on the way there
 PASSES = 12
 
 
-def primal(moment: SecondMoment) -> bool:
-    """Whether parameters are the fewer coordinates of all eigenvalues, or rows."""
-    return 2 * moment.shape[1] <= moment.shape[0]
+def primal(moment: SecondMoment, kept: int | None = None) -> bool:
+    """Whether parameters are the fewer coordinates of all eigenvalues, or rows.
+
+    kept: the rows that are not left out, if some are.
+    """
+    return 2 * moment.shape[1] <= (moment.shape[0] if kept is None else kept)
+
+
+def kept(moment: SecondMoment, leave_out: float) -> int | None:
+    """Return how many rows are not left out; None if nothing is to be."""
+    if not leave_out:
+        return None
+    with np.errstate(all="ignore"):  # rows that overflow are refused by the work
+        return longest(moment.rows.squares(), leave_out)
+
+
+def longest(squares: Array, leave_out: float) -> int:
+    """Return how many of the longest rows have all but a part of the trace."""
+    xp = backend.namespace(squares)
+    ascending = xp.sort(xp.reshape(squares, (-1,)))
+    tail, trace = xp.cumulative_sum(ascending), xp.sum(ascending)
+    return int(backend.scalar(xp.sum(xp.astype(tail > leave_out * trace, xp.int64))))
 
 
 def columns(length: int, like: Array) -> int:
@@ -74,11 +93,14 @@ def cells_by_products(moment: SecondMoment, k: int) -> bool:
     return K > 1 and moment.projection is None and max(few, _CELLS) < C * K
 
 
-def counting(squares: Array) -> int:
+def counting(squares: Array, leave_out: float = 0.0) -> int:
     """Return how many rows are not small enough to be left out of a factorisation.
 
-    From their squares; together the others are below what rounding does.
+    From their squares; together the others are below what rounding does, or have no
+    more than a part of the trace.
     """
+    if leave_out:
+        return longest(squares, leave_out)
     xp = backend.namespace(squares)
     ascending = xp.sort(xp.reshape(squares, (-1,)))
     floor = ascending.shape[0] * rounding.unit_roundoff(squares) / 2
@@ -97,41 +119,50 @@ def rank(moment: SecondMoment, counting: int | None = None) -> int:
     return max(1, min(n, P, math.ceil(_INDEPENDENT * counting)))
 
 
-def coordinates(moment: SecondMoment, r: int) -> Cost:
-    """Return the cost of a moment's fewest coordinates, r of them."""
+def coordinates(moment: SecondMoment, r: int, kept: int | None = None) -> Cost:
+    """Return the cost of a moment's fewest coordinates, r of them.
+
+    kept: as in `primal`, here and below.
+    """
     work, K = moment.rows.work, moment.weights.shape[1]
     start = Cost(0.0, 2 * PASSES * work.held, _COPIES * work.held)
     start = start.beside(2 * backend.temporary())
-    if primal(moment):
+    if primal(moment, kept):
         return start + _parameters(moment).beside(2 * work.held)
     n = _reduced(moment)
     part = n / moment.shape[0]
     gram, rest = work.gram * part * part, max(0, n - r)
     pivots = gram * r / n + n * r * (r / 2 + 2 * BLOCK)
     left = gram * rest / (2 * n) + r * rest * rest / 2
-    calls = r / BLOCK + rest / (4 * BLOCK)
-    kept = work.sums if work.sums <= explicit_budget() else 0.0
-    formed = work.formed * (1 if kept else calls)
+    calls, square = r / BLOCK + rest / (4 * BLOCK), rest * rest / 2
+    if kept is not None:  # the residual is bounded by its trace
+        left, calls, square = 2 * r * r * rest + r**3, r / BLOCK, r * rest
+    sums = work.sums if work.sums <= explicit_budget() else 0.0
+    formed = work.formed * (1 if sums else calls)
     ends = n * r * (r / 2 + K)
-    moved = 8 * PASSES * (n * r + rest * rest / 2)
-    held = 8 * (n * r + 4 * BLOCK * n) + kept
+    moved = 8 * PASSES * (n * r + square)
+    held = 8 * (n * r + 4 * BLOCK * n) + sums
     rows = Cost(pivots + left + formed + ends, moved, held + 8 * 2 * r * r)
     return start + rows.beside(_COPIES * work.held)
 
 
-def eigenvalues(moment: SecondMoment, certify: bool, r: int) -> Cost:
+def eigenvalues(
+    moment: SecondMoment, certify: bool, r: int, kept: int | None = None
+) -> Cost:
     """Return the cost of all eigenvalues."""
-    found = coordinates(moment, r)
+    found = coordinates(moment, r, kept)
     if certify:
-        return found + certificate(moment, r)
+        return found + certificate(moment, r, kept)
     return found + costs.eigenvalues(r).beside(8 * r * r)
 
 
-def attribution(moment: SecondMoment, certify: bool, r: int) -> Cost:
+def attribution(
+    moment: SecondMoment, certify: bool, r: int, kept: int | None = None
+) -> Cost:
     """Return the cost of all eigenvalues, attributed."""
-    found = coordinates(moment, r)
+    found = coordinates(moment, r, kept)
     basis = costs.eigenvectors(r).beside(8 * r * r)
-    found += certificate(moment, r) if certify else basis
+    found += certificate(moment, r, kept) if certify else basis
     return found + levels(moment, r)
 
 
@@ -220,11 +251,11 @@ def _parameters(moment: SecondMoment) -> Cost:
     return Cost(work.second + work.formed + K * work.product / 2, 0.0, 8 * 4 * P * P)
 
 
-def certificate(moment: SecondMoment, r: int) -> Cost:
+def certificate(moment: SecondMoment, r: int, kept: int | None = None) -> Cost:
     """Return the cost of an eigenbasis as coordinates, and of measuring its errors."""
     n, work = moment.shape[0], moment.rows.work
     measured = 1.5 * work.gram + 1.5 * n * n * r + n * r * r  # in halves of numbers
-    if primal(moment):  # formed once more, in halves of numbers, then turned
+    if primal(moment, kept):  # formed once more, in halves of numbers, then turned
         measured = 3 * _parameters(moment).products + 3.0 * r**3
         return costs.eigenvectors(r) + Cost(measured, 8.0 * r * r, 8 * 6 * r * r)
     return costs.eigenvectors(r) + Cost(measured, 8.0 * n * n, 8 * 4 * n * r)

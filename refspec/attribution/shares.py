@@ -18,13 +18,15 @@ from refspec.attribution.assembly import Attribution, assembled
 from refspec.attribution.leading import attribute_leading
 from refspec.backend import Array, Namespace
 from refspec.classes import Snapshot
-from refspec.coordinates import Coordinates, coordinates
+from refspec.coordinates import Coordinates
 from refspec.curvature import SecondMoment, moment_of
 from refspec.spectra import (
     Spectrum,
     cluster_means,
     eigenvalues,
     eigenvectors,
+    expect_every_row,
+    placed,
     principal_angles,
     spectrum,
 )
@@ -66,13 +68,16 @@ class Eigenbasis:
 
 
 def eigenbasis(
-    moment: SecondMoment | Coordinates | Snapshot, *, certify: bool = False
+    moment: SecondMoment | Coordinates | Snapshot,
+    *,
+    certify: bool = False,
+    leave_out: float = 0.0,
 ) -> Eigenbasis:
     """Put a second moment and its levels in the eigenbasis, cut at the numerical rank.
 
     Parameters
     ----------
-    moment, certify
+    moment, certify, leave_out
         As in `attribute`.
 
     Returns
@@ -99,9 +104,7 @@ def eigenbasis(
     >>> basis.within
     'within_cross_class'
     """
-    at = moment
-    if not isinstance(at, Coordinates):
-        at = coordinates(at, certify=certify)
+    at = placed(moment, certify, leave_out)
     whole = spectrum(at, vectors=True, certify=certify)
     xp, (C, K, r) = at.moment.xp, at.means.shape
     tail = np.cumsum(np.abs(backend.to_host(whole.values))[::-1])[::-1]
@@ -217,6 +220,7 @@ def attribute(
     *,
     top: int | None = None,
     certify: bool = False,
+    leave_out: float = 0.0,
 ) -> Attribution:
     """Attribute every eigenvalue, or the largest, to the levels of the class structure.
 
@@ -224,10 +228,12 @@ def attribute(
     ----------
     moment : SecondMoment, Coordinates, Eigenbasis or Snapshot
         Features, errors or gradients; a snapshot stands for its Fisher information.
-    top, certify
-        As in `refspec.spectra.spectrum`. With `top` the spectra of the within level and
-        of knock-outs have `top` eigenvalues, and so have those of the levels of means,
-        without angles, if there are more cells (C^2) than such products.
+    top, certify, leave_out
+        As in `refspec.spectra.spectrum`; no level, and no knock-out, misses more than
+        the trace left out, nor does a level's trace. With `top` the spectra of the
+        within level and of knock-outs have `top` eigenvalues, and so have those of the
+        levels of means, without angles, if there are more cells (C^2) than such
+        products.
 
     Returns
     -------
@@ -242,7 +248,8 @@ def attribute(
 
     Notes
     -----
-    Theory: theory/attribution.md#A1, #A2, #A3, #A4, #A6. The share of a level in an
+    Theory: theory/attribution.md#A1, #A2, #A3, #A4, #A6; theory/spectra.md#S5. The
+    share of a level in an
     eigenvalue with eigenvector v of X'X is v'X'PXv / lambda = u'Pu, u the eigenvector
     of the Gram matrix.
 
@@ -253,11 +260,13 @@ def attribute(
     'outlier'
     """
     if top is not None:
+        expect_every_row(leave_out, f"top={top}")
         return attribute_leading(_expect_products(moment, certify), top)
     if isinstance(moment, Eigenbasis):
+        expect_every_row(leave_out, "a basis")
         basis = moment
     else:
-        basis = eigenbasis(moment, certify=certify)
+        basis = eigenbasis(moment, certify=certify, leave_out=leave_out)
     xp, names = backend.namespace(basis.values), [*basis.rows, basis.within]
     values = backend.to_host(basis.values)
     solved = {n: knockout(basis, [m for m in names if m != n]) for n in names}

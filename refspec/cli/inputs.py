@@ -87,6 +87,18 @@ On = Annotated[Backend, typer.Option("--backend", help="Array library.")]
 Certify = Annotated[bool, typer.Option("--certify", help="Radius with a proof.")]
 
 
+LeaveOut = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        metavar="PART",
+        help="Part of the trace, as 1e-6, that may be left out with rows too short to "
+        "matter: less time and memory; the radius holds it.",
+    ),
+]
+
+
 def _bytes(text: str) -> int:
     """Read a size: 500MB, 4GB, 2GiB, or a number of bytes."""
     found = re.fullmatch(r"([0-9.]+) *([kMGT]?)(i?)B?", text.strip())
@@ -217,6 +229,7 @@ def choose_moment(
     top: int | None = None,
     certify: bool = False,
     parts: Apart | None = None,
+    leave_out: float = 0.0,
 ) -> Chosen:
     """Plan what was asked for, refuse what does not fit, and build the moment."""
     if parts is not None:
@@ -224,10 +237,12 @@ def choose_moment(
     else:
         network = load(file, on, layer).network
         if isinstance(network, Snapshot):
-            return _of_layers(network, layer, of, what, top, certify)
+            return _of_layers(network, layer, of, what, top, certify, leave_out)
         moment = part(network, layer, of)
         covered = coverage_of(moment)
-    planned = plan(moment, what=what, top=top, certify=certify).expect_room()
+    planned = plan(
+        moment, what=what, top=top, certify=certify, leave_out=leave_out
+    ).expect_room()
     title = f"Fisher information, {called(covered, layer)}"
     return Chosen(moment, title, covered, planned)
 
@@ -239,6 +254,7 @@ def _of_layers(
     what: str,
     top: int | None,
     certify: bool,
+    leave_out: float,
 ) -> Chosen:
     """Plan what was asked for of a snapshot's layers, before its moment is built."""
     expect_layer(snapshot, layer)
@@ -248,7 +264,13 @@ def _of_layers(
         names = listed([x.name for x in snapshot.layers])
         raise typer.BadParameter(f"--of {of} needs --layer, one of {names}")
     planned = plan(
-        snapshot, what=what, of=kind, layers=chosen, top=top, certify=certify
+        snapshot,
+        what=what,
+        of=kind,
+        layers=chosen,
+        top=top,
+        certify=certify,
+        leave_out=leave_out,
     ).expect_room()
     covered = coverage.of_snapshot(snapshot, chosen)
     if kind == "fisher":

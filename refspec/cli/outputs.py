@@ -152,6 +152,8 @@ def spectrum_record(result: Spectrum, title: str, covered: Coverage) -> dict[str
         "kind": result.kind,
         "dimension": result.dimension,
         "complete": result.complete,
+        "left_out": result.left_out,
+        "rows_left_out": result.rows_left_out,
     }
 
 

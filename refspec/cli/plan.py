@@ -15,6 +15,7 @@ from refspec.cli.inputs import (
     Certify,
     File,
     LayerName,
+    LeaveOut,
     Memory,
     Of,
     Top,
@@ -56,6 +57,7 @@ def plan(
     layer: LayerName = None,
     top: Top = None,
     certify: Certify = False,
+    leave_out: LeaveOut = 0.0,
     draws: Draws = None,
     limit: Memory = None,
     json_file: Json = None,
@@ -77,6 +79,7 @@ def plan(
         layers=layers,
         top=top,
         certify=certify,
+        leave_out=leave_out,
         memory_limit=limit,
     )
     found = found.repeated(1 + (draws or 0))

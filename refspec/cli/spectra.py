@@ -16,6 +16,7 @@ from refspec.cli.inputs import (
     Certify,
     File,
     LayerName,
+    LeaveOut,
     Memory,
     Of,
     OfWhat,
@@ -43,6 +44,7 @@ def attribute(
     of: OfWhat = Of.fisher,
     top: Top = None,
     certify: Certify = False,
+    leave_out: LeaveOut = 0.0,
     json_file: Json = None,
     plot: Plot = None,
     on: On = Backend.numpy,
@@ -55,7 +57,7 @@ def attribute(
     """Print the top eigenvalues with the level of the class structure behind each."""
     expect_outputs([file], json=json_file, plot=plot)
     if of is Of.hessian:
-        _expect_whole(shards, workers, scheduler, journal)
+        _expect_whole(shards, workers, scheduler, journal, leave_out or None)
         if certify:
             raise typer.BadParameter(
                 "--certify goes with the eigenvalues of a Hessian, not with what makes "
@@ -66,9 +68,13 @@ def attribute(
         return
     where = apart(shards, workers, scheduler, journal)
     with memory.within(limit), where as parts:
-        chosen = choose_moment(file, layer, of, on, "attribute", top, certify, parts)
+        chosen = choose_moment(
+            file, layer, of, on, "attribute", top, certify, parts, leave_out
+        )
         with working("factorising and attributing", chosen.plan):
-            result = attribution.attribute(chosen.moment, top=top, certify=certify)
+            result = attribution.attribute(
+                chosen.moment, top=top, certify=certify, leave_out=leave_out
+            )
     title, covered = chosen.title, chosen.covered
     say(str(covered))
     _print(result, title, top or PRINTED)
@@ -110,6 +116,7 @@ def spectrum(
     of: OfWhat = Of.fisher,
     top: Top = None,
     certify: Certify = False,
+    leave_out: LeaveOut = 0.0,
     json_file: Json = None,
     plot: Plot = None,
     on: On = Backend.numpy,
@@ -122,15 +129,19 @@ def spectrum(
     """Print the exact eigenvalues with their radius."""
     expect_outputs([file], json=json_file, plot=plot)
     if of is Of.hessian:
-        _expect_whole(shards, workers, scheduler, journal)
+        _expect_whole(shards, workers, scheduler, journal, leave_out or None)
         with memory.within(limit):
             result, title, covered = hessian_spectrum(file, layer, top, certify, on)
     else:
         where = apart(shards, workers, scheduler, journal)
         with memory.within(limit), where as parts:
-            chosen = choose_moment(file, layer, of, on, "spectrum", top, certify, parts)
+            chosen = choose_moment(
+                file, layer, of, on, "spectrum", top, certify, parts, leave_out
+            )
             with working("factorising", chosen.plan):
-                result = spectra.spectrum(chosen.moment, top=top, certify=certify)
+                result = spectra.spectrum(
+                    chosen.moment, top=top, certify=certify, leave_out=leave_out
+                )
         title, covered = chosen.title, chosen.covered
     say(title)
     say(str(covered))
@@ -152,6 +163,6 @@ def _expect_whole(*apart: object) -> None:
     """Refuse parts of an export for the Hessian, which takes all samples at once."""
     if any(x is not None for x in apart):
         raise typer.BadParameter(
-            "--shards, --workers, --scheduler and --journal are of the Fisher "
-            "information, got --of hessian; leave one of the two out"
+            "--shards, --workers, --scheduler, --journal and --leave-out are of the "
+            "Fisher information, got --of hessian; leave one of the two out"
         )

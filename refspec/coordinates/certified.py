@@ -24,6 +24,7 @@ from refspec.coordinates.frame import (
     Coordinates,
     means_radius,
     most_samples,
+    omitted,
     rescaled,
     scaled,
     uncertain,
@@ -40,7 +41,7 @@ _ROWS = 256  # of a matrix over the parameters
 _REST = 32  # n u trace over this is where the factorisation stops
 
 
-def certified(moment: SecondMoment) -> Coordinates:
+def certified(moment: SecondMoment, leave_out: float = 0.0) -> Coordinates:
     """Use an eigenbasis as coordinates, r the numerical rank, with certified radii.
 
     Theory: theory/certificates.md#Q10. Cost about twice that of other coordinates and
@@ -49,22 +50,31 @@ def certified(moment: SecondMoment) -> Coordinates:
     weights = _host(moment.weights)
     hosted = replace(moment, rows=_hosted(moment.rows), weights=weights)
     small, power = scaled(hosted)
-    return rescaled(_certified(small), hosted, power)
+    return rescaled(_certified(small, leave_out), hosted, power)
 
 
-def _certified(moment: SecondMoment) -> Coordinates:
+def _certified(moment: SecondMoment, leave_out: float) -> Coordinates:
     """Do as `certified` says, without scaling."""
     rows, n = cast(Factors, moment.rows).explicit(math.inf), moment.shape[0]
     trace, norms = float(np.sum(rows.squares())), _norms(moment)
-    few = ways.primal(moment)
-    side = _turned_parameters if few else _turned_pivots
-    d, means, radius, more = side(rows, moment, norms, trace)
-    costs.done(ways.certificate(moment, len(d)))
+    kept = ways.kept(moment, leave_out)
+    few = ways.primal(moment, kept)
+    if few:
+        d, means, radius, more = _turned_parameters(rows, moment, norms, trace)
+        left, k = 0.0, 0
+    else:
+        made = pivoted_rows(
+            rows, n * _U * trace / _REST, rows.xp, left_out=leave_out * trace
+        )
+        d, means, radius, more = _turned_pivots(rows, made.L, moment, norms, trace)
+        left, k = (made.left, len(made.others)) if leave_out else (0.0, 0)
+    costs.done(ways.certificate(moment, len(d), kept))
     radius += forming_radius(rows, trace, _U)
     inflation = errorfree.inflation(n) if trace > 0 else 0.0  # all rows are 0
     radius, more = radius * inflation, more * inflation
     level = radius + more + means_radius(moment, trace, 0)
     order = np.argsort(-d, kind="stable")
+    kind = "certified" if rows.known == "a priori" else f"certified, rows {rows.known}"
     return Coordinates(
         np.diag(d[order]),
         means[:, :, order],
@@ -73,22 +83,27 @@ def _certified(moment: SecondMoment) -> Coordinates:
         trace,
         radius,
         level + uncertain(moment, rows, trace),
-        "certified" if rows.known == "a priori" else f"certified, rows {rows.known}",
+        kind + (f", {omitted(k, n, left, trace)}" if k else ""),
         moment.shape,
         "primal" if few else "dual",
         solved=True,
+        left_out=left,
+        rows_left_out=k,
     )
 
 
 def _turned_pivots(
-    rows: Factors, moment: SecondMoment, norms: np.ndarray, trace: float
+    rows: Factors,
+    L: np.ndarray,
+    moment: SecondMoment,
+    norms: np.ndarray,
+    trace: float,
 ) -> tuple[np.ndarray, np.ndarray, float, float]:
     """Turn pivoted rows to their eigenbasis, W (n, r): XX' = WW' and what is measured.
 
     Returned are the diagonal of W'W, Q'W, the radius, and what levels need besides.
     """
     N, K, _ = rows.shape
-    L = pivoted_rows(rows, N * K * _U * trace / _REST, rows.xp).L
     W = np.ascontiguousarray(L.T @ _eigenvectors(L @ L.T)[1])
     made = forming.gram([_pair(f) for f in rows.layers], K)
     blocks = made.blocks(max(1, _ENTRIES // (N * K * K)))

@@ -42,6 +42,11 @@ class Coordinates:
     solved : bool
         Whether `second` is diagonal, its entries descending, and `radius` includes what
         that leaves out.
+    left_out : float
+        Trace of what rows that were left out have outside the coordinates; `radius`
+        includes it.
+    rows_left_out : int
+        How many rows.
     """
 
     second: Array
@@ -55,6 +60,8 @@ class Coordinates:
     shape: tuple[int, int]
     side: str
     solved: bool = False
+    left_out: float = 0.0
+    rows_left_out: int = 0
 
     def __repr__(self) -> str:
         """Say the sizes, not the entries."""
@@ -96,6 +103,7 @@ def rescaled(at: Coordinates, moment: SecondMoment, power: int) -> Coordinates:
         second=at.second * up * up,
         means=at.means * up,
         trace=at.trace * up * up,
+        left_out=at.left_out * up * up,
         radius=at.radius * up * up + tiny,
         level_radius=at.level_radius * up * up + tiny,
     )
@@ -136,6 +144,12 @@ def means_radius(moment: SecondMoment, trace: float, samples: int) -> float:
     u, size = rounding.unit_roundoff(moment.weights), moment.weights.shape[1]
     size = max(size, len(moment.offsets) - 1)
     return 2 * rounding.gamma(3 * samples + 2 * size + 18, u) * trace
+
+
+def omitted(k: int, n: int, left: float, trace: float) -> str:
+    """Say that k of n rows were left out, with how much of the trace."""
+    part = left / trace if trace > 0 else 0.0
+    return f"with {k} of {n} rows left out, {part:.2g} of the trace"
 
 
 def most_samples(moment: SecondMoment) -> int:

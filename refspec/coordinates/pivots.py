@@ -7,11 +7,12 @@ import math
 from refspec import backend, costs, rounding, ways
 from refspec.backend import Array, Namespace
 from refspec.classes import class_slices
-from refspec.coordinates.factorisation import pivoted_rows, residual
+from refspec.coordinates.factorisation import left_out, pivoted_rows, residual
 from refspec.coordinates.frame import (
     Coordinates,
     means_radius,
     most_samples,
+    omitted,
     rescaled,
     scaled,
     uncertain,
@@ -22,32 +23,33 @@ from refspec.rows import reflected
 from refspec.structure import cell_norms, cell_rows, cells
 
 
-def dual(moment: SecondMoment) -> Coordinates:
-    """Use pivoted rows as coordinates, r the numerical rank.
+def dual(moment: SecondMoment, leave_out: float = 0.0) -> Coordinates:
+    """Use pivoted rows as coordinates, r the numerical rank, or all but a trace.
 
-    Theory: theory/spectra.md#S1, #S2. Cost O((N K)^2 r), memory O(N K r).
+    Theory: theory/spectra.md#S1, #S2, #S5. Cost O((N K)^2 r), memory O(N K r).
     """
     small, power = scaled(moment)
-    return rescaled(_dual(small), moment, power)
+    return rescaled(_dual(small, leave_out), moment, power)
 
 
-def _dual(moment: SecondMoment) -> Coordinates:
+def _dual(moment: SecondMoment, leave_out: float) -> Coordinates:
     """Do as `dual` says, without scaling."""
     xp, w = moment.xp, moment.weights
     u, norms = rounding.unit_roundoff(w), cell_norms(moment)
-    rows, left_out, seen_by = moment.rows, 0.0, _cell_rows
+    rows, scores, seen_by = moment.rows, 0.0, _cell_rows
     trace = backend.scalar(xp.sum(rows.squares()))
     if moment.scored and moment.projection is None:
         fewer, dropped = score_reduced(moment)
         # levels see the scores to first order: they must be as small as rounding is
         if 2 * math.sqrt(dropped * trace) <= moment.shape[0] * u * trace:
-            rows, left_out, seen_by = fewer, dropped, _reduced_cell_rows
+            rows, scores, seen_by = fewer, dropped, _reduced_cell_rows
     rows = rows.explicit(ways.explicit_budget())
     N, K, _ = rows.shape
     n = N * K
     # ||R||_F is about the norm of its diagonal: stop below the bound on forming XX'
-    made = pivoted_rows(rows, n * u * trace / 2, xp)
-    radius, L = residual(rows, made, trace, u, xp) + left_out, made.L
+    made = pivoted_rows(rows, n * u * trace / 2, xp, left_out=leave_out * trace)
+    measured = left_out if leave_out else residual
+    radius, L = measured(rows, made, trace, u, xp) + scores, made.L
     if moment.projection is None:
         means = [
             xp.matrix_transpose(seen_by(moment, norms, c, xp)) @ part
@@ -66,13 +68,15 @@ def _dual(moment: SecondMoment) -> Coordinates:
     second = (second + xp.matrix_transpose(second)) / 2
     radius += rounding.second_moment_radius(n + 4, trace, u)
     # the scores left out are second order in X'X, first order in what a level sees
-    level = radius + 2 * math.sqrt(left_out * trace)
+    level = radius + 2 * math.sqrt(scores * trace)
     level += uncertain(moment, moment.rows, trace)
     level += means_radius(moment, trace, most_samples(moment))
     if moment.projection is not None:
         radius = level
         trace = backend.scalar(xp.sum(L * L))
-    kind = f"{rows.known}, with the measured residual of the factorisation"
+    kind = "with the measured residual of the factorisation"
+    if leave_out:
+        kind = omitted(made.others.shape[0], n, made.left, trace)
     return Coordinates(
         second,
         at_cells,
@@ -81,9 +85,11 @@ def _dual(moment: SecondMoment) -> Coordinates:
         trace,
         radius,
         level,
-        kind,
+        f"{rows.known}, {kind}",
         moment.shape,
         "dual",
+        left_out=made.left if leave_out else 0.0,
+        rows_left_out=made.others.shape[0] if leave_out else 0,
     )
 
 

@@ -26,7 +26,7 @@ from refspec.attribution import (
 )
 from refspec.attribution.depth import class_clarity
 from refspec.claims import Finding, judge
-from refspec.claims.curvature import attributed, compared
+from refspec.claims.curvature import attributed, compared, nearest_terms
 from refspec.claims.depth import profiled
 from refspec.claims.edges import edges_in, edges_of, seen
 from refspec.claims.registry import Subject
@@ -35,7 +35,7 @@ from refspec.coordinates import coordinates
 from refspec.coverage import Coverage
 from refspec.curvature import SecondMoment
 from refspec.differentiated import MODULES, NetworkMoment, coverage_of, module_of
-from refspec.kronecker import LayerComparison
+from refspec.kronecker import LayerComparison, Nearest
 from refspec.quadrature import Density, density, whole_and_without
 from refspec.report.knockouts import knockout_record, knockouts_of, leading_knockouts
 from refspec.theorems import Study, Theorem
@@ -84,6 +84,8 @@ class Contents:
         of those that are told apart.
     comparisons : mapping of str to LayerComparison
         KFAC, EKFAC and CFAC of every layer that is small enough.
+    nearest : mapping of str to Nearest
+        Of these layers the nearest Kronecker product, and the nearest sum of C.
     hessian : HessianAttribution or None
         The Hessian of the last layers that together are small enough.
     hessian_layers : list of str
@@ -111,6 +113,7 @@ class Contents:
     profiles: Mapping[str, Mapping[str, Clarity]]
     means: Mapping[str, tuple[np.ndarray, np.ndarray]]
     comparisons: Mapping[str, LayerComparison]
+    nearest: Mapping[str, Nearest]
     hessian: HessianAttribution | None
     hessian_layers: list[str]
     hessian_note: str
@@ -223,7 +226,7 @@ def collect(
             clear[of][layers[0]] = class_clarity(at, basis)
             if layers[0] == list(sizes)[-1]:
                 last[of] = class_means(at)
-    profiles, means, comparisons = {}, {}, {}
+    profiles, means, comparisons, nearest = {}, {}, {}, {}
     result: HessianAttribution | None = None
     chosen: list[str] = []
     note = _NO_LAYERS
@@ -243,6 +246,7 @@ def collect(
             if size <= dense:
                 say(f"KFAC and CFAC of layer {name}")
                 comparisons[name] = subject.once(compared, name)
+                nearest[name] = subject.once(nearest_terms, name)
         say("the Hessian of the last layers")
         result, chosen, note = subject.once(attributed)
     densities = {} if few is None else _densities(jobs[0][1])
@@ -266,6 +270,7 @@ def collect(
         profiles,
         means,
         comparisons,
+        nearest,
         result,
         chosen,
         note,

@@ -25,6 +25,7 @@ from refspec.theorems.study import Study
 
 _COLUMNS, _ROWS = 300, 4096  # of the largest moments that are compared
 _TOP = 5
+_PART = 2.0**-30  # of the trace that is left out
 
 _Side = tuple[Coordinates, Spectrum]
 
@@ -50,6 +51,11 @@ def _small(study: Study) -> str:
 def _padded(values: np.ndarray, n: int) -> np.ndarray:
     """Return n values, zeros after those given."""
     return np.pad(values, (0, max(0, n - len(values))))[:n]
+
+
+def _descending(A: np.ndarray) -> np.ndarray:
+    """Return the eigenvalues of a symmetric matrix, the largest first."""
+    return np.linalg.eigvalsh(A)[::-1]
 
 
 @identity(
@@ -103,6 +109,36 @@ def S2(study: Study) -> Iterator[Comparison]:
         off = abs(float(np.linalg.norm(values / trace)) - size)
         bound = (n**0.5 * found.radius + one.radius + forming) / trace
         yield off, bound, size, f"sum of squared eigenvalues of {name}"
+
+
+@inequality(
+    "Rows left out of the coordinates",
+    "|lambda_k(PXX'P) - lambda_k(PLL'P)| <= t + 2e + rho, t the trace that L leaves",
+    _small,
+)
+def S5(study: Study) -> Iterator[Comparison]:
+    """Compare the whole, every level and knock-out with and without a trace."""
+    for name, ((one, s), _) in study.once(sides).items():
+        at = coordinates.dual(study.moments[name], _PART)
+        found, (C, K, _) = spectrum(at), one.means.shape
+        size = float(np.max(backend.to_host(s.values), initial=0.0))
+        radius = s.radius + found.radius + study.tiny
+        pairs = [(s.values, found.values, radius, "spectrum")]
+        for level, project in cell_projections(one.norms).items():
+            both, radius = [], one.level_radius + at.level_radius + study.tiny
+            for x in (one, at):
+                part = backend.to_host(project(x.means)).reshape(C * K, -1)
+                B = part.T @ part
+                both.append((B, backend.to_host(x.second) - B))
+                terms = C * K + 2 * part.shape[1] + 8
+                radius += 2 * rounding.second_moment_radius(terms, x.trace, study.u)
+                radius += 2 * rounding.eigensolver_radius(len(B), x.trace, study.u)
+            for what, a, b in zip((level, f"all but {level}"), *both, strict=True):
+                pairs.append((_descending(a), _descending(b), radius, what))
+        for a, b, radius, what in pairs:
+            n = max(len(a), len(b))
+            a, b = (_padded(backend.to_host(x), n) for x in (a, b))
+            yield float(np.max(np.abs(a - b))), radius, size, f"{what} of {name}"
 
 
 @statistical(

@@ -259,6 +259,20 @@ TABLE = [
     (lambda: plan(S, what="everything"), "what"),
     (lambda: plan(S, memory_limit=0), "memory_limit"),
     (lambda: plan(S, top=0), "top"),
+    (lambda: plan(S, leave_out=1), "leave_out"),
+    (lambda: plan(S, leave_out=0.5, top=3), "leave_out"),
+    (lambda: plan(S, leave_out=0.5, what="report"), "leave_out"),
+    *(
+        (lambda f=f, x=x: f(S, **x), "leave_out")
+        for f in (attribute, spectrum)
+        for x in (
+            {"leave_out": -1e-6},
+            {"leave_out": 1.0},
+            {"leave_out": float("nan")},
+            {"leave_out": "1e-6"},
+            {"leave_out": 1e-6, "top": 3},
+        )
+    ),
     (lambda: plan(S, layers=["no"]), "layers"),
     *each(class_means, also=[FOUND]),
     *each(depth_profile, also=[G], what="snapshot must"),

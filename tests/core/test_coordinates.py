@@ -287,6 +287,66 @@ def test_the_factorisation_stops_at_the_rounding_of_the_gram_matrix(asarray):
     assert at.radius <= left_out + 4 * rounded
 
 
+@pytest.mark.parametrize("certify", [False, True])
+@pytest.mark.parametrize("part", [2.0**-6, 2.0**-12, 2.0**-24])
+def test_no_eigenvalue_leaves_its_radius_with_rows_left_out(asarray, part, certify):
+    """Of the whole, of no level and no knock-out; without the trace some would."""
+    moment, _ = graded(asarray)
+    every = attribution.attribute(moment)
+    some = attribution.attribute(moment, leave_out=part, certify=certify)
+    made, trace = some.spectrum, moment.trace()
+    r = made.values.shape[0]
+    assert r < every.spectrum.values.shape[0]
+    assert 0 < made.left_out <= part * trace
+    assert made.rows_left_out == 40 - r
+    assert f"with {made.rows_left_out} of 40 rows left out" in made.kind
+    pairs = [(every.spectrum.values, made.values)]
+    for name in every.levels:
+        pairs.append((every.levels[name], some.levels[name]))
+        pairs.append((every.knockouts[name], some.knockouts[name]))
+    gaps = []
+    for a, b in pairs:
+        n = max(a.shape[0], b.shape[0])
+        a, b = (np.pad(backend.to_host(x), (0, n - x.shape[0])) for x in (a, b))
+        gaps.append(np.abs(a - b).max())
+    assert max(gaps) <= some.radius + every.radius
+    assert gaps[0] <= made.radius + every.spectrum.radius
+    assert made.radius <= (1 + 2.0**-10) * made.left_out
+    assert max(gaps) > every.radius + 2.0**-10 * made.left_out
+    for name, left in every.traces.items():
+        assert abs(left - some.traces[name]) <= made.left_out + 40 * some.radius
+
+
+def test_rows_set_to_zero_move_levels_by_the_root_of_their_trace():
+    """What is not done: class means would average over zeros in their place."""
+    X = np.ones((8, 1)) * np.array([1.0] * 7 + [2.0**-8])[:, None]
+    moment, zeros = (constant(x) for x in (X, X * (X == 1)))
+    t = 2.0**-16
+    whole, less = (
+        float(refspec.spectrum(refspec.decompose(x).levels["global_mean"]).values[0])
+        for x in (moment, zeros)
+    )
+    assert whole - less > 64 * t
+    at = coordinates.dual(moment, 2.0**-6)
+    assert at.radius <= 2 * t
+
+
+def constant(X):
+    """Rows of one class."""
+    factor = Factor(X[:, None, None, :], None)
+    weights = np.full((len(X), 1), 1 / len(X))
+    return curvature.SecondMoment(Factors((factor,)), weights, (0, len(X)))
+
+
+def test_parameters_leave_nothing_out(asarray):
+    """As soon as they are the fewer coordinates: then all rows are in the matrix."""
+    moment = curvature.fisher(sampled(counts=(20, 20), asarray=asarray))
+    found = coordinates.coordinates(moment, leave_out=2.0**-40)
+    if found.side == "primal":
+        assert found.left_out == found.rows_left_out == 0
+    assert coordinates.coordinates(moment, leave_out=0.75).side == "dual"
+
+
 def graded(asarray):
     """Rows each half as long as the one before, some of them hardly there."""
     rng = np.random.default_rng(0)

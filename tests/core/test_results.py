@@ -64,12 +64,16 @@ WORDS = {
     "Snapshot": ("layer", "T a b parameters", "N C"),
     "Coverage": ("module", "covered left_out", "sentence"),
     "Decomposition": ("level", "trace", "trace"),
-    "Spectrum": ("rank", "value", "radius kind dimension n_zero complete"),
+    "Spectrum": (
+        "rank",
+        "value",
+        "radius kind dimension n_zero left_out rows_left_out complete",
+    ),
     "Density": ("threshold", "lower upper nodes weights", "n failure"),
     "Attribution": (
         "rank level",
         "value share kind proved lower upper knockout",
-        "radius kind dimension n_zero complete trace_*",
+        "radius kind dimension n_zero left_out rows_left_out complete trace_*",
     ),
     "HessianAttribution": (
         "place level",

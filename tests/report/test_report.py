@@ -157,6 +157,14 @@ def test_numbers_are_the_library_s(digits):
     for name, share in found["shares"][0].items():
         expected = sum(whole.shares[n] for n in groups[name])[: len(share)]
         assert np.all(np.abs(np.asarray(share) - found["scale"] * expected) <= 0.51)
+    for name, compared in contents.comparisons.items():
+        errors = contents.nearest[name].errors
+        assert len(errors) == contents.snapshot.probabilities.shape[1]
+        assert errors[0] < compared.frobenius_error["kfac"]
+        assert errors[-1] < compared.frobenius_error["cfac"]
+        shown = [f"<td>{page._number(x, 2)}</td>" for x in errors[[0, -1]]]
+        assert "".join(shown) in text
+    assert contents.nearest
     assert found["kinds"] == whole.kinds[: len(found["kinds"])]
     assert found["reach"]["bump"] == float(f"{max(whole.levels[basis.within]):.6g}")
 

@@ -24,6 +24,12 @@ def test_S2(snapshot):
     holds("S2", snapshot)
 
 
+@pytest.mark.theorem("S5")
+@given(snapshots())
+def test_S5(snapshot):
+    holds("S5", snapshot)
+
+
 @pytest.mark.parametrize(("power", "left_out"), [(-48, True), (-26, False)])
 def test_scores_left_out_count_to_first_order_in_a_level(power, left_out):
     """An error in the scores is seen by the levels as itself, not as its square.

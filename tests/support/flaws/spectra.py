@@ -17,6 +17,8 @@ FLAWS = (
     Flaw("S1", "a dual too large", DUAL, after(field("second", larger)), typical),
     Flaw("S1", "means too small", DUAL, after(field("means", smaller)), typical),
     Flaw("S2", "a dual too large", DUAL, after(field("second", larger)), typical),
+    Flaw("S5", "a dual too large", DUAL, after(field("second", larger)), typical),
+    Flaw("S5", "means too small", DUAL, after(field("means", smaller)), typical),
     Flaw(
         "S3",
         "largest eigenvalues too small",
