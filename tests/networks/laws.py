@@ -230,8 +230,10 @@ def main(chosen):
             lines.append(line)
     if not chosen:
         titles = f"| {' | '.join(COLUMNS)} |\n" + "|---" * len(COLUMNS) + "|\n"
-        text = HEAD + titles + "".join(lines)
-        Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")
+        page = Path(__file__).with_suffix(".md")
+        below = page.read_text(encoding="utf-8").rpartition("|\n")[2]  # it stays
+        text = HEAD + titles + "".join(lines) + below
+        page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
