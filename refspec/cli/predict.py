@@ -77,6 +77,15 @@ _Fitted = Annotated[
         "--fitted", help="Likewise, moved as a fit moves those of its own samples."
     ),
 ]
+_Head = Annotated[
+    int | None,
+    typer.Option(
+        "--head",
+        min=1,
+        help="Features whose covariances are kept whole; of wide layers a few hundred "
+        "at most if not given. All of them take minutes.",
+    ),
+]
 _Groups = Annotated[
     int,
     typer.Option(
@@ -95,6 +104,7 @@ def predict(
     drawn: _Drawn = False,
     fitted: _Fitted = False,
     groups: _Groups = 0,
+    head: _Head = None,
     top: Top = 20,
     json_file: Json = None,
     plot: Plot = None,
@@ -119,7 +129,12 @@ def predict(
                 f"--fitted, got {groups}; take 8, or leave it out"
             )
         outputs = "fitted" if fitted else "drawn" if drawn else "data"
-        how = {"covariances": covariances.value, "outputs": outputs, "groups": groups}
+        how = {
+            "covariances": covariances.value,
+            "outputs": outputs,
+            "groups": groups,
+            "head": head,
+        }
         _predict(file, layer, of, how, top or PRINTED, json_file, plot, on)
 
 
@@ -144,10 +159,10 @@ def _predict(
             )
         _of_a_layer(snapshot, layer, how, top, json_file, plot)
         return
-    if how != {"covariances": "class", "outputs": "data", "groups": 0}:
+    if list(how.values()) != ["class", "data", 0, None]:
         raise typer.BadParameter(
-            "--covariances, --drawn, --fitted and --groups are for networks, got "
-            f"{file}, a planted world, whose population is known; leave them out"
+            "--covariances, --drawn, --fitted, --groups and --head are for networks, "
+            f"got {file}, a planted world, whose population is known; leave them out"
         )
     world = _planted(snapshot, file)
     expect_layer(snapshot, layer)

@@ -76,6 +76,7 @@ def test_gradients_errors_and_features_of_one_layer(tmp_path):
         ("--covariances", "shrunk"),
         ("--layer", "coefs_1"),
         ("--fitted",),
+        ("--head", "4"),
     ],
 )
 def test_a_layer_of_a_network(tmp_path, how):
@@ -94,6 +95,8 @@ def test_a_layer_of_a_network(tmp_path, how):
         "estimation" in data
     )
     assert ("estimation" in data) == ("--groups" in how)
+    cut = "the 4 leading directions of 9 " in " ".join(data["assumes"])
+    assert cut == ("--head" in how)
 
 
 def test_wrong_use_exits_with_two(tmp_path):
@@ -106,6 +109,7 @@ def test_wrong_use_exits_with_two(tmp_path):
         (network, "--groups", "8", "--drawn"),
         (network, "--fitted", "--drawn"),
         (two, "--layer", "layer1", "--covariances", "pooled"),
+        (two, "--layer", "layer1", "--head", "4"),
         (two, "--of", "errors"),
         (two, "--layer", "nope"),
         (two, "--layer", "layer1", "--of", "hessian"),
