@@ -123,7 +123,8 @@ def S5(study: Study) -> Iterator[Comparison]:
         found, (C, K, _) = spectrum(at), one.means.shape
         size = float(np.max(backend.to_host(s.values), initial=0.0))
         radius = s.radius + found.radius + study.tiny
-        pairs = [(s.values, found.values, radius, "spectrum")]
+        a, b = (backend.to_host(x.values) for x in (s, found))
+        pairs = [(a, b, radius, "spectrum")]
         for level, project in cell_projections(one.norms).items():
             both, radius = [], one.level_radius + at.level_radius + study.tiny
             for x in (one, at):
@@ -137,8 +138,8 @@ def S5(study: Study) -> Iterator[Comparison]:
                 pairs.append((_descending(a), _descending(b), radius, what))
         for a, b, radius, what in pairs:
             n = max(len(a), len(b))
-            a, b = (_padded(backend.to_host(x), n) for x in (a, b))
-            yield float(np.max(np.abs(a - b))), radius, size, f"{what} of {name}"
+            off = float(np.max(np.abs(_padded(a, n) - _padded(b, n))))
+            yield off, radius, size, f"{what} of {name}"
 
 
 @statistical(
