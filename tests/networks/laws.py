@@ -19,6 +19,7 @@ from refspec import backend, models
 from refspec.random_matrix import law_of, predict_layer
 from refspec.random_matrix.comparison import kolmogorov
 from refspec.random_matrix.conditional.design import conditional_design, regression
+from refspec.rounding import eigensolver_radius
 
 #: How a law is told, and what `law_of` is asked for.
 LAWS = {
@@ -188,7 +189,9 @@ def drawn(design, seed):
                 G[j, :, c] = (h * A[:, j, c, None]).T @ h
         found = np.linalg.eigvalsh(G.reshape(a * d, -1))
     values = np.zeros(design.dimension)
-    values[: len(found)] = np.maximum(found[::-1][: design.dimension], 0)
+    values[: len(found)] = found[::-1][: design.dimension]
+    # what the solver may have made of a 0 is none of the law's eigenvalues
+    values[values <= eigensolver_radius(len(found), values[0], 2.0**-53)] = 0
     return values
 
 
