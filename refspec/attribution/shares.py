@@ -249,9 +249,8 @@ def attribute(
     Notes
     -----
     Theory: theory/attribution.md#A1, #A2, #A3, #A4, #A6; theory/spectra.md#S5. The
-    share of a level in an
-    eigenvalue with eigenvector v of X'X is v'X'PXv / lambda = u'Pu, u the eigenvector
-    of the Gram matrix.
+    share of a level in an eigenvalue with eigenvector v of X'X is v'X'PXv / lambda =
+    u'Pu, u the eigenvector of the Gram matrix.
 
     Examples
     --------

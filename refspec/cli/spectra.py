@@ -160,7 +160,7 @@ def spectrum(
 
 
 def _expect_whole(*apart: object) -> None:
-    """Refuse parts of an export for the Hessian, which takes all samples at once."""
+    """Refuse parts of an export, or of its rows, for the Hessian, which takes all."""
     if any(x is not None for x in apart):
         raise typer.BadParameter(
             "--shards, --workers, --scheduler, --journal and --leave-out are of the "

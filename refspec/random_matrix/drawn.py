@@ -85,11 +85,11 @@ def fit_responses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _errors(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return p - e_y, (N, C)."""
     p = np.exp(classes.log_softmax(logits))
-    return np.asarray(p - np.eye(logits.shape[1])[labels])
+    return np.asarray(classes.misses(p, np.eye(logits.shape[1])[labels], np))
 
 
 def _missed(logits: np.ndarray, c: int) -> float:
-    """Return the mean of 1 - p_c, without a cancellation."""
-    p = np.exp(classes.log_softmax(logits))
-    tiny = np.finfo(np.float64).tiny
-    return max(float(np.mean(np.sum(np.delete(p, c, axis=1), axis=1))), float(tiny))
+    """Return the mean of 1 - p_c."""
+    tiny = float(np.finfo(np.float64).tiny)
+    errors = _errors(logits, np.full(len(logits), c))
+    return max(-float(np.mean(errors[:, c])), tiny)

@@ -159,7 +159,7 @@ def predict_fit(
     without = _without(drawn, C, t, m, spread)
     logits = proximal(without, drawn.labels, response)
     p = np.exp(classes.log_softmax(logits))
-    errors = np.sqrt(p)[:, :, None] * (p[:, None, :] - np.eye(C))
+    errors = np.sqrt(p)[:, :, None] * classes.misses(p[:, None, :], np.eye(C), np)
     weights, means = np.full((C * n, 1), 1 / (C * n)), t * np.eye(C, D)
     inputs = Population((n,) * C, D, weights, 1.0, class_means=means)
     centre = np.eye(C) - 1 / C
@@ -234,7 +234,7 @@ def _mapped(
     m, spread, response = state
     without = _without(samples, C, t, m, spread)
     p = np.exp(classes.log_softmax(proximal(without, samples.labels, response)))
-    errors = p - np.eye(C)[samples.labels]
+    errors = classes.misses(p, np.eye(C)[samples.labels], np)
     A = _unsure(p)
     bent = np.linalg.solve(np.eye(C) + response * A, A)
     stiff = decay + float(np.mean(np.trace(bent, axis1=1, axis2=2))) / (C - 1)

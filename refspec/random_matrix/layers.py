@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from refspec import backend, checks, rounding
-from refspec.classes import Layer, Snapshot, log_softmax
+from refspec.classes import Layer, Snapshot, log_softmax, misses
 from refspec.random_matrix.conditional import spectrum as conditional_spectrum
 from refspec.random_matrix.conditional.design import (
     ConditionalDesign,
@@ -343,5 +343,5 @@ def _rows(snapshot: Snapshot, logits: np.ndarray) -> np.ndarray:
     """Return the weighted errors (N, C, C) of logits."""
     p = np.exp(log_softmax(logits))
     s = np.asarray(backend.to_host(snapshot.sample_weights), dtype=np.float64)
-    errors = p[:, None, :] - np.eye(p.shape[1])
+    errors = misses(p[:, None, :], np.eye(p.shape[1]), np)
     return np.asarray(errors * np.sqrt(s[:, None] * p)[:, :, None])
