@@ -172,6 +172,7 @@ bars(N, "N", "neural collapse, NC1", "1 - NC1", lambda x: 1 - x[nc1])
 judged = [*small, *speech]
 G, H, X, A, V, U = np.ravel(axes)[12:]
 over_the_edge(G, "of small networks")
+G.set_xlabel("rank; C(C-1) = 90, of the vowels 72")
 judged = small
 share = "least share of the Fisher information in a top eigenvalue"
 bars(H, "H", "Hessian from the Fisher", "least share", lambda x: x[share])
