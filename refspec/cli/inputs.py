@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -87,11 +88,24 @@ On = Annotated[Backend, typer.Option("--backend", help="Array library.")]
 Certify = Annotated[bool, typer.Option("--certify", help="Radius with a proof.")]
 
 
+def _part(text: str | float) -> float:
+    """Read a part of the trace."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < 1:
+        raise typer.BadParameter(
+            "--leave-out must be a part of the trace from 0 to less than 1, such as "
+            f"1e-6, got {visible(str(text))!r}"
+        )
+    return number
+
+
 LeaveOut = Annotated[
     float,
     typer.Option(
-        min=0.0,
-        max=1.0,
+        parser=_part,
         metavar="PART",
         help="Part of the trace, as 1e-6, that may be left out with rows too short to "
         "matter: less time and memory; the radius holds it.",

@@ -27,7 +27,8 @@ _RANKS, _LARGEST = 16, 20
 class Estimation:
     """Standard deviations that the estimation of a layer's statistics leaves.
 
-    groups; ranks (q,) among the eigenvalues, from 0; values (q,) expected there;
+    groups; ranks (q,) among the eigenvalues, from 0, none where float64 does not
+    resolve the law; values (q,) expected there;
     deviations (q,) of these; counts (q,), deviations of the number above each.
     """
 
@@ -39,6 +40,11 @@ class Estimation:
 
     def __str__(self) -> str:
         """Say how far the law may be from that of the population."""
+        if not len(self.ranks):
+            return (
+                "what estimating the statistics leaves open is not known: float64 "
+                "resolves the law at none of its eigenvalues"
+            )
         k = int(np.argmax(self.counts))
         low, high = self.deviations[[-1, 0]] / self.values[[-1, 0]]
         return (
@@ -74,7 +80,9 @@ def estimated(
     """
     G, r = len(refits), int(np.sum(eigenvalues > 0))
     most = np.arange(min(r, _LARGEST))
-    ranks = np.unique(np.r_[most, np.linspace(0, r - 1, _RANKS).astype(int)])
+    ranks = np.unique(
+        np.r_[most, np.linspace(0, r - 1, _RANKS if r else 0).astype(int)]
+    )
     kept, found, guess = [], [], None
     for k in ranks.tolist():
         x = float(eigenvalues[k])

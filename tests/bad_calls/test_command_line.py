@@ -53,6 +53,11 @@ BAD = [
     ("attribute --of weights", USE, "--of"),
     ("attribute --of hessian --certify", USE, "spectrum --of hessian --certify"),
     ("attribute --of hessian --shards 2", USE, "leave one of the two out"),
+    *(
+        (f"{command} --leave-out {x}", USE, "--leave-out must be a part of the trace")
+        for command in ("attribute", "spectrum", "plan")
+        for x in ("1", "1.5", "-0.1", "nan", "a part")
+    ),
     ("spectrum --of hessian --workers 2", USE, "leave one of the two out"),
     ("spectrum --of hessian --layer fc3 --top 171", USE, "1..P = 1..170, got 171"),
     ("spectrum --of hessian --layer nope", USE, f"--layer must be {LAYERS}"),

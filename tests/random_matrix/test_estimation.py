@@ -108,3 +108,10 @@ def test_it_is_said_and_kept():
     assert "from 2 groups of samples" in told
     assert predict_layer(replace(law, refits=())).estimation is None
     assert np.all(made.estimation.deviations > 0)
+
+
+def test_a_law_that_is_resolved_nowhere_says_so():
+    law = law_of(sampled(0, 20)[0], groups=2)
+    never = estimation.estimated(law.design, law.refits, np.zeros(3))
+    assert len(never.ranks) == 0
+    assert "resolves the law at none" in str(never)
