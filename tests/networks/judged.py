@@ -101,9 +101,9 @@ def chains() -> dict[str, list[Job]]:
     ]
     # what a processor of two cores and 24 GB can do of the large ones
     few: list[Job] = [
-        (Recipe("vgg11", "none", 34), (100,), "GWDA", 3600, 4096),
+        (Recipe("vgg11", "none", 34), (10, 30, 100), "GWDA", 3600, 4096),
         (Recipe("resnet18", "none", 34, epochs=40), (8, 40), "GWDA", 3600, 4096),
-        (Recipe("vgg11", NORMED, 34), (100,), "GWDA", 3600, 4096),
+        (Recipe("vgg11", NORMED, 34), (10, 30, 100), "GWDA", 3600, 4096),
     ]
     plain: list[Job] = [(Recipe("vgg11", epochs=40), (40,), "GWDA", 14400, 4096)]
     found = {"mlp": mlps, "conv": conv, "series": series, "noise": noisy}
