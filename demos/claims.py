@@ -4,9 +4,9 @@ From the committed results of tests/networks/judged.py; theory/claims.md has the
 in words. Broken lines are the thresholds: above the upper one a sentence holds, between
 the two in part. A colour is a network of 1360 images, named in a panel G; grey is none
 of them. VGG11 and ResNet18 without batch norm have the colour of those with it, broken
-or hatched; of ResNet18 without it there are 340 images. The last six panels are of small networks: what needs a whole matrix (H,
-X), and what others claimed (A, V, U); in G and A beside them are recurrent networks
-that hear who speaks, A at several epochs.
+or hatched; of ResNet18 without it there are 340 images. The last six panels are of
+small networks: what needs a whole matrix (H, X), and what others claimed (A, V, U); in
+G and A beside them are recurrent networks that hear who speaks, A at several epochs.
 Theory: theory/levels.md#L1, #L2; theory/attribution.md#A1.
 """
 

@@ -24,7 +24,7 @@ def _made(family, monkeypatch):
 
 
 def _bound(built):
-    """Bound ||error of XX'||_F: every product and sum rounded, errors held in float32.
+    """Bound ||error of XX'||_F, all products and sums rounded in float32; and ||X||^2.
 
     Sums of a by-pairs layer have b + a + T^2 terms, of one multiplied out T + a b.
     """
@@ -35,7 +35,8 @@ def _bound(built):
         total += np.sum(e * np.linalg.norm(x.features, axis=2)[:, None], axis=2)
         T, b, a = *x.errors.shape[2:], x.features.shape[2]
         most = max(most, b + a + T * T, T + a * b)
-    return rounding.gamma(most + len(built.layers) + 6, U) * float(np.sum(total**2))
+    trace = float(np.sum(total**2))
+    return rounding.gamma(most + len(built.layers) + 6, U) * trace, trace
 
 
 @pytest.mark.parametrize("family", ["vgg11", "resnet18"])
@@ -49,8 +50,10 @@ def test_eigenvalues_of_the_float32_gram_are_those_of_float64_rows(family, monke
     values[: len(found.values)] = found.values
     wanted = np.zeros(200)
     wanted[: len(right.values)] = right.values
-    cut = 2 * U * float(np.sum(right.values))  # the least that is kept
-    bound = _bound(built) + cut + right.radius + found.radius
+    # rows and eigenvalues that are left out, of no more than these parts
+    bound, most = _bound(built)
+    cut = 2 * U * (most + float(np.sum(right.values)))
+    bound += cut + right.radius + found.radius
     assert np.max(np.abs(values - wanted)) <= bound
     assert [x.name for x in last.layers] == [built.layers[-1].name]
 
@@ -59,8 +62,8 @@ def test_a_gram_that_is_not_the_networks_is_refused(monkeypatch):
     model, at = _made("vgg11", monkeypatch)
     right = paper._add_gram
 
-    def wrong(made, h, e):
-        right(made, h, 1.001 * e)
+    def wrong(made, h, e, sample):
+        right(made, h, 1.001 * e, sample)
 
     monkeypatch.setattr(paper, "_add_gram", wrong)
     with pytest.raises(ValueError, match="entries must be torch's products"):
@@ -74,7 +77,9 @@ def test_pairs_of_positions_are_rows_multiplied_out(monkeypatch):
     rows = np.einsum("ictb,ita->icba", e, h).reshape(12, -1)
     for a in (7, 3):  # by pairs; multiplied out
         made = torch.zeros((12, 12), dtype=torch.float64)
-        paper._add_gram(made, torch.tensor(h[..., :a]), torch.tensor(e))
+        own = torch.arange(12) // 3
+        flat = torch.tensor(e).flatten(0, 1)
+        paper._add_gram(made, torch.tensor(h[..., :a]), flat, own)
         some = rows.reshape(12, 5, 7)[:, :, :a].reshape(12, -1)
         wanted = some @ some.T
         k = 5 * 7 + 2

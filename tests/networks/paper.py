@@ -15,7 +15,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise, product
+from itertools import combinations_with_replacement, pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ from refspec.factors import Factor, Factors
 
 DECAY = 5e-4
 BATCH = 128
-ROOM, BLOCK = 2**28, 1700  # numbers that are multiplied out together; rows of a product
+EPS = float(torch.finfo(torch.float32).eps)
+ROOM, BLOCK = 2**28, 512  # numbers that are multiplied out together; rows of a product
 VGG11 = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")
 RESNET18 = (
     (64, 1),
@@ -310,9 +311,10 @@ def compact(
     """Return a Fisher information with the network's Gram matrix, and its last layer.
 
     The Gram matrix is formed in float32, of errors and features that are held so, layer
-    by layer: of 1360 images those of VGG11 are 10 GB. What float32 cannot tell from 0
-    is left out. The number is the largest distance of some of its entries from inner
-    products of torch's own gradients, over their lengths.
+    by layer: of 1360 images those of VGG11 are 10 GB. Rows are left out that all
+    together are shorter than what float32 cannot tell from 0, and then eigenvalues. The
+    number is the largest distance of some entries from inner products of torch's own
+    gradients, over their lengths.
     """
     wide, chosen = _wide(model)
     made, p = _gathered(wide, chosen, at, torch.float32)
@@ -324,54 +326,76 @@ def compact(
         at.y.numpy(),
         probabilities=p.numpy(),
     )
-    N, C = p.shape
-    roots, gram = torch.sqrt(p / N), torch.zeros(N * C, N * C)
+    (N, C), roots = p.shape, torch.sqrt(p / len(p)).reshape(-1)
+    squares = roots**2 * sum(_lengths(h, e) ** 2 for h, e in made.values())
+    ascending, order = torch.sort(squares)
+    least = EPS * squares.sum()
+    index = torch.sort(order[torch.cumsum(ascending, 0) > least]).values
+    gram, sample = torch.zeros(len(index), len(index)), index // C
     for n in chosen:
         h, e = made.pop(n)
-        _add_gram(gram, h, e.mul_(roots[:, :, None, None]))
-        print("Gram matrix of layer", n, flush=True)
-    gram += torch.tril(gram, -1).T
-    rows = {(i, c): _row(wide, chosen, at, i, c) for i, c in ((0, 1), (N // 2, 5))}
-    off = max(
-        abs(float(gram[C * i + c, C * j + d] / roots[i, c] / roots[j, d] - x @ y))
-        / float(x.norm() * y.norm())
-        for ((i, c), x), ((j, d), y) in product(rows.items(), repeat=2)
-    )
-    if not off <= torch.finfo(torch.float32).eps ** 0.5:
-        raise ValueError(f"entries must be torch's products, got a distance of {off}")
-    values, U = torch.linalg.eigh(gram.double())
+        _add_gram(gram, h, e.flatten(0, 1)[index], sample)
+        print("Gram matrix of layer", n, f"{len(index)} of {N * C} rows", flush=True)
+    off = _off(gram, [(int(k) // C, int(k) % C) for k in index], wide, chosen, at)
+    gram = gram.double() * roots[index][:, None] * roots[index]
+    values, U = torch.linalg.eigh(gram + torch.tril(gram, -1).T)
     del gram
-    kept = values > torch.finfo(torch.float32).eps * values.sum()
-    columns = U[:, kept] * torch.sqrt(values[kept])
-    moment = refspec.fisher(built)
+    kept = values > EPS * values.sum()
+    columns = torch.zeros(N * C, int(kept.sum()), dtype=torch.float64)
+    columns[index] = U[:, kept] * torch.sqrt(values[kept])
     rows = Factors((Factor(columns.reshape(N, C, 1, -1).numpy(), None),))
-    return replace(moment, rows=rows), built, off
+    return replace(refspec.fisher(built), rows=rows), built, off
 
 
-def _add_gram(made: torch.Tensor, h: torch.Tensor, e: torch.Tensor) -> None:
+def _lengths(h: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+    """Bound the lengths of rows of a layer, h (N, T, a), e (N, C, T, b): (N C,)."""
+    lengths = e.norm(dim=3) * h.norm(dim=2)[:, None]
+    return lengths.sum(2).double().reshape(-1)
+
+
+def _add_gram(
+    made: torch.Tensor, h: torch.Tensor, e: torch.Tensor, sample: torch.Tensor
+) -> None:
     """Add inner products of a layer's rows, by all pairs of positions if few.
 
-    h (N, T, a), e (N, C, T, b); to the lower half.
+    h (N, T, a), e (n, T, b), each of a sample; to the lower half.
     """
-    (N, C, T, b), a, n = e.shape, h.shape[2], len(made)
+    (n, T, b), a = e.shape, h.shape[2]
+    ends = [(i, min(i + BLOCK, n)) for i in range(0, n, BLOCK)]
     if a <= T * T:  # rows multiplied out, some outputs at a time
         step = max(1, ROOM // (n * a))
         for k in range(0, b, step):
-            part = e[..., k : k + step].transpose(2, 3).reshape(N, -1, T)
-            rows = (part @ h).reshape(n, -1)
-            for i in range(0, n, BLOCK):
-                made[i : i + BLOCK, : i + BLOCK] += (
-                    rows[i : i + BLOCK] @ rows[: i + BLOCK].T
-                )
+            part = e[:, :, k : k + step].transpose(1, 2)
+            rows = torch.cat([part[i:j] @ h[sample[i:j]] for i, j in ends])
+            rows = rows.reshape(n, -1)
+            for i, j in ends:
+                made[i:j, :j] += rows[i:j] @ rows[:j].T
         return
-    h = h.transpose(0, 1).contiguous()
-    e = e.reshape(n, T, b).transpose(0, 1).contiguous()
-    for i in range(0, N, BLOCK // C):
-        j = min(i + BLOCK // C, N)
-        for t, u in product(range(T), repeat=2):
-            part = (e[t, C * i : C * j] @ e[u, : C * j].T).reshape(j - i, C, j, C)
-            part *= (h[t, i:j] @ h[u, :j].T)[:, None, :, None]
-            made[C * i : C * j, : C * j] += part.reshape(C * (j - i), C * j)
+    e, h = (x.transpose(0, 1).contiguous() for x in (e, h))
+    for t, u in product(range(T), repeat=2):
+        inner = h[t] @ h[u].T
+        for i, j in ends:
+            among = inner[sample[i:j]][:, sample[:j]]
+            made[i:j, :j] += among.mul_(e[t, i:j] @ e[u, :j].T)
+
+
+def _off(
+    gram: torch.Tensor,
+    which: list[tuple[int, int]],
+    model: nn.Module,
+    chosen: dict[str, nn.Module],
+    at: Data,
+) -> float:
+    """Compare some entries with torch's gradients; refuse what are not theirs."""
+    some, worst = (0, len(which) // 2, len(which) - 1), 0.0
+    rows = {k: _row(model, chosen, at, *which[k]) for k in some}
+    for k, j in combinations_with_replacement(some, 2):
+        x, y = rows[k], rows[j]
+        off = abs(float(gram[max(k, j), min(k, j)] - x @ y))
+        worst = max(worst, off / float(x.norm() * y.norm()))
+    if not worst <= EPS**0.5:
+        raise ValueError(f"entries must be torch's products, got a distance of {worst}")
+    return worst
 
 
 def snapshot(
