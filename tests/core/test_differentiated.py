@@ -184,6 +184,17 @@ def test_rows_that_are_factors_beside_rows_that_are_formed(asarray, known):
     assert dict(part.left_out) == {"a.w": 15}
 
 
+def test_blocks_that_are_formed_have_columns_of_their_own():
+    both, made, given, _ = joined()
+    blocks = [("a.w", 15), ("b.w", 6), ("b.x", 3)]
+    found = moment(*given, factors={"a.w": made[0]}, rest=both[1], blocks=blocks)
+    true = moment(*given, blocks=blocks)
+    every = np.arange(24)
+    for name in ("b.w", "b.x"):
+        X, Y = (x.part([name]).rows.take(every) for x in (found, true))
+        assert np.abs(X - Y).max() <= rounding.gamma(64, U) * true.trace() ** 0.5
+
+
 @pytest.mark.parametrize("power", [-40, -30])
 def test_how_far_factors_are_off_is_measured(power):
     """And no wild bound: four probes, 300 times."""
