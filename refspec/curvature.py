@@ -108,7 +108,7 @@ class SecondMoment:
     def gram(self) -> Array:
         """Return the Gram matrix QXX'Q, shape (N K, N K), without forming X."""
         n, xp = self.shape[0], self.xp
-        K = self.rows.gram(xp.arange(n, device=backend.device(self.weights)))
+        K = self.rows.outer()
         if self.projection is not None:
             shape = (*self.weights.shape, n)
             for _ in range(2):  # symmetric, so that its columns are its rows

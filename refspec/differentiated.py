@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from refspec import backend, checks, rounding
+from refspec import backend, checks, memory, rounding
 from refspec.backend import Array
 from refspec.classes import Snapshot, log_softmax
 from refspec.coverage import Coverage, of_snapshot
@@ -32,6 +32,7 @@ from refspec.text import listed, visible
 #: Of more modules than that a report shows the whole alone.
 MODULES = 40
 _PROBES = 12
+_FEWER = 4  # of long columns, beside rows that are factors
 _HELD = 2**28  # bytes of explicit rows that may be held
 
 
@@ -258,18 +259,33 @@ class NetworkMoment(SecondMoment):
             chosen |= found
         if not chosen:
             raise ValueError("names must hold a name, got none; add one")
-        spans, at = [], 0
-        for name, size in self.blocks:
-            if name in chosen:
-                spans.append((at, at + size))
-            at += size
         inside, outside = (
             tuple(x for x in self.blocks if (x[0] in chosen) == flag)
             for flag in (True, False)
         )
-        rows = held(Columns(self.rows, tuple(spans)), _HELD)
+        rows = self.factors_of(chosen)
+        if rows is None:
+            spans, at = [], 0
+            for name, size in self.blocks:
+                if name in chosen:
+                    spans.append((at, at + size))
+                at += size
+            rows = held(Columns(self.rows, tuple(spans)), _HELD)
         left_out = (*self.left_out, *outside)
         return replace(self, rows=rows, blocks=inside, left_out=left_out)
+
+    def factors_of(self, names: Collection[str]) -> Rows | None:
+        """Return the rows of some blocks where each block has a factor, else None."""
+        rows = self.rows
+        if not isinstance(rows, Factors) or len(rows.layers) != len(self.blocks):
+            return None
+        pairs = zip(rows.layers, self.blocks, strict=True)
+        return replace(rows, layers=tuple(f for f, (n, _) in pairs if n in names))
+
+
+def fits(shape: tuple[int, int, int]) -> bool:
+    """Whether explicit rows, (N, K, P), may be held."""
+    return 8 * math.prod(shape) <= memory.budget(_HELD, 4)
 
 
 def held(rows: Rows, budget: float) -> Rows:
@@ -311,6 +327,8 @@ def moment(
     *,
     sample_weights: Array | None = None,
     other: Jacobian | None = None,
+    factors: Mapping[str, Factor] | None = None,
+    rest: Jacobian | None = None,
     blocks: Sequence[tuple[str, int]] = (),
     left_out: Sequence[tuple[str, int]] = (),
     seed: int = 0,
@@ -329,6 +347,10 @@ def moment(
         Non-negative, sum 1; 1/N each by default.
     other : Jacobian, optional
         The same in another precision, float32 beside float64: to measure rounding.
+    factors : mapping of str to Factor, optional
+        Rows of some blocks, weighed, where these are known as factors.
+    rest : Jacobian, optional
+        The derivative in the other blocks, if there are factors: its rows are formed.
     blocks, left_out : sequence of (str, int)
         See `NetworkMoment`.
     seed : int
@@ -351,7 +373,8 @@ def moment(
     Notes
     -----
     Theory: theory/curvature.md#C8; theory/rounding.md#B6. Cost: 12 products of both
-    kinds, and N C of the reverse one where rows are formed.
+    kinds, and N C of the reverse one where rows are formed; beside factors 4 forward
+    products, that are compared with theirs.
 
     Examples
     --------
@@ -387,10 +410,19 @@ def moment(
     for name, given in (("blocks", blocks), ("left_out", left_out)):
         checks.expect_type(name, given, Sequence, "give pairs (name, size)")
     rows = _rows(jacobian, z, s)
-    lost = measured(rows, None if other is None else _rows(other, z, s), seed)
+    beside = None if other is None else _rows(other, z, s)
     known = "measured" if other is not None else "measured between two modes only"
+    found: Rows
+    if factors:
+        formed = None if rest is None else _rows(rest, z, s)
+        made = side_by_side(factors, formed, blocks)
+        lost = apart(made, rows, beside, seed)
+        found = replace(made, lost=made.forming() + lost, how=known)
+    else:
+        lost = measured(rows, beside, seed)
+        found = replace(rows, lost=lost, known=known).explicit(_HELD)
     return NetworkMoment(
-        replace(rows, lost=lost, known=known).explicit(_HELD),
+        found,
         rows.roots * rows.roots,
         offsets,
         scored=True,
@@ -423,10 +455,47 @@ def measured(rows: Rows, other: Rows | None = None, seed: int = 0) -> float:
     return lost
 
 
-def probes(seed: int, n: int) -> np.ndarray:
-    """Return Gaussian probes (n, 12), the same in both precisions."""
+def side_by_side(
+    factors: Mapping[str, Factor],
+    rest: Rows | None,
+    blocks: Sequence[tuple[str, int]],
+) -> Factors:
+    """Return a factor for each block, those of the rest from rows that are formed."""
+    layers, formed, at = [], None, 0
+    if rest is not None:
+        every = rest.xp.reshape(backend.concatenate(rest.chunks()), (*rest.shape, 1))
+        formed = rest.xp.permute_dims(every, (0, 1, 3, 2))
+    for name, size in blocks:
+        if name in factors:
+            layers.append(factors[name])
+        elif formed is not None:
+            layers.append(Factor(formed[..., at : at + size], None))
+            at += size
+    return Factors(tuple(layers))
+
+
+def apart(rows: Rows, same: Rows, other: Rows | None, seed: int) -> float:
+    """Bound how far rows are from those that another way gives; refuse what is not X.
+
+    As `measured`, but by products X V alone, of two ways that share no derivative.
+    """
+    V = probes(seed, rows.shape[2], _FEWER)
+    XV, image = (product_beside(x.dot, V, x.like) for x in (rows, same))
+    u, off, size = rounding.unit_roundoff(rows.like), XV - image, np.linalg.norm(XV)
+    gap = float(np.linalg.norm(off))
+    expect_one_matrix(gap, float(size), u, _FEWER, "factors and J V")
+    lost = rounding.probed_frobenius(gap * gap, _FEWER)
+    if other is not None:
+        away = float(np.linalg.norm(image - product_beside(other.dot, V, other.like)))
+        away = rounding.probed_frobenius(away * away, _FEWER)
+        lost += away * min(1.0, u / rounding.unit_roundoff(other.like))
+    return lost
+
+
+def probes(seed: int, n: int, columns: int = _PROBES) -> np.ndarray:
+    """Return Gaussian probes (n, columns), the same in both precisions."""
     rng = np.random.default_rng([seed, n])
-    return rng.standard_normal((n, _PROBES), np.float32)
+    return rng.standard_normal((n, columns), np.float32)
 
 
 def product_beside(
@@ -443,15 +512,19 @@ def gap_radius(gap: np.ndarray, image: np.ndarray, u: float, what: str) -> float
     """
     q = gap.shape[1]
     off, size = float(np.linalg.norm(gap)), float(np.linalg.norm(image))
-    # unit variance: each of q^2 gaps is about ||X - X~||_F
+    expect_one_matrix(off, size, u, q, what)
+    once = rounding.probed_frobenius(off * off, q)
+    return rounding.probed_frobenius(once * once, q)
+
+
+def expect_one_matrix(off: float, size: float, u: float, q: int, what: str) -> None:
+    """Refuse what differs by half of the digits; unit variance: q^2 gaps of ||E||_F."""
     if not off <= math.sqrt(u * q) * size:
         raise ValueError(
             f"{what} must be products with one matrix, got bilinear forms that differ "
             f"by {off:.2g} in norm, the image of the probes {size:.2g}; look for "
             "samples that are mixed, and for a derivative that one mode gets wrong"
         )
-    once = rounding.probed_frobenius(off * off, q)
-    return rounding.probed_frobenius(once * once, q)
 
 
 def _rows(jacobian: Jacobian, logits: np.ndarray, s: np.ndarray) -> Differentiated:

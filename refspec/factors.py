@@ -184,6 +184,14 @@ class Factors(Rows):
             total += _gram(f, index, first, xp)  # ours alone: no other array shares it
         return total
 
+    def outer(self) -> Array:
+        """Return XX', shape (N K, N K), layer by layer: no row is formed twice."""
+        xp = self.xp
+        total = _outer(self.layers[0], xp)
+        for f in self.layers[1:]:
+            total += _outer(f, xp)
+        return total
+
     def take(self, index: Array) -> Array:
         """Return chosen rows explicitly, shape (m, P)."""
         xp, K = self.xp, self.shape[1]
@@ -242,7 +250,9 @@ class Factors(Rows):
         given = [x for f in self.layers for x in (f.roots, f.features) if x is not None]
         if not max(backend.scalar(xp.max(xp.abs(x))) for x in given) <= most:
             return False
-        return bool(backend.scalar(xp.sum(self.squares())) >= 1 / most)
+        # of one layer is enough, and products are the cheapest
+        some = sorted(self.layers, key=lambda f: f.is_sum)
+        return any(backend.scalar(xp.sum(_squares(f, xp))) >= 1 / most for f in some)
 
     def explicit(self, budget: float) -> Factors:
         """Multiply out layers with positions whose rows together fit in `budget`."""
@@ -336,7 +346,7 @@ def _inner_length(f: Factor) -> int:
     if f.features is None:
         return int(T * b)
     a = f.features.shape[2]
-    return int(b + a if T == 1 else b + a + T * T if f.by_pairs else a * b)
+    return int(b + a if T == 1 else b * T + a + T if f.by_pairs else a * b)
 
 
 def _work(f: Factor, N: int, K: int) -> Work:
@@ -355,7 +365,7 @@ def _work(f: Factor, N: int, K: int) -> Work:
         product += 2.0 * N * T * a * b
         held += float(N) * T * a
         if f.by_pairs:
-            gram = n * n * T * T * (b + 1) + float(N * T) ** 2 * a
+            gram = float(N * T) ** 2 * (a + K * b) + n * n * T * b
         elif f.is_sum:
             gram, formed, sums = n * n * a * b, n * T * a * b, n * a * b * size
         else:
@@ -488,6 +498,31 @@ def _gram(f: Factor, index: Array, first: int, xp: Namespace) -> Array:
     return xp.reshape(outer, (m, n * K))
 
 
+def _outer(f: Factor, xp: Namespace) -> Array:
+    """Return the whole of one layer's Gram, which is symmetric."""
+    if f.by_pairs:
+        return Rows.outer(Factors((f,)))
+    N, K, _, _ = f.roots.shape
+    n, total = N * K, None
+    if f.is_product:
+        total = _square(xp.reshape(f.roots, (n, -1)), xp)
+        inner = _square(f.features[:, 0, :], xp)  # type: ignore[index]
+        total = xp.reshape(total, (N, K, N, K))
+        total *= inner[:, None, :, None]
+        total = xp.reshape(total, (n, n))
+    else:
+        for x in _columns(f, xp):
+            part = _square(xp.reshape(x, (n, -1)), xp)
+            total = part if total is None else total + part
+    costs.done(Cost(_work(f, N, K).outer))
+    return total
+
+
+def _square(x: Array, xp: Namespace) -> Array:
+    """Return xx', which BLAS takes half of the time for if it is told one array."""
+    return x @ xp.matrix_transpose(x)
+
+
 def _gram_multiplied_out(f: Factor, index: Array, first: int, xp: Namespace) -> Array:
     """Rows of one layer's Gram, rows multiplied out, some at a time on each side."""
     N, K, _, _ = f.roots.shape
@@ -508,23 +543,34 @@ def _gram_multiplied_out(f: Factor, index: Array, first: int, xp: Namespace) -> 
 def _gram_by_pairs(f: Factor, index: Array, first: int, xp: Namespace) -> Array:
     """Rows of one layer's Gram: sum_st (errors_s . errors_t)(features_s . features_t).
 
-    T^2 (a / K + b) multiplications an entry, where rows multiplied out take a b.
+    T (T a / K^2 + T b / K + b) multiplications an entry: first with the features of
+    pairs of samples, then with one's errors, then the other's. A row has a b entries.
     """
     N, K, T, b = f.roots.shape
-    m, h, a = index.shape[0], f.features, f.features.shape[2]  # type: ignore[union-attr]
-    left = xp.take(xp.reshape(f.roots, (N * K, T, b)), index, axis=0)
-    inner = xp.take(h, index // K, axis=0)
-    out = xp.zeros((m, N - first, K), dtype=left.dtype, device=backend.device(left))
-    step = backend.at_a_time(8 * m * K * T, left)
+    host, h, n = backend.to_host(index), f.features, N - first
+    device, kind = backend.device(f.roots), f.roots.dtype
+    out = xp.empty((len(host), n, K), dtype=kind, device=device)
+    samples, place = np.unique(host // K, return_inverse=True)
+    most = int(np.max(np.bincount(place)))
+    step = backend.at_a_time(8 * T * (most * b + K * b + T), f.roots)
     for i in range(first, N, step):
         j = min(i + step, N)
-        flat = xp.matrix_transpose(xp.reshape(f.roots[i:j, ...], (-1, b)))
-        there = xp.matrix_transpose(xp.reshape(h[i:j, ...], (-1, a)))  # type: ignore[index]
-        for t in range(T):
-            product = xp.reshape(left[:, t, :] @ flat, (m, j - i, K, T))
-            product *= xp.reshape(inner[:, t, :] @ there, (m, j - i, 1, T))
-            out[:, i - first : j - first, :] += xp.sum(product, axis=3)
-    return xp.reshape(out, (m, (N - first) * K))
+        there = xp.reshape(h[i:j, ...], (-1, h.shape[2]))  # type: ignore[index, union-attr]
+        # their errors, (j - i, b T, K)
+        back = xp.permute_dims(f.roots[i:j, ...], (0, 3, 2, 1))
+        back = xp.reshape(back, (j - i, b * T, K))
+        for k, sample in enumerate(samples.tolist()):
+            mine = np.flatnonzero(place == k)
+            inner = xp.reshape(there @ h[sample, ...].T, (j - i, T, T))  # type: ignore[index]
+            rows = backend.from_host(host[mine] % K, f.roots)
+            left = xp.take(f.roots[sample, ...], rows, axis=0)
+            left = xp.reshape(xp.matrix_transpose(left), (-1, T))
+            seen = left @ xp.matrix_transpose(inner)
+            seen = xp.reshape(seen, (j - i, len(mine), b * T))
+            made = xp.permute_dims(seen @ back, (1, 0, 2))
+            for at, row in enumerate(mine.tolist()):
+                out[row, i - first : j - first, :] = made[at, ...]
+    return xp.reshape(out, (len(host), n * K))
 
 
 def _take(f: Factor, index: Array, K: int, xp: Namespace) -> Array:
@@ -554,7 +600,8 @@ def _columns(f: Factor, xp: Namespace) -> Iterator[Array]:
     step = backend.at_a_time(8 * N * K * a, f.roots)
     for j in range(0, b, step):
         part = xp.matrix_transpose(f.roots[:, :, :, j : min(j + step, b)])
-        yield xp.reshape(part @ f.features[:, None, ...], (N, K, -1))
+        part = xp.reshape(part, (N, -1, T))  # one product a sample
+        yield xp.reshape(part @ f.features, (N, K, -1))
 
 
 def _packed_matrix(layers: Sequence[Factor], xp: Namespace) -> Array:

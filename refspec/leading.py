@@ -16,7 +16,7 @@ from refspec.backend import Array
 from refspec.coordinates.frame import scaled, way_back
 from refspec.costs import Cost
 from refspec.curvature import SecondMoment
-from refspec.rows import Rows, forming_radius
+from refspec.rows import Rows, WithGram, forming_radius
 from refspec.spaces import Space
 
 #: The kind of the radius, besides that of the rows.
@@ -72,19 +72,17 @@ def leading(moment: SecondMoment, k: int) -> Leading:
     """
     small, power = scaled(expect_top(moment, k))
     trace = small.rows.trace()
-    found = of_scaled(small, k, trace, held_gram(small, ways.products(k)))
+    found = of_scaled(with_gram(small, ways.products(k)), k, trace)
     up = way_back(moment, power, trace + found.radius)
     radius = found.radius * up * up + tiniest(moment, trace)
     return replace(found, values=found.values * up * up, radius=radius)
 
 
-def of_scaled(
-    moment: SecondMoment, k: int, trace: float, gram: Array | None = None
-) -> Leading:
-    """Do as `leading` says: `trace` is that of X'X, near 1; `gram` is XX', if held."""
+def of_scaled(moment: SecondMoment, k: int, trace: float) -> Leading:
+    """Do as `leading` says: `trace` is that of X'X, near 1."""
     rows = moment.rows
-    product, space = smaller_side(moment, gram)
-    forming = product_radius(moment, trace, gram)
+    product, space = smaller_side(moment)
+    forming = product_radius(moment, trace)
     found = krylov.leading(product, rows.like, space, k, forming)
     u = rounding.unit_roundoff(rows.like)
     radius = found.radius + forming_radius(rows, trace, u)
@@ -92,23 +90,14 @@ def of_scaled(
     return Leading(found.values, found.vectors, moment, radius, kind)
 
 
-def smaller_side(
-    moment: SecondMoment, gram: Array | None = None
-) -> tuple[krylov.Product, Space]:
-    """Return products with X'QX or QXX'Q, whichever is smaller, and its space.
-
-    From a Gram matrix XX' where that is held.
-    """
+def smaller_side(moment: SecondMoment) -> tuple[krylov.Product, Space]:
+    """Return products with X'QX or QXX'Q, whichever is smaller, and its space."""
     xp, rows, (N, K, P) = moment.xp, moment.rows, moment.rows.shape
-    one = rows.work.product if gram is None else float(N * K) ** 2
+    one = rows.work.product
 
     def over_rows(z: Array) -> Array:
         m = z.shape[1]
-        z = moment.project(xp.reshape(z, (N, K, m)))
-        if gram is None:
-            z = rows.gram_times(z)
-        else:
-            z = xp.reshape(gram @ xp.reshape(z, (N * K, m)), (N, K, m))
+        z = rows.gram_times(moment.project(xp.reshape(z, (N, K, m))))
         costs.done(Cost(one) * m)
         return xp.reshape(moment.project(z), (N * K, m))
 
@@ -131,20 +120,11 @@ def smaller_side(
     return some_at_a_time, space
 
 
-def held_gram(moment: SecondMoment, products: int) -> Array | None:
-    """Return XX' where it fits, and costs less than so many products, or None."""
-    xp, rows, n = moment.xp, moment.rows, moment.shape[0]
+def with_gram(moment: SecondMoment, products: int) -> SecondMoment:
+    """Hold XX' where it fits, and costs less than so many products, beside the rows."""
     if not ways.holds_gram(moment, products):
-        return None
-    device = backend.device(rows.like)
-    every = xp.arange(n, device=device)
-    made = xp.empty((n, n), dtype=rows.like.dtype, device=device)
-    step = backend.at_a_time(8 * n, rows.like)
-    for i in range(0, n, step):
-        some = slice(i, min(i + step, n))
-        made[some, :] = rows.gram(every[some])
-        costs.done(Cost(rows.work.gram * (some.stop - i) / n))
-    return made
+        return moment
+    return replace(moment, rows=WithGram(moment.rows, moment.rows.outer()))
 
 
 def expect_top(moment: SecondMoment, k: int) -> SecondMoment:
@@ -166,16 +146,14 @@ def tiniest(moment: SecondMoment, trace: float) -> float:
     return float(info.smallest_normal) * float(info.eps) if trace > 0 else 0.0
 
 
-def product_radius(
-    moment: SecondMoment, trace: float, gram: Array | None = None
-) -> float:
+def product_radius(moment: SecondMoment, trace: float) -> float:
     """Bound ||fl(QX(X'Qz)) - QX(X'Qz)|| for a unit vector z, the rows as computed.
 
     Theory: theory/rounding.md#B2: sums of products over rows and columns, and twice a
     projection, of a sum over the rows and one over the cells each way.
     """
     N, K = moment.rows.samples, moment.rows.shape[1]
-    k = moment.rows.products if gram is None else moment.rows.roundings + N * K + 2
+    k = moment.rows.products
     k += 0 if moment.projection is None else 2 * (2 * (N + K) + 32)
     u = rounding.unit_roundoff(moment.rows.like)
     return rounding.second_moment_radius(k, trace, u)

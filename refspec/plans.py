@@ -23,7 +23,7 @@ from refspec.backend import Array
 from refspec.classes import Layer, OutputLayer, Snapshot
 from refspec.costs import Cost
 from refspec.curvature import SecondMoment, weighted_rows
-from refspec.differentiated import MODULES, NetworkMoment, by_module
+from refspec.differentiated import MODULES, NetworkMoment, by_module, module_of
 from refspec.export import sizes as stored
 from refspec.factors import Factor, Factors
 from refspec.output import OutputRows, side_by_side
@@ -382,8 +382,8 @@ def _of_moment(
         return "the matrix, P x P", ways.hessian(moment)
     if top is not None:
         k = min(top, *moment.shape)
-        runs = 5 if what == "attribute" else 1
-        held = ways.holds_gram(moment, ways.products(k, runs))
+        times = ways.runs(moment) if what == "attribute" else 1
+        held = ways.holds_gram(moment, ways.products(k, times))
         way = "products with the Gram matrix" if held else "products with X and X'"
         return way, ways.leading(moment, k, levels=what != "spectrum")
     counted = count()
@@ -451,7 +451,9 @@ def _modules(moment: SecondMoment) -> dict[str, SecondMoment]:
     N, K, _ = moment.rows.shape
     found: dict[str, SecondMoment] = {}
     for name, P in sizes.items():
-        rows = Factors((Factor(_nothing((N, K, 1, P), moment.weights), None),))
+        rows = moment.factors_of([n for n, _ in moment.blocks if module_of(n) == name])
+        if rows is None:
+            rows = Factors((Factor(_nothing((N, K, 1, P), moment.weights), None),))
         found[f"fisher, {name}"] = replace(
             moment, rows=rows, blocks=((name, P),), left_out=()
         )

@@ -22,7 +22,7 @@ from refspec.classes import Snapshot
 from refspec.coordinates.frame import scaled, way_back
 from refspec.curvature import SecondMoment, in_pieces, moment_of
 from refspec.krylov import Product
-from refspec.leading import held_gram, product_radius, smaller_side
+from refspec.leading import product_radius, smaller_side, with_gram
 from refspec.results import Result, View
 from refspec.rows import forming_radius
 from refspec.spaces import Space
@@ -124,9 +124,9 @@ def density(
     checks.expect_size("steps", steps, least=1)
     checks.expect_size("seed", seed)
     small, power = scaled(in_pieces(moment))
+    small = with_gram(small, probes * steps)
     rows, trace = small.rows, small.rows.trace()
-    gram = held_gram(small, probes * steps)
-    product, space = smaller_side(small, gram)
+    product, space = smaller_side(small)
     n = space.n
     j, rng = min(steps, n), space.group.random(seed)
     at_a_time, made = rows.group.least(backend.at_a_time(8 * n * j, rows.like)), []
@@ -135,7 +135,7 @@ def density(
         made.append(_gauss(product, start, j, rng, space))
     nodes, weights = (np.concatenate(x) for x in zip(*made, strict=True))
     u = rounding.unit_roundoff(rows.like)
-    away = product_radius(small, trace, gram) * (1 + j) + forming_radius(rows, trace, u)
+    away = product_radius(small, trace) * (1 + j) + forming_radius(rows, trace, u)
     top = max(float(nodes.max(initial=0.0)), away)
     thresholds = (top + 2 * away) * np.logspace(0, -_DECADES, _THRESHOLDS)
     lower, upper = _band(nodes, weights, thresholds, away, n)

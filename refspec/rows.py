@@ -28,7 +28,7 @@ from refspec.spaces import ALONE, Group
 class Work:
     """What rows take, and what is done with them, in multiplications and bytes.
 
-    The whole of XX'; X(X'z) for one z; the whole of X'X; forming all rows that are sums
+    XX' row by row; X(X'z) for one z; the whole of X'X; forming all rows that are sums
     once, as each pass over them does; bytes of a copy of the rows, and of those sums.
     """
 
@@ -38,6 +38,11 @@ class Work:
     formed: float
     held: float
     sums: float
+
+    @property
+    def outer(self) -> float:
+        """The whole of XX', which is symmetric."""
+        return self.gram / 2
 
     @classmethod
     def total(cls, parts: Iterable[Work]) -> Work:
@@ -143,6 +148,20 @@ class Rows(ABC):
         xp, (N, K, _) = self.xp, self.shape
         images = self.part(first, N).dot(xp.matrix_transpose(self.take(index)))
         return xp.matrix_transpose(xp.reshape(images, ((N - first) * K, -1)))
+
+    def outer(self) -> Array:
+        """Return XX', shape (N K, N K), of which nearly half is mirrored."""
+        xp, (N, K, _), device = self.xp, self.shape, backend.device(self.like)
+        made = xp.empty((N * K, N * K), dtype=self.like.dtype, device=device)
+        # narrow enough to spare nearly half of it, and a few as wide as memory allows
+        step = max(1, min(-(-N // 16), backend.at_a_time(8 * N * K * K, self.like)))
+        for i in range(0, N, step):
+            some = slice(i * K, min(i + step, N) * K)
+            index = xp.arange(some.start, some.stop, device=device)
+            made[some, i * K :] = part = self.gram(index, i)
+            made[i * K :, some] = xp.matrix_transpose(part)
+            costs.done(Cost(self.work.outer * part.shape[0] / (N * K)))
+        return made
 
     def squares(self) -> Array:
         """Return ||x||^2 of every row, shape (N, K)."""
@@ -439,6 +458,51 @@ class Columns(Derived):
         """Return the spans of an axis, the first or the second of two."""
         parts = [x[i:j, :] if axis == 0 else x[:, i:j] for i, j in self.spans]
         return backend.concatenate(parts, axis=axis)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WithGram(Derived):
+    """Rows whose XX' is held: over the rows nothing else need be known of them."""
+
+    held: Array
+
+    def dot(self, V: Array) -> Array:
+        """Return X V, shape (N, K, m)."""
+        return self.rows.dot(V)
+
+    def cross(self, Z: Array) -> Array:
+        """Return X'Z, shape (P, m)."""
+        return self.rows.cross(Z)
+
+    def part(self, i: int, j: int) -> Rows:
+        """Return the rows of samples i to j."""
+        return self.rows.part(i, j)
+
+    def take(self, index: Array) -> Array:
+        """Return chosen rows explicitly, (m, P)."""
+        return self.rows.take(index)
+
+    def gram_times(self, Z: Array) -> Array:
+        """Return XX'Z, shape (N, K, m)."""
+        xp, (N, K, m) = self.xp, Z.shape
+        return xp.reshape(self.held @ xp.reshape(Z, (N * K, m)), (N, K, m))
+
+    def squares(self) -> Array:
+        """Return ||x||^2 of every row, shape (N, K)."""
+        xp, (N, K, _) = self.xp, self.shape
+        return xp.reshape(xp.clip(xp.linalg.diagonal(self.held), min=0.0), (N, K))
+
+    @property
+    def products(self) -> int:
+        """How many roundings an entry of X(X'z) suffers at most, its rows given."""
+        N, K, _ = self.shape
+        return self.rows.roundings + N * K + 2
+
+    @property
+    def work(self) -> Work:
+        """What the rows take, and products with them."""
+        N, K, _ = self.shape
+        return replace(self.rows.work, product=float(N * K) ** 2)
 
 
 def reflected(x: Array, u: Array, c: int, xp: Namespace) -> Array:

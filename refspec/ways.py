@@ -78,12 +78,20 @@ def holds_gram(moment: SecondMoment, products: int) -> bool:
     """Whether XX' fits, and costs less than so many products with X and X'."""
     n, work = moment.shape[0], moment.rows.work
     fits = n < moment.shape[1] and 8 * n * n <= memory.budget(_GRAM, 2)
-    return fits and work.gram <= products * work.product
+    return fits and work.outer <= products * work.product
 
 
-def products(k: int, runs: int = 1) -> int:
+def products(k: int, times: int = 1) -> int:
     """Return how many products with X and X' the k largest take, several times."""
-    return runs * PRODUCTS * k
+    return times * PRODUCTS * k
+
+
+def runs(moment: SecondMoment) -> int:
+    """Return how many spectra an attribution takes of rows.
+
+    Those of the whole, of what is within, and of a knock-out a level of means.
+    """
+    return 5 if moment.weights.shape[1] > 1 else 4
 
 
 def cells_by_products(moment: SecondMoment, k: int) -> bool:
@@ -179,12 +187,12 @@ def levels(moment: SecondMoment, r: int) -> Cost:
 def leading(moment: SecondMoment, k: int, levels: bool = False) -> Cost:
     """Return the cost of the k largest eigenvalues, or of these attributed."""
     K, (rows, P), work = moment.weights.shape[1], moment.shape, moment.rows.work
-    runs = 1 if not levels else 5 if K > 1 else 4
+    times = runs(moment) if levels else 1
+    held = holds_gram(moment, products(k, times))
     many = levels and cells_by_products(moment, k)
-    runs += 5 * many
+    times += 5 * many
     n, space = min(rows, P), min(rows, P, PRODUCTS * k)
     further = min(rows, P, FURTHER)
-    held = holds_gram(moment, products(k, runs))
     one = float(rows) ** 2 if held else work.product
     vectors = 8 * n * 4 * (space + further)  # room is made by doubling
     run = Cost(
@@ -192,14 +200,14 @@ def leading(moment: SecondMoment, k: int, levels: bool = False) -> Cost:
         8 * 4 * n * space,
         vectors + (8 * rows * rows if held else 0),
     )
-    found = Cost(work.gram if held else 0.0, 2 * PASSES * work.held) + run * runs
+    found = Cost(work.outer if held else 0.0, 2 * PASSES * work.held) + run * times
     if levels:
         seen = 8.0 * rows * min(k, COLUMNS)  # a block over the rows, and on its way
         found = found + Cost(K * work.product / 2 if many else 0.0, 0.0, 6 * seen)
     if levels and not many:
         cells = (len(moment.offsets) - 1) * K
-        found += Cost(cells * work.product, 8.0 * cells * (rows + P), 8 * cells**2)
-        found += costs.eigenvalues(cells) * (runs + 1)
+        found += Cost(cells * one, 8.0 * cells * (rows + P), 8 * cells**2)
+        found += costs.eigenvalues(cells) * (times + 1)
     return found.beside(2 * work.held)
 
 
@@ -210,7 +218,7 @@ def density(moment: SecondMoment, probes: int, steps: int) -> Cost:
     held = holds_gram(moment, probes * steps)
     one = float(rows) ** 2 if held else work.product
     run = Cost(
-        probes * steps * (one + 2.0 * n * steps) + (work.gram if held else 0.0),
+        probes * steps * (one + 2.0 * n * steps) + (work.outer if held else 0.0),
         2 * PASSES * work.held,
         8.0 * n * steps * min(probes, max(1, 2**25 // (8 * n * steps)))
         + (8 * rows * rows if held else 0),

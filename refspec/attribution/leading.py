@@ -18,11 +18,11 @@ from refspec.curvature import SecondMoment, in_pieces
 from refspec.leading import (
     Leading,
     expect_top,
-    held_gram,
     of_scaled,
     product_radius,
     squared_lengths,
     tiniest,
+    with_gram,
 )
 from refspec.spectra import Spectrum, cluster_means, eigenvalues
 from refspec.structure import (
@@ -42,11 +42,10 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
     Theory: theory/attribution.md#A6; theory/spectra.md#S3.
     """
     small, power = scaled(in_pieces(expect_top(moment, k)))
+    small = with_gram(small, ways.products(k, ways.runs(small)))
     xp, split, norms = small.xp, decompose(small), cell_norms(small)
     trace = small.rows.trace()
-    runs = len(split.levels) + 1  # the whole, within, and a knock-out a level of means
-    product = held_gram(small, ways.products(k, runs))
-    whole, radii = of_scaled(small, k, trace, product), [0.0]
+    whole, radii = of_scaled(small, k, trace), [0.0]
     means = list(split.of_cells)
     (within,) = set(split.levels) - set(means)
     many = ways.cells_by_products(small, k)
@@ -60,7 +59,7 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
         return backend.to_host(values)
 
     def of_rows(seen: SecondMoment) -> np.ndarray:
-        found = of_scaled(seen, k, trace, product)
+        found = of_scaled(seen, k, trace)
         radii.append(found.radius)
         return found.values
 

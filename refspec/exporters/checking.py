@@ -27,6 +27,14 @@ class Probe:
     label: int  # c'
 
 
+class LayerError(ValueError):
+    """A layer whose rows are no factors, by name."""
+
+    def __init__(self, message: str, layer: str) -> None:
+        super().__init__(message)
+        self.layer = layer
+
+
 def checked_steps(total: int | None, rng: np.random.Generator) -> set[int]:
     """Return the batches to check: the first, and a later one drawn at random.
 
@@ -82,14 +90,15 @@ def expect_gradient(
     bound = _likely_gamma(k, unit, a * b) * size
     bound += rounding.underflow(k, unit) * math.sqrt(a * b) * float(np.abs(r).max())
     if not off <= bound:
-        raise ValueError(
+        raise LayerError(
             f"errors (x) features of layer {name!r} must make up the gradient of its "
             f"weights, got a sum that is off by {off:.2g} of {size:.2g}, more than "
             f"rounding ({bound:.2g}), in batch {step}: the layer does something else "
             "than multiply its inputs (a subclass, a hook), its weights are used again "
             "or tied, its samples are not on the first axis, or samples are mixed; "
             f"leave it out by exclude=[{name!r}], or take rows by differentiation: "
-            "`moment`, beside `export`"
+            "`moment`, beside `export`",
+            name,
         )
 
 

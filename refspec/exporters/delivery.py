@@ -178,15 +178,15 @@ def deliver(
             tracked, manifest = _left_out(tracked, where, manifest, fixed)
         if path is not None:
             return write(path, manifest, tracked, fixed)
-        parts = list(tracked)  # then `fixed` is complete
+        parts = [dict(x) for x in tracked]  # then `fixed` is complete
     manifest["dtype"], xp = narrowest(parts[0]), backend.named("numpy")
-    return built(manifest, _sorted(parts, fixed), xp=xp, dtype="float64", path=where)
+    return built(manifest, by_class(parts, fixed), xp=xp, dtype="float64", path=where)
 
 
-def _sorted(
-    parts: list[Mapping[str, np.ndarray]], fixed: Mapping[str, np.ndarray]
+def by_class(
+    parts: Sequence[dict[str, np.ndarray]], fixed: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Join batches, their samples sorted by class.
+    """Join batches, their samples sorted by class; batches are used up.
 
     Each number is copied once, into float64, the same number.
     """
@@ -195,11 +195,12 @@ def _sorted(
     places = np.argsort(order)
     ends = np.cumsum([len(x["labels"]) for x in parts])
     found = dict(fixed)
-    for key, first in parts[0].items():
+    for key in list(parts[0]):
+        first = parts[0][key]
         wide = np.float64 if first.dtype.kind == "f" else first.dtype
         out = np.empty((len(labels), *first.shape[1:]), wide)
         for x, where in zip(parts, np.split(places, ends[:-1]), strict=True):
-            out[where] = x[key]
+            out[where] = x.pop(key)
         found[key] = out
     if "sample_weights" in found:
         found["sample_weights"] = found["sample_weights"][order]

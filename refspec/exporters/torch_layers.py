@@ -16,19 +16,32 @@ from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from refspec.exporters import delivery, feeding
+from refspec.exporters.checking import LayerError
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _KINDS = " (modules of kind Linear, Conv1d, Conv2d, Conv3d)"
 
 
-def refusal(name: str, why: str) -> ValueError:
+def refusal(name: str, why: str) -> LayerError:
     """Say which module cannot be exported, why, and what can be done."""
-    return ValueError(
+    return LayerError(
         "an export must hold ungrouped Linear and Conv modules, each used once in a "
         f"forward pass, on the batch, got one that differs: module {name!r} {why}; "
         f"leave it out by exclude=[{name!r}], or take rows by differentiation "
-        "(refspec.torch.moment)"
+        "(refspec.torch.moment)",
+        name,
     )
+
+
+def linear(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules that are linear maps of their inputs, by name."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, *CONVOLUTIONS))
+        # of MultiheadAttention, which never calls it
+        and not isinstance(module, NonDynamicallyQuantizableLinear)
+    }
 
 
 def choose(
@@ -42,13 +55,7 @@ def choose(
 
     Those in half precision only if they are to be converted.
     """
-    there = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, (nn.Linear, *CONVOLUTIONS))
-        # of MultiheadAttention, which never calls it
-        and not isinstance(module, NonDynamicallyQuantizableLinear)
-    }
+    there = linear(model)
     plain = [name for name, x in there.items() if getattr(x, "groups", 1) == 1]
     names = delivery.choose_layers(layers, plain, list(there), _KINDS, exclude)
     owners: dict[int, set[int]] = {}

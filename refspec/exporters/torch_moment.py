@@ -20,11 +20,13 @@ from torch.utils import _pytree as tree
 
 from refspec import checks
 from refspec.backend import Array
-from refspec.differentiated import Jacobian, NetworkMoment
+from refspec.differentiated import Jacobian, NetworkMoment, fits
 from refspec.differentiated import moment as moment_of_jacobian
 from refspec.export.errors import shown
+from refspec.exporters import feeding
 from refspec.exporters.gathering import Samples, gathered_in_both
 from refspec.exporters.reading import Reading, expect_smoothing
+from refspec.exporters.torch_factors import factors
 from refspec.exporters.torch_network import (
     Choice,
     Network,
@@ -101,13 +103,23 @@ def moment(
     covers 8 of 34 parameters (1 of 3 modules); left out: 0 16, 2 10
     """
     how = Reading(class_names, classes, class_weights, sample_weights, ignore_index)
-    pair, samples, found = _opened(model, loader, parameters, dtype, how, Derivative)
+    _, pairs, _ = feeding.open_loader(loader)
+    batches = list(pairs)  # a stream can be read once
+    pair, samples, found = _opened(model, batches, parameters, dtype, how, Derivative)
+    network, seen, rest = pair[0].network, {}, None
+    if not fits(pair[0].shape):
+        seen = factors(network, batches, samples, pair[0].like)
+        left = {n: x for n, x in network.chosen.items() if n not in seen}
+        if seen and left:
+            rest = Derivative(network.of(left), samples)
     return moment_of_jacobian(
         pair[0],
         samples.logits,
         samples.labels,
         sample_weights=samples.weights,
         other=pair[1] if len(pair) > 1 else None,
+        factors=seen,
+        rest=rest,
         seed=seed,
         **found,
     )

@@ -6,7 +6,9 @@ by name (torch.func.functional_call) in the forward pass that is the model's own
 
 from __future__ import annotations
 
+import copy
 import inspect
+import math
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +30,8 @@ from torch.utils import _pytree as tree
 
 from refspec import checks
 from refspec.exporters import feeding
+
+_FEW = 16  # positions, of which one sample's product is no faster than reading weights
 
 Choice = Sequence[str] | Callable[[str, nn.Parameter], bool] | None
 _TAKES = (
@@ -152,6 +156,15 @@ class Network:
         x = x.detach().clone()
         return x.to(self.dtype) if x.is_floating_point() else x
 
+    def of(self, some: Iterable[str]) -> Network:
+        """Return the same model as a function of some of its parameters."""
+        found, names = copy.copy(self), set(some)
+        every = {**self.others, **self.chosen}
+        found.chosen = {n: x for n, x in self.chosen.items() if n in names}
+        found.others = {n: x for n, x in every.items() if n not in names}
+        found.sizes = [x.numel() for x in found.chosen.values()]
+        return found
+
     def __call__(self, parameters: Mapping[str, Tensor], inputs: Any) -> Tensor:
         """Return what the model gives for logits of a batch; parameters by name."""
         return logits_of(self.output(parameters, inputs))
@@ -228,7 +241,7 @@ class Network:
             stack.enter_context(torch.enable_grad())
             stack.enter_context(torch.autocast(self.device.type, enabled=False))
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            stack.enter_context(_Plain())
+            stack.enter_context(Plain())
             stack.enter_context(eager())
             if recurrent:
                 stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
@@ -247,10 +260,11 @@ class Network:
                     module._parameters.update(parameters)
 
 
-class _Plain(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
-    """Weight norm by its definition.
+class Plain(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
+    """Weight norm by its definition, convolutions of few positions as one product.
 
-    The fused one has no forward mode; its second derivatives leave the norm fixed.
+    The fused weight norm has no forward mode; its second derivatives leave the norm
+    fixed. In float64 torch's convolution reads all weights once a sample.
     """
 
     def __torch_function__(
@@ -259,7 +273,37 @@ class _Plain(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
         if func is torch._weight_norm:
             v, g, dim = args
             return v * (g / torch.norm_except_dim(v, 2, dim))
+        if func is torch.conv2d and len(args) == 7 and not kwargs:
+            made = _at_once(*args)
+            if made is not None:
+                return made
         return func(*args, **(kwargs or {}))
+
+
+def _at_once(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, ...],
+    padding: str | tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> Tensor | None:
+    """Return a convolution of all samples as one product, or None where that is slow.
+
+    With its patches the features of each position; in float64, on the host.
+    """
+    slow = x.dtype == torch.float64 and x.device.type == "cpu" and x.ndim == 4
+    if not slow or groups != 1 or isinstance(padding, str):
+        return None
+    around = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+    space = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in around]
+    if math.prod(space) > _FEW:
+        return None
+    patches = nn.functional.unfold(x, weight.shape[2:], dilation, padding, stride)
+    made = patches.mT.reshape(-1, patches.shape[1]) @ weight.reshape(len(weight), -1).T
+    made = made if bias is None else made + bias
+    return made.reshape(len(x), -1, len(weight)).mT.reshape(len(x), -1, *space)
 
 
 def logits_of(out: Any) -> Tensor:

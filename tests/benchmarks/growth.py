@@ -110,6 +110,8 @@ def slope(x: list[float], y: list[float]) -> float:
 
 def draw(found: dict[tuple[str, str], list[dict[str, Any]]], path: Path) -> None:
     """Draw products and bytes of every way over the size that grows."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     from refspec.plots import figure
 
     ways = list(dict.fromkeys(way for way, _ in found))
@@ -123,6 +125,12 @@ def draw(found: dict[tuple[str, str], list[dict[str, Any]]], path: Path) -> None
             ax.loglog(STEPS, np.divide(y, y[0]), marker="o", ms=3, label=axis)
         ax.set(title=way if k == 0 else "", ylabel=f"{key}, of the first")
         ax.set(xlabel="size, times" if k else "")
+        ax.set_xticks(STEPS, [str(x) for x in STEPS])
+        # the numbers in between would lie on one another
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        for each in (ax.xaxis, ax.yaxis):
+            each.set_minor_formatter(NullFormatter())
         ax.legend(frameon=False, fontsize=7)
     made.savefig(path, dpi=110)
 

@@ -2,7 +2,8 @@
 
 Every row is run in processes of its own, one after the other, the peers' beside
 refspec's: wall and processor seconds and the peak of resident memory, imports included
-(but for those that a small network is made with).
+(but for those that a small network is made with). Planned are seconds and bytes of the
+work on a moment that is there, as `refspec.plan` says them before it.
 Networks are as initialised, images are class means and noise: nothing here depends on
 what they have learned, but all rows count, which is the most work there can be.
 
@@ -105,8 +106,8 @@ ROWS = [
         20,
         3000,
     ),
-    Row("the same, top 50 attributed", ("resnet 50",), 60, None),
-    Row("the same, all 900", ("resnet all",), 360, None),
+    Row("resnet18, N = 100, top 50 attributed", ("resnet 50",), 60, None),
+    Row("resnet18, N = 100, all 900", ("resnet all",), 360, None),
     Row("last layer 256 -> 74, N = 29000, top 50", ("last attribute",), 300, 4000),
     Row("last layer 256 -> 74, N = 29000, check", ("last check",), None, 3000),
     Row("last layer 512 -> 1000, N = 2000, top 50", ("wide attribute",), None, 4000),
@@ -136,6 +137,16 @@ def regression(N: int, d: int, C: int, empty: int = 0) -> tuple[Any, Any, Any]:
         models.softmax_regression(d, C), X[some], y[some], method="adam", steps=60
     )
     return network, X, y
+
+
+def planned(moment: Any, what: str, **how: Any) -> dict[str, float]:
+    """Do what is planned; return the estimate, and the seconds that it took."""
+    import refspec
+
+    found, start = refspec.plan(moment, what=what, **how), time.perf_counter()
+    getattr(refspec, what)(moment, **how)
+    taken = time.perf_counter() - start
+    return {"planned": found.seconds, "taken": taken, "room": found.bytes / 1e6}
 
 
 def exported(name: str) -> Path:
@@ -207,7 +218,7 @@ def cell_command(what: str, name: str) -> None:
         command(what, str(exported(name)), *page)
 
 
-def cell_mlp(what: str) -> None:
+def cell_mlp(what: str) -> dict[str, float] | None:
     """Eight layers, seven of them 2048 wide: P = 26.8 M."""
     import refspec
     from refspec import models
@@ -218,8 +229,8 @@ def cell_mlp(what: str) -> None:
     moment = refspec.fisher(models.snapshot(network, X, y))
     if what == "top":
         densities(moment, 200)
-    else:
-        {"spectrum": refspec.spectrum, "attribute": refspec.attribute}[what](moment)
+        return None
+    return planned(moment, what)
 
 
 def cell_vgg(what: str) -> None:  # noqa: ARG001 there is one
@@ -227,18 +238,15 @@ def cell_vgg(what: str) -> None:  # noqa: ARG001 there is one
     densities(torch_moment("vgg11", 1360, (784,)), 100)
 
 
-def cell_resnet(what: str) -> None:
+def cell_resnet(what: str) -> dict[str, float] | None:
     """ResNet18 of `paper.py`, P = 11.2 M, 100 images."""
-    import refspec
-
     if what == "curvlinops":
         curvlinops_top()
-        return
+        return None
     moment = torch_moment("resnet18", 100, (784,))
     if what == "all":
-        refspec.spectrum(moment)
-    else:
-        refspec.attribute(moment, top=int(what))
+        return planned(moment, "spectrum")
+    return planned(moment, "attribute", top=int(what))
 
 
 def curvlinops_top() -> None:
@@ -297,7 +305,7 @@ def cell_cnn(what: str) -> None:
     getattr(refspec, what)(refspec.joined(shards))
 
 
-CELLS: dict[str, Callable[..., None]] = {
+CELLS: dict[str, Callable[..., dict[str, float] | None]] = {
     name.removeprefix("cell_"): made
     for name, made in globals().items()
     if name.startswith("cell_")
@@ -313,13 +321,13 @@ def one(words: list[str]) -> dict[str, float]:
 
         networks.load(words[2])
     start, used = time.perf_counter(), os.times()
-    CELLS[words[0]](*words[1:])
+    estimate = CELLS[words[0]](*words[1:]) or {}
     now = os.times()
     spent = now.user + now.system - used.user - used.system
     status = Path("/proc/self/status").read_text()
     peak = next(x for x in status.splitlines() if x.startswith("VmHWM")).split()[1]
     wall = time.perf_counter() - start
-    return {"wall": wall, "processor": spent, "MB": int(peak) * 1024 / 1e6}
+    return {"wall": wall, "processor": spent, "MB": int(peak) * 1024 / 1e6} | estimate
 
 
 def apart(cell: str, seconds: float) -> dict[str, float] | str:
@@ -361,6 +369,12 @@ def print_row(row: Row, seconds: float) -> None:
         if len(walls) == 2 and row.ratio:
             most = f"{'at most ' * (row.ratio < 0)}{abs(row.ratio):g}"
             asked.append(f"ratio {walls[1] / walls[0]:.2f}, to reach {most}")
+        if "planned" in found[-1]:
+            of_it, room = (found[-1][key] for key in ("taken", "room"))
+            asked.append(
+                f"planned {found[-1]['planned']:.1f} s of it, taken {of_it:.1f} s; "
+                f"planned {room:.0f} MB"
+            )
         cells = (row.title, cell, f"{wall:.2f}", f"{spent:.2f}", f"{peak:.0f}")
         print(f"| {' | '.join(cells)} | {'; '.join(asked)} |", flush=True)
 
@@ -375,7 +389,7 @@ def main() -> None:
     if options.cell:
         print(json.dumps(one(options.cell.split())))
         return
-    print("| work | cell | wall s | CPU s | peak MB | asked for |")
+    print("| work | cell | wall s | CPU s | peak MB | asked for, planned |")
     print("|---|---|---|---|---|---|")
     for row in ROWS:
         if options.only in row.title:

@@ -8,7 +8,8 @@ import pytest
 import refspec
 from refspec import backend, curvature, differentiated, rounding
 from refspec.coordinates import coordinates
-from refspec.differentiated import Differentiated, moment
+from refspec.differentiated import Differentiated, Jacobian, moment
+from refspec.factors import weighted
 from refspec.rows import Columns
 from support.jacobians import Regression, regression
 
@@ -117,6 +118,107 @@ def test_the_measured_error_is_a_bound_and_no_wild_one():
     assert exact.rows.forming() <= found.rows.forming() * 2.0**-24
     beside = moment(*wide[:3], other=narrow)
     assert exact.rows.forming() < beside.rows.forming() <= found.rows.forming()
+
+
+class Joined(Jacobian):
+    """The sum of the logits of two networks, in the parameters of both."""
+
+    def __init__(self, *parts):
+        self.parts = parts
+        self.ends = [0, parts[0].shape[2], sum(x.shape[2] for x in parts)]
+
+    @property
+    def shape(self):
+        return *self.parts[0].shape[:2], self.ends[2]
+
+    @property
+    def like(self):
+        return self.parts[0].like
+
+    def dot(self, V, i, j):
+        spans = zip(self.parts, self.ends, self.ends[1:], strict=False)
+        return sum(x.dot(V[a:b, :], i, j) for x, a, b in spans)
+
+    def cross(self, S, i, j):
+        return backend.concatenate(x.cross(S, i, j) for x in self.parts)
+
+
+def joined(asarray=np.asarray):
+    """Two regressions, the rows of each as factors, and what `moment` takes of both."""
+    one, other = regression(), regression(seed=1, a=3)
+    both = [Regression(asarray(x.x), x.C) for x, *_ in (one, other)]
+    p, s = one[3].probabilities, one[3].sample_weights
+    made = [
+        weighted(asarray(one[3].layers[0].errors), asarray(x.x[:, None, :]), w)
+        for x in both
+        for w in [(asarray(s), asarray(p))]
+    ]
+    blocks = [("a.w", 15), ("b.w", 9)]
+    return both, made, (Joined(*both), *one[1:3]), blocks
+
+
+@pytest.mark.parametrize("known", [("a.w",), ("b.w",), ("a.w", "b.w")])
+def test_rows_that_are_factors_beside_rows_that_are_formed(asarray, known):
+    both, made, given, blocks = joined(asarray)
+    names, host = [name for name, _ in blocks], backend.to_host
+    rest = [x for x, name in zip(both, names, strict=True) if name not in known]
+    found = moment(
+        *given,
+        factors={n: f for f, n in zip(made, names, strict=True) if n in known},
+        rest=rest[0] if rest else None,
+        blocks=blocks,
+    )
+    true = moment(*given, blocks=blocks)
+    kept = [f.features is not None for f in found.rows.layers]
+    assert kept == [name in known for name in names]
+    every = asarray(np.arange(24))
+    X, Y = (host(x.rows.take(every)) for x in (found, true))
+    g = rounding.gamma(64, U) * true.trace() ** 0.5
+    assert np.abs(X - Y).max() <= g
+    assert np.abs(X[:, ::-1] - Y).max() > g
+    assert found.rows.known == true.rows.known == "measured between two modes only"
+    assert found.rows.forming() > 0
+    part = found.part(["b"])
+    assert len(part.rows.layers) == 1
+    assert np.abs(host(part.rows.take(every)) - Y[:, 15:]).max() <= g
+    assert dict(part.left_out) == {"a.w": 15}
+
+
+def test_blocks_that_are_formed_have_columns_of_their_own():
+    both, made, given, _ = joined()
+    blocks = [("a.w", 15), ("b.w", 6), ("b.x", 3)]
+    found = moment(*given, factors={"a.w": made[0]}, rest=both[1], blocks=blocks)
+    true = moment(*given, blocks=blocks)
+    every = np.arange(24)
+    for name in ("b.w", "b.x"):
+        X, Y = (x.part([name]).rows.take(every) for x in (found, true))
+        assert np.abs(X - Y).max() <= rounding.gamma(64, U) * true.trace() ** 0.5
+
+
+@pytest.mark.parametrize("power", [-40, -30])
+def test_how_far_factors_are_off_is_measured(power):
+    """And no wild bound: four probes, 300 times."""
+    _, made, given, blocks = joined()
+    off = made[0].roots * (1 + 2.0**power)
+    names = dict(zip(["a.w", "b.w"], made, strict=True))
+    names["a.w"] = dataclasses.replace(made[0], roots=off)
+    found = moment(*given, factors=names, blocks=blocks)
+    true = moment(*given, blocks=blocks)
+    every = np.arange(24)
+    error = np.linalg.norm(found.rows.take(every) - true.rows.take(every))
+    assert error <= found.rows.forming() <= 300 * error
+    narrow = [Regression(x.x.astype(np.float32), x.C) for x in given[0].parts]
+    again = moment(*given, other=Joined(*narrow), factors=names, blocks=blocks)
+    assert again.rows.known == "measured"
+    assert again.rows.forming() > found.rows.forming()
+
+
+def test_factors_of_another_network_are_refused():
+    _, made, given, blocks = joined()
+    names = {"a.w": made[0], "b.w": made[1]}
+    names["b.w"] = dataclasses.replace(made[1], roots=made[1].roots * (1 + 2.0**-20))
+    with pytest.raises(ValueError, match="factors and J V must be products with one"):
+        moment(*given, factors=names, blocks=blocks)
 
 
 class Wrong(Regression):

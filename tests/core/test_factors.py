@@ -57,6 +57,9 @@ def test_every_product_is_that_of_the_rows(pair, asarray):
     gram = host(factors.Factors((f, f)).gram(pivots, 1))
     assert np.abs(gram - 2 * (X @ X.T)[[14, 0, 7], 3:]).max() <= 2 * limit
     assert np.abs(gram - 2 * (X @ X.T)[[14, 0, 7], :12]).max() > 2 * limit
+    outer = host(factors.Factors((f, f)).outer())
+    assert np.abs(outer - 2 * X @ X.T).max() <= 2 * limit
+    assert np.abs(outer - X @ X.T).max() > 2 * limit
     assert np.abs(host(whole.take(pivots)) - X[[14, 0, 7]]).max() <= limit
     assert np.abs(host(whole.second()) - X.T @ X).max() <= limit
 

@@ -222,16 +222,17 @@ def test_a_gram_matrix_is_held_where_that_costs_less():
     """The same eigenvalues with it and without; not where it does not fit or pay."""
     m = refspec.fisher(datasets.mnist_cnn())
     n, work = m.shape[0], m.rows.work
-    whole, one = work.gram, work.product
-    gram = at.held_gram(m, int(whole / one) + 1)
-    assert gram.shape == (n, n)
-    assert at.held_gram(m, int(whole / one) - 1) is None
+    whole, one = work.outer, work.product
+    held = at.with_gram(m, int(whole / one) + 1)
+    assert held.rows.held.shape == (n, n)
+    assert held.rows.work.product == n * n
+    assert at.with_gram(m, int(whole / one) - 1) is m
     trace = m.trace()
-    both = [at.of_scaled(m, 5, trace, x) for x in (gram, None)]
+    both = [at.of_scaled(x, 5, trace) for x in (held, m)]
     away = np.max(np.abs(both[0].values - both[1].values))
     assert away <= both[0].radius + both[1].radius
     few = refspec.features(typical(), "fc1")  # fewer columns than rows
-    assert at.held_gram(few, 10**9) is None
+    assert at.with_gram(few, 10**9) is few
 
 
 def test_the_error_of_rows_is_in_the_radius():

@@ -11,7 +11,7 @@ from refspec.attribution.hessian import attribute_hessian
 from refspec.coordinates import factorisation, frame
 from refspec.coordinates.certified import certified
 from refspec.factors import Factor, Factors
-from refspec.leading import held_gram, product_radius
+from refspec.leading import product_radius, with_gram
 from refspec.quadrature import density
 from refspec.rows import forming_radius
 from refspec.spectra import spectrum
@@ -212,7 +212,7 @@ def test_rows_by_pairs_of_positions(monkeypatch):
     size = np.linalg.norm(terms.sum(axis=2))
     length = np.linalg.norm(np.einsum("nktb,nta->nkba", roots, h))
     weighed = rounding.gamma(4 + T, U) * size
-    paired = rounding.gamma(b + a + T * T, U) * size * size / length
+    paired = rounding.gamma(b * T + a + T, U) * size * size / length
     assert equal(Factors((f,)).forming(), math.hypot(weighed, paired))
     roots[:, :, 1], h[:, 1] = -roots[:, :, 0], h[:, 0]
     assert Factors((f,)).forming() == math.inf  # nothing but rounding is left
@@ -240,8 +240,8 @@ def test_counts_of_the_quadrature(steps):
     m = moments()["fisher"]
     small, power = frame.scaled(m)
     trace = float(np.sum(small.rows.squares()))
-    gram = held_gram(small, 16 * steps)
-    away = product_radius(small, trace, gram) * (1 + steps)
+    small = with_gram(small, 16 * steps)
+    away = product_radius(small, trace) * (1 + steps)
     away += forming_radius(small.rows, trace, U)
     found = density(m, steps=steps)
     top = float(found.nodes.max())

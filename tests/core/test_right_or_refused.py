@@ -396,6 +396,7 @@ def test_every_kind_of_rows_does_what_factors_do(monkeypatch, asarray, kind, T):
     assert close(lambda r: r.take(index), line)
     assert close(lambda r: r.gram(index), bound)
     assert close(lambda r: r.gram(index, 2), bound)
+    assert close(lambda r: r.outer(), bound)
     assert close(lambda r: r.squares(), bound)
     assert close(lambda r: r.second(), bound)
     assert close(lambda r: backend.concatenate(r.chunks()), line)

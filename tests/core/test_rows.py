@@ -8,7 +8,7 @@ import pytest
 
 from refspec import backend, rounding
 from refspec.factors import Factor, Factors
-from refspec.rows import Columns, Reduced, Rows, Scaled, forming_radius
+from refspec.rows import Columns, Reduced, Rows, Scaled, WithGram, forming_radius
 
 N, K = 5, 3
 OFFSETS = (0, 2, 2, 5)  # no sample of the second class
@@ -51,6 +51,7 @@ KINDS = {
         lambda X, _: X[:, [1, 2, 6, 7]],
     ),
     "reduced": (lambda f: Reduced(f, unit(f), OFFSETS), reduced_rows),
+    "with gram": (lambda f: WithGram(f, f.outer()), lambda X, _: X),
 }
 
 
@@ -74,6 +75,7 @@ def test_products_do_all_that_rows_do(asarray, monkeypatch, kind, some, dtype):
         "take": (Rows.take(rows, index), X[[n - 1, 0, 4]], short),
         "gram": (Rows.gram(rows, index, 1), G[[n - 1, 0, 4], k:], bound),
         "squares": (Rows.squares(rows), np.diag(G).reshape(N, k), bound),
+        "outer": (Rows.outer(rows), G, bound),
         "second": (Rows.second(rows), X.T @ X, bound),
     }
     parts = {"chunks": list(Rows.chunks(rows)), "columns": list(Rows.columns(rows))}
@@ -92,6 +94,20 @@ def test_products_do_all_that_rows_do(asarray, monkeypatch, kind, some, dtype):
             whole = np.concatenate([x.reshape(n, -1) for x in hosts], axis=1)
             assert max(x.shape[2] for x in hosts) <= some
         assert np.abs(whole - X).max() <= short, name
+
+
+def test_a_gram_matrix_that_is_held_is_what_is_multiplied_with(asarray):
+    """Of other rows here, to tell: over the rows nothing else is asked."""
+    f = factors(asarray)
+    rows, held = WithGram(f, f.times(1).outer()), backend.to_host(f.times(1).outer())
+    z = np.random.default_rng(1).standard_normal((N, K, 2))
+    found = backend.to_host(rows.gram_times(asarray(z))).reshape(N * K, 2)
+    bound = rounding.gamma(N * K, 2.0**-53) * np.linalg.norm(held) * np.linalg.norm(z)
+    assert np.linalg.norm(found - held @ z.reshape(N * K, 2)) <= bound
+    squares = backend.to_host(rows.squares())
+    assert np.array_equal(squares.ravel(), np.diag(held))
+    assert rows.products == f.roundings + N * K + 2
+    assert rows.work.product == (N * K) ** 2
 
 
 def test_powers_are_exact_however_large():

@@ -1,0 +1,86 @@
+"""The Gram matrix that networks are judged by, in float32, against rows in float64."""
+
+import numpy as np
+import pytest
+
+import refspec
+from refspec import rounding
+
+torch = pytest.importorskip("torch")
+
+from networks import paper
+
+U = 2.0**-24  # of float32
+
+
+def _made(family, monkeypatch):
+    """Return an untrained network, eight times narrower, and a few random images."""
+    monkeypatch.setattr(paper, "BLOCK", 70)  # so that there are several blocks
+    torch.manual_seed(0)
+    y = torch.arange(20) // 2
+    X = torch.randn(20, 784)
+    at = paper.Data(X, y, X, y)
+    return paper.build(paper.Recipe(family), 8).eval(), at
+
+
+def _bound(built):
+    """Bound ||error of XX'||_F: every product and sum rounded, errors held in float32.
+
+    Sums of a by-pairs layer have b + a + T^2 terms, of one multiplied out T + a b.
+    """
+    N, C = built.probabilities.shape
+    roots, total, most = np.sqrt(built.probabilities / N), np.zeros((N, C)), 0
+    for x in built.layers:
+        e = np.linalg.norm(x.errors, axis=3) * roots[:, :, None]
+        total += np.sum(e * np.linalg.norm(x.features, axis=2)[:, None], axis=2)
+        T, b, a = *x.errors.shape[2:], x.features.shape[2]
+        most = max(most, b + a + T * T, T + a * b)
+    return rounding.gamma(most + len(built.layers) + 6, U) * float(np.sum(total**2))
+
+
+@pytest.mark.parametrize("family", ["vgg11", "resnet18"])
+def test_eigenvalues_of_the_float32_gram_are_those_of_float64_rows(family, monkeypatch):
+    model, at = _made(family, monkeypatch)
+    built, _ = paper.snapshot(model, at, np, {})
+    made, last, _ = paper.compact(model, at)
+    right = refspec.spectrum(refspec.fisher(built))
+    found = refspec.spectrum(made)
+    values = np.zeros(200)
+    values[: len(found.values)] = found.values
+    wanted = np.zeros(200)
+    wanted[: len(right.values)] = right.values
+    cut = 2 * U * float(np.sum(right.values))  # the least that is kept
+    bound = _bound(built) + cut + right.radius + found.radius
+    assert np.max(np.abs(values - wanted)) <= bound
+    assert [x.name for x in last.layers] == [built.layers[-1].name]
+
+
+def test_a_gram_that_is_not_the_networks_is_refused(monkeypatch):
+    model, at = _made("vgg11", monkeypatch)
+    right = paper._add_gram
+
+    def wrong(made, h, e):
+        right(made, h, 1.001 * e)
+
+    monkeypatch.setattr(paper, "_add_gram", wrong)
+    with pytest.raises(ValueError, match="entries must be torch's products"):
+        paper.compact(model, at)
+
+
+def test_pairs_of_positions_are_rows_multiplied_out(monkeypatch):
+    monkeypatch.setattr(paper, "BLOCK", 6)
+    rng = np.random.default_rng(0)
+    e, h = rng.standard_normal((4, 3, 2, 5)), rng.standard_normal((4, 2, 7))
+    rows = np.einsum("ictb,ita->icba", e, h).reshape(12, -1)
+    for a in (7, 3):  # by pairs; multiplied out
+        made = torch.zeros((12, 12), dtype=torch.float64)
+        paper._add_gram(made, torch.tensor(h[..., :a]), torch.tensor(e))
+        some = rows.reshape(12, 5, 7)[:, :, :a].reshape(12, -1)
+        wanted = some @ some.T
+        k = 5 * 7 + 2
+        sizes = np.sum(
+            np.linalg.norm(e, axis=3) * np.linalg.norm(h, axis=2)[:, None], 2
+        )
+        bound = rounding.gamma(k, 2.0**-53) * np.outer(sizes, sizes)
+        lower = np.tri(12, dtype=bool)
+        assert np.all(np.abs(made.numpy() - wanted)[lower] <= 2 * bound[lower])
