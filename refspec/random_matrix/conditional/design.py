@@ -205,10 +205,10 @@ def conditional_design(
 ) -> ConditionalDesign:
     """Take weighted errors (N, K, b) and a regression to frames of a and h + t.
 
-    The head holds the h leading directions, as many as fit a matrix of a side if not
-    given; the tail variances. Traces stay. layers: of errors (b,) and features (d,).
+    The head, or as many as fit a side, is whole, the tail variances. Traces stay.
     Theory: theory/conditional.md#Y1, #Y5
     """
+    # layers: which one each error (b,) and each feature (d,) is of; one if not given
     C, d, _ = fitted.slopes.shape
     if layers is None:
         layers = np.zeros(rows.shape[2], np.int64), np.zeros(d, np.int64)
