@@ -163,20 +163,23 @@ def step(design: ConditionalDesign, x: np.ndarray, z: complex) -> Equivalent:
     flat = np.swapaxes(roots, 1, 2)
     inner = np.eye(roots.shape[2]) + flat @ (x[0][own] @ roots)
     E = roots @ np.linalg.solve(inner, flat + 0j)
-    pairs = np.reshape(xi[:, :, None] * xi[:, None, :], (len(xi), q * q))
-    H = np.tensordot(x[1], design.inside, ((0,), (0,)))
+    # all is symmetric in pairs of errors, and in pairs of regressors: halves are made
+    j, k, errors = _halves(a)
+    u, v, outputs = _halves(q)
+    pairs = xi[:, u] * xi[:, v]
     members = [design.labels == c for c in range(len(design.slopes))]
     slopes = np.concatenate(design.slopes, axis=1)
     parts = []
     for U, i in zip(design.slopes, members, strict=True):
-        seen = np.reshape(E[i], (-1, a * a)).T @ pairs[i]
-        parts.append(np.reshape(seen, (a * a, q, q)) @ U.T)
-    H += np.reshape(_products(slopes, np.concatenate(parts, axis=1)), H.shape)
-    H = np.reshape(np.swapaxes(H, 1, 2), (a * h, a * h))
+        seen = _products(pairs[i].T, E[i][:, j, k])
+        parts.append(np.swapaxes(_products(U, seen.T[:, outputs]), 1, 2))
+    H = np.tensordot(x[1][:, j, k], design.inside, ((0,), (0,)))
+    H += _products(slopes, np.concatenate(parts, axis=1))
+    blocks = np.empty((a, h, a, h), dtype=np.complex128)
+    blocks[j, :, k] = blocks[k, :, j] = H
     here, there = design.parameters[:, :h], design.parameters[:, h:].T
-    kept = np.flatnonzero(here)
-    H = H[np.ix_(kept, kept)]
-    head = np.asarray((H + H.T) / 2, dtype=np.complex128)
+    kept = np.ix_(np.flatnonzero(here), np.flatnonzero(here))
+    head = np.reshape(blocks, (a * h, a * h))[kept]
     head[np.diag_indices(len(head))] -= z
     # what is no parameter has a pivot of 1 in the tail, and nothing beside it
     both = there[:, :, None] & there[:, None, :]
@@ -189,19 +192,28 @@ def step(design: ConditionalDesign, x: np.ndarray, z: complex) -> Equivalent:
     else:
         found, pivots = definite.by_halves(head)
     Q, rest = np.zeros((a * h, a * h), np.complex128), both * np.linalg.inv(tail)
-    Q[np.ix_(kept, kept)] = found
-    # Q with its indices sorted into pairs of errors and pairs of features
-    sorted_ = np.reshape(np.swapaxes(np.reshape(Q, (a, h, a, h)), 1, 2), (a * a, h, h))
-    traced = np.tensordot(design.inside, sorted_, ((1, 2), (1, 2)))
-    delta = np.reshape(traced, (-1, a, a)) + np.tensordot(design.outside, rest, 1)
-    forms, near = np.empty_like(E), _products(slopes.T, sorted_)
+    Q[kept] = found
+    blocks = np.reshape(Q, (a, h, a, h))[j, :, k]
+    traced = np.tensordot(design.inside, blocks, ((1, 2), (1, 2)))
+    delta = traced[:, errors] + np.tensordot(design.outside, rest, 1)
+    forms, near = np.empty_like(E), _products(slopes.T, blocks)
+    twice = np.where(u == v, 0.5, 1.0)
     for c, (U, i) in enumerate(zip(design.slopes, members, strict=True)):
-        small = np.reshape(near[:, c * q : (c + 1) * q] @ U, (a * a, q * q))
-        forms[i] = np.reshape(pairs[i] @ small.T, (-1, a, a))
+        small = near[:, c * q : (c + 1) * q] @ U
+        small = (small + np.swapaxes(small, 1, 2))[:, u, v] * twice
+        forms[i] = _products(pairs[i], small.T)[:, errors]
     B = _over(design, E - E @ forms @ E)
     new = np.stack([delta, B])
     new = (new + np.swapaxes(new, 2, 3)) / 2
     return Equivalent(new, x, inner, pivots, tail, (Q, rest))
+
+
+def _halves(side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return pairs j <= k of indices (n,), and which pair each (side, side) is."""
+    j, k = np.triu_indices(side)
+    which = np.zeros((side, side), dtype=np.int64)
+    which[j, k] = which[k, j] = np.arange(len(j))
+    return j, k, which
 
 
 def _products(real: np.ndarray, stack: np.ndarray) -> np.ndarray:

@@ -36,9 +36,10 @@ _FAINT, _PALE = 2.0**-4, 4.0
 #: Width, relative to x, to which an eigenvalue that stands apart is known.
 _NARROW = 2.0**-6
 #: What a wider frame may move, of what the count may err by.
-_CUT = 2.0**-4
-#: Error of the rank at which an outlier is taken.
-_OFF = 2.0**-5
+_CUT = 2.0**-2
+#: Error of the rank at which an outlier is read off: the density of a semicircle is
+#: there 2 % less than in its middle.
+_OFF = 2.0**-3
 #: Steps that halve the way to the edge of the bulk.
 _HALVINGS = 6
 _LOWEST = 2.0**-44  # of the bound of the support: F there is its atom
@@ -101,7 +102,7 @@ def tabulate(
     Theory: theory/conditional.md#Y2, #Y3
     """
     P, frames = design.dimension, frames_of(design)
-    points = _resolved(frames, _points(frames, resolution), resolution)
+    points = _refined(frames, _descended(frames, resolution), resolution)
     ranks = {_rank(P, points[0])}
     # a gap below the hundredth eigenvalue or so is finer than F is told
     fine = [p for p in points if _allowed(P, p, resolution) < 1]
@@ -120,9 +121,9 @@ def tabulate(
             ranks.add(_rank(P, p))
     # what lies above the band of the largest mass stands out of it
     above = max(pairwise(sorted(ranks | {0})), key=lambda pair: pair[1] - pair[0])[0]
-    x, F, f = tables.splined(_monotone(points))
-    F = np.clip(np.maximum.accumulate(F), 0, 1)
-    table = LawTable((), float(F[0]), x, F, f, np.zeros_like(x))
+    t, F, f = tables.splined(_monotone([_on_log_axis(p) for p in points]))
+    x, F = np.exp(t), np.clip(np.maximum.accumulate(F), 0, 1)
+    table = LawTable((), float(F[0]), x, F, f / x, np.zeros_like(x))
     outliers = _outliers(frames, points, table, above)
     low, high = (
         _edge(frames, points, gaps(rank), upper)
@@ -138,25 +139,6 @@ def tabulate(
             mass += last.mass
         bands.append(Band(max(lower, high), upper, mass, 0.0, 0.0))
     return replace(table, bands=tuple(bands)), outliers
-
-
-def _points(frames: Frames, resolution: float) -> list[Point]:
-    """Solve from beyond the support down to the atom, or to where float64 ends."""
-    points = _descended(frames, resolution)
-    P, done = frames.designs[-1].dimension, [points[-1]]
-    for right in points[-2::-1]:
-        allowed = _allowed(P, right, resolution) / P
-        try:
-            between = tables.refine(
-                lambda x, guess: _point(frames.at(x), x, guess),
-                [done[-1], right],
-                allowed,
-            )
-        except law.UnresolvedError:
-            done = [right]
-        else:
-            done += between[1:]
-    return done
 
 
 def _descended(frames: Frames, resolution: float) -> list[Point]:
@@ -180,26 +162,50 @@ def _descended(frames: Frames, resolution: float) -> list[Point]:
     return points
 
 
-def _resolved(frames: Frames, points: list[Point], resolution: float) -> list[Point]:
-    """Halve intervals in which single eigenvalues are, until they are narrow."""
-    # a cubic through the ends agrees in the middle with whole bands between by chance
-    design = frames.designs[-1]
-    P, pale = design.dimension, _PALE + _far(design, TABLE)
-    done, pending = [points[0]], points[:0:-1]
+def _refined(frames: Frames, points: list[Point], resolution: float) -> list[Point]:
+    """Halve intervals, on a log axis, until F is known between their ends.
+
+    It is known where it rises by less than is allowed.
+    """
+    P, design = frames.designs[-1].dimension, frames.designs[-1]
+    pale = (_PALE + _far(design, TABLE)) / P
+    done, pending = [points[-1]], points[:-1]
     while pending:
         left, right = done[-1], pending[-1]
-        apart = P * min(left.density * left.x, right.density * right.x) <= pale
+        allowed = _allowed(P, right, resolution)
+        # between two single eigenvalues there has to be a point in the gap
+        least = _FAINT if allowed < 1 else allowed
+        x = float(np.sqrt(left.x * right.x))
         inside = P * (right.cumulative - left.cumulative)
-        # one of hundreds is less than F may err by
-        held = _FAINT if _allowed(P, right, resolution) < 1 else 1.0
-        if apart and inside > held and right.x > left.x * (1 + _NARROW):
-            x = float(np.sqrt(left.x * right.x))
-            with suppress(law.UnresolvedError):
-                guess = (left.state + right.state) / 2
-                pending.append(_point(frames.at(x), x, guess))
-                continue
-        done.append(pending.pop())
+        if inside <= least or not left.x < x:
+            done.append(pending.pop())
+            continue
+        try:
+            middle = _point(frames.at(x), x, (left.state + right.state) / 2)
+        except law.UnresolvedError:  # F rises from one end to the other somehow
+            done.append(pending.pop())
+            continue
+        # a cubic through the ends agrees in the middle with whole bands between by
+        # chance: where single eigenvalues are, intervals have to be narrow, too
+        apart = min(p.density * p.x for p in (left, middle, right)) <= pale
+        pending.append(middle)
+        if (apart or inside > 1 > allowed) and right.x > left.x * (1 + _NARROW):
+            continue
+        if P * abs(middle.cumulative - _cubic(left, right)) <= allowed:
+            done += [pending.pop(), pending.pop()]
     return done
+
+
+def _cubic(left: Point, right: Point) -> float:
+    """Return F in the middle, on a log axis, of the cubic between two points."""
+    left, right = _on_log_axis(left), _on_log_axis(right)
+    bent = (right.x - left.x) * (left.density - right.density) / 8
+    return (left.cumulative + right.cumulative) / 2 + bent
+
+
+def _on_log_axis(point: Point) -> Point:
+    """Return a point of the law of log x."""
+    return replace(point, x=float(np.log(point.x)), density=point.density * point.x)
 
 
 def _monotone(points: list[Point]) -> list[Point]:
@@ -322,18 +328,19 @@ def _located(
     """Find where so many eigenvalues are above, from a first guess x, by Newton."""
     P = frames.designs[-1].dimension
     low = max((p for p in points if P * (1 - p.cumulative) > rank), key=lambda p: p.x)
-    high = min((p for p in points if p.x > low.x), key=lambda p: p.x).x
-    left, guess = low.x, low.state
+    high = min((p for p in points if p.x > low.x), key=lambda p: p.x)
+    near = min((low, high), key=lambda p: abs(P * (1 - p.cumulative) - rank))
+    left, right, guess = low.x, high.x, near.state
     while True:
         design = frames.at(x)
         made = at(design, x, guess)
         off, slope = counted(design, made) - rank, density(made)
-        if abs(off) <= _OFF or high <= left * (1 + HEIGHT):
-            return x, made
-        left, high = (x, high) if off > 0 else (left, x)
+        if abs(off) <= _OFF or right <= left * (1 + HEIGHT):
+            return x + off / slope, made
+        left, right = (x, right) if off > 0 else (left, x)
         x, guess = x + off / slope, made.unknowns
-        if not left < x < high:  # the count is flat in a gap
-            x = float(np.sqrt(left * high))
+        if not left < x < right:  # the count is flat in a gap
+            x = float(np.sqrt(left * right))
 
 
 def _argument(matrices: np.ndarray) -> float:

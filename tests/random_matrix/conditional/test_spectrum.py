@@ -97,3 +97,13 @@ def test_outliers_of_draws():
     bound = (6 / (2 * len(values)) ** 0.5 + 1 / 32) * spread
     assert np.all(np.abs(spread - found.deviations)[:2] <= bound[:2])
     assert np.all((found.overlaps > 0) & (found.overlaps < 1 + spectrum.HEIGHT))
+
+
+@pytest.mark.slow
+def test_outliers_are_in_the_middle_of_their_bands():
+    """A number and a half of eigenvalues is above each: Newton's last step says so."""
+    design = mixture(16, 0).design
+    found = spectrum.tabulate(design, resolution=0.1)[1]
+    above = [spectrum.counted(design, spectrum.at(design, x)) for x in found.values]
+    assert len(above) >= 2
+    assert np.all(np.abs(above - np.arange(len(above)) - 0.5) <= spectrum.HEIGHT)
