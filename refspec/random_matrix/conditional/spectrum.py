@@ -307,14 +307,24 @@ def _outliers(
     for k in range(count):
         values[k], made = _located(frames, points, k + 0.5, float(values[k]))
         design = frames.at(float(values[k]))
-        span = row_space(design.slopes[:, :, 0]).T
-        h, a = span.shape[0], design.roots.shape[1]
-        Q = np.reshape(made.resolvents[0].imag, (a, h, a, h))
-        seen = np.sum(span * (np.trace(Q, axis1=0, axis2=2) @ span))
-        height = density(made)
+        height, seen = density(made), _along_means(design, made)
         found.append((np.sqrt(2) / (np.pi * height), seen / np.pi / height))
     deviations, overlaps = np.reshape(found, (count, 2)).T
     return Outliers(values, deviations, overlaps)
+
+
+def _along_means(design: ConditionalDesign, made: Equivalent) -> float:
+    """Return Im tr Q over errors (x) class means, of each layer."""
+    h, a = design.slopes.shape[1], design.roots.shape[1]
+    Q = np.reshape(made.resolvents[0].imag, (a, h, a, h))
+    errors, features = design.layers[0], design.layers[1][:h]
+    total = 0.0
+    for k in np.unique(features):
+        e, f = np.flatnonzero(errors == k), np.flatnonzero(features == k)
+        span = row_space(design.slopes[:, f, 0]).T
+        own = np.trace(Q[np.ix_(e, f, e, f)], axis1=0, axis2=2)
+        total += float(np.sum(span * (own @ span)))
+    return total
 
 
 def _located(
