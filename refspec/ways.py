@@ -195,12 +195,15 @@ def leading(moment: SecondMoment, k: int, levels: bool = False) -> Cost:
     further = min(rows, P, FURTHER)
     one = float(rows) ** 2 if held else work.product
     vectors = 8 * n * 4 * (space + further)  # room is made by doubling
+    formed = min(work.sums, 2 * backend.temporary())  # columns of rows that are sums
     run = Cost(
         (space + further) * one + 2.0 * n * (space**2 + further**2),
         8 * 4 * n * space,
         vectors + (8 * rows * rows if held else 0),
     )
-    found = Cost(work.outer if held else 0.0, 2 * PASSES * work.held) + run * times
+    found = Cost(0.0, 2 * PASSES * work.held) + run * times
+    if held:
+        found += Cost(work.outer, 0.0, 8 * 2 * rows * rows + formed)
     if levels:
         seen = 8.0 * rows * min(k, COLUMNS)  # a block over the rows, and on its way
         found = found + Cost(K * work.product / 2 if many else 0.0, 0.0, 6 * seen)

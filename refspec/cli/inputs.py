@@ -62,6 +62,15 @@ LayerName = Annotated[
         autocompletion=completion.layers,
     ),
 ]
+LayerNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layer",
+        help="A layer by name; of a network several together if given again, the last "
+        "one if none; of a planted world all if none.",
+        autocompletion=completion.layers,
+    ),
+]
 OfWhat = Annotated[
     Of,
     typer.Option(

@@ -1,4 +1,4 @@
-"""`refspec predict`: a spectrum against the law of a planted world or of a layer."""
+"""`refspec predict`: a spectrum against the law of a planted world or of layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from refspec.classes import Snapshot
 from refspec.cli.inputs import (
     PRINTED,
     Backend,
-    LayerName,
+    LayerNames,
     Memory,
     On,
     Top,
@@ -98,7 +98,7 @@ _Groups = Annotated[
 
 def predict(
     file: _File,
-    layer: LayerName = None,
+    layer: LayerNames = None,
     of: _OfKind = _Kind.fisher,
     covariances: _How = _Covariances.each,
     drawn: _Drawn = False,
@@ -115,7 +115,8 @@ def predict(
 
     Of a planted world from its population, read off the recipe in the file's manifest;
     no draw is made for the prediction. Of any other export the Fisher information of
-    the last layer, or of one that is named, from class statistics of its features.
+    the last layer, or of those that are named, together, from class statistics of their
+    features.
     """
     expect_outputs([file], json=json_file, plot=plot)
     with memory.within(limit):
@@ -135,12 +136,13 @@ def predict(
             "groups": groups,
             "head": head,
         }
-        _predict(file, layer, of, how, top or PRINTED, json_file, plot, on)
+        # typer makes a list of no names where none is given
+        _predict(file, layer or None, of, how, top or PRINTED, json_file, plot, on)
 
 
 def _predict(
     file: Path,
-    layer: str | None,
+    layers: list[str] | None,
     of: _Kind,
     how: dict[str, Any],
     top: int,
@@ -150,14 +152,16 @@ def _predict(
 ) -> None:
     """Do as `predict` says, within the memory that was said."""
     snapshot = load_snapshot(file, on)
+    for name in layers or ():
+        expect_layer(snapshot, name)
     if snapshot.provenance.get("recipe") is None:
-        expect_layer(snapshot, layer)
         if of is not _Kind.fisher:
             raise typer.BadParameter(
                 f"--of {of.value} needs the population of a planted world, and {file} "
                 "has no recipe; leave it out for the Fisher information of a layer"
             )
-        _of_a_layer(snapshot, layer, how, top, json_file, plot)
+        last = snapshot.layers[-1].name
+        _of_layers(snapshot, layers or [last], how, top, json_file, plot)
         return
     if list(how.values()) != ["class", "data", 0, None]:
         raise typer.BadParameter(
@@ -165,9 +169,13 @@ def _predict(
             f"got {file}, a planted world, whose population is known; leave them out"
         )
     world = _planted(snapshot, file)
-    expect_layer(snapshot, layer)
     names = [x.name for x in snapshot.layers]
-    kind, chosen = of.value, names if layer is None else [layer]
+    kind, chosen = of.value, names if layers is None else layers
+    if 1 < len(chosen) < len(names):
+        raise typer.BadParameter(
+            f"--layer must be one layer of a planted world, got {len(chosen)} of "
+            f"{len(names)}; leave it out for all of them together"
+        )
     if len(chosen) > 1 and of is not _Kind.fisher:
         raise typer.BadParameter(
             f"--of {kind} is of one of several layers: give --layer, one of "
@@ -197,32 +205,31 @@ def _predict(
         write_json(json_file, "refspec.prediction/1", record)
 
 
-def _of_a_layer(
+def _of_layers(
     snapshot: Snapshot,
-    layer: str | None,
+    layers: list[str],
     how: dict[str, Any],
     top: int,
     json_file: Path | None,
     plot: Path | None,
 ) -> None:
-    """Predict a layer of a network from the statistics of its classes and compare."""
+    """Predict layers of a network from the statistics of their classes; compare."""
+    planned = plan(snapshot, what="spectrum", layers=layers).expect_room()
     last = snapshot.layers[-1].name
-    name = layer or last
-    planned = plan(snapshot, what="spectrum", layers=[name]).expect_room()
     with working("predicting"):
         law = random_matrix.law_of(
             snapshot,
-            name,
-            given="outputs" if name == last else "class",
+            layers,
+            given="outputs" if last in layers else "class",
             **how,
         )
         made = random_matrix.predict_layer(law)
     with working("factorising", planned):
-        measured = spectrum(coordinates(curvature.fisher(snapshot, [name])))
+        measured = spectrum(coordinates(curvature.fisher(snapshot, layers)))
         found = _compared(made, measured)
     N = snapshot.probabilities.shape[0]
-    title = f"Fisher information of {name}: {N} samples, predicted"
-    covered = coverage.of_snapshot(snapshot, [name])
+    title = f"Fisher information of {listed(layers)}: {N} samples, predicted"
+    covered = coverage.of_snapshot(snapshot, layers)
     say(str(covered))
     _print(title, made, measured, found, top)
     reached = law.design.reached

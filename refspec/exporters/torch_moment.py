@@ -1,8 +1,9 @@
 """The Fisher information and the Hessian of any PyTorch classifier, by derivatives.
 
-No layer is understood, and none is left out: forward mode gives J V, reverse mode J'S,
-in any choice of parameters (`refspec.differentiated`); the derivative of the loss's
-gradient gives products with its Hessian (`refspec.implicit`).
+No layer need be understood, and none is left out: forward mode gives J V, reverse mode
+J'S, in any choice of parameters (`refspec.differentiated`); the derivative of the
+loss's gradient gives products with its Hessian (`refspec.implicit`). Where rows are too
+many to be formed, those of layers that are understood are factors (`torch_factors`).
 """
 
 from __future__ import annotations
@@ -90,8 +91,11 @@ def moment(
     Theory: theory/curvature.md#C8. J V by forward mode where all operations have it;
     else the reverse mode is differentiated; else J is formed by it. Rows are formed
     where they fit in 256 MiB: C reverse products a sample, all samples of a chunk at
-    once where operations can be batched. Parameters are copied: what is trained later
-    changes nothing.
+    once where operations can be batched. Where they do not, those of Linear and Conv
+    layers that an export would take are factors, gathered and checked as there, if
+    these fit in a third of the memory and the rows of all other parameters in 256 MiB;
+    they are compared with four products of forward mode. Else they are known by
+    products alone. Parameters are copied: what is trained later changes nothing.
 
     Examples
     --------

@@ -1,19 +1,21 @@
-r"""From a snapshot to a law: the spectrum of a layer predicted from class statistics.
+r"""From a snapshot to a law: the spectrum of layers predicted from class statistics.
 
-`law_of` estimates what a layer's Fisher information depends on: the means of its
-features, class by class, how they depend on the layer's outputs, the covariances that
-are left, and the errors, which the outputs decide. `predict_layer` solves for the
-spectrum. The last layer's outputs are the logits; given these, or drawn from Gaussians
-too, nothing but class statistics and the softmax is left
-(Theory: theory/conditional.md#Y1).
+`law_of` estimates what the Fisher information of a layer, or of several together,
+depends on: the means of the features, class by class, how they depend on the outputs,
+the covariances that are left, and the errors, which the outputs decide. `predict_layer`
+solves for the spectrum. The last layer's outputs are the logits; given these, or drawn
+from Gaussians too, nothing but class statistics and the softmax is left
+(Theory: theory/conditional.md#Y1, #Y5).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import scipy.linalg
 
 from refspec import backend, checks, rounding
 from refspec.classes import Layer, Snapshot, log_softmax, misses
@@ -21,26 +23,25 @@ from refspec.random_matrix.conditional import spectrum as conditional_spectrum
 from refspec.random_matrix.conditional.design import (
     ConditionalDesign,
     conditional_design,
-    regression,
 )
+from refspec.random_matrix.conditional.together import together
 from refspec.random_matrix.drawn import fit_responses, gaussian_logits
 from refspec.random_matrix.estimation import estimated, less_of_each
 from refspec.random_matrix.outliers import no_outliers, row_space
 from refspec.random_matrix.prediction import Prediction, assembled
 from refspec.random_matrix.tables import LawTable
 
-#: Side of the matrices of errors (x) features that are inverted, unless asked for more.
-SIDE = 400
 _SINGLE = 2.0**-24  # exports may hold float32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerLaw:
-    """What the law of a layer's Fisher information is made of.
+    """What the law of the Fisher information of layers is made of.
 
     Parameters
     ----------
-    layer : str, its name
+    layers : tuple of str, their names
+    shapes : tuple of (int, int), number of errors and of features of each
     given : {"outputs", "class"}
         What the features are Gaussian given.
     outputs : {"data", "drawn", "fitted"}
@@ -49,7 +50,8 @@ class LayerLaw:
         What a sample counts for in class statistics.
     design : ConditionalDesign
         Errors, means, slopes and covariances, in frames.
-    means : array, shape (C, d), class means of the features
+    means : array, shape (C, d)
+        Class means of the features, of all layers one after the other.
     samples : array, shape (C,) or (1,)
         How many samples each covariance rests on, 1 / sum of squared shares.
     effective : array, shape (C,) or (1,)
@@ -61,7 +63,8 @@ class LayerLaw:
         Of statistics in which a group of samples counts a little less.
     """
 
-    layer: str
+    layers: tuple[str, ...]
+    shapes: tuple[tuple[int, int], ...]
     given: str
     outputs: str
     weights: str
@@ -75,7 +78,8 @@ class LayerLaw:
     def __repr__(self) -> str:
         """Say what it is of, not the entries."""
         known = f"given {self.given}, outputs {self.outputs}"
-        return f"LayerLaw({self.layer!r}, {known}; P={self.design.dimension})"
+        names = ", ".join(map(repr, self.layers))
+        return f"LayerLaw({names}, {known}; P={self.design.dimension})"
 
     @property
     def assumes(self) -> tuple[str, ...]:
@@ -94,8 +98,12 @@ class LayerLaw:
         what = "one covariance of all classes" if s == 1 else "a covariance a class"
         if self.weights == "errors":
             what += ", samples weighed by their errors"
+        whose = "the layer's features are"
+        if len(self.layers) > 1:
+            whose = "features of all layers are together"
+            given += ", which is all that errors tell of them"
         return (
-            f"the layer's features are Gaussian given {given}; {source}",
+            f"{whose} Gaussian given {given}; {source}",
             f"{what}, estimated from {float(np.min(self.samples)):.3g} samples or "
             f"more; they fill up to {share:.2g} dimensions for each of these",
             f"of the covariances' squares beyond the {h} leading directions of {h + t} "
@@ -105,7 +113,7 @@ class LayerLaw:
 
 def law_of(
     snapshot: Snapshot,
-    layer: str | None = None,
+    layers: str | Sequence[str] | None = None,
     *,
     given: Literal["outputs", "class"] = "outputs",
     outputs: Literal["data", "drawn", "fitted"] = "data",
@@ -115,21 +123,22 @@ def law_of(
     groups: int = 0,
     seed: int = 0,
 ) -> LayerLaw:
-    """Estimate what the law of a layer's Fisher information is made of.
+    """Estimate what the law of the Fisher information of layers is made of.
 
     Parameters
     ----------
     snapshot : Snapshot
-    layer : str, optional
-        The last one if not given. It has one position.
+    layers : str or sequence of str, optional
+        One, or several together; the last one if not given. They have one position.
     given : {"outputs", "class"}
         What the features are Gaussian given. The errors depend on them through the
-        outputs alone, which are known for the last layer (the logits). Given the class
-        alone errors and features are taken as independent, in any layer.
+        outputs alone, which are known for the last layer (the logits), and are taken to
+        do so in those that are together with it. Given the class alone errors and
+        features are taken as independent, in any layer.
     outputs : {"data", "drawn", "fitted"}
         `drawn`: logits from a Gaussian for each class, so that class statistics alone
-        predict; of the last layer. `fitted`: from a Gaussian and the proximal map of a
-        fit, so that the mean error of each class is that of the data.
+        predict; of the last layer alone. `fitted`: from a Gaussian and the proximal map
+        of a fit, so that the mean error of each class is that of the data.
     covariances : {"class", "shrunk", "pooled"}
         One for each class, each moved towards the pooled one by as much as its error
         (Ledoit and Wolf), or the pooled one alone.
@@ -138,9 +147,10 @@ def law_of(
         trace of the Fisher information, so that the law has its trace whatever the
         features are; `samples`: all count the same.
     head : int, optional
-        Coordinates of the features whose covariances are kept whole; in the others each
-        class keeps its variances. As many as fit a matrix of side 400 if not given; d
-        cuts nothing off, at ten minutes of one core for C = 10 and d = 257.
+        Coordinates of the features, of all layers, whose covariances are kept whole; in
+        the others each class keeps its variances. As many as fit a matrix of side 400
+        if not given; d cuts nothing off, at ten minutes of one core for C = 10 and
+        d = 257.
     groups : int
         Into how many groups samples are divided to tell what estimation leaves open, 8
         say: `predict_layer` then gives deviations. 0 for none.
@@ -153,20 +163,22 @@ def law_of(
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of range, the layer has several positions, or its outputs
+        If an argument is out of range, a layer has several positions, or its outputs
         are asked for and not known.
 
     Notes
     -----
-    Theory: theory/conditional.md#Y1, #Y2, #Y4; theory/regressions.md#Z2. Cost
+    Theory: theory/conditional.md#Y1, #Y2, #Y4, #Y5; theory/regressions.md#Z2. Cost
     O(N d^2 + C d^3), 1 + `groups` times.
 
     Examples
     --------
     >>> import refspec
-    >>> law = law_of(refspec.datasets.wine_sklearn())
-    >>> law.layer, law.design.dimension
-    ('coefs_2', 27)
+    >>> snapshot = refspec.datasets.wine_sklearn()
+    >>> law_of(snapshot)
+    LayerLaw('coefs_2', given outputs, outputs data; P=27)
+    >>> law_of(snapshot, ["coefs_1", "coefs_2"]).design.dimension
+    115
     """
     advice = "refspec.snapshot(...) or refspec.load(...) makes one"
     checks.expect_type("snapshot", snapshot, Snapshot, advice)
@@ -181,16 +193,22 @@ def law_of(
             f"groups must be 0 or at least 2, and 0 unless outputs are those of the "
             f"data, got groups={groups} and outputs={outputs!r}; take 8, or drop it"
         )
-    if layer is not None:
-        checks.expect_names("layer", [layer], names)
-    chosen = snapshot.layer(names[-1] if layer is None else layer)
-    features, rows = _host(snapshot, chosen)
+    if layers is None:
+        layers = names[-1]
+    given_names = [layers] if isinstance(layers, str) else layers
+    asked = checks.expect_names("layers", given_names, names)
+    if not asked:
+        raise ValueError("layers must be one or more names, got none; leave it out")
+    chosen = [x for x in snapshot.layers if x.name in asked]
+    features, parts = zip(*(_host(snapshot, x) for x in chosen), strict=True)
+    rows = np.concatenate(parts, axis=2)
     p = np.asarray(backend.to_host(snapshot.probabilities), dtype=np.float64)
     labels = np.asarray(snapshot.labels)
-    _expect_classes(labels, rows)
+    for part in parts:
+        _expect_classes(labels, part)
     logits = np.zeros((len(labels), 0))
     if given == "outputs" or outputs != "data":
-        _expect_last(chosen, p)
+        _expect_last(chosen[-1], p)
         tiny = np.finfo(np.float64).tiny
         logits = np.log(np.maximum(p, tiny))
         logits = logits - np.mean(logits, axis=1, keepdims=True)
@@ -199,8 +217,15 @@ def law_of(
             "outputs must be those of the data where the class alone is given, got "
             f"outputs={outputs!r} and given='class'; drop one of them"
         )
-    sizes = np.sum(rows * rows, axis=(1, 2)) if weights == "errors" else None
-    fitted, xi = regression(features, logits, labels, covariances, sizes)
+    if len(chosen) > 1 and outputs != "data":
+        raise ValueError(
+            "outputs must be those of the data for several layers, whose errors at "
+            f"others are not known, got outputs={outputs!r} and {len(chosen)} layers; "
+            "drop one of them"
+        )
+    sizes = [np.sum(x * x, axis=(1, 2)) for x in parts]
+    counts = sizes if weights == "errors" else [None] * len(parts)
+    fitted, xi = together(features, logits, labels, covariances, counts)
     responses = np.zeros(len(fitted.slopes))
     if outputs != "data":
         if outputs == "fitted":
@@ -209,16 +234,17 @@ def law_of(
         # slopes are about the means of the outputs that they were fitted on
         xi = np.concatenate([xi[:, :1], xi[:, 1:] + z - logits], axis=1)
         rows = _rows(snapshot, z)
-    a = int(np.linalg.matrix_rank(np.tensordot(rows, rows, ((0, 1), (0, 1)))))
-    d = features.shape[1]
-    most = max(1, SIDE // max(1, a))
-    head = most if head is None else checks.expect_size("head", head, least=1)
-    design = conditional_design(rows, labels, fitted, xi, head=min(head, d))
+    if head is not None:
+        head = checks.expect_size("head", head, least=1)
+    shapes = [(x.shape[2], h.shape[1]) for x, h in zip(parts, features, strict=True)]
+    b, d = (np.repeat(np.arange(len(n)), n) for n in zip(*shapes, strict=True))
+    of = b, d
+    design = conditional_design(rows, labels, fitted, xi, head=head, layers=of)
     refits = []
-    for part in less_of_each(labels, groups, seed):
-        lighter = part if sizes is None else part * sizes
-        again, moved = regression(features, logits, labels, covariances, lighter)
-        made = conditional_design(rows, labels, again, moved, head=min(head, d))
+    for less in less_of_each(labels, groups, seed):
+        lighter = [less if x is None else less * x for x in counts]
+        again, moved = together(features, logits, labels, covariances, lighter)
+        made = conditional_design(rows, labels, again, moved, head=head, layers=of)
         refits.append(replace(made, roots=design.roots))
     S = fitted.residual
     squares = np.sum(S * S, axis=(1, 2))
@@ -227,7 +253,8 @@ def law_of(
         traces**2, squares, out=np.zeros_like(squares), where=squares > 0
     )
     return LayerLaw(
-        chosen.name,
+        tuple(x.name for x in chosen),
+        tuple(shapes),
         given,
         outputs,
         weights,
@@ -241,7 +268,7 @@ def law_of(
 
 
 def predict_layer(law: LayerLaw, *, resolution: float = 0.25) -> Prediction:
-    """Predict the spectrum of a layer's Fisher information.
+    """Predict the spectrum of the Fisher information of layers.
 
     Parameters
     ----------
@@ -254,7 +281,7 @@ def predict_layer(law: LayerLaw, *, resolution: float = 0.25) -> Prediction:
     -------
     Prediction
         Its outliers are the eigenvalues above the band of the largest mass, at most a
-        hundred; overlaps are with errors (x) class means of the features.
+        hundred; overlaps are with errors (x) class means of the features, a layer.
 
     Raises
     ------
@@ -263,7 +290,7 @@ def predict_layer(law: LayerLaw, *, resolution: float = 0.25) -> Prediction:
 
     Notes
     -----
-    Theory: theory/conditional.md#Y1, #Y2, #Y3. Some 100 solutions of a dozen
+    Theory: theory/conditional.md#Y1, #Y2, #Y3, #Y5. Some 100 solutions of a dozen
     steps; of a law with `groups`, 16 solutions more, two and the outliers, and a step
     of each for every group.
 
@@ -276,9 +303,11 @@ def predict_layer(law: LayerLaw, *, resolution: float = 0.25) -> Prediction:
     checks.expect_type("law", law, LayerLaw, "refspec.random_matrix.law_of makes one")
     resolution = checks.expect_probability("resolution", resolution, ends=False)
     table, outliers = conditional_spectrum.tabulate(law.design, resolution=resolution)
-    rows = row_space(law.means)
-    b = law.design.dimension // rows.shape[1]
-    means = np.kron(np.eye(b), rows)
+    ends = np.cumsum([d for _, d in law.shapes])[:-1]
+    columns = np.split(law.means, ends, axis=1)
+    parts = zip(law.shapes, columns, strict=True)
+    spans = [np.kron(np.eye(b), row_space(x)) for (b, _), x in parts]
+    means = scipy.linalg.block_diag(*spans)
     made = assembled("conditional", table, no_outliers(), outliers, means)
     made = replace(made, assumes=(*law.assumes, *_hidden(law.design, table)))
     if not law.refits:

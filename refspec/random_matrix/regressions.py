@@ -33,9 +33,6 @@ from refspec.random_matrix.conditional.law import Equivalent
 from refspec.random_matrix.outliers import Outliers, no_outliers, row_space
 from refspec.random_matrix.prediction import Prediction, assembled
 
-#: Side of the matrix that is inverted, beyond which covariances are variances.
-SIDE = 400
-
 
 def predict_glm(
     inputs: Population,
@@ -173,8 +170,7 @@ def gaussian_design(
     xi = np.concatenate([np.ones((len(z), 1)), z - means[labels] @ W.T], axis=1)
     fitted = Regression(np.stack(slopes), np.stack(residual), np.full(inputs.C, np.inf))
     rows = np.sqrt(inputs.weights)[:, :, None] * errors
-    head = min(d, max(1, SIDE // errors.shape[2]))
-    return conditional_design(rows, labels, fitted, xi, head=head)
+    return conditional_design(rows, labels, fitted, xi)
 
 
 def predicted(

@@ -25,13 +25,16 @@ from refspec.random_matrix.conditional.design import (
     conditional_design,
     regression,
 )
+from refspec.random_matrix.conditional.together import correlated
 from refspec.theorems.deviations import Deviations, deviations, in_deviations
 from refspec.theorems.registry import Comparison, asymptotic, identity
 from refspec.theorems.study import Study
 
 #: Dimensions d of the mixtures, and how often each is drawn.
 LADDER = ((16, 96), (32, 48), (64, 24))
-#: Units of 1 / (2 d), and deviations, that the statement allows.
+#: The same of each of two layers together.
+TOGETHER = ((8, 96), (16, 48), (32, 24))
+#: Eigenvalues that distances, and deviations that outliers may be off by.
 DISTANCE, SCORE = 4.0, 4.5
 #: Dimensions of isotropic noise with one mean.
 ALONE = (50, 100, 200)
@@ -44,24 +47,30 @@ _RING = 48  # points of a circle around the support, in its upper half
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mixture:
-    """A mixture given its outputs: means (N, d), roots (C, d, d), errors (N, C, C)."""
+    """A mixture given its outputs: means (N, d), roots (C, d, d), errors (N, C, b).
+
+    parameters (b, d): which errors and features are of the same layer.
+    """
 
     design: ConditionalDesign
     means: np.ndarray
     noise: np.ndarray
     errors: np.ndarray
+    parameters: np.ndarray
 
 
-def mixture(d: int, seed: int) -> Mixture:
+def mixture(d: int, seed: int, inner: int = 0) -> Mixture:
     """Plant C Gaussians and a softmax in d dimensions; fix the outputs of 6 d samples.
 
-    Covariances do not commute; the weights point to the means.
+    Covariances do not commute; the weights point to the means. The first `inner`
+    dimensions are the features of another layer, whose errors come from the last one's.
     """
-    rng, C = np.random.default_rng([seed, d]), _CLASSES
+    rng, C = np.random.default_rng([seed, d, inner][: 2 + (inner > 0)]), _CLASSES
     labels = np.sort(np.arange(6 * d) % C)
     means = 3 * np.linalg.qr(rng.standard_normal((d, C)))[0].T
     W = means / 3 + rng.standard_normal((C, d)) / d**0.5
     W -= np.mean(W, axis=0)
+    W[:, :inner] = 0
     slopes, residual, roots = [], [], []
     z = np.empty((len(labels), C))
     for c in range(C):
@@ -81,12 +90,16 @@ def mixture(d: int, seed: int) -> Mixture:
     p = np.exp(z - np.max(z, axis=1, keepdims=True))
     p /= np.sum(p, axis=1, keepdims=True)
     errors = np.sqrt(p / len(p))[:, :, None] * (p[:, None, :] - np.eye(C))
+    of = np.zeros(C, np.int64), np.zeros(d, np.int64)
+    if inner:
+        errors = np.concatenate([errors @ rng.standard_normal((C, C)), errors], axis=2)
+        of = np.repeat([0, 1], C), np.repeat([0, 1], [inner, d - inner])
     xi = np.concatenate([np.ones((len(z), 1)), z - means[labels] @ W.T], axis=1)
     U = np.stack(slopes)
     fitted = Regression(U, np.stack(residual), np.full(C, np.inf))
-    design = conditional_design(errors, labels, fitted, xi, head=d)
+    design = conditional_design(errors, labels, fitted, xi, head=d, layers=of)
     m = np.einsum("ndq,nq->nd", U[labels], xi)
-    return Mixture(design, m, np.stack(roots), errors)
+    return Mixture(design, m, np.stack(roots), errors, of[0][:, None] == of[1])
 
 
 def draw(planted: Mixture, rng: np.random.Generator) -> np.ndarray:
@@ -94,7 +107,7 @@ def draw(planted: Mixture, rng: np.random.Generator) -> np.ndarray:
     N, d = planted.means.shape
     noise = planted.noise[planted.design.labels]
     h = planted.means + (noise @ rng.standard_normal((N, d, 1)))[:, :, 0]
-    rows = np.einsum("ikb,id->ikbd", planted.errors, h)
+    rows = np.einsum("ikb,id->ikbd", planted.errors, h)[:, :, planted.parameters]
     X = rows.reshape(N * planted.errors.shape[1], -1)
     return np.linalg.eigvalsh(X.T @ X)[::-1]
 
@@ -104,21 +117,23 @@ class Rung:
     """Draws of one size against the law."""
 
     size: int  # d
-    distance: float  # 2 d times the mean Kolmogorov-Smirnov distance
+    distance: float  # the mean Kolmogorov-Smirnov distance, in eigenvalues
     counted: tuple[float, float, float]  # above the bulk: mean off, its error, expected
     outliers: Deviations
 
 
 @cache
-def drawn(d: int, draws: int, seed: int) -> tuple[ConditionalDesign, np.ndarray]:
+def drawn(
+    d: int, draws: int, seed: int, inner: int = 0
+) -> tuple[ConditionalDesign, np.ndarray]:
     """Draw a mixture again and again; return its design and all eigenvalues."""
-    planted, rng = mixture(d, seed), np.random.default_rng([seed, d, 1])
+    planted, rng = mixture(d, seed, inner), np.random.default_rng([seed, d, 1])
     return planted.design, np.stack([draw(planted, rng) for _ in range(draws)])
 
 
-def climbed(d: int, draws: int, seed: int) -> Rung:
+def climbed(d: int, draws: int, seed: int, inner: int = 0) -> Rung:
     """Compare draws of a mixture with its law."""
-    design, found = drawn(d, draws, seed)
+    design, found = drawn(d, draws, seed, inner)
     table, outliers = spectrum.tabulate(design, resolution=0.1)
     P, reached, r = design.dimension, design.reached, len(outliers.values)
     distances, scores, counts = [], [], []
@@ -149,15 +164,19 @@ def climbed(d: int, draws: int, seed: int) -> Rung:
 def Y1(study: Study) -> Iterator[Comparison]:
     """Compare mixtures drawn in growing dimensions with their law."""
     for d, draws in LADDER:
-        rung, at = climbed(d, draws, study.seed), f"d = {d}"
-        yield rung.distance, DISTANCE, 2 * d, f"{at}: 2 d times the KS distance"
-        away, error, lost = rung.counted
-        yield away, lost + _ERRORS * error, 1.0, f"{at}: mean count of outliers"
-        yield from in_deviations(rung.outliers, SCORE, f"{at}: an outlier")
+        yield from _rung(climbed(d, draws, study.seed), 2 * d, f"d = {d}")
 
 
-def small(seed: int) -> ConditionalDesign:
-    """Return a design of a few samples, its covariances whole in one coordinate."""
+def _rung(rung: Rung, size: int, at: str) -> Iterator[Comparison]:
+    """Compare what draws of so many eigenvalues were found to be."""
+    yield rung.distance, DISTANCE, size, f"{at}: KS distance, in eigenvalues"
+    away, error, lost = rung.counted
+    yield away, lost + _ERRORS * error, 1.0, f"{at}: mean count of outliers"
+    yield from in_deviations(rung.outliers, SCORE, f"{at}: an outlier")
+
+
+def small(seed: int, layers: int = 1) -> ConditionalDesign:
+    """Return a design of a few samples, its covariances whole in three coordinates."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(2), (4, 5))
     S = rng.standard_normal((2, 3, 3))
@@ -168,6 +187,7 @@ def small(seed: int) -> ConditionalDesign:
         rng.standard_normal((2, 3, 3)),
         S @ np.swapaxes(S, 1, 2),
         rng.uniform(0.5, 2, (2, 2)),
+        (np.arange(2) % layers, np.asarray([0, 1, 1, 0, 1]) % layers),
         14,
     )
 
@@ -177,18 +197,23 @@ def moments(design: ConditionalDesign) -> tuple[float, float, float]:
 
     Theory: theory/conditional.md#Y2
     """
-    h = design.slopes.shape[1]
+    h, kept = design.slopes.shape[1], np.flatnonzero(design.parameters)
     total = np.zeros((design.reached, design.reached))
+    # sums over the errors, and over the features, of each layer
+    errors, features = (x == np.arange(1 + max(x))[:, None] for x in design.layers)
     planar = real = 0.0
     for R, c, xi in zip(design.roots, design.labels, design.regressors, strict=True):
         S = np.diag(np.concatenate([np.zeros(h), design.outside[c]]))
         S[:h, :h] = design.inside[c]
         m = np.concatenate([design.slopes[c] @ xi, np.zeros(len(S) - h)])
         A = R @ R.T
-        total += np.kron(A, S + np.outer(m, m))
-        size, square, length = np.trace(S), float(np.sum(A * A)), float(m @ m)
-        planar += square * (size**2 + 2 * size * length)
-        real += square * (np.sum(S * S) + 2 * float(m @ S @ m))
+        total += np.kron(A, S + np.outer(m, m))[np.ix_(kept, kept)]
+        squares = errors @ (A * A) @ errors.T
+        size, length = features @ np.diag(S), features @ m**2
+        both = np.outer(size + length, size + length) - np.outer(length, length)
+        planar += float(np.sum(squares * both))
+        bent = features @ (S * S + 2 * np.outer(m, m) * S) @ features.T
+        real += float(np.sum(squares * bent))
     second = float(np.sum(total * total)) + planar
     return float(np.trace(total)), second, second + real
 
@@ -198,8 +223,13 @@ def moments(design: ConditionalDesign) -> tuple[float, float, float]:
     "tr G exact, tr G^2 short of E tr G^2 by sum tr A_i^2 (tr S^2 + 2 m' S m)",
 )
 def Y2(study: Study) -> Iterator[Comparison]:
-    """Integrate the resolvent around the support."""
-    design = small(study.seed)
+    """Integrate the resolvent around the support, of a layer and of two together."""
+    for layers in (1, 2):
+        yield from _moments(small(study.seed, layers), f"of {layers}")
+
+
+def _moments(design: ConditionalDesign, what: str) -> Iterator[Comparison]:
+    """Compare integrals around the support with moments."""
     first, second, _ = moments(design)
     radius = 4 * law.reach(design)
     # the trapezoid rule on a circle misses moments of order 2 _RING only
@@ -215,7 +245,7 @@ def Y2(study: Study) -> Iterator[Comparison]:
     n = design.reached
     for k, (here, there) in enumerate(zip(found, (first, second), strict=True), 1):
         bound = (tolerance + rounding.gamma(8 * n, _U)) * n * radius**k
-        yield abs(here - there), bound, there, f"moment {k}"
+        yield abs(here - there), bound, there, f"moment {k} {what}"
 
 
 @asymptotic(
@@ -235,6 +265,7 @@ def Y3(study: Study) -> Iterator[Comparison]:
             np.full((1, 1, 1), length),
             np.ones((1, 1, 1)),
             np.ones((1, d - 1)),
+            (np.zeros(1, np.int64), np.zeros(d, np.int64)),
             d,
         )
         found = spectrum.tabulate(design, resolution=0.1)[1]
@@ -272,3 +303,36 @@ def Y4(study: Study) -> Iterator[Comparison]:
         size = (total * float(np.sum(sizes @ xi**2))) ** 0.5
         reach = bound * size / total
         yield float(np.max(np.abs(left))), reach, size, f"{covariances}: residuals"
+
+
+@asymptotic(
+    "Layers together",
+    "Q on the parameters, Delta and B of all errors; KS distance below 4 eigenvalues",
+    deep=True,
+    coarse="errors of order 1/d: sees a KS distance of .05, 4 deviations of an outlier",
+)
+def Y5(study: Study) -> Iterator[Comparison]:
+    """Draw two layers, features correlated, in growing dimensions; join covariances."""
+    for d, draws in TOGETHER:
+        rung = climbed(2 * d, draws, study.seed, inner=d)
+        yield from _rung(rung, 4 * d, f"d = {d} twice")
+    yield from _joined(np.random.default_rng(study.seed))
+
+
+def _joined(rng: np.random.Generator) -> Iterator[Comparison]:
+    """Put correlations of few samples, so few that they are singular, beside."""
+    x, parts = rng.standard_normal((4, 5)), (slice(2), slice(2, 5))
+    J = x.T @ x
+    seen = [J[None, i, i] for i in parts]
+    own = [y.T @ y for y in rng.standard_normal((2, 12, 5))]
+    blocks = [S[None, i, i] for S, i in zip(own, parts, strict=True)]
+    size = sum(float(np.trace(S[0])) for S in (*seen, *blocks))
+    spread = max(float(np.linalg.cond(S[0])) for S in seen)
+    bound = rounding.gamma(10**3, _U) * spread * size
+    same = correlated(seen, [J])[0] - J
+    yield float(np.max(np.abs(same))), bound, size, "the covariance that they have"
+    S = correlated(blocks, [J])[0]
+    off = [np.abs(S[i, i] - y[0]) for i, y in zip(parts, blocks, strict=True)]
+    yield float(max(map(np.max, off))), bound, size, "covariances of each"
+    least = float(np.linalg.eigvalsh(S)[0])
+    yield max(0.0, -least), bound, size, "least eigenvalue of all"

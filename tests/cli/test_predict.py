@@ -75,6 +75,7 @@ def test_gradients_errors_and_features_of_one_layer(tmp_path):
         ("--groups", "8"),
         ("--covariances", "shrunk"),
         ("--layer", "coefs_1"),
+        ("--layer", "coefs_2", "--layer", "coefs_1"),
         ("--fitted",),
         ("--head", "4"),
     ],
@@ -89,7 +90,8 @@ def test_a_layer_of_a_network(tmp_path, how):
     data = json.loads(record.read_text())
     assert len(data["eigenvalues"]) == len(data["measured"]) == data["dimension"]
     assert len(data["assumes"]) == 3
-    assert ("class alone" in data["assumes"][0]) == ("coefs_1" in how)
+    assert ("class alone" in data["assumes"][0]) == (how == ("--layer", "coefs_1"))
+    assert ("all layers are together" in data["assumes"][0]) == ("coefs_2" in how)
     assert ("those of a fit" in data["assumes"][0]) == ("--fitted" in how)
     assert ("8 groups of samples" in " ".join(result.output.split())) == (
         "estimation" in data
@@ -101,10 +103,12 @@ def test_a_layer_of_a_network(tmp_path, how):
 
 def test_wrong_use_exits_with_two(tmp_path):
     two = plant(tmp_path, "two.npz", gains=(1.0, 2.0))
+    three = plant(tmp_path, "three.npz", gains=(1.0, 2.0, 3.0))
     network = refspec.save(refspec.datasets.digits_mlp(), tmp_path / "digits.npz")
     for words in (
         (network, "--of", "errors"),
         (network, "--layer", "nope"),
+        (network, "--layer", "fc1", "--layer", "nope"),
         (network, "--groups", "1"),
         (network, "--groups", "8", "--drawn"),
         (network, "--fitted", "--drawn"),
@@ -112,6 +116,7 @@ def test_wrong_use_exits_with_two(tmp_path):
         (two, "--layer", "layer1", "--head", "4"),
         (two, "--of", "errors"),
         (two, "--layer", "nope"),
+        (three, "--layer", "layer1", "--layer", "layer2"),
         (two, "--layer", "layer1", "--of", "hessian"),
         (tmp_path / "absent.npz",),
         (two, "--layer", "layer1", "--plot", "/no/such/folder/p.png"),

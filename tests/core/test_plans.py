@@ -61,11 +61,16 @@ def test_a_plan_is_what_is_done(name, way):
     assert done.products <= FACTOR * planned.products
 
 
-CASES = {  # sizes N, K, b, a, what is asked, and how
+CASES = {  # sizes N, K, b, a and positions, what is asked, and how
     "pivoted rows": ((100, 9, 30, 30), "attribute", {}),
     "parameters": ((1200, 9, 30, 30), "spectrum", {}),
     "products with X and X'": ((1000, 9, 20, 200), "attribute", {"top": 20}),
     "products with the Gram matrix": ((120, 10, 60, 100), "attribute", {"top": 20}),
+    "products with the Gram matrix, of sums": (
+        (60, 10, 40, 200, 16),
+        "attribute",
+        {"top": 20},
+    ),
     "quadrature from products": ((500, 9, 20, 200), "density", {}),
     "pivoted rows, certified": ((90, 9, 30, 30), "spectrum", {"certify": True}),
 }
@@ -77,10 +82,10 @@ from refspec.curvature import SecondMoment
 from refspec.factors import Factor, Factors
 from refspec.plans import plan
 
-def rows(N, K, b, a):
+def rows(N, K, b, a, T=1):
     rng = np.random.default_rng(0)
-    errors = rng.standard_normal((N, K, 1, b))
-    features = rng.standard_normal((N, 1, a))
+    errors = rng.standard_normal((N, K, T, b))
+    features = rng.standard_normal((N, T, a))
     ends = tuple(N * c // K for c in range(K + 1))
     return SecondMoment(
         Factors((Factor(errors, features),)), np.full((N, K), 1 / N / K), ends
@@ -120,7 +125,7 @@ def test_a_plan_holds_what_is_held():
         env=where,
     )
     found = json.loads(run.stdout)
-    assert [way for way, *_ in found] == list(CASES)
+    assert [way for way, *_ in found] == [x.removesuffix(", of sums") for x in CASES]
     for way, planned, taken in found:
         assert taken / FACTOR <= planned <= taken * FACTOR, (way, planned, taken)
 

@@ -18,7 +18,6 @@ import refspec
 from refspec import backend, models
 from refspec.random_matrix import law_of, predict_layer
 from refspec.random_matrix.comparison import kolmogorov
-from refspec.random_matrix.conditional.design import conditional_design, regression
 from refspec.rounding import eigensolver_radius
 
 #: How a law is told, and what `law_of` is asked for.
@@ -33,6 +32,12 @@ LAWS = {
 INNER = {
     "class given": {"given": "class"},
     "class given, samples alike": {"given": "class", "weights": "samples"},
+}
+#: Layers whose law together is told.
+TOGETHER = {
+    "iris_decay": [["fc2", "fc3"], ["fc1", "fc2", "fc3"]],
+    "wine_sklearn": [["coefs_1", "coefs_2"], ["coefs_0", "coefs_1", "coefs_2"]],
+    "digits_jax": [["layer2.W", "layer3.W"]],
 }
 #: Spectra drawn from a law; one of many eigenvalues.
 DRAWS, MANY = 5, 1000
@@ -103,9 +108,9 @@ NETWORKS = {
 }
 
 
-def measured(snapshot, layer):
-    """Return all P eigenvalues of a layer, descending."""
-    found = refspec.spectrum(refspec.fisher(snapshot, [layer]))
+def measured(snapshot, layers):
+    """Return all P eigenvalues of layers, descending."""
+    found = refspec.spectrum(refspec.fisher(snapshot, layers))
     values = np.zeros(found.dimension)
     seen = np.asarray(backend.to_host(found.values))
     values[: len(seen)] = np.where(seen > found.radius, seen, 0)
@@ -122,7 +127,7 @@ def compared(snapshot, given, values, anew):
     own = [kolmogorov(made, drawn(law.design, seed)) * scale for seed in range(draws)]
     again = "-"
     if anew:
-        whole = uncut(snapshot, law, given)
+        whole = law_of(snapshot, **{**given, "head": sys.maxsize}).design
         found = [apart(drawn(whole, seed), values) for seed in range(draws)]
         again = f"{np.mean(found) * scale:.3f}"
     top = np.max(np.abs(made.eigenvalues[:C] / values[:C] - 1))
@@ -140,29 +145,6 @@ def compared(snapshot, given, values, anew):
     )
 
 
-def uncut(snapshot, law, given):
-    """Return the design of a law whose head is the whole frame."""
-    layer = snapshot.layer(law.layer)
-    p, s, h, e = (
-        np.asarray(backend.to_host(x), dtype=float)
-        for x in (
-            snapshot.probabilities,
-            snapshot.sample_weights,
-            layer.features[:, 0],
-            layer.errors[:, :, 0],
-        )
-    )
-    rows = e * np.sqrt(s[:, None] * p)[:, :, None]
-    z = np.log(np.maximum(p, np.finfo(float).tiny))
-    z -= np.mean(z, axis=1, keepdims=True)
-    if law.given == "class":
-        z = z[:, :0]
-    weights = np.sum(rows**2, axis=(1, 2)) if law.weights == "errors" else None
-    kind = given.get("covariances", "class")
-    fitted, xi = regression(h, z, snapshot.labels, kind, weights)
-    return conditional_design(rows, snapshot.labels, fitted, xi, head=h.shape[1])
-
-
 def drawn(design, seed):
     """Draw features of a design, its outputs given, and return all P eigenvalues."""
     rng = np.random.default_rng(seed)
@@ -176,18 +158,22 @@ def drawn(design, seed):
     tail = np.sqrt(design.outside)[design.own]
     h = np.concatenate([head, tail * rng.standard_normal(tail.shape)], axis=1)
     R = np.swapaxes(design.roots, 1, 2)  # a row of errors for each label
-    (N, k, a), d = R.shape, h.shape[1]
-    if N * k < a * d:
-        flat = R.reshape(N * k, a)
-        K = (flat @ flat.T).reshape(N, k, N, k) * (h @ h.T)[:, None, :, None]
+    (N, k, a), (errors, features) = R.shape, design.layers
+    if N * k < design.reached:
+        K = 0
+        for layer in np.unique(errors):
+            flat = R.reshape(N * k, a)[:, errors == layer]
+            own = h[:, features == layer]
+            other = (flat @ flat.T).reshape(N, k, N, k)
+            K = K + other * (own @ own.T)[:, None, :, None]
         found = np.linalg.eigvalsh(K.reshape(N * k, -1))
     else:
         A = np.swapaxes(R, 1, 2) @ R
-        G = np.empty((a, d, a, d))
-        for j in range(a):
-            for c in range(a):
-                G[j, :, c] = (h * A[:, j, c, None]).T @ h
-        found = np.linalg.eigvalsh(G.reshape(a * d, -1))
+        own = [h[:, features == layer] for layer in errors]
+        G = [
+            [(own[j] * A[:, j, c, None]).T @ own[c] for c in range(a)] for j in range(a)
+        ]
+        found = np.linalg.eigvalsh(np.block(G))
     values = np.zeros(design.dimension)
     values[: len(found)] = found[::-1][: design.dimension]
     # what the solver may have made of a 0 is none of the law's eigenvalues
@@ -212,11 +198,11 @@ def rows(name):
         N, T, d = layer.features.shape
         if T > 1:
             continue
-        values = measured(snapshot, layer.name)
+        values = measured(snapshot, [layer.name])
         laws = LAWS if layer.name == last else INNER
         told = name if layer.name == last else f"{name}, {layer.name}"
         for k, (law, given) in enumerate(laws.items()):
-            asked = {**given, "layer": layer.name}
+            asked = {**given, "layers": layer.name}
             if "head" in given and law_of(snapshot, layer.name).design.kept == 1:
                 continue  # the frame holds all of it anyway
             cells = compared(snapshot, asked, values, anew=k == 0)
@@ -224,11 +210,26 @@ def rows(name):
             yield f"| {line} |\n"
 
 
+def together(name):
+    """Yield the rows of layers together: by the logits, and by the class alone."""
+    snapshot = NETWORKS[name]()
+    p = np.asarray(backend.to_host(snapshot.probabilities))
+    missed = np.mean(1 - p[np.arange(len(p)), snapshot.labels])
+    for layers in TOGETHER.get(name, ()):
+        values = measured(snapshot, layers)
+        d = sum(snapshot.layer(x).features.shape[2] for x in layers)
+        for law, given in (("logits given", {}), ("class given", {"given": "class"})):
+            asked = {**given, "layers": layers}
+            cells = compared(snapshot, asked, values, anew=True)
+            told = f"{name}, {' and '.join(layers)}", d, len(p), f"{missed:.2g}", law
+            yield f"| {' | '.join(map(str, (*told, *cells)))} |\n"
+
+
 def main(chosen):
     """Write the table, or print the rows of some networks."""
     lines = []
     for name in chosen or NETWORKS:
-        for line in rows(name):
+        for line in (*rows(name), *together(name)):
             print(line, end="", flush=True)
             lines.append(line)
     if not chosen:

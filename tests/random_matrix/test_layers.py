@@ -31,7 +31,7 @@ def test_the_trace_is_that_of_the_layer(snapshot, covariances):
     m = np.einsum("nhq,nq->nh", design.slopes[design.labels], design.regressors)
     traces = np.trace(design.inside, axis1=1, axis2=2) + np.sum(design.outside, axis=1)
     trace = sizes @ (traces[design.own] + np.sum(m**2, axis=1))
-    exact = refspec.fisher(snapshot, [law.layer]).trace()
+    exact = refspec.fisher(snapshot, law.layers).trace()
     assert abs(trace - exact) <= CONDITION * rounding.gamma(10**4, 2.0**-53) * exact
     assert 1 - law.design.kept <= rounding.gamma(10**4, 2.0**-53)  # nothing is cut off
     assert len(law.assumes) == 3
@@ -51,7 +51,7 @@ def test_samples_alike_have_another_trace(snapshot):
 def test_a_last_layer_is_predicted(snapshot):
     law = law_of(snapshot)
     made = predict_layer(law)
-    found = discrepancy(made, refspec.spectrum(refspec.fisher(snapshot, [law.layer])))
+    found = discrepancy(made, refspec.spectrum(refspec.fisher(snapshot, law.layers)))
     assert found.distance * made.dimension <= 3
     assert abs(found.scores[0]) <= 4
 
@@ -98,7 +98,7 @@ def test_pooled_drawn_and_inner_laws_differ(snapshot):
             {"outputs": "drawn"},
             {"weights": "samples"},
             {"given": "class"},
-            {"layer": "coefs_1", "given": "class", "head": 2},
+            {"layers": "coefs_1", "given": "class", "head": 2},
         )
     ]
     assert len(set(tops)) == len(tops)
@@ -121,13 +121,17 @@ def test_what_is_too_small_is_said(snapshot, hidden):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"layer": "coefs_1"}, "must be the logits"),
+        ({"layers": "coefs_1"}, "must be the logits"),
         ({"given": "class", "outputs": "drawn"}, "must be those of the data"),
         ({"given": "logits"}, "given"),
         ({"outputs": "guessed"}, "outputs"),
         ({"covariances": "none"}, "covariances"),
         ({"weights": "none"}, "weights"),
-        ({"layer": "no"}, "layer"),
+        ({"layers": "no"}, "layers"),
+        ({"layers": []}, "got none"),
+        ({"layers": ["coefs_2", "coefs_2"]}, "distinct"),
+        ({"layers": ["coefs_0", "coefs_1"]}, "must be the logits"),
+        ({"layers": ["coefs_1", "coefs_2"], "outputs": "drawn"}, "several layers"),
         ({"head": 0}, "head"),
         ({"groups": 1}, "groups"),
         ({"groups": 8, "outputs": "drawn"}, "groups"),

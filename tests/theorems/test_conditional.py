@@ -40,6 +40,12 @@ def test_Y4(seed):
     holds("Y4", study(seed))
 
 
+@pytest.mark.slow
+@pytest.mark.theorem("Y5")
+def test_Y5():
+    holds("Y5", study())
+
+
 def samples_alike(monkeypatch):
     """Samples that count the same."""
     true = page.regression
@@ -65,6 +71,18 @@ def independent_weights(monkeypatch):
             inside[c] += K @ (z.T @ z / len(z)) @ K.T
         slopes[:, :, 1:] = 0
         return true(dataclasses.replace(design, slopes=slopes, inside=inside), **given)
+
+    monkeypatch.setattr(spectrum, "tabulate", wrong)
+
+
+def strangers(monkeypatch):
+    """Features of different layers that know nothing of each other."""
+    true = spectrum.tabulate
+
+    def wrong(design, **given):
+        of = design.layers[1][: design.inside.shape[1]]
+        inside = design.inside * (of[:, None] == of)
+        return true(dataclasses.replace(design, inside=inside), **given)
 
     monkeypatch.setattr(spectrum, "tabulate", wrong)
 
@@ -104,6 +122,7 @@ def of_a_semicircle(monkeypatch):
         ("Y2", means_for_nothing),
         ("Y3", of_a_semicircle),
         ("Y4", samples_alike),
+        pytest.param("Y5", strangers, marks=pytest.mark.slow),
     ],
     ids=lambda x: x if isinstance(x, str) else x.__name__,
 )

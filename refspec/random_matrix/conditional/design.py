@@ -9,7 +9,11 @@ Gaussian h is
 with g independent of A: the terms of G are independent. S_c is the residual of the
 regression of h on z, and the columns of U_c are the class mean and its slopes. In a
 frame where the covariances of all classes are nearly diagonal from some coordinate on,
-only the head is kept whole (Theory: theory/conditional.md#Y1). Host arithmetic.
+only the head is kept whole (Theory: theory/conditional.md#Y1).
+
+Layers together have their errors side by side, and their features: of the directions
+errors (x) features those of one layer are parameters, the others are left out
+(Theory: theory/conditional.md#Y5). Host arithmetic.
 """
 
 from __future__ import annotations
@@ -20,6 +24,9 @@ import numpy as np
 
 from refspec import rounding
 from refspec.populations import symmetric_part
+
+#: Side of the matrices of errors (x) features that are inverted, unless asked for more.
+SIDE = 400
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,10 +44,11 @@ class Regression:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConditionalDesign:
-    """The layer in frames: roots R (N, a, k), labels, regressors (N, q).
+    """Layers in frames: roots R (N, a, k), labels, regressors (N, q).
 
     slopes (C, h, q); inside (s, h, h), outside (s, t): covariances in the head of the
-    features' frame, variances in its tail, s = C or 1. P counts what nothing reaches.
+    features' frame, variances in its tail, s = C or 1. layers: which layer each error
+    (a,) and each feature (h + t,) is of. P counts what nothing reaches.
     kept: share of the covariances' squares beyond the head that are these variances.
     """
 
@@ -50,14 +58,20 @@ class ConditionalDesign:
     slopes: np.ndarray
     inside: np.ndarray
     outside: np.ndarray
+    layers: tuple[np.ndarray, np.ndarray]
     dimension: int
     kept: float = 1.0
 
     @property
+    def parameters(self) -> np.ndarray:
+        """Which errors go with which features, (a, h + t): those of the same layer."""
+        errors, features = self.layers
+        return np.asarray(errors[:, None] == features)
+
+    @property
     def reached(self) -> int:
         """Number of directions that errors (x) features span, at most P."""
-        h, t = self.inside.shape[1], self.outside.shape[1]
-        return int(self.roots.shape[1] * (h + t))
+        return int(np.sum(self.parameters))
 
     @property
     def own(self) -> np.ndarray:
@@ -186,25 +200,47 @@ def conditional_design(
     fitted: Regression,
     regressors: np.ndarray,
     *,
-    head: int,
+    head: int | None = None,
+    layers: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> ConditionalDesign:
     """Take weighted errors (N, K, b) and a regression to frames of a and h + t.
 
-    The head holds the h leading directions, the tail variances. Traces stay.
-    Theory: theory/conditional.md#Y1
+    The head, or as many as fit a side, is whole, the tail variances. Traces stay.
+    Theory: theory/conditional.md#Y1, #Y5
     """
-    # leading of sum_i tr(A_i) E h h'
+    # layers: which one each error (b,) and each feature (d,) is of; one if not given
     C, d, _ = fitted.slopes.shape
-    frame = _span(np.tensordot(rows, rows, ((0, 1), (0, 1))))
+    if layers is None:
+        layers = np.zeros(rows.shape[2], np.int64), np.zeros(d, np.int64)
+    P = int(np.sum(layers[0][:, None] == layers[1]))
+    frame, errors = _span(np.tensordot(rows, rows, ((0, 1), (0, 1))), layers[0])
     roots = np.swapaxes(rows @ frame, 1, 2)
+    # leading of sum_i tr(A_i) E h h', a parameter
     S = np.broadcast_to(fitted.residual, (C, d, d))
-    mass, seen = _weighed(roots, labels, regressors, C)
-    U = fitted.slopes
-    square = np.tensordot(mass, S + U @ seen @ np.swapaxes(U, 1, 2), 1)
-    basis = _span(square)
+    mass, seen = _weighed(roots, errors, labels, regressors, C)
+    counts = np.bincount(errors)
+    U, square = fitted.slopes, np.zeros((d, d))
+    for k, count in enumerate(counts):
+        i = np.flatnonzero(layers[1] == k)
+        V, own = U[:, i], S[:, i][:, :, i]
+        second = own + V @ seen[k] @ np.swapaxes(V, 1, 2)
+        square[np.ix_(i, i)] = np.tensordot(mass[k] / count, second, 1)
+    basis, features = _span(square, layers[1])
     inside = basis.T @ fitted.residual @ basis
-    none, P = np.zeros((len(inside), 0)), rows.shape[2] * d
-    whole = ConditionalDesign(roots, labels, regressors, basis.T @ U, inside, none, P)
+    none = np.zeros((len(inside), 0))
+    whole = ConditionalDesign(
+        roots,
+        labels,
+        regressors,
+        basis.T @ U,
+        inside,
+        none,
+        (errors, features),
+        P,
+    )
+    if head is None:
+        sides = np.cumsum(counts[features])
+        head = max(1, int(np.searchsorted(sides, SIDE, side="right")))
     return narrowed(whole, head)
 
 
@@ -219,32 +255,47 @@ def narrowed(design: ConditionalDesign, head: int) -> ConditionalDesign:
     if head >= h:
         return design
     U, S = design.slopes, np.broadcast_to(design.inside, (C, h, h))
-    mass, seen = _weighed(design.roots, design.labels, design.regressors, C)
-    pooled = np.tensordot(mass / np.sum(mass), S[:, head:, head:], 1)
-    turn = np.linalg.eigh(pooled)[1]
+    errors, features = design.layers
+    mass, seen = _weighed(design.roots, errors, design.labels, design.regressors, C)
+    shares, of = mass / np.sum(mass, axis=1, keepdims=True), features[head:h]
+    half = np.sqrt(shares[of]).T  # (C, t)
+    pooled = np.sum(half[:, :, None] * S[:, head:, head:] * half[:, None], axis=0)
+    turn = _eigh(pooled, of)[1]
     outside = np.sum(turn * (S[:, head:, head:] @ turn), axis=1)
     inside = design.inside[:, :head, :head]
     beyond = float(np.sum(S * S) - np.sum(S[:, :head, :head] ** 2))
     kept = min(1.0, float(np.sum(outside**2)) / beyond) if beyond > 0 else 1.0
-    far = np.swapaxes(U[:, head:], 1, 2) @ turn
-    outside = outside + np.sum(far * (seen @ far), axis=1)
+    far = np.swapaxes(turn.T @ U[:, head:], 0, 1)  # (t, C, q)
+    outside = outside + np.sum(far * _applied(seen[of], far), axis=2).T
     if len(inside) < C:
-        outside = np.asarray([mass @ outside / np.sum(mass)])
+        outside = np.sum(shares[of].T * outside, axis=0, keepdims=True)
     outside = np.concatenate([outside, design.outside], axis=1)
     return replace(
         design, slopes=U[:, :head], inside=inside, outside=outside, kept=kept
     )
 
 
+def _applied(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Return matrices (..., q, q) times vectors (..., q)."""
+    return np.asarray((matrices @ vectors[..., None])[..., 0])
+
+
 def _weighed(
-    roots: np.ndarray, labels: np.ndarray, regressors: np.ndarray, C: int
+    roots: np.ndarray,
+    errors: np.ndarray,
+    labels: np.ndarray,
+    regressors: np.ndarray,
+    C: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return sum tr A_i of each class (C,), and the mean of xi xi' so weighed."""
-    sizes = np.sum(roots * roots, axis=(1, 2))
-    mass = np.bincount(labels, weights=sizes, minlength=C)
-    shares, _ = shares_in_class(labels, sizes)
-    seen = [_square(regressors[labels == c], shares[labels == c]) for c in range(C)]
-    return mass, np.stack(seen)
+    """Return sum tr A_i of each layer and class (L, C), and means of xi xi' with it."""
+    mass, seen = [], []
+    for k in range(int(errors.max()) + 1):
+        sizes = np.sum(roots[:, errors == k] ** 2, axis=(1, 2))
+        mass.append(np.bincount(labels, weights=sizes, minlength=C))
+        shares, _ = shares_in_class(labels, sizes)
+        members = [labels == c for c in range(C)]
+        seen.append(np.stack([_square(regressors[i], shares[i]) for i in members]))
+    return np.stack(mass), np.stack(seen)
 
 
 def _square(x: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -253,8 +304,23 @@ def _square(x: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     return np.asarray(y.T @ y)
 
 
-def _span(square: np.ndarray) -> np.ndarray:
-    """Return orthonormal columns that span the range of a PSD matrix, largest first."""
-    values, vectors = np.linalg.eigh((square + square.T) / 2)
-    least = rounding.eigensolver_radius(len(square), float(values[-1]), 2.0**-53)
-    return np.asarray(vectors[:, ::-1][:, values[::-1] > least])
+def _span(square: np.ndarray, of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return orthonormal columns that span the ranges of blocks, and whose they are.
+
+    The blocks (layers) are PSD and on the diagonal; largest first.
+    """
+    values, vectors = _eigh(square, of)
+    order = np.argsort(values, kind="stable")[::-1]
+    least = rounding.eigensolver_radius(len(square), float(np.max(values)), 2.0**-53)
+    order = order[values[order] > least]
+    return np.asarray(vectors[:, order]), of[order]
+
+
+def _eigh(square: np.ndarray, of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Decompose the blocks on the diagonal of a symmetric matrix, each by itself."""
+    values, vectors = np.zeros(len(of)), np.zeros_like(square)
+    for k in np.unique(of):
+        i = np.flatnonzero(of == k)
+        at = np.ix_(i, i)
+        values[i], vectors[at] = np.linalg.eigh((square[at] + square[at].T) / 2)
+    return values, vectors

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from refspec.random_matrix.conditional.design import ConditionalDesign, narrowed
 
 
@@ -37,7 +39,7 @@ def frames_of(design: ConditionalDesign) -> Frames:
     Theory: theory/conditional.md#Y1
     """
     # outliers come from means and slopes: a head of fewer would not hold them
-    least = sum(design.slopes.shape[::2])
+    least = sum(design.slopes.shape[::2]) * len(np.unique(design.layers[0]))
     heads = [design.slopes.shape[1]]
     while heads[-1] >= 2 * least:
         heads.append(-(-heads[-1] // 2))

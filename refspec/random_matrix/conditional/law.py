@@ -12,8 +12,9 @@ with two a x a unknowns a covariance,
           B_c = \sum_{i \in c} E_i - E_i (I \otimes m_i') Q (I \otimes m_i) E_i,
 
 where the last term is what the means take from the noise. Both maps keep to half
-planes, in which the solution is unique (Theory: theory/conditional.md#Y1). Host
-arithmetic.
+planes, in which the solution is unique (Theory: theory/conditional.md#Y1). Of layers
+together what is inverted has the rows and columns of their parameters alone, and Q is 0
+in the others (Theory: theory/conditional.md#Y5). Host arithmetic.
 """
 
 from __future__ import annotations
@@ -65,10 +66,12 @@ class Equivalent:
 
 def far(design: ConditionalDesign, z: complex) -> np.ndarray:
     """Return what the unknowns are near to for large z: -tr S / z and sum A."""
-    a = design.roots.shape[1]
-    traces = np.trace(design.inside, axis1=1, axis2=2) + np.sum(design.outside, axis=1)
+    variances = np.diagonal(design.inside, axis1=1, axis2=2)
+    variances = np.concatenate([variances, design.outside], axis=1)
+    traces = variances @ design.parameters.T  # of the layer that an error is of
     squares = design.roots @ np.swapaxes(design.roots, 1, 2)
-    return np.stack([-traces[:, None, None] / z * np.eye(a), _over(design, squares)])
+    delta = -traces[:, :, None] / z * np.eye(traces.shape[1])
+    return np.stack([delta, _over(design, squares)])
 
 
 def reach(design: ConditionalDesign) -> float:
@@ -101,7 +104,7 @@ def equivalent(
 ) -> Equivalent:
     """Find the fixed point at z, Im z > 0, from a guess of the unknowns.
 
-    A step costs O((a h)^3 + N (a^2 k + a^2 q^2) + t a^3).
+    A step costs O((a h)^3 + N (a^2 k + a^2 q^2) + t a^3), of one layer.
     Theory: theory/conditional.md#Y1
     """
     start = far(design, z) if guess is None else guess
@@ -174,16 +177,22 @@ def step(design: ConditionalDesign, x: np.ndarray, z: complex) -> Equivalent:
     H += _products(slopes, np.concatenate(parts, axis=1))
     blocks = np.empty((a, h, a, h), dtype=np.complex128)
     blocks[j, :, k] = blocks[k, :, j] = H
-    head = np.reshape(blocks, (a * h, a * h))
-    head[np.diag_indices(a * h)] -= z
-    tail = np.tensordot(design.outside, x[1], ((0,), (0,))) - z * np.eye(a)
+    here, there = design.parameters[:, :h], design.parameters[:, h:].T
+    kept = np.ix_(np.flatnonzero(here), np.flatnonzero(here))
+    head = np.reshape(blocks, (a * h, a * h))[kept]
+    head[np.diag_indices(len(head))] -= z
+    # what is no parameter has a pivot of 1 in the tail, and nothing beside it
+    both = there[:, :, None] & there[:, None, :]
+    tail = both * np.tensordot(design.outside, x[1], ((0,), (0,)))
+    tail = tail + np.where(there, -z, 1)[:, :, None] * np.eye(a)
     # an elimination by halves loses digits where z is small beside the head
     pivots: tuple[np.ndarray, ...] = (head,)
     if len(head) <= _WHOLE:
-        Q = definite.inverse(head)
+        found = definite.inverse(head)
     else:
-        Q, pivots = definite.by_halves(head)
-    rest = np.linalg.inv(tail)
+        found, pivots = definite.by_halves(head)
+    Q, rest = np.zeros((a * h, a * h), np.complex128), both * np.linalg.inv(tail)
+    Q[kept] = found
     blocks = np.reshape(Q, (a, h, a, h))[j, :, k]
     traced = np.tensordot(design.inside, blocks, ((1, 2), (1, 2)))
     delta = traced[:, errors] + np.tensordot(design.outside, rest, 1)
@@ -244,8 +253,9 @@ def _changes(x: np.ndarray, made: Equivalent, z: complex) -> tuple[float, float]
 
 def _sizes(x: np.ndarray) -> np.ndarray:
     """Return sqrt(|x_ii x_jj|): classes differ by the confidence of the network."""
+    # what is 0, where nothing is left in a layer, is taken back to rounding, not to 0
     diagonal = np.abs(np.diagonal(x, axis1=2, axis2=3))
-    root = np.sqrt(np.maximum(diagonal, np.finfo(np.float64).tiny))
+    root = np.sqrt(np.where(diagonal > 0, diagonal, 1))
     return np.asarray(root[:, :, :, None] * root[:, :, None, :])
 
 

@@ -36,7 +36,7 @@ _FAINT, _PALE = 2.0**-4, 4.0
 #: Width, relative to x, to which an eigenvalue that stands apart is known.
 _NARROW = 2.0**-6
 #: What a wider frame may move, of what the count may err by.
-_CUT = 2.0**-2
+_CUT = 2.0**-4
 #: Error of the rank at which an outlier is read off: the density of a semicircle is
 #: there 2 % less than in its middle.
 _OFF = 2.0**-3
@@ -189,18 +189,23 @@ def _refined(frames: Frames, points: list[Point], resolution: float) -> list[Poi
         # chance: where single eigenvalues are, intervals have to be narrow, too
         apart = min(p.density * p.x for p in (left, middle, right)) <= pale
         pending.append(middle)
-        if (apart or inside > 1 > allowed) and right.x > left.x * (1 + _NARROW):
+        if apart and right.x > left.x * (1 + _NARROW):
             continue
-        if P * abs(middle.cumulative - _cubic(left, right)) <= allowed:
+        if P * _off(left, middle, right) <= allowed:
             done += [pending.pop(), pending.pop()]
     return done
 
 
-def _cubic(left: Point, right: Point) -> float:
-    """Return F in the middle, on a log axis, of the cubic between two points."""
-    left, right = _on_log_axis(left), _on_log_axis(right)
-    bent = (right.x - left.x) * (left.density - right.density) / 8
-    return (left.cumulative + right.cumulative) / 2 + bent
+def _off(left: Point, middle: Point, right: Point) -> float:
+    """Return how far F is from the cubic through the ends, on a log axis.
+
+    Of the value and of what the slope adds between the middle and an end.
+    """
+    a, b, c = (_on_log_axis(p) for p in (left, middle, right))
+    width, rise = c.x - a.x, c.cumulative - a.cumulative
+    value = (a.cumulative + c.cumulative) / 2 + width * (a.density - c.density) / 8
+    slope = 1.5 * rise / width - (a.density + c.density) / 4
+    return max(abs(b.cumulative - value), abs(b.density - slope) * width / 8)
 
 
 def _on_log_axis(point: Point) -> Point:
@@ -302,14 +307,24 @@ def _outliers(
     for k in range(count):
         values[k], made = _located(frames, points, k + 0.5, float(values[k]))
         design = frames.at(float(values[k]))
-        span = row_space(design.slopes[:, :, 0]).T
-        h, a = span.shape[0], design.roots.shape[1]
-        Q = np.reshape(made.resolvents[0].imag, (a, h, a, h))
-        seen = np.sum(span * (np.trace(Q, axis1=0, axis2=2) @ span))
-        height = density(made)
+        height, seen = density(made), _along_means(design, made)
         found.append((np.sqrt(2) / (np.pi * height), seen / np.pi / height))
     deviations, overlaps = np.reshape(found, (count, 2)).T
     return Outliers(values, deviations, overlaps)
+
+
+def _along_means(design: ConditionalDesign, made: Equivalent) -> float:
+    """Return Im tr Q over errors (x) class means, of each layer."""
+    h, a = design.slopes.shape[1], design.roots.shape[1]
+    Q = np.reshape(made.resolvents[0].imag, (a, h, a, h))
+    errors, features = design.layers[0], design.layers[1][:h]
+    total = 0.0
+    for k in np.unique(features):
+        e, f = np.flatnonzero(errors == k), np.flatnonzero(features == k)
+        span = row_space(design.slopes[:, f, 0]).T
+        own = np.trace(Q[np.ix_(e, f, e, f)], axis1=0, axis2=2)
+        total += float(np.sum(span * (own @ span)))
+    return total
 
 
 def _located(

@@ -22,10 +22,11 @@ def trace(design, z, guess=None):
     return np.trace(head) + np.sum(np.trace(tail, axis1=1, axis2=2))
 
 
+@pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("z", [1 + 1j, 30 + 0.5j, -2 + 0.1j])
-def test_one_fixed_point(z):
+def test_one_fixed_point(z, layers):
     """From any start in the half planes the same one."""
-    design = small(0)
+    design = small(0, layers)
     far = law.far(design, z)
     signs = np.asarray([1j, -1j])[:, None, None, None] * np.eye(2)
     found = [
@@ -34,9 +35,10 @@ def test_one_fixed_point(z):
     assert np.max(np.abs(np.asarray(found) - found[0])) <= CLOSE * abs(found[0])
 
 
-def test_cut_at_a_diagonal():
+@pytest.mark.parametrize("layers", [1, 2])
+def test_cut_at_a_diagonal(layers):
     """Where covariances are diagonal and means in the head, the tail is exact."""
-    design = small(1)
+    design = small(1, layers)
     C, h, q = design.slopes.shape
     t = design.outside.shape[1]
     inside = np.zeros((C, h + t, h + t))

@@ -45,12 +45,13 @@ def test_count_is_continued_to_the_axis():
         assert abs(one / two - 4) <= 1
 
 
-def test_counts_are_whole_in_gaps_and_far_away():
-    design = small(0)
+@pytest.mark.parametrize("layers", [1, 2])
+def test_counts_are_whole_in_gaps_and_far_away(layers):
+    design = small(0, layers)
     top = 4 * law.reach(design)
     far = spectrum.counted(design, spectrum.at(design, top))
     assert abs(far) <= spectrum.HEIGHT * design.reached
-    # nine samples with three columns each fill all ten directions
+    # nine samples with three columns each fill all ten directions, or five
     least = spectrum.counted(design, spectrum.at(design, top * 2.0**-40))
     assert abs(least - design.reached) <= 2.0**-5
 
@@ -71,11 +72,12 @@ def test_cubics_rise():
 
 
 @pytest.mark.slow
-def test_moments_of_draws():
+@pytest.mark.parametrize("inner", [0, 7])
+def test_moments_of_draws(inner):
     """E tr G and E tr G^2 of real Gaussian draws, the second with its excess."""
-    planted = mixture(16, 3)
+    planted = mixture(16, 3, inner)
     first, second, real = moments(planted.design)
-    values = drawn(16, 200, 3)[1]
+    values = drawn(16, 200, 3, inner)[1]
     for k, there in ((1, first), (2, real)):
         found = np.sum(values**k, axis=1)
         error = np.std(found) / len(found) ** 0.5

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from refspec.theorems import conditional
 from support.flaws import Flaw, after, field, first, larger, smaller
 from support.flaws.random_matrix import away, few
@@ -11,11 +13,13 @@ LAW = "refspec.random_matrix.conditional.law"
 
 #: `refspec selftest --deep` climbs the full ladder.
 SHORT = ((16, 96), (32, 48))
+SHORTER = ((8, 96), (16, 48))
 
 
 def short(monkeypatch):
     """A short ladder."""
     monkeypatch.setattr(conditional, "LADDER", SHORT)
+    monkeypatch.setattr(conditional, "TOGETHER", SHORTER)
 
 
 def of_the_outliers(change):
@@ -41,35 +45,23 @@ def larger_unknowns(found, size):
     return replace(found, resolvents=((1 + size) * head, (1 + size) * tail))
 
 
+def less(S, size):
+    """Take a variance from each direction."""
+    return S - size * np.eye(S.shape[-1])
+
+
+JOINED = "refspec.random_matrix.conditional.together:correlated"
 REGRESSION = "refspec.random_matrix.conditional.design:regression"
 TABULATE = f"{SPECTRUM}:tabulate"
 FLAWS = (
-    Flaw(
-        "Y1",
-        "a shifted distribution",
-        TABULATE,
-        after(first(field("cumulative", shifted))),
-        few,
-        size=0.05,
-        setting=short,
-    ),
-    Flaw(
-        "Y1",
-        "one outlier less",
-        TABULATE,
-        after(of_the_outliers(one_less)),
-        few,
-        size=1,
-        setting=short,
-    ),
-    Flaw(
-        "Y1",
-        "outliers away",
-        TABULATE,
-        after(of_the_outliers(away)),
-        few,
-        size=4.5,
-        setting=short,
+    *(
+        Flaw(id, what, TABULATE, after(change), few, size=size, setting=short)
+        for id in ("Y1", "Y5")
+        for what, change, size in (
+            ("a shifted distribution", first(field("cumulative", shifted)), 0.05),
+            ("one outlier less", of_the_outliers(one_less), 1),
+            ("outliers away", of_the_outliers(away), 4.5),
+        )
     ),
     Flaw(
         "Y2", "a resolvent too large", f"{LAW}:equivalent", after(larger_unknowns), few
@@ -97,5 +89,7 @@ FLAWS = (
         )
         for name in ("slopes", "residual")
     ),
+    Flaw("Y5", "covariances too large", JOINED, after(larger), few, size=2.0**-20),
+    Flaw("Y5", "too little of each", JOINED, after(less), few, size=2.0**-20),
 )
 REASONS: dict[str, str] = {}
