@@ -52,7 +52,7 @@ def test_eigenvalues_of_the_float32_gram_are_those_of_float64_rows(family, monke
     wanted[: len(right.values)] = right.values
     # rows and eigenvalues that are left out, of no more than these parts
     bound, most = _bound(built)
-    cut = 2 * U * (most + float(np.sum(right.values)))
+    cut = paper.LEFT * most + 2 * U * float(np.sum(right.values))
     bound += cut + right.radius + found.radius
     assert np.max(np.abs(values - wanted)) <= bound
     assert [x.name for x in last.layers] == [built.layers[-1].name]

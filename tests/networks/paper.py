@@ -33,6 +33,7 @@ from refspec.factors import Factor, Factors
 
 DECAY = 5e-4
 BATCH = 128
+LEFT = 1e-4
 EPS = float(torch.finfo(torch.float32).eps)
 ROOM, BLOCK = 2**28, 512  # numbers that are multiplied out together; rows of a product
 VGG11 = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")
@@ -311,25 +312,26 @@ def compact(
     """Return a Fisher information with the network's Gram matrix, and its last layer.
 
     The Gram matrix is formed in float32, of errors and features that are held so, layer
-    by layer: of 1360 images those of VGG11 are 10 GB. Rows are left out that all
-    together are shorter than what float32 cannot tell from 0, and then eigenvalues. The
+    by layer: of 1360 images those of VGG11 are 10 GB. Rows whose bounds add up to at
+    most LEFT of all are left out, and eigenvalues that float32 cannot tell from 0. The
     number is the largest distance of some entries from inner products of torch's own
     gradients, over their lengths.
     """
     wide, chosen = _wide(model)
-    made, p = _gathered(wide, chosen, at, torch.float32)
     last = list(chosen)[-1]
-    # the last layer's errors need no float32
-    found = _gathered(wide, {last: chosen[last]}, at, torch.float64)[0]
+    found, p = _gathered(wide, {last: chosen[last]}, at)
     built = refspec.snapshot(
         [Layer(last, *(x.numpy() for x in found[last]))],
         at.y.numpy(),
         probabilities=p.numpy(),
     )
+    narrow = copy.deepcopy(model).eval()
+    layers = {n: narrow.get_submodule(n) for n in chosen}
+    made, _ = _gathered(narrow, layers, at, p)
     (N, C), roots = p.shape, torch.sqrt(p / len(p)).reshape(-1)
     squares = roots**2 * sum(_lengths(h, e) ** 2 for h, e in made.values())
     ascending, order = torch.sort(squares)
-    least = EPS * squares.sum()
+    least = LEFT * squares.sum()
     index = torch.sort(order[torch.cumsum(ascending, 0) > least]).values
     gram, sample = torch.zeros(len(index), len(index)), index // C
     for n in chosen:
@@ -407,7 +409,7 @@ def snapshot(
     torch's own gradients of the weights.
     """
     wide, chosen = _wide(model)
-    made, probabilities = _gathered(wide, chosen, at, torch.float64)
+    made, probabilities = _gathered(wide, chosen, at)
     layers = [Layer(n, _moved(h, xp), _moved(e, xp)) for n, (h, e) in made.items()]
     built = refspec.snapshot(
         layers,
@@ -428,9 +430,16 @@ def _wide(model: nn.Module) -> tuple[nn.Module, dict[str, nn.Module]]:
 
 
 def _gathered(
-    wide: nn.Module, chosen: dict[str, nn.Module], at: Data, kept: torch.dtype
+    model: nn.Module,
+    chosen: dict[str, nn.Module],
+    at: Data,
+    known: torch.Tensor | None = None,
 ) -> tuple[dict[str, tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
-    """Return features and errors of layers, formed in float64, and probabilities."""
+    """Return features and errors of layers in the model's precision, and probabilities.
+
+    These are float64, as they are given or as the model says.
+    """
+    kept = next(model.parameters()).dtype
     seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     hooks = [
         m.register_forward_hook(
@@ -442,8 +451,8 @@ def _gathered(
     probabilities = torch.empty((N, 10), dtype=torch.float64, device=at.X.device)
     for i in range(0, N, BATCH):
         j = min(i + BATCH, N)
-        logits = wide(at.X[i:j].double())
-        p = torch.softmax(logits.detach(), 1)
+        logits = model(at.X[i:j].to(kept))
+        p = torch.softmax(logits.detach().double(), 1) if known is None else known[i:j]
         probabilities[i:j] = p
         for n, (given, out) in seen.items():
             h = _features(chosen[n], given.detach())
@@ -455,6 +464,7 @@ def _gathered(
         for c in range(10):
             seed = p.clone()
             seed[:, c] -= 1
+            seed = seed.to(kept)
             outs = [seen[n][1] for n in chosen]
             found = torch.autograd.grad(logits, outs, seed, retain_graph=c < 9)
             for n, e in zip(chosen, found, strict=True):
