@@ -86,9 +86,9 @@ class LayerLaw:
         """What a prediction from this rests on, in sentences."""
         gamma = f"{np.min(self.responses):.3g} to {np.max(self.responses):.3g}"
         source = {
-            "data": "its outputs are those of the data",
-            "drawn": "its outputs are drawn from a Gaussian for each class",
-            "fitted": "its outputs are those of a fit: Gaussian for each class without "
+            "data": "the outputs are those of the data",
+            "drawn": "the outputs are drawn from a Gaussian for each class",
+            "fitted": "the outputs are those of a fit: Gaussian for each class without "
             f"the sample, which moves them by {gamma} times its error",
         }[self.outputs]
         given = "class and outputs" if self.given == "outputs" else "the class alone"
