@@ -172,11 +172,9 @@ class Exporter:
         Of one input, which may hold several samples.
         """
         part = _part(self._placed(call(self.model, 0, given)), np.arange(1))
-        outputs, found = self._seen(self._run(0, part)[1], 1)
-        wide = [len(x.weight) for x in self.chosen.values()]
-        shapes = ((*x.shape[1:], b) for x, b in zip(found, wide, strict=True))
-        del outputs
-        return dict(zip(self.chosen, shapes, strict=True))
+        _, found = self._seen(self._run(0, part)[1], 1)
+        pairs = zip(found, self.chosen.items(), strict=True)
+        return {n: (*x.shape[1:], len(module.weight)) for x, (n, module) in pairs}
 
     def rows(self, batches: Iterable[tuple[Any, Any]]) -> Iterator[dict[str, Any]]:
         """Yield the arrays of the schema batch by batch."""
