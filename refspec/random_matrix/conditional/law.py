@@ -189,6 +189,8 @@ def step(design: ConditionalDesign, x: np.ndarray, z: complex) -> Equivalent:
     pivots: tuple[np.ndarray, ...] = (head,)
     if len(head) <= _WHOLE:
         found = definite.inverse(head)
+        # rounding that differs beside the diagonal would not cancel in B
+        found = (found + found.T) / 2
     else:
         found, pivots = definite.by_halves(head)
     Q, rest = np.zeros((a * h, a * h), np.complex128), both * np.linalg.inv(tail)

@@ -86,6 +86,15 @@ def test_classes_without_noise_are_not_waited_for():
     assert 0 <= above <= design.reached
 
 
+def test_a_resolvent_is_symmetric():
+    """To the last bit: far down B is what is left of sums that cancel."""
+    design = law_of(refspec.datasets.mnist_cnn(), head=12).design
+    z = 2.0**-20 * (1 + spectrum.TABLE * 1j)
+    head, _ = law.step(design, law.in_half_planes(law.far(design, z)), z).resolvents
+    assert np.any(head != 0)
+    assert np.array_equal(head, head.T)
+
+
 def test_what_is_not_resolved_is_said(monkeypatch):
     """Rounding can be simulated: one that no iteration comes below."""
     rng = np.random.default_rng(0)
