@@ -149,7 +149,11 @@ def joined(asarray=np.asarray):
     both = [Regression(asarray(x.x), x.C) for x, *_ in (one, other)]
     p, s = one[3].probabilities, one[3].sample_weights
     made = [
-        weighted(asarray(one[3].layers[0].errors), asarray(x.x[:, None, :]), w)
+        weighted(
+            asarray(one[3].layers[0].errors),
+            asarray(backend.to_host(x.x)[:, None, :]),
+            w,
+        )
         for x in both
         for w in [(asarray(s), asarray(p))]
     ]
