@@ -34,6 +34,8 @@ def options():
         for parameter, x in COMMANDS[name].items():
             declared, *_ = typing.get_args(hints[parameter])
             kinds = {k for k in typing.get_args(declared) or [declared]}
+            # one that may be given several times takes the same each time
+            kinds = {str if k == list[str] else k for k in kinds}
             kind = {"choice" if issubclass(k, StrEnum) else k for k in kinds - {NONE}}
             yield name, x.opts[0], parameter, frozenset(kind)
 
