@@ -28,8 +28,8 @@ class Estimation:
     """Standard deviations that the estimation of a layer's statistics leaves.
 
     groups; ranks (q,) among the eigenvalues, from 0, none where float64 does not
-    resolve the law; values (q,) expected there;
-    deviations (q,) of these; counts (q,), deviations of the number above each.
+    resolve the law; values (q,) expected there; deviations (q,) of these; counts (q,),
+    deviations of the number above each.
     """
 
     groups: int

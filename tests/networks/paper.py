@@ -34,7 +34,6 @@ from refspec.factors import Factor, Factors
 DECAY = 5e-4
 BATCH = 128
 LEFT = 1e-4
-EPS = float(torch.finfo(torch.float32).eps)
 ROOM, BLOCK = 2**28, 512  # numbers that are multiplied out together; rows of a product
 VGG11 = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")
 RESNET18 = (
@@ -307,15 +306,15 @@ def moment(model: nn.Module, at: Data) -> refspec.SecondMoment:
 
 
 def compact(
-    model: nn.Module, at: Data
+    model: nn.Module, at: Data, dtype: torch.dtype = torch.float32
 ) -> tuple[refspec.SecondMoment, refspec.Snapshot, float]:
     """Return a Fisher information with the network's Gram matrix, and its last layer.
 
-    The Gram matrix is formed in float32, of errors and features that are held so, layer
-    by layer: of 1360 images those of VGG11 are 10 GB. Rows whose bounds add up to at
-    most LEFT of all are left out, and eigenvalues that float32 cannot tell from 0. The
-    number is the largest distance of some entries from inner products of torch's own
-    gradients, over their lengths.
+    The Gram matrix is formed in the precision, of errors and features that are held so,
+    layer by layer: of 1360 images those of VGG11 are 10 GB in float32. Rows whose
+    bounds add up to at most LEFT of all are left out, and eigenvalues that the
+    precision cannot tell from 0. The number is the largest distance of some entries
+    from inner products of torch's own gradients, over their lengths.
     """
     wide, chosen = _wide(model)
     last = list(chosen)[-1]
@@ -325,7 +324,7 @@ def compact(
         at.y.numpy(),
         probabilities=p.numpy(),
     )
-    narrow = copy.deepcopy(model).eval()
+    narrow = copy.deepcopy(model).to(dtype).eval()
     layers = {n: narrow.get_submodule(n) for n in chosen}
     made, _ = _gathered(narrow, layers, at, p)
     (N, C), roots = p.shape, torch.sqrt(p / len(p)).reshape(-1)
@@ -333,16 +332,16 @@ def compact(
     ascending, order = torch.sort(squares)
     least = LEFT * squares.sum()
     index = torch.sort(order[torch.cumsum(ascending, 0) > least]).values
-    gram, sample = torch.zeros(len(index), len(index)), index // C
+    gram = torch.zeros(len(index), len(index), dtype=dtype)
     for n in chosen:
         h, e = made.pop(n)
-        _add_gram(gram, h, e.flatten(0, 1)[index], sample)
+        _add_gram(gram, h, e.flatten(0, 1)[index], index // C)
         print("Gram matrix of layer", n, f"{len(index)} of {N * C} rows", flush=True)
     off = _off(gram, [(int(k) // C, int(k) % C) for k in index], wide, chosen, at)
     gram = gram.double() * roots[index][:, None] * roots[index]
-    values, U = torch.linalg.eigh(gram + torch.tril(gram, -1).T)
+    values, U = torch.linalg.eigh(gram)  # which reads the lower half alone
     del gram
-    kept = values > EPS * values.sum()
+    kept = values > torch.finfo(dtype).eps * values.sum()
     columns = torch.zeros(N * C, int(kept.sum()), dtype=torch.float64)
     columns[index] = U[:, kept] * torch.sqrt(values[kept])
     rows = Factors((Factor(columns.reshape(N, C, 1, -1).numpy(), None),))
@@ -395,7 +394,7 @@ def _off(
         x, y = rows[k], rows[j]
         off = abs(float(gram[max(k, j), min(k, j)] - x @ y))
         worst = max(worst, off / float(x.norm() * y.norm()))
-    if not worst <= EPS**0.5:
+    if not worst <= torch.finfo(gram.dtype).eps ** 0.5:
         raise ValueError(f"entries must be torch's products, got a distance of {worst}")
     return worst
 
