@@ -246,15 +246,22 @@ def cells(moment: SecondMoment, rows: Array, norms: Array) -> Array:
     return _gathered(cell_units(moment, norms), moment.offsets, rows, moment.rows.group)
 
 
+def cell_vectors(moment: SecondMoment, norms: Array) -> Array:
+    """Return all q_{cc'}, shape (N, K, C K)."""
+    (C, K), unit = norms.shape, cell_units(moment, norms)
+    every = moment.xp.eye(C * K, dtype=norms.dtype, device=backend.device(norms))
+    return _spread(unit, moment.offsets, moment.xp.reshape(every, (C, K, C * K)))
+
+
 def cell_gram(moment: SecondMoment, norms: Array) -> Array:
     """Return Q'XX'Q, shape (C K, C K), some cells at a time: X is never formed.
 
     Theory: theory/curvature.md#C7.
     """
-    xp, (C, K), P = moment.xp, norms.shape, moment.shape[1]
-    unit, N, group = cell_units(moment, norms), moment.rows.samples, moment.rows.group
+    xp, (C, K), group = moment.xp, norms.shape, moment.rows.group
+    unit = cell_units(moment, norms)
     every = xp.eye(C * K, dtype=norms.dtype, device=backend.device(norms))
-    step, parts = group.least(backend.at_a_time(8 * (N * K + P), norms)), []
+    step, parts = group.least(backend.at_a_time(16 * moment.rows.widest, norms)), []
     for j in range(0, C * K, step):
         some = xp.reshape(every[:, j : min(j + step, C * K)], (C, K, -1))
         z = moment.project(_spread(unit, moment.offsets, some))
