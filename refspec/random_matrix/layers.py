@@ -153,8 +153,8 @@ def law_of(
         features are; `samples`: all count the same.
     head : int, optional
         Coordinates of the features, of all layers, whose covariances are kept whole; in
-        the others each class keeps its variances. As many as fit a matrix of side 2400
-        if not given, all 257 where C = 10; d cuts nothing off.
+        the others each class keeps its variances. If not given nothing is cut off up to
+        (C - 1) d = 2400, and beyond it as many are kept as fit a matrix of side 400.
     groups : int
         Into how many groups samples are divided to tell what estimation leaves open, 8
         say: `predict_layer` then gives deviations. 0 for none.

@@ -25,8 +25,8 @@ import numpy as np
 from refspec import rounding
 from refspec.populations import symmetric_part
 
-#: Side of the matrices of errors (x) features that are inverted at each step, and of
-#: those by which these are corrected: nothing is cut off 257 features of ten classes.
+#: Side of the matrices of errors (x) features that are inverted at each step, and up to
+#: which nothing is cut off a layer, but corrects these: 257 features of ten classes.
 SIDE, WIDE = 400, 2400
 
 
@@ -207,7 +207,7 @@ def conditional_design(
 ) -> ConditionalDesign:
     """Take weighted errors (N, K, b) and a regression to frames of a and h + t.
 
-    The head, or as many as fit the side, is whole, the tail variances. Traces stay.
+    The head is whole, the tail variances: none if all fit the side. Traces stay.
     Theory: theory/conditional.md#Y1, #Y5
     """
     # layers: which one each error (b,) and each feature (d,) is of; one if not given
@@ -240,7 +240,9 @@ def conditional_design(
         (errors, features),
         P,
     )
-    return narrowed(whole, fitting(whole, side) if head is None else head)
+    if head is None:
+        head = fitting(whole, side if whole.reached <= side else SIDE)
+    return narrowed(whole, head)
 
 
 def fitting(design: ConditionalDesign, side: int) -> int:
