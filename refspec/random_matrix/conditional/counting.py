@@ -30,6 +30,8 @@ HEIGHT, TABLE = 2.0**-16, 2.0**-12
 #: Steps of the whole layer at a point, after which it is iterated by itself; what a
 #: correction may move, of what the count may err by: it leaves less than it moves.
 _ROUNDS, _MOVED = 4, 2.0**-2
+#: Counts in a row that have to agree for a layer whose unknowns do not rest.
+_RESTS = 3
 
 #: A frame to iterate in, and the layer that corrects it, if any does.
 Pair = tuple[ConditionalDesign, ConditionalDesign | None]
@@ -130,7 +132,9 @@ def solved(
     frame, whole = pair
     guess, shift = (None, None) if state is None else state
     if whole is None:
-        made = law.equivalent(frame, z, guess, tolerance=tolerance)
+        made = law.equivalent(
+            frame, z, guess, tolerance=tolerance, settled=_settled(frame, resolution)
+        )
         state = np.stack([made.unknowns, np.zeros_like(made.unknowns)])
         return Solution(z, state, counted(frame, made), made.trace, made, frame)
     try:
@@ -154,29 +158,30 @@ def solved(
             near = law.step(frame, x, z)
     except law.UnresolvedError:  # the layer by itself may be
         pass
-    return _alone(pair, z, guess, resolution)
-
-
-def _alone(
-    pair: Pair, z: complex, guess: np.ndarray | None, resolution: float
-) -> Solution:
-    """Iterate the layer itself until a step moves the count little."""
-    frame, whole = pair
-    assert whole is not None
-    x = law.far(whole, z) if guess is None else guess
-    steps, scale, last = anderson.Steps(), law.sizes(x), np.inf
-    for _ in range(law.PATIENCE):
-        made = law.step(whole, x, z)
-        above = counted(whole, made)
-        if abs(above - last) <= _MOVED**2 * allowed(above, resolution):
-            state = np.stack([x, made.unknowns - law.step(frame, x, z).unknowns])
-            return Solution(z, state, above, made.trace, made, whole)
-        last, x = above, law.onwards(steps, x, made.unknowns, scale)
-    raise law.UnresolvedError(
-        f"expected a count at z = {z} that steps of the layer cease to move, got none "
-        f"in {law.PATIENCE}: float64 does not resolve the law there; ask for it "
-        "further up, or for fewer features (head=)"
+    made = law.equivalent(
+        whole, z, guess, tolerance=tolerance, settled=_settled(whole, resolution)
     )
+    shift = made.unknowns - law.step(frame, made.forms, z).unknowns
+    state = np.stack([made.unknowns, shift])
+    return Solution(z, state, counted(whole, made), made.trace, made, whole)
+
+
+def _settled(design: ConditionalDesign, resolution: float) -> law.Settled:
+    """Tell steps after which the count has not moved, twice, by a part of its error.
+
+    Where rounding is what is left of sums, unknowns move for ever, and the count rests.
+    """
+    counts: list[float] = []
+
+    def rests(made: Equivalent) -> bool:
+        try:
+            counts.append(counted(design, made))
+        except law.UnresolvedError:  # at these unknowns; others may follow
+            counts.append(np.nan)
+        part = _MOVED**2 * allowed(counts[-1], resolution)
+        return len(counts) >= _RESTS and float(np.ptp(counts[-_RESTS:])) <= part
+
+    return rests
 
 
 def _argument(matrices: np.ndarray) -> float:

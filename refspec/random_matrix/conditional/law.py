@@ -19,6 +19,7 @@ in the others (Theory: theory/conditional.md#Y5). Host arithmetic.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,10 @@ class Equivalent:
         return complex(np.trace(head) + np.sum(np.trace(tail, axis1=1, axis2=2)))
 
 
+#: Tells whether a step may be the last.
+Settled = Callable[[Equivalent], bool]
+
+
 def far(design: ConditionalDesign, z: complex) -> np.ndarray:
     """Return what the unknowns are near to for large z: -tr S / z and sum A."""
     variances = np.diagonal(design.inside, axis1=1, axis2=2)
@@ -102,14 +107,16 @@ def equivalent(
     *,
     shift: np.ndarray | None = None,
     tolerance: float = STEP,
+    settled: Settled = lambda _: False,
 ) -> Equivalent:
     """Find the fixed point at z, Im z > 0, from a guess; of step + shift, if given.
 
+    Or where imaginary parts are found and a step is `settled` otherwise.
     A step costs O((a h)^3 + N (a^2 k + a^2 q^2) + t a^3), of one layer.
     Theory: theory/conditional.md#Y1
     """
     start = far(design, z) if guess is None else guess
-    made = _iterated(design, z, start, tolerance, shift)
+    made = _iterated(design, z, start, tolerance, shift, settled)
     if made is None and shift is None:
         # not from there: high above the axis any start will do
         y, start = max(z.imag, reach(design)), far(design, z)
@@ -118,7 +125,7 @@ def equivalent(
             above = _iterated(design, there, start, tolerance)
             start = start if above is None else above.unknowns
             y /= _LOWER
-        made = _iterated(design, z, start, tolerance)
+        made = _iterated(design, z, start, tolerance, settled=settled)
     if made is None:
         raise UnresolvedError(
             f"expected the fixed point at z = {z}, got none in {_ITERATIONS} steps nor "
@@ -134,6 +141,7 @@ def _iterated(
     start: np.ndarray,
     tolerance: float,
     shift: np.ndarray | None = None,
+    settled: Settled = lambda _: False,
 ) -> Equivalent | None:
     """Iterate to the fixed point; None if the changes cease to fall."""
     # The map takes the half planes to themselves and has one fixed point there, which
@@ -148,7 +156,7 @@ def _iterated(
         new = made.unknowns if shift is None else made.unknowns + shift
         change, turned = _changes(x, new, z.imag * abs(made.trace))
         off = max(change / tolerance, turned / _IMAGINARY)
-        if off <= 1:
+        if off <= 1 or (turned <= _IMAGINARY and settled(made)):
             return made
         if off <= least / 2:
             least, since = off, k

@@ -5,6 +5,8 @@ from itertools import pairwise
 
 import pytest
 
+import refspec
+from refspec.random_matrix import law_of
 from refspec.random_matrix.conditional import counting, law
 from refspec.random_matrix.conditional.design import narrowed
 from refspec.random_matrix.conditional.frames import frames_of
@@ -13,13 +15,14 @@ from refspec.theorems.conditional import mixture, small
 Z = 0.1 * (1 + counting.TABLE * 1j)
 
 
-def steps_of(monkeypatch, whole):
-    """Count the steps of a design in a list that grows."""
+def steps_of(monkeypatch, whole, most=64):
+    """Count the steps of a design in a list that grows, to no more than so many."""
     exact, found = law.step, []
 
     def counted(design, x, z):
         if design is whole:
             found.append(z)
+        assert len(found) <= most
         return exact(design, x, z)
 
     monkeypatch.setattr(law, "step", counted)
@@ -87,3 +90,15 @@ def test_the_layer_corrects_the_last_frame(monkeypatch):
     assert all(b <= 2 * a for a, b in pairwise(sides))
     monkeypatch.setattr("refspec.random_matrix.conditional.frames.SIDE", 100)
     assert frames_of(whole).pairs[-1] == (whole, None)  # cheap enough to iterate
+
+
+def test_a_count_that_rests_is_waited_for_no_longer(monkeypatch):
+    """In a class that is fitted exactly unknowns move by rounding for ever."""
+    design = law_of(refspec.datasets.mnist_cnn()).design
+    state, asked = None, steps_of(monkeypatch, design, most=32)
+    for x in (3.07e-4, 7.68e-5):
+        z = x * (1 + counting.TABLE * 1j)
+        made = counting.solved((design, None), z, state, resolution=0.25)
+        state = made.state
+    assert asked
+    assert abs(made.continued - round(made.continued)) <= 2.0**-6
