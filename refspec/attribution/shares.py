@@ -193,9 +193,12 @@ def remaining_shares(
     xp, removed = backend.namespace(basis.values), frozenset(levels)
     kept = [n for n in basis.rows if n not in removed]
     within, r = basis.within not in removed, basis.values.shape[0]
-    if not removed or not r or not (kept or within):
+    if not removed or not r or not kept:
         values = backend.to_host(knockout(basis, removed)[0])
-        return values, {} if removed else _shares(basis, values, xp)
+        if not removed:
+            return values, _shares(basis, values, xp)
+        alone = within and not kept  # which takes no eigenvector
+        return values, {basis.within: np.ones_like(values)} if alone else {}
     rows, A = [basis.rows[n] for n in kept], _remainder(basis, removed, xp)
     solved, Q, solver = eigenvectors(A, xp)
     values, radius = backend.to_host(solved), basis.radius + solver
