@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     from refspec.plans import Plan as Plan
     from refspec.plans import plan as plan
     from refspec.quadrature import Density as Density
+    from refspec.quadrature import densities as densities
     from refspec.quadrature import density as density
     from refspec.rounding import Bounded as Bounded
     from refspec.rows import Rows as Rows
@@ -115,6 +116,7 @@ _HOMES = {
     "attribute": "attribution",
     "decompose": "structure",
     "Density": "quadrature",
+    "densities": "quadrature",
     "density": "quadrature",
     "empirical_fisher": "curvature",
     "errors": "curvature",
@@ -188,6 +190,7 @@ __all__ = [
     "curvature",
     "datasets",
     "decompose",
+    "densities",
     "density",
     "differentiated",
     "empirical_fisher",

@@ -185,11 +185,19 @@ class Factors(Rows):
         return total
 
     def outer(self) -> Array:
-        """Return XX', shape (N K, N K), layer by layer: no row is formed twice."""
-        xp = self.xp
-        total = _outer(self.layers[0], xp)
-        for f in self.layers[1:]:
-            total += _outer(f, xp)
+        """Return XX', shape (N K, N K).
+
+        Of layers whose rows are sums, multiplied out, layer by layer: no row is formed
+        twice. Of the others some rows at a time: nothing else as large is made.
+        """
+        xp, total = self.xp, None
+        small = tuple(f for f in self.layers if f.by_pairs or not f.is_sum)
+        if small:
+            total = Rows.outer(Factors(small))
+        for f in self.layers:
+            if f not in small:
+                part = _outer(f, xp)
+                total = part if total is None else total + part
         return total
 
     def take(self, index: Array) -> Array:
@@ -499,21 +507,15 @@ def _gram(f: Factor, index: Array, first: int, xp: Namespace) -> Array:
 
 
 def _outer(f: Factor, xp: Namespace) -> Array:
-    """Return the whole of one layer's Gram, which is symmetric."""
-    if f.by_pairs:
-        return Rows.outer(Factors((f,)))
+    """Return the whole of one layer's Gram, rows multiplied out some outputs a time."""
     N, K, _, _ = f.roots.shape
     n, total = N * K, None
-    if f.is_product:
-        total = _square(xp.reshape(f.roots, (n, -1)), xp)
-        inner = _square(f.features[:, 0, :], xp)  # type: ignore[index]
-        total = xp.reshape(total, (N, K, N, K))
-        total *= inner[:, None, :, None]
-        total = xp.reshape(total, (n, n))
-    else:
-        for x in _columns(f, xp):
-            part = _square(xp.reshape(x, (n, -1)), xp)
-            total = part if total is None else total + part
+    for x in _columns(f, xp):
+        part = _square(xp.reshape(x, (n, -1)), xp)
+        if total is None:
+            total = part
+        else:
+            total += part
     costs.done(Cost(_work(f, N, K).outer))
     return total
 

@@ -5,15 +5,19 @@ basis V the operator is the small matrix V'AV. Every new vector is orthogonalise
 against all before it, so that no eigenvalue is found twice. Two things are measured
 afterwards: the residual of the eigenvectors found, and how large an eigenvalue can be
 that was not found, from a second space of what they leave.
+
+Of A seen through several projections that each take out a part of one small space, the
+cells, one Krylov space is enough, if the cells are in it (`together`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 import scipy.optimize
 
 from refspec import backend, costs, rounding
@@ -26,7 +30,8 @@ from refspec.spaces import Space
 Product = Callable[[Array], Array]
 
 _BLOCK = 8  # columns a product: enough for GEMM, few enough for a high degree
-_PROBES = 2  # columns of the space that looks for what is missing
+_WIDEST = 32  # where many are sought, which take as many columns either way
+_PROBES = 2  # columns of the space that looks for what is missing, of a block of 8
 _FURTHER = 256  # its steps, at most: radius below 1 % of a norm that is not smaller
 
 
@@ -42,10 +47,24 @@ class Krylov:
     small: np.ndarray
     last: np.ndarray
 
-    def ritz(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return Ritz values (descending), vectors in the basis, residual norms."""
-        values, S = (np.flip(x, axis=-1) for x in np.linalg.eigh(self.small))
+    def ritz(self, k: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return Ritz values (descending), vectors in the basis, residual norms.
+
+        Of the k largest, or of all.
+        """
+        values, S = (np.flip(x, axis=-1) for x in _largest(self.small, k))
         return values, S, np.linalg.norm(self.last @ S[-len(self.last) :], axis=0)
+
+    def through(self, gone: np.ndarray) -> Krylov:
+        """Return the same of PAP, P without the space of the first columns times gone.
+
+        gone (b, b), a projection in the first b coordinates.
+        Theory: theory/spectra.md#S6.
+        """
+        small, b = self.small.copy(), len(gone)
+        small[:b] -= gone @ small[:b]
+        small[:, :b] -= small[:, :b] @ gone
+        return Krylov(self.basis, small, self.last)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,48 +96,135 @@ def leading(
     """
     space = n if isinstance(n, Space) else Space.alone(n)
     n, rng = space.n, space.group.random(seed)
-    more = min(n, k + max(4, k // 4))  # a gap to what is not found, or a narrower one
-    b = min(_BLOCK, n)
+    more, b = _sought(n, k), min(n, width(k))
     while True:
-        theta, V = _converged(product, like, space, more, b, forming, rng)
-        away = product(V) - V * backend.beside(theta, like)
-        residual = space.length(away)
-        residual += math.sqrt(more) * forming
-        skew = _skew(V, space)
-        slack = residual + 6 * skew * (float(theta[0]) + residual)
-        if more == n:
-            break
-        least = float(theta[k - 1])
-        slightly = forming + 2 * skew * least
-        seen, rest = norm_beyond(product, V, least, slightly, rng, space)
-        if seen <= least + slack or b >= more:
-            slack += max(0.0, rest - least)
-            break
+        start = space.gaussian(rng, b, like)
+        spaces = {"": (start[:, :0], np.zeros((0, 0)))}
+        theta, V = _converged(product, start, space, more, spaces, forming, rng)[""]
+        found, missed = _known(product, theta, V, k, b, forming, rng, space)
+        if not missed or b >= more:
+            return found
         b = min(2 * b, n)  # an eigenvalue of a higher multiplicity than the block has
-    return Leading(theta[:k], V[:, :k], slack)
 
 
-def _converged(
+def width(k: int) -> int:
+    """Return how many columns the block for the k largest has."""
+    return max(_BLOCK, min(_WIDEST, k // 8))
+
+
+def together(
     product: Product,
-    like: Array,
+    cells: Array,
     space: Space,
+    k: int,
+    seen: Mapping[str, tuple[Product, np.ndarray]],
+    forming: float = 0.0,
+    seed: int = 0,
+) -> dict[str, Leading]:
+    """Return the k largest eigenvalues of PAP, P = I - QDQ' for several D (q, q).
+
+    cells: Q (n, q), orthonormal columns or zero ones; seen: by name products with PAP,
+    whose error `forming` bounds too, and D. Theory: theory/spectra.md#S3, #S6.
+    """
+    n, rng, q = space.n, space.group.random(seed), cells.shape[1]
+    if q >= n:  # no random vector has a place beside them
+        each = {x: one for x, (one, _) in seen.items()}
+        return {x: leading(each[x], cells, space, k, forming, seed) for x in each}
+    more, xp = _sought(n, k), backend.namespace(cells)
+    random = space.gaussian(rng, min(_BLOCK, n - q), cells)
+    start = xp.concat([cells, random], axis=1)
+    b = start.shape[1]
+    spaces = {name: (cells, D) for name, (_, D) in seen.items()}
+    made, found = _converged(product, start, space, more, spaces, forming, rng), {}
+    for name, (one, _) in seen.items():
+        theta, V = made.pop(name)
+        found[name], missed = _known(one, theta, V, k, b, forming, rng, space)
+        if missed:  # of a higher multiplicity than the block has
+            found[name] = leading(one, cells, space, k, forming, seed)
+    return found
+
+
+def _sought(n: int, k: int) -> int:
+    """Return how many to look for: a gap to what is not found, or a narrower one."""
+    return min(n, k + max(4, k // 4))
+
+
+def _known(
+    product: Product,
+    theta: np.ndarray,
+    V: Array,
     k: int,
     b: int,
     forming: float,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, Array]:
-    """Return k Ritz values and vectors whose residual rounding would hide."""
-    check, n, u = k, space.n, rounding.unit_roundoff(like)
-    for found in lanczos(product, space.gaussian(rng, b, like), rng, space):
+    space: Space,
+) -> tuple[Leading, bool]:
+    """Return the first k with their radius, and whether a larger one was missed."""
+    more, missed = len(theta), False
+    away = product(V) - V * backend.beside(theta, V)
+    residual = space.length(away)
+    residual += math.sqrt(more) * forming
+    skew = _skew(V, space)
+    slack = residual + 6 * skew * (float(theta[0]) + residual)
+    if more < space.n:
+        least = float(theta[k - 1])
+        slightly = forming + 2 * skew * least
+        columns = max(_PROBES, min(width(k), b) * _PROBES // _BLOCK)
+        seen, rest = norm_beyond(product, V, least, slightly, rng, space, columns)
+        missed = seen > least + slack
+        slack += max(0.0, rest - least)
+    return Leading(theta[:k], V[:, :k], slack), missed
+
+
+def _converged(
+    product: Product,
+    start: Array,
+    space: Space,
+    k: int,
+    seen: Mapping[str, tuple[Array, np.ndarray]],
+    forming: float,
+    rng: np.random.Generator,
+) -> dict[str, tuple[np.ndarray, Array]]:
+    """Return k Ritz values and vectors of each, whose residual rounding would hide.
+
+    seen: cells Q, and D with P = I - QDQ', by name.
+    """
+    check, n, u, b = k, space.n, rounding.unit_roundoff(start), start.shape[1]
+    gone: dict[str, np.ndarray] = {}
+    made: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for found in lanczos(product, start, rng, space):
         size = len(found.small)
         if size < check:
             continue
-        values, S, away = found.ritz()
-        hidden = max(forming, rounding.gamma(n, u) * float(values[0]))
-        if size == n or np.linalg.norm(away[:k]) <= hidden:
+        if not gone:  # Q in the first coordinates, where all of it lies
+            for name, (Q, D) in seen.items():
+                W = backend.to_host(space.inner(found.basis[:, :b], Q))
+                gone[name] = W @ D @ W.T
+        for name in [n for n in gone if n not in made]:
+            values, S, away = found.through(gone[name]).ritz(k)
+            hidden = max(forming, rounding.gamma(n, u) * float(values[0]))
+            if size < n and np.linalg.norm(away) > hidden:
+                break
+            made[name] = values, S
+        if len(made) == len(gone):
             break
         check = min(n, size + size // 8 + 1)
-    return values[:k], found.basis @ backend.beside(S[:, :k], like)
+    return {
+        name: (values, found.basis[:, : len(S)] @ backend.beside(S, start))
+        for name, (values, S) in made.items()
+    }
+
+
+def _largest(A: np.ndarray, k: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the k largest eigenvalues of A, ascending, and vectors; or all of them."""
+    n = len(A)
+    if k is not None and 2 * k <= n:
+        some = {"subset_by_index": [n - k, n - 1], "check_finite": False}
+        values, S = scipy.linalg.eigh(A, **some)
+        if len(values) == k:  # LAPACK's syevr may lose some of a cluster
+            return values, S
+    values, S = np.linalg.eigh(A)
+    return values[n - (k or n) :], S[:, n - (k or n) :]
 
 
 def norm_beyond(
@@ -128,6 +234,7 @@ def norm_beyond(
     slack: float,
     rng: np.random.Generator,
     space: Space | None = None,
+    columns: int = _PROBES,
 ) -> tuple[float, float]:
     """Return the largest Ritz value of B = (I - VV')A(I - VV'), and a bound on ||B||.
 
@@ -140,11 +247,11 @@ def norm_beyond(
     def deflated(x: Array) -> Array:
         return space.without(product(space.without(x, V)), V)
 
-    Z = space.gaussian(rng, min(_PROBES, n), V)
+    Z = space.gaussian(rng, min(columns, n), V)
     squares = float(np.linalg.norm(backend.to_host(space.inner(Z, Z)), 2))
     top, bound = 0.0, math.inf
     for step, found in enumerate(lanczos(deflated, Z, rng, space), start=1):
-        top = max(0.0, float(found.ritz()[0][0]))
+        top = max(0.0, float(found.ritz(1)[0][0]))
         if len(found.small) == n:  # the space is everything
             return top, min(bound, top + slack)
         bound = min(bound, krylov_bound(top + slack, step, squares, Z.shape[1]))
@@ -199,34 +306,41 @@ def lanczos(
         grown[m:, :m] = grown[:m, m:].T
         grown[m:, m:] = (grown[m:, m:] + grown[m:, m:].T) / 2
         small, m = grown, m + b
-        Q, last = _orthonormal(W, known, rng, space)
-        costs.done(Cost(9.0 * n * (m + b) * b))
+        Q, last = _orthonormal(W, known, rng, space, inside)
+        costs.done(Cost(6.0 * n * (m + b) * b))
         yield Krylov(known, small, last)
         b = min(b, n - m)
         Q = Q[:, :b]
 
 
 def _orthonormal(
-    W: Array, V: Array, rng: np.random.Generator, space: Space
+    W: Array,
+    V: Array,
+    rng: np.random.Generator,
+    space: Space,
+    inside: Array | None = None,
 ) -> tuple[Array, np.ndarray]:
     """Return Q, orthonormal and orthogonal to V, and R: W = Q R and what V spans.
 
-    Directions in which rounding alone is left become random ones, with rows R of 0.
+    inside: V'W, if it is known. Directions in which rounding alone is left become
+    random ones, with rows R of 0.
     """
     xp, n, b = backend.namespace(W), space.n, W.shape[1]
     size = space.length(W)
     if V.shape[1] == n:
         return W, np.zeros((b, b))
-    Q, R = space.qr(space.without(space.without(W, V), V))
+    once = space.without(W, V) if inside is None else W - V @ inside
+    Q, R = space.qr(space.without(once, V))
     left, s, right = np.linalg.svd(backend.to_host(R).astype(np.float64))
     Q, R = Q @ backend.beside(left, W), s[:, None] * right
     known = int(np.sum(s > rounding.gamma(n, rounding.unit_roundoff(W)) * size))
     R[known:] = 0
     if known < b:
         Q = xp.concat([Q[:, :known], space.gaussian(rng, b - known, W)], axis=1)
-    Q, again = space.qr(space.without(Q, V))  # once more: W may have been short
-    Q, last = space.qr(space.without(Q, V))
-    return Q, backend.to_host(last @ again).astype(np.float64) @ R
+        Q, again = space.qr(space.without(Q, V))
+        R = backend.to_host(again).astype(np.float64) @ R
+    Q, last = space.qr(space.without(Q, V))  # once more: W may have been short
+    return Q, backend.to_host(last).astype(np.float64) @ R
 
 
 def _skew(V: Array, space: Space) -> float:

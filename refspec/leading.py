@@ -7,6 +7,7 @@ each other's images, and what a level makes of an eigenvalue is read off the row
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -84,45 +85,95 @@ def of_scaled(moment: SecondMoment, k: int, trace: float) -> Leading:
     product, space = smaller_side(moment)
     forming = product_radius(moment, trace)
     found = krylov.leading(product, rows.like, space, k, forming)
+    return _with_rows(found, moment, trace)
+
+
+def of_projections(
+    moment: SecondMoment,
+    seen: Mapping[str, tuple[SecondMoment, np.ndarray]],
+    cells: Array,
+    k: int,
+    trace: float,
+) -> dict[str, Leading]:
+    """Return the k largest eigenvalues of the whole seen through several projections.
+
+    seen: by name the same rows with the projection I - QDQ', and D; cells: Q, over the
+    rows, (N, K, q). From one Krylov space of the rows. Theory: theory/spectra.md#S6.
+    """
+    product, space = row_side(moment)
+    products = {n: (row_side(x)[0], D) for n, (x, D) in seen.items()}
+    forming = max(product_radius(x, trace) for x, _ in seen.values())
+    Q = moment.xp.reshape(cells, (-1, cells.shape[2]))
+    found = krylov.together(product, Q, space, k, products, forming)
+    return {n: _with_rows(found[n], x, trace) for n, (x, _) in seen.items()}
+
+
+def _with_rows(found: krylov.Leading, moment: SecondMoment, trace: float) -> Leading:
+    """Return what was found of a moment, the error of its rows in the radius."""
+    rows = moment.rows
     u = rounding.unit_roundoff(rows.like)
     radius = found.radius + forming_radius(rows, trace, u)
     kind = f"{rows.known}, {_PROBED}"
     return Leading(found.values, found.vectors, moment, radius, kind)
 
 
-def smaller_side(moment: SecondMoment) -> tuple[krylov.Product, Space]:
-    """Return products with X'QX or QXX'Q, whichever is smaller, and its space."""
-    xp, rows, (N, K, P) = moment.xp, moment.rows, moment.rows.shape
-    one = rows.work.product
+def smaller_side(
+    moment: SecondMoment, *others: SecondMoment
+) -> tuple[krylov.Product, Space]:
+    """Return products with X'QX or QXX'Q, whichever is smaller, and its space.
 
-    def over_rows(z: Array) -> Array:
-        m = z.shape[1]
-        z = rows.gram_times(moment.project(xp.reshape(z, (N, K, m))))
-        costs.done(Cost(one) * m)
-        return xp.reshape(moment.project(z), (N * K, m))
+    Of others, too, with the same rows: columns come in as many equal parts.
+    """
+    if by_rows(moment.rows):
+        return row_side(moment, *others)
+    every = (moment, *others)
 
-    def over_columns(v: Array) -> Array:
-        costs.done(Cost(one) * v.shape[1])
-        return moment.matvec(v)
+    def product(v: Array) -> Array:
+        return _each(every, lambda s, x: _in_parts(s.rows, s.matvec, x), v)
 
-    product: krylov.Product = over_columns
-    space = Space.alone(P)
-    if by_rows(rows):
-        product, space = over_rows, Space(rows.samples * K, N * K, rows.group)
-    # of many columns those of the larger side, N K or P long, would not fit
-    step = rows.group.least(ways.columns(max(rows.samples * K, P), rows.like))
+    return product, Space.alone(moment.rows.shape[2])
 
-    def some_at_a_time(x: Array) -> Array:
-        m = x.shape[1]
-        parts = (product(x[:, k : min(k + step, m)]) for k in range(0, m, step))
-        return backend.concatenate(parts, axis=1)
 
-    return some_at_a_time, space
+def row_side(
+    moment: SecondMoment, *others: SecondMoment
+) -> tuple[krylov.Product, Space]:
+    """Return products with QXX'Q, and its space, as `smaller_side` does."""
+    xp, rows, (N, K, _) = moment.xp, moment.rows, moment.rows.shape
+    every = (moment, *others)
+
+    def product(z: Array) -> Array:
+        z = _each(every, SecondMoment.project, xp.reshape(z, (N, K, -1)))
+        z = _each(every, SecondMoment.project, _in_parts(rows, rows.gram_times, z))
+        return xp.reshape(z, (N * K, -1))
+
+    return product, Space(rows.samples * K, N * K, rows.group)
+
+
+def _each(
+    every: tuple[SecondMoment, ...],
+    work: Callable[[SecondMoment, Array], Array],
+    x: Array,
+) -> Array:
+    """Do to each of as many equal parts of the columns what its moment does."""
+    m = x.shape[-1] // len(every)
+    parts = (work(s, x[..., i * m : (i + 1) * m]) for i, s in enumerate(every))
+    return backend.concatenate(parts, axis=len(x.shape) - 1)
+
+
+def _in_parts(rows: Rows, product: krylov.Product, x: Array) -> Array:
+    """Multiply some columns at a time: those of the larger side would not fit."""
+    step, m = rows.group.least(ways.columns(rows.widest, rows.like)), x.shape[-1]
+    parts = (product(x[..., k : min(k + step, m)]) for k in range(0, m, step))
+    costs.done(Cost(rows.work.product) * m)
+    return backend.concatenate(parts, axis=len(x.shape) - 1)
 
 
 def with_gram(moment: SecondMoment, products: int) -> SecondMoment:
-    """Hold XX' where it fits, and costs less than so many products, beside the rows."""
-    if not ways.holds_gram(moment, products):
+    """Hold XX' where it fits, and costs less than so many products, beside the rows.
+
+    Of a moment with it every further question is one of that matrix alone.
+    """
+    if isinstance(moment.rows, WithGram) or not ways.holds_gram(moment, products):
         return moment
     return replace(moment, rows=WithGram(moment.rows, moment.rows.outer()))
 

@@ -116,6 +116,11 @@ class Rows(ABC):
         return Work(n * n * P, 2 * n * P, n * P * P, 0.0, n * P * size, 0.0)
 
     @property
+    def widest(self) -> int:
+        """How many numbers a product with XX' makes of a column, at most."""
+        return max(self.samples * self.shape[1], self.shape[2])
+
+    @property
     def known(self) -> str:
         """How the error made in forming the rows is known."""
         return "a priori"
@@ -142,6 +147,16 @@ class Rows(ABC):
         rows = backend.concatenate(found, axis=1)
         place = backend.from_host(place * K + host % K, self.like)
         return xp.take(xp.matrix_transpose(rows), place, axis=0)
+
+    def sums(self, unit: Array, offsets: tuple[int, ...]) -> Array:
+        """Return sum_i u_{ic'} x_{ic'} over every class, shape (C, K, P)."""
+        xp, K = self.xp, self.shape[1]
+        one = xp.eye(K, dtype=unit.dtype, device=backend.device(unit))
+        parts = (
+            self.part(i, j).cross(unit[i:j, :, None] * one)
+            for _, i, j in class_slices(offsets)
+        )
+        return backend.concatenate(xp.matrix_transpose(x)[None, ...] for x in parts)
 
     def gram(self, index: Array, first: int = 0) -> Array:
         """Return chosen rows of XX', (m, (N - first) K), from sample `first` on."""
@@ -262,6 +277,11 @@ class Derived(Rows):
         """How many samples all processes of the group have."""
         return self.rows.samples
 
+    @property
+    def widest(self) -> int:
+        """How many numbers a product with XX' makes of a column, at most."""
+        return self.rows.widest
+
     def in_pieces(self) -> tuple[Rows, np.ndarray | None]:
         """Return this process's rows alone, and which samples they are of."""
         rows, mine = self.rows.in_pieces()
@@ -349,6 +369,23 @@ class Reduced(Derived):
             full = z - without(u, c, xp) * own
             parts.append(xp.concat([full[:, :c, :], -along, full[:, c:, :]], axis=1))
         return self.rows.cross(backend.concatenate(parts))
+
+    def take(self, index: Array) -> Array:
+        """Return chosen rows explicitly, (m, P); all C of a sample are asked for."""
+        xp, (C, K) = self.xp, (self.rows.shape[1], self.shape[1])
+        host = backend.to_host(index)
+        samples, place = np.unique(host // K, return_inverse=True)
+        every = (samples[:, None] * C + np.arange(C)).ravel()
+        full = self.rows.take(backend.from_host(every, self.like))
+        full = xp.reshape(full, (len(samples), C, -1))
+        u = xp.take(self.unit, backend.from_host(samples, self.like), axis=0)
+        ends = tuple(np.searchsorted(samples, self.offsets).tolist())
+        parts = [
+            reflected(full[i:j, ...], u[i:j, :], c, xp)
+            for c, i, j in class_slices(ends)
+        ]
+        rows = xp.reshape(backend.concatenate(parts), (len(samples) * K, -1))
+        return xp.take(rows, backend.from_host(place * K + host % K, self.like), axis=0)
 
     def part(self, i: int, j: int) -> Rows:
         """Return the rows of samples i to j."""
@@ -462,9 +499,13 @@ class Columns(Derived):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WithGram(Derived):
-    """Rows whose XX' is held: over the rows nothing else need be known of them."""
+    """Rows whose XX' is held: over the rows nothing else need be known of them.
+
+    `held` is that of the rows before they were multiplied by 2^power.
+    """
 
     held: Array
+    power: int = 0
 
     def dot(self, V: Array) -> Array:
         """Return X V, shape (N, K, m)."""
@@ -485,12 +526,36 @@ class WithGram(Derived):
     def gram_times(self, Z: Array) -> Array:
         """Return XX'Z, shape (N, K, m)."""
         xp, (N, K, m) = self.xp, Z.shape
-        return xp.reshape(self.held @ xp.reshape(Z, (N * K, m)), (N, K, m))
+        return xp.reshape(self._up(self.held @ xp.reshape(Z, (N * K, m))), (N, K, m))
 
     def squares(self) -> Array:
         """Return ||x||^2 of every row, shape (N, K)."""
         xp, (N, K, _) = self.xp, self.shape
-        return xp.reshape(xp.clip(xp.linalg.diagonal(self.held), min=0.0), (N, K))
+        squares = self._up(xp.clip(xp.linalg.diagonal(self.held), min=0.0))
+        return xp.reshape(squares, (N, K))
+
+    def gram(self, index: Array, first: int = 0) -> Array:
+        """Return chosen rows of XX', (m, (N - first) K), from sample `first` on."""
+        some = self.held[:, first * self.shape[1] :]
+        return self._up(self.xp.take(some, index, axis=0))
+
+    def times(self, power: int) -> WithGram:
+        """Return the rows times 2^power, exactly; the matrix held is the same one."""
+        return replace(self, rows=self.rows.times(power), power=self.power + power)
+
+    def in_pieces(self) -> tuple[Rows, np.ndarray | None]:
+        """Return this process's rows alone, without what is held of all of them."""
+        rows, mine = self.rows.in_pieces()
+        return (self, None) if mine is None else (rows, mine)
+
+    @property
+    def widest(self) -> int:
+        """How many numbers a product with XX' makes of a column, at most."""
+        return self.samples * self.shape[1]
+
+    def _up(self, x: Array) -> Array:
+        """Multiply what is held by 4^power, in two steps: that may not fit."""
+        return x * 2.0**self.power * 2.0**self.power if self.power else x
 
     @property
     def products(self) -> int:

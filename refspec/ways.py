@@ -26,8 +26,10 @@ FURTHER = 128
 #: Eigenvectors over the rows at a time, and columns a product, where these fit.
 COLUMNS = 8
 
+_NARROW = 8  # random vectors that a Krylov space begins with, at least
 _COLUMNS = 2**33  # bytes of the columns of one product, at most
 _GRAM = 2**31  # bytes of a Gram matrix that may be held
+_VECTORS = 2**30  # bytes of the vectors of probes that run together
 _EXPLICIT = 2**28  # bytes of gradients of layers with positions that may be held
 _CELLS = 2**10  # whose Gram matrix is formed, whatever else it would take
 _INDEPENDENT = 0.75  # of the rows that count: .6 to .8 in trained networks, 1 at random
@@ -71,6 +73,26 @@ def holds_gram(moment: SecondMoment, products: int) -> bool:
     n, work = moment.shape[0], moment.rows.work
     fits = n < moment.shape[1] and 8 * n * n <= memory.budget(_GRAM, 2)
     return fits and work.outer <= products * work.product
+
+
+def by_one_space(moment: SecondMoment, k: int) -> bool:
+    """Whether one Krylov space of the rows, the cells in it, gives all spectra of them.
+
+    It takes a product for each of more columns than one of these, fewer than all.
+    """
+    q = (len(moment.offsets) - 1) * moment.weights.shape[1]
+    n = moment.rows.samples * moment.weights.shape[1]
+    together, each = _space(k, q + _NARROW), _space(k, _NARROW)
+    fits = q + _NARROW <= n < moment.shape[1]
+    return fits and together < runs(moment) * each
+
+
+def _space(k: int, block: int) -> int:
+    """Return how many vectors a Krylov space of a block takes for the k largest.
+
+    As counted on networks as initialised, whose spectra decay slowly.
+    """
+    return 5 * k + 14 * block
 
 
 def products(k: int, times: int = 1) -> int:
@@ -181,43 +203,59 @@ def leading(moment: SecondMoment, k: int, levels: bool = False) -> Cost:
     times = runs(moment) if levels else 1
     held = holds_gram(moment, products(k, times))
     many = levels and cells_by_products(moment, k)
-    times += 5 * many
+    cells = (len(moment.offsets) - 1) * K
     n, space = min(rows, P), min(rows, P, PRODUCTS * k)
     further = min(rows, P, FURTHER)
     one = float(rows) ** 2 if held else work.product
-    vectors = 8 * n * 4 * (space + further)  # room is made by doubling
     formed = min(work.sums, 2 * backend.temporary())  # columns of rows that are sums
-    run = Cost(
-        (space + further) * one + 2.0 * n * (space**2 + further**2),
-        8 * 4 * n * space,
-        vectors + (8 * rows * rows if held else 0),
-    )
-    found = Cost(0.0, 2 * PASSES * work.held) + run * times
+    matrix = 8.0 * rows * rows if held else 0.0
+
+    def run(m: int, checks: int) -> Cost:
+        # a third of the orthogonalisation, and residuals of a few more than k
+        work = m * one + 3.0 * n * m**2 + checks * (2.0 * m**3 / 3 + 5 * k / 4 * one)
+        return Cost(work, 8 * 4 * n * m, 8 * n * 4 * m + matrix)  # room is doubled
+
+    if levels and by_one_space(moment, k):
+        found = run(min(n, _space(k, cells + _NARROW)), times) + run(further, 0) * times
+    else:
+        found = (run(space, 1) + run(further, 0)) * (times + 5 * many)
+    found += Cost(0.0, 2 * PASSES * work.held)
     if held:
         found += Cost(work.outer, 0.0, 8 * 2 * rows * rows + formed)
     if levels:
         seen = 8.0 * rows * min(k, COLUMNS)  # a block over the rows, and on its way
         found = found + Cost(K * work.product / 2 if many else 0.0, 0.0, 6 * seen)
     if levels and not many:
-        cells = (len(moment.offsets) - 1) * K
         found += Cost(cells * one, 8.0 * cells * (rows + P), 8 * cells**2)
         found += costs.eigenvalues(cells) * (times + 1)
     return found.beside(2 * work.held)
 
 
-def density(moment: SecondMoment, probes: int, steps: int) -> Cost:
-    """Return the cost of Lanczos quadrature from so many vectors."""
+def density(moment: SecondMoment, probes: int, steps: int, several: int = 1) -> Cost:
+    """Return the cost of Lanczos quadrature from so many vectors.
+
+    Of a moment, or of several that are projections of it.
+    """
     (rows, P), work = moment.shape, moment.rows.work
-    n = min(rows, P)
-    held = holds_gram(moment, probes * steps)
+    n, times = min(rows, P), probes * steps * several
+    held = holds_gram(moment, times)
     one = float(rows) ** 2 if held else work.product
+    together = min(probes, probes_together(n, steps, several, moment.rows.like))
     run = Cost(
-        probes * steps * (one + 2.0 * n * steps) + (work.outer if held else 0.0),
+        times * (one + 2.0 * n * steps) + (work.outer if held else 0.0),
         2 * PASSES * work.held,
-        8.0 * n * steps * min(probes, max(1, 2**25 // (8 * n * steps)))
-        + (8 * rows * rows if held else 0),
+        8.0 * n * steps * together * several + (8 * rows * rows if held else 0),
     )
     return run.beside(2 * work.held)
+
+
+def probes_together(n: int, steps: int, several: int, like: Array) -> int:
+    """Return how many probes of several moments run together, with all their vectors.
+
+    Columns that go through a product together are cheaper; there is room for some.
+    """
+    one = 8 * n * steps * several
+    return max(backend.at_a_time(one, like), memory.budget(_VECTORS, 4) // one, 1)
 
 
 def expect_held(size: float, r: int) -> None:

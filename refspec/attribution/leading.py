@@ -18,6 +18,7 @@ from refspec.curvature import SecondMoment, in_pieces
 from refspec.leading import (
     Leading,
     expect_top,
+    of_projections,
     of_scaled,
     product_radius,
     squared_lengths,
@@ -30,10 +31,14 @@ from refspec.structure import (
     Decomposition,
     cell_gram,
     cell_norms,
+    cell_vectors,
     cells,
     decompose,
     unit_rows,
 )
+
+#: What is no level, beside those.
+WHOLE = "the whole"
 
 
 def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
@@ -45,11 +50,12 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
     small = with_gram(small, ways.products(k, ways.runs(small)))
     xp, split, norms = small.xp, decompose(small), cell_norms(small)
     trace = small.rows.trace()
-    whole, radii = of_scaled(small, k, trace), [0.0]
-    means = list(split.of_cells)
+    radii, means = [0.0], list(split.of_cells)
     (within,) = set(split.levels) - set(means)
     many = ways.cells_by_products(small, k)
     gram = None if many else cell_gram(small, norms)
+    found = largest(split, k, trace)
+    whole = found[WHOLE]
 
     def of_means(names: list[str]) -> np.ndarray:
         if gram is None:
@@ -59,12 +65,14 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
         return backend.to_host(values)
 
     def of_rows(seen: SecondMoment) -> np.ndarray:
-        found = of_scaled(seen, k, trace)
-        radii.append(found.radius)
-        return found.values
+        return known(of_scaled(seen, k, trace))
 
-    levels = {n: of_means([n]) for n in means} | {within: of_rows(split.levels[within])}
-    knockouts = {n: of_rows(split.without(n)) for n in means}
+    def known(one: Leading) -> np.ndarray:
+        radii.append(one.radius)
+        return one.values
+
+    levels = {n: of_means([n]) for n in means} | {within: known(found[within])}
+    knockouts = {n: known(found[n]) for n in means}
     knockouts[within] = of_means(means)
     between = [n for n in means if KINDS[n] == "outlier"]
     B = of_means(between)
@@ -88,10 +96,9 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
 
     up = way_back(moment, power, trace + radius) ** 2
     tiny = tiniest(moment, trace)
-    found = backend.beside(whole.values * up, norms)
     return assembled(
         Spectrum(
-            found,
+            backend.beside(whole.values * up, norms),
             None,
             whole.radius * up + tiny,
             whole.kind,
@@ -107,6 +114,38 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
         angles,
         radius * up + tiny,
     )
+
+
+def largest(split: Decomposition, k: int, trace: float) -> dict[str, Leading]:
+    """Return the k largest of the whole, of what is within, and without other levels.
+
+    From one Krylov space or each from its own, whichever takes fewer products.
+    """
+    if ways.by_one_space(split.total, k):
+        return of_one_space(split, k, trace)
+    return {n: of_scaled(x, k, trace) for n, x in _seen(split).items()}
+
+
+def of_one_space(split: Decomposition, k: int, trace: float) -> dict[str, Leading]:
+    """Do as `largest`, from one space: all see the same rows through I - QDQ'.
+
+    Theory: theory/spectra.md#S6.
+    """
+    small, seen, norms = split.total, _seen(split), cell_norms(split.total)
+    xp, q = small.xp, norms.shape[0] * norms.shape[1]
+    one = xp.eye(q, dtype=norms.dtype, device=backend.device(norms))
+    gone = dict.fromkeys(seen, one) | {WHOLE: 0 * one}
+    for name, project in split.of_cells.items():
+        gone[name] = xp.reshape(project(xp.reshape(one, (*norms.shape, q))), (q, q))
+    both = {n: (x, backend.to_host(gone[n])) for n, x in seen.items()}
+    return of_projections(small, both, cell_vectors(small, norms), k, trace)
+
+
+def _seen(split: Decomposition) -> dict[str, SecondMoment]:
+    """Return the whole, what is within, and without each level of the means."""
+    without = {n: split.without(n) for n in split.of_cells}
+    within = {n: x for n, x in split.levels.items() if n not in without}
+    return {WHOLE: split.total} | within | without
 
 
 def over_cells(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from refspec import memory, plots
+from refspec import memory, plots, ways
 from refspec.cli.apart import Kept, Processes, Scheduler, Shards, apart
 from refspec.cli.inputs import (
     Backend,
@@ -29,8 +29,7 @@ from refspec.cli.outputs import (
 )
 from refspec.cli.terminal import console, new_table, say, working
 from refspec.plots.style import label
-from refspec.quadrature import WHOLE, Density, whole_and_without
-from refspec.quadrature import density as counted
+from refspec.quadrature import WHOLE, Density, densities
 
 Probes = Annotated[
     int, typer.Option(min=1, help="Random vectors: more of them, a narrower band.")
@@ -68,13 +67,11 @@ def density(
     where = apart(shards, workers, scheduler, journal)
     with memory.within(limit), where as parts:
         chosen = choose_moment(file, layer, of, on, "density", parts=parts)
-        several, found = whole_and_without(chosen.moment), {}
-        (part,) = chosen.plan.parts  # that of the whole, and each takes as much
-        each = tuple(replace(part, title=_title(name)) for name in several)
-        with working("counting", replace(chosen.plan, parts=each)) as tell:
-            for name, moment in several.items():
-                tell(_title(name))
-                found[name] = counted(moment, probes=probes, steps=steps)
+        (part,) = chosen.plan.parts  # that of the whole
+        cost = ways.density(chosen.moment, probes, steps, ways.runs(chosen.moment))
+        every = replace(part, title=f"{WHOLE}, and without each level", cost=cost)
+        with working("counting", replace(chosen.plan, parts=(every,))):
+            found = densities(chosen.moment, probes=probes, steps=steps)
     say(str(chosen.covered))
     _print(found, chosen.title)
     if plot is not None:

@@ -36,7 +36,8 @@ from refspec.coverage import Coverage
 from refspec.curvature import SecondMoment
 from refspec.differentiated import MODULES, NetworkMoment, coverage_of, module_of
 from refspec.kronecker import LayerComparison, Nearest
-from refspec.quadrature import Density, density, whole_and_without
+from refspec.quadrature import Density
+from refspec.quadrature import densities as counted
 from refspec.report.knockouts import knockout_record, knockouts_of, leading_knockouts
 from refspec.theorems import Study, Theorem
 from refspec.theorems.study import MomentStudy
@@ -249,7 +250,7 @@ def collect(
                 nearest[name] = subject.once(nearest_terms, name)
         say("the Hessian of the last layers")
         result, chosen, note = subject.once(attributed)
-    densities = {} if few is None else _densities(jobs[0][1])
+    densities = {} if few is None else counted(jobs[0][1])
     say("claims")
     findings = list(judge(subject))
     verdicts: list[Record] = []
@@ -278,11 +279,6 @@ def collect(
         dense,
         densities,
     )
-
-
-def _densities(moment: SecondMoment) -> dict[str, Density]:
-    """Return how many eigenvalues lie where, of the whole and without each level."""
-    return {n: density(x) for n, x in whole_and_without(moment).items()}
 
 
 def _apart(means: Means, matrix: np.ndarray, N: int) -> bool:

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from refspec import backend, coordinates, rounding
+from refspec.attribution.leading import of_one_space
 from refspec.coordinates import Coordinates
 from refspec.quadrature import density
 from refspec.spectra import Spectrum, spectrum
-from refspec.structure import cell_projections
+from refspec.structure import cell_projections, decompose
 from refspec.theorems.registry import (
     Comparison,
     identity,
@@ -158,6 +159,24 @@ def S3(study: Study) -> Iterator[Comparison]:
         radius = some.radius + every.radius + study.tiny
         size = float(values[0]) + study.tiny
         yield float(np.max(np.abs(away))), radius, size, f"top {k} of {name}"
+
+
+@statistical(
+    "One Krylov space for the whole, a level and its knock-outs",
+    "PAP V s - theta V s = V (PTP - theta) s + F E'Ps; p(fail) = 1e-9",
+    _small,
+    test="tests/core/test_krylov.py::test_S6",
+)
+def S6(study: Study) -> Iterator[Comparison]:
+    """Compare the largest of the whole, within and knock-outs with all of each."""
+    for name, (_, (at, every)) in study.once(sides).items():
+        split, k = decompose(at.moment), min(_TOP, at.shape[0])
+        size = float(np.max(backend.to_host(every.values), initial=0.0)) + study.tiny
+        for level, some in of_one_space(split, k, at.trace).items():
+            full = spectrum(some.moment)  # from coordinates, its rows projected
+            away = some.values - _padded(backend.to_host(full.values), k)
+            radius = some.radius + full.radius + study.tiny
+            yield float(np.max(np.abs(away))), radius, size, f"{level} of {name}"
 
 
 @statistical(

@@ -180,11 +180,12 @@ def command(*words: str) -> None:
 def densities(moment: Any, top: int) -> None:
     """Attribute the largest eigenvalues; count those of the whole and knock-outs."""
     import refspec
+    from refspec.leading import with_gram
+    from refspec.ways import products, runs
 
-    refspec.attribute(moment, top=top)
-    split = refspec.decompose(moment)
-    for subject in (moment, *map(split.without, split.levels)):
-        refspec.density(subject)
+    held = with_gram(moment, products(top, runs(moment)))  # one for both
+    refspec.attribute(held, top=top)
+    refspec.densities(held)
 
 
 def torch_moment(family: str, N: int, shape: tuple[int, ...]) -> Any:

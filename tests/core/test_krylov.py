@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from refspec import backend, krylov, rounding
 from refspec.rounding.bounds import rare_chi_squared
+from refspec.spaces import Space
 
 U = 2.0**-53
 
@@ -46,6 +47,96 @@ def test_S3(seed, n, k, decay, repeated):
         assert found.radius <= 1e3 * rounded
     off = np.linalg.norm(found.vectors.T @ found.vectors - np.eye(k))
     assert off <= rounding.gamma(8 * n, U) * k
+
+
+def projections(n, q, seed):
+    """Return Q (n, q), orthonormal but for a zero column, and several D (q, q)."""
+    rng = np.random.default_rng(seed)
+    Q = np.linalg.qr(rng.standard_normal((n, q)))[0]
+    Q[:, 0] *= q == 1
+    U = np.linalg.qr(rng.standard_normal((q, max(1, q // 2))))[0]
+    if q > 1:  # nothing of the column that is zero
+        U[0] = 0
+        U = np.linalg.svd(U, full_matrices=False)[0]
+    return Q, {"whole": np.zeros((q, q)), "within": np.eye(q), "without": U @ U.T}
+
+
+def through(Q, several):
+    """Return P = I - QDQ' of each."""
+    return {name: np.eye(len(Q)) - Q @ D @ Q.T for name, D in several.items()}
+
+
+@settings(max_examples=15)
+@pytest.mark.theorem("S6")
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(2, 60),
+    q=st.integers(1, 12),
+    k=st.integers(1, 12),
+    decay=st.sampled_from([0.0, 0.5, 0.9, 1.0]),
+    repeated=st.integers(1, 24),
+)
+def test_S6(seed, n, q, k, decay, repeated):
+    """Of several projections from one space: values of every rank, clusters too."""
+    values = decay ** (np.arange(n) // repeated)
+    A, _ = turned(values, seed)
+    k, q, rounded = min(k, n), min(q, n), 8 * forming(values)  # projected twice
+    Q, several = projections(n, q, seed)
+    P, seen = through(Q, several), {}
+    for name, p in P.items():
+        seen[name] = (lambda x, p=p: p @ (A @ (p @ x))), several[name]
+    space = Space.alone(n)
+    found = krylov.together(lambda x: A @ x, Q, space, k, seen, rounded, seed)
+    assert set(found) == set(several)
+    for name, p in P.items():
+        true = np.linalg.eigvalsh(p @ A @ p)[::-1][:k]
+        away = np.max(np.abs(found[name].values - true))
+        assert away <= found[name].radius + rounded, name
+        if n > k + q + 30 and decay < 1:  # it says something
+            assert found[name].radius <= 1e3 * rounded, name
+
+
+def test_one_space_takes_fewer_products_than_each(monkeypatch):
+    """The largest of three projections: a column of the space is multiplied once."""
+    n, k = 300, 20
+    A, _ = turned(0.97 ** np.arange(n), 0)
+    Q, several = projections(n, 6, 0)
+    rounded, once, alone, seen = 8 * forming(np.ones(n)), [], [], {}
+    monkeypatch.setattr(krylov, "norm_beyond", lambda *_: (0.0, 0.0))
+    for name, p in through(Q, several).items():
+
+        def product(x, p=p):
+            alone.append(x.shape[1])
+            return p @ (A @ (p @ x))
+
+        krylov.leading(product, Q, n, k, rounded)
+        seen[name] = (lambda x, p=p: p @ (A @ (p @ x))), several[name]
+
+    def whole(x):
+        once.append(x.shape[1])
+        return A @ x
+
+    krylov.together(whole, Q, Space.alone(n), k, seen, rounded)
+    assert sum(once) < sum(alone) / 2
+
+
+def test_a_space_without_the_cells_knows_no_knockout():
+    """Effect: the residual that the small matrix says is not the true one."""
+    A, _ = turned(0.8 ** np.arange(60), 0)
+    Q, several = projections(60, 4, 0)
+    D, rng = several["within"], np.random.default_rng(1)
+    P = np.eye(60) - Q @ D @ Q.T
+    for first, holds in ((Q, True), (rng.standard_normal((60, 4)), False)):
+        start = np.concatenate([first, rng.standard_normal((60, 4))], axis=1)
+        for found in krylov.lanczos(lambda x: A @ x, start, rng):
+            if len(found.small) == 24:
+                break
+        V, b = found.basis, start.shape[1]
+        W = V[:, :b].T @ Q
+        theta, S, said = found.through(W @ D @ W.T).ritz(3)
+        x = V @ S
+        true = np.linalg.norm(P @ A @ P @ x - x * theta, axis=0)
+        assert (np.max(np.abs(true - said)) <= forming(np.ones(60))) == holds
 
 
 def test_the_norm_of_what_was_not_found():

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from refspec import curvature
 from refspec.theorems import Study
@@ -28,6 +28,13 @@ def test_S2(snapshot):
 @given(snapshots())
 def test_S5(snapshot):
     holds("S5", snapshot)
+
+
+@pytest.mark.theorem("S6")
+@settings(max_examples=12)
+@given(snapshots())
+def test_S6(snapshot):
+    holds("S6", snapshot)
 
 
 @pytest.mark.parametrize(("power", "left_out"), [(-48, True), (-26, False)])

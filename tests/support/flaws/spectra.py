@@ -13,6 +13,11 @@ def counts(found, size):
     return replace(found, lower=found.lower + size, upper=found.upper + size)
 
 
+def each(found, size):
+    """Make the largest eigenvalues smaller, of all that are found together."""
+    return {n: replace(x, values=x.values * (1 - size)) for n, x in found.items()}
+
+
 FLAWS = (
     Flaw("S1", "a dual too large", DUAL, after(field("second", larger)), typical),
     Flaw("S1", "means too small", DUAL, after(field("means", smaller)), typical),
@@ -24,6 +29,13 @@ FLAWS = (
         "largest eigenvalues too small",
         "refspec.leading:leading",
         after(field("values", smaller)),
+        typical,
+    ),
+    Flaw(
+        "S6",
+        "largest eigenvalues too small",
+        "refspec.leading:of_projections",
+        after(each),
         typical,
     ),
     Flaw(
