@@ -5,11 +5,15 @@
 Each layer's Fisher information, exact, against `refspec.random_matrix.law_of`. Beside
 the distance stands what no law can be better than, that of spectra drawn from the law
 itself, and what the law's hypothesis is worth where nothing is cut off or solved: that
-of spectra whose features are drawn anew. A network is named as an argument to run it
-alone.
+of spectra whose features are drawn anew.
+
+    python tests/networks/laws.py digits_mlp "MNIST 784-64-10"   # these alone, no page
+    python tests/networks/laws.py digits_mlp --law "logits given"
 """
 
+import argparse
 import sys
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
