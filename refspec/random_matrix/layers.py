@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -21,8 +22,12 @@ from refspec import backend, checks, rounding
 from refspec.classes import Layer, Snapshot, log_softmax, misses
 from refspec.random_matrix.conditional import spectrum as conditional_spectrum
 from refspec.random_matrix.conditional.design import (
+    SIDE,
+    WIDE,
     ConditionalDesign,
     conditional_design,
+    fitting,
+    narrowed,
 )
 from refspec.random_matrix.conditional.together import together
 from refspec.random_matrix.drawn import fit_responses, gaussian_logits
@@ -148,9 +153,8 @@ def law_of(
         features are; `samples`: all count the same.
     head : int, optional
         Coordinates of the features, of all layers, whose covariances are kept whole; in
-        the others each class keeps its variances. As many as fit a matrix of side 400
-        if not given; d cuts nothing off, at ten minutes of one core for C = 10 and
-        d = 257.
+        the others each class keeps its variances. If not given nothing is cut off up to
+        (C - 1) d = 2400, and beyond it as many are kept as fit a matrix of side 400.
     groups : int
         Into how many groups samples are divided to tell what estimation leaves open, 8
         say: `predict_layer` then gives deviations. 0 for none.
@@ -238,14 +242,13 @@ def law_of(
         head = checks.expect_size("head", head, least=1)
     shapes = [(x.shape[2], h.shape[1]) for x, h in zip(parts, features, strict=True)]
     b, d = (np.repeat(np.arange(len(n)), n) for n in zip(*shapes, strict=True))
-    of = b, d
-    design = conditional_design(rows, labels, fitted, xi, head=head, layers=of)
+    made = partial(conditional_design, head=head, side=WIDE, layers=(b, d))
+    design = made(rows, labels, fitted, xi)
     refits = []
     for less in less_of_each(labels, groups, seed):
         lighter = [less if x is None else less * x for x in counts]
         again, moved = together(features, logits, labels, covariances, lighter)
-        made = conditional_design(rows, labels, again, moved, head=head, layers=of)
-        refits.append(replace(made, roots=design.roots))
+        refits.append(replace(made(rows, labels, again, moved), roots=design.roots))
     S = fitted.residual
     squares = np.sum(S * S, axis=(1, 2))
     traces = np.trace(S, axis1=1, axis2=2)
@@ -312,7 +315,10 @@ def predict_layer(law: LayerLaw, *, resolution: float = 0.25) -> Prediction:
     made = replace(made, assumes=(*law.assumes, *_hidden(law.design, table)))
     if not law.refits:
         return made
-    return replace(made, estimation=estimated(law.design, law.refits, made.eigenvalues))
+    # a deviation is told by the frame that the law is iterated in
+    head = fitting(law.design, SIDE)
+    base, *refits = (narrowed(x, head) for x in (law.design, *law.refits))
+    return replace(made, estimation=estimated(base, refits, made.eigenvalues))
 
 
 def _hidden(design: ConditionalDesign, table: LawTable) -> tuple[str, ...]:
