@@ -184,26 +184,9 @@ def law_of(
     >>> law_of(snapshot, ["coefs_1", "coefs_2"]).design.dimension
     115
     """
-    advice = "refspec.snapshot(...) or refspec.load(...) makes one"
-    checks.expect_type("snapshot", snapshot, Snapshot, advice)
-    checks.expect_choice("given", given, ("outputs", "class"))
-    checks.expect_choice("outputs", outputs, ("data", "drawn", "fitted"))
-    checks.expect_choice("covariances", covariances, ("class", "shrunk", "pooled"))
-    checks.expect_choice("weights", weights, ("errors", "samples"))
-    names = [x.name for x in snapshot.layers]
-    groups = checks.expect_size("groups", groups)
-    if groups == 1 or (groups and outputs != "data"):
-        raise ValueError(
-            f"groups must be 0 or at least 2, and 0 unless outputs are those of the "
-            f"data, got groups={groups} and outputs={outputs!r}; take 8, or drop it"
-        )
-    if layers is None:
-        layers = names[-1]
-    given_names = [layers] if isinstance(layers, str) else layers
-    asked = checks.expect_names("layers", given_names, names)
-    if not asked:
-        raise ValueError("layers must be one or more names, got none; leave it out")
-    chosen = [x for x in snapshot.layers if x.name in asked]
+    chosen = expect_settings(
+        snapshot, layers, given, outputs, covariances, weights, head, groups
+    )
     features, parts = zip(*(_host(snapshot, x) for x in chosen), strict=True)
     rows = np.concatenate(parts, axis=2)
     p = np.asarray(backend.to_host(snapshot.probabilities), dtype=np.float64)
@@ -216,17 +199,6 @@ def law_of(
         tiny = np.finfo(np.float64).tiny
         logits = np.log(np.maximum(p, tiny))
         logits = logits - np.mean(logits, axis=1, keepdims=True)
-    if given == "class" and outputs != "data":
-        raise ValueError(
-            "outputs must be those of the data where the class alone is given, got "
-            f"outputs={outputs!r} and given='class'; drop one of them"
-        )
-    if len(chosen) > 1 and outputs != "data":
-        raise ValueError(
-            "outputs must be those of the data for several layers, whose errors at "
-            f"others are not known, got outputs={outputs!r} and {len(chosen)} layers; "
-            "drop one of them"
-        )
     sizes = [np.sum(x * x, axis=(1, 2)) for x in parts]
     counts = sizes if weights == "errors" else [None] * len(parts)
     fitted, xi = together(features, logits, labels, covariances, counts)
@@ -238,8 +210,6 @@ def law_of(
         # slopes are about the means of the outputs that they were fitted on
         xi = np.concatenate([xi[:, :1], xi[:, 1:] + z - logits], axis=1)
         rows = _rows(snapshot, z)
-    if head is not None:
-        head = checks.expect_size("head", head, least=1)
     shapes = [(x.shape[2], h.shape[1]) for x, h in zip(parts, features, strict=True)]
     b, d = (np.repeat(np.arange(len(n)), n) for n in zip(*shapes, strict=True))
     made = partial(conditional_design, head=head, side=WIDE, layers=(b, d))
@@ -268,6 +238,53 @@ def law_of(
         responses,
         tuple(refits),
     )
+
+
+def expect_settings(
+    snapshot: Snapshot,
+    layers: str | Sequence[str] | None = None,
+    given: str = "outputs",
+    outputs: str = "data",
+    covariances: str = "class",
+    weights: str = "errors",
+    head: int | None = None,
+    groups: int = 0,
+) -> list[Layer]:
+    """Refuse what does not go together in `law_of`; return the layers."""
+    advice = "refspec.snapshot(...) or refspec.load(...) makes one"
+    checks.expect_type("snapshot", snapshot, Snapshot, advice)
+    checks.expect_choice("given", given, ("outputs", "class"))
+    checks.expect_choice("outputs", outputs, ("data", "drawn", "fitted"))
+    checks.expect_choice("covariances", covariances, ("class", "shrunk", "pooled"))
+    checks.expect_choice("weights", weights, ("errors", "samples"))
+    if head is not None:
+        checks.expect_size("head", head, least=1)
+    groups = checks.expect_size("groups", groups)
+    if groups == 1 or (groups and outputs != "data"):
+        raise ValueError(
+            f"groups must be 0 or at least 2, and 0 unless outputs are those of the "
+            f"data, got groups={groups} and outputs={outputs!r}; take 8, or drop it"
+        )
+    names = [x.name for x in snapshot.layers]
+    if layers is None:
+        layers = names[-1]
+    asked = checks.expect_names(
+        "layers", [layers] if isinstance(layers, str) else layers, names
+    )
+    if not asked:
+        raise ValueError("layers must be one or more names, got none; leave it out")
+    if given == "class" and outputs != "data":
+        raise ValueError(
+            "outputs must be those of the data where the class alone is given, got "
+            f"outputs={outputs!r} and given='class'; drop one of them"
+        )
+    if len(asked) > 1 and outputs != "data":
+        raise ValueError(
+            "outputs must be those of the data for several layers, whose errors at "
+            f"others are not known, got outputs={outputs!r} and {len(asked)} layers; "
+            "drop one of them"
+        )
+    return [x for x in snapshot.layers if x.name in asked]
 
 
 def predict_layer(law: LayerLaw, *, resolution: float = 0.25) -> Prediction:

@@ -167,9 +167,9 @@ def solved(
 
 
 def _settled(design: ConditionalDesign, resolution: float) -> law.Settled:
-    """Tell steps after which the count has not moved, twice, by a part of its error.
+    """Tell steps after which the count rests, though rounding moves unknowns for ever.
 
-    Where rounding is what is left of sums, unknowns move for ever, and the count rests.
+    Theory: theory/conditional.md#Y6
     """
     counts: list[float] = []
 

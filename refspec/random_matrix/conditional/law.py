@@ -109,9 +109,8 @@ def equivalent(
     tolerance: float = STEP,
     settled: Settled = lambda _: False,
 ) -> Equivalent:
-    """Find the fixed point at z, Im z > 0, from a guess; of step + shift, if given.
+    """Find the fixed point, of step + shift, from a guess, or imaginary parts, if settled.
 
-    Or where imaginary parts are found and a step is `settled` otherwise.
     A step costs O((a h)^3 + N (a^2 k + a^2 q^2) + t a^3), of one layer.
     Theory: theory/conditional.md#Y1
     """
