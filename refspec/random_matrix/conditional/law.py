@@ -109,7 +109,7 @@ def equivalent(
     tolerance: float = STEP,
     settled: Settled = lambda _: False,
 ) -> Equivalent:
-    """Find the fixed point, of step + shift, from a guess, or imaginary parts, if settled.
+    """Find the fixed point of step + shift, or imaginary parts if all else is settled.
 
     A step costs O((a h)^3 + N (a^2 k + a^2 q^2) + t a^3), of one layer.
     Theory: theory/conditional.md#Y1
