@@ -177,6 +177,34 @@ def eigvalsh(A: Array, xp: Namespace) -> Array:
     return values
 
 
+def eigenimages(A: Array, rows: Array, xp: Namespace) -> tuple[Array, Array]:
+    """Return ascending eigenvalues of A (n, n), lower triangle, and rows Q, (m, n).
+
+    Q, the eigenvectors, are not formed where LAPACK is at hand: of A = HTH', T
+    tridiagonal with the eigenvectors S, rows Q = (rows H) S.
+    """
+    on_host = array_api_compat.is_numpy_namespace(xp) and len(A) > 1
+    found = _turned(A, rows) if on_host else None
+    if found is None:
+        values, Q = eigh(A, xp)
+        return values, rows @ Q
+    costs.done(costs.images(A.shape[0], rows.shape[0]))
+    return found
+
+
+def _turned(A: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Do as `eigenimages` says; None if LAPACK does not converge."""
+    n, names = len(A), ("sytrd", "sytrd_lwork", "ormqr", "stevd")
+    sytrd, room, ormqr, stevd = scipy.linalg.lapack.get_lapack_funcs(names, (A, rows))
+    size = int(room(n, lower=1)[0])
+    H, diagonal, beside, scales, _ = sytrd(A, lower=1, lwork=size)
+    # reflectors of all but the first coordinate, as those of a QR factorisation
+    turned, size = rows.copy(order="F"), max(1, 64 * len(rows))
+    turned[:, 1:] = ormqr("R", "N", H[1:, :-1], scales, turned[:, 1:], size)[0]
+    values, S, failed = stevd(diagonal, beside)
+    return None if failed or not np.all(np.isfinite(values)) else (values, turned @ S)
+
+
 def _eigh(A: Array, xp: Namespace) -> tuple[Array, Array]:
     """Do as `eigh` says."""
     try:

@@ -169,7 +169,8 @@ def expect_share(name: str, x: Any) -> float:
     """Refuse what is no number in [0, 1); return it as float."""
     if not 0 <= (share := expect_number(name, x)) < 1:
         raise ValueError(
-            f"{name} must be a part of the trace, in [0, 1), got {x}; 0 is the default"
+            f"{name} must be a part of the trace, in [0, 1), got {x}; give 1e-6, say, "
+            "or 0 for nothing"
         )
     return share
 

@@ -58,6 +58,14 @@ def eigenvectors(n: int) -> Cost:
     return eigenvalues(n) + Cost(7 * n**3 / 3, 0.0, 8 * 5 * n * n)
 
 
+def images(n: int, m: int) -> Cost:
+    """Return the cost of the eigenvalues, and of m rows times the eigenvectors.
+
+    The eigenvectors are not turned back: these rows are turned in their place.
+    """
+    return eigenvalues(n) + Cost(4 * n**3 / 3 + 2 * m * n * n, 0.0, 8 * 3 * n * n)
+
+
 _Listener = Callable[[Cost], object]
 _LISTENER: ContextVar[_Listener | None] = ContextVar("listener", default=None)
 

@@ -158,6 +158,16 @@ class Rows(ABC):
         place = backend.from_host(place * K + host % K, self.like)
         return xp.take(xp.matrix_transpose(rows), place, axis=0)
 
+    def sums(self, unit: Array, offsets: tuple[int, ...]) -> Array:
+        """Return sum_i u_{ic'} x_{ic'} over every class, shape (C, K, P)."""
+        xp, K = self.xp, self.shape[1]
+        one = xp.eye(K, dtype=unit.dtype, device=backend.device(unit))
+        parts = (
+            self.part(i, j).cross(unit[i:j, :, None] * one)
+            for _, i, j in class_slices(offsets)
+        )
+        return backend.concatenate(xp.matrix_transpose(x)[None, ...] for x in parts)
+
     def gram(self, index: Array, first: int = 0) -> Array:
         """Return chosen rows of XX', (m, (N - first) K), from sample `first` on."""
         xp, (N, K, _) = self.xp, self.shape
@@ -369,6 +379,23 @@ class Reduced(Derived):
             full = z - without(u, c, xp) * own
             parts.append(xp.concat([full[:, :c, :], -along, full[:, c:, :]], axis=1))
         return self.rows.cross(backend.concatenate(parts))
+
+    def take(self, index: Array) -> Array:
+        """Return chosen rows explicitly, (m, P); all C of a sample are asked for."""
+        xp, (C, K) = self.xp, (self.rows.shape[1], self.shape[1])
+        host = backend.to_host(index)
+        samples, place = np.unique(host // K, return_inverse=True)
+        every = (samples[:, None] * C + np.arange(C)).ravel()
+        full = self.rows.take(backend.from_host(every, self.like))
+        full = xp.reshape(full, (len(samples), C, -1))
+        u = xp.take(self.unit, backend.from_host(samples, self.like), axis=0)
+        ends = tuple(np.searchsorted(samples, self.offsets).tolist())
+        parts = [
+            reflected(full[i:j, ...], u[i:j, :], c, xp)
+            for c, i, j in class_slices(ends)
+        ]
+        rows = xp.reshape(backend.concatenate(parts), (len(samples) * K, -1))
+        return xp.take(rows, backend.from_host(place * K + host % K, self.like), axis=0)
 
     def part(self, i: int, j: int) -> Rows:
         """Return the rows of samples i to j."""

@@ -212,10 +212,13 @@ def eigenvalues(
     return values, radius
 
 
-def eigenvectors(A: Array, xp: Namespace) -> tuple[Array, Array, float]:
-    """Return descending eigenvalues, eigenvectors and the eigensolver's radius."""
-    values, Q, radius, _ = _solve(A, True, False, xp)
-    return values, Q, radius
+def eigenimages(A: Array, rows: Array, xp: Namespace) -> tuple[Array, Array, float]:
+    """Return descending eigenvalues, rows times eigenvectors, and the solver's radius.
+
+    Theory: theory/rounding.md#B3.
+    """
+    values, images = (xp.flip(x, axis=-1) for x in backend.eigenimages(A, rows, xp))
+    return values, images, _solver_radius(A, values, xp)
 
 
 def principal_angles(U: np.ndarray, k: int) -> np.ndarray:
@@ -265,6 +268,10 @@ def _solve(
     else:
         values = backend.eigvalsh(A, xp)
     values = xp.flip(values)
+    return values, Q, _solver_radius(A, values, xp), "a priori"
+
+
+def _solver_radius(A: Array, values: Array, xp: Namespace) -> float:
+    """Return how far a symmetric matrix's computed eigenvalues may be off."""
     norm = backend.scalar(xp.max(xp.abs(values)))
-    radius = rounding.eigensolver_radius(A.shape[0], norm, rounding.unit_roundoff(A))
-    return values, Q, radius, "a priori"
+    return rounding.eigensolver_radius(A.shape[0], norm, rounding.unit_roundoff(A))

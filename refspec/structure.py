@@ -171,7 +171,7 @@ def decompose(moment: SecondMoment | Snapshot) -> Decomposition:
     """
     moment = moment_of(moment)
     norms = cell_norms(moment)
-    unit, offsets, first = _unit(moment, norms), moment.offsets, moment.projection
+    unit, offsets, first = cell_units(moment, norms), moment.offsets, moment.projection
     of_cells, group = cell_projections(norms), moment.rows.group
     levels = {n: Level(unit, offsets, pi, first, group) for n, pi in of_cells.items()}
     within = within_name(norms.shape[1])
@@ -243,12 +243,12 @@ def cells(moment: SecondMoment, rows: Array, norms: Array) -> Array:
 
     Theory: theory/curvature.md#C7.
     """
-    return _gathered(_unit(moment, norms), moment.offsets, rows, moment.rows.group)
+    return _gathered(cell_units(moment, norms), moment.offsets, rows, moment.rows.group)
 
 
 def cell_vectors(moment: SecondMoment, norms: Array) -> Array:
     """Return all q_{cc'}, shape (N, K, C K)."""
-    (C, K), unit = norms.shape, _unit(moment, norms)
+    (C, K), unit = norms.shape, cell_units(moment, norms)
     every = moment.xp.eye(C * K, dtype=norms.dtype, device=backend.device(norms))
     return _spread(unit, moment.offsets, moment.xp.reshape(every, (C, K, C * K)))
 
@@ -259,7 +259,7 @@ def cell_gram(moment: SecondMoment, norms: Array) -> Array:
     Theory: theory/curvature.md#C7.
     """
     xp, (C, K), group = moment.xp, norms.shape, moment.rows.group
-    unit = _unit(moment, norms)
+    unit = cell_units(moment, norms)
     every = xp.eye(C * K, dtype=norms.dtype, device=backend.device(norms))
     step, parts = group.least(backend.at_a_time(16 * moment.rows.widest, norms)), []
     for j in range(0, C * K, step):
@@ -331,7 +331,7 @@ def _along(unit: Array, x: Array, axis: int | tuple[int, ...], xp: Namespace) ->
     return u * xp.sum(u * x, axis=axis, keepdims=True)
 
 
-def _unit(moment: SecondMoment, norms: Array) -> Array:
+def cell_units(moment: SecondMoment, norms: Array) -> Array:
     """Return the entries of every q_{cc'}, shape (N, K)."""
     classes = range(norms.shape[0])
     return backend.concatenate(unit_rows(moment, norms, c) for c in classes)

@@ -51,15 +51,7 @@ def kept(moment: SecondMoment, leave_out: float) -> int | None:
     if not leave_out:
         return None
     with np.errstate(all="ignore"):  # rows that overflow are refused by the work
-        return longest(moment.rows.squares(), leave_out)
-
-
-def longest(squares: Array, leave_out: float) -> int:
-    """Return how many of the longest rows have all but a part of the trace."""
-    xp = backend.namespace(squares)
-    ascending = xp.sort(xp.reshape(squares, (-1,)))
-    tail, trace = xp.cumulative_sum(ascending), xp.sum(ascending)
-    return int(backend.scalar(xp.sum(xp.astype(tail > leave_out * trace, xp.int64))))
+        return counting(moment.rows.squares(), leave_out)
 
 
 def columns(length: int, like: Array) -> int:
@@ -129,16 +121,15 @@ def counting(squares: Array, leave_out: float = 0.0) -> int:
     From their squares; together the others are below what rounding does, or have no
     more than a part of the trace.
     """
-    if leave_out:
-        return longest(squares, leave_out)
     xp = backend.namespace(squares)
     ascending = xp.sort(xp.reshape(squares, (-1,)))
     floor = ascending.shape[0] * rounding.unit_roundoff(squares) / 2
     with np.errstate(all="ignore"):  # of huge rows
         trace = xp.sum(ascending)
         unit = ascending / xp.where(trace > 0, trace, trace + 1)
-        tail = xp.cumulative_sum(unit * unit)
-    return int(backend.scalar(xp.sum(xp.astype(tail > floor * floor, xp.int64))))
+        tail = xp.cumulative_sum(unit if leave_out else unit * unit)
+    most = leave_out or floor * floor
+    return int(backend.scalar(xp.sum(xp.astype(tail > most, xp.int64))))
 
 
 def rank(moment: SecondMoment, counting: int | None = None) -> int:

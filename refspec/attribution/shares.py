@@ -23,8 +23,8 @@ from refspec.curvature import SecondMoment, moment_of
 from refspec.spectra import (
     Spectrum,
     cluster_means,
+    eigenimages,
     eigenvalues,
-    eigenvectors,
     expect_every_row,
     placed,
     principal_angles,
@@ -60,6 +60,8 @@ class Eigenbasis:
     _solved: dict[frozenset[str], tuple[Array, float]] = field(
         default_factory=dict, init=False
     )
+    # and so do angles, projections and sines for the spans of levels
+    _spans: dict[frozenset[str], Array] = field(default_factory=dict, init=False)
 
     def __repr__(self) -> str:
         """Name the levels and the rank."""
@@ -193,22 +195,24 @@ def remaining_shares(
     xp, removed = backend.namespace(basis.values), frozenset(levels)
     kept = [n for n in basis.rows if n not in removed]
     within, r = basis.within not in removed, basis.values.shape[0]
-    if not removed or not r or not (kept or within):
+    if not removed or not r or not kept:
         values = backend.to_host(knockout(basis, removed)[0])
-        return values, {} if removed else _shares(basis, values, xp)
+        if not removed:
+            return values, _shares(basis, values, xp)
+        alone = within and not kept  # which takes no eigenvector
+        return values, {basis.within: np.ones_like(values)} if alone else {}
     rows, A = [basis.rows[n] for n in kept], _remainder(basis, removed, xp)
-    solved, Q, solver = eigenvectors(A, xp)
+    ends = np.cumsum([0, *(x.shape[0] for x in rows)])
+    turned = backend.concatenate(rows) if A.shape[0] == r else _identity(A, xp)
+    solved, images, solver = eigenimages(A, turned, xp)
     values, radius = backend.to_host(solved), basis.radius + solver
     basis._solved[removed] = solved, radius
-    if A.shape[0] == r:
-        images = [x @ Q for x in rows]
-    else:  # what x makes of an eigenvector of x'x is that of xx', times the root
-        ends = np.cumsum([0, *(x.shape[0] for x in rows)])
-        Q = Q * xp.sqrt(xp.where(solved > 0, solved, 0 * solved))
-        images = [Q[i:j, :] for i, j in pairwise(ends)]
+    if A.shape[0] < r:
+        # what x makes of an eigenvector of x'x is that of xx', times the root
+        images = images * xp.sqrt(xp.where(solved > 0, solved, 0 * solved))
     parts = {
-        n: backend.to_host(xp.sum(y * y, axis=0))
-        for n, y in zip(kept, images, strict=True)
+        n: backend.to_host(xp.sum(images[i:j, :] ** 2, axis=0))
+        for n, (i, j) in zip(kept, pairwise(ends), strict=True)
     }
     if within:
         parts |= {basis.within: values - sum(parts.values())}
@@ -413,8 +417,12 @@ def _remainder(basis: Eigenbasis, levels: frozenset[str], xp: Namespace) -> Arra
 
 def _diagonal(values: Array, xp: Namespace) -> Array:
     """Return the diagonal matrix of values."""
-    device = backend.device(values)
-    return xp.eye(values.shape[0], dtype=values.dtype, device=device) * values
+    return _identity(values, xp) * values
+
+
+def _identity(like: Array, xp: Namespace) -> Array:
+    """Return the identity with as many rows as an array has."""
+    return xp.eye(like.shape[0], dtype=like.dtype, device=backend.device(like))
 
 
 def _solved(A: Array, basis: Eigenbasis, xp: Namespace) -> tuple[Array, float]:
@@ -425,10 +433,13 @@ def _solved(A: Array, basis: Eigenbasis, xp: Namespace) -> tuple[Array, float]:
 
 def _span(basis: Eigenbasis, levels: Collection[str], xp: Namespace) -> Array:
     """Return an orthonormal basis of the range of some levels, shape (r, k), k >= 0."""
-    x = backend.concatenate(basis.rows[n] for n in levels)
-    _, s, V = xp.linalg.svd(x, full_matrices=False)
-    k = int(np.sum(backend.to_host(s) ** 2 > basis.radius))
-    return xp.matrix_transpose(V[:k, :])
+    key = frozenset(levels)
+    if key not in basis._spans:
+        x = backend.concatenate(basis.rows[n] for n in levels)
+        _, s, V = xp.linalg.svd(x, full_matrices=False)
+        k = int(np.sum(backend.to_host(s) ** 2 > basis.radius))
+        basis._spans[key] = xp.matrix_transpose(V[:k, :])
+    return basis._spans[key]
 
 
 def _shares(

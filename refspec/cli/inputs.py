@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from refspec import backend, coverage, curvature, datasets, export
+from refspec import backend, checks, coverage, curvature, datasets, export
 from refspec.classes import Snapshot
 from refspec.cli import completion, python
 from refspec.cli.apart import Apart
@@ -99,16 +99,13 @@ Certify = Annotated[bool, typer.Option("--certify", help="Radius with a proof.")
 
 def _part(text: str | float) -> float:
     """Read a part of the trace."""
-    try:
+    number: float | str = text
+    with suppress(ValueError):
         number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number < 1:
-        raise typer.BadParameter(
-            "--leave-out must be a part of the trace from 0 to less than 1, such as "
-            f"1e-6, got {visible(str(text))!r}"
-        )
-    return number
+    try:
+        return checks.expect_share("--leave-out", number)
+    except (TypeError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 LeaveOut = Annotated[
@@ -222,6 +219,17 @@ def expect_layer(snapshot: Snapshot, layer: str | None) -> None:
     """Refuse the name of a layer that the snapshot lacks."""
     if layer is not None:
         _expect_name([x.name for x in snapshot.layers], layer)
+
+
+def expect_layers(snapshot: Snapshot, layers: list[str]) -> None:
+    """Refuse names of layers that the snapshot lacks, and one given twice."""
+    for i, layer in enumerate(layers):
+        expect_layer(snapshot, layer)
+        if layer in layers[:i]:
+            raise typer.BadParameter(
+                f"--layer must name different layers, got {visible(layer)!r} twice; "
+                "give it once"
+            )
 
 
 def _expect_name(names: Iterable[str], layer: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from refspec import backend, costs, rounding
-from refspec.classes import class_slices
 from refspec.coordinates.frame import (
     Coordinates,
     means_radius,
@@ -15,7 +14,7 @@ from refspec.coordinates.frame import (
 from refspec.costs import Cost
 from refspec.curvature import SecondMoment
 from refspec.rows import forming_radius
-from refspec.structure import cell_norms, cell_rows, cells
+from refspec.structure import cell_norms, cell_units, cells
 
 
 def primal(moment: SecondMoment) -> Coordinates:
@@ -32,12 +31,7 @@ def _primal(moment: SecondMoment) -> Coordinates:
     xp, w, K = moment.xp, moment.weights, moment.weights.shape[1]
     n, u, norms = moment.shape[0], rounding.unit_roundoff(w), cell_norms(moment)
     if moment.projection is None:
-        parts = [
-            moment.rows.part(i, j).cross(cell_rows(moment, norms, c))
-            for c, i, j in class_slices(moment.offsets)
-        ]
-        parts = [xp.matrix_transpose(x)[None, ...] for x in parts]
-        means = backend.concatenate(parts)
+        means = moment.rows.sums(cell_units(moment, norms), moment.offsets)
     else:
         seen = [cells(moment, moment.project(x), norms) for x in moment.rows.columns()]
         means = backend.concatenate(seen, axis=2)

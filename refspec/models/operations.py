@@ -192,7 +192,7 @@ def pull(step: Step, errors: Array, xp: Namespace) -> Array:
         return step.slope[:, None, ...] * errors
     g = xp.reshape(errors, (N * K, *errors.shape[2:]))
     if step.matrix is not None:
-        x = fold(step, _times(positions(step, g, xp), step.matrix, xp), xp)
+        x = transposed(step, g, step.matrix, xp)
     elif step.window is not None:
         k = math.prod(step.window[0])
         spread = xp.expand_dims(errors, axis=3)
@@ -218,6 +218,17 @@ def unfold(step: Step, x: Array, xp: Namespace) -> Array:
     M, channels, k, *space = cut.shape
     cut = xp.permute_dims(cut, (0, *range(3, cut.ndim), 1, 2))
     return xp.reshape(cut, (M, math.prod(space), channels * k))
+
+
+def transposed(step: Step, g: Array, matrix: Array, xp: Namespace) -> Array:
+    """Convolve errors (M, b, *space) back: `fold` of their products with (b, a)."""
+    if step.window is None:
+        return g @ matrix
+    # images last: what is added up then lies side by side
+    last = xp.permute_dims(g, (*range(1, g.ndim), 0))
+    cut = xp.matrix_transpose(matrix) @ xp.reshape(last, (g.shape[1], -1))
+    shape = (1, step.shape[0], -1, *_outputs(step), g.shape[0])
+    return xp.moveaxis(_add_windows(step, xp.reshape(cut, shape), xp)[0, ...], -1, 0)
 
 
 def fold(step: Step, patches: Array, xp: Namespace) -> Array:
@@ -347,12 +358,13 @@ def _times(x: Array, matrix: Array, xp: Namespace) -> Array:
 
 
 def _add_windows(step: Step, cut: Array, xp: Namespace) -> Array:
-    """Apply the adjoint of `windows`: where they overlap they add up."""
-    size, inside = _padded(step)
-    image = xp.zeros((*cut.shape[:2], *size), dtype=cut.dtype, device=_on(cut))
+    """Apply the adjoint of `windows`, whatever follows: overlaps add up."""
+    (size, inside), more = _padded(step), cut.shape[3 + len(step.window[0]) :]  # type: ignore[index]
+    shape = (*cut.shape[:2], *size, *more)
+    image = xp.zeros(shape, dtype=cut.dtype, device=_on(cut))
     for k, s in enumerate(_shifts(step)):
-        image[s] += cut[:, :, k, ...]
-    return image[(slice(None), slice(None), *inside)]
+        image[(*s, ...)] += cut[:, :, k, ...]
+    return image[(slice(None), slice(None), *inside, ...)]
 
 
 def _shifts(step: Step) -> list[tuple[slice, ...]]:

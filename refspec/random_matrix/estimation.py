@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refspec.random_matrix.conditional import law, spectrum
+from refspec.random_matrix.conditional import counting, law
 from refspec.random_matrix.conditional.design import ConditionalDesign
 
 #: By how much the weight of a group is less: a derivative.
@@ -87,7 +87,7 @@ def estimated(
     for k in ranks.tolist():
         x = float(eigenvalues[k])
         try:
-            made = spectrum.at(design, x, guess, height=spectrum.TABLE)
+            made = counting.at(design, x, guess, height=counting.TABLE)
             guess = made.unknowns
             count = _counted(design, guess, x)
             moved = [(_counted(y, guess, x) - count) / LESS for y in refits]
@@ -96,13 +96,13 @@ def estimated(
         # a group of one G-th left out whole moves by G / (G - 1) of this
         spread = np.sqrt(G * np.var(moved, ddof=1))
         kept.append(k)
-        found.append((spread / spectrum.density(made), spread))
+        found.append((spread / counting.density(made), spread))
     deviations, counts = np.reshape(found, (len(kept), 2)).T
     return Estimation(G, np.asarray(kept), eigenvalues[kept], deviations, counts)
 
 
 def _counted(design: ConditionalDesign, unknowns: np.ndarray, x: float) -> float:
     """Return the number of eigenvalues above x, from unknowns that are nearly right."""
-    height = x * spectrum.TABLE
+    height = x * counting.TABLE
     made = law.step(design, unknowns, complex(x, height))
-    return spectrum.continued(design, made, height)
+    return counting.continued(design, made, height)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -21,8 +22,12 @@ from refspec import backend, checks, rounding
 from refspec.classes import Layer, Snapshot, log_softmax, misses
 from refspec.random_matrix.conditional import spectrum as conditional_spectrum
 from refspec.random_matrix.conditional.design import (
+    SIDE,
+    WIDE,
     ConditionalDesign,
     conditional_design,
+    fitting,
+    narrowed,
 )
 from refspec.random_matrix.conditional.together import together
 from refspec.random_matrix.drawn import fit_responses, gaussian_logits
@@ -148,9 +153,8 @@ def law_of(
         features are; `samples`: all count the same.
     head : int, optional
         Coordinates of the features, of all layers, whose covariances are kept whole; in
-        the others each class keeps its variances. As many as fit a matrix of side 400
-        if not given; d cuts nothing off, at ten minutes of one core for C = 10 and
-        d = 257.
+        the others each class keeps its variances. If not given nothing is cut off up to
+        (C - 1) d = 2400, and beyond it as many are kept as fit a matrix of side 400.
     groups : int
         Into how many groups samples are divided to tell what estimation leaves open, 8
         say: `predict_layer` then gives deviations. 0 for none.
@@ -180,26 +184,9 @@ def law_of(
     >>> law_of(snapshot, ["coefs_1", "coefs_2"]).design.dimension
     115
     """
-    advice = "refspec.snapshot(...) or refspec.load(...) makes one"
-    checks.expect_type("snapshot", snapshot, Snapshot, advice)
-    checks.expect_choice("given", given, ("outputs", "class"))
-    checks.expect_choice("outputs", outputs, ("data", "drawn", "fitted"))
-    checks.expect_choice("covariances", covariances, ("class", "shrunk", "pooled"))
-    checks.expect_choice("weights", weights, ("errors", "samples"))
-    names = [x.name for x in snapshot.layers]
-    groups = checks.expect_size("groups", groups)
-    if groups == 1 or (groups and outputs != "data"):
-        raise ValueError(
-            f"groups must be 0 or at least 2, and 0 unless outputs are those of the "
-            f"data, got groups={groups} and outputs={outputs!r}; take 8, or drop it"
-        )
-    if layers is None:
-        layers = names[-1]
-    given_names = [layers] if isinstance(layers, str) else layers
-    asked = checks.expect_names("layers", given_names, names)
-    if not asked:
-        raise ValueError("layers must be one or more names, got none; leave it out")
-    chosen = [x for x in snapshot.layers if x.name in asked]
+    chosen = expect_settings(
+        snapshot, layers, given, outputs, covariances, weights, head, groups
+    )
     features, parts = zip(*(_host(snapshot, x) for x in chosen), strict=True)
     rows = np.concatenate(parts, axis=2)
     p = np.asarray(backend.to_host(snapshot.probabilities), dtype=np.float64)
@@ -212,17 +199,6 @@ def law_of(
         tiny = np.finfo(np.float64).tiny
         logits = np.log(np.maximum(p, tiny))
         logits = logits - np.mean(logits, axis=1, keepdims=True)
-    if given == "class" and outputs != "data":
-        raise ValueError(
-            "outputs must be those of the data where the class alone is given, got "
-            f"outputs={outputs!r} and given='class'; drop one of them"
-        )
-    if len(chosen) > 1 and outputs != "data":
-        raise ValueError(
-            "outputs must be those of the data for several layers, whose errors at "
-            f"others are not known, got outputs={outputs!r} and {len(chosen)} layers; "
-            "drop one of them"
-        )
     sizes = [np.sum(x * x, axis=(1, 2)) for x in parts]
     counts = sizes if weights == "errors" else [None] * len(parts)
     fitted, xi = together(features, logits, labels, covariances, counts)
@@ -234,18 +210,15 @@ def law_of(
         # slopes are about the means of the outputs that they were fitted on
         xi = np.concatenate([xi[:, :1], xi[:, 1:] + z - logits], axis=1)
         rows = _rows(snapshot, z)
-    if head is not None:
-        head = checks.expect_size("head", head, least=1)
     shapes = [(x.shape[2], h.shape[1]) for x, h in zip(parts, features, strict=True)]
     b, d = (np.repeat(np.arange(len(n)), n) for n in zip(*shapes, strict=True))
-    of = b, d
-    design = conditional_design(rows, labels, fitted, xi, head=head, layers=of)
+    made = partial(conditional_design, head=head, side=WIDE, layers=(b, d))
+    design = made(rows, labels, fitted, xi)
     refits = []
     for less in less_of_each(labels, groups, seed):
         lighter = [less if x is None else less * x for x in counts]
         again, moved = together(features, logits, labels, covariances, lighter)
-        made = conditional_design(rows, labels, again, moved, head=head, layers=of)
-        refits.append(replace(made, roots=design.roots))
+        refits.append(replace(made(rows, labels, again, moved), roots=design.roots))
     S = fitted.residual
     squares = np.sum(S * S, axis=(1, 2))
     traces = np.trace(S, axis1=1, axis2=2)
@@ -265,6 +238,53 @@ def law_of(
         responses,
         tuple(refits),
     )
+
+
+def expect_settings(
+    snapshot: Snapshot,
+    layers: str | Sequence[str] | None = None,
+    given: str = "outputs",
+    outputs: str = "data",
+    covariances: str = "class",
+    weights: str = "errors",
+    head: int | None = None,
+    groups: int = 0,
+) -> list[Layer]:
+    """Refuse what does not go together in `law_of`; return the layers."""
+    advice = "refspec.snapshot(...) or refspec.load(...) makes one"
+    checks.expect_type("snapshot", snapshot, Snapshot, advice)
+    checks.expect_choice("given", given, ("outputs", "class"))
+    checks.expect_choice("outputs", outputs, ("data", "drawn", "fitted"))
+    checks.expect_choice("covariances", covariances, ("class", "shrunk", "pooled"))
+    checks.expect_choice("weights", weights, ("errors", "samples"))
+    if head is not None:
+        checks.expect_size("head", head, least=1)
+    groups = checks.expect_size("groups", groups)
+    if groups == 1 or (groups and outputs != "data"):
+        raise ValueError(
+            f"groups must be 0 or at least 2, and 0 unless outputs are those of the "
+            f"data, got groups={groups} and outputs={outputs!r}; take 8, or drop it"
+        )
+    names = [x.name for x in snapshot.layers]
+    if layers is None:
+        layers = names[-1]
+    asked = checks.expect_names(
+        "layers", [layers] if isinstance(layers, str) else layers, names
+    )
+    if not asked:
+        raise ValueError("layers must be one or more names, got none; leave it out")
+    if given == "class" and outputs != "data":
+        raise ValueError(
+            "outputs must be those of the data where the class alone is given, got "
+            f"outputs={outputs!r} and given='class'; drop one of them"
+        )
+    if len(asked) > 1 and outputs != "data":
+        raise ValueError(
+            "outputs must be those of the data for several layers, whose errors at "
+            f"others are not known, got outputs={outputs!r} and {len(asked)} layers; "
+            "drop one of them"
+        )
+    return [x for x in snapshot.layers if x.name in asked]
 
 
 def predict_layer(law: LayerLaw, *, resolution: float = 0.25) -> Prediction:
@@ -312,7 +332,10 @@ def predict_layer(law: LayerLaw, *, resolution: float = 0.25) -> Prediction:
     made = replace(made, assumes=(*law.assumes, *_hidden(law.design, table)))
     if not law.refits:
         return made
-    return replace(made, estimation=estimated(law.design, law.refits, made.eigenvalues))
+    # a deviation is told by the frame that the law is iterated in
+    head = fitting(law.design, SIDE)
+    base, *refits = (narrowed(x, head) for x in (law.design, *law.refits))
+    return replace(made, estimation=estimated(base, refits, made.eigenvalues))
 
 
 def _hidden(design: ConditionalDesign, table: LawTable) -> tuple[str, ...]:

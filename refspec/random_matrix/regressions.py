@@ -22,7 +22,7 @@ from refspec.populations import (
     expect_predictable,
     square_root,
 )
-from refspec.random_matrix.conditional import spectrum
+from refspec.random_matrix.conditional import counting, spectrum
 from refspec.random_matrix.conditional.design import (
     ConditionalDesign,
     Regression,
@@ -201,9 +201,9 @@ def outputs_variance(design: ConditionalDesign, values: np.ndarray) -> np.ndarra
     """
     sizes, found, guess = np.bincount(design.labels), [], None
     for x in values.tolist():
-        made = spectrum.at(design, x, guess)
+        made = counting.at(design, x, guess)
         guess = made.unknowns
-        moved = influences(design, made) / spectrum.density(made)
+        moved = influences(design, made) / counting.density(made)
         spreads = [np.var(moved[design.labels == c]) for c in range(len(sizes))]
         found.append(float(np.sum(sizes * spreads)))
     return np.asarray(found)

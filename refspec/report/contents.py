@@ -40,6 +40,7 @@ from refspec.quadrature import Density
 from refspec.quadrature import densities as counted
 from refspec.report.knockouts import knockout_record, knockouts_of, leading_knockouts
 from refspec.theorems import Study, Theorem
+from refspec.theorems.curvature import spectra_of_layers
 from refspec.theorems.study import MomentStudy
 from refspec.verify import Record, expect_theorems, verify
 
@@ -250,6 +251,9 @@ def collect(
                 nearest[name] = subject.once(nearest_terms, name)
         say("the Hessian of the last layers")
         result, chosen, note = subject.once(attributed)
+    by_layer = found[1 : 1 + len(sizes)]
+    if snapshot is not None and few is None and by_layer:
+        study.know(spectra_of_layers, [x.spectrum for x in by_layer])
     densities = {} if few is None else counted(jobs[0][1])
     say("claims")
     findings = list(judge(subject))
@@ -257,7 +261,6 @@ def collect(
     for theorem in wanted:
         say(f"theorem {theorem.id}")
         verdicts += verify(study, theorems=[theorem])
-    by_layer = found[1 : 1 + len(sizes)]
     return Contents(
         snapshot,
         jobs[0][1],

@@ -11,21 +11,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from refspec import backend, checks
+from refspec import backend, checks, memory, rounding
 from refspec.backend import Array
 from refspec.curvature import SecondMoment
 from refspec.differentiated import NetworkMoment
-from refspec.rows import Derived, Rows, Scaled, Work
+from refspec.factors import Factor, Factors
+from refspec.rows import Derived, Reduced, Rows, Scaled, Work
 from refspec.shards.journal import Journal
 from refspec.shards.workers import Here, Source, Together, Workers
 from refspec.spaces import Group
 from refspec.text import visible
+
+#: Bytes of all rows that may be held: shards would be made anew for every few of them.
+_HELD = 2**30
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +93,9 @@ class Sharded(Rows):
         First sample, and the one after the last.
     journal : Journal, optional
         Where products are kept, for a run that goes on after this one.
+    lengths : dict of int to array
+        ||x||^2 of every shard's rows, once they were asked for: of all windows the
+        same, and not worth a second pass over the shards.
 
     Notes
     -----
@@ -102,6 +109,7 @@ class Sharded(Rows):
     zero: Array
     window: tuple[int, int]
     journal: Journal | None = None
+    lengths: dict[int, Array] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -212,7 +220,58 @@ class Sharded(Rows):
 
     def squares(self) -> Array:
         """Return ||x||^2 of every row, shape (N, K)."""
-        return self._ordered(self.workers.each(_squares, self._asked()), self._order())
+        windows = self._windows()
+        new = [w is not None and k not in self.lengths for k, w in enumerate(windows)]
+        made = self.workers.each(_lengths, [() if x else None for x in new])
+        self.lengths.update(zip(np.flatnonzero(new).tolist(), made, strict=True))
+        parts = [
+            self.lengths[k][slice(*w), :] * root * root
+            for k, (w, root) in enumerate(zip(windows, self.roots, strict=True))
+            if w is not None
+        ]
+        return self._ordered(parts, self._order())
+
+    def sums(self, unit: Array, offsets: tuple[int, ...]) -> Array:
+        """Return sum_i u_{ic'} x_{ic'} over every class, (C, K, P), in one pass."""
+        made = self.workers.total(_sums, self._by_class(unit, offsets))
+        return _beside(self.workers.brought(made), self.zero)
+
+    def reduced(self, unit: Array, offsets: tuple[int, ...]) -> tuple[Rows, float]:
+        """Return C - 1 rows a sample in place of C, and the trace that this leaves out.
+
+        Theory: theory/curvature.md#C5.
+        """
+        left_out = self.workers.each(_left_out, self._by_class(unit, offsets))
+        return Reduced(self, unit, offsets), float(sum(left_out))
+
+    def _by_class(
+        self, unit: Array, offsets: tuple[int, ...]
+    ) -> list[tuple[Any, ...] | None]:
+        """Return what every shard is asked with: its entries, and its classes."""
+        given: list[tuple[Any, ...] | None] = []
+        order, ends = iter(self._order()), np.asarray(offsets) + self.window[0]
+        for asked, places in zip(self._asked(), self.places, strict=True):
+            if asked is None:
+                given.append(None)
+                continue
+            chosen = backend.from_host(next(order), unit)
+            own = tuple((np.searchsorted(places, ends) - asked[0]).tolist())
+            given.append((*asked, self.xp.take(unit, chosen, axis=0), own))
+        return given
+
+    def explicit(self, budget: float) -> Rows:
+        """Return all rows from one pass, where they lie here and can be held."""
+        N, K, P = self.shape
+        size = N * K * P * backend.itemsize(self.like)
+        most = max(budget, memory.budget(_HELD, 2))
+        if not isinstance(self.workers, Here) or size > most:
+            return self
+        every = self.xp.arange(N * K, device=backend.device(self.like))
+        rows = self.xp.reshape(self.take(every), (N, K, 1, P))
+        # factors round the products that are their rows later, in the Gram matrix
+        rounded = rounding.gamma(8, rounding.unit_roundoff(rows))
+        lost = self.forming() + rounded * math.sqrt(self.trace())
+        return Factors((Factor(rows, None),), lost, self.known)
 
     def second(self) -> Array:
         """Return X'X, shape (P, P): the sum of those of the shards."""
@@ -518,6 +577,33 @@ def _second(moment: SecondMoment, i: int, j: int, root: float) -> Array:
 
 def _squares(moment: SecondMoment, i: int, j: int, root: float) -> Array:
     return _part(moment, i, j).squares() * root * root
+
+
+def _lengths(moment: SecondMoment) -> Array:
+    return moment.rows.squares()
+
+
+def _sums(
+    moment: SecondMoment,
+    i: int,
+    j: int,
+    root: float,
+    unit: Any,
+    offsets: tuple[int, ...],
+) -> Array:
+    return _part(moment, i, j).sums(_beside(unit, moment.weights) * root, offsets)
+
+
+def _left_out(
+    moment: SecondMoment,
+    i: int,
+    j: int,
+    root: float,
+    unit: Any,
+    offsets: tuple[int, ...],
+) -> float:
+    rows = _part(moment, i, j)
+    return rows.reduced(_beside(unit, moment.weights), offsets)[1] * root * root
 
 
 def _take(moment: SecondMoment, index: np.ndarray, root: float) -> Array:

@@ -88,6 +88,10 @@ class Study:
         value: _T = self._kept[compute]
         return value
 
+    def know(self, compute: Callable[[Study], _T], value: _T) -> None:
+        """Keep a value that `once` would have computed."""
+        self._kept[compute] = value
+
     def probes(self, *shape: int) -> np.ndarray:
         """Return standard normal numbers, the same for one seed and shape."""
         return np.random.default_rng([self.seed, *shape]).standard_normal(shape)

@@ -289,6 +289,19 @@ def test_eigenvalues_that_nothing_separates_share_as_the_traces_do():
             assert np.abs(share - traces[name] / whole).max() <= slack
 
 
+def test_what_is_within_alone_takes_no_eigenvector():
+    basis = attribution.eigenbasis(sampled())
+    solved = []
+    with costs.heard(solved.append):
+        values, shares = remaining_shares(basis, list(basis.rows))
+    alone = costs.eigenvalues(len(basis.values))
+    assert sum(x.products for x in solved) == alone.products
+    known, _ = attribution.knockout(basis, list(basis.rows))
+    assert np.array_equal(values, backend.to_host(known))
+    assert list(shares) == [basis.within]
+    assert np.array_equal(shares[basis.within], np.ones(len(values)))
+
+
 def test_a_knockout_is_solved_once():
     basis = attribution.eigenbasis(sampled())
     solved, before = [], None

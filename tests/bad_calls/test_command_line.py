@@ -54,9 +54,13 @@ BAD = [
     ("attribute --of hessian --certify", USE, "spectrum --of hessian --certify"),
     ("attribute --of hessian --shards 2", USE, "leave one of the two out"),
     *(
-        (f"{command} --leave-out {x}", USE, "--leave-out must be a part of the trace")
+        (f"{command} --leave-out {x}", USE, f"--leave-out must be {expected}")
         for command in ("attribute", "spectrum", "plan")
-        for x in ("1", "1.5", "-0.1", "nan", "a part")
+        for x, expected in {
+            **dict.fromkeys(("1", "1.5", "-0.1"), "a part of the trace"),
+            "nan": "finite",
+            "a_part": "a real number, got 'a_part'",
+        }.items()
     ),
     ("spectrum --of hessian --workers 2", USE, "leave one of the two out"),
     ("spectrum --of hessian --layer fc3 --top 171", USE, "1..P = 1..170, got 171"),

@@ -123,3 +123,26 @@ def test_what_the_host_cannot_help_is_told(monkeypatch):
     monkeypatch.setattr(backend.scipy.linalg, "eigh", eigh)
     assert backend.eigvalsh(np.diag([2.0, 1.0]), Failing(np, np.nan)).tolist() == [1, 2]
     assert drivers == ["evd", "ev"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [1, 2, 40])
+@pytest.mark.parametrize("converges", [True, False])
+def test_rows_are_turned_to_the_eigenvectors(asarray, monkeypatch, n, dtype, converges):
+    """Images Y of rows X have YY' = XX' and YLY' = XAX', L the eigenvalues."""
+    rng = np.random.default_rng(n)
+    A, X = (rng.standard_normal((m, n)).astype(dtype) for m in (n, 5))
+    A = A + A.T
+    if not converges:
+        monkeypatch.setattr(backend, "_turned", lambda *_: None)
+    given = asarray(A), asarray(X)
+    xp = backend.namespace(*given)
+    L, Y = (backend.to_host(x) for x in backend.eigenimages(*given, xp))
+    assert L.dtype == Y.dtype == dtype
+    norm, size = float(np.max(np.abs(L))), float(np.sum(X.astype(np.float64) ** 2))
+    radius = rounding.eigensolver_radius(n, norm, rounding.unit_roundoff(A))
+    L, Y, A, X = (x.astype(np.float64) for x in (L, Y, A, X))
+    assert np.abs(L - np.linalg.eigvalsh(A)).max() <= radius
+    assert np.abs(Y @ Y.T - X @ X.T).max() <= 4 * radius * size / norm
+    assert np.abs((Y * L) @ Y.T - X @ A @ X.T).max() <= 4 * radius * size
+    assert n < 2 or radius < np.abs(np.diff(L)).max()  # it tells eigenvalues apart

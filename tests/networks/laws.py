@@ -5,11 +5,15 @@
 Each layer's Fisher information, exact, against `refspec.random_matrix.law_of`. Beside
 the distance stands what no law can be better than, that of spectra drawn from the law
 itself, and what the law's hypothesis is worth where nothing is cut off or solved: that
-of spectra whose features are drawn anew. A network is named as an argument to run it
-alone.
+of spectra whose features are drawn anew.
+
+    python tests/networks/laws.py digits_mlp "MNIST 784-64-10"   # these alone, no page
+    python tests/networks/laws.py digits_mlp --law "logits given"
 """
 
+import argparse
 import sys
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -188,7 +192,7 @@ def apart(one, two):
     return np.max(np.abs(below[0] - below[1])) / len(one)
 
 
-def rows(name):
+def rows(name, only):
     """Yield the rows of a network: its last layer by law, and its inner ones."""
     snapshot = NETWORKS[name]()
     p = np.asarray(backend.to_host(snapshot.probabilities))
@@ -198,11 +202,15 @@ def rows(name):
         N, T, d = layer.features.shape
         if T > 1:
             continue
-        values = measured(snapshot, [layer.name])
         laws = LAWS if layer.name == last else INNER
+        if only not in (None, *laws):
+            continue
+        values = measured(snapshot, [layer.name])
         told = name if layer.name == last else f"{name}, {layer.name}"
         for k, (law, given) in enumerate(laws.items()):
             asked = {**given, "layers": layer.name}
+            if only not in (None, law):
+                continue
             if "head" in given and law_of(snapshot, layer.name).design.kept == 1:
                 continue  # the frame holds all of it anyway
             cells = compared(snapshot, asked, values, anew=k == 0)
@@ -210,7 +218,7 @@ def rows(name):
             yield f"| {line} |\n"
 
 
-def together(name):
+def together(name, only):
     """Yield the rows of layers together: by the logits, and by the class alone."""
     snapshot = NETWORKS[name]()
     p = np.asarray(backend.to_host(snapshot.probabilities))
@@ -219,20 +227,26 @@ def together(name):
         values = measured(snapshot, layers)
         d = sum(snapshot.layer(x).features.shape[2] for x in layers)
         for law, given in (("logits given", {}), ("class given", {"given": "class"})):
+            if only not in (None, law):
+                continue
             asked = {**given, "layers": layers}
             cells = compared(snapshot, asked, values, anew=True)
             told = f"{name}, {' and '.join(layers)}", d, len(p), f"{missed:.2g}", law
             yield f"| {' | '.join(map(str, (*told, *cells)))} |\n"
 
 
-def main(chosen):
+def main():
     """Write the table, or print the rows of some networks."""
+    given = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    given.add_argument("names", nargs="*", help="networks: rows printed, no page")
+    given.add_argument("--law", choices=[*LAWS, *INNER], help="this law alone")
+    asked = given.parse_args()
     lines = []
-    for name in chosen or NETWORKS:
-        for line in (*rows(name), *together(name)):
+    for name in asked.names or NETWORKS:
+        for line in chain(rows(name, asked.law), together(name, asked.law)):
             print(line, end="", flush=True)
             lines.append(line)
-    if not chosen:
+    if not asked.names and asked.law is None:
         titles = f"| {' | '.join(COLUMNS)} |\n" + "|---" * len(COLUMNS) + "|\n"
         page = Path(__file__).with_suffix(".md")
         below = page.read_text(encoding="utf-8").rpartition("|\n")[2]  # it stays
@@ -241,4 +255,4 @@ def main(chosen):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

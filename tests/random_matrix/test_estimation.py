@@ -7,8 +7,8 @@ import pytest
 
 import refspec
 from refspec.random_matrix import estimation, law_of, predict_layer
+from refspec.random_matrix.conditional import counting
 from refspec.random_matrix.conditional import law as conditional_law
-from refspec.random_matrix.conditional import spectrum
 from refspec.random_matrix.conditional.design import (
     Regression,
     conditional,
@@ -56,18 +56,18 @@ def sampled(seed, n):
 
 def counts(design, xs):
     """Solve for the number of eigenvalues above each of xs."""
-    found, height = [], spectrum.TABLE
+    found, height = [], counting.TABLE
     for x in xs:
         z = complex(x, x * height)
         made = conditional_law.equivalent(design, z, tolerance=2.0**-20)
-        found.append(spectrum.continued(design, made, x * height))
+        found.append(counting.continued(design, made, x * height))
     return np.asarray(found)
 
 
 def test_one_step_is_the_derivative():
     law = law_of(sampled(0, 40)[0], groups=3)
     base, x = law.design, np.trace(law.design.inside[0]) / D / 4
-    made = spectrum.at(base, x, height=spectrum.TABLE)
+    made = counting.at(base, x, height=counting.TABLE)
     count = estimation._counted(base, made.unknowns, x)
     for refit in law.refits:
         quick = estimation._counted(refit, made.unknowns, x) - count

@@ -7,7 +7,7 @@ import pytest
 
 from refspec.populations import Population
 from refspec.random_matrix import predict, predict_glm
-from refspec.random_matrix.conditional import law, spectrum
+from refspec.random_matrix.conditional import counting, law
 from refspec.random_matrix.regressions import (
     gaussian_design,
     influences,
@@ -56,7 +56,7 @@ def test_influences_are_what_a_sample_adds():
 
     def above(x):
         found = law.equivalent(x, at, tolerance=2.0**-30)
-        return spectrum.counted(x, found), found
+        return counting.counted(x, found), found
 
     whole, found = above(design)
     each = influences(design, found)

@@ -281,3 +281,27 @@ def test_the_package_says_what_it_has():
         "joined",
         "parts_of",
     }
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_shards_are_made_a_few_times_however_many_blocks(many):
+    """Of more rows than parameters, and of fewer; more shards than classes or fewer."""
+    s = sampled(3, (9, 8, 7), T=2) if many else sampled(3, (2, 2, 3), T=2)
+    count = 5
+    shares = [s.sample_weights[k::count].sum() for k in range(count)]
+    whole = refspec.fisher(s)
+    made = []
+
+    def shard(k):
+        made.append(k)
+        return refspec.fisher(piece(s, np.arange(k, len(s.labels), count)))
+
+    moment = joined([lambda k=k: shard(k) for k in range(count)], shares=shares)
+    assert (2 * moment.shape[1] <= moment.shape[0]) == many
+    found, known = refspec.spectrum(moment), refspec.spectrum(whole)
+    every = np.zeros((2, moment.shape[1]))
+    for row, x in zip(every, (found, known), strict=True):
+        row[: len(x.values)] = x.values
+    assert np.abs(np.subtract(*every)).max() <= found.radius + known.radius
+    # facts, lengths, and X'X and class sums, or scores and all rows
+    assert max(map(made.count, range(count))) <= 4

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from refspec.random_matrix.conditional import law, spectrum
+from refspec.random_matrix.conditional import counting, law, spectrum
 from refspec.random_matrix.outliers import Outliers
 from refspec.theorems import Study
 from refspec.theorems import conditional as page
@@ -44,6 +44,12 @@ def test_Y4(seed):
 @pytest.mark.theorem("Y5")
 def test_Y5():
     holds("Y5", study())
+
+
+@pytest.mark.theorem("Y6")
+@pytest.mark.parametrize("seed", range(3))
+def test_Y6(seed):
+    holds("Y6", study(seed))
 
 
 def samples_alike(monkeypatch):
@@ -115,6 +121,17 @@ def of_a_semicircle(monkeypatch):
     monkeypatch.setattr(spectrum, "tabulate", wrong)
 
 
+def frame_alone(monkeypatch):
+    """What the frame counts, where a step of the layer is to count."""
+
+    def wrong(pair, z, **given):
+        made = law.equivalent(pair[0], z, tolerance=given["tolerance"])
+        above = counting.counted(pair[0], made)
+        return counting.Solution(z, made.unknowns, above, made.trace, made, pair[0])
+
+    monkeypatch.setattr(counting, "solved", wrong)
+
+
 @pytest.mark.parametrize(
     ("id", "mutant"),
     [
@@ -123,6 +140,7 @@ def of_a_semicircle(monkeypatch):
         ("Y3", of_a_semicircle),
         ("Y4", samples_alike),
         pytest.param("Y5", strangers, marks=pytest.mark.slow),
+        ("Y6", frame_alone),
     ],
     ids=lambda x: x if isinstance(x, str) else x.__name__,
 )

@@ -25,8 +25,9 @@ import numpy as np
 from refspec import rounding
 from refspec.populations import symmetric_part
 
-#: Side of the matrices of errors (x) features that are inverted, unless asked for more.
-SIDE = 400
+#: Side of the matrices of errors (x) features that are inverted at each step, and up to
+#: which nothing is cut off a layer, but corrects these: 257 features of ten classes.
+SIDE, WIDE = 400, 2400
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,11 +202,12 @@ def conditional_design(
     regressors: np.ndarray,
     *,
     head: int | None = None,
+    side: int = SIDE,
     layers: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> ConditionalDesign:
     """Take weighted errors (N, K, b) and a regression to frames of a and h + t.
 
-    The head, or as many as fit a side, is whole, the tail variances. Traces stay.
+    The head is whole, the tail variances: none if all fit the side. Traces stay.
     Theory: theory/conditional.md#Y1, #Y5
     """
     # layers: which one each error (b,) and each feature (d,) is of; one if not given
@@ -239,9 +241,14 @@ def conditional_design(
         P,
     )
     if head is None:
-        sides = np.cumsum(counts[features])
-        head = max(1, int(np.searchsorted(sides, SIDE, side="right")))
+        head = fitting(whole, side if whole.reached <= side else SIDE)
     return narrowed(whole, head)
+
+
+def fitting(design: ConditionalDesign, side: int) -> int:
+    """Return how many coordinates of the head errors (x) features of a side hold."""
+    sides = np.cumsum(np.sum(design.parameters, axis=0)[: design.slopes.shape[1]])
+    return max(1, int(np.searchsorted(sides, side, side="right")))
 
 
 def narrowed(design: ConditionalDesign, head: int) -> ConditionalDesign:

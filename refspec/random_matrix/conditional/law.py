@@ -34,7 +34,7 @@ _IMAGINARY = 2.0**-3
 _WHOLE = 512
 #: Steps in all, and in which the least change has not halved. On the way down from
 #: above the height falls by so much at a time.
-_ITERATIONS, _PATIENCE, _LOWER = 2000, 64, 16
+_ITERATIONS, PATIENCE, _LOWER = 2000, 64, 16
 
 
 class UnresolvedError(ValueError):
@@ -100,16 +100,18 @@ def equivalent(
     z: complex,
     guess: np.ndarray | None = None,
     *,
+    shift: np.ndarray | None = None,
     tolerance: float = STEP,
 ) -> Equivalent:
-    """Find the fixed point at z, Im z > 0, from a guess of the unknowns.
+    """Find the fixed point at z, Im z > 0, from a guess; of step + shift, if given.
 
     A step costs O((a h)^3 + N (a^2 k + a^2 q^2) + t a^3), of one layer.
     Theory: theory/conditional.md#Y1
     """
     start = far(design, z) if guess is None else guess
-    made = _iterated(design, z, start, tolerance)
-    if made is None:  # not from there: high above the axis any start will do
+    made = _iterated(design, z, start, tolerance, shift)
+    if made is None and shift is None:
+        # not from there: high above the axis any start will do
         y, start = max(z.imag, reach(design)), far(design, z)
         while y > z.imag:
             there = complex(z.real, y)
@@ -120,37 +122,49 @@ def equivalent(
     if made is None:
         raise UnresolvedError(
             f"expected the fixed point at z = {z}, got none in {_ITERATIONS} steps nor "
-            f"any that came closer in {_PATIENCE}: float64 does not resolve the law "
+            f"any that came closer in {PATIENCE}: float64 does not resolve the law "
             "there; ask for it further up, or for fewer parameters"
         )
     return made
 
 
 def _iterated(
-    design: ConditionalDesign, z: complex, start: np.ndarray, tolerance: float
+    design: ConditionalDesign,
+    z: complex,
+    start: np.ndarray,
+    tolerance: float,
+    shift: np.ndarray | None = None,
 ) -> Equivalent | None:
     """Iterate to the fixed point; None if the changes cease to fall."""
     # The map takes the half planes to themselves and has one fixed point there, which
     # it finds from anywhere: Anderson's extrapolation is free to jump, and is taken
     # back to where it left them.
     x = start + 0j
-    scale = _sizes(x)
+    scale = sizes(x)
     steps = anderson.Steps()
     least, since = np.inf, 0
     for k in range(_ITERATIONS):
         made = step(design, x, z)
-        new = made.unknowns
-        change, turned = _changes(x, made, z)
+        new = made.unknowns if shift is None else made.unknowns + shift
+        change, turned = _changes(x, new, z.imag * abs(made.trace))
         off = max(change / tolerance, turned / _IMAGINARY)
         if off <= 1:
             return made
         if off <= least / 2:
             least, since = off, k
-        if k - since > _PATIENCE:
+        # with a shift there may be no solution in the half planes
+        if k - since > (PATIENCE if shift is None else PATIENCE // 4):
             break
-        jump = steps.extrapolated(x / scale, new / scale) * scale
-        x = in_half_planes(jump) if np.all(np.isfinite(jump)) else new
+        x = onwards(steps, x, new, scale)
     return None
+
+
+def onwards(
+    steps: anderson.Steps, x: np.ndarray, new: np.ndarray, scale: np.ndarray
+) -> np.ndarray:
+    """Return where to go from x and its image, by the steps before, in half planes."""
+    jump = steps.extrapolated(x / scale, new / scale) * scale
+    return in_half_planes(jump) if np.all(np.isfinite(jump)) else new
 
 
 def step(design: ConditionalDesign, x: np.ndarray, z: complex) -> Equivalent:
@@ -235,8 +249,8 @@ def in_half_planes(x: np.ndarray) -> np.ndarray:
     return np.asarray(x.real + 1j * signs * (kept @ np.swapaxes(vectors, 2, 3)))
 
 
-def _changes(x: np.ndarray, made: Equivalent, z: complex) -> tuple[float, float]:
-    """Return how much a step changed the unknowns, and their imaginary parts.
+def _changes(x: np.ndarray, new: np.ndarray, height: float) -> tuple[float, float]:
+    """Return how much a step changed unknowns, and imaginary parts beside a height.
 
     Theory: theory/conditional.md#Y2
     """
@@ -244,16 +258,15 @@ def _changes(x: np.ndarray, made: Equivalent, z: complex) -> tuple[float, float]
     # many eigenvalues as the entry of B beside it says, and the reverse. Entry by entry
     # and relative, what rounding leaves of a sum that cancels would be waited for
     # forever, in classes that nothing depends on
-    new = made.unknowns
     beside = np.maximum(np.abs(x), np.abs(new))[::-1]
     moved = float(np.sum(np.abs(new - x) * beside))
     turned = float(np.sum(np.abs(new.imag - x.imag) * beside))
     whole = float(np.sum(np.abs(new[0] * new[1])))
-    height = float(np.sum(np.abs(new.imag) * beside)) + z.imag * abs(made.trace)
+    height += float(np.sum(np.abs(new.imag) * beside))
     return moved / max(1.0, whole), turned / height
 
 
-def _sizes(x: np.ndarray) -> np.ndarray:
+def sizes(x: np.ndarray) -> np.ndarray:
     """Return sqrt(|x_ii x_jj|): classes differ by the confidence of the network."""
     # what is 0, where nothing is left in a layer, is taken back to rounding, not to 0
     diagonal = np.abs(np.diagonal(x, axis1=2, axis2=3))

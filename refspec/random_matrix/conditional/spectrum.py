@@ -1,15 +1,10 @@
 r"""Distribution function and outliers of a layer whose errors depend on its features.
 
-The fixed point of `refspec.random_matrix.conditional.law` is stationary for
-
-.. math:: \Phi = \log\det(H - z) + \sum_i \log\det(I + R_i' \Delta_c R_i)
-          - \sum_c tr \Delta_c B_c
-
-with the means in H, and on the real axis :math:`-\Im\Phi / (\pi P)` counts: no
-integral is needed, and an error e of the solver costs e^2. An outlier is a band of one
-eigenvalue; the band of a semicircle of deviation s has the density :math:`1/(\pi s P)`
-in its middle, and the eigenvalue of a real matrix the deviation :math:`\sqrt 2\, s`
-(Theory: theory/conditional.md#Y2, #Y3). Host arithmetic.
+F is tabulated where it is needed, each point solved in the frame that it needs
+(Theory: theory/conditional.md#Y2). An outlier is a band of one eigenvalue; the band of
+a semicircle of deviation s has the density :math:`1/(\pi s P)` in its middle, and the
+eigenvalue of a real matrix the deviation :math:`\sqrt 2\, s`
+(Theory: theory/conditional.md#Y3). Host arithmetic.
 """
 
 from __future__ import annotations
@@ -20,17 +15,22 @@ from itertools import pairwise
 
 import numpy as np
 
-from refspec.random_matrix import definite, tables
+from refspec.random_matrix import tables
 from refspec.random_matrix.conditional import law
+from refspec.random_matrix.conditional.counting import (
+    HEIGHT,
+    TABLE,
+    Pair,
+    Solution,
+    allowed,
+    solved,
+)
 from refspec.random_matrix.conditional.design import ConditionalDesign
 from refspec.random_matrix.conditional.frames import Frames, frames_of
 from refspec.random_matrix.conditional.law import Equivalent
 from refspec.random_matrix.outliers import Outliers, row_space
 from refspec.random_matrix.tables import Band, LawTable, Point
 
-#: Distance from the real axis, relative to x, of the solutions that outliers and edges
-#: are read off, and of those of the table, from where F is continued to the axis.
-HEIGHT, TABLE = 2.0**-16, 2.0**-12
 #: Density in x, in eigenvalues, below which a point may be in a gap: at both heights.
 _FAINT, _PALE = 2.0**-4, 4.0
 #: Width, relative to x, to which an eigenvalue that stands apart is known.
@@ -43,54 +43,6 @@ _OFF = 2.0**-3
 #: Steps that halve the way to the edge of the bulk.
 _HALVINGS = 6
 _LOWEST = 2.0**-44  # of the bound of the support: F there is its atom
-
-
-def at(
-    design: ConditionalDesign,
-    x: float,
-    guess: np.ndarray | None = None,
-    *,
-    height: float = HEIGHT,
-) -> Equivalent:
-    """Solve just above a point x > 0 of the real axis, where the solution is unique."""
-    return law.equivalent(design, complex(x, x * height), guess)
-
-
-def counted(design: ConditionalDesign, made: Equivalent) -> float:
-    """Return the expected number of eigenvalues above Re z, of P.
-
-    Theory: theory/conditional.md#Y2
-    """
-    # H - z and its tail have negative imaginary parts, I + R' Delta R positive ones:
-    # pivots of an elimination keep the sign, so that the sum of their arguments is the
-    # continuous branch (Theory: theory/random_matrix.md#R11)
-    try:
-        turned = definite.argument(made.pivots)
-    except np.linalg.LinAlgError as error:
-        raise law.UnresolvedError(
-            "expected pivots with a negative definite imaginary part, got one that is "
-            "not: float64 does not resolve the law there; ask for it further up"
-        ) from error
-    turned += _argument(made.tail) + _argument(made.inner)
-    turned -= float(np.sum(made.forms[0] * made.forms[1]).imag)
-    return design.reached + turned / np.pi
-
-
-def continued(design: ConditionalDesign, made: Equivalent, height: float) -> float:
-    """Return the number of eigenvalues above x, from a solution at x + i height.
-
-    Theory: theory/conditional.md#Y2
-    """
-    # d Phi / dz = -tr Q: a step of Taylor's to the axis costs nothing
-    return counted(design, made) + height * made.trace.real / np.pi
-
-
-def density(made: Equivalent) -> float:
-    """Return the density at Re z, of P eigenvalues, per unit of x.
-
-    Theory: theory/conditional.md#Y2
-    """
-    return made.trace.imag / np.pi
 
 
 def tabulate(
@@ -110,7 +62,7 @@ def tabulate(
 
     def gap(p: Point) -> bool:
         if p.x not in known:  # the law is solved twice more
-            known[p.x] = _gap(frames.at(p.x), p)
+            known[p.x] = _gap(frames, p)
         return known[p.x]
 
     def gaps(rank: int) -> list[Point]:
@@ -143,16 +95,17 @@ def tabulate(
 
 def _descended(frames: Frames, resolution: float) -> list[Point]:
     """Solve at falling points, each in the first frame that the next agrees with."""
-    design = frames.designs[-1]
+    design = frames.layer
     x, P = law.reach(design), design.dimension
     least = x * _LOWEST
-    points = [_point(frames.designs[0], x)]
+    points = [_point(frames.at(x), x, None, resolution)]
     with suppress(law.UnresolvedError):
         while x > least and _rank(P, points[-1]) < design.reached:
             x /= 4
-            new = _point(frames.at(0), x, points[-1].state)
+            state = _onwards(*(p.state for p in points[-2:]))
+            new = _point(frames.at(0), x, state, resolution)
             while (wider := frames.wider) is not None:
-                next_ = _point(wider, x, new.state)
+                next_ = _point(wider, x, new.state, resolution)
                 off = P * abs(next_.cumulative - new.cumulative)
                 if off <= _CUT * _allowed(P, next_, resolution):
                     break
@@ -162,13 +115,20 @@ def _descended(frames: Frames, resolution: float) -> list[Point]:
     return points
 
 
+def _onwards(one: np.ndarray, two: np.ndarray | None = None) -> np.ndarray:
+    """Return where unknowns go that went from one point to the next, by sizes."""
+    if two is None:
+        return one
+    return np.asarray(two * law.sizes(two[0]) / law.sizes(one[0]))
+
+
 def _refined(frames: Frames, points: list[Point], resolution: float) -> list[Point]:
     """Halve intervals, on a log axis, until F is known between their ends.
 
     It is known where it rises by less than is allowed.
     """
-    P, design = frames.designs[-1].dimension, frames.designs[-1]
-    pale = (_PALE + _far(design, TABLE)) / P
+    P = frames.layer.dimension
+    pale = (_PALE + _far(frames.layer, TABLE)) / P
     done, pending = [points[-1]], points[:-1]
     while pending:
         left, right = done[-1], pending[-1]
@@ -181,7 +141,8 @@ def _refined(frames: Frames, points: list[Point], resolution: float) -> list[Poi
             done.append(pending.pop())
             continue
         try:
-            middle = _point(frames.at(x), x, (left.state + right.state) / 2)
+            between = (left.state + right.state) / 2
+            middle = _point(frames.at(x), x, between, resolution)
         except law.UnresolvedError:  # F rises from one end to the other somehow
             done.append(pending.pop())
             continue
@@ -228,19 +189,17 @@ def _monotone(points: list[Point]) -> list[Point]:
     ]
 
 
-def _point(
-    design: ConditionalDesign, x: float, guess: np.ndarray | None = None
-) -> Point:
+def _point(pair: Pair, x: float, state: np.ndarray | None, resolution: float) -> Point:
     """Read F and the density off a solution."""
-    made = at(design, x, guess, height=TABLE)
-    F = 1 - continued(design, made, x * TABLE) / design.dimension
-    state = made.unknowns  # no slope is known: guesses are linear in x
-    return Point(x, F, density(made) / design.dimension, state, 0 * state)
+    made = solved(pair, complex(x, x * TABLE), state, resolution=resolution)
+    P = pair[0].dimension  # no slope is known: guesses are linear in x
+    F, state = 1 - made.continued / P, made.state
+    return Point(x, F, made.density / P, state, 0 * state)
 
 
 def _allowed(P: int, point: Point, resolution: float) -> float:
     """Return how many of P eigenvalues F may err by: 1 % of the rank or so."""
-    return max(resolution, (1 - point.cumulative) * P / 100)
+    return allowed((1 - point.cumulative) * P, resolution)
 
 
 def _rank(P: int, point: Point) -> int:
@@ -248,28 +207,33 @@ def _rank(P: int, point: Point) -> int:
     return round(P * (1 - point.cumulative))
 
 
-def _gap(design: ConditionalDesign, point: Point) -> bool:
+def _gap(frames: Frames, point: Point) -> bool:
     """Tell whether a point is outside of the support: Im m grows as the height."""
-    above = design.dimension * (1 - point.cumulative)
-    scale = design.dimension * point.x
+    P, design, pair = frames.layer.dimension, frames.layer, frames.at(point.x)
+    above, scale = P * (1 - point.cumulative), P * point.x
     pale, faint = _PALE + _far(design, TABLE), _FAINT + _far(design, HEIGHT)
     if point.density * scale > pale or abs(above - round(above)) > _FAINT:
         return False
     # outside of the support what is imaginary is proportional to the height
     guess = point.state.real + 1j * point.state.imag * (HEIGHT / TABLE)
 
-    def solved(z: complex, guess: np.ndarray) -> float:
-        return density(law.equivalent(design, z, guess)) / design.dimension
+    def density(z: complex, guess: np.ndarray) -> float:
+        return solved(pair, z, guess, resolution=_FAINT).density / P
 
     try:
-        made = at(design, point.x, guess)
-        near = density(made) / design.dimension
+        made = solved(pair, _over(point.x), guess, resolution=_FAINT)
+        near = made.density / P
         if near * scale > faint:
             return False
-        point = replace(point, density=near, state=made.unknowns)
-        return tables.vanishes(point, HEIGHT, solved)
+        point = replace(point, density=near, state=made.state)
+        return tables.vanishes(point, HEIGHT, density)
     except law.UnresolvedError:  # nor can it be told
         return False
+
+
+def _over(x: float) -> complex:
+    """Return the point just above x > 0, where the solution is unique."""
+    return complex(x, x * HEIGHT)
 
 
 def _far(design: ConditionalDesign, height: float) -> float:
@@ -286,8 +250,8 @@ def _edge(frames: Frames, points: list[Point], gap: list[Point], upper: bool) ->
     near = min(inside, key=lambda p: abs(p.x - outside))
     for _ in range(_HALVINGS):
         x = float(np.sqrt(near.x * outside))
-        middle = _point(frames.at(x), x, near.state)
-        if _gap(frames.at(x), middle):
+        middle = _point(frames.at(x), x, near.state, _FAINT)
+        if _gap(frames, middle):
             outside = middle.x
         else:
             near = middle
@@ -301,14 +265,14 @@ def _outliers(
 
     Theory: theory/conditional.md#Y3
     """
-    quantiles = 1 - (np.arange(count) + 0.5) / frames.designs[-1].dimension
+    quantiles = 1 - (np.arange(count) + 0.5) / frames.layer.dimension
     values = tables.quantiles(table, quantiles)
     found = []
     for k in range(count):
         values[k], made = _located(frames, points, k + 0.5, float(values[k]))
-        design = frames.at(float(values[k]))
-        height, seen = density(made), _along_means(design, made)
-        found.append((np.sqrt(2) / (np.pi * height), seen / np.pi / height))
+        deviation = np.sqrt(2) / (np.pi * made.density)
+        seen = _along_means(made.design, made.step)
+        found.append((deviation, seen / made.step.trace.imag))
     deviations, overlaps = np.reshape(found, (count, 2)).T
     return Outliers(values, deviations, overlaps)
 
@@ -329,31 +293,19 @@ def _along_means(design: ConditionalDesign, made: Equivalent) -> float:
 
 def _located(
     frames: Frames, points: list[Point], rank: float, x: float
-) -> tuple[float, Equivalent]:
+) -> tuple[float, Solution]:
     """Find where so many eigenvalues are above, from a first guess x, by Newton."""
-    P = frames.designs[-1].dimension
+    P = frames.layer.dimension
     low = max((p for p in points if P * (1 - p.cumulative) > rank), key=lambda p: p.x)
     high = min((p for p in points if p.x > low.x), key=lambda p: p.x)
     near = min((low, high), key=lambda p: abs(P * (1 - p.cumulative) - rank))
     left, right, guess = low.x, high.x, near.state
     while True:
-        design = frames.at(x)
-        made = at(design, x, guess)
-        off, slope = counted(design, made) - rank, density(made)
+        made = solved(frames.at(x), _over(x), guess, resolution=_FAINT)
+        off, slope = made.above - rank, made.density
         if abs(off) <= _OFF or right <= left * (1 + HEIGHT):
             return x + off / slope, made
         left, right = (x, right) if off > 0 else (left, x)
-        x, guess = x + off / slope, made.unknowns
+        x, guess = x + off / slope, made.state
         if not left < x < right:  # the count is flat in a gap
             x = float(np.sqrt(left * right))
-
-
-def _argument(matrices: np.ndarray) -> float:
-    """Return the sum of Im log det of (n, k, k), Im >= 0 in all or Im <= 0 in all."""
-    rest, total = np.array(matrices), 0.0
-    for j in range(rest.shape[1]):
-        pivot = rest[:, j, j]
-        total += float(np.sum(np.angle(pivot)))
-        below = rest[:, j + 1 :, j] / pivot[:, None]
-        rest[:, j + 1 :, j + 1 :] -= below[:, :, None] * rest[:, j, None, j + 1 :]
-    return total

@@ -15,8 +15,8 @@ def test_heads_double_up_to_the_whole():
     """Each is at least half of the next, the last is the design itself."""
     design = mixture(64, 0).design
     frames = frames_of(design)
-    heads = [x.slopes.shape[1] for x in frames.designs]
-    assert frames.designs[-1] is design
+    heads = [x.slopes.shape[1] for x, _ in frames.pairs]
+    assert frames.layer is design
     assert len(heads) > 1
     assert all(2 * a >= b > a for a, b in pairwise(heads))
     assert heads[0] >= sum(design.slopes.shape[::2])
@@ -27,7 +27,7 @@ def test_each_frame_has_the_same_trace():
     design = mixture(64, 0).design
     far = law.far(design, 1j)[1]
     whole = np.trace(design.inside, axis1=1, axis2=2)
-    for one in frames_of(design).designs:
+    for one, _ in frames_of(design).pairs:
         assert (one.reached, one.dimension) == (design.reached, design.dimension)
         assert np.array_equal(law.far(one, 1j)[1], far)
         # the tail of the means is noise of the tail: traces of noise grow by it alone
@@ -38,13 +38,13 @@ def test_each_frame_has_the_same_trace():
 
 
 def test_a_frame_is_used_down_to_its_limit():
-    designs = frames_of(mixture(64, 0).design).designs
-    frames = Frames(designs, [])
-    assert frames.at(0.0) is designs[0]
-    assert frames.wider is designs[1]
+    pairs = frames_of(mixture(64, 0).design).pairs
+    frames = Frames(pairs, [])
+    assert frames.at(0.0) is pairs[0]
+    assert frames.wider is pairs[1]
     frames.limits.append(3.0)
-    assert frames.at(3.0) is designs[0]
-    assert frames.at(2.0) is designs[1]
-    frames.limits += [2.5] * (len(designs) - 2)
+    assert frames.at(3.0) is pairs[0]
+    assert frames.at(2.0) is pairs[1]
+    frames.limits += [2.5] * (len(pairs) - 2)
     assert frames.wider is None
-    assert frames.at(2.0) is designs[-1]
+    assert frames.at(2.0) is pairs[-1]

@@ -8,7 +8,7 @@ import pytest
 import refspec
 from refspec import rounding
 from refspec.random_matrix import law_of
-from refspec.random_matrix.conditional import law, spectrum
+from refspec.random_matrix.conditional import counting, law
 from refspec.theorems.conditional import mixture, small
 
 TOLERANCE = 2.0**-30
@@ -78,18 +78,18 @@ def test_classes_without_noise_are_not_waited_for():
     x, state = law.reach(design), None
     for _ in range(16):
         x /= 4
-        z = complex(x, x * spectrum.TABLE)
+        z = complex(x, x * counting.TABLE)
         made = law.equivalent(design, z, state)
         state = made.unknowns
     assert x < 2.0**-20  # where no fixed point was found
-    above = spectrum.continued(design, made, z.imag)
+    above = counting.continued(design, made, z.imag)
     assert 0 <= above <= design.reached
 
 
 def test_a_resolvent_is_symmetric():
     """To the last bit: far down B is what is left of sums that cancel."""
     design = law_of(refspec.datasets.mnist_cnn(), head=12).design
-    z = 2.0**-20 * (1 + spectrum.TABLE * 1j)
+    z = 2.0**-20 * (1 + counting.TABLE * 1j)
     head, _ = law.step(design, law.in_half_planes(law.far(design, z)), z).resolvents
     assert np.any(head != 0)
     assert np.array_equal(head, head.T)

@@ -8,7 +8,7 @@ import pytest
 
 from refspec import rounding
 from refspec.random_matrix import tables
-from refspec.random_matrix.conditional import law, spectrum
+from refspec.random_matrix.conditional import counting, law, spectrum
 from refspec.random_matrix.tables import Point
 from refspec.theorems.conditional import drawn, mixture, moments, small
 
@@ -20,11 +20,11 @@ def test_count_is_stationary():
     rng = np.random.default_rng(0)
     noise = rng.standard_normal(made.unknowns.shape)
     noise = (noise + np.swapaxes(noise, 2, 3)) * np.abs(made.unknowns)
-    true = spectrum.counted(design, made)
+    true = counting.counted(design, made)
     off = []
     for e in (2.0**-6, 2.0**-7, 2.0**-8):
         moved = law.step(design, made.unknowns + e * noise, z)
-        off.append(spectrum.counted(design, moved) - true)
+        off.append(counting.counted(design, moved) - true)
     first = 2.0**-6 * np.max(np.abs(noise))
     assert abs(off[0]) <= first
     for one, two in pairwise(off):
@@ -34,13 +34,13 @@ def test_count_is_stationary():
 def test_count_is_continued_to_the_axis():
     """A step of Taylor's leaves the square of the height: a quarter for a half."""
     design, x = small(0), 20.0
-    true = spectrum.counted(
+    true = counting.counted(
         design, law.equivalent(design, complex(x, x * 2.0**-20), tolerance=2.0**-30)
     )
     off = []
     for height in (2.0**-5, 2.0**-6, 2.0**-7):
         made = law.equivalent(design, complex(x, x * height), tolerance=2.0**-30)
-        off.append(spectrum.continued(design, made, x * height) - true)
+        off.append(counting.continued(design, made, x * height) - true)
     for one, two in pairwise(off):
         assert abs(one / two - 4) <= 1
 
@@ -49,10 +49,10 @@ def test_count_is_continued_to_the_axis():
 def test_counts_are_whole_in_gaps_and_far_away(layers):
     design = small(0, layers)
     top = 4 * law.reach(design)
-    far = spectrum.counted(design, spectrum.at(design, top))
-    assert abs(far) <= spectrum.HEIGHT * design.reached
+    far = counting.counted(design, counting.at(design, top))
+    assert abs(far) <= counting.HEIGHT * design.reached
     # nine samples with three columns each fill all ten directions, or five
-    least = spectrum.counted(design, spectrum.at(design, top * 2.0**-40))
+    least = counting.counted(design, counting.at(design, top * 2.0**-40))
     assert abs(least - design.reached) <= 2.0**-5
 
 
@@ -96,7 +96,7 @@ def test_outliers_of_draws():
     # six standard errors of a deviation, and O(1/d)
     bound = (6 / (2 * len(values)) ** 0.5 + 1 / 32) * spread
     assert np.all(np.abs(spread - found.deviations)[:2] <= bound[:2])
-    assert np.all((found.overlaps > 0) & (found.overlaps < 1 + spectrum.HEIGHT))
+    assert np.all((found.overlaps > 0) & (found.overlaps < 1 + counting.HEIGHT))
 
 
 @pytest.mark.slow
@@ -104,6 +104,6 @@ def test_outliers_are_in_the_middle_of_their_bands():
     """A number and a half of eigenvalues is above each: Newton's last step says so."""
     design = mixture(16, 0).design
     found = spectrum.tabulate(design, resolution=0.1)[1]
-    above = [spectrum.counted(design, spectrum.at(design, x)) for x in found.values]
+    above = [counting.counted(design, counting.at(design, x)) for x in found.values]
     assert len(above) >= 2
-    assert np.all(np.abs(above - np.arange(len(above)) - 0.5) <= spectrum.HEIGHT)
+    assert np.all(np.abs(above - np.arange(len(above)) - 0.5) <= counting.HEIGHT)

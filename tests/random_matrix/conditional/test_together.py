@@ -7,7 +7,7 @@ import pytest
 
 import refspec
 from refspec import rounding
-from refspec.random_matrix import law_of
+from refspec.random_matrix import law_of, layers
 from refspec.random_matrix.conditional import design, law
 from refspec.random_matrix.conditional.design import narrowed, regression
 from refspec.random_matrix.conditional.together import together
@@ -115,6 +115,7 @@ def test_frames_keep_the_trace_of_each_layer(head):
 
 def test_as_many_features_are_whole_as_fit_the_side(monkeypatch):
     """Those of the largest gradients, of whichever layer."""
+    monkeypatch.setattr(layers, "WIDE", 40)
     monkeypatch.setattr(design, "SIDE", 40)
     snapshot = refspec.datasets.wine_sklearn()
     cut = law_of(snapshot, ["coefs_1", "coefs_2"]).design

@@ -10,6 +10,7 @@ from support.flaws.random_matrix import away, few
 
 SPECTRUM = "refspec.random_matrix.conditional.spectrum"
 LAW = "refspec.random_matrix.conditional.law"
+SOLVED = "refspec.random_matrix.conditional.counting:solved"
 
 #: `refspec selftest --deep` climbs the full ladder.
 SHORT = ((16, 96), (32, 48))
@@ -48,6 +49,17 @@ def larger_unknowns(found, size):
 def less(S, size):
     """Take a variance from each direction."""
     return S - size * np.eye(S.shape[-1])
+
+
+def miscounted(found, size):
+    """Count eigenvalues that are not there."""
+    return replace(found, above=found.above + size)
+
+
+def another_step(found, size):
+    """Take B for larger: the functional is stationary elsewhere."""
+    delta, B = found.unknowns
+    return replace(found, unknowns=np.stack([delta, (1 + size) * B]))
 
 
 JOINED = "refspec.random_matrix.conditional.together:correlated"
@@ -91,5 +103,7 @@ FLAWS = (
     ),
     Flaw("Y5", "covariances too large", JOINED, after(larger), few, size=2.0**-20),
     Flaw("Y5", "too little of each", JOINED, after(less), few, size=2.0**-20),
+    Flaw("Y6", "a count off", SOLVED, after(miscounted), few, size=2.0**-20),
+    Flaw("Y6", "another step", f"{LAW}:step", after(another_step), few, size=2.0**-4),
 )
 REASONS: dict[str, str] = {}
