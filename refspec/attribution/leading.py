@@ -67,7 +67,7 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
             few = gram_of_classes(small, norms, names)
             values, solver = eigenvalues(few, xp)
             radii.append(whole.radius + solver)
-            return backend.to_host(values)[:k]
+            return np.pad(backend.to_host(values), (0, k))[:k]  # no more than vectors
         values, solver = eigenvalues(over_cells(gram, split, names, norms, xp), xp)
         radii.append(whole.radius + solver)
         return backend.to_host(values)
