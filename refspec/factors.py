@@ -130,6 +130,20 @@ class Factors(Rows):
         return replace(self, layers=tuple(f.part(i, j) for f in self.layers))
 
     @property
+    def combines(self) -> bool:
+        """Whether `combined` rows are known: their errors are combined."""
+        return True
+
+    def combined(self, Z: Array) -> Factors:
+        """Return one row a sample, sum_c' z_c' x_c', shape (N, 1, P), for Z (N, K)."""
+        xp, layers = self.xp, []
+        for f in self.layers:
+            N, K, T, b = f.roots.shape
+            some = Z[:, None, :] @ xp.reshape(f.roots, (N, K, T * b))
+            layers.append(Factor(xp.reshape(some, (N, 1, T, b)), f.features))
+        return Factors(tuple(layers))
+
+    @property
     def roundings(self) -> int:
         """How many roundings an entry of XX' suffers at most, its rows given."""
         return max(_inner_length(f) for f in self.layers) + len(self.layers)
@@ -331,6 +345,20 @@ def weighted(errors: Array, features: Array, weights: Sequence[Array]) -> Factor
     roots = errors * (_ldexp(s, half)[:, None] * p)[:, :, None, None]
     roots = _ldexp(roots, (power - half)[:, None, None, None])
     return Factor(roots, _ldexp(features, -power[:, None, None]))
+
+
+def stacked(several: Sequence[Factors]) -> Factors:
+    """Return the rows of several, one below the other: the same layers, all samples."""
+    if len(several) == 1:
+        return several[0]
+    layers = []
+    for same in zip(*(x.layers for x in several), strict=True):
+        roots = backend.concatenate(f.roots for f in same)
+        h = None
+        if same[0].features is not None:
+            h = backend.concatenate(f.features for f in same)
+        layers.append(Factor(roots, h))
+    return Factors(tuple(layers))
 
 
 def lengths(x: Array, axis: int | tuple[int, ...]) -> Array:

@@ -307,7 +307,7 @@ def lanczos(
         grown[m:, m:] = (grown[m:, m:] + grown[m:, m:].T) / 2
         small, m = grown, m + b
         Q, last = _orthonormal(W, known, rng, space, inside)
-        costs.done(Cost(6.0 * n * (m + b) * b))
+        costs.done(Cost(4.0 * n * (m + b) * b))
         yield Krylov(known, small, last)
         b = min(b, n - m)
         Q = Q[:, :b]
@@ -339,7 +339,9 @@ def _orthonormal(
         Q = xp.concat([Q[:, :known], space.gaussian(rng, b - known, W)], axis=1)
         Q, again = space.qr(space.without(Q, V))
         R = backend.to_host(again).astype(np.float64) @ R
-    Q, last = space.qr(space.without(Q, V))  # once more: W may have been short
+    elif n * s[-1] >= size:  # no more is left of V than an inner product rounds
+        return Q, R
+    Q, last = space.qr(space.without(Q, V))  # once more: W was short
     return Q, backend.to_host(last).astype(np.float64) @ R
 
 

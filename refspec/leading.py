@@ -85,7 +85,8 @@ def of_scaled(moment: SecondMoment, k: int, trace: float) -> Leading:
     product, space = smaller_side(moment)
     forming = product_radius(moment, trace)
     found = krylov.leading(product, rows.like, space, k, forming)
-    return _with_rows(found, moment, trace)
+    lost = forming_radius(rows, trace, rounding.unit_roundoff(rows.like))
+    return _with_rows(found, moment, lost)
 
 
 def of_projections(
@@ -105,15 +106,13 @@ def of_projections(
     forming = max(product_radius(x, trace) for x, _ in seen.values())
     Q = moment.xp.reshape(cells, (-1, cells.shape[2]))
     found = krylov.together(product, Q, space, k, products, forming)
-    return {n: _with_rows(found[n], x, trace) for n, (x, _) in seen.items()}
+    lost = forming_radius(moment.rows, trace, rounding.unit_roundoff(cells))
+    return {n: _with_rows(found[n], x, lost) for n, (x, _) in seen.items()}
 
 
-def _with_rows(found: krylov.Leading, moment: SecondMoment, trace: float) -> Leading:
-    """Return what was found of a moment, the error of its rows in the radius."""
-    rows = moment.rows
-    u = rounding.unit_roundoff(rows.like)
-    radius = found.radius + forming_radius(rows, trace, u)
-    kind = f"{rows.known}, {_PROBED}"
+def _with_rows(found: krylov.Leading, moment: SecondMoment, lost: float) -> Leading:
+    """Return what was found of a moment, the error `lost` of its rows in the radius."""
+    radius, kind = found.radius + lost, f"{moment.rows.known}, {_PROBED}"
     return Leading(found.values, found.vectors, moment, radius, kind)
 
 

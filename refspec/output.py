@@ -70,14 +70,19 @@ class OutputRows(Rows):
     def cross(self, Z: Array) -> Array:
         """Return X'Z, shape (C a, m). Cost as of `dot`."""
         xp, (N, C, P), m = self.xp, self.shape, Z.shape[2]
-        # sums over classes as products: no array of the size of Z is made for them
-        total = self.roots[:, None, :] @ Z
-        own = self.roots * (1 - self.largest)
-        back = self.others[:, :, None] * total - own[:, :, None] * Z
-        last = xp.sum(back, axis=1, keepdims=True)
-        back = xp.reshape(back - self.largest[:, :, None] * last, (N, C * m))
+        back = xp.reshape(self._errors_cross(Z), (N, C * m))
         image = xp.reshape(xp.matrix_transpose(back) @ self.features, (C, m, -1))
         return xp.reshape(xp.permute_dims(image, (0, 2, 1)), (P, m))
+
+    @property
+    def combines(self) -> bool:
+        """Whether `combined` rows are known: their errors are combined."""
+        return True
+
+    def combined(self, Z: Array) -> Factors:
+        """Return one row a sample, sum_c' z_c' x_c', shape (N, 1, P), for Z (N, C)."""
+        some = self.xp.permute_dims(self._errors_cross(Z[:, :, None]), (0, 2, 1))
+        return Factors((Factor(some[:, :, None, :], self.features[:, None, :]),))
 
     def part(self, i: int, j: int) -> OutputRows:
         """Return the rows of samples i to j."""
@@ -179,6 +184,15 @@ class OutputRows(Rows):
         along = self.others[:, None, :] @ z
         return self.roots[:, :, None] * (along - z)
 
+    def _errors_cross(self, Z: Array) -> Array:
+        """Return sum_c' sqrt(s p_c') (p - e_c') z_c', (N, C, m), for Z (N, C, m)."""
+        # sums over classes as products: no array of the size of Z is made for them
+        total = self.roots[:, None, :] @ Z
+        own = self.roots * (1 - self.largest)
+        back = self.others[:, :, None] * total - own[:, :, None] * Z
+        last = self.xp.sum(back, axis=1, keepdims=True)
+        return back - self.largest[:, :, None] * last
+
     def _errors(self, index: Array) -> Array:
         """Return weighted errors of chosen rows, (m, C)."""
         xp, C = self.xp, self.shape[1]
@@ -233,6 +247,16 @@ class Beside(Rows):
     def cross(self, Z: Array) -> Array:
         """Return X'Z, shape (P, m)."""
         return backend.concatenate(x.cross(Z) for x in self.parts)
+
+    @property
+    def combines(self) -> bool:
+        """Whether `combined` rows are known: those of every part are."""
+        return True
+
+    def combined(self, Z: Array) -> Factors:
+        """Return one row a sample, sum_c' z_c' x_c', shape (N, 1, P), for Z (N, K)."""
+        parts = (x.combined(Z).layers for x in self.parts)
+        return Factors(tuple(f for layers in parts for f in layers))
 
     def part(self, i: int, j: int) -> Beside:
         """Return the rows of samples i to j."""

@@ -191,19 +191,30 @@ def _densities(
         parts = (np.split(x, size) for x in (nodes, weights))
         for mine, part in zip(made, zip(*parts, strict=True), strict=True):
             mine.append(part)
+    trace = rows.trace()
+    lost = forming_radius(rows, trace, rounding.unit_roundoff(rows.like))
     return {
-        name: _counted(x, power, *map(np.concatenate, zip(*mine, strict=True)))
+        name: _counted(
+            x, power, trace, lost, *map(np.concatenate, zip(*mine, strict=True))
+        )
         for (name, x), mine in zip(zip(several, seen, strict=True), made, strict=True)
     }
 
 
 def _counted(
-    moment: SecondMoment, power: int, nodes: np.ndarray, weights: np.ndarray
+    moment: SecondMoment,
+    power: int,
+    trace: float,
+    lost: float,
+    nodes: np.ndarray,
+    weights: np.ndarray,
 ) -> Density:
-    """Return the counts from nodes and weights (probes, j) of a moment scaled."""
-    rows, trace, (probes, j) = moment.rows, moment.rows.trace(), nodes.shape
-    n, u = smaller_side(moment)[1].n, rounding.unit_roundoff(rows.like)
-    away = product_radius(moment, trace) * (1 + j) + forming_radius(rows, trace, u)
+    """Return the counts from nodes and weights (probes, j) of a moment scaled.
+
+    Its rows are off by what `lost` bounds.
+    """
+    (probes, j), n = nodes.shape, smaller_side(moment)[1].n
+    away = product_radius(moment, trace) * (1 + j) + lost
     top = max(float(nodes.max(initial=0.0)), away)
     thresholds = (top + 2 * away) * np.logspace(0, -_DECADES, _THRESHOLDS)
     lower, upper = _band(nodes, weights, thresholds, away, n)

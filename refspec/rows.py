@@ -14,6 +14,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -119,6 +120,15 @@ class Rows(ABC):
     def widest(self) -> int:
         """How many numbers a product with XX' makes of a column, at most."""
         return max(self.samples * self.shape[1], self.shape[2])
+
+    @property
+    def combines(self) -> bool:
+        """Whether `combined` rows are known, without forming any."""
+        return False
+
+    def combined(self, Z: Array) -> Any:
+        """Return one row a sample, sum_c' z_c' x_c', as factors; Z (N, K)."""
+        raise NotImplementedError
 
     @property
     def known(self) -> str:

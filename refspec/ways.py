@@ -218,7 +218,8 @@ def leading(moment: SecondMoment, k: int, levels: bool = False) -> Cost:
     if levels and by_one_space(moment, k):
         found = run(min(n, _space(k, cells + _NARROW)), times) + run(further, 0) * times
     else:
-        found = (run(space, 1) + run(further, 0)) * (times + 5 * many)
+        more = 2 if moment.rows.combines else 5  # spectra of levels of means
+        found = (run(space, 1) + run(further, 0)) * (times + more * many)
     found += Cost(0.0, 2 * PASSES * work.held)
     if held:
         found += Cost(work.outer, 0.0, 8 * 2 * rows * rows + formed)

@@ -15,6 +15,7 @@ from refspec.backend import Array, Namespace
 from refspec.classes import class_slices
 from refspec.coordinates.frame import scaled, uncertain, way_back
 from refspec.curvature import SecondMoment, in_pieces
+from refspec.factors import stacked
 from refspec.leading import (
     Leading,
     expect_top,
@@ -37,6 +38,8 @@ from refspec.structure import (
     unit_rows,
 )
 
+#: Levels of one vector a class.
+_OF_CLASSES = ("diagonal", "between_class")
 #: What is no level, beside those.
 WHOLE = "the whole"
 
@@ -58,8 +61,13 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
     whole = found[WHOLE]
 
     def of_means(names: list[str]) -> np.ndarray:
-        if gram is None:
+        if gram is None and not (small.rows.combines and {*names} <= {*_OF_CLASSES}):
             return of_rows(split.together(names))
+        if gram is None:
+            few = gram_of_classes(small, norms, names)
+            values, solver = eigenvalues(few, xp)
+            radii.append(whole.radius + solver)
+            return np.pad(backend.to_host(values), (0, k))[:k]  # no more than vectors
         values, solver = eigenvalues(over_cells(gram, split, names, norms, xp), xp)
         radii.append(whole.radius + solver)
         return backend.to_host(values)
@@ -114,6 +122,36 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
         angles,
         radius * up + tiny,
     )
+
+
+def gram_of_classes(moment: SecondMoment, norms: Array, names: list[str]) -> Array:
+    """Return the Gram matrix of levels that have one vector a class, (m C, m C).
+
+    As sums over pairs of samples of rows that are combined over the cross classes
+    first. Theory: theory/levels.md#L1; theory/curvature.md#C2.
+    """
+    xp, C = moment.xp, norms.shape[0]
+    own = xp.eye(C, dtype=norms.dtype, device=backend.device(norms))
+    length = xp.linalg.vector_norm(norms * (1 - own), axis=1, keepdims=True)
+    others = norms * (1 - own) / xp.where(length > 0, length, length + 1)
+    along, made = {"diagonal": own, "between_class": others}, []
+    for name in names:
+        z = [unit_rows(moment, norms, c) * along[name][c : c + 1, :] for c in range(C)]
+        made.append(moment.rows.combined(backend.concatenate(z)))
+    rows = stacked(made)
+    N, n = rows.shape[0] // len(names), rows.shape[0]
+    ends = np.add.outer(N * np.arange(len(names)), moment.offsets[:-1]).reshape(-1)
+    group = np.searchsorted(ends, np.arange(n), side="right") - 1
+    every = backend.from_host(np.arange(n), norms)
+    step, total = backend.at_a_time(8 * n, norms), None
+    member = np.zeros((n, len(ends)))
+    member[np.arange(n), group] = 1
+    S = backend.beside(member, norms)
+    for i in range(0, n, step):
+        j = min(i + step, n)
+        part = xp.matrix_transpose(S[i:j, :]) @ (rows.gram(every[i:j]) @ S)
+        total = part if total is None else total + part
+    return (total + xp.matrix_transpose(total)) / 2
 
 
 def largest(split: Decomposition, k: int, trace: float) -> dict[str, Leading]:

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 import refspec
+from refspec import ways
+from refspec.attribution.leading import gram_of_classes
 from refspec.leading import product_radius
+from refspec.structure import cell_norms
 from support.snapshots import typical
 
 
@@ -65,3 +68,50 @@ def test_of_a_projected_moment_traces_are_what_is_left():
         left = 0.0 if name == "between_class" else trace
         assert abs(after.traces[name] - left) <= bound, name
     assert before["between_class"] > bound
+
+
+def last_layer(s):
+    """Return a layer whose errors are p - e_c', known by p, of the same features."""
+    h = np.mean(s.layers[-1].features, axis=1, keepdims=True)
+    return refspec.classes.OutputLayer("out", h, s.probabilities)
+
+
+def with_last(of):
+    """Return the moment of layers known by errors, of one known by p, or of both."""
+    s = typical()
+    layers = {"factors": s.layers, "output": [last_layer(s)]}
+    layers["both"] = [last_layer(s), *s.layers]
+    return refspec.fisher(
+        refspec.snapshot(layers[of], s.labels, probabilities=s.probabilities)
+    )
+
+
+@pytest.mark.parametrize("of", ["factors", "output", "both"])
+def test_levels_of_one_vector_a_class_come_from_pairs_of_samples(of):
+    """The spectra of the diagonal, of class means and of both: those of the rows."""
+    m = with_last(of)
+    split, norms = refspec.decompose(m), cell_norms(m)
+    for names in (["diagonal"], ["between_class"], ["diagonal", "between_class"]):
+        found = gram_of_classes(m, norms, names)
+        values = np.linalg.eigvalsh(found)[::-1]
+        every = refspec.spectrum(split.together(names))
+        full = np.pad(np.asarray(every.values), (0, len(values)))[: len(values)]
+        radius = every.radius + product_radius(m, m.trace())
+        assert np.max(np.abs(values - full)) <= radius
+        assert values[0] > 2 * radius  # it says something
+
+
+@pytest.mark.parametrize("of", ["factors", "output"])
+def test_without_the_gram_matrix_of_cells_the_answers_are_the_same(of, monkeypatch):
+    """Many cells: levels of means from products and classes, within the radii."""
+    m = with_last(of)
+    few = refspec.attribute(m, top=3)
+    monkeypatch.setattr(ways, "cells_by_products", lambda *_: True)
+    many = refspec.attribute(m, top=3)
+    radius = few.radius + many.radius
+    for one, two in ((few.levels, many.levels), (few.knockouts, many.knockouts)):
+        for name, values in one.items():
+            n = min(3, len(values), len(two[name]))
+            assert np.max(np.abs(values[:n] - two[name][:n])) <= radius, name
+    assert np.max(np.abs(few.lower - many.lower)) <= 2 * radius
+    assert many.kinds == few.kinds

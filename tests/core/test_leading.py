@@ -1,5 +1,7 @@
 """The largest eigenvalues from products agree with those of a full spectrum."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -233,6 +235,44 @@ def test_a_gram_matrix_is_held_where_that_costs_less():
     assert away <= both[0].radius + both[1].radius
     few = refspec.features(typical(), "fc1")  # fewer columns than rows
     assert at.with_gram(few, 10**9) is few
+
+
+def test_rows_with_their_gram_matrix_are_the_same_rows():
+    """Scaled, chosen and squared, and held once for all that is asked of them."""
+    m = refspec.fisher(typical())
+    held = replace(m, rows=at.WithGram(m.rows, m.rows.outer()))
+    N, K, _ = m.rows.shape
+    index, bound = np.arange(0, N * K, 3), 2 * at.product_radius(m, m.trace())
+    z = np.random.default_rng(0).standard_normal((N, K, 2))
+    for power in (0, -3, 40):
+        one, two, up = m.rows.times(power), held.rows.times(power), 4.0**power
+        assert two.held is held.rows.held
+        off = np.max(np.abs(one.gram(index, 2) - two.gram(index, 2)))
+        assert off <= up * bound
+        assert np.max(np.abs(one.squares() - two.squares())) <= up * bound
+        assert abs(one.trace() - two.trace()) <= up * N * K * bound
+        off = np.max(np.abs(one.gram_times(z) - two.gram_times(z)))
+        assert off <= up * bound * np.linalg.norm(z)
+    assert at.with_gram(held, 10**9) is held
+    a, b = refspec.attribute(m, top=3), refspec.attribute(held, top=3)
+    away = np.max(np.abs(a.spectrum.values - b.spectrum.values))
+    assert away <= a.radius + b.radius
+
+
+def test_densities_together_are_those_of_each():
+    """Each band holds the counts of its own moment, and not those of another."""
+    m = refspec.fisher(datasets.wine_sklearn())
+    several = quadrature.whole_and_without(m)
+    found, fits = refspec.densities(m, probes=16, steps=32), {}
+    assert list(found) == list(several)
+    for name, x in found.items():
+        for other, moment in several.items():
+            every, t = refspec.spectrum(moment), x.thresholds[:, None]
+            low = np.sum(every.values > t + every.radius, axis=1)
+            high = np.sum(every.values > t - every.radius, axis=1)
+            fits[name, other] = bool(np.all((x.lower <= high) & (low <= x.upper)))
+    assert all(fits[n, n] for n in several)
+    assert not all(fits.values())
 
 
 def test_the_error_of_rows_is_in_the_radius():
