@@ -222,8 +222,9 @@ class Sharded(Rows):
         """Return ||x||^2 of every row, shape (N, K)."""
         windows = self._windows()
         new = [w is not None and k not in self.lengths for k, w in enumerate(windows)]
-        made = self.workers.each(_lengths, [() if x else None for x in new])
-        self.lengths.update(zip(np.flatnonzero(new).tolist(), made, strict=True))
+        if any(new):
+            made = self.workers.each(_lengths, [() if x else None for x in new])
+            self.lengths.update(zip(np.flatnonzero(new).tolist(), made, strict=True))
         parts = [
             self.lengths[k][slice(*w), :] * root * root
             for k, (w, root) in enumerate(zip(windows, self.roots, strict=True))
