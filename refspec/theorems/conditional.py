@@ -342,7 +342,7 @@ def _joined(rng: np.random.Generator) -> Iterator[Comparison]:
 @identity(
     "A frame corrected by the layer",
     "a step of the layer at a frame's unknowns counts up to e^2, corrected up to e^3",
-    coarse="a rate: sees a quarter of an error that has fallen to a fourth, an eighth",
+    coarse="a rate: sees 1/4 of an error that has fallen to 1/4, or to 1/8",
 )
 def Y6(study: Study) -> Iterator[Comparison]:
     """Halve how far the covariances of a frame are from those of the layer."""
