@@ -17,9 +17,8 @@ import numpy as np
 
 from refspec import backend, costs, rounding
 from refspec.backend import Array, Namespace
-from refspec.classes import class_slices
 from refspec.costs import Cost
-from refspec.rows import Rows, Work, reflected
+from refspec.rows import Rows, Work, fewer
 
 _NEVER = -(2**20)  # a power of two that is 0 in every format
 _LONG = 2**16  # entries of a row from which on multiplying it out is what costs
@@ -298,11 +297,7 @@ class Factors(Rows):
         for f in self.layers:
             scores = xp.sum(unit[:, :, None, None] * f.roots, axis=1, keepdims=True)
             left_out += backend.scalar(xp.sum(_squares(replace(f, roots=scores), xp)))
-            parts = [
-                reflected(f.roots[i:j, ...], unit[i:j, :], c, xp)
-                for c, i, j in class_slices(offsets)
-            ]
-            layers.append(replace(f, roots=backend.concatenate(parts)))
+            layers.append(replace(f, roots=fewer(f.roots, unit, offsets)))
         # a reflection mixes the terms of a sample before they are added up
         u = rounding.unit_roundoff(self.like)
         lost = self.forming() + self._forming(2 * self.shape[1] + 8, u)

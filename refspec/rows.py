@@ -362,12 +362,7 @@ class Reduced(Derived):
 
     def dot(self, V: Array) -> Array:
         """Return Y V, shape (N, C - 1, m)."""
-        full, xp = self.rows.dot(V), self.xp
-        parts = [
-            reflected(full[i:j, ...], self.unit[i:j, :], c, xp)
-            for c, i, j in class_slices(self.offsets)
-        ]
-        return backend.concatenate(parts)
+        return fewer(self.rows.dot(V), self.unit, self.offsets)
 
     def cross(self, Z: Array) -> Array:
         """Return Y'Z, shape (P, m): the reflection is its own transpose."""
@@ -390,11 +385,7 @@ class Reduced(Derived):
         full = xp.reshape(full, (len(samples), C, -1))
         u = xp.take(self.unit, backend.from_host(samples, self.like), axis=0)
         ends = tuple(np.searchsorted(samples, self.offsets).tolist())
-        parts = [
-            reflected(full[i:j, ...], u[i:j, :], c, xp)
-            for c, i, j in class_slices(ends)
-        ]
-        rows = xp.reshape(backend.concatenate(parts), (len(samples) * K, -1))
+        rows = xp.reshape(fewer(full, u, ends), (len(samples) * K, -1))
         return xp.take(rows, backend.from_host(place * K + host % K, self.like), axis=0)
 
     def part(self, i: int, j: int) -> Rows:
@@ -578,6 +569,14 @@ class WithGram(Derived):
         """What the rows take, and products with them."""
         N, K, _ = self.shape
         return replace(self.rows.work, product=float(N * K) ** 2)
+
+
+def fewer(x: Array, u: Array, offsets: tuple[int, ...]) -> Array:
+    """Make C - 1 rows a sample, (N, C - 1, ...), as `reflected` does of each class."""
+    xp = backend.namespace(x)
+    return backend.concatenate(
+        reflected(x[i:j, ...], u[i:j, :], c, xp) for c, i, j in class_slices(offsets)
+    )
 
 
 def reflected(x: Array, u: Array, c: int, xp: Namespace) -> Array:

@@ -277,13 +277,13 @@ def cell_projections(norms: Array) -> dict[str, Callable[[Array], Array]]:
     xp = backend.namespace(norms)
     C, K = norms.shape
     if K == 1:
-        overall = _direction(norms, (0, 1), xp)
+        overall = direction(norms, (0, 1), xp)
         return {
             "global_mean": lambda x: _along(overall, x, (0, 1), xp),
             "between_class": lambda x: x - _along(overall, x, (0, 1), xp),
         }
     diagonal = xp.eye(C, dtype=norms.dtype, device=backend.device(norms))
-    others = _direction(norms * (1 - diagonal), 1, xp)
+    others = direction(norms * (1 - diagonal), 1, xp)
     own = diagonal[:, :, None]
     return {
         "diagonal": lambda x: own * x,
@@ -319,7 +319,7 @@ def cell_rows(moment: SecondMoment, norms: Array, c: int) -> Array:
     return unit_rows(moment, norms, c)[:, :, None] * one
 
 
-def _direction(norms: Array, axis: int | tuple[int, ...], xp: Namespace) -> Array:
+def direction(norms: Array, axis: int | tuple[int, ...], xp: Namespace) -> Array:
     """Return norms scaled to unit length along axis; zero where there is no mass."""
     size = xp.sqrt(xp.sum(norms * norms, axis=axis, keepdims=True))
     return xp.where(size > 0, norms / xp.where(size > 0, size, size + 1), norms)

@@ -26,6 +26,7 @@ from refspec.leading import (
     tiniest,
     with_gram,
 )
+from refspec.quadrature import WHOLE
 from refspec.spectra import Spectrum, cluster_means, eigenvalues
 from refspec.structure import (
     KINDS,
@@ -35,13 +36,12 @@ from refspec.structure import (
     cell_vectors,
     cells,
     decompose,
+    direction,
     unit_rows,
 )
 
 #: Levels of one vector a class.
 _OF_CLASSES = ("diagonal", "between_class")
-#: What is no level, beside those.
-WHOLE = "the whole"
 
 
 def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
@@ -132,8 +132,7 @@ def gram_of_classes(moment: SecondMoment, norms: Array, names: list[str]) -> Arr
     """
     xp, C = moment.xp, norms.shape[0]
     own = xp.eye(C, dtype=norms.dtype, device=backend.device(norms))
-    length = xp.linalg.vector_norm(norms * (1 - own), axis=1, keepdims=True)
-    others = norms * (1 - own) / xp.where(length > 0, length, length + 1)
+    others = direction(norms * (1 - own), 1, xp)
     along, made = {"diagonal": own, "between_class": others}, []
     for name in names:
         z = [unit_rows(moment, norms, c) * along[name][c : c + 1, :] for c in range(C)]
