@@ -20,10 +20,10 @@ def wrong_projections():
     def projections(norms):
         found = right(norms)
         if norms.shape[1] > 1:
-            unit = structure._direction(norms, 1, np)
+            unit = structure.direction(norms, 1, np)
             found["between_class"] = lambda x: structure._along(unit, x, 1, np)
         else:
-            plain = structure._direction(np.ones_like(norms), (0, 1), np)
+            plain = structure.direction(np.ones_like(norms), (0, 1), np)
             found["global_mean"] = lambda x: structure._along(plain, x, (0, 1), np)
         return found
 
