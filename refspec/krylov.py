@@ -107,6 +107,14 @@ def leading(
         b = min(2 * b, n)  # an eigenvalue of a higher multiplicity than the block has
 
 
+def vectors(k: int, block: int) -> int:
+    """Return how many vectors a Krylov space of a block takes for the k largest.
+
+    As counted on networks as initialised, whose spectra decay slowly.
+    """
+    return 5 * k + 14 * block
+
+
 def width(k: int) -> int:
     """Return how many columns the block for the k largest has."""
     return max(_BLOCK, min(_WIDEST, k // 8))
@@ -192,7 +200,7 @@ def _converged(
     check, n, u, b = k, space.n, rounding.unit_roundoff(start), start.shape[1]
     gone: dict[str, np.ndarray] = {}
     made: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for found in lanczos(product, start, rng, space):
+    for found in lanczos(product, start, rng, space, vectors(k, b)):
         size = len(found.small)
         if size < check:
             continue
@@ -283,19 +291,20 @@ def lanczos(
     start: Array,
     rng: np.random.Generator,
     space: Space | None = None,
+    room: int = 0,
 ) -> Iterator[Krylov]:
     """Yield the Krylov space of a block (n, b), step by step, until it is everything.
 
-    Where products bring nothing new, random vectors go on in their place.
+    Where products bring nothing new, random vectors go on in their place. `room` is
+    made for so many vectors, and for a fourth more where they are not enough.
     """
     space = Space.alone(start.shape[0]) if space is None else space
-    xp, n, b = backend.namespace(start), space.n, start.shape[1]
-    V, m, small = start[:, :0], 0, np.zeros((0, 0))
-    Q, _ = _orthonormal(start, V, rng, space)
+    n, b = space.n, start.shape[1]
+    V, m, small = _widened(start[:, :0], min(n, room)), 0, np.zeros((0, 0))
+    Q, _ = _orthonormal(start, start[:, :0], rng, space)
     while m < n:
-        if V.shape[1] < m + b:  # room for as many again
-            room = xp.zeros_like(xp.concat([Q, V], axis=1))
-            V = xp.concat([V, room], axis=1)
+        if V.shape[1] < m + b:
+            V = _widened(V, max(m + b, min(n, m + m // 4)))
         V[:, m : m + b] = Q
         known = V[:, : m + b]
         W = product(Q)
@@ -311,6 +320,14 @@ def lanczos(
         yield Krylov(known, small, last)
         b = min(b, n - m)
         Q = Q[:, :b]
+
+
+def _widened(V: Array, columns: int) -> Array:
+    """Return the same vectors with room for others, where only that is held twice."""
+    xp, (n, m) = backend.namespace(V), V.shape
+    wide = xp.zeros((n, columns), dtype=V.dtype, device=backend.device(V))
+    wide[:, :m] = V
+    return wide
 
 
 def _orthonormal(

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from refspec import backend, costs, memory, rounding
+from refspec import backend, costs, krylov, memory, rounding
 from refspec.backend import Array
 from refspec.costs import Cost
 from refspec.curvature import SecondMoment
@@ -34,6 +34,7 @@ _EXPLICIT = 2**28  # bytes of gradients of layers with positions that may be hel
 _CELLS = 2**10  # whose Gram matrix is formed, whatever else it would take
 _INDEPENDENT = 0.75  # of the rows that count: .6 to .8 in trained networks, 1 at random
 _COPIES = 3  # of the rows: scaled, reduced, and on the way there
+_SUMS = 2  # of a row that is a sum, when it is formed: written, and read
 #: Passes over the rows meanwhile, and over each block of the factorisation.
 PASSES = 12
 
@@ -82,17 +83,9 @@ def by_one_space(moment: SecondMoment, k: int) -> bool:
     """
     q = (len(moment.offsets) - 1) * moment.weights.shape[1]
     n = moment.rows.samples * moment.weights.shape[1]
-    together, each = _space(k, q + _NARROW), _space(k, _NARROW)
+    together, each = krylov.vectors(k, q + _NARROW), krylov.vectors(k, _NARROW)
     fits = q + _NARROW <= n < moment.shape[1]
     return fits and together < runs(moment) * each
-
-
-def _space(k: int, block: int) -> int:
-    """Return how many vectors a Krylov space of a block takes for the k largest.
-
-    As counted on networks as initialised, whose spectra decay slowly.
-    """
-    return 5 * k + 14 * block
 
 
 def products(k: int, times: int = 1) -> int:
@@ -159,9 +152,10 @@ def coordinates(moment: SecondMoment, r: int, kept: int | None = None) -> Cost:
     if kept is not None:  # the residual is bounded by its trace
         left, calls, square = 2 * r * r * rest + r**3, r / BLOCK, r * rest
     sums = work.sums if work.sums <= explicit_budget() else 0.0
-    formed = work.formed * (1 if sums else calls)
+    passes = 1 if sums else calls
+    formed = work.formed * passes
     ends = n * r * (r / 2 + K)
-    moved = 8 * PASSES * (n * r + square)
+    moved = 8 * PASSES * (n * r + square) + _SUMS * work.sums * passes
     held = 8 * (n * r + 4 * BLOCK * n) + sums
     rows = Cost(pivots + left + formed + ends, moved, held + 8 * 2 * r * r)
     return start + rows.beside(_COPIES * work.held)
@@ -213,16 +207,20 @@ def leading(moment: SecondMoment, k: int, levels: bool = False) -> Cost:
     def run(m: int, checks: int) -> Cost:
         # a third of the orthogonalisation, and residuals of a few more than k
         work = m * one + 3.0 * n * m**2 + checks * (2.0 * m**3 / 3 + 5 * k / 4 * one)
-        return Cost(work, 8 * 4 * n * m, 8 * n * 4 * m + matrix)  # room is doubled
+        # where room is made for a fourth more, all that is there is held twice
+        return Cost(work, 8 * 4 * n * m, 8 * n * 9 * m / 4 + matrix)
 
     if levels and by_one_space(moment, k):
-        found = run(min(n, _space(k, cells + _NARROW)), times) + run(further, 0) * times
+        found = (
+            run(min(n, krylov.vectors(k, cells + _NARROW)), times)
+            + run(further, 0) * times
+        )
     else:
         more = 2 if moment.rows.combines else 5  # spectra of levels of means
         found = (run(space, 1) + run(further, 0)) * (times + more * many)
     found += Cost(0.0, 2 * PASSES * work.held)
     if held:
-        found += Cost(work.outer, 0.0, 8 * 2 * rows * rows + formed)
+        found += Cost(work.outer, _SUMS * work.sums, 8 * 2 * rows * rows + formed)
     if levels:
         seen = 8.0 * rows * min(k, COLUMNS)  # a block over the rows, and on its way
         # traces, if the sums of cells are too many: from pairs within a class, or sums
@@ -246,7 +244,7 @@ def density(moment: SecondMoment, probes: int, steps: int, several: int = 1) -> 
     together = min(probes, probes_together(n, steps, several, moment.rows.like))
     run = Cost(
         times * (one + 2.0 * n * steps) + (work.outer if held else 0.0),
-        2 * PASSES * work.held,
+        2 * PASSES * work.held + (_SUMS * work.sums if held else 0.0),
         8.0 * n * steps * together * several + (8 * rows * rows if held else 0),
     )
     return run.beside(2 * work.held)
@@ -291,7 +289,8 @@ def _parameters(moment: SecondMoment) -> Cost:
     """Return the cost of X'X and of the cells, in the parameters."""
     work, K, P = moment.rows.work, moment.weights.shape[1], moment.shape[1]
     # blocks are unpacked and permuted beside the whole, which is made symmetric
-    return Cost(work.second + work.formed + K * work.product / 2, 0.0, 8 * 4 * P * P)
+    products = work.second + work.formed + K * work.product / 2
+    return Cost(products, _SUMS * work.sums, 8 * 4 * P * P)
 
 
 def certificate(moment: SecondMoment, r: int, kept: int | None = None) -> Cost:

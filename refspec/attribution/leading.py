@@ -7,6 +7,8 @@ is within, and of a knock-out, the largest are found as those of the whole are.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from refspec import backend, ways
@@ -160,7 +162,14 @@ def largest(split: Decomposition, k: int, trace: float) -> dict[str, Leading]:
     """
     if ways.by_one_space(split.total, k):
         return of_one_space(split, k, trace)
-    return {n: of_scaled(x, k, trace) for n, x in _seen(split).items()}
+    found = {}
+    for name, seen in _seen(split).items():
+        one = of_scaled(seen, k, trace)
+        if name != WHOLE:  # nobody asks for those of the others: let them go
+            none = seen.xp.zeros_like(one.vectors[:0, :])
+            one = replace(one, vectors=none)
+        found[name] = one
+    return found
 
 
 def of_one_space(split: Decomposition, k: int, trace: float) -> dict[str, Leading]:
