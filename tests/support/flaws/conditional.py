@@ -104,7 +104,15 @@ FLAWS = (
     ),
     Flaw("Y5", "covariances too large", JOINED, after(larger), few, size=2.0**-20),
     Flaw("Y5", "too little of each", JOINED, after(less), few, size=2.0**-20),
-    Flaw("Y7", "a resolvent too large", EQUIVALENT, after(larger_unknowns), few),
+    Flaw(
+        "Y7",
+        "a resolvent too large",
+        EQUIVALENT,
+        after(larger_unknowns),
+        few,
+        size=2.0**-20,
+        setting=short,
+    ),
     *(
         Flaw(
             "Y7",
@@ -113,6 +121,7 @@ FLAWS = (
             after(field(x, larger)),
             few,
             size=2.0**-20,
+            setting=short,
         )
         for x in ("slopes", "residual")
     ),
