@@ -21,6 +21,7 @@ Array = Any  # an array of any namespace: the standard has no common base class
 Namespace = Any
 
 _TEMPORARY = 2**25  # bytes
+_CACHE = 2**19  # bytes of an array, beside others as large
 _SHARE = 32  # of what a computation may take: a few temporaries live at a time
 
 
@@ -142,6 +143,14 @@ def at_a_time(size: int, like: Array) -> int:
             free = sys.modules["torch"].cuda.mem_get_info(like.device)[0]
         most = min(max(most, free // 64), 2**31)
     return max(1, most // max(size, 1))
+
+
+def cached(size: int, like: Array) -> int:
+    """Return how many things of `size` bytes work of several passes takes at a time.
+
+    On the host as many as stay in a core's cache from one pass to the next.
+    """
+    return at_a_time(size, like) if is_on_device(like) else max(1, _CACHE // size)
 
 
 def temporary() -> int:

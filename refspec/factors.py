@@ -19,6 +19,7 @@ from refspec import backend, costs, rounding
 from refspec.backend import Array, Namespace
 from refspec.costs import Cost
 from refspec.rows import Rows, Work, fewer
+from refspec.sums import squared_sums
 
 _NEVER = -(2**20)  # a power of two that is 0 in every format
 _LONG = 2**16  # entries of a row from which on multiplying it out is what costs
@@ -62,6 +63,10 @@ class Factor:
         if self.features is None or not self.is_sum or self.dimension < _LONG:
             return False
         return bool(self.features.shape[2] > 2 * self.roots.shape[2] ** 2)
+
+    def some(self, samples: slice, classes: slice) -> Array:
+        """Return the roots of some samples and cross classes, (n, k, T, b)."""
+        return self.roots[samples, classes, ...]
 
     def part(self, i: int, j: int) -> Factor:
         """Return the rows of samples i to j."""
@@ -185,6 +190,14 @@ class Factors(Rows):
         xp = self.xp
         parts = [_squares(f, xp) for f in self.layers]
         return sum(parts[1:], parts[0])
+
+    def squared_sums(self, unit: Array, offsets: tuple[int, ...]) -> Array:
+        """Return ||sum_i u_{ic'} x_{ic'}||^2 over every class, shape (C, K).
+
+        Theory: theory/curvature.md#C2.
+        """
+        own = [squared_sums(f.some, f.features, unit, offsets) for f in self.layers]
+        return sum(own[1:], own[0])
 
     def gram(self, index: Array, first: int = 0) -> Array:
         """Return chosen rows of XX', (m, (N - first) K), from sample `first` on.

@@ -21,6 +21,7 @@ from refspec import backend, rounding
 from refspec.backend import Array
 from refspec.factors import Factor, Factors, lengths
 from refspec.rows import Rows, Work
+from refspec.sums import squared_sums
 
 _LARGER = 3  # terms together than what they are compared with, at most
 
@@ -109,6 +110,19 @@ class OutputRows(Rows):
         outer = rest._errors_times(errors) * inner[:, None, :]
         return xp.matrix_transpose(xp.reshape(outer, ((N - first) * C, m)))
 
+    def squared_sums(self, unit: Array, offsets: tuple[int, ...]) -> Array:
+        """Return ||sum_i u_{ic'} x_{ic'}||^2 over every class, shape (C, C)."""
+        xp, C = self.xp, self.shape[1]
+        every = xp.arange(self.shape[0] * C, device=backend.device(self.like))
+        every = xp.reshape(every, (-1, C))
+
+        def roots(i: slice, k: slice) -> Array:
+            index = every[i, k]
+            errors = self._errors(xp.reshape(index, (-1,)))
+            return xp.reshape(errors, (*index.shape, 1, C))
+
+        return squared_sums(roots, self.features[:, None, :], unit, offsets)
+
     def squares(self) -> Array:
         """Return ||x||^2 of every row, shape (N, C)."""
         xp, q = self.xp, self.others
@@ -180,18 +194,36 @@ class OutputRows(Rows):
 
     def _errors_times(self, y: Array) -> Array:
         """Return sqrt(s p_c') (p - e_c')'y, (N, C, m), for y (N, C, m)."""
-        z = y - self.largest[:, None, :] @ y
-        along = self.others[:, None, :] @ z
-        return self.roots[:, :, None] * (along - z)
+        out = self._empty(y)
+        for i, j in self._together(y):
+            z = y[i:j, ...] - self.largest[i:j, None, :] @ y[i:j, ...]
+            z = self.others[i:j, None, :] @ z - z
+            out[i:j, ...] = self.roots[i:j, :, None] * z
+        return out
 
     def _errors_cross(self, Z: Array) -> Array:
         """Return sum_c' sqrt(s p_c') (p - e_c') z_c', (N, C, m), for Z (N, C, m)."""
-        # sums over classes as products: no array of the size of Z is made for them
-        total = self.roots[:, None, :] @ Z
+        xp, out = self.xp, self._empty(Z)
         own = self.roots * (1 - self.largest)
-        back = self.others[:, :, None] * total - own[:, :, None] * Z
-        last = self.xp.sum(back, axis=1, keepdims=True)
-        return back - self.largest[:, :, None] * last
+        for i, j in self._together(Z):
+            z = Z[i:j, ...]
+            total = self.roots[i:j, None, :] @ z
+            back = self.others[i:j, :, None] * total - own[i:j, :, None] * z
+            last = xp.sum(back, axis=1, keepdims=True)
+            out[i:j, ...] = back - self.largest[i:j, :, None] * last
+        return out
+
+    def _together(self, x: Array) -> Iterator[tuple[int, int]]:
+        """Yield first and last samples whose entries of x (N, C, m) are cached."""
+        N, C, m = x.shape
+        step = backend.cached(8 * C * m, x)
+        for i in range(0, N, step):
+            yield i, min(i + step, N)
+
+    def _empty(self, x: Array) -> Array:
+        """Return room for an array like x (N, C, m)."""
+        xp = self.xp
+        return xp.empty(x.shape, dtype=x.dtype, device=backend.device(x))
 
     def _errors(self, index: Array) -> Array:
         """Return weighted errors of chosen rows, (m, C)."""
@@ -269,6 +301,11 @@ class Beside(Rows):
     def gram(self, index: Array, first: int = 0) -> Array:
         """Return chosen rows of XX', (m, (N - first) K), from sample `first` on."""
         found = [x.gram(index, first) for x in self.parts]
+        return sum(found[1:], found[0])
+
+    def squared_sums(self, unit: Array, offsets: tuple[int, ...]) -> Array:
+        """Return ||sum_i u_{ic'} x_{ic'}||^2 over every class, shape (C, K)."""
+        found = [x.squared_sums(unit, offsets) for x in self.parts]
         return sum(found[1:], found[0])
 
     def squares(self) -> Array:

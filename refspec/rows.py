@@ -168,6 +168,23 @@ class Rows(ABC):
         )
         return backend.concatenate(xp.matrix_transpose(x)[None, ...] for x in parts)
 
+    def squared_sums(self, unit: Array, offsets: tuple[int, ...]) -> Array:
+        """Return ||sum_i u_{ic'} x_{ic'}||^2 over every class, shape (C, K).
+
+        Of the samples of all processes; some cross classes at a time.
+        """
+        xp, (_, K, P), parts = self.xp, self.shape, []
+        every = xp.arange(K, device=backend.device(unit))
+        step = self.group.least(backend.at_a_time(8 * P, unit))
+        for _, i, j in class_slices(offsets):
+            part, found = self.part(i, j), []
+            for k in range(0, K, step):
+                at = every[:, None] == every[None, k : min(k + step, K)]
+                z = unit[i:j, :, None] * xp.astype(at, unit.dtype)[None, ...]
+                found.append(xp.sum(part.cross(z) ** 2, axis=0))
+            parts.append(backend.concatenate(found)[None, :])
+        return backend.concatenate(parts)
+
     def gram(self, index: Array, first: int = 0) -> Array:
         """Return chosen rows of XX', (m, (N - first) K), from sample `first` on."""
         xp, (N, K, _) = self.xp, self.shape
@@ -523,6 +540,10 @@ class WithGram(Derived):
     def take(self, index: Array) -> Array:
         """Return chosen rows explicitly, (m, P)."""
         return self.rows.take(index)
+
+    def squared_sums(self, unit: Array, offsets: tuple[int, ...]) -> Array:
+        """Return ||sum_i u_{ic'} x_{ic'}||^2 over every class, (C, K)."""
+        return self.rows.squared_sums(unit, offsets)
 
     def gram_times(self, Z: Array) -> Array:
         """Return XX'Z, shape (N, K, m)."""

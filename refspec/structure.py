@@ -14,8 +14,9 @@ In the small cell space, (C, K), the other levels are projections again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
@@ -82,14 +83,19 @@ class Decomposition(Result):
             If there is no such level.
         """
         checks.expect_choice("level", level, list(self.levels))
-        whole, part = self.total, self.levels[level]
-        return replace(whole, projection=lambda z: whole.project(z) - part.project(z))
+        return self.together(n for n in self.levels if n != level)
 
     def together(self, levels: Iterable[str]) -> SecondMoment:
         """Return the sum of some levels, by name."""
-        parts = [self.levels[n] for n in levels]
+        names, means = {*levels}, self.of_cells
+        if names == {*self.levels}:
+            return self.total
+        outside = not names <= {*means}  # the rows without the means that are left out
+        chosen = [pi for n, pi in means.items() if (n in names) != outside]
+        some = None if outside and len(chosen) == len(means) else _added(chosen)
+        one = cast(Level, self.levels[next(iter(means))].projection)
         return replace(
-            self.total, projection=lambda z: sum(x.project(z) for x in parts)
+            self.total, projection=replace(one, of_cells=some, outside=outside)
         )
 
     def __repr__(self) -> str:
@@ -105,7 +111,7 @@ class Decomposition(Result):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Level:
-    """The projection of one level: Q Pi Q', or I - QQ' for what is within.
+    """The projection of some levels: Q Pi Q', or I - Q Pi Q' with what is within.
 
     Parameters
     ----------
@@ -114,7 +120,9 @@ class Level:
     offsets : tuple of int, length C + 1
         Where the classes begin and end.
     of_cells : callable or None
-        Pi, a projection of the cell space, (C, K, m) to (C, K, m); None: within.
+        Pi, a projection of the cell space, (C, K, m) to (C, K, m); None: all of it.
+    outside : bool
+        Whether it is I - Q Pi Q'.
     first : callable or None
         A projection that commutes with this one and is applied before it.
     group : Group
@@ -124,6 +132,7 @@ class Level:
     unit: Array
     offsets: tuple[int, ...]
     of_cells: Callable[[Array], Array] | None
+    outside: bool = False
     first: Callable[[Array], Array] | None = None
     group: Group = ALONE
 
@@ -131,9 +140,8 @@ class Level:
         """Project arrays over the rows, (N, K, m)."""
         rows = rows if self.first is None else self.first(rows)
         means = _gathered(self.unit, self.offsets, rows, self.group)
-        if self.of_cells is None:
-            return rows - _spread(self.unit, self.offsets, means)
-        return _spread(self.unit, self.offsets, self.of_cells(means))
+        means = means if self.of_cells is None else self.of_cells(means)
+        return _spread(self.unit, self.offsets, means, rows if self.outside else None)
 
 
 def decompose(moment: SecondMoment | Snapshot) -> Decomposition:
@@ -173,9 +181,11 @@ def decompose(moment: SecondMoment | Snapshot) -> Decomposition:
     norms = cell_norms(moment)
     unit, offsets, first = cell_units(moment, norms), moment.offsets, moment.projection
     of_cells, group = cell_projections(norms), moment.rows.group
-    levels = {n: Level(unit, offsets, pi, first, group) for n, pi in of_cells.items()}
     within = within_name(norms.shape[1])
-    levels[within] = Level(unit, offsets, None, first, group)
+    levels = {
+        n: Level(unit, offsets, pi, n == within, first, group)
+        for n, pi in {**of_cells, within: None}.items()
+    }
     if first is not None:
         for name, level in levels.items():
             _expect_commuting(moment, name, level, first)
@@ -275,21 +285,30 @@ def cell_gram(moment: SecondMoment, norms: Array) -> Array:
 def cell_projections(norms: Array) -> dict[str, Callable[[Array], Array]]:
     """Return the levels of the means as projections of the cell space, (C, K, m)."""
     xp = backend.namespace(norms)
-    C, K = norms.shape
+    K = norms.shape[1]
     if K == 1:
         overall = direction(norms, (0, 1), xp)
         return {
             "global_mean": lambda x: _along(overall, x, (0, 1), xp),
             "between_class": lambda x: x - _along(overall, x, (0, 1), xp),
         }
-    diagonal = xp.eye(C, dtype=norms.dtype, device=backend.device(norms))
-    others = direction(norms * (1 - diagonal), 1, xp)
+    diagonal, others = of_classes(norms)
     own = diagonal[:, :, None]
     return {
         "diagonal": lambda x: own * x,
         "between_class": lambda x: _along(others, x, 1, xp),
         "between_cross_class": lambda x: (1 - own) * x - _along(others, x, 1, xp),
     }
+
+
+def of_classes(norms: Array) -> tuple[Array, Array]:
+    """Return the cells (C, C) that are a class's own, and a class mean's unit vectors.
+
+    The mean of a class leaves c' = c out.
+    """
+    xp, C = backend.namespace(norms), norms.shape[0]
+    own = xp.eye(C, dtype=norms.dtype, device=backend.device(norms))
+    return own, direction(norms * (1 - own), 1, xp)
 
 
 def class_means(means: Array, norms: Array) -> tuple[Array, Array]:
@@ -349,10 +368,25 @@ def _gathered(
     return group.added(backend.concatenate(sums))
 
 
-def _spread(unit: Array, offsets: tuple[int, ...], means: Array) -> Array:
-    """Return Q means, shape (N, K, m)."""
-    parts = [unit[i:j, :, None] * means[c, ...] for c, i, j in class_slices(offsets)]
-    return backend.concatenate(parts)
+def _spread(
+    unit: Array, offsets: tuple[int, ...], means: Array, rows: Array | None = None
+) -> Array:
+    """Return Q means, shape (N, K, m), or rows - Q means."""
+    # class by class in one pass: arrays over the rows are what the work is
+    shape, where = (*unit.shape, means.shape[2]), backend.device(means)
+    xp = backend.namespace(unit)
+    out = xp.empty(shape, dtype=means.dtype, device=where)
+    for c, i, j in class_slices(offsets):
+        part = unit[i:j, :, None] * means[c, ...]
+        out[i:j, ...] = part if rows is None else rows[i:j, ...] - part
+    return out
+
+
+def _added(
+    projections: Sequence[Callable[[Array], Array]],
+) -> Callable[[Array], Array]:
+    """Return the sum of orthogonal projections of the cell space."""
+    return lambda x: sum(pi(x) for pi in projections)
 
 
 def _expect_commuting(

@@ -225,7 +225,9 @@ def leading(moment: SecondMoment, k: int, levels: bool = False) -> Cost:
         found += Cost(work.outer, 0.0, 8 * 2 * rows * rows + formed)
     if levels:
         seen = 8.0 * rows * min(k, COLUMNS)  # a block over the rows, and on its way
-        found = found + Cost(K * work.product / 2 if many else 0.0, 0.0, 6 * seen)
+        # traces, if the sums of cells are too many: from pairs within a class, or sums
+        fewer = min(K * work.product / 2, work.gram / cells)
+        found = found + Cost(fewer if many else 0.0, 0.0, 6 * seen)
     if levels and not many:
         found += Cost(cells * one, 8.0 * cells * (rows + P), 8 * cells**2)
         found += costs.eigenvalues(cells) * (times + 1)

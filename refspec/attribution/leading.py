@@ -33,10 +33,11 @@ from refspec.structure import (
     Decomposition,
     cell_gram,
     cell_norms,
+    cell_units,
     cell_vectors,
     cells,
     decompose,
-    direction,
+    of_classes,
     unit_rows,
 )
 
@@ -131,8 +132,7 @@ def gram_of_classes(moment: SecondMoment, norms: Array, names: list[str]) -> Arr
     first. Theory: theory/levels.md#L1; theory/curvature.md#C2.
     """
     xp, C = moment.xp, norms.shape[0]
-    own = xp.eye(C, dtype=norms.dtype, device=backend.device(norms))
-    others = direction(norms * (1 - own), 1, xp)
+    own, others = of_classes(norms)
     along, made = {"diagonal": own, "between_class": others}, []
     for name in names:
         z = [unit_rows(moment, norms, c) * along[name][c : c + 1, :] for c in range(C)]
@@ -221,36 +221,23 @@ def _over_levels(
 
 
 def _traces(moment: SecondMoment, norms: Array) -> dict[str, float]:
-    """Return the trace of every level of the means, class by class, K > 1.
+    """Return the trace of every level of the means, K > 1, no cell's mean formed.
 
-    Of Q'X, some cells at a time: the squares of all, of the own class's, and of the
-    mean of the others; cross-class means are what is left.
+    Of the squares of all means, of the own class's, and of the mean of the others;
+    cross-class means are what is left. Theory: theory/levels.md#L1.
     """
-    xp, (_, K), found = moment.xp, norms.shape, np.zeros(3)
-    every = xp.arange(K, device=backend.device(norms))
-    step = moment.rows.group.least(backend.at_a_time(8 * moment.shape[1], norms))
-    masses = backend.to_host(xp.sum(norms, axis=1))
-    for c, i, j in class_slices(moment.offsets):
-        if masses[c] == 0:  # here and in all other processes that have rows
-            continue
-        part, unit = moment.rows.part(i, j), unit_rows(moment, norms, c)
-        size = norms[c, :] * xp.astype(every != c, norms.dtype)
-        length = backend.scalar(xp.linalg.vector_norm(size))
-        others = size / length if length > 0 else size
-        mean = part.cross((unit * others)[:, :, None])
-        found[1] += backend.scalar(xp.sum(mean * mean))
-        for k in range(0, K, step):
-            at = every[:, None] == every[None, k : min(k + step, K)]
-            some = part.cross(unit[:, :, None] * xp.astype(at, norms.dtype)[None, ...])
-            squares = backend.to_host(xp.sum(some * some, axis=0))
-            found[2] += float(squares.sum())
-            if k <= c < k + step:
-                found[0] += float(squares[c - k])
-    own, mean_of_others, whole = found
+    xp, rows, offsets = moment.xp, moment.rows, moment.offsets
+    unit, (own, others) = cell_units(moment, norms), of_classes(norms)
+    squares = rows.squared_sums(unit, offsets)
+    diagonal = backend.scalar(xp.sum(own * squares))
+    between = 0.0
+    for c, i, j in class_slices(offsets):
+        mean = rows.part(i, j).cross((unit[i:j, :] * others[c, :])[:, :, None])
+        between += backend.scalar(xp.sum(mean * mean))
     return {
-        "diagonal": own,
-        "between_class": mean_of_others,
-        "between_cross_class": whole - own - mean_of_others,
+        "diagonal": diagonal,
+        "between_class": between,
+        "between_cross_class": backend.scalar(xp.sum(squares)) - diagonal - between,
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -108,11 +108,7 @@ def signs(moment: SecondMoment | Snapshot) -> Signs:
     norms = cell_norms(moment)
     C = norms.shape[0]
     split = decompose(moment)
-    means = [split.levels[n] for n in ("between_class", "diagonal")]
-    rest = replace(
-        moment,
-        projection=lambda z: moment.project(z) - sum(x.project(z) for x in means),
-    )
+    rest = split.together(("between_cross_class", "within_cross_class"))
     whole = leading(moment, min(C, *moment.shape))
     without = leading(rest, 1)
     within = leading(split.levels["within_cross_class"], 1)
