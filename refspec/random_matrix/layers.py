@@ -5,7 +5,8 @@ depends on: the means of the features, class by class, how they depend on the ou
 the covariances that are left, and the errors, which the outputs decide. `predict_layer`
 solves for the spectrum. The last layer's outputs are the logits; given these, or drawn
 from Gaussians too, nothing but class statistics and the softmax is left
-(Theory: theory/conditional.md#Y1, #Y5).
+(Theory: theory/conditional.md#Y1, #Y5). A convolution is a layer with positions, whose
+errors and features are Gaussian over all of them (Theory: theory/conditional.md#Y7).
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ import scipy.linalg
 
 from refspec import backend, checks, rounding
 from refspec.classes import Layer, Snapshot, log_softmax, misses
+from refspec.random_matrix.conditional import positions
 from refspec.random_matrix.conditional import spectrum as conditional_spectrum
 from refspec.random_matrix.conditional.design import (
     SIDE,
     WIDE,
     ConditionalDesign,
+    Regression,
     conditional_design,
     fitting,
     narrowed,
@@ -56,7 +59,8 @@ class LayerLaw:
     design : ConditionalDesign
         Errors, means, slopes and covariances, in frames.
     means : array, shape (C, d)
-        Class means of the features, of all layers one after the other.
+        Class means of the features, of all layers one after the other, or (C T, d) at
+        all T positions.
     samples : array, shape (C,) or (1,)
         How many samples each covariance rests on, 1 / sum of squared shares.
     effective : array, shape (C,) or (1,)
@@ -98,12 +102,14 @@ class LayerLaw:
         }[self.outputs]
         given = "class and outputs" if self.given == "outputs" else "the class alone"
         share = float(np.max(self.effective / self.samples))
-        h, t = self.design.inside.shape[1], self.design.outside.shape[1]
+        h, t = self.design.inside.shape[-1], self.design.outside.shape[1]
         s = len(self.samples)
         what = "one covariance of all classes" if s == 1 else "a covariance a class"
         if self.weights == "errors":
             what += ", samples weighed by their errors"
         whose = "the layer's features are"
+        if self.design.positions > 1:
+            whose = f"features of all {self.design.positions} positions are together"
         if len(self.layers) > 1:
             whose = "features of all layers are together"
             given += ", which is all that errors tell of them"
@@ -134,7 +140,8 @@ def law_of(
     ----------
     snapshot : Snapshot
     layers : str or sequence of str, optional
-        One, or several together; the last one if not given. They have one position.
+        One, or several together, of one position each; the last one if not given. One
+        alone may have several, a convolution, whose gradients are sums over them.
     given : {"outputs", "class"}
         What the features are Gaussian given. The errors depend on them through the
         outputs alone, which are known for the last layer (the logits), and are taken to
@@ -167,13 +174,13 @@ def law_of(
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of range, a layer has several positions, or its outputs
-        are asked for and not known.
+        If an argument is out of range, layers together have positions, those of one do
+        not fit the memory, or outputs are asked for and not known.
 
     Notes
     -----
-    Theory: theory/conditional.md#Y1, #Y2, #Y4, #Y5; theory/regressions.md#Z2. Cost
-    O(N d^2 + C d^3), 1 + `groups` times.
+    Theory: theory/conditional.md#Y1, #Y2, #Y4, #Y5, #Y7; theory/regressions.md#Z2. Cost
+    O(N d^2 + C d^3), 1 + `groups` times; d is T d with T positions.
 
     Examples
     --------
@@ -183,19 +190,33 @@ def law_of(
     LayerLaw('coefs_2', given outputs, outputs data; P=27)
     >>> law_of(snapshot, ["coefs_1", "coefs_2"]).design.dimension
     115
+    >>> law_of(refspec.datasets.mnist_cnn(), "conv1", given="class")
+    LayerLaw('conv1', given class, outputs data; P=60)
     """
     chosen = expect_settings(
         snapshot, layers, given, outputs, covariances, weights, head, groups
     )
-    features, parts = zip(*(_host(snapshot, x) for x in chosen), strict=True)
-    rows = np.concatenate(parts, axis=2)
     p = np.asarray(backend.to_host(snapshot.probabilities), dtype=np.float64)
-    labels = np.asarray(snapshot.labels)
-    for part in parts:
-        _expect_classes(labels, part)
-    logits = np.zeros((len(labels), 0))
     if given == "outputs" or outputs != "data":
         _expect_last(chosen[-1], p)
+    labels, T = np.asarray(snapshot.labels), chosen[0].features.shape[1]
+    if T > 1:
+        positions.expect_room(chosen[0], covariances)
+    features, parts = zip(*(_host(snapshot, x) for x in chosen), strict=True)
+    for part in parts:
+        _expect_classes(labels, part)
+    shapes = [(x.shape[3], h.shape[2]) for x, h in zip(parts, features, strict=True)]
+    tell = partial(_told, chosen, shapes, given, outputs, weights)
+    if T > 1:
+        by = parts[0] if weights == "errors" else None
+        lighter = [None, *less_of_each(labels, groups, seed)]
+        return tell(
+            *_of_positions(features[0], by, parts[0], labels, covariances, lighter)
+        )
+    features, parts = ([x[..., 0, :] for x in y] for y in (features, parts))
+    rows = np.concatenate(parts, axis=2)
+    logits = np.zeros((len(labels), 0))
+    if given == "outputs" or outputs != "data":
         tiny = np.finfo(np.float64).tiny
         logits = np.log(np.maximum(p, tiny))
         logits = logits - np.mean(logits, axis=1, keepdims=True)
@@ -210,7 +231,6 @@ def law_of(
         # slopes are about the means of the outputs that they were fitted on
         xi = np.concatenate([xi[:, :1], xi[:, 1:] + z - logits], axis=1)
         rows = _rows(snapshot, z)
-    shapes = [(x.shape[2], h.shape[1]) for x, h in zip(parts, features, strict=True)]
     b, d = (np.repeat(np.arange(len(n)), n) for n in zip(*shapes, strict=True))
     made = partial(conditional_design, head=head, side=WIDE, layers=(b, d))
     design = made(rows, labels, fitted, xi)
@@ -218,13 +238,40 @@ def law_of(
     for less in less_of_each(labels, groups, seed):
         lighter = [less if x is None else less * x for x in counts]
         again, moved = together(features, logits, labels, covariances, lighter)
-        refits.append(replace(made(rows, labels, again, moved), roots=design.roots))
-    S = fitted.residual
-    squares = np.sum(S * S, axis=(1, 2))
-    traces = np.trace(S, axis1=1, axis2=2)
-    effective = np.divide(
-        traces**2, squares, out=np.zeros_like(squares), where=squares > 0
-    )
+        refits.append(made(rows, labels, again, moved))
+    return tell(fitted, design, refits, responses)
+
+
+def _of_positions(
+    features: np.ndarray,
+    by: np.ndarray | None,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    covariances: str,
+    weights: Sequence[np.ndarray | None],
+) -> tuple[Regression, ConditionalDesign, list[ConditionalDesign]]:
+    """Fit statistics of a layer with positions, for each of some weights of samples."""
+    fits = [positions.statistics(features, by, labels, covariances, x) for x in weights]
+    design, *refits = (positions.positions_design(rows, labels, x) for x in fits)
+    return fits[0], design, refits
+
+
+def _told(
+    chosen: Sequence[Layer],
+    shapes: Sequence[tuple[int, int]],
+    given: str,
+    outputs: str,
+    weights: str,
+    fitted: Regression,
+    design: ConditionalDesign,
+    refits: Sequence[ConditionalDesign],
+    responses: np.ndarray | None = None,
+) -> LayerLaw:
+    """Say what a law is made of."""
+    C, s = len(fitted.slopes), len(fitted.residual)
+    squares = np.sum(fitted.residual**2, axis=(1, 2))
+    traces = np.trace(fitted.residual, axis1=1, axis2=2)
+    effective = np.divide(traces**2, squares, out=np.zeros(s), where=squares > 0)
     return LayerLaw(
         tuple(x.name for x in chosen),
         tuple(shapes),
@@ -232,11 +279,12 @@ def law_of(
         outputs,
         weights,
         design,
-        fitted.slopes[:, :, 0],
+        np.reshape(fitted.slopes[:, :, 0], (-1, sum(d for _, d in shapes))),
         fitted.samples,
         effective,
-        responses,
-        tuple(refits),
+        np.zeros(C) if responses is None else responses,
+        # errors are what they are, in one frame
+        tuple(replace(x, roots=design.roots) for x in refits),
     )
 
 
@@ -284,7 +332,26 @@ def expect_settings(
             f"others are not known, got outputs={outputs!r} and {len(asked)} layers; "
             "drop one of them"
         )
-    return [x for x in snapshot.layers if x.name in asked]
+    chosen = [x for x in snapshot.layers if x.name in asked]
+    for layer in chosen:
+        _expect_positions(layer, len(chosen), head)
+    return chosen
+
+
+def _expect_positions(layer: Layer, together: int, head: int | None) -> None:
+    """Refuse a layer with positions in company, one to be cut, or too large a one."""
+    (_, T, d), b = layer.features.shape, layer.errors.shape[3]
+    if T > 1 and together > 1:
+        raise ValueError(
+            f"layers together must have one position each, got T = {T} of layer "
+            f"{layer.name!r}; take it alone"
+        )
+    if T > 1 and (b * d > WIDE or (head is not None and head < d)):
+        raise ValueError(
+            "nothing is cut off a layer with positions: errors times features must be "
+            f"at most {WIDE}, and head at least the features, got {b} x {d} of layer "
+            f"{layer.name!r} and head={head}; take a smaller layer, and leave head out"
+        )
 
 
 def predict_layer(law: LayerLaw, *, resolution: float = 0.25) -> Prediction:
@@ -310,7 +377,7 @@ def predict_layer(law: LayerLaw, *, resolution: float = 0.25) -> Prediction:
 
     Notes
     -----
-    Theory: theory/conditional.md#Y1, #Y2, #Y3, #Y5. Some 100 solutions of a dozen
+    Theory: theory/conditional.md#Y1, #Y2, #Y3, #Y5, #Y7. Some 100 solutions of a dozen
     steps; of a law with `groups`, 16 solutions more, two and the outliers, and a step
     of each for every group.
 
@@ -351,17 +418,11 @@ def _hidden(design: ConditionalDesign, table: LawTable) -> tuple[str, ...]:
 
 
 def _host(snapshot: Snapshot, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
-    """Return features (N, d) and errors with their weights (N, C, b), on the host."""
-    T = layer.features.shape[1]
-    if T > 1:
-        raise ValueError(
-            f"the layer must have one position, got T = {T} of layer {layer.name!r}; "
-            "its law is not known: take a dense layer"
-        )
+    """Return features (N, T, d) and weighed errors (N, C, T, b), on the host."""
     p, s = snapshot.probabilities, snapshot.sample_weights
-    arrays = (layer.features[:, 0, :], layer.errors[:, :, 0, :], p, s)
+    arrays = (layer.features, layer.errors, p, s)
     h, e, p, s = (np.asarray(backend.to_host(x), dtype=np.float64) for x in arrays)
-    return h, e * np.sqrt(s[:, None] * p)[:, :, None]
+    return h, e * np.sqrt(s[:, None] * p)[:, :, None, None]
 
 
 def _expect_classes(labels: np.ndarray, rows: np.ndarray) -> None:

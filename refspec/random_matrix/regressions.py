@@ -29,7 +29,7 @@ from refspec.random_matrix.conditional.design import (
     conditional,
     conditional_design,
 )
-from refspec.random_matrix.conditional.law import Equivalent
+from refspec.random_matrix.conditional.resolvent import Equivalent
 from refspec.random_matrix.outliers import Outliers, no_outliers, row_space
 from refspec.random_matrix.prediction import Prediction, assembled
 

@@ -17,7 +17,7 @@ import scipy.stats
 from refspec import rounding
 from refspec.populations import Population
 from refspec.random_matrix import predict
-from refspec.random_matrix.conditional import counting, law, spectrum
+from refspec.random_matrix.conditional import counting, law, positions, spectrum
 from refspec.random_matrix.conditional.design import (
     ConditionalDesign,
     Regression,
@@ -34,6 +34,8 @@ from refspec.theorems.study import Study
 LADDER = ((16, 96), (32, 48), (64, 24))
 #: The same of each of two layers together.
 TOGETHER = ((8, 96), (16, 48), (32, 24))
+#: The same of a layer with so many positions, and so many errors at each.
+SHARED, POSITIONS, ERRORS = ((16, 96), (32, 48), (64, 24)), 3, 2
 #: Eigenvalues that distances, and deviations that outliers may be off by.
 DISTANCE, SCORE = 4.0, 4.5
 #: Dimensions of isotropic noise with one mean.
@@ -50,7 +52,8 @@ _RING = 48  # points of a circle around the support, in its upper half
 class Mixture:
     """A mixture given its outputs: means (N, d), roots (C, d, d), errors (N, C, b).
 
-    parameters (b, d): which errors and features are of the same layer.
+    parameters (b, d): which errors and features are of the same layer. Positions, of
+    errors and of features, are side by side.
     """
 
     design: ConditionalDesign
@@ -108,9 +111,40 @@ def draw(planted: Mixture, rng: np.random.Generator) -> np.ndarray:
     N, d = planted.means.shape
     noise = planted.noise[planted.design.labels]
     h = planted.means + (noise @ rng.standard_normal((N, d, 1)))[:, :, 0]
-    rows = np.einsum("ikb,id->ikbd", planted.errors, h)[:, :, planted.parameters]
-    X = rows.reshape(N * planted.errors.shape[1], -1)
+    T, K = planted.design.positions, planted.errors.shape[1]
+    h, errors = h.reshape(N, T, -1), planted.errors.reshape(N, K, T, -1)
+    rows = np.einsum("iktb,itd->ikbd", errors, h)[:, :, planted.parameters]
+    X = rows.reshape(N * K, -1)
     return np.linalg.eigvalsh(X.T @ X)[::-1]
+
+
+def convolved(d: int, seed: int) -> Mixture:
+    """Plant C Gaussians at three positions, correlated; errors know the class alone."""
+    rng, C, T = np.random.default_rng([seed, d, 2]), _CLASSES, POSITIONS
+    labels = np.sort(np.arange(6 * d) % C)
+    N = len(labels)
+    lengths = 1 + np.arange(T) / T
+    # outliers that do not mix: means, and errors, of different lengths
+    means = (
+        np.linalg.qr(rng.standard_normal((d, C)))[0].T * 2.0 ** np.arange(2, 5)[:, None]
+    )
+    means = (lengths[:, None] * means[:, None]).reshape(C, T * d)
+    blocks = np.zeros((C, T, d, T, d))
+    for S in blocks:  # what positions have in common, and each its own
+        turns = np.linalg.qr(rng.standard_normal((T + 1, d, d)))[0]
+        common, *own = (turns * np.linspace(0.3, 1.5, d)) @ np.swapaxes(turns, 1, 2)
+        S += np.einsum("t,u,pq->tpuq", lengths, lengths, common)
+        for t, V in enumerate(own):
+            S[t, :, t] += V / 4
+    residual = blocks.reshape(C, T * d, T * d)
+    e = rng.standard_normal((2, N, C, T, ERRORS))
+    e = (e[0] + e[1, :, :, :1]) * rng.uniform(0.2, 1, (N, 1, 1, 1)) / N**0.5
+    e *= [1, 0.7]
+    fitted = Regression(means[:, :, None], residual, np.full(C, np.inf))
+    design = positions.positions_design(e, labels, fitted)
+    noise = np.linalg.cholesky(residual)
+    errors = e.reshape(N, C, T * ERRORS)
+    return Mixture(design, means[labels], noise, errors, np.ones((ERRORS, d), bool))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,14 +159,18 @@ class Rung:
 
 @cache
 def drawn(
-    d: int, draws: int, seed: int, inner: int = 0
+    d: int, draws: int, seed: int, inner: int | None = 0
 ) -> tuple[ConditionalDesign, np.ndarray]:
-    """Draw a mixture again and again; return its design and all eigenvalues."""
-    planted, rng = mixture(d, seed, inner), np.random.default_rng([seed, d, 1])
+    """Draw a mixture again and again; return its design and all eigenvalues.
+
+    With positions where `inner` is None.
+    """
+    planted = convolved(d, seed) if inner is None else mixture(d, seed, inner)
+    rng = np.random.default_rng([seed, d, 1])
     return planted.design, np.stack([draw(planted, rng) for _ in range(draws)])
 
 
-def climbed(d: int, draws: int, seed: int, inner: int = 0) -> Rung:
+def climbed(d: int, draws: int, seed: int, inner: int | None = 0) -> Rung:
     """Compare draws of a mixture with its law."""
     design, found = drawn(d, draws, seed, inner)
     table, outliers = spectrum.tabulate(design, resolution=0.1)
@@ -193,11 +231,52 @@ def small(seed: int, layers: int = 1) -> ConditionalDesign:
     )
 
 
+def small_convolved(seed: int) -> ConditionalDesign:
+    """Return a design of a few samples with three positions."""
+    rng, C, T, a, h = np.random.default_rng(seed), 2, 3, 2, 3
+    S = rng.standard_normal((C, T * h, T * h))
+    S = (S @ np.swapaxes(S, 1, 2)).reshape(C, T, h, T, h)
+    return ConditionalDesign(
+        rng.standard_normal((9, T * a, 3)),
+        np.repeat(np.arange(C), (4, 5)),
+        np.ones((9, 1)),
+        rng.standard_normal((C, T * h, 1)),
+        np.ascontiguousarray(np.swapaxes(S, 2, 3)),
+        np.zeros((C, 0)),
+        (np.zeros(a, np.int64), np.zeros(h, np.int64)),
+        8,
+        positions=T,
+    )
+
+
+def _of_positions(design: ConditionalDesign) -> tuple[float, float, float]:
+    """Return what `moments` does, of sums over positions."""
+    (N, _, k), (_, T, _, h, _) = design.roots.shape, design.inside.shape
+    roots = design.roots.reshape(N, T, -1, k)
+    means = design.slopes.reshape(-1, T, h)
+    n = design.reached
+    total, planar, real = np.zeros((n, n)), 0.0, 0.0
+    for R, c in zip(roots, design.labels, strict=True):
+        # means of the rows, and covariances between two of them
+        y = np.einsum("tak,tp->kap", R, means[c]).reshape(k, n)
+        K = np.einsum("tak,ubl,tupq->klapbq", R, R, design.inside[c])
+        K = K.reshape(k, k, n, n)
+        total += np.einsum("kkij->ij", K) + y.T @ y
+        traces, products = np.trace(K, axis1=2, axis2=3), y @ y.T
+        planar += float(np.sum(traces**2 + 2 * traces * products))
+        real += float(np.einsum("klij,klji->", K, K))
+        real += 2 * float(np.einsum("ki,lkij,lj->", y, K, y))
+    second = float(np.sum(total * total)) + planar
+    return float(np.trace(total)), second, second + real
+
+
 def moments(design: ConditionalDesign) -> tuple[float, float, float]:
     """Return tr G and tr G^2 of the law in closed form, and the E tr G^2 of real draws.
 
-    Theory: theory/conditional.md#Y2
+    Theory: theory/conditional.md#Y2, #Y7
     """
+    if design.positions > 1:
+        return _of_positions(design)
     h, kept = design.slopes.shape[1], np.flatnonzero(design.parameters)
     total = np.zeros((design.reached, design.reached))
     # sums over the errors, and over the features, of each layer
@@ -370,3 +449,40 @@ def _corrected(whole: ConditionalDesign, e: float) -> tuple[float, float]:
         left.append(np.asarray([once, made.above]) - counting.counted(whole, found))
     one, two = np.linalg.norm(left, axis=0)
     return float(one), float(two)
+
+
+@asymptotic(
+    "A layer with positions",
+    "Q on the shared parameters, moments and trace exact; KS distance below 4",
+    deep=True,
+    coarse="errors of order 1/d: sees a KS distance of .05, 4 deviations of an outlier",
+)
+def Y7(study: Study) -> Iterator[Comparison]:
+    """Draw sums over positions in growing dimensions; moments, and a trace."""
+    for d, draws in SHARED:
+        rung = climbed(d, draws, study.seed, inner=None)
+        yield from _rung(rung, ERRORS * d, f"d = {d}, {POSITIONS} positions")
+    yield from _moments(small_convolved(study.seed), "with positions")
+    yield from _weighed_positions(np.random.default_rng(study.seed))
+
+
+def _weighed_positions(rng: np.random.Generator) -> Iterator[Comparison]:
+    """Estimate statistics of features that are far from Gaussian; compare traces."""
+    labels, T, d = np.repeat(np.arange(2), (12, 9)), 3, 4
+    h = rng.standard_normal((len(labels), T, d)) ** 3
+    rows = rng.standard_normal((len(labels), 3, T, 2))
+    total = float(np.sum(np.einsum("iktb,itd->ikbd", rows, h) ** 2))
+    for covariances in ("class", "pooled"):
+        fitted = positions.statistics(h, rows, labels, covariances)
+        m = fitted.slopes.reshape(2, T, d)[labels]
+        trace = float(np.sum(np.einsum("iktb,itd->ikbd", rows, m) ** 2))
+        own = labels if len(fitted.residual) > 1 else 0 * labels
+        S = fitted.residual.reshape(-1, T, d, T, d)[own]
+        trace += float(np.einsum("iktb,ikub,itpup->", rows, rows, S))
+        r = np.swapaxes(rows, 2, 3).reshape(len(labels), -1, T)
+        spread = max(
+            np.linalg.cond(np.tensordot(x, x, ((0, 1), (0, 1))))
+            for x in (r[labels == c] for c in range(2))
+        )
+        bound = rounding.gamma(64 * r.size, _U) * spread * total
+        yield abs(trace - total), bound, total, f"{covariances}: trace"

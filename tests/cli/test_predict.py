@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import refspec
+from refspec import models
 from refspec.synthetic import Recipe
 from support import command
 
@@ -99,6 +100,24 @@ def test_a_layer_of_a_network(tmp_path, how):
     assert ("estimation" in data) == ("--groups" in how)
     cut = "the 4 leading directions of 9 " in " ".join(data["assumes"])
     assert cut == ("--head" in how)
+
+
+@pytest.mark.slow
+def test_a_convolution(tmp_path):
+    """Of a network that is not trained, four positions of five features."""
+    rng = np.random.default_rng(0)
+    how = {"kernel": 2, "stride": 2, "padding": 0, "pool": 1, "rng": rng}
+    network = models.cnn((1, 4, 4), [2], 3, **how)
+    X, labels = rng.standard_normal((60, 1, 4, 4)), np.arange(60) % 3
+    snapshot = models.snapshot(network, X + labels[:, None, None, None], labels)
+    path = refspec.save(snapshot, tmp_path / "cnn.npz")
+    result = run("predict", path, "--layer", "conv1", "--covariances", "shrunk")
+    assert result.exit_code == 0, result.output
+    assert "all 4 positions" in result.output
+    assert "of 10 values" in result.output
+    both = run("predict", path, "--layer", "conv1", "--layer", "linear2")
+    assert both.exit_code == 2
+    assert "take it alone" in " ".join(both.output.split())
 
 
 def test_wrong_use_exits_with_two(tmp_path):

@@ -102,6 +102,18 @@ def trained(data, sizes, activation, steps):
     )
 
 
+def convolved(channels, steps):
+    """Train two convolutions of stride 2 and a linear map on digits with Adam."""
+    from sklearn.datasets import load_digits
+
+    X, y = load_digits(return_X_y=True)
+    X = X.reshape(-1, 1, 8, 8) / 16
+    how = {"pool": 1, "stride": 2, "rng": np.random.default_rng(0)}
+    network = models.cnn((1, 8, 8), channels, 10, **how)
+    settings = {"method": "adam", "steps": steps, "learning_rate": 1e-2}
+    return models.snapshot(models.fit(network, X, y, **settings), X, y)
+
+
 NETWORKS = {
     **{name: getattr(refspec.datasets, name) for name in refspec.datasets.names()},
     "digits 64-32-10": lambda: trained("digits", [64, 32, 10], "relu", 60),
@@ -110,6 +122,7 @@ NETWORKS = {
     "digits 64-256-10": lambda: trained("digits", [64, 256, 10], "relu", 60),
     "MNIST 784-256-10 tanh": lambda: trained("mnist", [784, 256, 10], "tanh", 25),
     "MNIST 784-256-10": lambda: trained("mnist", [784, 256, 10], "relu", 25),
+    "digits CNN 4-8-10": lambda: convolved([4, 8], 120),
 }
 
 
@@ -155,7 +168,7 @@ def drawn(design, seed):
     rng = np.random.default_rng(seed)
     m = np.einsum("nhq,nq->nh", design.slopes[design.labels], design.regressors)
     head = np.empty_like(m)
-    for c, S in enumerate(design.inside):
+    for c, S in enumerate(design.whole):
         i = design.own == c
         values, vectors = np.linalg.eigh(S)
         root = vectors * np.sqrt(np.maximum(values, 0))
@@ -164,7 +177,12 @@ def drawn(design, seed):
     h = np.concatenate([head, tail * rng.standard_normal(tail.shape)], axis=1)
     R = np.swapaxes(design.roots, 1, 2)  # a row of errors for each label
     (N, k, a), (errors, features) = R.shape, design.layers
-    if N * k < design.reached:
+    if design.positions > 1:
+        T = design.positions
+        R, h = R.reshape(N, k, T, -1), h.reshape(N, T, -1)
+        X = (np.swapaxes(R, 2, 3) @ h[:, None]).reshape(N * k, -1)
+        found = np.linalg.eigvalsh(X @ X.T if N * k < design.reached else X.T @ X)
+    elif N * k < design.reached:
         K = 0
         for layer in np.unique(errors):
             flat = R.reshape(N * k, a)[:, errors == layer]
@@ -200,9 +218,7 @@ def rows(name, only):
     missed = np.mean(1 - p[np.arange(len(p)), snapshot.labels])
     last = snapshot.layers[-1].name
     for layer in snapshot.layers[::-1]:
-        N, T, d = layer.features.shape
-        if T > 1:
-            continue
+        N, _, d = layer.features.shape
         laws = LAWS if layer.name == last else INNER
         if only not in (None, *laws):
             continue

@@ -155,8 +155,3 @@ def test_what_no_law_is_made_of_is_refused(flaw):
     made = refspec.snapshot([layer], labels, logits=logits)
     with pytest.raises(ValueError, match="must have a sample and some error"):
         law_of(made, given="class")
-
-
-def test_positions_are_refused():
-    with pytest.raises(ValueError, match="one position"):
-        law_of(refspec.datasets.mnist_cnn(), "conv1", given="class")

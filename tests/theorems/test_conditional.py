@@ -52,6 +52,12 @@ def test_Y6(seed):
     holds("Y6", study(seed))
 
 
+@pytest.mark.slow
+@pytest.mark.theorem("Y7")
+def test_Y7():
+    holds("Y7", study())
+
+
 def samples_alike(monkeypatch):
     """Samples that count the same."""
     true = page.regression
@@ -89,6 +95,17 @@ def strangers(monkeypatch):
         of = design.layers[1][: design.inside.shape[1]]
         inside = design.inside * (of[:, None] == of)
         return true(dataclasses.replace(design, inside=inside), **given)
+
+    monkeypatch.setattr(spectrum, "tabulate", wrong)
+
+
+def far_apart(monkeypatch):
+    """Features at different positions that know nothing of each other."""
+    true = spectrum.tabulate
+
+    def wrong(design, **given):
+        same = np.eye(design.positions)[:, :, None, None]
+        return true(dataclasses.replace(design, inside=design.inside * same), **given)
 
     monkeypatch.setattr(spectrum, "tabulate", wrong)
 
@@ -141,6 +158,7 @@ def frame_alone(monkeypatch):
         ("Y4", samples_alike),
         pytest.param("Y5", strangers, marks=pytest.mark.slow),
         ("Y6", frame_alone),
+        pytest.param("Y7", far_apart, marks=pytest.mark.slow),
     ],
     ids=lambda x: x if isinstance(x, str) else x.__name__,
 )

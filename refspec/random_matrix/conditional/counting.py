@@ -22,7 +22,7 @@ import numpy as np
 from refspec.random_matrix import anderson, definite
 from refspec.random_matrix.conditional import law
 from refspec.random_matrix.conditional.design import ConditionalDesign
-from refspec.random_matrix.conditional.law import Equivalent
+from refspec.random_matrix.conditional.resolvent import Equivalent
 
 #: Distance from the real axis, relative to x, of the solutions that outliers and edges
 #: are read off, and of those of the table, from where F is continued to the axis.

@@ -47,6 +47,9 @@ class Regression:
 class ConditionalDesign:
     """Layers in frames: roots R (N, a, k), labels, regressors (N, q).
 
+    Of a layer with T > 1 `positions` roots are (N, T a, k), slopes (C, T h, q), and
+    inside (s, T, T, h, h) has the covariances between two of them.
+
     slopes (C, h, q); inside (s, h, h), outside (s, t): covariances in the head of the
     features' frame, variances in its tail, s = C or 1. layers: which layer each error
     (a,) and each feature (h + t,) is of. P counts what nothing reaches.
@@ -62,6 +65,7 @@ class ConditionalDesign:
     layers: tuple[np.ndarray, np.ndarray]
     dimension: int
     kept: float = 1.0
+    positions: int = 1
 
     @property
     def parameters(self) -> np.ndarray:
@@ -73,6 +77,14 @@ class ConditionalDesign:
     def reached(self) -> int:
         """Number of directions that errors (x) features span, at most P."""
         return int(np.sum(self.parameters))
+
+    @property
+    def whole(self) -> np.ndarray:
+        """The covariances in the head, (s, T h, T h)."""
+        if self.positions == 1:
+            return self.inside
+        s, T, _, h, _ = self.inside.shape
+        return np.reshape(np.swapaxes(self.inside, 2, 3), (s, T * h, T * h))
 
     @property
     def own(self) -> np.ndarray:
@@ -215,7 +227,7 @@ def conditional_design(
     if layers is None:
         layers = np.zeros(rows.shape[2], np.int64), np.zeros(d, np.int64)
     P = int(np.sum(layers[0][:, None] == layers[1]))
-    frame, errors = _span(np.tensordot(rows, rows, ((0, 1), (0, 1))), layers[0])
+    frame, errors = span(np.tensordot(rows, rows, ((0, 1), (0, 1))), layers[0])
     roots = np.swapaxes(rows @ frame, 1, 2)
     # leading of sum_i tr(A_i) E h h', a parameter
     S = np.broadcast_to(fitted.residual, (C, d, d))
@@ -227,7 +239,7 @@ def conditional_design(
         V, own = U[:, i], S[:, i][:, :, i]
         second = own + V @ seen[k] @ np.swapaxes(V, 1, 2)
         square[np.ix_(i, i)] = np.tensordot(mass[k] / count, second, 1)
-    basis, features = _span(square, layers[1])
+    basis, features = span(square, layers[1])
     inside = basis.T @ fitted.residual @ basis
     none = np.zeros((len(inside), 0))
     whole = ConditionalDesign(
@@ -247,6 +259,8 @@ def conditional_design(
 
 def fitting(design: ConditionalDesign, side: int) -> int:
     """Return how many coordinates of the head errors (x) features of a side hold."""
+    if design.positions > 1:  # nothing is cut
+        return int(design.slopes.shape[1])
     sides = np.cumsum(np.sum(design.parameters, axis=0)[: design.slopes.shape[1]])
     return max(1, int(np.searchsorted(sides, side, side="right")))
 
@@ -311,7 +325,7 @@ def _square(x: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     return np.asarray(y.T @ y)
 
 
-def _span(square: np.ndarray, of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def span(square: np.ndarray, of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return orthonormal columns that span the ranges of blocks, and whose they are.
 
     The blocks (layers) are PSD and on the diagonal; largest first.

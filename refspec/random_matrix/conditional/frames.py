@@ -54,6 +54,8 @@ def frames_of(design: ConditionalDesign) -> Frames:
 
     Theory: theory/conditional.md#Y1, #Y6
     """
+    if design.positions > 1:
+        return Frames(((design, None),), [])
     # outliers come from means and slopes: a head of fewer would not hold them
     least = sum(design.slopes.shape[::2]) * len(np.unique(design.layers[0]))
     heads = [min(design.slopes.shape[1], max(least, fitting(design, SIDE)))]

@@ -14,25 +14,30 @@ with two a x a unknowns a covariance,
 where the last term is what the means take from the noise. Both maps keep to half
 planes, in which the solution is unique (Theory: theory/conditional.md#Y1). Of layers
 together what is inverted has the rows and columns of their parameters alone, and Q is 0
-in the others (Theory: theory/conditional.md#Y5). Host arithmetic.
+in the others (Theory: theory/conditional.md#Y5). Where positions share parameters a
+step is that of `positions` (Theory: theory/conditional.md#Y7). Host arithmetic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
-from refspec.random_matrix import anderson, definite
+from refspec.random_matrix import anderson
+from refspec.random_matrix.conditional import positions
 from refspec.random_matrix.conditional.design import ConditionalDesign
+from refspec.random_matrix.conditional.resolvent import (
+    Equivalent,
+    halves,
+    inverted,
+    products,
+)
 
 #: Change of the unknowns, in eigenvalues that it moves or relative, at which the fixed
 #: point is taken as found: F errs by its square. That of imaginary parts, relative.
 STEP = 2.0**-8
 _IMAGINARY = 2.0**-3
-#: Side up to which a matrix is inverted whole.
-_WHOLE = 512
 #: Steps in all, and in which the least change has not halved. On the way down from
 #: above the height falls by so much at a time.
 _ITERATIONS, PATIENCE, _LOWER = 2000, 64, 16
@@ -42,35 +47,14 @@ class UnresolvedError(ValueError):
     """The fixed point is not found: what is left of sums that cancel is rounding."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Equivalent:
-    """The deterministic equivalent at one z of the upper half plane.
-
-    unknowns (2, s, a, a): Delta, B; forms: as they went in. inner (N, k, k): I + R'
-    Delta R. pivots: of H - z in the head of the features' frame; tail (t, a, a): in the
-    rest. resolvents: inverses of both.
-    """
-
-    unknowns: np.ndarray
-    forms: np.ndarray
-    inner: np.ndarray
-    pivots: tuple[np.ndarray, ...]
-    tail: np.ndarray
-    resolvents: tuple[np.ndarray, np.ndarray]
-
-    @property
-    def trace(self) -> complex:
-        """The trace of Q over the directions that are reached."""
-        head, tail = self.resolvents
-        return complex(np.trace(head) + np.sum(np.trace(tail, axis1=1, axis2=2)))
-
-
 #: Tells whether a step may be the last.
 Settled = Callable[[Equivalent], bool]
 
 
 def far(design: ConditionalDesign, z: complex) -> np.ndarray:
     """Return what the unknowns are near to for large z: -tr S / z and sum A."""
+    if design.positions > 1:
+        return positions.far(design, z)
     variances = np.diagonal(design.inside, axis1=1, axis2=2)
     variances = np.concatenate([variances, design.outside], axis=1)
     traces = variances @ design.parameters.T  # of the layer that an error is of
@@ -86,18 +70,17 @@ def reach(design: ConditionalDesign) -> float:
     """
     # |G| <= 2 |signal| + 2 |noise|, the signal's norm is at most its trace, and the
     # noise's at most 2 (|sum A (x) S| + max_i |A_i| tr S_c)
-    squares = np.sum(design.roots**2, axis=(1, 2))
-    traces = np.trace(design.inside, axis1=1, axis2=2) + np.sum(design.outside, axis=1)
+    # (|sum A (x) S| times the number of positions that are summed over)
+    squares, inside = np.sum(design.roots**2, axis=(1, 2)), design.whole
+    traces = np.trace(inside, axis1=1, axis2=2) + np.sum(design.outside, axis=1)
     noise = float(np.max(squares * traces[design.own]))
     means = np.sum(_means(design) ** 2, axis=1)
     signal = float(np.sum(squares * means))
     total = [
         float(np.linalg.norm(A, 2) * max(np.linalg.norm(S, 2), np.max(s, initial=0.0)))
-        for A, S, s in zip(
-            far(design, 1j)[1].real, design.inside, design.outside, strict=True
-        )
+        for A, S, s in zip(far(design, 1j)[1].real, inside, design.outside, strict=True)
     ]
-    return 2 * signal + 4 * (sum(total) + noise)
+    return 2 * signal + 4 * (design.positions * sum(total) + noise)
 
 
 def equivalent(
@@ -177,25 +160,27 @@ def onwards(
 def step(design: ConditionalDesign, x: np.ndarray, z: complex) -> Equivalent:
     """Map the unknowns to those that their resolvent makes.
 
-    Theory: theory/conditional.md#Y1
+    Theory: theory/conditional.md#Y1, #Y7
     """
+    if design.positions > 1:
+        return positions.step(design, x, z)
     roots, xi, own = design.roots, design.regressors, design.own
     a, (_, h, q) = roots.shape[1], design.slopes.shape
     flat = np.swapaxes(roots, 1, 2)
     inner = np.eye(roots.shape[2]) + flat @ (x[0][own] @ roots)
     E = roots @ np.linalg.solve(inner, flat + 0j)
     # all is symmetric in pairs of errors, and in pairs of regressors: halves are made
-    j, k, errors = _halves(a)
-    u, v, outputs = _halves(q)
+    j, k, errors = halves(a)
+    u, v, outputs = halves(q)
     pairs = xi[:, u] * xi[:, v]
     members = [design.labels == c for c in range(len(design.slopes))]
     slopes = np.concatenate(design.slopes, axis=1)
     parts = []
     for U, i in zip(design.slopes, members, strict=True):
-        seen = _products(pairs[i].T, E[i][:, j, k])
-        parts.append(np.swapaxes(_products(U, seen.T[:, outputs]), 1, 2))
+        seen = products(pairs[i].T, E[i][:, j, k])
+        parts.append(np.swapaxes(products(U, seen.T[:, outputs]), 1, 2))
     H = np.tensordot(x[1][:, j, k], design.inside, ((0,), (0,)))
-    H += _products(slopes, np.concatenate(parts, axis=1))
+    H += products(slopes, np.concatenate(parts, axis=1))
     blocks = np.empty((a, h, a, h), dtype=np.complex128)
     blocks[j, :, k] = blocks[k, :, j] = H
     here, there = design.parameters[:, :h], design.parameters[:, h:].T
@@ -206,43 +191,21 @@ def step(design: ConditionalDesign, x: np.ndarray, z: complex) -> Equivalent:
     both = there[:, :, None] & there[:, None, :]
     tail = both * np.tensordot(design.outside, x[1], ((0,), (0,)))
     tail = tail + np.where(there, -z, 1)[:, :, None] * np.eye(a)
-    # an elimination by halves loses digits where z is small beside the head
-    pivots: tuple[np.ndarray, ...] = (head,)
-    if len(head) <= _WHOLE:
-        found = definite.inverse(head)
-        # rounding that differs beside the diagonal would not cancel in B
-        found = (found + found.T) / 2
-    else:
-        found, pivots = definite.by_halves(head)
     Q, rest = np.zeros((a * h, a * h), np.complex128), both * np.linalg.inv(tail)
-    Q[kept] = found
+    Q[kept], pivots = inverted(head)
     blocks = np.reshape(Q, (a, h, a, h))[j, :, k]
     traced = np.tensordot(design.inside, blocks, ((1, 2), (1, 2)))
     delta = traced[:, errors] + np.tensordot(design.outside, rest, 1)
-    forms, near = np.empty_like(E), _products(slopes.T, blocks)
+    forms, near = np.empty_like(E), products(slopes.T, blocks)
     twice = np.where(u == v, 0.5, 1.0)
     for c, (U, i) in enumerate(zip(design.slopes, members, strict=True)):
         small = near[:, c * q : (c + 1) * q] @ U
         small = (small + np.swapaxes(small, 1, 2))[:, u, v] * twice
-        forms[i] = _products(pairs[i], small.T)[:, errors]
+        forms[i] = products(pairs[i], small.T)[:, errors]
     B = _over(design, E - E @ forms @ E)
     new = np.stack([delta, B])
     new = (new + np.swapaxes(new, 2, 3)) / 2
     return Equivalent(new, x, inner, pivots, tail, (Q, rest))
-
-
-def _halves(side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return pairs j <= k of indices (n,), and which pair each (side, side) is."""
-    j, k = np.triu_indices(side)
-    which = np.zeros((side, side), dtype=np.int64)
-    which[j, k] = which[k, j] = np.arange(len(j))
-    return j, k, which
-
-
-def _products(real: np.ndarray, stack: np.ndarray) -> np.ndarray:
-    """Return real @ (n, k, l) complex, in real products: half of the work."""
-    parts = np.ascontiguousarray(stack).view(np.float64)
-    return np.asarray((real @ parts).view(np.complex128))
 
 
 def in_half_planes(x: np.ndarray) -> np.ndarray:

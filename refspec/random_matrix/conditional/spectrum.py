@@ -27,7 +27,7 @@ from refspec.random_matrix.conditional.counting import (
 )
 from refspec.random_matrix.conditional.design import ConditionalDesign
 from refspec.random_matrix.conditional.frames import Frames, frames_of
-from refspec.random_matrix.conditional.law import Equivalent
+from refspec.random_matrix.conditional.resolvent import Equivalent
 from refspec.random_matrix.outliers import Outliers, row_space
 from refspec.random_matrix.tables import Band, LawTable, Point
 
@@ -279,13 +279,15 @@ def _outliers(
 
 def _along_means(design: ConditionalDesign, made: Equivalent) -> float:
     """Return Im tr Q over errors (x) class means, of each layer."""
-    h, a = design.slopes.shape[1], design.roots.shape[1]
+    a, h = design.parameters.shape
+    h -= design.outside.shape[1]
+    means = np.reshape(design.slopes[:, :, 0], (-1, h))  # a position each
     Q = np.reshape(made.resolvents[0].imag, (a, h, a, h))
     errors, features = design.layers[0], design.layers[1][:h]
     total = 0.0
     for k in np.unique(features):
         e, f = np.flatnonzero(errors == k), np.flatnonzero(features == k)
-        span = row_space(design.slopes[:, f, 0]).T
+        span = row_space(means[:, f]).T
         own = np.trace(Q[np.ix_(e, f, e, f)], axis1=0, axis2=2)
         total += float(np.sum(span * (own @ span)))
     return total

@@ -10,12 +10,19 @@ from refspec import rounding
 from refspec.random_matrix import tables
 from refspec.random_matrix.conditional import counting, law, spectrum
 from refspec.random_matrix.tables import Point
-from refspec.theorems.conditional import drawn, mixture, moments, small
+from refspec.theorems.conditional import (
+    drawn,
+    mixture,
+    moments,
+    small,
+    small_convolved,
+)
 
 
-def test_count_is_stationary():
+@pytest.mark.parametrize("make", [small, small_convolved])
+def test_count_is_stationary(make):
     """Unknowns off by e change it by e^2: a quarter for a half."""
-    design, z = small(0), 20 + 5j
+    design, z = make(0), 20 + 5j
     made = law.equivalent(design, z, tolerance=2.0**-44)
     rng = np.random.default_rng(0)
     noise = rng.standard_normal(made.unknowns.shape)
@@ -45,9 +52,10 @@ def test_count_is_continued_to_the_axis():
         assert abs(one / two - 4) <= 1
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-def test_counts_are_whole_in_gaps_and_far_away(layers):
-    design = small(0, layers)
+@pytest.mark.parametrize(
+    "design", [small(0), small(0, 2), small_convolved(0)], ids=["1", "2", "positions"]
+)
+def test_counts_are_whole_in_gaps_and_far_away(design):
     top = 4 * law.reach(design)
     far = counting.counted(design, counting.at(design, top))
     assert abs(far) <= counting.HEIGHT * design.reached
@@ -72,12 +80,11 @@ def test_cubics_rise():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("inner", [0, 7])
+@pytest.mark.parametrize("inner", [0, 7, None], ids=["one", "two", "positions"])
 def test_moments_of_draws(inner):
     """E tr G and E tr G^2 of real Gaussian draws, the second with its excess."""
-    planted = mixture(16, 3, inner)
-    first, second, real = moments(planted.design)
-    values = drawn(16, 200, 3, inner)[1]
+    design, values = drawn(16, 200, 3, inner)
+    first, second, real = moments(design)
     for k, there in ((1, first), (2, real)):
         found = np.sum(values**k, axis=1)
         error = np.std(found) / len(found) ** 0.5

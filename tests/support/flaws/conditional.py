@@ -21,6 +21,7 @@ def short(monkeypatch):
     """A short ladder."""
     monkeypatch.setattr(conditional, "LADDER", SHORT)
     monkeypatch.setattr(conditional, "TOGETHER", SHORTER)
+    monkeypatch.setattr(conditional, "SHARED", SHORT)
 
 
 def of_the_outliers(change):
@@ -64,20 +65,20 @@ def another_step(found, size):
 
 JOINED = "refspec.random_matrix.conditional.together:correlated"
 REGRESSION = "refspec.random_matrix.conditional.design:regression"
+STATISTICS = "refspec.random_matrix.conditional.positions:statistics"
+EQUIVALENT = f"{LAW}:equivalent"
 TABULATE = f"{SPECTRUM}:tabulate"
 FLAWS = (
     *(
         Flaw(id, what, TABULATE, after(change), few, size=size, setting=short)
-        for id in ("Y1", "Y5")
+        for id in ("Y1", "Y5", "Y7")
         for what, change, size in (
             ("a shifted distribution", first(field("cumulative", shifted)), 0.05),
             ("one outlier less", of_the_outliers(one_less), 1),
             ("outliers away", of_the_outliers(away), 4.5),
         )
     ),
-    Flaw(
-        "Y2", "a resolvent too large", f"{LAW}:equivalent", after(larger_unknowns), few
-    ),
+    Flaw("Y2", "a resolvent too large", EQUIVALENT, after(larger_unknowns), few),
     *(
         Flaw(
             "Y3",
@@ -103,6 +104,27 @@ FLAWS = (
     ),
     Flaw("Y5", "covariances too large", JOINED, after(larger), few, size=2.0**-20),
     Flaw("Y5", "too little of each", JOINED, after(less), few, size=2.0**-20),
+    Flaw(
+        "Y7",
+        "a resolvent too large",
+        EQUIVALENT,
+        after(larger_unknowns),
+        few,
+        size=2.0**-20,
+        setting=short,
+    ),
+    *(
+        Flaw(
+            "Y7",
+            f"{x} too large",
+            STATISTICS,
+            after(field(x, larger)),
+            few,
+            size=2.0**-20,
+            setting=short,
+        )
+        for x in ("slopes", "residual")
+    ),
     Flaw("Y6", "a count off", SOLVED, after(miscounted), few, size=2.0**-20),
     Flaw("Y6", "another step", f"{LAW}:step", after(another_step), few, size=2.0**-4),
 )
