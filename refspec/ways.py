@@ -207,8 +207,9 @@ def leading(moment: SecondMoment, k: int, levels: bool = False) -> Cost:
     def run(m: int, checks: int) -> Cost:
         # a third of the orthogonalisation, and residuals of a few more than k
         work = m * one + 3.0 * n * m**2 + checks * (2.0 * m**3 / 3 + 5 * k / 4 * one)
-        # where room is made for a fourth more, all that is there is held twice
-        return Cost(work, 8 * 4 * n * m, 8 * n * 9 * m / 4 + matrix)
+        # room made at once, the eigenvectors beside it, or more room once it is short
+        room = max(m, min(n, krylov.vectors(5 * k // 4 + 4, _NARROW)))
+        return Cost(work, 8 * 4 * n * m, 8 * n * 2 * room + matrix)
 
     if levels and by_one_space(moment, k):
         found = (
