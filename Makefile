@@ -112,7 +112,7 @@ hundred: .venv-test/done    ## 100 workers and 10^9 parameters on paper, from by
 growth: .venv-test/done     ## slopes of time and memory in N, C, P, T for each way, five minutes, write page and picture
 	$(THREADS) .venv-test/bin/python -W ignore tests/benchmarks/growth.py > tests/benchmarks/growth.md
 
-seeds: .venv-test/done      ## largest eigenvalues and densities against all eigenvalues, 1,000 seeds, half an hour, write the table
+seeds: .venv-test/done      ## largest eigenvalues and densities against all eigenvalues, 1,000 seeds, ten minutes, write the table
 	$(THREADS) .venv-test/bin/python -W ignore tests/benchmarks/seeds.py > tests/benchmarks/seeds.md
 
 lint: .venv-test/done       ## ruff, mypy and the import contracts

@@ -27,7 +27,6 @@ from refspec.rounding import eigensolver_radius
 #: How a law is told, and what `law_of` is asked for.
 LAWS = {
     "logits given": {},
-    "logits given, nothing cut": {"head": sys.maxsize},
     "logits given, samples alike": {"weights": "samples"},
     "logits given, pooled": {"covariances": "pooled"},
     "logits drawn": {"outputs": "drawn"},
