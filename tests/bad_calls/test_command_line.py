@@ -34,7 +34,7 @@ BAD = [
     ("attribute --top 5 --memory 9MB", DATA, "must fit into 9 MB of memory"),
     ("spectrum --memory 60MB", DATA, "--top 20 takes"),
     ("verify --memory 60MB", DATA, "verify must fit into 60 MB of memory"),
-    ("claims --memory 60MB --top 3", DATA, "claims must fit into 60 MB of memory"),
+    ("claims --memory 40MB --top 3", DATA, "claims must fit into 40 MB of memory"),
     ("report --memory 60MB -o HERE/a.html", DATA, "report must fit into 60 MB"),
     ("synth -o HERE/w.npz --memory 1MB", USE, "a recipe must fit into 1000000 bytes"),
     ("predict HERE/world.npz --layer layer1 --memory 1kB", DATA, "at most 1000 bytes"),
