@@ -177,6 +177,10 @@ class Rows(ABC):
         every = xp.arange(K, device=backend.device(unit))
         step = self.group.least(backend.at_a_time(8 * P, unit))
         for _, i, j in class_slices(offsets):
+            mass = self.group.added(xp.sum(unit[i:j, :]))
+            if backend.scalar(mass) == 0:  # here and in all other processes
+                parts.append(xp.zeros_like(unit[:1, :]))
+                continue
             part, found = self.part(i, j), []
             for k in range(0, K, step):
                 at = every[:, None] == every[None, k : min(k + step, K)]

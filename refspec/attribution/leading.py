@@ -239,8 +239,10 @@ def _traces(moment: SecondMoment, norms: Array) -> dict[str, float]:
     unit, (own, others) = cell_units(moment, norms), of_classes(norms)
     squares = rows.squared_sums(unit, offsets)
     diagonal = backend.scalar(xp.sum(own * squares))
-    between = 0.0
+    masses, between = backend.to_host(xp.sum(norms, axis=1)), 0.0
     for c, i, j in class_slices(offsets):
+        if masses[c] == 0:  # here and in all other processes that have rows
+            continue
         mean = rows.part(i, j).cross((unit[i:j, :] * others[c, :])[:, :, None])
         between += backend.scalar(xp.sum(mean * mean))
     return {

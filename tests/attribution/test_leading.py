@@ -115,3 +115,24 @@ def test_without_the_gram_matrix_of_cells_the_answers_are_the_same(of, monkeypat
             assert np.max(np.abs(values[:n] - two[name][:n])) <= radius, name
     assert np.max(np.abs(few.lower - many.lower)) <= 2 * radius
     assert many.kinds == few.kinds
+
+
+def test_of_shards_a_class_without_a_sample_has_no_trace(monkeypatch):
+    """Many cells: traces of means are those of one process, which has all samples."""
+    whole = refspec.datasets.wine_sklearn()
+    kept = np.flatnonzero(np.asarray(whole.labels) != 1)
+    layer = last_layer(whole)
+
+    def of(i):
+        errors = np.asarray(layer.errors)[i]
+        one = refspec.classes.Layer("out", layer.features[i], errors)
+        p, labels = whole.probabilities[i], whole.labels[i]
+        return refspec.fisher(refspec.snapshot([one], labels, probabilities=p))
+
+    joined = refspec.joined([of(kept[::2]), of(kept[1::2])])
+    few = refspec.attribute(joined, top=3)
+    monkeypatch.setattr(ways, "cells_by_products", lambda *_: True)
+    many = refspec.attribute(joined, top=3)
+    bound = few.radius + many.radius
+    for name, trace in few.traces.items():
+        assert abs(many.traces[name] - trace) <= bound, name
