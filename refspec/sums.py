@@ -26,30 +26,32 @@ def squared_sums(
     Theory: theory/curvature.md#C2.
     """
     xp, K, parts = backend.namespace(unit), unit.shape[1], []
+    T, b = roots(slice(0, 1), slice(0, 1)).shape[2:]
     for _, i, j in class_slices(offsets):
-        h = features
+        h, pairs, n = features, None, max(1, (j - i) * T)
         if h is not None:
             h = xp.reshape(h[i:j, ...], (-1, h.shape[2]))
-        T, b = roots(slice(0, 1), slice(0, 1)).shape[2:]
-        n = max(1, (j - i) * T)
+            pairs = h @ xp.matrix_transpose(h) if h.shape[0] < h.shape[1] else None
         wide = T * b if h is None else min(h.shape[1] * b, n * n)
         step, found = backend.cached(8 * max(n * b, wide), unit), []
         for k in range(0, K, step):
             some = slice(k, min(k + step, K))
             x = unit[i:j, some, None, None] * roots(slice(i, j), some)
-            found.append(_squares(xp.permute_dims(x, (1, 0, 2, 3)), h))
+            found.append(_squares(xp.permute_dims(x, (1, 0, 2, 3)), h, pairs))
         parts.append(backend.concatenate(found)[None, :])
     return backend.concatenate(parts)
 
 
-def _squares(x: Array, h: Array | None) -> Array:
-    """Return the squares (k,) of sums of roots x (k, n, T, b), or with features h."""
+def _squares(x: Array, h: Array | None, pairs: Array | None) -> Array:
+    """Return the squares (k,) of sums of roots x (k, n, T, b), or with features h.
+
+    pairs: hh', where that is the smaller.
+    """
     xp, (k, n, T, b) = backend.namespace(x), x.shape
     if h is None:
         return xp.sum(xp.sum(x, axis=1) ** 2, axis=(1, 2))
     x = xp.reshape(x, (k, n * T, b))
-    if n * T < h.shape[1]:
-        inner = h @ xp.matrix_transpose(h)
-        pairs = xp.sum(inner * (x @ xp.matrix_transpose(x)), axis=(1, 2))
-        return xp.clip(pairs, min=0.0)
-    return xp.sum((xp.matrix_transpose(x) @ h) ** 2, axis=(1, 2))
+    if pairs is None:
+        return xp.sum((xp.matrix_transpose(x) @ h) ** 2, axis=(1, 2))
+    inner = pairs * (x @ xp.matrix_transpose(x))
+    return xp.clip(xp.sum(inner, axis=(1, 2)), min=0.0)
