@@ -22,6 +22,7 @@ Namespace = Any
 
 _TEMPORARY = 2**25  # bytes
 _CACHE = 2**19  # bytes of an array, beside others as large
+_SQUARE = 2**8  # rows of a block that is mirrored
 _SHARE = 32  # of what a computation may take: a few temporaries live at a time
 
 
@@ -127,6 +128,31 @@ def device(x: Array) -> Any:
 def is_on_device(x: Array) -> bool:
     """Whether `x` lies in a GPU's memory."""
     return array_api_compat.is_cupy_array(x) or bool(getattr(x, "is_cuda", False))
+
+
+def add_square(total: Array, x: Array) -> None:
+    """Add xx' to a symmetric matrix in its place, on the host to its upper triangle.
+
+    BLAS does half of the work there, and no other matrix as large is made; `mirrored`
+    is what comes after the last.
+    """
+    if isinstance(total, np.ndarray):
+        (update,) = scipy.linalg.get_blas_funcs(("syrk",), (total,))
+        # of Fortran's order, in which total' is what lies there and the upper the lower
+        update(1.0, x.T, beta=1.0, c=total.T, trans=1, lower=1, overwrite_c=1)
+    else:
+        total += x @ namespace(x).matrix_transpose(x)
+
+
+def mirrored(total: Array) -> Array:
+    """Return a matrix whose upper triangle is right, symmetric, in its place."""
+    if isinstance(total, np.ndarray):
+        for i in range(0, len(total), _SQUARE):
+            j = i + _SQUARE
+            total[j:, i:j] = total[i:j, j:].T
+            own = total[i:j, i:j]
+            own[...] = np.triu(own) + np.triu(own, 1).T
+    return total
 
 
 def at_a_time(size: int, like: Array) -> int:

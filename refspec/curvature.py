@@ -10,13 +10,14 @@ the primal blocks are contractions over samples of packed symmetric products.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
-from refspec import backend, checks
+from refspec import backend, checks, rounding
 from refspec.backend import Array, Namespace
 from refspec.classes import Layer, OutputLayer, Snapshot, class_slices
 from refspec.factors import Factor, Factors, weighted
@@ -342,6 +343,25 @@ def score_reduced(moment: SecondMoment) -> tuple[Rows, float]:
     Theory: theory/curvature.md#C5; theory/levels.md#L3.
     """
     return moment.rows.reduced(unit_weights(moment), moment.offsets)
+
+
+def reduced_rows(
+    moment: SecondMoment, trace: float | None = None
+) -> tuple[Rows, float] | None:
+    """Do as `score_reduced`; None if there are scores that count.
+
+    Levels see them to first order: they must be as small as rounding is, beside a trace
+    that is no less than `trace`. Theory: theory/curvature.md#C5.
+    """
+    if not moment.scored or moment.projection is not None:
+        return None
+    fewer, dropped = score_reduced(moment)
+    u = rounding.unit_roundoff(moment.weights)
+    if dropped:
+        trace = moment.rows.at_least() if trace is None else trace
+        if not 2 * math.sqrt(dropped * trace) <= moment.shape[0] * u * trace:
+            return None
+    return fewer, dropped
 
 
 def unit_weights(moment: SecondMoment) -> Array:

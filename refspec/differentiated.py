@@ -26,6 +26,7 @@ from refspec.classes import Snapshot, log_softmax
 from refspec.coverage import Coverage, of_snapshot
 from refspec.curvature import SecondMoment
 from refspec.factors import Factor, Factors
+from refspec.layerwise import Layerwise, Source
 from refspec.rows import Columns, Rows
 from refspec.text import listed, visible
 
@@ -329,6 +330,7 @@ def moment(
     other: Jacobian | None = None,
     factors: Mapping[str, Factor] | None = None,
     rest: Jacobian | None = None,
+    source: Source | None = None,
     blocks: Sequence[tuple[str, int]] = (),
     left_out: Sequence[tuple[str, int]] = (),
     seed: int = 0,
@@ -351,6 +353,8 @@ def moment(
         Rows of some blocks, weighed, where these are known as factors.
     rest : Jacobian, optional
         The derivative in the other blocks, if there are factors: its rows are formed.
+    source : Source, optional
+        Of factors of all blocks, where these do not fit together.
     blocks, left_out : sequence of (str, int)
         See `NetworkMoment`.
     seed : int
@@ -418,6 +422,12 @@ def moment(
         made = side_by_side(factors, formed, blocks)
         lost = apart(made, rows, beside, seed)
         found = replace(made, lost=made.forming() + lost, how=known)
+    elif source is not None:
+        V = probes(seed, rows.shape[2], _FEWER)
+        image = product_beside(rows.dot, V, rows.like)
+        lost = between_precisions(image, rows, beside, V)
+        formed = None if rest is None else held(_rows(rest, z, s), math.inf)
+        found = Layerwise(replace(rows, lost=lost, known=known), source, formed)
     else:
         lost = measured(rows, beside, seed)
         found = replace(rows, lost=lost, known=known).explicit(_HELD)
@@ -441,18 +451,11 @@ def measured(rows: Rows, other: Rows | None = None, seed: int = 0) -> float:
     u = rounding.unit_roundoff(rows.like)
     V, Z = probes(seed, P), probes(seed + 1, N * K)
 
-    def forward(x: Rows) -> np.ndarray:
-        return product_beside(x.dot, V, x.like).reshape(N * K, -1)
-
-    XV = forward(rows)
+    XV = product_beside(rows.dot, V, rows.like)
     XZ = product_beside(rows.cross, Z.reshape(N, K, -1), rows.like)
-    lost = gap_radius(Z.T @ XV - XZ.T @ V, XV, u, "J V and J'S")
-    if other is not None:
-        apart = float(np.linalg.norm(XV - forward(other)))
-        apart = rounding.probed_frobenius(apart * apart, _PROBES)
-        # the coarser of the two makes the difference, in proportion to its roundoff
-        lost += apart * min(1.0, u / rounding.unit_roundoff(other.like))
-    return lost
+    gap = Z.T @ XV.reshape(N * K, -1) - XZ.T @ V
+    lost = gap_radius(gap, XV, u, "J V and J'S")
+    return lost + between_precisions(XV, rows, other, V)
 
 
 def side_by_side(
@@ -485,11 +488,24 @@ def apart(rows: Rows, same: Rows, other: Rows | None, seed: int) -> float:
     gap = float(np.linalg.norm(off))
     expect_one_matrix(gap, float(size), u, _FEWER, "factors and J V")
     lost = rounding.probed_frobenius(gap * gap, _FEWER)
-    if other is not None:
-        away = float(np.linalg.norm(image - product_beside(other.dot, V, other.like)))
-        away = rounding.probed_frobenius(away * away, _FEWER)
-        lost += away * min(1.0, u / rounding.unit_roundoff(other.like))
-    return lost
+    return lost + between_precisions(image, rows, other, V)
+
+
+def between_precisions(
+    image: np.ndarray, rows: Rows, other: Rows | None, V: np.ndarray
+) -> float:
+    """Bound how far rows, of which `image` is X V, are from the other precision's.
+
+    As far as that is due to their own; 0 if there is no other.
+    """
+    if other is None:
+        return 0.0
+    q = V.shape[1]
+    away = float(np.linalg.norm(image - product_beside(other.dot, V, other.like)))
+    away = rounding.probed_frobenius(away * away, q)
+    # the coarser of the two makes the difference, in proportion to its roundoff
+    u, beside = (rounding.unit_roundoff(x.like) for x in (rows, other))
+    return away * min(1.0, u / beside)
 
 
 def probes(seed: int, n: int, columns: int = _PROBES) -> np.ndarray:

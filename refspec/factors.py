@@ -68,6 +68,12 @@ class Factor:
         """Return the roots of some samples and cross classes, (n, k, T, b)."""
         return self.roots[samples, classes, ...]
 
+    def explicit(self) -> Factor:
+        """Return the same rows, multiplied out."""
+        N, K = self.roots.shape[:2]
+        xp = backend.namespace(self.roots)
+        return Factor(xp.reshape(_explicit(self, xp), (N, K, 1, self.dimension)), None)
+
     def part(self, i: int, j: int) -> Factor:
         """Return the rows of samples i to j."""
         h = None if self.features is None else self.features[i:j, ...]
@@ -210,20 +216,18 @@ class Factors(Rows):
             total += _gram(f, index, first, xp)  # ours alone: no other array shares it
         return total
 
-    def outer(self) -> Array:
-        """Return XX', shape (N K, N K).
+    def outer(self, total: Array | None = None) -> Array:
+        """Return XX', shape (N K, N K), added to `total` in its place if there is one.
 
         Of layers whose rows are sums, multiplied out, layer by layer: no row is formed
         twice. Of the others some rows at a time: nothing else as large is made.
         """
-        xp, total = self.xp, None
         small = tuple(f for f in self.layers if f.by_pairs or not f.is_sum)
         if small:
-            total = Rows.outer(Factors(small))
+            total = Rows.outer(Factors(small), total)
         for f in self.layers:
             if f not in small:
-                part = _outer(f, xp)
-                total = part if total is None else total + part
+                total = _outer(f, total, self.xp)
         return total
 
     def take(self, index: Array) -> Array:
@@ -284,9 +288,16 @@ class Factors(Rows):
         given = [x for f in self.layers for x in (f.roots, f.features) if x is not None]
         if not max(backend.scalar(xp.max(xp.abs(x))) for x in given) <= most:
             return False
-        # of one layer is enough, and products are the cheapest
-        some = sorted(self.layers, key=lambda f: f.is_sum)
-        return any(backend.scalar(xp.sum(_squares(f, xp))) >= 1 / most for f in some)
+        return any(x >= 1 / most for x in self._traces())  # of one layer is enough
+
+    def _traces(self) -> Iterator[float]:
+        """Yield ||.||_F^2 of the layers, those first that cost the least: products."""
+        for f in sorted(self.layers, key=lambda f: f.is_sum):
+            yield backend.scalar(self.xp.sum(_squares(f, self.xp)))
+
+    def at_least(self) -> float:
+        """Return what the trace is no less than: the first layer's that is not 0."""
+        return next((x for x in self._traces() if x > 0), 0.0)
 
     def explicit(self, budget: float) -> Factors:
         """Multiply out layers with positions whose rows together fit in `budget`."""
@@ -542,23 +553,17 @@ def _gram(f: Factor, index: Array, first: int, xp: Namespace) -> Array:
     return xp.reshape(outer, (m, n * K))
 
 
-def _outer(f: Factor, xp: Namespace) -> Array:
-    """Return the whole of one layer's Gram, rows multiplied out some outputs a time."""
+def _outer(f: Factor, total: Array | None, xp: Namespace) -> Array:
+    """Add one layer's Gram to `total`, rows multiplied out some outputs at a time."""
     N, K, _, _ = f.roots.shape
-    n, total = N * K, None
+    n = N * K
+    if total is None:
+        kind, device = f.roots.dtype, backend.device(f.roots)
+        total = xp.zeros((n, n), dtype=kind, device=device)
     for x in _columns(f, xp):
-        part = _square(xp.reshape(x, (n, -1)), xp)
-        if total is None:
-            total = part
-        else:
-            total += part
+        backend.add_square(total, xp.reshape(x, (n, -1)))
     costs.done(Cost(_work(f, N, K).outer))
-    return total
-
-
-def _square(x: Array, xp: Namespace) -> Array:
-    """Return xx', which BLAS takes half of the time for if it is told one array."""
-    return x @ xp.matrix_transpose(x)
+    return backend.mirrored(total)
 
 
 def _gram_multiplied_out(f: Factor, index: Array, first: int, xp: Namespace) -> Array:

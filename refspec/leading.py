@@ -17,7 +17,9 @@ from refspec.backend import Array
 from refspec.coordinates.frame import scaled, way_back
 from refspec.costs import Cost
 from refspec.curvature import SecondMoment
-from refspec.rows import Rows, WithGram, forming_radius
+from refspec.grams import WithGram, held
+from refspec.layerwise import Layerwise
+from refspec.rows import Rows, forming_radius
 from refspec.spaces import Space
 
 #: The kind of the radius, besides that of the rows.
@@ -71,9 +73,10 @@ def leading(moment: SecondMoment, k: int) -> Leading:
     Theory: theory/spectra.md#S3. Cost of a few k products with X and X', memory of a
     few k vectors of length min(N K, P).
     """
-    small, power = scaled(expect_top(moment, k))
+    times = ways.products(k)
+    small, power = scaled_beside_gram(expect_top(moment, k), times)
     trace = small.rows.trace()
-    found = of_scaled(with_gram(small, ways.products(k)), k, trace)
+    found = of_scaled(small, k, trace)
     up = way_back(moment, power, trace + found.radius)
     radius = found.radius * up * up + tiniest(moment, trace)
     return replace(found, values=found.values * up * up, radius=radius)
@@ -174,7 +177,19 @@ def with_gram(moment: SecondMoment, products: int) -> SecondMoment:
     """
     if isinstance(moment.rows, WithGram) or not ways.holds_gram(moment, products):
         return moment
-    return replace(moment, rows=WithGram(moment.rows, moment.rows.outer()))
+    return replace(moment, rows=held(moment))
+
+
+def scaled_beside_gram(moment: SecondMoment, products: int) -> tuple[SecondMoment, int]:
+    """Scale rows as `scaled`, and hold XX' as `with_gram`.
+
+    Rows are squared once they are scaled, but for those that are gathered layer by
+    layer: their lengths, too, are of XX'.
+    """
+    if isinstance(moment.rows, Layerwise):
+        moment = with_gram(moment, products)
+    small, power = scaled(moment)
+    return with_gram(small, products), power
 
 
 def expect_top(moment: SecondMoment, k: int) -> SecondMoment:

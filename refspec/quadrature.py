@@ -19,10 +19,10 @@ import scipy.special
 from refspec import backend, checks, rounding, ways
 from refspec.backend import Array
 from refspec.classes import Snapshot
-from refspec.coordinates.frame import scaled, way_back
+from refspec.coordinates.frame import way_back
 from refspec.curvature import SecondMoment, in_pieces, moment_of
 from refspec.krylov import Product
-from refspec.leading import product_radius, smaller_side, with_gram
+from refspec.leading import product_radius, scaled_beside_gram, smaller_side
 from refspec.results import Result, View
 from refspec.rows import forming_radius
 from refspec.spaces import Space
@@ -176,8 +176,7 @@ def _densities(
 ) -> dict[str, Density]:
     """Count the eigenvalues of moments that have the same rows."""
     (first, *_), size = several.values(), len(several)
-    small, power = scaled(first)
-    small = with_gram(small, probes * steps * size)
+    small, power = scaled_beside_gram(first, probes * steps * size)
     rows = small.rows
     seen = [replace(x, rows=rows) for x in several.values()]
     product, space = smaller_side(*seen)

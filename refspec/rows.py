@@ -195,16 +195,24 @@ class Rows(ABC):
         images = self.part(first, N).dot(xp.matrix_transpose(self.take(index)))
         return xp.matrix_transpose(xp.reshape(images, ((N - first) * K, -1)))
 
-    def outer(self) -> Array:
-        """Return XX', shape (N K, N K), of which nearly half is mirrored."""
+    def outer(self, total: Array | None = None) -> Array:
+        """Return XX', shape (N K, N K), of which nearly half is mirrored.
+
+        Added to `total` in its place if there is one.
+        """
         xp, (N, K, _), device = self.xp, self.shape, backend.device(self.like)
-        made = xp.empty((N * K, N * K), dtype=self.like.dtype, device=device)
+        made, added = total, total is not None
+        if made is None:
+            made = xp.empty((N * K, N * K), dtype=self.like.dtype, device=device)
         # narrow enough to spare nearly half of it, and a few as wide as memory allows
         step = max(1, min(-(-N // 16), backend.at_a_time(8 * N * K * K, self.like)))
         for i in range(0, N, step):
             some = slice(i * K, min(i + step, N) * K)
             index = xp.arange(some.start, some.stop, device=device)
-            made[some, i * K :] = part = self.gram(index, i)
+            part = self.gram(index, i)
+            if added:
+                part += made[some, i * K :]
+            made[some, i * K :] = part
             made[i * K :, some] = xp.matrix_transpose(part)
             costs.done(Cost(self.work.outer * part.shape[0] / (N * K)))
         return made
@@ -218,6 +226,15 @@ class Rows(ABC):
     def trace(self) -> float:
         """Return the sum of ||x||^2 of all rows."""
         return backend.scalar(self.group.added(self.xp.sum(self.squares())))
+
+    def at_least(self) -> float:
+        """Return what the trace is no less than, at little cost."""
+        return self.trace()
+
+    @property
+    def off(self) -> float:
+        """Bound how far XX' is from the one that products are with, if not from X."""
+        return 0.0
 
     def in_pieces(self) -> tuple[Rows, np.ndarray | None]:
         """Return this process's rows alone, and which samples they are of.
@@ -387,14 +404,7 @@ class Reduced(Derived):
 
     def cross(self, Z: Array) -> Array:
         """Return Y'Z, shape (P, m): the reflection is its own transpose."""
-        xp, parts = self.xp, []
-        for c, i, j in class_slices(self.offsets):
-            z, u = Z[i:j, ...], self.unit[i:j, :, None]
-            along = xp.sum(without(u, c, xp) * z, axis=1, keepdims=True)
-            own = along / (1 + u[:, c : c + 1, :])
-            full = z - without(u, c, xp) * own
-            parts.append(xp.concat([full[:, :c, :], -along, full[:, c:, :]], axis=1))
-        return self.rows.cross(backend.concatenate(parts))
+        return self.rows.cross(whole(Z, self.unit, self.offsets))
 
     def take(self, index: Array) -> Array:
         """Return chosen rows explicitly, (m, P); all C of a sample are asked for."""
@@ -519,89 +529,24 @@ class Columns(Derived):
         return backend.concatenate(parts, axis=axis)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class WithGram(Derived):
-    """Rows whose XX' is held: over the rows nothing else need be known of them.
-
-    `held` is that of the rows before they were multiplied by 2^power.
-    """
-
-    held: Array
-    power: int = 0
-
-    def dot(self, V: Array) -> Array:
-        """Return X V, shape (N, K, m)."""
-        return self.rows.dot(V)
-
-    def cross(self, Z: Array) -> Array:
-        """Return X'Z, shape (P, m)."""
-        return self.rows.cross(Z)
-
-    def part(self, i: int, j: int) -> Rows:
-        """Return the rows of samples i to j."""
-        return self.rows.part(i, j)
-
-    def take(self, index: Array) -> Array:
-        """Return chosen rows explicitly, (m, P)."""
-        return self.rows.take(index)
-
-    def squared_sums(self, unit: Array, offsets: tuple[int, ...]) -> Array:
-        """Return ||sum_i u_{ic'} x_{ic'}||^2 over every class, (C, K)."""
-        return self.rows.squared_sums(unit, offsets)
-
-    def gram_times(self, Z: Array) -> Array:
-        """Return XX'Z, shape (N, K, m)."""
-        xp, (N, K, m) = self.xp, Z.shape
-        return xp.reshape(self._up(self.held @ xp.reshape(Z, (N * K, m))), (N, K, m))
-
-    def squares(self) -> Array:
-        """Return ||x||^2 of every row, shape (N, K)."""
-        xp, (N, K, _) = self.xp, self.shape
-        squares = self._up(xp.clip(xp.linalg.diagonal(self.held), min=0.0))
-        return xp.reshape(squares, (N, K))
-
-    def gram(self, index: Array, first: int = 0) -> Array:
-        """Return chosen rows of XX', (m, (N - first) K), from sample `first` on."""
-        some = self.held[:, first * self.shape[1] :]
-        return self._up(self.xp.take(some, index, axis=0))
-
-    def times(self, power: int) -> WithGram:
-        """Return the rows times 2^power, exactly; the matrix held is the same one."""
-        return replace(self, rows=self.rows.times(power), power=self.power + power)
-
-    def in_pieces(self) -> tuple[Rows, np.ndarray | None]:
-        """Return this process's rows alone, without what is held of all of them."""
-        rows, mine = self.rows.in_pieces()
-        return (self, None) if mine is None else (rows, mine)
-
-    @property
-    def widest(self) -> int:
-        """How many numbers a product with XX' makes of a column, at most."""
-        return self.samples * self.shape[1]
-
-    def _up(self, x: Array) -> Array:
-        """Multiply what is held by 4^power, in two steps: that may not fit."""
-        return x * 2.0**self.power * 2.0**self.power if self.power else x
-
-    @property
-    def products(self) -> int:
-        """How many roundings an entry of X(X'z) suffers at most, its rows given."""
-        N, K, _ = self.shape
-        return self.rows.roundings + N * K + 2
-
-    @property
-    def work(self) -> Work:
-        """What the rows take, and products with them."""
-        N, K, _ = self.shape
-        return replace(self.rows.work, product=float(N * K) ** 2)
-
-
 def fewer(x: Array, u: Array, offsets: tuple[int, ...]) -> Array:
     """Make C - 1 rows a sample, (N, C - 1, ...), as `reflected` does of each class."""
     xp = backend.namespace(x)
     return backend.concatenate(
         reflected(x[i:j, ...], u[i:j, :], c, xp) for c, i, j in class_slices(offsets)
     )
+
+
+def whole(z: Array, u: Array, offsets: tuple[int, ...]) -> Array:
+    """Take C - 1 entries a sample, (N, C - 1, ...), back to C: `fewer` transposed."""
+    xp, parts = backend.namespace(z), []
+    u = xp.reshape(u, (*u.shape, *(1 for _ in z.shape[2:])))
+    for c, i, j in class_slices(offsets):
+        some, v = z[i:j, ...], without(u[i:j, ...], c, xp)
+        along = xp.sum(v * some, axis=1, keepdims=True)
+        full = some - v * (along / (1 + u[i:j, c : c + 1, ...]))
+        parts.append(xp.concat([full[:, :c, ...], -along, full[:, c:, ...]], axis=1))
+    return backend.concatenate(parts)
 
 
 def reflected(x: Array, u: Array, c: int, xp: Namespace) -> Array:
@@ -621,9 +566,10 @@ def without(x: Array, c: int, xp: Namespace) -> Array:
 
 
 def forming_radius(rows: Rows, trace: float, u: float) -> float:
-    """Bound ||fl(X)'fl(X) - X'X||, and as much for XX': 2 ||X|| e + e^2.
+    """Bound ||fl(X)'fl(X) - X'X||, and as much for XX': 2 ||X|| e + e^2, and its own.
 
     Theory: theory/rounding.md#B2.
     """
     e = rows.forming()
-    return float((2 * math.sqrt(trace) * e + e * e) * (1 + rounding.gamma(8, u)))
+    moved = float((2 * math.sqrt(trace) * e + e * e) * (1 + rounding.gamma(8, u)))
+    return moved + rows.off

@@ -71,9 +71,16 @@ def explicit_budget() -> float:
 
 def holds_gram(moment: SecondMoment, products: int) -> bool:
     """Whether XX' fits, and costs less than so many products with X and X'."""
-    n, work = moment.shape[0], moment.rows.work
-    fits = n < moment.shape[1] and 8 * n * n <= memory.budget(_GRAM, 2)
-    return fits and work.outer <= products * work.product
+    n, work = gram_side(moment), moment.rows.work
+    part = (n / moment.shape[0]) ** 2 if moment.shape[0] else 1.0
+    fits = moment.shape[0] < moment.shape[1] and 8 * n * n <= memory.budget(_GRAM, 2)
+    return fits and part * work.outer <= products * work.product
+
+
+def gram_side(moment: SecondMoment) -> int:
+    """Return the side of the Gram matrix that is held: of C - 1 rows a sample."""
+    N, K = moment.rows.shape[:2]
+    return int(N * (K - 1) if moment.scored and K > 1 else N * K)
 
 
 def by_one_space(moment: SecondMoment, k: int) -> bool:
@@ -200,9 +207,10 @@ def leading(moment: SecondMoment, k: int, levels: bool = False) -> Cost:
     cells = (len(moment.offsets) - 1) * K
     n, space = min(rows, P), min(rows, P, PRODUCTS * k)
     further = min(rows, P, FURTHER)
-    one = float(rows) ** 2 if held else work.product
+    side = float(gram_side(moment))
+    one = side**2 if held else work.product
     formed = min(work.sums, 2 * backend.temporary())  # columns of rows that are sums
-    matrix = 8.0 * rows * rows if held else 0.0
+    matrix = 8.0 * side**2 if held else 0.0
 
     def run(m: int, checks: int) -> Cost:
         # a third of the orthogonalisation, and residuals of a few more than k
@@ -221,7 +229,8 @@ def leading(moment: SecondMoment, k: int, levels: bool = False) -> Cost:
         found = (run(space, 1) + run(further, 0)) * (times + more * many)
     found += Cost(0.0, 2 * PASSES * work.held)
     if held:
-        found += Cost(work.outer, _SUMS * work.sums, 8 * 2 * rows * rows + formed)
+        outer = work.outer * (side / rows) ** 2
+        found += Cost(outer, _SUMS * work.sums, 8 * 2 * side**2 + formed)
     if levels:
         seen = 8.0 * rows * min(k, COLUMNS)  # a block over the rows, and on its way
         # traces, if the sums of cells are too many: from pairs within a class, or sums
@@ -241,12 +250,14 @@ def density(moment: SecondMoment, probes: int, steps: int, several: int = 1) -> 
     (rows, P), work = moment.shape, moment.rows.work
     n, times = min(rows, P), probes * steps * several
     held = holds_gram(moment, times)
-    one = float(rows) ** 2 if held else work.product
+    side = float(gram_side(moment))
+    one = side**2 if held else work.product
     together = min(probes, probes_together(n, steps, several, moment.rows.like))
     run = Cost(
-        times * (one + 2.0 * n * steps) + (work.outer if held else 0.0),
+        times * (one + 2.0 * n * steps)
+        + (work.outer * (side / rows) ** 2 if held else 0.0),
         2 * PASSES * work.held + (_SUMS * work.sums if held else 0.0),
-        8.0 * n * steps * together * several + (8 * rows * rows if held else 0),
+        8.0 * n * steps * together * several + (8 * side**2 if held else 0),
     )
     return run.beside(2 * work.held)
 
@@ -281,9 +292,7 @@ def hessian(moment: SecondMoment) -> Cost:
 
 def _reduced(moment: SecondMoment) -> int:
     """Return the rows that are factorised: the score identity makes one superfluous."""
-    N, K = moment.weights.shape
-    fewer = moment.scored and moment.projection is None and K > 1
-    return int(N * (K - 1) if fewer else N * K)
+    return gram_side(moment) if moment.projection is None else moment.shape[0]
 
 
 def _parameters(moment: SecondMoment) -> Cost:

@@ -15,7 +15,7 @@ from refspec import backend, ways
 from refspec.attribution.assembly import Attribution, assembled
 from refspec.backend import Array, Namespace
 from refspec.classes import class_slices
-from refspec.coordinates.frame import scaled, uncertain, way_back
+from refspec.coordinates.frame import uncertain, way_back
 from refspec.curvature import SecondMoment, in_pieces
 from refspec.factors import stacked
 from refspec.leading import (
@@ -24,9 +24,9 @@ from refspec.leading import (
     of_projections,
     of_scaled,
     product_radius,
+    scaled_beside_gram,
     squared_lengths,
     tiniest,
-    with_gram,
 )
 from refspec.quadrature import WHOLE
 from refspec.spectra import Spectrum, cluster_means, eigenvalues
@@ -52,8 +52,9 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
 
     Theory: theory/attribution.md#A6; theory/spectra.md#S3.
     """
-    small, power = scaled(in_pieces(expect_top(moment, k)))
-    small = with_gram(small, ways.products(k, ways.runs(small)))
+    moment = in_pieces(expect_top(moment, k))
+    products = ways.products(k, ways.runs(moment))
+    small, power = scaled_beside_gram(moment, products)
     xp, split, norms = small.xp, decompose(small), cell_norms(small)
     trace = small.rows.trace()
     radii, means = [0.0], list(split.of_cells)

@@ -18,7 +18,7 @@ from refspec.coordinates.frame import (
     uncertain,
 )
 from refspec.costs import Cost
-from refspec.curvature import SecondMoment, score_reduced, unit_weights
+from refspec.curvature import SecondMoment, reduced_rows, unit_weights
 from refspec.rows import reflected
 from refspec.structure import cell_norms, cell_rows, cells
 
@@ -38,11 +38,9 @@ def _dual(moment: SecondMoment, leave_out: float) -> Coordinates:
     u, norms = rounding.unit_roundoff(w), cell_norms(moment)
     rows, scores, seen_by = moment.rows, 0.0, _cell_rows
     trace = backend.scalar(xp.sum(rows.squares()))
-    if moment.scored and moment.projection is None:
-        fewer, dropped = score_reduced(moment)
-        # levels see the scores to first order: they must be as small as rounding is
-        if 2 * math.sqrt(dropped * trace) <= moment.shape[0] * u * trace:
-            rows, scores, seen_by = fewer, dropped, _reduced_cell_rows
+    fewer = reduced_rows(moment, trace)
+    if fewer is not None:
+        (rows, scores), seen_by = fewer, _reduced_cell_rows
     rows = rows.explicit(ways.explicit_budget())
     N, K, _ = rows.shape
     n = N * K

@@ -94,8 +94,11 @@ def moment(
     once where operations can be batched. Where they do not, those of Linear and Conv
     layers that an export would take are factors, gathered and checked as there, if
     these fit in a third of the memory and the rows of all other parameters in 256 MiB;
-    they are compared with four products of forward mode. Else they are known by
-    products alone. Parameters are copied: what is trained later changes nothing.
+    they are compared with four products of forward mode. Where factors do not fit
+    together, they are gathered layer by layer for the Gram matrix XX', if that is what
+    is asked for, and it is compared with four products with X and X'. Else rows are
+    known by products alone. Parameters are copied: what is trained later changes
+    nothing.
 
     Examples
     --------
@@ -110,11 +113,12 @@ def moment(
     _, pairs, _ = feeding.open_loader(loader)
     batches = list(pairs)  # a stream can be read once
     pair, samples, found = _opened(model, batches, parameters, dtype, how, Derivative)
-    network, seen, rest = pair[0].network, {}, None
+    network, seen, source, rest = pair[0].network, {}, None, None
     if not fits(pair[0].shape):
-        seen = factors(network, batches, samples, pair[0].like)
-        left = {n: x for n, x in network.chosen.items() if n not in seen}
-        if seen and left:
+        seen, source = factors(network, batches, samples, pair[0].like)
+        there = seen if source is None else source.parameters
+        left = {n: x for n, x in network.chosen.items() if n not in there}
+        if there and left:
             rest = Derivative(network.of(left), samples)
     return moment_of_jacobian(
         pair[0],
@@ -123,6 +127,7 @@ def moment(
         sample_weights=samples.weights,
         other=pair[1] if len(pair) > 1 else None,
         factors=seen,
+        source=source,
         rest=rest,
         seed=seed,
         **found,

@@ -201,6 +201,16 @@ class Exporter:
             pairs = list(zip(features, errors, strict=True))
             yield delivery.row(stored, made, pairs)
 
+    def expect_understood(self, given: Any, labels: Any) -> None:
+        """Check the modules on some samples of a batch, without the errors of all."""
+        inputs = self._placed(call(self.model, 0, given))
+        n, rng = count(0, inputs), np.random.default_rng(1)
+        out, calls = self._run(0, inputs)
+        self._seen(calls, n)
+        layout = self.how.layout(0, logits_of(out).shape, labels, n)
+        some = np.sort(rng.choice(n, min(n, _SEEN), replace=False))
+        self._check(0, _part(inputs, some), inputs, layout, rng)
+
     def _placed(self, inputs: Any) -> Any:
         """Put inputs on the device, real ones in the dtype of the weights."""
         weight = next(iter(self.chosen.values())).weight

@@ -8,7 +8,8 @@ import pytest
 
 from refspec import backend, rounding
 from refspec.factors import Factor, Factors
-from refspec.rows import Columns, Reduced, Rows, Scaled, WithGram, forming_radius
+from refspec.grams import WithGram
+from refspec.rows import Columns, Reduced, Rows, Scaled, forming_radius
 
 N, K = 5, 3
 OFFSETS = (0, 2, 2, 5)  # no sample of the second class

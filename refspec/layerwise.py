@@ -1,0 +1,138 @@
+"""Rows of a network whose factors fit into memory layer by layer, but not together.
+
+XX' is the sum of the layers': each is added up and let go before the next is gathered.
+Products with X and X' are those by differentiation.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from refspec import memory
+from refspec.backend import Array
+from refspec.factors import Factor, Factors
+from refspec.rows import Derived, Rows, Work
+
+_GRAMS = 2  # of the size of XX': the sum, and what it is made of
+_PASSES = 6  # forward passes that a product with X and one with X' take, about
+
+
+class Source(ABC):
+    """What gathers factors, some of the layers at a time.
+
+    Notes
+    -----
+    Theory: theory/curvature.md#C11.
+    """
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def shapes(self) -> Factors:
+        """All factors, of the right shapes, without their numbers."""
+
+    @abstractmethod
+    def gathered(
+        self, room: int, unit: Array | None, offsets: tuple[int, ...]
+    ) -> Iterator[Factors]:
+        """Yield factors of a part of the columns of X, all parts once.
+
+        Of C - 1 rows a sample by `refspec.rows.fewer` if there is a `unit`; a part
+        takes `room` bytes, or as few as it can.
+        """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layerwise(Derived):
+    """Rows known by products, whose XX' is gathered layer by layer.
+
+    Parameters
+    ----------
+    rows : Rows
+        Shape (N, K, P).
+    source : Source
+        Of their factors.
+    formed : Rows or None
+        Those columns of the rows that `source` does not have.
+    unit, offsets
+        Of `reduced` rows, as in `refspec.rows.Reduced`.
+
+    Notes
+    -----
+    Theory: theory/curvature.md#C11.
+    """
+
+    source: Source
+    formed: Rows | None = None
+    unit: Array | None = None
+    offsets: tuple[int, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """N samples, K cross classes (one fewer if reduced), P columns."""
+        N, K, P = self.rows.shape
+        return N, K - (self.unit is not None), P
+
+    def dot(self, V: Array) -> Array:
+        """Return X V, shape (N, K, m)."""
+        return self.rows.dot(V)
+
+    def cross(self, Z: Array) -> Array:
+        """Return X'Z, shape (P, m)."""
+        return self.rows.cross(Z)
+
+    def part(self, i: int, j: int) -> Rows:
+        """Return the rows of samples i to j."""
+        return self.rows.part(i, j)
+
+    def balanced(self) -> tuple[Rows, int]:
+        """Return the rows themselves: they are squared in XX' alone."""
+        return self, 0
+
+    def reduced(self, unit: Array, offsets: tuple[int, ...]) -> tuple[Layerwise, float]:
+        """Return C - 1 rows a sample in place of C, for `outer` alone.
+
+        What that leaves out is not known before: it is in the error of XX', measured.
+        """
+        return replace(self, unit=unit, offsets=offsets), 0.0
+
+    def outer(self, total: Array | None = None) -> Array:
+        """Return XX', or YY' of reduced rows, added to `total` if there is one."""
+        for some in self._parts():
+            total = some.outer(total)
+        return total
+
+    def _parts(self) -> Iterator[Rows]:
+        """Yield the rows in some of the columns, all columns once."""
+        if self.formed is not None and self.unit is not None:
+            yield self.formed.reduced(self.unit, self.offsets)[0]
+        elif self.formed is not None:
+            yield self.formed
+        yield from self.source.gathered(self._room, self.unit, self.offsets)
+
+    @property
+    def _room(self) -> int:
+        """Bytes that the factors of a part may take, beside XX'."""
+        n = self.shape[0] * self.shape[1]
+        return max(0, memory.limit() - _GRAMS * 8 * n * n) // 2
+
+    @property
+    def work(self) -> Work:
+        """What XX' takes of factors, and products by differentiation."""
+        made, K = self.source.shapes.work, self.rows.shape[1]
+        forward = sum(map(_forward, self.source.shapes.layers))
+        parts = math.ceil(made.held / max(1, self._room))
+        gathered = 2 * parts * (1 + K) * forward  # of which `outer` counts half
+        held = min(made.held, self._room) / 2  # one copy
+        gram, product = made.gram + gathered, _PASSES * forward
+        return replace(made, gram=gram, product=product, held=held)
+
+
+def _forward(f: Factor) -> float:
+    """Return what a layer takes in a forward pass over all samples."""
+    N, _, T, b = f.roots.shape
+    return 0.0 if f.features is None else float(N) * T * b * f.features.shape[2]
