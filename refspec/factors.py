@@ -24,6 +24,7 @@ from refspec.sums import squared_sums
 _NEVER = -(2**20)  # a power of two that is 0 in every format
 _LONG = 2**16  # entries of a row from which on multiplying it out is what costs
 _ROWS = 256  # rows that are multiplied out together, at least
+_WIDE = 2**11  # columns that are, at least
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -554,16 +555,33 @@ def _gram(f: Factor, index: Array, first: int, xp: Namespace) -> Array:
 
 
 def _outer(f: Factor, total: Array | None, xp: Namespace) -> Array:
-    """Add one layer's Gram to `total`, rows multiplied out some outputs at a time."""
+    """Add one layer's Gram to `total`, rows multiplied out some columns at a time."""
     N, K, _, _ = f.roots.shape
     n = N * K
     if total is None:
         kind, device = f.roots.dtype, backend.device(f.roots)
         total = xp.zeros((n, n), dtype=kind, device=device)
-    for x in _columns(f, xp):
+    for x in _tiles(f, xp):
         backend.add_square(total, xp.reshape(x, (n, -1)))
     costs.done(Cost(_work(f, N, K).outer))
     return backend.mirrored(total)
+
+
+def _tiles(f: Factor, xp: Namespace) -> Iterator[Array]:
+    """Yield columns of one layer that is a sum, some outputs by some features.
+
+    As many of both, so that neither is read much oftener than the other. (N, K, m).
+    """
+    N, K, T, b = f.roots.shape
+    a = f.features.shape[2]  # type: ignore[union-attr]
+    side = max(1, math.isqrt(max(_WIDE, backend.at_a_time(8 * N * K, f.roots))))
+    wide, high = min(a, side), min(b, -(-side * side // min(a, side)))
+    for j in range(0, b, high):
+        left = xp.matrix_transpose(f.roots[:, :, :, j : min(j + high, b)])
+        left = xp.reshape(left, (N, -1, T))
+        for k in range(0, a, wide):
+            right = f.features[:, :, k : min(k + wide, a)]  # type: ignore[index]
+            yield xp.reshape(left @ right, (N, K, -1))
 
 
 def _gram_multiplied_out(f: Factor, index: Array, first: int, xp: Namespace) -> Array:
@@ -587,33 +605,34 @@ def _gram_by_pairs(f: Factor, index: Array, first: int, xp: Namespace) -> Array:
     """Rows of one layer's Gram: sum_st (errors_s . errors_t)(features_s . features_t).
 
     T (T a / K^2 + T b / K + b) multiplications an entry: first with the features of
-    pairs of samples, then with one's errors, then the other's. A row has a b entries.
+    pairs of samples, then with one's errors, a few rows at a time, then the other's,
+    while they are in the cache. A row has a b entries.
     """
     N, K, T, b = f.roots.shape
-    host, h, n = backend.to_host(index), f.features, N - first
-    device, kind = backend.device(f.roots), f.roots.dtype
-    out = xp.empty((len(host), n, K), dtype=kind, device=device)
+    h, host, m = f.features, backend.to_host(index), index.shape[0]
     samples, place = np.unique(host // K, return_inverse=True)
-    most = int(np.max(np.bincount(place)))
-    step = backend.at_a_time(8 * T * (most * b + K * b + T), f.roots)
+    at, S = backend.from_host(place, f.roots), len(samples)
+    left = xp.take(xp.reshape(f.roots, (N * K, T, b)), index, axis=0)
+    left = xp.asarray(xp.matrix_transpose(left), copy=True)  # (m, b, T)
+    ours = xp.take(h, backend.from_host(samples, f.roots), axis=0)
+    ours = xp.matrix_transpose(xp.reshape(ours, (S * T, -1)))
+    kind, device = f.roots.dtype, backend.device(f.roots)
+    out = xp.empty((m, N - first, K), dtype=kind, device=device)
+    few, step = max(K, backend.cached(8 * b * T, f.roots)), S * T * T
+    step = backend.at_a_time(8 * step, f.roots)
     for i in range(first, N, step):
         j = min(i + step, N)
-        there = xp.reshape(h[i:j, ...], (-1, h.shape[2]))  # type: ignore[index, union-attr]
-        # their errors, (j - i, b T, K)
-        back = xp.permute_dims(f.roots[i:j, ...], (0, 3, 2, 1))
-        back = xp.reshape(back, (j - i, b * T, K))
-        for k, sample in enumerate(samples.tolist()):
-            mine = np.flatnonzero(place == k)
-            inner = xp.reshape(there @ h[sample, ...].T, (j - i, T, T))  # type: ignore[index]
-            rows = backend.from_host(host[mine] % K, f.roots)
-            left = xp.take(f.roots[sample, ...], rows, axis=0)
-            left = xp.reshape(xp.matrix_transpose(left), (-1, T))
-            seen = left @ xp.matrix_transpose(inner)
-            seen = xp.reshape(seen, (j - i, len(mine), b * T))
-            made = xp.permute_dims(seen @ back, (1, 0, 2))
-            for at, row in enumerate(mine.tolist()):
-                out[row, i - first : j - first, :] = made[at, ...]
-    return xp.reshape(out, (len(host), n * K))
+        inner = xp.reshape(h[i:j, ...], ((j - i) * T, -1)) @ ours  # type: ignore[index]
+        inner = xp.permute_dims(xp.reshape(inner, (j - i, T, S, T)), (0, 2, 3, 1))
+        for k in range(i, j):
+            back = xp.matrix_transpose(f.roots[k, ...])
+            back = xp.matrix_transpose(xp.reshape(back, (K, b * T)))
+            for r in range(0, m, few):
+                some = slice(r, min(r + few, m))
+                seen = left[some, ...] @ xp.take(inner[k - i, ...], at[some], axis=0)
+                made = xp.reshape(seen, (-1, b * T)) @ back
+                out[some, k - first, :] = made
+    return xp.reshape(out, (m, (N - first) * K))
 
 
 def _take(f: Factor, index: Array, K: int, xp: Namespace) -> Array:
