@@ -199,7 +199,7 @@ def torch_moment(family: str, N: int, shape: tuple[int, ...]) -> Any:
     model = paper.build(paper.Recipe(family)).double().eval()
     X, y = images(N, int(np.prod(shape)))
     data = torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(y))
-    return moment(model, torch.utils.data.DataLoader(data, batch_size=100))
+    return moment(model, torch.utils.data.DataLoader(data, batch_size=50))
 
 
 def cell_small(method: str, name: str, N: str) -> None:
@@ -236,7 +236,10 @@ def cell_mlp(what: str) -> dict[str, float] | None:
 
 def cell_vgg(what: str) -> None:  # noqa: ARG001 there is one
     """VGG11 of `paper.py`, by differentiation: P = 9.2 M."""
-    densities(torch_moment("vgg11", 1360, (784,)), 100)
+    import refspec
+
+    with refspec.memory.within(6_500_000_000):  # of 8 GB, the process apart
+        densities(torch_moment("vgg11", 1360, (784,)), 100)
 
 
 def cell_resnet(what: str) -> dict[str, float] | None:
