@@ -423,13 +423,12 @@ def moment(
         lost = apart(made, rows, beside, seed)
         found = replace(made, lost=made.forming() + lost, how=known)
     elif source is not None:
-        V = probes(seed, rows.shape[2], _FEWER)
-        image = product_beside(rows.dot, V, rows.like)
-        lost = between_precisions(image, rows, beside, V)
-        formed = None if rest is None else held(_rows(rest, z, s), math.inf)
-        found = Layerwise(replace(rows, lost=lost, known=known), source, formed)
+        gap, lost = measured(rows, beside, seed, _FEWER)
+        others = None if rest is None else held(_rows(rest, z, s), math.inf)
+        rows = replace(rows, lost=gap + lost, known=known)
+        found = Layerwise(rows, source, lost, others)
     else:
-        lost = measured(rows, beside, seed)
+        lost = sum(measured(rows, beside, seed))
         found = replace(rows, lost=lost, known=known).explicit(_HELD)
     return NetworkMoment(
         found,
@@ -441,21 +440,22 @@ def moment(
     )
 
 
-def measured(rows: Rows, other: Rows | None = None, seed: int = 0) -> float:
-    """Bound the error of rows as measured on probes; refuse products of two X.
+def measured(
+    rows: Rows, other: Rows | None = None, seed: int = 0, q: int = _PROBES
+) -> tuple[float, float]:
+    """Bound the error of rows as measured on q probes; refuse products of two X.
 
     How far X of `dot` and of `cross` are apart, and how far X is from the other's, as
     far as that is due to this dtype. Theory: theory/rounding.md#B6.
     """
     N, K, P = rows.shape
     u = rounding.unit_roundoff(rows.like)
-    V, Z = probes(seed, P), probes(seed + 1, N * K)
-
+    V, Z = probes(seed, P, q), probes(seed + 1, N * K, q)
     XV = product_beside(rows.dot, V, rows.like)
     XZ = product_beside(rows.cross, Z.reshape(N, K, -1), rows.like)
     gap = Z.T @ XV.reshape(N * K, -1) - XZ.T @ V
-    lost = gap_radius(gap, XV, u, "J V and J'S")
-    return lost + between_precisions(XV, rows, other, V)
+    apart = gap_radius(gap, XV, u, "J V and J'S")
+    return apart, between_precisions(XV, rows, other, V)
 
 
 def side_by_side(

@@ -605,8 +605,7 @@ def _gram_by_pairs(f: Factor, index: Array, first: int, xp: Namespace) -> Array:
     """Rows of one layer's Gram: sum_st (errors_s . errors_t)(features_s . features_t).
 
     T (T a / K^2 + T b / K + b) multiplications an entry: first with the features of
-    pairs of samples, then with one's errors, a few rows at a time, then the other's,
-    while they are in the cache. A row has a b entries.
+    pairs of samples, then with one's errors, then the other's. A row has a b entries.
     """
     N, K, T, b = f.roots.shape
     h, host, m = f.features, backend.to_host(index), index.shape[0]
@@ -624,7 +623,7 @@ def _gram_by_pairs(f: Factor, index: Array, first: int, xp: Namespace) -> Array:
         j = min(i + step, N)
         inner = xp.reshape(h[i:j, ...], ((j - i) * T, -1)) @ ours  # type: ignore[index]
         inner = xp.permute_dims(xp.reshape(inner, (j - i, T, S, T)), (0, 2, 3, 1))
-        for k in range(i, j):
+        for k in range(i, j):  # a few rows at a time: they stay in the cache
             back = xp.matrix_transpose(f.roots[k, ...])
             back = xp.matrix_transpose(xp.reshape(back, (K, b * T)))
             for r in range(0, m, few):

@@ -167,7 +167,7 @@ def held(moment: SecondMoment) -> WithGram:
     Theory: theory/curvature.md#C11.
     """
     rows, unit, dropped = moment.rows, None, 0.0
-    of, offsets = rows, ()
+    of, offsets = rows, tuple[int, ...]()
     fewer = reduced_rows(replace(moment, projection=None))
     if fewer is not None:
         of, dropped = fewer
@@ -175,7 +175,8 @@ def held(moment: SecondMoment) -> WithGram:
     made = WithGram(rows, of.outer(), unit=unit, offsets=offsets)
     apart = 2 * math.sqrt(dropped * made.trace()) + dropped
     if isinstance(rows, Layerwise):
-        return replace(made, rounded=0, apart=apart + _measured(rows, made))
+        apart += _measured(rows, made)
+        return replace(made, rounded=0, lost=rows.lost, apart=apart)
     return replace(made, rounded=of.roundings, lost=of.forming(), apart=apart)
 
 

@@ -56,6 +56,8 @@ class Layerwise(Derived):
         Shape (N, K, P).
     source : Source
         Of their factors.
+    lost : float
+        The error made in forming these, as measured.
     formed : Rows or None
         Those columns of the rows that `source` does not have.
     unit, offsets
@@ -67,6 +69,7 @@ class Layerwise(Derived):
     """
 
     source: Source
+    lost: float = 0.0
     formed: Rows | None = None
     unit: Array | None = None
     offsets: tuple[int, ...] = ()
@@ -104,6 +107,7 @@ class Layerwise(Derived):
         """Return XX', or YY' of reduced rows, added to `total` if there is one."""
         for some in self._parts():
             total = some.outer(total)
+            del some  # or it is there beside the next
         return total
 
     def _parts(self) -> Iterator[Rows]:
@@ -118,7 +122,7 @@ class Layerwise(Derived):
     def _room(self) -> int:
         """Bytes that the factors of a part may take, beside XX'."""
         n = self.shape[0] * self.shape[1]
-        return max(0, memory.limit() - _GRAMS * 8 * n * n) // 2
+        return max(0, memory.limit() - _GRAMS * 8 * n * n) * 7 // 8
 
     @property
     def work(self) -> Work:

@@ -71,16 +71,21 @@ def explicit_budget() -> float:
 
 def holds_gram(moment: SecondMoment, products: int) -> bool:
     """Whether XX' fits, and costs less than so many products with X and X'."""
-    n, work = gram_side(moment), moment.rows.work
-    part = (n / moment.shape[0]) ** 2 if moment.shape[0] else 1.0
-    fits = moment.shape[0] < moment.shape[1] and 8 * n * n <= memory.budget(_GRAM, 2)
-    return fits and part * work.outer <= products * work.product
+    n, (rows, P) = gram_side(moment), moment.shape
+    fits = rows < P and 8 * n * n <= memory.budget(_GRAM, 2)
+    return fits and _outer(moment) <= products * moment.rows.work.product
 
 
 def gram_side(moment: SecondMoment) -> int:
     """Return the side of the Gram matrix that is held: of C - 1 rows a sample."""
     N, K = moment.rows.shape[:2]
     return int(N * (K - 1) if moment.scored and K > 1 else N * K)
+
+
+def _outer(moment: SecondMoment) -> float:
+    """Return the multiplications of that matrix."""
+    part = gram_side(moment) / max(1, moment.shape[0])
+    return moment.rows.work.outer * part * part
 
 
 def by_one_space(moment: SecondMoment, k: int) -> bool:
@@ -229,8 +234,7 @@ def leading(moment: SecondMoment, k: int, levels: bool = False) -> Cost:
         found = (run(space, 1) + run(further, 0)) * (times + more * many)
     found += Cost(0.0, 2 * PASSES * work.held)
     if held:
-        outer = work.outer * (side / rows) ** 2
-        found += Cost(outer, _SUMS * work.sums, 8 * 2 * side**2 + formed)
+        found += Cost(_outer(moment), _SUMS * work.sums, 8 * 2 * side**2 + formed)
     if levels:
         seen = 8.0 * rows * min(k, COLUMNS)  # a block over the rows, and on its way
         # traces, if the sums of cells are too many: from pairs within a class, or sums
@@ -254,8 +258,7 @@ def density(moment: SecondMoment, probes: int, steps: int, several: int = 1) -> 
     one = side**2 if held else work.product
     together = min(probes, probes_together(n, steps, several, moment.rows.like))
     run = Cost(
-        times * (one + 2.0 * n * steps)
-        + (work.outer * (side / rows) ** 2 if held else 0.0),
+        times * (one + 2.0 * n * steps) + (_outer(moment) if held else 0.0),
         2 * PASSES * work.held + (_SUMS * work.sums if held else 0.0),
         8.0 * n * steps * together * several + (8 * side**2 if held else 0),
     )

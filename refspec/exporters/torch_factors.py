@@ -43,9 +43,8 @@ def factors(
 ) -> tuple[dict[str, Factor], Gathered | None]:
     """Return the rows of each parameter that is one of a linear map, by its name.
 
-    None of a layer that an export would refuse. Where they do not fit into memory
-    together, none of them and what gathers them layer by layer; nothing at all where
-    the explicit rows of the others do not fit.
+    None of a layer that an export would refuse, none where explicit rows of the others
+    do not fit. What does not fit together is gathered layer by layer.
     """
     chosen, (N, C) = network.chosen, samples.logits.shape
     own = {name: _parameters(name, x) for name, x in linear(network.model).items()}
@@ -134,7 +133,7 @@ class Gathered(Source):
         """Whether all factors fit into memory together."""
         (N, C), size = self.samples.logits.shape, backend.itemsize(self.like)
         held = sum(N * x.T * (x.a + C * x.b) for x in self.parts)
-        return _COPIES * size * held <= memory.limit()
+        return bool(_COPIES * size * held <= memory.limit())
 
     def expect_understood(self) -> None:
         """Refuse a module whose rows are not what torch says of some samples."""
@@ -146,9 +145,8 @@ class Gathered(Source):
         made: dict[str, Factor] = {}
         for part, f in zip(self.parts, self._filled(self.parts), strict=True):
             weight, *bias = self._own(part.name)
-            h = f.features
             if weight in self.network.chosen:
-                made[weight] = Factor(f.roots, h[..., : h.shape[2] - len(bias)])
+                made[weight] = _of_weight(f) if bias else f
             if bias and bias[0] in self.network.chosen:
                 made[bias[0]] = _of_bias(f)
         return made
@@ -193,7 +191,7 @@ class Gathered(Source):
         weight, *bias = (x in self.network.chosen for x in self._own(part.name))
         if f.features is None or all((weight, *bias)):
             return f
-        return replace(f, features=f.features[..., :-1]) if weight else _of_bias(f)
+        return _of_weight(f) if weight else _of_bias(f)
 
     @contextmanager
     def _watched(self, names: Sequence[str]) -> Iterator[Exporter]:
@@ -256,6 +254,11 @@ def _empty(f: Factor, N: int, like: Array) -> Factor:
     kind = backend.to_host(like[:0]).dtype
     made = [np.empty((N, *x.shape[1:]), kind) for x in _arrays(f)]
     return Factor(made[0], made[1] if made[1:] else None)
+
+
+def _of_weight(f: Factor) -> Factor:
+    """Return the rows of a weight, without the last feature, that of the bias."""
+    return Factor(f.roots, f.features[..., :-1])  # type: ignore[index]
 
 
 def _of_bias(f: Factor) -> Factor:

@@ -35,6 +35,7 @@ from refspec.exporters.torch_network import (
     shown_names,
     unwrapped,
 )
+from refspec.factors import Factor
 from refspec.implicit import HessianOperator, operator
 
 _ROOM = 2**30  # bytes that one pass may keep, on a device a share of what is free
@@ -113,10 +114,11 @@ def moment(
     _, pairs, _ = feeding.open_loader(loader)
     batches = list(pairs)  # a stream can be read once
     pair, samples, found = _opened(model, batches, parameters, dtype, how, Derivative)
-    network, seen, source, rest = pair[0].network, {}, None, None
+    network, source, rest = pair[0].network, None, None
+    seen: dict[str, Factor] = {}
     if not fits(pair[0].shape):
         seen, source = factors(network, batches, samples, pair[0].like)
-        there = seen if source is None else source.parameters
+        there = {*seen} if source is None else source.parameters
         left = {n: x for n, x in network.chosen.items() if n not in there}
         if there and left:
             rest = Derivative(network.of(left), samples)

@@ -14,6 +14,7 @@ import numpy as np
 from refspec import backend, curvature, factors, models, rounding
 from refspec.classes import class_slices
 from refspec.differentiated import Differentiated, Jacobian
+from refspec.grams import held
 from refspec.shards import joined
 from refspec.spectra import Spectrum, spectrum
 from refspec.synthetic import linear
@@ -401,3 +402,33 @@ def _linear(widths: list[int], rng: np.random.Generator) -> models.Network:
         weights[f"W{k}"] = U @ V
         steps.append({"op": "linear", "name": f"l{k}", "weight": f"W{k}", "bias": None})
     return models.Network(steps, weights)
+
+
+@identity(
+    "One Gram matrix, of C - 1 rows a sample, layer by layer",
+    "XX' = R'YY'R, Y = RX; YY' = sum_l (RX_l)(RX_l)'",
+)
+def C11(study: Study) -> Iterator[Comparison]:
+    """Compare products and the diagonal of what is held with those of the rows."""
+    moment = study.fisher
+    rows, made = moment.rows, held(moment)
+    N, K, _ = rows.shape
+    trace, Z = moment.trace(), study.probes(N, K, 3)
+    there = backend.beside(Z, moment.weights)
+    right = backend.to_host(rows.gram_times(there))
+    found = backend.to_host(made.gram_times(there))
+    k = sum(moment.shape) + 8 * K + 64
+    bound = 4 * rounding.second_moment_radius(k, trace, study.u) + made.off + study.tiny
+    size = trace * norm(Z)
+    yield norm(found - right), bound * norm(Z), size, "products"
+    squares = (backend.to_host(x.squares()) for x in (made, rows))
+    gap = float(np.max(np.abs(next(squares) - next(squares)), initial=0.0))
+    yield gap, bound, trace, "the diagonal"
+    if made.unit is None or not isinstance(rows, factors.Factors):
+        return
+    total = None
+    for f in rows.layers:
+        one, _ = factors.Factors((f,)).reduced(made.unit, made.offsets)
+        total = one.outer(total)
+    gap = norm(backend.to_host(total) - backend.to_host(made.held))
+    yield gap, bound, trace, "layer by layer"

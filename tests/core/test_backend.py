@@ -146,3 +146,20 @@ def test_rows_are_turned_to_the_eigenvectors(asarray, monkeypatch, n, dtype, con
     assert np.abs(Y @ Y.T - X @ X.T).max() <= 4 * radius * size / norm
     assert np.abs((Y * L) @ Y.T - X @ A @ X.T).max() <= 4 * radius * size
     assert n < 2 or radius < np.abs(np.diff(L)).max()  # it tells eigenvalues apart
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_squares_are_added_in_place(asarray, dtype):
+    """To what is there, of any order of the array; the two halves are the same bits."""
+    rng, n = np.random.default_rng(0), 300
+    x, y = (rng.standard_normal((n, 5)).astype(dtype) for _ in range(2))
+    true = x.astype(float) @ x.T + y.astype(float) @ y.T
+    given = asarray(x), asarray(np.asfortranarray(y))
+    there = backend.namespace(*given).zeros((n, n), dtype=given[0].dtype)
+    for some in given:
+        backend.add_square(there, some)
+    made = backend.to_host(backend.mirrored(there))
+    u = float(np.finfo(dtype).eps) / 2
+    assert np.abs(made - true).max() <= 16 * u * np.abs(true).max()
+    assert made.dtype == dtype
+    assert np.array_equal(made, made.T)

@@ -216,3 +216,39 @@ def test_weighing_loses_no_tiny_error_beside_huge_features(asarray):
     assert np.all(far <= rounding.gamma(8, U) * np.abs(true[:4]))
     least = 2.0**-1074
     assert np.all(np.abs(rows - true)[4:] <= 4 * least)
+
+
+@pytest.mark.parametrize("columns", [1, 4, 2**11])
+def test_a_sum_is_multiplied_out_in_tiles(asarray, monkeypatch, columns):
+    """Every output with every feature once, however few columns go together."""
+    rng = np.random.default_rng(0)
+    roots, h = rng.standard_normal((4, 3, 5, 7)), rng.standard_normal((4, 5, 6))
+    f = factors.Factors((factors.Factor(asarray(roots), asarray(h)),))
+    X = backend.to_host(f.layers[0].explicit().roots).reshape(12, -1)
+    monkeypatch.setattr(factors, "_WIDE", columns)
+    monkeypatch.setattr(backend, "at_a_time", lambda *_: 1)
+    parts = [backend.to_host(x) for x in factors._tiles(f.layers[0], f.xp)]
+    assert max(x.shape[2] for x in parts) <= max(columns, 4)
+    Y = np.concatenate([x.reshape(12, -1) for x in parts], axis=1)
+    assert Y.shape == X.shape
+    limit = rounding.second_moment_radius(64, float(np.sum(X * X)), 2.0**-53)
+    assert np.linalg.norm(Y @ Y.T - X @ X.T) <= limit
+    G = backend.to_host(f.outer(f.outer()))
+    assert np.linalg.norm(G - 2 * X @ X.T) <= 2 * limit
+    assert np.array_equal(G, G.T)
+
+
+def test_what_the_trace_is_no_less_than(asarray):
+    """The squares of one layer, that of products first; 0 where every row is."""
+    rng, h = np.random.default_rng(0), np.ones((3, 1, 2))
+    sums = factors.Factor(
+        asarray(rng.standard_normal((3, 2, 4, 2))), asarray(rng.random((3, 4, 5)))
+    )
+    product = factors.Factor(
+        asarray(rng.random((3, 2, 1, 2))), asarray(np.ones((3, 1, 2)))
+    )
+    nothing = factors.Factor(asarray(np.zeros((3, 2, 1, 2))), None)
+    rows = factors.Factors((sums, nothing, product))
+    alone = factors.Factors((product,)).trace()
+    assert rows.at_least() == alone < rows.trace()
+    assert factors.Factors((nothing,)).at_least() == 0

@@ -224,7 +224,8 @@ def test_a_gram_matrix_is_held_where_that_costs_less():
     """The same eigenvalues with it and without; not where it does not fit or pay."""
     m = refspec.fisher(datasets.mnist_cnn())
     n, work = m.shape[0], m.rows.work
-    whole, one = work.outer, work.product
+    # scores of a file in float32 count, and all rows are held; C - 1 are reckoned with
+    whole, one = work.outer * (ways.gram_side(m) / n) ** 2, work.product
     held = at.with_gram(m, int(whole / one) + 1)
     assert held.rows.held.shape == (n, n)
     assert held.rows.work.product == n * n

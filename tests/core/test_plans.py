@@ -170,7 +170,7 @@ def test_memory_that_was_said_chooses_the_way():
     m = moment("mnist_cnn")
     products = int(m.rows.work.outer / m.rows.work.product) + 1
     assert ways.holds_gram(m, products)
-    with memory.within(2 * 8 * m.shape[0] ** 2 - 1):
+    with memory.within(2 * 8 * ways.gram_side(m) ** 2 - 1):
         assert not ways.holds_gram(m, products)
     with (
         memory.within(2**20),

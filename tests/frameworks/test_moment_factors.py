@@ -11,11 +11,13 @@ from torch import nn
 import refspec
 from frameworks.test_moment_torch import U, bound, ended, fisher, jacobian, wrong_body
 from refspec import differentiated, memory, plans, rounding
-from refspec.exporters import torch_moment
+from refspec.exporters import torch_factors, torch_moment
 from refspec.exporters.torch import moment
 from refspec.factors import Factors
+from refspec.grams import held
+from refspec.layerwise import Layerwise
 from refspec.rows import forming_radius
-from support.torch_networks import SMALL, C, N, loader, mlp, small
+from support.torch_networks import LABELS, SMALL, C, N, loader, mlp, small
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 #: No layer is understood; it cannot be copied.
@@ -144,7 +146,36 @@ def test_what_memory_allows_is_what_is_held(short):
     model, inputs = small("conv, max pool")
     with memory.within(2**12):
         found = moment(short(model), loader(inputs))
-    assert type(found.rows).__name__ == "Differentiated"
+    assert isinstance(found.rows, Layerwise)
+
+
+@pytest.mark.parametrize("room", [0, 2**12, 2**40])
+@pytest.mark.parametrize("name", SMALL)
+def test_factors_that_do_not_fit_are_gathered_layer_by_layer(
+    short, monkeypatch, name, room
+):
+    """Whole layers together, or some outputs of one: XX' is that of the definition."""
+    model, inputs = small(name)
+    monkeypatch.setattr(torch_factors.Gathered, "fit", False)
+    monkeypatch.setattr(Layerwise, "_room", room)
+    found = moment(short(model), loader(inputs))
+    assert isinstance(found.rows, Layerwise) is (name not in DIFFERENTIATED)
+    if name in DIFFERENTIATED:
+        return
+    J, p = jacobian(model, inputs)
+    order = np.argsort(LABELS.numpy(), kind="stable")
+    errors = p[:, None, :] - torch.eye(C, dtype=p.dtype)
+    X = (torch.sqrt(p / N)[:, :, None] * (errors @ J))[order].reshape(N * C, -1)
+    G, true = found.rows.outer(), (X @ X.T).numpy()
+    limit = bound(found, J)
+    assert np.linalg.norm(G - true) <= limit
+    assert not np.linalg.norm(G * (1 + 2.0**-24) - true) <= limit
+    made = held(found)
+    assert made.unit is not None
+    every = np.eye(N * C).reshape(N, C, -1)
+    off = made.gram_times(every).reshape(N * C, -1) - true
+    assert np.linalg.norm(off) <= limit + made.off
+    assert made.held.shape == (N * (C - 1), N * (C - 1))
 
 
 def test_a_backward_pass_that_forward_mode_contradicts_is_refused(short):
@@ -175,3 +206,30 @@ def test_a_layer_that_one_sample_leaves_is_differentiated(short):
     ]
     J, p = jacobian(model, X)
     assert np.linalg.norm(found.matrix() - fisher(J, p)) <= bound(found, J)
+
+
+def test_weights_or_biases_alone_are_gathered(monkeypatch):
+    """A choice leaves out the others of a module, rows formed or not."""
+    model, inputs = small("conv, max pool")
+    for names in (["0.weight"], ["0.bias"], ["0"], None):
+        true = moment(model, loader(inputs), names)
+        with monkeypatch.context() as patch:
+            patch.setattr(differentiated, "_HELD", 0)
+            patch.setattr(torch_factors.Gathered, "fit", False)
+            for form in (False, True):
+                patch.setattr(torch_factors._Part, "formed", lambda *_, x=form: x)
+                found = moment(model, loader(inputs, size=2), names)
+                assert isinstance(found.rows, Layerwise)
+                G, every = found.rows.outer(), true.rows.outer()
+                limit = rounding.second_moment_radius(512, true.trace(), U)
+                limit += 4 * true.trace() ** 0.5 * true.rows.forming()
+                assert np.linalg.norm(G - every) <= limit, (names, form)
+
+
+def test_what_an_export_refuses_is_no_source(monkeypatch):
+    """Modules that are not understood are differentiated, as where factors fit."""
+    model, inputs = small("weight used twice")
+    monkeypatch.setattr(differentiated, "_HELD", 0)
+    monkeypatch.setattr(torch_factors.Gathered, "fit", False)
+    found = moment(model, loader(inputs))
+    assert type(found.rows).__name__ == "Differentiated"

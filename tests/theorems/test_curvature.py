@@ -53,6 +53,12 @@ def test_C9(snapshot):
     holds("C9", snapshot)
 
 
+@pytest.mark.theorem("C11")
+@given(snapshots())
+def test_C11(snapshot):
+    holds("C11", snapshot)
+
+
 @pytest.mark.theorem("C10")
 @given(snapshots(scored=False))
 def test_C10(snapshot):

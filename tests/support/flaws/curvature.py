@@ -123,6 +123,20 @@ FLAWS = (
         two_samples,
     ),
     Flaw(
+        "C11",
+        "reflections back too large",
+        "refspec.grams:whole",
+        after(larger),
+        typical,
+    ),
+    Flaw(
+        "C11",
+        "a Gram matrix too large",
+        "refspec.factors:Factors.outer",
+        after(larger),
+        typical,
+    ),
+    Flaw(
         "C8",
         "rows too large",
         "refspec.differentiated:Differentiated.dot",
