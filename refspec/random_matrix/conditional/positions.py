@@ -159,9 +159,19 @@ def far(design: ConditionalDesign, z: complex) -> np.ndarray:
     s, T, a, _ = _sizes(design)
     traces = np.trace(design.inside, axis1=3, axis2=4)
     delta = -traces[:, :, None, :, None] / z * np.eye(a)[:, None]
-    (N, _, k), one = design.roots.shape, np.eye(design.roots.shape[2]) + 0j
-    forms = np.broadcast_to(one, (N, k, k))
-    return _unknowns(design, np.reshape(delta, (s, T * a, T * a)), forms)
+    delta = np.reshape(delta, (s, T * a, T * a))
+    return _unknowns(design, delta, _ones(design))
+
+
+def squares(design: ConditionalDesign) -> np.ndarray:
+    """Return sum A_i of each covariance, (s, T a, T a)."""
+    return _over(design, _ones(design))
+
+
+def _ones(design: ConditionalDesign) -> np.ndarray:
+    """Return 1 for each sample, (N, k, k)."""
+    N, _, k = design.roots.shape
+    return np.broadcast_to(np.eye(k) + 0j, (N, k, k))
 
 
 def step(design: ConditionalDesign, x: np.ndarray, z: complex) -> Equivalent:

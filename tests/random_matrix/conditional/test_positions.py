@@ -66,7 +66,8 @@ def test_unknowns_of_samples_are_those_of_classes(monkeypatch):
     for apart in (False, True):
         monkeypatch.setattr(positions, "by_samples", lambda _, apart=apart: apart)
         made = law.equivalent(design, z, tolerance=TOLERANCE)
-        found.append((made.trace, counting.counted(design, made)))
+        above = counting.counted(design, made)
+        found.append((made.trace, above, law.reach(design)))
         assert made.unknowns.shape[1] == (len(design.labels) if apart else 2)
     one, two = np.asarray(found)
     assert np.max(np.abs(one - two)) <= CLOSE * np.max(np.abs(one))
