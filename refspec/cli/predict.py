@@ -401,6 +401,8 @@ def _record(
             "values": told.values.tolist(),
             "deviations": told.deviations.tolist(),
             "counts": told.counts.tolist(),
+            "edges": told.edges.tolist(),
+            "edge_deviations": told.edge_deviations.tolist(),
         }
     if isinstance(made, KroneckerPrediction):
         record |= {

@@ -402,7 +402,10 @@ def predict_layer(law: LayerLaw, *, resolution: float = 0.25) -> Prediction:
     # a deviation is told by the frame that the law is iterated in
     head = fitting(law.design, SIDE)
     base, *refits = (narrowed(x, head) for x in (law.design, *law.refits))
-    return replace(made, estimation=estimated(base, refits, made.eigenvalues))
+    bulk = table.bands[0]
+    edges = [(x, side) for x, side in ((bulk.lower, 1), (bulk.upper, -1)) if x > 0]
+    told = estimated(base, refits, made.eigenvalues, edges)
+    return replace(made, estimation=told)
 
 
 def _hidden(design: ConditionalDesign, table: LawTable) -> tuple[str, ...]:

@@ -21,7 +21,6 @@ import numpy as np
 import refspec
 from refspec import backend, models
 from refspec.random_matrix import law_of, predict_layer
-from refspec.random_matrix.comparison import kolmogorov
 from refspec.rounding import eigensolver_radius
 
 #: How a law is told, and what `law_of` is asked for.
@@ -126,33 +125,35 @@ NETWORKS = {
 
 
 def measured(snapshot, layers):
-    """Return all P eigenvalues of layers, descending."""
+    """Return all P eigenvalues of layers, descending, and what they are known to."""
     found = refspec.spectrum(refspec.fisher(snapshot, layers))
     values = np.zeros(found.dimension)
     seen = np.asarray(backend.to_host(found.values))
     values[: len(seen)] = np.where(seen > found.radius, seen, 0)
-    return values
+    return values, np.max(found.radius)
 
 
-def compared(snapshot, given, values, anew):
+def compared(snapshot, given, values, radius, anew):
     """Return what a row of the table says of one law."""
     law = law_of(snapshot, **given)
     made = predict_layer(law)
     C = snapshot.probabilities.shape[1]
     scale = made.dimension / law.design.reached
     draws = DRAWS if law.design.reached < MANY else 1
-    own = [kolmogorov(made, drawn(law.design, seed)) * scale for seed in range(draws)]
+    # below, eigenvalues are told by neither
+    floor = max(radius, made.law.x[0])
+    own = [off(made, drawn(law.design, seed), floor) for seed in range(draws)]
     again = "-"
     if anew:
         whole = law_of(snapshot, **{**given, "head": sys.maxsize}).design
-        found = [apart(drawn(whole, seed), values) for seed in range(draws)]
+        found = [apart(drawn(whole, seed), values, floor) for seed in range(draws)]
         again = f"{np.mean(found) * scale:.3f}"
     top = np.max(np.abs(made.eigenvalues[:C] / values[:C] - 1))
     deviations = made.outliers.deviations[:C] / made.outliers.values[:C]
     above = int(np.sum(values > made.bands[0].upper))
     return (
-        f"{kolmogorov(made, values) * scale:.3f}",
-        f"{np.mean(own):.3f}",
+        f"{off(made, values, floor) * scale:.3f}",
+        f"{np.mean(own) * scale:.3f}",
         again,
         f"{top:.3f}",
         f"{np.max(deviations, initial=0):.3f}",
@@ -203,11 +204,22 @@ def drawn(design, seed):
     return values
 
 
-def apart(one, two):
-    """Return the Kolmogorov-Smirnov distance of two spectra of P values."""
+def off(made, values, floor):
+    """Return the Kolmogorov-Smirnov distance of P values from a law, above a floor."""
+    values = np.sort(values)
+    x, gaps = values[values > floor], [0.0]
+    for side in ("left", "right"):
+        below = np.searchsorted(values, x, side=side)
+        gaps.extend(np.abs(below - made.count(x, side=side)))
+    return np.max(gaps) / len(values)
+
+
+def apart(one, two, floor):
+    """Return the Kolmogorov-Smirnov distance of two spectra of P values, likewise."""
     x = np.concatenate([one, two])
+    x = x[x > floor]
     below = [np.searchsorted(np.sort(y), x, side="right") for y in (one, two)]
-    return np.max(np.abs(below[0] - below[1])) / len(one)
+    return np.max(np.abs(below[0] - below[1]), initial=0) / len(one)
 
 
 def rows(name, only):
@@ -221,7 +233,7 @@ def rows(name, only):
         laws = LAWS if layer.name == last else INNER
         if only not in (None, *laws):
             continue
-        values = measured(snapshot, [layer.name])
+        values, radius = measured(snapshot, [layer.name])
         told = name if layer.name == last else f"{name}, {layer.name}"
         for k, (law, given) in enumerate(laws.items()):
             asked = {**given, "layers": layer.name}
@@ -229,7 +241,7 @@ def rows(name, only):
                 continue
             if "head" in given and law_of(snapshot, layer.name).design.kept == 1:
                 continue  # the frame holds all of it anyway
-            cells = compared(snapshot, asked, values, anew=k == 0)
+            cells = compared(snapshot, asked, values, radius, anew=k == 0)
             line = " | ".join(map(str, (told, d, N, f"{missed:.2g}", law, *cells)))
             yield f"| {line} |\n"
 
@@ -240,13 +252,13 @@ def together(name, only):
     p = np.asarray(backend.to_host(snapshot.probabilities))
     missed = np.mean(1 - p[np.arange(len(p)), snapshot.labels])
     for layers in TOGETHER.get(name, ()):
-        values = measured(snapshot, layers)
+        values, radius = measured(snapshot, layers)
         d = sum(snapshot.layer(x).features.shape[2] for x in layers)
         for law, given in (("logits given", {}), ("class given", {"given": "class"})):
             if only not in (None, law):
                 continue
             asked = {**given, "layers": layers}
-            cells = compared(snapshot, asked, values, anew=True)
+            cells = compared(snapshot, asked, values, radius, anew=True)
             told = f"{name}, {' and '.join(layers)}", d, len(p), f"{missed:.2g}", law
             yield f"| {' | '.join(map(str, (*told, *cells)))} |\n"
 

@@ -76,6 +76,35 @@ def test_one_step_is_the_derivative():
         assert slow != 0
 
 
+def edge(design, x, side):
+    """Return where the density squared vanishes, linear there, from x nearby."""
+    for part in (2.0**-6, 2.0**-8, 2.0**-10):
+        inside = [x * (1 + side * k * part) for k in (1, 2)]
+        one, two = (
+            conditional_law.equivalent(
+                design, complex(t, t * 2.0**-30), tolerance=2.0**-26
+            ).trace.imag
+            ** 2
+            for t in inside
+        )
+        x = inside[0] + one * (inside[0] - inside[1]) / (two - one)
+    return x
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [1, -1])
+def test_edges_move_as_it_says(side):
+    law = law_of(sampled(0, 100)[0], weights="samples", groups=6)
+    made = predict_layer(law)
+    bulk, told = made.bands[0], made.estimation
+    assert np.array_equal(told.edges, [bulk.lower, bulk.upper])
+    at = edge(law.design, bulk.lower if side == 1 else bulk.upper, side)
+    moved = [(edge(x, at, side) - at) / estimation.LESS for x in law.refits]
+    spread = np.sqrt(len(moved) * np.var(moved, ddof=1))
+    quick = told.edge_deviations[0 if side == 1 else 1]
+    assert abs(quick - spread) <= spread / 8
+
+
 @pytest.mark.slow
 def test_it_covers_what_the_population_has():
     scores = []
@@ -106,6 +135,7 @@ def test_it_is_said_and_kept():
     made = predict_layer(law)
     told = str(made.estimation)
     assert "from 2 groups of samples" in told
+    assert ("edges of the bulk by" in told) == bool(len(made.estimation.edges))
     assert predict_layer(replace(law, refits=())).estimation is None
     assert np.all(made.estimation.deviations > 0)
 

@@ -58,9 +58,8 @@ def far(design: ConditionalDesign, z: complex) -> np.ndarray:
     variances = np.diagonal(design.inside, axis1=1, axis2=2)
     variances = np.concatenate([variances, design.outside], axis=1)
     traces = variances @ design.parameters.T  # of the layer that an error is of
-    squares = design.roots @ np.swapaxes(design.roots, 1, 2)
     delta = -traces[:, :, None] / z * np.eye(traces.shape[1])
-    return np.stack([delta, _over(design, squares)])
+    return np.stack([delta, _squares(design)])
 
 
 def reach(design: ConditionalDesign) -> float:
@@ -78,7 +77,7 @@ def reach(design: ConditionalDesign) -> float:
     signal = float(np.sum(squares * means))
     total = [
         float(np.linalg.norm(A, 2) * max(np.linalg.norm(S, 2), np.max(s, initial=0.0)))
-        for A, S, s in zip(far(design, 1j)[1].real, inside, design.outside, strict=True)
+        for A, S, s in zip(_squares(design).real, inside, design.outside, strict=True)
     ]
     return 2 * signal + 4 * (design.positions * sum(total) + noise)
 
@@ -251,6 +250,13 @@ def _means(design: ConditionalDesign) -> np.ndarray:
         i = design.labels == c
         out[i] = design.regressors[i] @ U.T
     return out
+
+
+def _squares(design: ConditionalDesign) -> np.ndarray:
+    """Return sum A_i over the samples of each covariance."""
+    if design.positions > 1:
+        return positions.squares(design)
+    return _over(design, design.roots @ np.swapaxes(design.roots, 1, 2))
 
 
 def _over(design: ConditionalDesign, values: np.ndarray) -> np.ndarray:

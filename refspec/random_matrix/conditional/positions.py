@@ -124,10 +124,12 @@ def positions_design(
 def needed(layer: Layer, s: int) -> int:
     """Return about how many bytes s covariances and their unknowns take."""
     (N, T, d), (_, C, _, b) = layer.features.shape, layer.errors.shape
-    # moments of all classes, then what is left, scaled and turned; points and images
-    # that the extrapolation keeps, and its differences of them
+    # moments of all classes, then what is left, scaled and turned; of a step four sums
+    # over pairs of positions; points and images that the extrapolation keeps, and its
+    # differences of them
     covariances = (C + 5 * s) * (T * d) ** 2
-    unknowns = 2 * s * (T * b) ** 2 * 2 * 5 * anderson.MEMORY
+    sums = 4 * (C + s) * (T * b) ** 2
+    unknowns = 2 * min(s * (T * b) ** 2, N * C**2) * 2 * 5 * anderson.MEMORY + sums
     return int(8 * (covariances + unknowns + N * T * (3 * d + 6 * C * b)))
 
 
@@ -146,14 +148,30 @@ def expect_room(layer: Layer, covariances: str) -> None:
         )
 
 
+def by_samples(design: ConditionalDesign) -> bool:
+    """Tell whether R_i' Delta_c R_i and what makes B, of all samples, are fewer."""
+    (s, T, a, _), (N, _, k) = _sizes(design), design.roots.shape
+    return bool(N * k**2 < s * (T * a) ** 2)
+
+
 def far(design: ConditionalDesign, z: complex) -> np.ndarray:
     """Return what the unknowns are near to for large z: -tr S / z and sum A."""
     s, T, a, _ = _sizes(design)
     traces = np.trace(design.inside, axis1=3, axis2=4)
     delta = -traces[:, :, None, :, None] / z * np.eye(a)[:, None]
-    one = np.eye(design.roots.shape[2]) + 0j
-    squares = [_summed(design.roots[i], one) for i in _members(design, s)]
-    return np.stack([np.reshape(delta, (s, T * a, T * a)), np.stack(squares)])
+    delta = np.reshape(delta, (s, T * a, T * a))
+    return _unknowns(design, delta, _ones(design))
+
+
+def squares(design: ConditionalDesign) -> np.ndarray:
+    """Return sum A_i of each covariance, (s, T a, T a)."""
+    return _over(design, _ones(design))
+
+
+def _ones(design: ConditionalDesign) -> np.ndarray:
+    """Return 1 for each sample, (N, k, k)."""
+    N, _, k = design.roots.shape
+    return np.broadcast_to(np.eye(k) + 0j, (N, k, k))
 
 
 def step(design: ConditionalDesign, x: np.ndarray, z: complex) -> Equivalent:
@@ -162,11 +180,12 @@ def step(design: ConditionalDesign, x: np.ndarray, z: complex) -> Equivalent:
     It costs O((a h)^3 + s (T a h)^2 + N k (T a)^2). Theory: theory/conditional.md#Y7
     """
     (s, T, a, h), (N, _, k) = _sizes(design), design.roots.shape
-    C = len(design.slopes)
+    C, apart = len(design.slopes), by_samples(design)
     members, own = _members(design, C), np.arange(C) if s > 1 else np.zeros(C, int)
     inner = np.empty((N, k, k), np.complex128)
     for c, i in enumerate(members):
-        inner[i] = np.eye(k) + _between(design.roots[i], x[0][own[c]])
+        noise = x[0][i] if apart else _between(design.roots[i], x[0][own[c]])
+        inner[i] = np.eye(k) + noise
     solved = np.linalg.inv(inner)
     E = np.stack([_summed(design.roots[i], solved[i]) for i in members])
     # all is symmetric in pairs of errors with their positions: j <= k are made
@@ -174,7 +193,8 @@ def step(design: ConditionalDesign, x: np.ndarray, z: complex) -> Equivalent:
     means = np.reshape(design.slopes, (C, T, h))
     flat = np.reshape(means, (C * T, h))
     S = np.reshape(design.inside, (s * T * T, h * h))
-    H = products(S.T, np.reshape(_pairs(x[1], T)[..., j, m], (len(S), -1)))
+    B = _over(design, x[1]) if apart else x[1]
+    H = products(S.T, np.reshape(_pairs(B, T)[..., j, m], (len(S), -1)))
     H = np.reshape(np.moveaxis(H, 1, 0), (-1, h, h))
     F = np.moveaxis(_pairs(E, T)[..., j, m], 3, 0) @ means
     H += products(flat.T, np.reshape(F, (-1, C * T, h)))
@@ -188,14 +208,32 @@ def step(design: ConditionalDesign, x: np.ndarray, z: complex) -> Equivalent:
     delta = _filled(np.reshape(products(S, stack), (s, T, T, -1)), a)
     near = np.reshape(products(flat, blocks), (-1, C, T, h))
     V = _filled(np.moveaxis(near @ np.swapaxes(means, 1, 2), 0, 3), a)
-    B = np.zeros_like(delta)
+    forms = np.empty_like(inner)
     for c, i in enumerate(members):
-        R, D = design.roots[i], solved[i]
-        B[own[c]] += _summed(R, D - D @ _between(R, V[c]) @ D)
-    new = np.stack([delta, B])
+        D = solved[i]
+        forms[i] = D - D @ _between(design.roots[i], V[c]) @ D
+    new = _unknowns(design, delta, forms)
     new = (new + np.swapaxes(new, 2, 3)) / 2
     tail = np.empty((0, a, a), np.complex128)
     return Equivalent(new, x, inner, pivots, tail, (Q, tail))
+
+
+def _unknowns(
+    design: ConditionalDesign, delta: np.ndarray, forms: np.ndarray
+) -> np.ndarray:
+    """Return Delta and B, or R' Delta R and X of all samples if these are fewer."""
+    if not by_samples(design):
+        return np.stack([delta, _over(design, forms)])
+    noise = np.empty(forms.shape, np.complex128)
+    for D, i in zip(delta, _members(design, len(delta)), strict=True):
+        noise[i] = _between(design.roots[i], D)
+    return np.stack([noise, forms])
+
+
+def _over(design: ConditionalDesign, forms: np.ndarray) -> np.ndarray:
+    """Return B, sums of R_i X_i R_i' over the samples of each covariance."""
+    members = _members(design, len(design.inside))
+    return np.stack([_summed(design.roots[i], forms[i]) for i in members])
 
 
 def _sizes(design: ConditionalDesign) -> tuple[int, int, int, int]:

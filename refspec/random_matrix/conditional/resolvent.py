@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from refspec import rounding
 from refspec.random_matrix import definite
 
 #: Side up to which a matrix is inverted whole.
@@ -42,10 +43,20 @@ def inverted(head: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """Return the inverse of H - z, symmetric to the last bit, and its pivots."""
     # an elimination by halves loses digits where z is small beside the head
     if len(head) > _WHOLE:
-        return definite.by_halves(head)
+        Q, pivots = definite.by_halves(head)
+        if _inverts(Q, head):
+            return Q, pivots
     found = definite.inverse(head)
     # rounding that differs beside the diagonal would not cancel in B
     return (found + found.T) / 2, (head,)
+
+
+def _inverts(Q: np.ndarray, head: np.ndarray) -> bool:
+    """Tell, on a vector, whether Q is as good an inverse as pivoting makes."""
+    v = np.random.default_rng(0).standard_normal(len(head))
+    terms = np.abs(Q) @ (np.abs(head) @ np.abs(v))
+    bound = rounding.gamma(len(head), 2.0**-53) * np.linalg.norm(terms)
+    return bool(np.linalg.norm(Q @ (head @ v) - v) <= bound)
 
 
 def halves(side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -40,8 +40,8 @@ _CUT = 2.0**-4
 #: Error of the rank at which an outlier is read off: the density of a semicircle is
 #: there 2 % less than in its middle.
 _OFF = 2.0**-3
-#: Steps that halve the way to the edge of the bulk.
-_HALVINGS = 6
+#: How far an edge of the bulk may be from the gap that it ends, relative to x.
+EDGE = 2.0**-8
 _LOWEST = 2.0**-44  # of the bound of the support: F there is its atom
 
 
@@ -248,7 +248,7 @@ def _edge(frames: Frames, points: list[Point], gap: list[Point], upper: bool) ->
     outside = min(p.x for p in gap) if upper else max(p.x for p in gap)
     inside = [p for p in points if (p.x < outside if upper else p.x > outside)]
     near = min(inside, key=lambda p: abs(p.x - outside))
-    for _ in range(_HALVINGS):
+    while abs(np.log(outside / near.x)) > EDGE:
         x = float(np.sqrt(near.x * outside))
         middle = _point(frames.at(x), x, near.state, _FAINT)
         if _gap(frames, middle):

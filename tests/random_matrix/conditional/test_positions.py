@@ -8,7 +8,7 @@ import pytest
 import refspec
 from refspec import memory, rounding
 from refspec.random_matrix import discrepancy, law_of, layers, predict_layer
-from refspec.random_matrix.conditional import law, positions
+from refspec.random_matrix.conditional import counting, law, positions
 from refspec.theorems.conditional import small, small_convolved
 
 U = 2.0**-53
@@ -58,6 +58,33 @@ def test_a_step_is_what_the_theory_says(z):
     for one, two in ((made.unknowns, unknowns), (made.resolvents[0], Q)):
         bound = rounding.gamma(10**5, U) * np.max(np.abs(two))
         assert np.max(np.abs(one - two)) <= bound
+
+
+def test_unknowns_of_samples_are_those_of_classes(monkeypatch):
+    """One fixed point, of either, and one count."""
+    design, z, found = small_convolved(0), 2 + 2.0**-8 * 1j, []
+    for apart in (False, True):
+        monkeypatch.setattr(positions, "by_samples", lambda _, apart=apart: apart)
+        made = law.equivalent(design, z, tolerance=TOLERANCE)
+        above = counting.counted(design, made)
+        found.append((made.trace, above, law.reach(design)))
+        assert made.unknowns.shape[1] == (len(design.labels) if apart else 2)
+    one, two = np.asarray(found)
+    assert np.max(np.abs(one - two)) <= CLOSE * np.max(np.abs(one))
+
+
+def test_unknowns_are_the_fewer():
+    snapshot = refspec.datasets.mnist_cnn()
+    design = law_of(snapshot, "conv1", given="class").design
+    assert law.far(design, 1j).shape == (2, 65, 10, 10)
+    pooled = law_of(snapshot, "conv2", given="class", covariances="pooled").design
+    assert law.far(pooled, 1j).shape == (2, 65, 10, 10)
+    few = dataclasses.replace(
+        design,
+        roots=np.tile(design.roots, (50, 1, 1)),
+        labels=np.tile(design.labels, 50),
+    )
+    assert law.far(few, 1j).shape == (2, 10, 180, 180)
 
 
 def test_one_position_is_a_layer():
