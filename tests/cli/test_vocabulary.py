@@ -181,7 +181,7 @@ def test_presets_show_what_they_say():
         ("refspec attribute {iris} --layer fc", "fc1 fc2 fc3"),
         ("refspec attribute none.npz --layer f", ""),
         ("refspec verify --only L1,L8", "L1,L8"),
-        ("refspec selftest --only C1", "C1 C10"),
+        ("refspec selftest --only C1", "C1 C10 C11"),
         ("refspec claims --only W", "W"),
     ],
 )

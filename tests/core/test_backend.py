@@ -155,7 +155,8 @@ def test_squares_are_added_in_place(asarray, dtype):
     x, y = (rng.standard_normal((n, 5)).astype(dtype) for _ in range(2))
     true = x.astype(float) @ x.T + y.astype(float) @ y.T
     given = asarray(x), asarray(np.asfortranarray(y))
-    there = backend.namespace(*given).zeros((n, n), dtype=given[0].dtype)
+    device = {"device": backend.device(given[0]), "dtype": given[0].dtype}
+    there = backend.namespace(*given).zeros((n, n), **device)
     for some in given:
         backend.add_square(there, some)
     made = backend.to_host(backend.mirrored(there))

@@ -240,7 +240,7 @@ def test_a_sum_is_multiplied_out_in_tiles(asarray, monkeypatch, columns):
 
 def test_what_the_trace_is_no_less_than(asarray):
     """The squares of one layer, that of products first; 0 where every row is."""
-    rng, h = np.random.default_rng(0), np.ones((3, 1, 2))
+    rng = np.random.default_rng(0)
     sums = factors.Factor(
         asarray(rng.standard_normal((3, 2, 4, 2))), asarray(rng.random((3, 4, 5)))
     )
