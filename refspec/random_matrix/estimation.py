@@ -101,14 +101,10 @@ def estimated(
     # ratio is that inside, next to it
     inside = [x * (1 + side * _INSIDE) for x, side in edges]
     seen, ends = _spreads(design, refits, inside)
-    return Estimation(
-        len(refits),
-        ranks,
-        eigenvalues[ranks],
-        *found.T,
-        np.asarray([edges[k][0] for k in seen]),
-        ends[:, 0],
-    )
+    deviations, counts = found.T
+    at = np.asarray([edges[k][0] for k in seen])
+    values = eigenvalues[ranks]
+    return Estimation(len(refits), ranks, values, deviations, counts, at, ends[:, 0])
 
 
 def _spreads(

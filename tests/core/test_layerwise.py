@@ -111,6 +111,7 @@ def test_room_is_what_memory_leaves_beside_the_matrix():
     assert work.held == min(m.rows.work.held, room) / 2
     with memory.within(1):  # as few as can be: every part a pass of its own
         assert each.rows.work.gram > work.gram
+        assert each.rows.work.held == 0
 
 
 def test_a_network_whose_factors_have_a_source_is_layerwise():
