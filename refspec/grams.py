@@ -18,7 +18,7 @@ from refspec.backend import Array
 from refspec.curvature import SecondMoment, reduced_rows, unit_weights
 from refspec.differentiated import expect_one_matrix, product_beside
 from refspec.layerwise import Layerwise
-from refspec.rows import Derived, Rows, Work, fewer, whole
+from refspec.rows import Derived, Rows, Scaled, Work, fewer, whole
 
 _PROBES = 4  # of the products that XX' is compared with, where it is not bounded
 
@@ -30,10 +30,11 @@ class WithGram(Derived):
     Parameters
     ----------
     rows : Rows
-        X, shape (N, K, P), times 2^power.
+        Shape (N, K, P).
     held : Array, shape (N K, N K) or (N (K - 1), N (K - 1))
-        Of the rows before they were multiplied by 2^power.
+        Of these rows.
     power : int
+        X is 2^power times `rows`, of which no copy is made.
     unit : Array, shape (N, K), or None
         Of the reflections, if YY' is held.
     offsets : tuple of int, length C + 1
@@ -42,10 +43,9 @@ class WithGram(Derived):
         How many roundings an entry of what is held suffers at most, its rows given;
         None: as of `rows`.
     lost : float, or None
-        The error made in forming the rows that what is held is of, before they were
-        multiplied; None: as of `rows`.
+        The error made in forming the rows that what is held is of; None: as of `rows`.
     apart : float
-        Bound on ||XX' - R'YY'R|| besides, before they were multiplied.
+        Bound on ||XX' - R'YY'R|| of `rows` besides.
 
     Notes
     -----
@@ -62,23 +62,23 @@ class WithGram(Derived):
 
     def dot(self, V: Array) -> Array:
         """Return X V, shape (N, K, m)."""
-        return self.rows.dot(V)
+        return self._multiplied.dot(V)
 
     def cross(self, Z: Array) -> Array:
         """Return X'Z, shape (P, m)."""
-        return self.rows.cross(Z)
+        return self._multiplied.cross(Z)
 
     def part(self, i: int, j: int) -> Rows:
         """Return the rows of samples i to j."""
-        return self.rows.part(i, j)
+        return self._multiplied.part(i, j)
 
     def take(self, index: Array) -> Array:
         """Return chosen rows explicitly, (m, P)."""
-        return self.rows.take(index)
+        return self._multiplied.take(index)
 
     def squared_sums(self, unit: Array, offsets: tuple[int, ...]) -> Array:
         """Return ||sum_i u_{ic'} x_{ic'}||^2 over every class, (C, K)."""
-        return self.rows.squared_sums(unit, offsets)
+        return self._up(self.rows.squared_sums(unit, offsets))
 
     def gram_times(self, Z: Array) -> Array:
         """Return XX'Z, shape (N, K, m): R'(YY'(RZ)) if YY' is held."""
@@ -119,12 +119,17 @@ class WithGram(Derived):
         return xp.matrix_transpose(xp.reshape(rows, ((N - first) * K, -1)))
 
     def times(self, power: int) -> WithGram:
-        """Return the rows times 2^power, exactly; the matrix held is the same one."""
-        return replace(self, rows=self.rows.times(power), power=self.power + power)
+        """Return the rows times 2^power, exactly; what is held is the same."""
+        return replace(self, power=self.power + power)
+
+    @property
+    def _multiplied(self) -> Rows:
+        """The rows X, without what is held of them."""
+        return Scaled(self.rows, self.power) if self.power else self.rows
 
     def in_pieces(self) -> tuple[Rows, np.ndarray | None]:
         """Return this process's rows alone, without what is held of all of them."""
-        rows, mine = self.rows.in_pieces()
+        rows, mine = self._multiplied.in_pieces()
         return (self, None) if mine is None else (rows, mine)
 
     @property
@@ -150,9 +155,8 @@ class WithGram(Derived):
 
     def forming(self) -> float:
         """Bound the error made in forming the rows that what is held is of."""
-        if self.lost is None:
-            return self.rows.forming()
-        return math.ldexp(self.lost, self.power)
+        lost = self.rows.forming() if self.lost is None else self.lost
+        return math.ldexp(lost, self.power)
 
     @property
     def off(self) -> float:

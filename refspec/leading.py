@@ -19,7 +19,6 @@ from refspec.coordinates.frame import scaled, way_back
 from refspec.costs import Cost
 from refspec.curvature import SecondMoment, in_pieces, moment_of
 from refspec.grams import WithGram, held
-from refspec.layerwise import Layerwise
 from refspec.rows import Rows, forming_radius
 from refspec.spaces import Space
 
@@ -217,10 +216,8 @@ def with_gram(moment: SecondMoment | Snapshot) -> SecondMoment:
             f"the Gram matrix must fit into {memory.limit()} bytes, got {size}: give "
             "fewer samples or more memory, or ask for top= without it"
         )
-    if isinstance(rows, Layerwise):
-        return replace(moment, rows=held(moment))
-    small, power = scaled(moment)
-    return replace(moment, rows=held(small).times(power))
+    rows, power = rows.balanced()
+    return replace(moment, rows=held(replace(moment, rows=rows)).times(power))
 
 
 def with_gram_if_cheaper(moment: SecondMoment, products: int) -> SecondMoment:
@@ -236,13 +233,13 @@ def with_gram_if_cheaper(moment: SecondMoment, products: int) -> SecondMoment:
 def scaled_beside_gram(moment: SecondMoment, products: int) -> tuple[SecondMoment, int]:
     """Scale rows as `scaled`, and hold XX' as `with_gram_if_cheaper`.
 
-    Rows are squared once they are scaled, but for those that are gathered layer by
-    layer: their lengths, too, are of XX'.
+    Of rows that can be squared: their lengths are on its diagonal, and to multiply it
+    is to multiply them.
     """
-    if isinstance(moment.rows, Layerwise):
-        moment = with_gram_if_cheaper(moment, products)
-    small, power = scaled(moment)
-    return with_gram_if_cheaper(small, products), power
+    rows, power = moment.rows.balanced()
+    made = with_gram_if_cheaper(replace(moment, rows=rows), products)
+    small, more = scaled(made)
+    return small, power + more
 
 
 def expect_top(moment: SecondMoment, k: int) -> SecondMoment:
