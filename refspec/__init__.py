@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from refspec.export import ExportError as ExportError
     from refspec.export import load as load
     from refspec.export import save as save
+    from refspec.leading import with_gram as with_gram
     from refspec.plans import Plan as Plan
     from refspec.plans import plan as plan
     from refspec.quadrature import Density as Density
@@ -132,6 +133,7 @@ _HOMES = {
     "spectrum": "spectra",
     "Sweep": "sweeps",
     "sweep": "sweeps",
+    "with_gram": "leading",
 }
 
 #: Not in `__all__`, which is imported whole by those who ask for *.
@@ -224,4 +226,5 @@ __all__ = [
     "testing",
     "theorems",
     "verify",
+    "with_gram",
 ]

@@ -92,6 +92,14 @@ class Layerwise(Derived):
         """Return the rows of samples i to j."""
         return self.rows.part(i, j)
 
+    def take(self, index: Array) -> Array:
+        """Return chosen rows explicitly, (m, P)."""
+        return self.rows.take(index)
+
+    def chunks(self) -> Iterator[Array]:
+        """Yield all rows explicitly, some samples at a time, shape (m K, P)."""
+        yield from self.rows.chunks()
+
     def balanced(self) -> tuple[Rows, int]:
         """Return the rows themselves: they are squared in XX' alone."""
         return self, 0
@@ -131,7 +139,7 @@ class Layerwise(Derived):
         forward = sum(map(_forward, self.source.shapes.layers))
         parts = math.ceil(made.held / max(1, self._room))
         gathered = 2 * parts * (1 + K) * forward  # of which `outer` counts half
-        held = min(made.held, self._room) / 2  # one copy
+        held = min(made.held, self._room) / 3  # a plan reckons with it and two copies
         gram, product = made.gram + gathered, _PASSES * forward
         return replace(made, gram=gram, product=product, held=held)
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from refspec import backend, checks, costs, krylov, rounding, ways
+from refspec import backend, checks, costs, krylov, memory, rounding, ways
 from refspec.backend import Array
+from refspec.classes import Snapshot
 from refspec.coordinates.frame import scaled, way_back
 from refspec.costs import Cost
-from refspec.curvature import SecondMoment
+from refspec.curvature import SecondMoment, in_pieces, moment_of
 from refspec.grams import WithGram, held
 from refspec.layerwise import Layerwise
 from refspec.rows import Rows, forming_radius
@@ -170,7 +171,59 @@ def _in_parts(rows: Rows, product: krylov.Product, x: Array) -> Array:
     return backend.concatenate(parts, axis=len(x.shape) - 1)
 
 
-def with_gram(moment: SecondMoment, products: int) -> SecondMoment:
+def with_gram(moment: SecondMoment | Snapshot) -> SecondMoment:
+    """Return the same moment with its Gram matrix XX' held, for several questions.
+
+    Parameters
+    ----------
+    moment : SecondMoment or Snapshot
+        A snapshot stands for its Fisher information.
+
+    Returns
+    -------
+    SecondMoment
+        `attribute` and `spectrum` with ``top=``, `density` and `densities` of it form
+        no Gram matrix of their own. One without fewer rows N K than parameters P, or
+        with one already, as it is.
+
+    Raises
+    ------
+    TypeError
+        If the argument is none of these.
+    ValueError
+        If the matrix does not fit into memory, or not what `refspec.memory.within`
+        allows.
+
+    Notes
+    -----
+    Theory: theory/curvature.md#C11. (N (C - 1))^2 numbers where scores vanish, else
+    (N K)^2; the cost is a product for each pair of rows, known by `refspec.plan`.
+
+    Examples
+    --------
+    >>> import refspec
+    >>> F = with_gram(refspec.datasets.mnist_cnn())
+    >>> F.rows.held.shape  # of a file in float32, whose scores do not quite vanish
+    (650, 650)
+    >>> refspec.attribute(F, top=2).kinds, len(refspec.densities(F, probes=2))
+    (['outlier', 'outlier'], 5)
+    """
+    moment = in_pieces(moment_of(moment))
+    rows, size = moment.rows, 8 * ways.gram_side(moment) ** 2
+    if isinstance(rows, WithGram) or rows.group.count > 1 or not by_rows(rows):
+        return moment
+    if size > memory.limit():
+        raise ValueError(
+            f"the Gram matrix must fit into {memory.limit()} bytes, got {size}: give "
+            "fewer samples or more memory, or ask for top= without it"
+        )
+    if isinstance(rows, Layerwise):
+        return replace(moment, rows=held(moment))
+    small, power = scaled(moment)
+    return replace(moment, rows=held(small).times(power))
+
+
+def with_gram_if_cheaper(moment: SecondMoment, products: int) -> SecondMoment:
     """Hold XX' where it fits, and costs less than so many products, beside the rows.
 
     Of a moment with it every further question is one of that matrix alone.
@@ -181,15 +234,15 @@ def with_gram(moment: SecondMoment, products: int) -> SecondMoment:
 
 
 def scaled_beside_gram(moment: SecondMoment, products: int) -> tuple[SecondMoment, int]:
-    """Scale rows as `scaled`, and hold XX' as `with_gram`.
+    """Scale rows as `scaled`, and hold XX' as `with_gram_if_cheaper`.
 
     Rows are squared once they are scaled, but for those that are gathered layer by
     layer: their lengths, too, are of XX'.
     """
     if isinstance(moment.rows, Layerwise):
-        moment = with_gram(moment, products)
+        moment = with_gram_if_cheaper(moment, products)
     small, power = scaled(moment)
-    return with_gram(small, products), power
+    return with_gram_if_cheaper(small, products), power
 
 
 def expect_top(moment: SecondMoment, k: int) -> SecondMoment:

@@ -20,11 +20,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import refspec
 from refspec import datasets
-from refspec.leading import with_gram
 
 TOP, PROBES, STEPS = 20, 2, 8
 PROMISED = 0.999
-PRODUCTS = 2**20  # so many are cheaper with the Gram matrix, wherever it fits
 
 
 def above(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
@@ -57,7 +55,7 @@ def row(name: str, seeds: int) -> tuple[list[str], bool]:
         worst = max(worst, float(np.max(off, initial=0.0)) / radius)
     exact = {"the whole": whole.spectrum.values} | whole.knockouts
     within = dict.fromkeys(exact, 0)
-    held_once = with_gram(moment, PRODUCTS)
+    held_once = refspec.with_gram(moment)
     for seed in range(seeds):
         several = refspec.densities(held_once, probes=PROBES, steps=STEPS, seed=seed)
         for what, found in several.items():

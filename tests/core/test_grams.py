@@ -14,6 +14,14 @@ from support.snapshots import typical
 U = 2.0**-53
 
 
+def wide():
+    """Return a moment of more parameters than rows."""
+    m = refspec.fisher(typical())
+    rng, N = np.random.default_rng(0), m.rows.shape[0]
+    f = Factor(np.array(m.rows.layers[-1].roots), rng.standard_normal((N, 1, 60)))
+    return replace(m, rows=Factors((*m.rows.layers, f)))
+
+
 def explicit(rows):
     return np.concatenate([backend.to_host(x) for x in rows.chunks()])
 
@@ -104,3 +112,41 @@ def test_two_classes_have_one_row_a_sample():
     two = replace(m, rows=m.rows)
     N, K, _ = m.rows.shape
     assert held(two).held.shape[0] == N * (K - 1)
+
+
+@pytest.mark.parametrize("power", [0, 400, -500])
+def test_the_matrix_may_be_held_for_several_questions(monkeypatch, power):
+    """It is formed once, of rows whose own squares may over- and underflow."""
+    m = wide()
+    m = replace(m, rows=m.rows.times(power))
+    formed, outer = [], Factors.outer
+    monkeypatch.setattr(
+        Factors, "outer", lambda self, *a: formed.append(1) or outer(self, *a)
+    )
+    monkeypatch.setattr(refspec.ways, "holds_gram", lambda *_: True)
+    made = refspec.with_gram(m)
+    assert refspec.with_gram(made) is made
+    found, several = refspec.attribute(made, top=3), refspec.densities(made, probes=2)
+    assert len(formed) == 1
+    alone = refspec.attribute(m, top=3)
+    radius = found.radius + alone.radius
+    assert 0 < radius <= 2.0**-30 * alone.spectrum.values[0]
+    assert np.max(np.abs(found.spectrum.values - alone.spectrum.values)) <= radius
+    one = refspec.densities(m, probes=2)
+    for name, x in several.items():
+        assert np.max(np.abs(x.nodes - one[name].nodes)) <= 8 * radius, name
+    assert len(formed) == 3
+
+
+def test_what_cannot_be_held_is_said():
+    few = refspec.features(typical(), "fc1")  # fewer columns than rows
+    assert refspec.with_gram(few) is few
+    with (
+        refspec.memory.within(1000),
+        pytest.raises(ValueError, match="Gram matrix must fit into 1000 bytes, got"),
+    ):
+        refspec.with_gram(wide())
+    with pytest.raises(TypeError, match="expected a SecondMoment"):
+        refspec.with_gram(np.zeros(3))
+    snapshot = datasets.mnist_cnn()
+    assert isinstance(refspec.with_gram(snapshot).rows, WithGram)

@@ -108,7 +108,7 @@ def test_room_is_what_memory_leaves_beside_the_matrix():
     )
     assert work.product == layerwise._PASSES * forward
     assert work.gram > m.rows.work.gram
-    assert work.held == min(m.rows.work.held, room) / 2
+    assert work.held == min(m.rows.work.held, room) / 3
     with memory.within(1):  # as few as can be: every part a pass of its own
         assert each.rows.work.gram > work.gram
         assert each.rows.work.held == 0

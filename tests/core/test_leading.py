@@ -226,16 +226,16 @@ def test_a_gram_matrix_is_held_where_that_costs_less():
     n, work = m.shape[0], m.rows.work
     # scores of a file in float32 count, and all rows are held; C - 1 are reckoned with
     whole, one = work.outer * (ways.gram_side(m) / n) ** 2, work.product
-    held = at.with_gram(m, int(whole / one) + 1)
+    held = at.with_gram_if_cheaper(m, int(whole / one) + 1)
     assert held.rows.held.shape == (n, n)
     assert held.rows.work.product == n * n
-    assert at.with_gram(m, int(whole / one) - 1) is m
+    assert at.with_gram_if_cheaper(m, int(whole / one) - 1) is m
     trace = m.trace()
     both = [at.of_scaled(x, 5, trace) for x in (held, m)]
     away = np.max(np.abs(both[0].values - both[1].values))
     assert away <= both[0].radius + both[1].radius
     few = refspec.features(typical(), "fc1")  # fewer columns than rows
-    assert at.with_gram(few, 10**9) is few
+    assert at.with_gram_if_cheaper(few, 10**9) is few
 
 
 def test_rows_with_their_gram_matrix_are_the_same_rows():
@@ -254,7 +254,7 @@ def test_rows_with_their_gram_matrix_are_the_same_rows():
         assert abs(one.trace() - two.trace()) <= up * N * K * bound
         off = np.max(np.abs(one.gram_times(z) - two.gram_times(z)))
         assert off <= up * bound * np.linalg.norm(z)
-    assert at.with_gram(held, 10**9) is held
+    assert at.with_gram_if_cheaper(held, 10**9) is held
     a, b = refspec.attribute(m, top=3), refspec.attribute(held, top=3)
     away = np.max(np.abs(a.spectrum.values - b.spectrum.values))
     assert away <= a.radius + b.radius

@@ -11,7 +11,7 @@ from refspec.attribution.hessian import attribute_hessian
 from refspec.coordinates import factorisation, frame
 from refspec.coordinates.certified import certified
 from refspec.factors import Factor, Factors
-from refspec.leading import product_radius, with_gram
+from refspec.leading import product_radius, with_gram_if_cheaper
 from refspec.quadrature import density
 from refspec.rows import forming_radius
 from refspec.spectra import spectrum
@@ -240,7 +240,7 @@ def test_counts_of_the_quadrature(steps):
     m = moments()["fisher"]
     small, power = frame.scaled(m)
     trace = float(np.sum(small.rows.squares()))
-    small = with_gram(small, 16 * steps)
+    small = with_gram_if_cheaper(small, 16 * steps)
     away = product_radius(small, trace) * (1 + steps)
     away += forming_radius(small.rows, trace, U)
     found = density(m, steps=steps)
