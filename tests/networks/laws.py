@@ -51,10 +51,11 @@ functions of the eigenvalues in the directions that gradients reach, above what 
 tells of the law and of the spectrum; *own* that of spectra drawn from the law itself:
 below it no law can be found wrong. *anew* is the distance of the measured spectrum from
 one whose features are drawn anew, Gaussian given the outputs, with covariances that
-nothing is cut off: what KS is above it is the cut of the frame. *top C* is the largest relative error of the C largest eigenvalues, *sd* the
-largest deviation that is predicted of them; *apart* how many stand above the bulk,
-predicted and found. *samples* is the least number that the covariance of a class rests
-on, *kept* the share of the covariances that the frame keeps beyond its head.
+nothing is cut off: what KS is above it is the cut of the frame. *top C* is the largest
+relative error of the C largest eigenvalues, *sd* the largest deviation that is
+predicted of them; *apart* how many stand above the bulk, predicted and found. *samples*
+is the least number that the covariance of a class rests on, *kept* the share of the
+covariances that the frame keeps beyond its head.
 
 """
 COLUMNS = [
