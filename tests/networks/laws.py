@@ -47,14 +47,15 @@ HEAD = """# Laws of layers against trained networks
 
 Rows by `make laws`, or of a network by `python tests/networks/laws.py NAME`; below is
 said which are of which solver. KS is the largest difference of the distribution
-functions of the eigenvalues in the directions that gradients reach; *own* that of
-spectra drawn from the law itself: below it no law can be found wrong. *anew* is the
-distance of the measured spectrum from one whose features are drawn anew, Gaussian given
-the outputs, with covariances that nothing is cut off: what KS is above it is the cut of
-the frame. *top C* is the largest relative error of the C largest eigenvalues, *sd* the
-largest deviation that is predicted of them; *apart* how many stand above the bulk,
-predicted and found. *samples* is the least number that the covariance of a class rests
-on, *kept* the share of the covariances that the frame keeps beyond its head.
+functions of the eigenvalues in the directions that gradients reach, above what float64
+tells of the law and of the spectrum; *own* that of spectra drawn from the law itself:
+below it no law can be found wrong. *anew* is the distance of the measured spectrum from
+one whose features are drawn anew, Gaussian given the outputs, with covariances that
+nothing is cut off: what KS is above it is the cut of the frame. *top C* is the largest
+relative error of the C largest eigenvalues, *sd* the largest deviation that is
+predicted of them; *apart* how many stand above the bulk, predicted and found. *samples*
+is the least number that the covariance of a class rests on, *kept* the share of the
+covariances that the frame keeps beyond its head.
 
 """
 COLUMNS = [
