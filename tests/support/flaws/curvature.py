@@ -124,6 +124,13 @@ FLAWS = (
     ),
     Flaw(
         "C11",
+        "products with what is held too large",
+        "refspec.grams:WithGram.gram_times",
+        after(larger),
+        typical,
+    ),
+    Flaw(
+        "C11",
         "reflections back too large",
         "refspec.grams:whole",
         after(larger),
