@@ -89,7 +89,7 @@ def moment(
 
     Notes
     -----
-    Theory: theory/curvature.md#C8. J V by forward mode where all operations have it;
+    Theory: theory/curvature.md#C8, #C11. J V by forward mode where all operations have it;
     else the reverse mode is differentiated; else J is formed by it. Rows are formed
     where they fit in 256 MiB: C reverse products a sample, all samples of a chunk at
     once where operations can be batched. Where they do not, those of Linear and Conv
