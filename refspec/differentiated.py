@@ -33,7 +33,7 @@ from refspec.text import listed, visible
 #: Of more modules than that a report shows the whole alone.
 MODULES = 40
 _PROBES = 12
-_FEWER = 4  # of long columns, beside rows that are factors
+FEWER = 4  # of long columns, beside rows that are factors
 _HELD = 2**28  # bytes of explicit rows that may be held
 
 
@@ -423,7 +423,7 @@ def moment(
         lost = apart(made, rows, beside, seed)
         found = replace(made, lost=made.forming() + lost, how=known)
     elif source is not None:
-        gap, lost = measured(rows, beside, seed, _FEWER)
+        gap, lost = measured(rows, beside, seed, FEWER)
         others = None if rest is None else held(_rows(rest, z, s), math.inf)
         rows = replace(rows, lost=gap + lost, known=known)
         found = Layerwise(rows, source, lost, others)
@@ -482,12 +482,10 @@ def apart(rows: Rows, same: Rows, other: Rows | None, seed: int) -> float:
 
     As `measured`, but by products X V alone, of two ways that share no derivative.
     """
-    V = probes(seed, rows.shape[2], _FEWER)
+    V = probes(seed, rows.shape[2], FEWER)
     XV, image = (product_beside(x.dot, V, x.like) for x in (rows, same))
-    u, off, size = rounding.unit_roundoff(rows.like), XV - image, np.linalg.norm(XV)
-    gap = float(np.linalg.norm(off))
-    expect_one_matrix(gap, float(size), u, _FEWER, "factors and J V")
-    lost = rounding.probed_frobenius(gap * gap, _FEWER)
+    u = rounding.unit_roundoff(rows.like)
+    lost = images_radius(XV, image, u, "factors and J V")
     return lost + between_precisions(image, rows, other, V)
 
 
@@ -531,6 +529,16 @@ def gap_radius(gap: np.ndarray, image: np.ndarray, u: float, what: str) -> float
     expect_one_matrix(off, size, u, q, what)
     once = rounding.probed_frobenius(off * off, q)
     return rounding.probed_frobenius(once * once, q)
+
+
+def images_radius(one: np.ndarray, two: np.ndarray, u: float, what: str) -> float:
+    """Bound ||A - B||_F from A V and B V; refuse what differs by half of the digits.
+
+    Theory: theory/rounding.md#B6.
+    """
+    off, size, q = np.linalg.norm(one - two), np.linalg.norm(one), one.shape[-1]
+    expect_one_matrix(float(off), float(size), u, q, what)
+    return rounding.probed_frobenius(float(off) ** 2, q)
 
 
 def expect_one_matrix(off: float, size: float, u: float, q: int, what: str) -> None:

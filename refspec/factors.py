@@ -226,10 +226,10 @@ class Factors(Rows):
         small = tuple(f for f in self.layers if f.by_pairs or not f.is_sum)
         if small:
             total = Rows.outer(Factors(small), total)
-        for f in self.layers:
-            if f not in small:
-                total = _outer(f, total, self.xp)
-        return total
+        sums = [f for f in self.layers if f not in small]
+        for f in sums:
+            total = _outer(f, total, self.xp)
+        return backend.mirrored(total) if sums else total
 
     def take(self, index: Array) -> Array:
         """Return chosen rows explicitly, shape (m, P)."""
@@ -555,7 +555,10 @@ def _gram(f: Factor, index: Array, first: int, xp: Namespace) -> Array:
 
 
 def _outer(f: Factor, total: Array | None, xp: Namespace) -> Array:
-    """Add one layer's Gram to `total`, rows multiplied out some columns at a time."""
+    """Add one layer's Gram to `total`, rows multiplied out some columns at a time.
+
+    As `backend.add_square` does: not yet mirrored.
+    """
     N, K, _, _ = f.roots.shape
     n = N * K
     if total is None:
@@ -564,7 +567,7 @@ def _outer(f: Factor, total: Array | None, xp: Namespace) -> Array:
     for x in _tiles(f, xp):
         backend.add_square(total, xp.reshape(x, (n, -1)))
     costs.done(Cost(_work(f, N, K).outer))
-    return backend.mirrored(total)
+    return total
 
 
 def _tiles(f: Factor, xp: Namespace) -> Iterator[Array]:
@@ -617,8 +620,8 @@ def _gram_by_pairs(f: Factor, index: Array, first: int, xp: Namespace) -> Array:
     ours = xp.matrix_transpose(xp.reshape(ours, (S * T, -1)))
     kind, device = f.roots.dtype, backend.device(f.roots)
     out = xp.empty((m, N - first, K), dtype=kind, device=device)
-    few, step = max(K, backend.cached(8 * b * T, f.roots)), S * T * T
-    step = backend.at_a_time(8 * step, f.roots)
+    few = max(K, backend.cached(8 * b * T, f.roots))
+    step = backend.at_a_time(8 * S * T * T, f.roots)
     for i in range(first, N, step):
         j = min(i + step, N)
         inner = xp.reshape(h[i:j, ...], ((j - i) * T, -1)) @ ours  # type: ignore[index]

@@ -16,11 +16,9 @@ import numpy as np
 from refspec import backend, rounding
 from refspec.backend import Array
 from refspec.curvature import SecondMoment, reduced_rows, unit_weights
-from refspec.differentiated import expect_one_matrix, product_beside
+from refspec.differentiated import FEWER, images_radius, probes, product_beside
 from refspec.layerwise import Layerwise
 from refspec.rows import Derived, Rows, Scaled, Work, fewer, whole
-
-_PROBES = 4  # of the products that XX' is compared with, where it is not bounded
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,9 +188,7 @@ def _measured(rows: Rows, made: Rows) -> float:
     Theory: theory/rounding.md#B6.
     """
     N, K, _ = rows.shape
-    Z = np.random.default_rng([0, N * K]).standard_normal((N, K, _PROBES))
+    Z = np.reshape(probes(0, N * K, FEWER), (N, K, -1))
     one, two = (product_beside(x.gram_times, Z, rows.like) for x in (made, rows))
-    gap, size = float(np.linalg.norm(one - two)), float(np.linalg.norm(two))
     u = rounding.unit_roundoff(rows.like)
-    expect_one_matrix(gap, size, u, _PROBES, "XX' layer by layer and X(X'z)")
-    return rounding.probed_frobenius(gap * gap, _PROBES)
+    return images_radius(one, two, u, "XX' layer by layer and X(X'z)")

@@ -80,22 +80,6 @@ class Layerwise(Derived):
         N, K, P = self.rows.shape
         return N, K - (self.unit is not None), P
 
-    def dot(self, V: Array) -> Array:
-        """Return X V, shape (N, K, m)."""
-        return self.rows.dot(V)
-
-    def cross(self, Z: Array) -> Array:
-        """Return X'Z, shape (P, m)."""
-        return self.rows.cross(Z)
-
-    def part(self, i: int, j: int) -> Rows:
-        """Return the rows of samples i to j."""
-        return self.rows.part(i, j)
-
-    def take(self, index: Array) -> Array:
-        """Return chosen rows explicitly, (m, P)."""
-        return self.rows.take(index)
-
     def chunks(self) -> Iterator[Array]:
         """Yield all rows explicitly, some samples at a time, shape (m K, P)."""
         yield from self.rows.chunks()

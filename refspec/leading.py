@@ -15,7 +15,7 @@ import numpy as np
 from refspec import backend, checks, costs, krylov, memory, rounding, ways
 from refspec.backend import Array
 from refspec.classes import Snapshot
-from refspec.coordinates.frame import scaled, way_back
+from refspec.coordinates.frame import scaled_by_trace, way_back
 from refspec.costs import Cost
 from refspec.curvature import SecondMoment, in_pieces, moment_of
 from refspec.grams import WithGram, held
@@ -238,7 +238,7 @@ def scaled_beside_gram(moment: SecondMoment, products: int) -> tuple[SecondMomen
     """
     rows, power = moment.rows.balanced()
     made = with_gram_if_cheaper(replace(moment, rows=rows), products)
-    small, more = scaled(made)
+    small, more = scaled_by_trace(made)
     return small, power + more
 
 

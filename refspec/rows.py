@@ -315,6 +315,22 @@ class Derived(Rows):
 
     rows: Rows
 
+    def dot(self, V: Array) -> Array:
+        """Return X V, shape (N, K, m)."""
+        return self.rows.dot(V)
+
+    def cross(self, Z: Array) -> Array:
+        """Return X'Z, shape (P, m)."""
+        return self.rows.cross(Z)
+
+    def part(self, i: int, j: int) -> Rows:
+        """Return the rows of samples i to j."""
+        return self.rows.part(i, j)
+
+    def take(self, index: Array) -> Array:
+        """Return chosen rows explicitly, (m, P)."""
+        return self.rows.take(index)
+
     @property
     def group(self) -> Group:
         """Who else has rows of the same kind."""

@@ -78,11 +78,15 @@ def scaled(moment: SecondMoment) -> tuple[SecondMoment, int]:
     squared at all, is by the largest factors; the second by the trace.
     """
     rows, power = moment.rows.balanced()
-    trace = rows.trace()
-    if trace > 0:
-        e = math.frexp(trace)[1] // 2
-        rows, power = rows.times(-e), power + e
-    return replace(moment, rows=rows), power
+    small, more = scaled_by_trace(replace(moment, rows=rows))
+    return small, power + more
+
+
+def scaled_by_trace(moment: SecondMoment) -> tuple[SecondMoment, int]:
+    """Scale rows that can be squared by a power of two to a trace near 1."""
+    trace = moment.rows.trace()
+    e = math.frexp(trace)[1] // 2 if trace > 0 else 0
+    return replace(moment, rows=moment.rows.times(-e)) if e else moment, e
 
 
 def rescaled(at: Coordinates, moment: SecondMoment, power: int) -> Coordinates:

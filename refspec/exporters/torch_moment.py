@@ -89,17 +89,18 @@ def moment(
 
     Notes
     -----
-    Theory: theory/curvature.md#C8, #C11. J V by forward mode where all operations have it;
-    else the reverse mode is differentiated; else J is formed by it. Rows are formed
-    where they fit in 256 MiB: C reverse products a sample, all samples of a chunk at
-    once where operations can be batched. Where they do not, those of Linear and Conv
-    layers that an export would take are factors, gathered and checked as there, if
-    these fit in a third of the memory and the rows of all other parameters in 256 MiB;
-    they are compared with four products of forward mode. Where factors do not fit
-    together, they are gathered layer by layer for the Gram matrix XX', if that is what
-    is asked for, and it is compared with four products with X and X'. Else rows are
-    known by products alone. Parameters are copied: what is trained later changes
-    nothing.
+    Theory: theory/curvature.md#C8, #C11.
+
+    J V by forward mode where all operations have it; else the reverse mode is
+    differentiated; else J is formed by it. Rows are formed where they fit in 256 MiB: C
+    reverse products a sample, all samples of a chunk at once where operations can be
+    batched. Where they do not, those of Linear and Conv layers that an export would
+    take are factors, gathered and checked as there, if these fit in a third of the
+    memory and the rows of all other parameters in 256 MiB; they are compared with four
+    products of forward mode. Where factors do not fit together, they are gathered layer
+    by layer for the Gram matrix XX', if that is what is asked for, and it is compared
+    with four products with X and X'. Else rows are known by products alone. Parameters
+    are copied: what is trained later changes nothing.
 
     Examples
     --------

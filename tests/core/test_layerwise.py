@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import refspec
-from refspec import differentiated, grams, layerwise, leading, memory, rounding, ways
+from refspec import differentiated, layerwise, leading, memory, rounding, ways
 from refspec.factors import Factor, Factors
 from refspec.layerwise import Layerwise, Source
 from refspec.rows import fewer
@@ -74,7 +74,7 @@ def test_the_largest_and_densities_come_from_it(monkeypatch):
     assert np.max(np.abs(one.spectrum.values - two.spectrum.values)) <= radius
     for name, values in one.knockouts.items():
         assert np.max(np.abs(two.knockouts[name] - values)) <= radius
-    assert sum(calls) == grams._PROBES
+    assert sum(calls) == differentiated.FEWER
     assert leading.leading(each, 2).radius <= radius
     a, b = (refspec.densities(x, probes=2, steps=8) for x in (m, each))
     for name, x in a.items():
