@@ -127,18 +127,21 @@ def discrepancy(
     )
 
 
-def kolmogorov(prediction: Prediction, values: np.ndarray) -> float:
+def kolmogorov(
+    prediction: Prediction, values: np.ndarray, floor: float = -np.inf
+) -> float:
     """Return the Kolmogorov-Smirnov distance of all eigenvalues (d,), in any order.
 
-    Theory: theory/random_matrix.md#R14
+    As it is above `floor`, below which nothing may be told. Theory:
+    theory/random_matrix.md#R14
     """
     values = np.sort(values)
     at = np.concatenate([values, prediction.fixed.values])
-    worst = 0.0
+    at, worst = at[at > floor], 0.0
     for side in ("left", "right"):  # both functions have steps: both limits
         measured = np.searchsorted(values, at, side=side)
         gaps = np.abs(measured - prediction.count(at, side=side))
-        worst = max(worst, float(np.max(gaps)))
+        worst = max(worst, float(np.max(gaps, initial=0.0)))
     return worst / prediction.dimension
 
 

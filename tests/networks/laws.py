@@ -21,6 +21,7 @@ import numpy as np
 import refspec
 from refspec import backend, models
 from refspec.random_matrix import law_of, predict_layer
+from refspec.random_matrix.comparison import kolmogorov
 from refspec.rounding import eigensolver_radius
 
 #: How a law is told, and what `law_of` is asked for.
@@ -143,7 +144,7 @@ def compared(snapshot, given, values, radius, anew):
     draws = DRAWS if law.design.reached < MANY else 1
     # below, eigenvalues are told by neither
     floor = max(radius, made.law.x[0])
-    own = [off(made, drawn(law.design, seed), floor) for seed in range(draws)]
+    own = [kolmogorov(made, drawn(law.design, k), floor) for k in range(draws)]
     again = "-"
     if anew:
         whole = law_of(snapshot, **{**given, "head": sys.maxsize}).design
@@ -153,7 +154,7 @@ def compared(snapshot, given, values, radius, anew):
     deviations = made.outliers.deviations[:C] / made.outliers.values[:C]
     above = int(np.sum(values > made.bands[0].upper))
     return (
-        f"{off(made, values, floor) * scale:.3f}",
+        f"{kolmogorov(made, values, floor) * scale:.3f}",
         f"{np.mean(own) * scale:.3f}",
         again,
         f"{top:.3f}",
@@ -205,18 +206,8 @@ def drawn(design, seed):
     return values
 
 
-def off(made, values, floor):
-    """Return the Kolmogorov-Smirnov distance of P values from a law, above a floor."""
-    values = np.sort(values)
-    x, gaps = values[values > floor], [0.0]
-    for side in ("left", "right"):
-        below = np.searchsorted(values, x, side=side)
-        gaps.extend(np.abs(below - made.count(x, side=side)))
-    return np.max(gaps) / len(values)
-
-
 def apart(one, two, floor):
-    """Return the Kolmogorov-Smirnov distance of two spectra of P values, likewise."""
+    """Return the Kolmogorov-Smirnov distance of two spectra above a floor."""
     x = np.concatenate([one, two])
     x = x[x > floor]
     below = [np.searchsorted(np.sort(y), x, side="right") for y in (one, two)]
@@ -240,8 +231,6 @@ def rows(name, only):
             asked = {**given, "layers": layer.name}
             if only not in (None, law):
                 continue
-            if "head" in given and law_of(snapshot, layer.name).design.kept == 1:
-                continue  # the frame holds all of it anyway
             cells = compared(snapshot, asked, values, radius, anew=k == 0)
             line = " | ".join(map(str, (told, d, N, f"{missed:.2g}", law, *cells)))
             yield f"| {line} |\n"

@@ -33,3 +33,14 @@ def test_distance_of_ties():
     made = predict(Population((80,), 40, np.ones((80, 1)), 1.0))
     values = np.full(40, np.median(made.eigenvalues))
     assert abs(kolmogorov(made, values) - 0.5) <= 1 / 40
+
+
+def test_distance_above_a_floor():
+    """What is wrong at or below it alone is not seen, and all of it without one."""
+    made = predict(Population((80,), 40, np.ones((80, 1)), 1.0))
+    right, values = made.eigenvalues, np.sort(made.eigenvalues)
+    floor = values[9]
+    values[:10] = floor
+    assert kolmogorov(made, values, floor) <= kolmogorov(made, right, floor)
+    assert kolmogorov(made, values) > kolmogorov(made, right)
+    assert kolmogorov(made, values, np.inf) == 0
