@@ -91,7 +91,7 @@ FLAWS = (
         "C5",
         "reduced rows too large",
         "refspec.curvature:score_reduced",
-        after(first(field("layers", roots))),
+        after(field("layers", roots)),
         typical,
     ),
     Flaw(
