@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from refspec import Layer
-from support.flaws import Flaw, after, before, features, field, first, larger, smaller
+from support.flaws import Flaw, after, before, features, field, larger, smaller
 from support.snapshots import sampled, typical
 
 MOMENT = "refspec.curvature:SecondMoment"
