@@ -583,7 +583,8 @@ def _outer(f: Factor, total: Array | None, xp: Namespace) -> Array:
         total = xp.zeros((n, n), dtype=kind, device=device)
     for x in _tiles(f, xp):
         backend.add_square(total, xp.reshape(x, (n, -1)))
-    costs.done(Cost(_work(f, N, K).outer))
+    work = _work(f, N, K)
+    costs.done(Cost(work.outer + work.formed))
     return total
 
 
