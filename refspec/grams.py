@@ -150,8 +150,11 @@ class WithGram(Derived):
 
     @property
     def work(self) -> Work:
-        """What the rows take, and products with them."""
-        return replace(self.rows.work, product=float(self.held.shape[0]) ** 2)
+        """What the rows take, and products with them: XX' is there."""
+        work, entries = self.rows.work, float(self.held.shape[0]) ** 2
+        held = work.held + 8 * entries
+        made = {"gram": 0.0, "formed": 0.0, "sums": 0.0}
+        return replace(work, product=entries, held=held, **made)
 
     def forming(self) -> float:
         """Bound the error made in forming the rows that what is held is of."""

@@ -164,6 +164,18 @@ def test_the_matrix_may_be_held_for_several_questions(monkeypatch, power):
     assert len(formed) == 3
 
 
+def test_a_plan_of_what_is_held_forms_it_no_more():
+    """Nor does a density: products with it alone, and it is there beside the rows."""
+    m = wide()
+    made = refspec.with_gram(m)
+    n, work = made.rows.held.shape[0], made.rows.work
+    assert work.gram == work.formed == work.sums == 0
+    assert work.product == n * n
+    assert work.held == m.rows.work.held + 8 * n * n
+    few, many = (refspec.plan(x, what="densities").products for x in (made, m))
+    assert few < many
+
+
 def test_what_cannot_be_held_is_said():
     few = refspec.features(typical(), "fc1")  # fewer columns than rows
     assert refspec.with_gram(few) is few
