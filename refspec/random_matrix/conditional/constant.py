@@ -11,13 +11,13 @@ features. Beyond errors (x) V there is K alone. With :math:`K_{WW} = R \lambda R
 
 .. math:: H_{VV} - z - T (\lambda - z)^{-1} T',
 
-which is of the side of V: a layer whose classes are nearly all constant is solved in few
+of the side of V: a layer whose classes are nearly all constant is solved in few
 directions, none of them cut off (Theory: theory/conditional.md#Y6). Host arithmetic.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np

@@ -26,6 +26,7 @@ import numpy as np
 
 from refspec.random_matrix import anderson
 from refspec.random_matrix.conditional import positions
+from refspec.random_matrix.conditional.constant import beyond
 from refspec.random_matrix.conditional.design import ConditionalDesign
 from refspec.random_matrix.conditional.resolvent import (
     Equivalent,
@@ -33,7 +34,6 @@ from refspec.random_matrix.conditional.resolvent import (
     inverted,
     products,
 )
-from refspec.random_matrix.conditional.constant import beyond
 
 #: Change of the unknowns, in eigenvalues that it moves or relative, at which the fixed
 #: point is taken as found: F errs by its square. That of imaginary parts, relative.
