@@ -1,4 +1,4 @@
-"""Laws of layers against trained networks: writes laws.md beside this file.
+"""Laws of layers against trained networks: writes the table of laws.md beside this.
 
     make laws
 
@@ -44,21 +44,6 @@ TOGETHER = {
 }
 #: Spectra drawn from a law; one of many eigenvalues.
 DRAWS, MANY = 5, 1000
-HEAD = """# Laws of layers against trained networks
-
-Rows by `make laws`, or of a network by `python tests/networks/laws.py NAME`; below is
-said which are of which solver. KS is the largest difference of the distribution
-functions of the eigenvalues in the directions that gradients reach, above what float64
-tells of the law and of the spectrum; *own* that of spectra drawn from the law itself:
-below it no law can be found wrong. *anew* is the distance of the measured spectrum from
-one whose features are drawn anew, Gaussian given the outputs, with covariances that
-nothing is cut off: what KS is above it is the cut of the frame. *top C* is the largest
-relative error of the C largest eigenvalues, *sd* the largest deviation that is
-predicted of them; *apart* how many stand above the bulk, predicted and found. *samples*
-is the least number that the covariance of a class rests on, *kept* the share of the
-covariances that the frame keeps beyond its head.
-
-"""
 COLUMNS = [
     "network",
     "d",
@@ -267,8 +252,9 @@ def main():
     if not asked.names and asked.law is None:
         titles = f"| {' | '.join(COLUMNS)} |\n" + "|---" * len(COLUMNS) + "|\n"
         page = Path(__file__).with_suffix(".md")
-        below = page.read_text(encoding="utf-8").rpartition("|\n")[2]  # it stays
-        text = HEAD + titles + "".join(lines) + below
+        was = page.read_text(encoding="utf-8")  # what is said of the table stays
+        head, below = was.partition("| network")[0], was.rpartition("|\n")[2]
+        text = head + titles + "".join(lines) + below
         page.write_text(text, encoding="utf-8")
 
 

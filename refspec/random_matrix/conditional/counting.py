@@ -91,6 +91,8 @@ def counted(design: ConditionalDesign, made: Equivalent) -> float:
             "not: float64 does not resolve the law there; ask for it further up"
         ) from error
     turned += _argument(made.tail) + _argument(made.inner)
+    if made.beyond is not None:
+        turned -= float(np.sum(np.angle(made.beyond.inverses)))
     turned -= float(np.sum(made.forms[0] * made.forms[1]).imag)
     return design.reached + turned / np.pi
 

@@ -44,6 +44,20 @@ class Regression:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Constant:
+    """What classes of which nothing is left add to errors (x) features.
+
+    inside (a h, a h): in the features that others have. beside (a h, n), values (n,):
+    beyond these, where it is diagonal. means (m, h), (a m, n): a basis of class means.
+    """
+
+    inside: np.ndarray
+    beside: np.ndarray
+    values: np.ndarray
+    means: tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ConditionalDesign:
     """Layers in frames: roots R (N, a, k), labels, regressors (N, q).
 
@@ -54,6 +68,7 @@ class ConditionalDesign:
     features' frame, variances in its tail, s = C or 1. layers: which layer each error
     (a,) and each feature (h + t,) is of. P counts what nothing reaches.
     kept: share of the covariances' squares beyond the head that are these variances.
+    constant: of classes whose samples are left out, and features that they alone have.
     """
 
     roots: np.ndarray
@@ -66,6 +81,7 @@ class ConditionalDesign:
     dimension: int
     kept: float = 1.0
     positions: int = 1
+    constant: Constant | None = None
 
     @property
     def parameters(self) -> np.ndarray:
@@ -76,7 +92,8 @@ class ConditionalDesign:
     @property
     def reached(self) -> int:
         """Number of directions that errors (x) features span, at most P."""
-        return int(np.sum(self.parameters))
+        beyond = 0 if self.constant is None else len(self.constant.values)
+        return int(np.sum(self.parameters)) + beyond
 
     @property
     def whole(self) -> np.ndarray:

@@ -26,6 +26,7 @@ import numpy as np
 
 from refspec.random_matrix import anderson
 from refspec.random_matrix.conditional import positions
+from refspec.random_matrix.conditional.constant import beyond
 from refspec.random_matrix.conditional.design import ConditionalDesign
 from refspec.random_matrix.conditional.resolvent import (
     Equivalent,
@@ -186,6 +187,9 @@ def step(design: ConditionalDesign, x: np.ndarray, z: complex) -> Equivalent:
     kept = np.ix_(np.flatnonzero(here), np.flatnonzero(here))
     head = np.reshape(blocks, (a * h, a * h))[kept]
     head[np.diag_indices(len(head))] -= z
+    gone = None if design.constant is None else beyond(design.constant, z)
+    if gone is not None:
+        head += gone.added
     # what is no parameter has a pivot of 1 in the tail, and nothing beside it
     both = there[:, :, None] & there[:, None, :]
     tail = both * np.tensordot(design.outside, x[1], ((0,), (0,)))
@@ -204,7 +208,7 @@ def step(design: ConditionalDesign, x: np.ndarray, z: complex) -> Equivalent:
     B = _over(design, E - E @ forms @ E)
     new = np.stack([delta, B])
     new = (new + np.swapaxes(new, 2, 3)) / 2
-    return Equivalent(new, x, inner, pivots, tail, (Q, rest))
+    return Equivalent(new, x, inner, pivots, tail, (Q, rest), gone)
 
 
 def in_half_planes(x: np.ndarray) -> np.ndarray:

@@ -17,12 +17,25 @@ _WHOLE = 512
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Beyond:
+    """Directions that are eliminated at one z.
+
+    added (a h, a h): what that leaves in the head, slope: its derivative in z with the
+    sign changed; inverses (n,): of K - z, which is diagonal there.
+    """
+
+    added: np.ndarray
+    slope: np.ndarray
+    inverses: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Equivalent:
     """The deterministic equivalent at one z of the upper half plane.
 
     unknowns (2, s, a, a): Delta, B; forms: as they went in. inner (N, k, k): I + R'
     Delta R. pivots: of H - z in the head of the features' frame; tail (t, a, a): in the
-    rest. resolvents: inverses of both.
+    rest. resolvents: inverses of both. beyond: what was eliminated before.
     """
 
     unknowns: np.ndarray
@@ -31,12 +44,17 @@ class Equivalent:
     pivots: tuple[np.ndarray, ...]
     tail: np.ndarray
     resolvents: tuple[np.ndarray, np.ndarray]
+    beyond: Beyond | None = None
 
     @property
     def trace(self) -> complex:
         """The trace of Q over the directions that are reached."""
         head, tail = self.resolvents
-        return complex(np.trace(head) + np.sum(np.trace(tail, axis1=1, axis2=2)))
+        total = np.trace(head) + np.sum(np.trace(tail, axis1=1, axis2=2))
+        if self.beyond is not None:
+            # d log det (H - z) = -tr Q dz, and the head depends on z by its slope, too
+            total += np.sum(head * self.beyond.slope) + np.sum(self.beyond.inverses)
+        return complex(total)
 
 
 def inverted(head: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:

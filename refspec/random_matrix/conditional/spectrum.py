@@ -25,9 +25,9 @@ from refspec.random_matrix.conditional.counting import (
     allowed,
     solved,
 )
-from refspec.random_matrix.conditional.design import ConditionalDesign
+from refspec.random_matrix.conditional.design import ConditionalDesign, Constant
 from refspec.random_matrix.conditional.frames import Frames, frames_of
-from refspec.random_matrix.conditional.resolvent import Equivalent
+from refspec.random_matrix.conditional.resolvent import Beyond, Equivalent
 from refspec.random_matrix.outliers import Outliers, row_space
 from refspec.random_matrix.tables import Band, LawTable, Point
 
@@ -282,6 +282,8 @@ def _along_means(design: ConditionalDesign, made: Equivalent) -> float:
     a, h = design.parameters.shape
     h -= design.outside.shape[1]
     means = np.reshape(design.slopes[:, :, 0], (-1, h))  # a position each
+    if made.beyond is not None and design.constant is not None:
+        return _along_all(design.constant, made, made.beyond)
     Q = np.reshape(made.resolvents[0].imag, (a, h, a, h))
     errors, features = design.layers[0], design.layers[1][:h]
     total = 0.0
@@ -291,6 +293,15 @@ def _along_means(design: ConditionalDesign, made: Equivalent) -> float:
         own = np.trace(Q[np.ix_(e, f, e, f)], axis1=0, axis2=2)
         total += float(np.sum(span * (own @ span)))
     return total
+
+
+def _along_all(constant: Constant, made: Equivalent, gone: Beyond) -> float:
+    """Return Im tr Q over errors (x) class means, where directions were eliminated."""
+    here, there = constant.means
+    a = len(there) // len(here)
+    both = np.kron(np.eye(a), here) - (there * gone.inverses) @ constant.beside.T
+    total = np.sum((both @ made.resolvents[0]) * both)
+    return float(np.imag(total + np.sum(there**2 * gone.inverses)))
 
 
 def _located(

@@ -39,7 +39,7 @@ def test_each_frame_has_the_same_trace():
 
 def test_a_frame_is_used_down_to_its_limit():
     pairs = frames_of(mixture(64, 0).design).pairs
-    frames = Frames(pairs, [])
+    frames = Frames(pairs, [], pairs[-1][0])
     assert frames.at(0.0) is pairs[0]
     assert frames.wider is pairs[1]
     frames.limits.append(3.0)
