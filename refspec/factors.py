@@ -496,9 +496,10 @@ def _lifted(f: Factor, up: np.ndarray) -> Factor:
 
 def _times(f: Factor, power: int) -> Factor:
     """Return the rows of one layer times 2^power: a copy of its smaller factor."""
-    if f.features is None or f.roots.size < f.features.size:
+    h = f.features
+    if h is None or math.prod(f.roots.shape) < math.prod(h.shape):
         return replace(f, roots=_ldexp(f.roots, np.asarray(power)))
-    return replace(f, features=_ldexp(f.features, np.asarray(power)))
+    return replace(f, features=_ldexp(h, np.asarray(power)))
 
 
 def _ldexp(x: Array, power: np.ndarray) -> Array:
