@@ -337,31 +337,36 @@ def empirical_fisher(
     return SecondMoment(Factors(tuple(factors)), s[:, None], snapshot.offsets)
 
 
-def score_reduced(moment: SecondMoment) -> tuple[Rows, float]:
-    """Return C - 1 rows a sample in place of C, and the trace that this leaves out.
+def score_reduced(moment: SecondMoment) -> Rows:
+    """Return C - 1 rows a sample in place of C: what is left out are `scores`.
 
     Theory: theory/curvature.md#C5; theory/levels.md#L3.
     """
     return moment.rows.reduced(unit_weights(moment), moment.offsets)
 
 
-def reduced_rows(
-    moment: SecondMoment, trace: float | None = None
-) -> tuple[Rows, float] | None:
-    """Do as `score_reduced`; None if there are scores that count.
+def scores(moment: SecondMoment) -> float:
+    """Return the trace of the scores, sum_i ||sum_c' u_{ic'} x_{ic'}||^2.
+
+    Theory: theory/curvature.md#C5.
+    """
+    return moment.rows.scores(unit_weights(moment), moment.offsets)
+
+
+def vanishing_scores(moment: SecondMoment, trace: float | None = None) -> float | None:
+    """Return the trace of scores that do not count; None if there are none, or they do.
 
     Levels see them to first order: they must be as small as rounding is, beside a trace
     that is no less than `trace`. Theory: theory/curvature.md#C5.
     """
     if not moment.scored or moment.projection is not None:
         return None
-    fewer, dropped = score_reduced(moment)
-    u = rounding.unit_roundoff(moment.weights)
-    if dropped:
-        trace = moment.rows.at_least() if trace is None else trace
-        if not 2 * math.sqrt(dropped * trace) <= moment.shape[0] * u * trace:
-            return None
-    return fewer, dropped
+    dropped = scores(moment)
+    if not dropped:
+        return dropped
+    trace = moment.rows.at_least() if trace is None else trace
+    most = moment.shape[0] * rounding.unit_roundoff(moment.weights) * trace
+    return dropped if 2 * math.sqrt(dropped * trace) <= most else None
 
 
 def unit_weights(moment: SecondMoment) -> Array:

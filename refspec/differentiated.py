@@ -483,7 +483,9 @@ def apart(rows: Rows, same: Rows, other: Rows | None, seed: int) -> float:
     As `measured`, but by products X V alone, of two ways that share no derivative.
     """
     V = probes(seed, rows.shape[2], FEWER)
-    XV, image = (product_beside(x.dot, V, x.like) for x in (rows, same))
+    there = backend.beside(V, rows.like)
+    images = (backend.to_host(x.dot(there)) for x in (rows, same))
+    XV, image = (x.astype(np.float64) for x in images)
     u = rounding.unit_roundoff(rows.like)
     lost = images_radius(XV, image, u, "factors and J V")
     return lost + between_precisions(image, rows, other, V)

@@ -65,6 +65,11 @@ class Factor:
             return False
         return bool(self.features.shape[2] > 2 * self.roots.shape[2] ** 2)
 
+    @property
+    def is_summed(self) -> bool:
+        """Whether inner products of rows are of sums that are formed."""
+        return self.is_sum and not self.by_pairs
+
     def some(self, samples: slice, classes: slice) -> Array:
         """Return the roots of some samples and cross classes, (n, k, T, b)."""
         return self.roots[samples, classes, ...]
@@ -223,13 +228,13 @@ class Factors(Rows):
         Of layers whose rows are sums, multiplied out, layer by layer: no row is formed
         twice. Of the others some rows at a time: nothing else as large is made.
         """
-        small = tuple(f for f in self.layers if f.by_pairs or not f.is_sum)
-        if small:
-            total = Rows.outer(Factors(small), total)
-        sums = [f for f in self.layers if f not in small]
-        for f in sums:
-            total = _outer(f, total, self.xp)
-        return backend.mirrored(total) if sums else total
+        for some in self.by_columns(None, ()):
+            first = some.layers[0]
+            if first.is_summed:
+                total = backend.mirrored(_outer(first, total, self.xp))
+            else:
+                total = Rows.outer(some, total)
+        return total
 
     def take(self, index: Array) -> Array:
         """Return chosen rows explicitly, shape (m, P)."""
@@ -312,21 +317,33 @@ class Factors(Rows):
             out.append(f)
         return Factors(tuple(out), self.forming(), self.how)
 
-    def reduced(self, unit: Array, offsets: tuple[int, ...]) -> tuple[Factors, float]:
-        """Return C - 1 rows a sample, by C - 1 errors a sample, and the trace left out.
+    def reduced(self, unit: Array, offsets: tuple[int, ...]) -> Factors:
+        """Return C - 1 rows a sample, by C - 1 errors a sample.
 
-        Scores vanish up to rounding; their second moment is left out.
         Theory: theory/curvature.md#C5.
         """
-        xp, layers, left_out = self.xp, [], 0.0
-        for f in self.layers:
-            scores = xp.sum(unit[:, :, None, None] * f.roots, axis=1, keepdims=True)
-            left_out += backend.scalar(xp.sum(_squares(replace(f, roots=scores), xp)))
-            layers.append(replace(f, roots=fewer(f.roots, unit, offsets)))
+        layers = (replace(f, roots=fewer(f.roots, unit, offsets)) for f in self.layers)
         # a reflection mixes the terms of a sample before they are added up
         u = rounding.unit_roundoff(self.like)
         lost = self.forming() + self._forming(2 * self.shape[1] + 8, u)
-        return Factors(tuple(layers), lost, self.how), left_out
+        return Factors(tuple(layers), lost, self.how)
+
+    def by_columns(
+        self, unit: Array | None, offsets: tuple[int, ...]
+    ) -> Iterator[Factors]:
+        """Yield each layer that `outer` takes by itself, and the others together."""
+        sums = [(f,) for f in self.layers if f.is_summed]
+        others = tuple(f for f in self.layers if not f.is_summed)
+        parts = [others, *sums] if others else sums
+        # of an error of all columns as much each, so that all have that error
+        lost = None if self.lost is None else self.lost / math.sqrt(len(parts))
+        for layers in parts:
+            some = Factors(layers, lost, self.how)
+            yield some if unit is None else some.reduced(unit, offsets)
+
+    def scores(self, unit: Array, offsets: tuple[int, ...]) -> float:  # noqa: ARG002
+        """Return the trace that `reduced` rows leave out, sum_i ||u_i'X_i||^2."""
+        return sum(self.combined(unit)._traces())
 
     def _forming(self, roundings: int, u: float) -> float:
         """Bound the error of sums over positions whose terms were rounded so often."""
@@ -566,7 +583,8 @@ def _outer(f: Factor, total: Array | None, xp: Namespace) -> Array:
         total = xp.zeros((n, n), dtype=kind, device=device)
     for x in _tiles(f, xp):
         backend.add_square(total, xp.reshape(x, (n, -1)))
-    costs.done(Cost(_work(f, N, K).outer))
+    work = _work(f, N, K)
+    costs.done(Cost(work.outer + work.formed))
     return total
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from refspec import backend, rounding
 from refspec.backend import Array
-from refspec.curvature import SecondMoment, reduced_rows, unit_weights
+from refspec.curvature import SecondMoment, unit_weights, vanishing_scores
 from refspec.differentiated import FEWER, images_radius, probes, product_beside
 from refspec.layerwise import Layerwise
 from refspec.rows import Derived, Rows, Scaled, Work, fewer, whole
@@ -82,7 +82,9 @@ class WithGram(Derived):
         """Return XX'Z, shape (N, K, m): R'(YY'(RZ)) if YY' is held."""
         Y = Z if self.unit is None else fewer(Z, self.unit, self.offsets)
         flat = self.xp.reshape(Y, (-1, Y.shape[2]))
-        made = self.xp.reshape(self._up(self.held @ flat), Y.shape)
+        # Z'XX', as XX' is symmetric: faster with BLAS where Z has few columns
+        made = self.xp.matrix_transpose(self.xp.matrix_transpose(flat) @ self.held)
+        made = self.xp.reshape(self._up(made), Y.shape)
         return made if self.unit is None else whole(made, self.unit, self.offsets)
 
     def squares(self) -> Array:
@@ -148,8 +150,11 @@ class WithGram(Derived):
 
     @property
     def work(self) -> Work:
-        """What the rows take, and products with them."""
-        return replace(self.rows.work, product=float(self.held.shape[0]) ** 2)
+        """What the rows take, and products with them: XX' is there."""
+        work, entries = self.rows.work, float(self.held.shape[0]) ** 2
+        held = work.held + 8 * entries
+        made = {"gram": 0.0, "formed": 0.0, "sums": 0.0}
+        return replace(work, product=entries, held=held, **made)
 
     def forming(self) -> float:
         """Bound the error made in forming the rows that what is held is of."""
@@ -168,18 +173,33 @@ def held(moment: SecondMoment) -> WithGram:
     What is left out, and what gathering layer by layer may have got wrong, is bounded.
     Theory: theory/curvature.md#C11.
     """
-    rows, unit, dropped = moment.rows, None, 0.0
-    of, offsets = rows, tuple[int, ...]()
-    fewer = reduced_rows(replace(moment, projection=None))
-    if fewer is not None:
-        of, dropped = fewer
-        unit, offsets = unit_weights(moment), moment.offsets
-    made = WithGram(rows, of.outer(), unit=unit, offsets=offsets)
-    apart = 2 * math.sqrt(dropped * made.trace()) + dropped
+    rows, each = moment.rows, isinstance(moment.rows, Layerwise)
+    # scores layer by layer are not known before: they are in what is measured
+    dropped = 0.0 if each and moment.scored else _left_out(moment)
+    unit = None if dropped is None else unit_weights(moment)
+    gram, rounded, lost = None, [], [0.0]
+    for some in rows.by_columns(unit, moment.offsets):
+        gram = some.outer(gram)
+        if not each:
+            rounded.append(some.roundings)
+            lost.append(some.forming())
+        del some  # or it is there beside the next
+    made = WithGram(rows, gram, unit=unit, offsets=moment.offsets)
+    apart = dropped or 0.0
+    apart += 2 * math.sqrt(apart * made.trace())
     if isinstance(rows, Layerwise):
         apart += _measured(rows, made)
         return replace(made, rounded=0, lost=rows.lost, apart=apart)
-    return replace(made, rounded=of.roundings, lost=of.forming(), apart=apart)
+    most = max(rounded) + len(rounded)
+    return replace(made, rounded=most, lost=math.hypot(*lost), apart=apart)
+
+
+def _left_out(moment: SecondMoment) -> float | None:
+    """Return the trace that C - 1 rows a sample leave out; None if that counts.
+
+    Of a level as of the whole, whose rows they are.
+    """
+    return vanishing_scores(replace(moment, projection=None))
 
 
 def _measured(rows: Rows, made: Rows) -> float:

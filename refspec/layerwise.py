@@ -60,8 +60,6 @@ class Layerwise(Derived):
         The error made in forming these, as measured.
     formed : Rows or None
         Those columns of the rows that `source` does not have.
-    unit, offsets
-        Of `reduced` rows, as in `refspec.rows.Reduced`.
 
     Notes
     -----
@@ -71,14 +69,6 @@ class Layerwise(Derived):
     source: Source
     lost: float = 0.0
     formed: Rows | None = None
-    unit: Array | None = None
-    offsets: tuple[int, ...] = ()
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """N samples, K cross classes (one fewer if reduced), P columns."""
-        N, K, P = self.rows.shape
-        return N, K - (self.unit is not None), P
 
     def chunks(self) -> Iterator[Array]:
         """Yield all rows explicitly, some samples at a time, shape (m K, P)."""
@@ -88,27 +78,20 @@ class Layerwise(Derived):
         """Return the rows themselves: they are squared in XX' alone."""
         return self, 0
 
-    def reduced(self, unit: Array, offsets: tuple[int, ...]) -> tuple[Layerwise, float]:
-        """Return C - 1 rows a sample in place of C, for `outer` alone.
-
-        What that leaves out is not known before: it is in the error of XX', measured.
-        """
-        return replace(self, unit=unit, offsets=offsets), 0.0
-
     def outer(self, total: Array | None = None) -> Array:
-        """Return XX', or YY' of reduced rows, added to `total` if there is one."""
-        for some in self._parts():
+        """Return XX', added to `total` if there is one."""
+        for some in self.by_columns(None, ()):
             total = some.outer(total)
             del some  # or it is there beside the next
         return total
 
-    def _parts(self) -> Iterator[Rows]:
-        """Yield the rows in some of the columns, all columns once."""
-        if self.formed is not None and self.unit is not None:
-            yield self.formed.reduced(self.unit, self.offsets)[0]
-        elif self.formed is not None:
-            yield self.formed
-        yield from self.source.gathered(self._room, self.unit, self.offsets)
+    def by_columns(
+        self, unit: Array | None, offsets: tuple[int, ...]
+    ) -> Iterator[Rows]:
+        """Yield the rows in some of the columns: what is formed, then as gathered."""
+        if self.formed is not None:
+            yield from self.formed.by_columns(unit, offsets)
+        yield from self.source.gathered(self._room, unit, offsets)
 
     @property
     def _room(self) -> int:

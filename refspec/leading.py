@@ -128,10 +128,10 @@ def smaller_side(
     """
     if by_rows(moment.rows):
         return row_side(moment, *others)
-    every = (moment, *others)
+    every, one = (moment, *others), Cost(moment.rows.work.product)
 
     def product(v: Array) -> Array:
-        return _each(every, lambda s, x: _in_parts(s.rows, s.matvec, x), v)
+        return _each(every, lambda s, x: _in_parts(s.rows, s.matvec, x, one), v)
 
     return product, Space.alone(moment.rows.shape[2])
 
@@ -141,11 +141,12 @@ def row_side(
 ) -> tuple[krylov.Product, Space]:
     """Return products with QXX'Q, and its space, as `smaller_side` does."""
     xp, rows, (N, K, _) = moment.xp, moment.rows, moment.rows.shape
-    every = (moment, *others)
+    every, one = (moment, *others), Cost(rows.work.product)
 
     def product(z: Array) -> Array:
         z = _each(every, SecondMoment.project, xp.reshape(z, (N, K, -1)))
-        z = _each(every, SecondMoment.project, _in_parts(rows, rows.gram_times, z))
+        z = _in_parts(rows, rows.gram_times, z, one)
+        z = _each(every, SecondMoment.project, z)
         return xp.reshape(z, (N * K, -1))
 
     return product, Space(rows.samples * K, N * K, rows.group)
@@ -162,11 +163,14 @@ def _each(
     return backend.concatenate(parts, axis=len(x.shape) - 1)
 
 
-def _in_parts(rows: Rows, product: krylov.Product, x: Array) -> Array:
-    """Multiply some columns at a time: those of the larger side would not fit."""
+def _in_parts(rows: Rows, product: krylov.Product, x: Array, one: Cost) -> Array:
+    """Multiply some columns at a time: those of the larger side would not fit.
+
+    one: what a column costs.
+    """
     step, m = rows.group.least(ways.columns(rows.widest, rows.like)), x.shape[-1]
     parts = (product(x[..., k : min(k + step, m)]) for k in range(0, m, step))
-    costs.done(Cost(rows.work.product) * m)
+    costs.done(one * m)
     return backend.concatenate(parts, axis=len(x.shape) - 1)
 
 

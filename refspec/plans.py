@@ -31,10 +31,11 @@ from refspec.results import Result, View
 
 #: What there is a plan of.
 WHAT = (
-    *("attribute", "spectrum", "density", "hessian"),
+    *("attribute", "spectrum", "density", "densities", "hessian"),
     *("kfac", "verify", "claims", "report"),
 )
 
+_COUNTED = ("density", "densities")  # no eigenvalue is found
 # How many attributions of the whole and of every layer's moments the commands come to
 # that ask much of one network, counted in products on the embedded ones: .8 to 1.1,
 # .6 to 3.4, and 2.2 to 4.1; a comparison of a layer's products, .04 to 1.1 of its.
@@ -376,8 +377,9 @@ def _of_moment(
 
     Rows that count are counted only where the cost depends on them.
     """
-    if what == "density":
-        return "quadrature from products", ways.density(moment, 16, 64)
+    if what in _COUNTED:
+        several = ways.runs(moment) if what == "densities" else 1
+        return "quadrature from products", ways.density(moment, 16, 64, several)
     if what == "hessian":
         return "the matrix, P x P", ways.hessian(moment)
     if top is not None:
@@ -418,7 +420,9 @@ def _plan_of_moment(
         parts.append(Part(title, way, cost * _times(what, top)))
     given, limit = int(moment.rows.work.held), memory.limit()
     fewer = (
-        f"ask for top={_SUGGESTED}, " if top is None and what != "density" else "ask "
+        f"ask for top={_SUGGESTED}, "
+        if top is None and what not in _COUNTED
+        else "ask "
     )
     advice = f"{fewer}for fewer samples, or give more memory"
     pace = _pace(moment.rows.like)
@@ -504,7 +508,7 @@ def _advice(
         return replace(found, parts=made(other, k, *left_out), given=other.given)
 
     choices = []
-    if found.what not in ("density", "hessian", "kfac") and top is None:
+    if found.what not in (*_COUNTED, "hessian", "kfac") and top is None:
         few = taken(sizes, _SUGGESTED)
         if few.fits:
             choices.append(f"--top {_SUGGESTED} takes {_size(few.bytes)}")

@@ -250,13 +250,13 @@ def _gauss(
         return xp.sqrt(space.group.added(xp.sum(x * x, axis=axis)))
 
     u = rounding.unit_roundoff(z)
-    V = xp.zeros((m, n, steps), dtype=z.dtype, device=backend.device(z))
+    V = xp.zeros((m, steps, n), dtype=z.dtype, device=backend.device(z))
     size = length(z, 0)
     diagonal, beside = np.zeros((m, steps)), np.zeros((m, steps - 1))
     q = xp.matrix_transpose(z / size)
     for j in range(steps):
-        V[:, :, j] = q
-        known = V[:, :, : j + 1]
+        V[:, j, :] = q
+        known = V[:, : j + 1, :]
         w = xp.matrix_transpose(product(xp.matrix_transpose(q)))
         diagonal[:, j] = backend.to_host(space.group.added(xp.sum(q * w, axis=1)))
         if j + 1 == steps:
@@ -270,9 +270,8 @@ def _gauss(
         beside[:, j] = backend.to_host(xp.where(new, left, xp.zeros_like(left)))
         if not bool(xp.all(new)):
             other = backend.beside(rng.standard_normal((m, n)), z)
-            w = xp.where(new[:, None], w, other)
-        q = _without(w, known, space)
-        q = q / length(q, 1)[:, None]
+            w = _without(xp.where(new[:, None], w, other), known, space)
+        q = w / length(w, 1)[:, None]
     nodes, weights = np.zeros((m, steps)), np.zeros((m, steps))
     for i, square in enumerate(backend.to_host(size).astype(np.float64) ** 2):
         nodes[i], S = scipy.linalg.eigh_tridiagonal(diagonal[i], beside[i])
@@ -281,10 +280,10 @@ def _gauss(
 
 
 def _without(w: Array, V: Array, space: Space) -> Array:
-    """Return vectors w (m, n) without what lies in the spans of V (m, n, j)."""
+    """Return vectors w (m, n) without what lies in the spans of V (m, j, n)."""
     turned = backend.namespace(w).matrix_transpose(V)
     for _ in range(2):
-        w = w - (V @ space.group.added(turned @ w[:, :, None]))[:, :, 0]
+        w = w - (turned @ space.group.added(V @ w[:, :, None]))[:, :, 0]
     return w
 
 

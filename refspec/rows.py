@@ -293,20 +293,32 @@ class Rows(ABC):
         """Return the same rows, multiplied out where that is cheaper in `budget`."""
         return self
 
-    def reduced(self, unit: Array, offsets: tuple[int, ...]) -> tuple[Rows, float]:
-        """Return C - 1 rows a sample in place of C, and the trace that this leaves out.
+    def reduced(self, unit: Array, offsets: tuple[int, ...]) -> Rows:
+        """Return C - 1 rows a sample in place of C: what is left out are `scores`.
 
         Theory: theory/curvature.md#C5.
         """
-        rows, scores = Reduced(self, unit, offsets), 0.0
-        xp, (N, K, P) = self.xp, self.shape
+        return Reduced(self, unit, offsets)
+
+    def by_columns(
+        self, unit: Array | None, offsets: tuple[int, ...]
+    ) -> Iterator[Rows]:
+        """Yield the rows in some of the columns, all columns once.
+
+        So that no copy is made of all of them: `reduced` if there is a `unit`.
+        """
+        yield self if unit is None else self.reduced(unit, offsets)
+
+    def scores(self, unit: Array, offsets: tuple[int, ...]) -> float:  # noqa: ARG002
+        """Return the trace that `reduced` rows leave out, sum_i ||u_i'X_i||^2."""
+        xp, (N, K, P), scores = self.xp, self.shape, 0.0
         step = backend.at_a_time(8 * max(N * K, P), self.like)
-        for i in range(0, N, step):  # the scores u_i'X_i, some samples at a time
+        for i in range(0, N, step):  # some samples at a time
             some = xp.arange(i, min(i + step, N), device=backend.device(unit))
             mine = xp.arange(N, device=backend.device(unit))[:, None] == some
             Z = unit[:, :, None] * xp.astype(mine, unit.dtype)[:, None, :]
             scores += backend.scalar(xp.sum(self.cross(Z) ** 2))
-        return rows, scores
+        return scores
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -453,7 +465,7 @@ class Reduced(Derived):
     def explicit(self, budget: float) -> Rows:
         """Return the same rows, multiplied out where that is cheaper in `budget`."""
         rows = self.rows.explicit(budget)
-        return self if rows is self.rows else rows.reduced(self.unit, self.offsets)[0]
+        return self if rows is self.rows else rows.reduced(self.unit, self.offsets)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

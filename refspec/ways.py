@@ -83,9 +83,9 @@ def gram_side(moment: SecondMoment) -> int:
 
 
 def _outer(moment: SecondMoment) -> float:
-    """Return the multiplications of that matrix."""
-    part = gram_side(moment) / max(1, moment.shape[0])
-    return moment.rows.work.outer * part * part
+    """Return the multiplications of that matrix, rows that are sums formed once."""
+    part, work = gram_side(moment) / max(1, moment.shape[0]), moment.rows.work
+    return work.outer * part * part + work.formed * part
 
 
 def by_one_space(moment: SecondMoment, k: int) -> bool:

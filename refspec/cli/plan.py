@@ -41,6 +41,11 @@ class What(StrEnum):
     claims = "claims"
     report = "report"
 
+    @property
+    def of_the_library(self) -> str:
+        """What the command does there: densities of the whole and of knock-outs."""
+        return "densities" if self is What.density else self.value
+
 
 ForWhat = Annotated[What, typer.Option("--what", help="The command.")]
 Draws = Annotated[
@@ -75,7 +80,7 @@ def plan(
     subject, layers = _subject(file, layer)
     found = planned(
         subject,
-        what=what.value,
+        what=what.of_the_library,
         layers=layers,
         top=top,
         certify=certify,

@@ -18,7 +18,12 @@ from refspec.coordinates.frame import (
     uncertain,
 )
 from refspec.costs import Cost
-from refspec.curvature import SecondMoment, reduced_rows, unit_weights
+from refspec.curvature import (
+    SecondMoment,
+    score_reduced,
+    unit_weights,
+    vanishing_scores,
+)
 from refspec.rows import reflected
 from refspec.structure import cell_norms, cell_rows, cells
 
@@ -36,11 +41,12 @@ def _dual(moment: SecondMoment, leave_out: float) -> Coordinates:
     """Do as `dual` says, without scaling."""
     xp, w = moment.xp, moment.weights
     u, norms = rounding.unit_roundoff(w), cell_norms(moment)
-    rows, scores, seen_by = moment.rows, 0.0, _cell_rows
+    rows, seen_by = moment.rows, _cell_rows
     trace = backend.scalar(xp.sum(rows.squares()))
-    fewer = reduced_rows(moment, trace)
-    if fewer is not None:
-        (rows, scores), seen_by = fewer, _reduced_cell_rows
+    scores = vanishing_scores(moment, trace)
+    if scores is not None:
+        rows, seen_by = score_reduced(moment), _reduced_cell_rows
+    scores = scores or 0.0
     rows = rows.explicit(ways.explicit_budget())
     N, K, _ = rows.shape
     n = N * K

@@ -22,7 +22,7 @@ from refspec.backend import Array
 from refspec.curvature import SecondMoment
 from refspec.differentiated import NetworkMoment
 from refspec.factors import Factor, Factors
-from refspec.rows import Derived, Reduced, Rows, Scaled, Work
+from refspec.rows import Derived, Rows, Scaled, Work
 from refspec.shards.journal import Journal
 from refspec.shards.workers import Here, Source, Together, Workers
 from refspec.spaces import Group
@@ -237,13 +237,9 @@ class Sharded(Rows):
         made = self.workers.total(_sums, self._by_class(unit, offsets))
         return _beside(self.workers.brought(made), self.zero)
 
-    def reduced(self, unit: Array, offsets: tuple[int, ...]) -> tuple[Rows, float]:
-        """Return C - 1 rows a sample in place of C, and the trace that this leaves out.
-
-        Theory: theory/curvature.md#C5.
-        """
-        left_out = self.workers.each(_left_out, self._by_class(unit, offsets))
-        return Reduced(self, unit, offsets), float(sum(left_out))
+    def scores(self, unit: Array, offsets: tuple[int, ...]) -> float:
+        """Return the trace that `reduced` rows leave out, sum_i ||u_i'X_i||^2."""
+        return float(sum(self.workers.each(_scores, self._by_class(unit, offsets))))
 
     def _by_class(
         self, unit: Array, offsets: tuple[int, ...]
@@ -595,7 +591,7 @@ def _sums(
     return _part(moment, i, j).sums(_beside(unit, moment.weights) * root, offsets)
 
 
-def _left_out(
+def _scores(
     moment: SecondMoment,
     i: int,
     j: int,
@@ -604,7 +600,7 @@ def _left_out(
     offsets: tuple[int, ...],
 ) -> float:
     rows = _part(moment, i, j)
-    return rows.reduced(_beside(unit, moment.weights), offsets)[1] * root * root
+    return rows.scores(_beside(unit, moment.weights), offsets) * root * root
 
 
 def _take(moment: SecondMoment, index: np.ndarray, root: float) -> Array:

@@ -184,7 +184,7 @@ def C4(study: Study) -> Iterator[Comparison]:
 )
 def C5(study: Study) -> Iterator[Comparison]:
     """Compare reduced rows and the scores left out with all rows."""
-    reduced, _ = curvature.score_reduced(study.fisher)
+    reduced = curvature.score_reduced(study.fisher)
     moment, V = study.fisher, study.once(directions)
     trace, there = moment.trace(), backend.from_host(V, moment.weights)
     X, Y = (backend.to_host(rows.dot(there)) for rows in (moment.rows, reduced))
@@ -427,7 +427,7 @@ def C11(study: Study) -> Iterator[Comparison]:
         return
     total = None
     for f in rows.layers:
-        one, _ = factors.Factors((f,)).reduced(made.unit, made.offsets)
+        one = factors.Factors((f,)).reduced(made.unit, made.offsets)
         total = one.outer(total)
     kept = backend.to_host(made.held)
     yield norm(backend.to_host(total) - kept), bound, norm(kept), "layer by layer"

@@ -143,10 +143,9 @@ def planned(moment: Any, what: str, **how: Any) -> dict[str, float]:
     """Do what is planned; return the estimate, and the seconds that it took."""
     import refspec
 
-    found, start = refspec.plan(moment, what=what, **how), time.perf_counter()
+    plans, start = [estimated(moment, what, **how)], time.perf_counter()
     getattr(refspec, what)(moment, **how)
-    taken = time.perf_counter() - start
-    return {"planned": found.seconds, "taken": taken, "room": found.bytes / 1e6}
+    return against(plans, start)
 
 
 def exported(name: str) -> Path:
@@ -166,6 +165,21 @@ def exported(name: str) -> Path:
     return path
 
 
+def estimated(subject: Any, what: str, **how: Any) -> tuple[float, int]:
+    """Return the seconds and the bytes of a plan."""
+    import refspec
+
+    found = refspec.plan(subject, what=what, **how)
+    return found.seconds, found.bytes
+
+
+def against(plans: list[tuple[float, int]], start: float) -> dict[str, float]:
+    """Return what was planned for work that began at `start` and has ended."""
+    taken = time.perf_counter() - start
+    planned, room = sum(x for x, _ in plans), max(x for _, x in plans)
+    return {"planned": planned, "taken": taken, "room": room / 1e6}
+
+
 def command(*words: str) -> None:
     """Run a command of refspec in this process."""
     from refspec.cli.app import app
@@ -177,13 +191,16 @@ def command(*words: str) -> None:
             raise
 
 
-def densities(moment: Any, top: int) -> None:
+def densities(moment: Any, top: int) -> dict[str, float]:
     """Attribute the largest eigenvalues; count those of the whole and knock-outs."""
     import refspec
 
+    plans, start = [estimated(moment, "attribute", top=top)], time.perf_counter()
     held = refspec.with_gram(moment)  # one for both
+    plans.append(estimated(held, "densities"))
     refspec.attribute(held, top=top)
     refspec.densities(held)
+    return against(plans, start)
 
 
 def torch_moment(family: str, N: int, shape: tuple[int, ...]) -> Any:
@@ -210,14 +227,16 @@ def cell_small(method: str, name: str, N: str) -> None:
     cells.METHODS[method](network, X[: int(N)], y[: int(N)])
 
 
-def cell_command(what: str, name: str) -> None:
+def cell_command(what: str, name: str) -> dict[str, float]:
     """Run a command on the export of one of the small networks."""
+    plans, start = [estimated(exported(name), what)], time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         page = ("-o", f"{folder}/page.html") if what == "report" else ()
         command(what, str(exported(name)), *page)
+    return against(plans, start)
 
 
-def cell_mlp(what: str) -> dict[str, float] | None:
+def cell_mlp(what: str) -> dict[str, float]:
     """Eight layers, seven of them 2048 wide: P = 26.8 M."""
     import refspec
     from refspec import models
@@ -227,17 +246,16 @@ def cell_mlp(what: str) -> dict[str, float] | None:
     network = models.mlp([784, *[2048] * 7, 10], "relu", rng=rng)
     moment = refspec.fisher(models.snapshot(network, X, y))
     if what == "top":
-        densities(moment, 200)
-        return None
+        return densities(moment, 200)
     return planned(moment, what)
 
 
-def cell_vgg(what: str) -> None:  # noqa: ARG001 there is one
+def cell_vgg(what: str) -> dict[str, float]:  # noqa: ARG001 there is one
     """VGG11 of `paper.py`, by differentiation: P = 9.2 M."""
     import refspec
 
     with refspec.memory.within(7_400_000_000):  # of 8 GB, what torch takes apart
-        densities(torch_moment("vgg11", 1360, (784,)), 100)
+        return densities(torch_moment("vgg11", 1360, (784,)), 100)
 
 
 def cell_resnet(what: str) -> dict[str, float] | None:
@@ -267,13 +285,19 @@ def curvlinops_top() -> None:
     scipy.sparse.linalg.eigsh(operator.to_scipy(), k=10, return_eigenvectors=False)
 
 
-def cell_last(what: str) -> None:
+def cell_last(what: str) -> dict[str, float] | None:
     """The last layer of a network of 70 classes and 4 that have no sample."""
-    top = () if what == "check" else ("--top", "50")
-    command(what, str(exported("last")), *top, "--memory", "3800MB")
+    path, room = exported("last"), ("--memory", "3800MB")
+    if what == "check":
+        command(what, str(path), *room)
+        return None
+    plans = [estimated(path, what, top=50, memory_limit=3_800_000_000)]
+    start = time.perf_counter()
+    command(what, str(path), "--top", "50", *room)
+    return against(plans, start)
 
 
-def cell_wide(what: str) -> None:
+def cell_wide(what: str) -> dict[str, float]:
     """The last layer of a network of 1000 classes; the 50 largest eigenvalues."""
     import refspec
     from refspec import models
@@ -286,10 +310,10 @@ def cell_wide(what: str) -> None:
     layer = refspec.classes.OutputLayer("linear1", h[:, None, :], p)
     seen = refspec.snapshot([layer], y, probabilities=p)
     with refspec.memory.within(3_800_000_000):
-        getattr(refspec, what)(seen, top=50)
+        return planned(seen, what, top=50)
 
 
-def cell_cnn(what: str) -> None:
+def cell_cnn(what: str) -> dict[str, float]:
     """A first convolution with 576 positions: P = 5453; seen 500 images at a time."""
     import refspec
     from refspec import models
@@ -304,7 +328,7 @@ def cell_cnn(what: str) -> None:
         return refspec.fisher(seen)
 
     shards = [lambda i=i: made(i) for i in range(0, len(X), 500)]
-    getattr(refspec, what)(refspec.joined(shards))
+    return planned(refspec.joined(shards), what)
 
 
 CELLS: dict[str, Callable[..., dict[str, float] | None]] = {

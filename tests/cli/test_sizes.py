@@ -29,7 +29,9 @@ def said(*words):
         return json.load(file)
 
 
-@pytest.mark.parametrize("what", sorted({*plans.WHAT} - {"hessian", "kfac"}))
+@pytest.mark.parametrize(
+    "what", sorted({*plans.WHAT} - {"densities", "hessian", "kfac"})
+)
 @pytest.mark.parametrize("options", [(), ("--top", 3)])
 def test_a_moment_has_a_plan_as_its_export_has(here, what, options):  # noqa: ARG001
     moment = said("plan", "net.py:network", "--what", what, *options)
@@ -37,6 +39,13 @@ def test_a_moment_has_a_plan_as_its_export_has(here, what, options):  # noqa: AR
     assert 0 < moment["products"] <= export["products"]
     assert moment["fits"]
     assert not moment["bounded"]
+
+
+def test_a_plan_of_density_is_of_the_whole_and_of_each_knock_out(here):  # noqa: ARG001
+    """As the command counts them: not of the whole alone."""
+    found = said("plan", "wine.npz", "--what", "density")
+    one, every = (plans.plan("wine.npz", what=x) for x in ("density", "densities"))
+    assert found["products"] == every.products > 2 * one.products
 
 
 @pytest.mark.parametrize("file", ["wine.npz", "net.py:network"])

@@ -77,7 +77,7 @@ def test_features_and_errors_weigh_as_they_are_defined(asarray, T):
 def test_reduced_rows_and_dual_side_keep_the_spectrum(asarray, T):
     snapshot = sampled(T=T, asarray=asarray)
     moment, X = curvature.fisher(snapshot), rows_of(snapshot)
-    rows, left_out = curvature.score_reduced(moment)
+    rows, left_out = curvature.score_reduced(moment), curvature.scores(moment)
     assert left_out <= rounding.second_moment_radius(100, moment.trace(), U)
     assert rows.shape[1] == 2
     by_rows = coordinates.dual(moment)

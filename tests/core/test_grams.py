@@ -51,6 +51,31 @@ def test_what_is_held_is_of_fewer_rows_and_answers_for_all(power):
     assert not np.linalg.norm(off) <= 0
 
 
+@pytest.mark.parametrize("lost", [None, 1e-3])
+def test_layers_that_are_sums_are_taken_one_by_one(lost):
+    """Their matrices add up to the whole one, and their errors to that of the whole."""
+    m = wide()
+    rng, (N, K, _) = np.random.default_rng(0), m.rows.shape
+    sums = (
+        Factor(rng.standard_normal((N, K, 3, 2)), rng.standard_normal((N, 3, 4)))
+        for _ in range(2)
+    )
+    rows = Factors((*m.rows.layers, *sums), lost)
+    m = replace(m, rows=rows, scored=False)
+    parts = list(rows.by_columns(None, m.offsets))
+    assert [len(some.layers) for some in parts] == [len(rows.layers) - 2, 1, 1]
+    made, X = held(m), explicit(rows)
+    limit = rounding.second_moment_radius(4 * X.shape[1], float(np.sum(X * X)), U)
+    assert np.max(np.abs(made.held - X @ X.T)) <= limit
+    assert abs(made.forming() / rows.forming() - 1) <= 4 * U
+    unit = np.full((N, K), K**-0.5)
+    apart = rows.by_columns(unit, m.offsets)
+    errors = np.linalg.norm([some.forming() for some in apart])
+    whole = rows.reduced(unit, m.offsets).forming()
+    assert whole * (1 - 16 * U) <= errors * 2**0.5
+    assert errors <= whole * (1 + 16 * U)
+
+
 def test_scores_that_count_are_kept():
     """The rows of a class moved: C - 1 of them are no longer enough, and are not held.
 
@@ -65,7 +90,8 @@ def test_scores_that_count_are_kept():
     N, K, _ = m.rows.shape
     assert held(moved).unit is None
     assert held(moved).held.shape == (N * K, N * K)
-    fewer, dropped = refspec.curvature.score_reduced(moved)
+    fewer = refspec.curvature.score_reduced(moved)
+    dropped = refspec.curvature.scores(moved)
     unit = refspec.curvature.unit_weights(moved)
     wrong = WithGram(moved.rows, fewer.outer(), unit=unit, offsets=m.offsets)
     X = explicit(moved.rows)
@@ -80,14 +106,14 @@ def test_scores_that_are_rounding_are_in_the_radius(monkeypatch):
     """What is left out of them is said, and nothing where there are none."""
     m = refspec.fisher(typical())
     made = held(m)
-    _, dropped = refspec.curvature.score_reduced(m)
+    dropped = refspec.curvature.scores(m)
     assert made.apart == 2 * (dropped * made.trace()) ** 0.5 + dropped
     assert 0 < made.apart <= m.shape[0] * U * m.trace() * (1 + m.shape[0] * U)
     unscored = replace(m, scored=False)
     assert held(unscored).unit is None
     assert held(unscored).apart == 0
     found = refspec.attribute(replace(m, rows=made), top=3)
-    monkeypatch.setattr(grams, "reduced_rows", lambda *_: None)
+    monkeypatch.setattr(grams, "vanishing_scores", lambda *_: None)
     whole = refspec.attribute(replace(m, rows=held(m)), top=3)
     radius = found.radius + whole.radius
     assert np.max(np.abs(found.spectrum.values - whole.spectrum.values)) <= radius
@@ -136,6 +162,18 @@ def test_the_matrix_may_be_held_for_several_questions(monkeypatch, power):
     for name, x in several.items():
         assert np.max(np.abs(x.nodes - one[name].nodes)) <= 8 * radius, name
     assert len(formed) == 3
+
+
+def test_a_plan_of_what_is_held_forms_it_no_more():
+    """Nor does a density: products with it alone, and it is there beside the rows."""
+    m = wide()
+    made = refspec.with_gram(m)
+    n, work = made.rows.held.shape[0], made.rows.work
+    assert work.gram == work.formed == work.sums == 0
+    assert work.product == n * n
+    assert work.held == m.rows.work.held + 8 * n * n
+    few, many = (refspec.plan(x, what="densities").products for x in (made, m))
+    assert few < many
 
 
 def test_what_cannot_be_held_is_said():

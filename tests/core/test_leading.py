@@ -225,7 +225,8 @@ def test_a_gram_matrix_is_held_where_that_costs_less():
     m = refspec.fisher(datasets.mnist_cnn())
     n, work = m.shape[0], m.rows.work
     # scores of a file in float32 count, and all rows are held; C - 1 are reckoned with
-    whole, one = work.outer * (ways.gram_side(m) / n) ** 2, work.product
+    part, one = ways.gram_side(m) / n, work.product
+    whole = work.outer * part**2 + work.formed * part  # sums are formed once
     held = at.with_gram_if_cheaper(m, int(whole / one) + 1)
     assert held.rows.held.shape == (n, n)
     assert held.rows.work.product == n * n

@@ -76,7 +76,7 @@ def test_dual(of):
     K, trace = m.weights.shape[1], float(np.sum(small.rows.squares()))
     rows, left_out = small.rows, 0.0
     if m.scored:
-        rows, left_out = curvature.score_reduced(small)
+        rows, left_out = curvature.score_reduced(small), curvature.scores(small)
     rows = rows.explicit(ways.explicit_budget())
     n = rows.shape[0] * rows.shape[1]
     made = factorisation.pivoted_rows(rows, n * U * trace / 2, m.xp)
@@ -225,7 +225,7 @@ def test_rows_that_were_reflected(T):
     f = Factor(rng.standard_normal((N, K, T, b)), rng.standard_normal((N, T, a)))
     unit = rng.standard_normal((N, K))
     unit /= np.linalg.norm(unit, axis=1)[:, None]
-    made, _ = Factors((f,)).reduced(unit, (0, 2, 3, 5))
+    made = Factors((f,)).reduced(unit, (0, 2, 3, 5))
     terms = (
         np.linalg.norm(f.roots, axis=3) * np.linalg.norm(f.features, axis=2)[:, None]
     )

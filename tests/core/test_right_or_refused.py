@@ -363,7 +363,7 @@ def kinds_of_rows(moment):
     every = xp.arange(N * K, device=backend.device(moment.weights))
     plain = Plain(xp.reshape(moment.rows.take(every), (N, K, P)))
     unit = curvature.unit_weights(moment)
-    fewer = moment.rows.reduced(unit, moment.offsets)[0]
+    fewer = moment.rows.reduced(unit, moment.offsets)
     return {
         "plain": (plain, moment.rows),
         "scaled": (Scaled(plain.times(3), -3), moment.rows),

@@ -153,7 +153,7 @@ def test_what_is_multiplied_out_beneath_stays_the_same_rows(kind):
 
 def test_a_reflection_adds_to_the_error_of_the_rows():
     f = factors()
-    fewer, _ = f.reduced(unit(f), OFFSETS)
+    fewer = f.reduced(unit(f), OFFSETS)
     assert fewer.forming() > f.forming() > 0
 
 

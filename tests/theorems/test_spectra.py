@@ -50,7 +50,7 @@ def test_scores_left_out_count_to_first_order_in_a_level(power, left_out):
     study = Study(replace(snapshot, layers=layers))
     name = "gradients of fc1"
     _, (at, _) = study.once(page.sides)[name]
-    seen = 2 * (curvature.score_reduced(at.moment)[1] * at.trace) ** 0.5
+    seen = 2 * (curvature.scores(at.moment) * at.trace) ** 0.5
     assert (at.level_radius >= at.radius + seen) == left_out
     assert (at.level_radius >= seen) == left_out
     holds("S1", study)

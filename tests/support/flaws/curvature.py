@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from refspec import Layer
-from support.flaws import Flaw, after, before, features, field, first, larger, smaller
+from support.flaws import Flaw, after, before, features, field, larger, smaller
 from support.snapshots import sampled, typical
 
 MOMENT = "refspec.curvature:SecondMoment"
@@ -91,7 +91,7 @@ FLAWS = (
         "C5",
         "reduced rows too large",
         "refspec.curvature:score_reduced",
-        after(first(field("layers", roots))),
+        after(field("layers", roots)),
         typical,
     ),
     Flaw(
