@@ -120,7 +120,7 @@ def measured(snapshot, layers):
     return values, np.max(found.radius)
 
 
-def compared(snapshot, given, values, radius, anew):
+def compared(snapshot, given, values, radius):
     """Return what a row of the table says of one law."""
     law = law_of(snapshot, **given)
     made = predict_layer(law)
@@ -130,24 +130,27 @@ def compared(snapshot, given, values, radius, anew):
     # below, eigenvalues are told by neither
     floor = max(radius, made.law.x[0])
     own = [kolmogorov(made, drawn(law.design, k), floor) for k in range(draws)]
-    again = "-"
-    if anew:
-        whole = law_of(snapshot, **{**given, "head": sys.maxsize}).design
-        found = [apart(drawn(whole, seed), values, floor) for seed in range(draws)]
-        again = f"{np.mean(found) * scale:.3f}"
+    anew = [apart(x, values, floor) for x in renewed(snapshot, given, draws)]
     top = np.max(np.abs(made.eigenvalues[:C] / values[:C] - 1))
     deviations = made.outliers.deviations[:C] / made.outliers.values[:C]
     above = int(np.sum(values > made.bands[0].upper))
     return (
         f"{kolmogorov(made, values, floor) * scale:.3f}",
         f"{np.mean(own) * scale:.3f}",
-        again,
+        f"{np.mean(anew) * scale:.3f}",
         f"{top:.3f}",
         f"{np.max(deviations, initial=0):.3f}",
         f"{len(made.outliers.values)}, {above}",
         f"{np.min(law.samples):.3g}",
         f"{law.design.kept:.2f}",
     )
+
+
+def renewed(snapshot, given, draws):
+    """Yield spectra of features drawn anew, and logits too where the law draws them."""
+    for seed in range(draws):
+        asked = {**given, "head": sys.maxsize, "seed": seed}
+        yield drawn(law_of(snapshot, **asked).design, seed)
 
 
 def drawn(design, seed):
@@ -212,11 +215,11 @@ def rows(name, only):
             continue
         values, radius = measured(snapshot, [layer.name])
         told = name if layer.name == last else f"{name}, {layer.name}"
-        for k, (law, given) in enumerate(laws.items()):
+        for law, given in laws.items():
             asked = {**given, "layers": layer.name}
             if only not in (None, law):
                 continue
-            cells = compared(snapshot, asked, values, radius, anew=k == 0)
+            cells = compared(snapshot, asked, values, radius)
             line = " | ".join(map(str, (told, d, N, f"{missed:.2g}", law, *cells)))
             yield f"| {line} |\n"
 
@@ -233,7 +236,7 @@ def together(name, only):
             if only not in (None, law):
                 continue
             asked = {**given, "layers": layers}
-            cells = compared(snapshot, asked, values, radius, anew=True)
+            cells = compared(snapshot, asked, values, radius)
             told = f"{name}, {' and '.join(layers)}", d, len(p), f"{missed:.2g}", law
             yield f"| {' | '.join(map(str, (*told, *cells)))} |\n"
 
