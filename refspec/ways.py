@@ -33,7 +33,7 @@ _VECTORS = 2**30  # bytes of the vectors of probes that run together
 _EXPLICIT = 2**28  # bytes of gradients of layers with positions that may be held
 _CELLS = 2**10  # whose Gram matrix is formed, whatever else it would take
 _INDEPENDENT = 0.75  # of the rows that count: .6 to .8 in trained networks, 1 at random
-_COPIES = 3  # of the rows: scaled, reduced, and on the way there
+_COPIES = 2  # of the rows: reduced, and on the way there
 _SUMS = 2  # of a row that is a sum, when it is formed: written, and read
 #: Passes over the rows meanwhile, and over each block of the factorisation.
 PASSES = 12

@@ -54,6 +54,8 @@ def _dual(moment: SecondMoment, leave_out: float) -> Coordinates:
     made = pivoted_rows(rows, n * u * trace / 2, xp, left_out=leave_out * trace)
     measured = left_out if leave_out else residual
     radius, L = measured(rows, made, trace, u, xp) + scores, made.L
+    known = rows.known
+    del rows  # as large as what comes now
     if moment.projection is None:
         means = [
             xp.matrix_transpose(seen_by(moment, norms, c, xp)) @ part
@@ -88,7 +90,7 @@ def _dual(moment: SecondMoment, leave_out: float) -> Coordinates:
         trace,
         radius,
         level,
-        f"{rows.known}, {kind}",
+        f"{known}, {kind}",
         moment.shape,
         "dual",
         left_out=made.left if leave_out else 0.0,
