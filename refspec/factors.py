@@ -23,6 +23,7 @@ from refspec.sums import squared_sums
 
 _NEVER = -(2**20)  # a power of two that is 0 in every format
 _LONG = 2**16  # entries of a row from which on multiplying it out is what costs
+_SMALL = 1.5  # times as long as large products take those of a pair of samples
 _ROWS = 256  # rows that are multiplied out together, at least
 _WIDE = 2**11  # columns that are, at least
 
@@ -63,7 +64,9 @@ class Factor:
         """Whether inner products of rows are cheaper from all pairs of positions."""
         if self.features is None or not self.is_sum or self.dimension < _LONG:
             return False
-        return bool(self.features.shape[2] > 2 * self.roots.shape[2] ** 2)
+        (_, K, T, b), a = self.roots.shape, self.features.shape[2]
+        pairs = T * T * a / K**2 + T * T * b / K + T * b
+        return bool(_SMALL * pairs < a * b)
 
     @property
     def is_summed(self) -> bool:

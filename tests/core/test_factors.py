@@ -137,9 +137,9 @@ def test_scores_left_out_are_the_second_moment_of_the_scores(asarray, monkeypatc
 def test_long_rows_with_few_positions_are_the_same(asarray, monkeypatch, little):
     """By pairs of positions, and some samples at a time."""
     monkeypatch.setattr(factors, "_LONG", 1)
-    f, X = make(asarray, 3, 20)
+    f, X = make(asarray, 3, 40)
     assert f.by_pairs
-    assert not make(asarray, 3, 18)[0].by_pairs
+    assert not make(asarray, 3, 36)[0].by_pairs  # 1.5 (a + 12) multiplications of 2 a
     if little:
         monkeypatch.setattr(backend, "_TEMPORARY", 8 * 3 * 3 * 3)
     test_every_product_is_that_of_the_rows((f, X), asarray)
@@ -148,7 +148,7 @@ def test_long_rows_with_few_positions_are_the_same(asarray, monkeypatch, little)
 def test_a_gram_matrix_by_pairs_is_as_far_off_as_forming_says(monkeypatch):
     """Positions that cancel: the terms of a sum over pairs are as large as before."""
     monkeypatch.setattr(factors, "_LONG", 1)
-    rng, N, T, a = np.random.default_rng(0), 6, 2, 12
+    rng, N, T, a = np.random.default_rng(0), 6, 2, 13
     roots, h = rng.standard_normal((N, 2, 1, 3)), rng.standard_normal((N, 1, a))
     roots = np.concatenate([roots, -roots * (1 + 2.0**-20)], axis=2)
     f = factors.Factor(roots, np.concatenate([h, h], axis=1))
@@ -178,7 +178,7 @@ def test_squares_by_pairs_that_rounding_made_negative_are_zero(monkeypatch):
     monkeypatch.setattr(factors, "_LONG", 1)
     rng, parts = np.random.default_rng(0), np.array([1.0, -0.3, -0.7])
     roots = rng.standard_normal((20, 3, 1, 2)) * parts[:, None]
-    f = factors.Factor(roots, np.repeat(rng.standard_normal((20, 1, 20)), 3, axis=1))
+    f = factors.Factor(roots, np.repeat(rng.standard_normal((20, 1, 40)), 3, axis=1))
     assert f.by_pairs
     squares = factors.Factors((f,)).squares()
     assert squares.min() == 0  # some are clipped
