@@ -133,10 +133,11 @@ def is_on_device(x: Array) -> bool:
 def add_square(total: Array, x: Array) -> None:
     """Add xx' to a symmetric matrix in its place, on the host to its upper triangle.
 
-    BLAS does half of the work there, and no other matrix as large is made; `mirrored`
-    is what comes after the last.
+    BLAS does half of the work there, and no other matrix as large as x is made;
+    `mirrored` is what comes after the last.
     """
-    if isinstance(total, np.ndarray):
+    # NumPy's BLAS does half of xx', too; SciPy's is another, whose threads wait for it
+    if isinstance(total, np.ndarray) and 2 * len(total) > x.shape[1]:
         (update,) = scipy.linalg.get_blas_funcs(("syrk",), (total,))
         # of Fortran's order, in which total' is what lies there and the upper the lower
         update(1.0, x.T, beta=1.0, c=total.T, trans=1, lower=1, overwrite_c=1)

@@ -148,11 +148,12 @@ def test_rows_are_turned_to_the_eigenvectors(asarray, monkeypatch, n, dtype, con
     assert n < 2 or radius < np.abs(np.diff(L)).max()  # it tells eigenvalues apart
 
 
+@pytest.mark.parametrize(("n", "columns"), [(300, 5), (30, 200)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_squares_are_added_in_place(asarray, dtype):
+def test_squares_are_added_in_place(asarray, dtype, n, columns):
     """To what is there, of any order of the array; the two halves are the same bits."""
-    rng, n = np.random.default_rng(0), 300
-    x, y = (rng.standard_normal((n, 5)).astype(dtype) for _ in range(2))
+    rng = np.random.default_rng(0)
+    x, y = (rng.standard_normal((n, columns)).astype(dtype) for _ in range(2))
     true = x.astype(float) @ x.T + y.astype(float) @ y.T
     given = asarray(x), asarray(np.asfortranarray(y))
     device = {"device": backend.device(given[0]), "dtype": given[0].dtype}
