@@ -155,6 +155,16 @@ def mirrored(total: Array) -> Array:
     return total
 
 
+def square(x: Array) -> Array:
+    """Return xx', symmetric to the bit."""
+    xp, n = namespace(x), x.shape[0]
+    total = xp.zeros((n, n), dtype=x.dtype, device=device(x))
+    add_square(total, x)
+    if isinstance(total, np.ndarray):
+        return mirrored(total)
+    return (total + xp.matrix_transpose(total)) / 2
+
+
 def at_a_time(size: int, like: Array) -> int:
     """Return how many things of `size` bytes one temporary beside `like` may hold.
 

@@ -266,11 +266,9 @@ class Factors(Rows):
 
     def times(self, power: int) -> Factors:
         """Return the rows times 2^power, exactly."""
-        scaled = (
-            replace(f, roots=_ldexp(f.roots, np.asarray(power))) for f in self.layers
-        )
+        scaled = tuple(_times(f, power) for f in self.layers)
         lost = None if self.lost is None else self.lost * 2.0**power
-        return Factors(tuple(scaled), lost, self.how)
+        return Factors(scaled, lost, self.how)
 
     def balanced(self) -> tuple[Factors, int]:
         """Return rows that can be squared without overflow, and the power they lost.
@@ -494,6 +492,14 @@ def _balanced(f: Factor, xp: Namespace) -> tuple[Factor, np.ndarray, int]:
 def _lifted(f: Factor, up: np.ndarray) -> Factor:
     """Multiply the roots of sample i by 2^up_i."""
     return replace(f, roots=_ldexp(f.roots, up[:, None, None, None]))
+
+
+def _times(f: Factor, power: int) -> Factor:
+    """Return the rows of one layer times 2^power: a copy of its smaller factor."""
+    h = f.features
+    if h is None or math.prod(f.roots.shape) < math.prod(h.shape):
+        return replace(f, roots=_ldexp(f.roots, np.asarray(power)))
+    return replace(f, features=_ldexp(h, np.asarray(power)))
 
 
 def _ldexp(x: Array, power: np.ndarray) -> Array:

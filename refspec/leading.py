@@ -224,6 +224,13 @@ def with_gram(moment: SecondMoment | Snapshot) -> SecondMoment:
     return replace(moment, rows=held(replace(moment, rows=rows)).times(power))
 
 
+def with_gram_for(moment: SecondMoment, k: int | None) -> SecondMoment:
+    """Hold XX' where an attribution of the k largest would; None: of none."""
+    if k is None or not ways.holds_gram(moment, ways.products(k, ways.runs(moment))):
+        return moment
+    return with_gram(moment)
+
+
 def with_gram_if_cheaper(moment: SecondMoment, products: int) -> SecondMoment:
     """Hold XX' where it fits, and costs less than so many products, beside the rows.
 

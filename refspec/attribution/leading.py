@@ -17,7 +17,7 @@ from refspec.backend import Array, Namespace
 from refspec.classes import class_slices
 from refspec.coordinates.frame import uncertain, way_back
 from refspec.curvature import SecondMoment, in_pieces
-from refspec.factors import stacked
+from refspec.factors import Factors, stacked
 from refspec.leading import (
     Leading,
     expect_top,
@@ -131,8 +131,8 @@ def attribute_leading(moment: SecondMoment, k: int) -> Attribution:
 def gram_of_classes(moment: SecondMoment, norms: Array, names: list[str]) -> Array:
     """Return the Gram matrix of levels that have one vector a class, (m C, m C).
 
-    As sums over pairs of samples of rows that are combined over the cross classes
-    first. Theory: theory/levels.md#L1; theory/curvature.md#C2.
+    Layer by layer from sums over a class or, where these are too long, from pairs of
+    samples. Theory: theory/levels.md#L1; theory/curvature.md#C2.
     """
     xp, C = moment.xp, norms.shape[0]
     own, others = of_classes(norms)
@@ -140,20 +140,43 @@ def gram_of_classes(moment: SecondMoment, norms: Array, names: list[str]) -> Arr
     for name in names:
         z = [unit_rows(moment, norms, c) * along[name][c : c + 1, :] for c in range(C)]
         made.append(moment.rows.combined(backend.concatenate(z)))
-    rows = stacked(made)
-    N, n = rows.shape[0] // len(names), rows.shape[0]
-    ends = np.add.outer(N * np.arange(len(names)), moment.offsets[:-1]).reshape(-1)
-    group = np.searchsorted(ends, np.arange(n), side="right") - 1
-    every = backend.from_host(np.arange(n), norms)
-    step, total = backend.at_a_time(8 * n, norms), None
-    member = np.zeros((n, len(ends)))
-    member[np.arange(n), group] = 1
-    S = backend.beside(member, norms)
+    rows, N = stacked(made), moment.rows.shape[0]
+    starts = np.add.outer(N * np.arange(len(names)), moment.offsets[:-1])
+    ends, total = (*starts.ravel().tolist(), len(names) * N), None
+    for f in rows.layers:
+        few = 8 * (len(ends) - 1) * f.dimension <= ways.explicit_budget()
+        part = (_by_sums if few else _by_pairs)(Factors((f,)), ends)
+        total = part if total is None else total + part
+    return (total + xp.matrix_transpose(total)) / 2
+
+
+def _by_sums(rows: Factors, ends: tuple[int, ...]) -> Array:
+    """Return inner products of the sums of groups of rows, which are formed.
+
+    Of one layer, whose outputs are taken one by one: an entry is a sum of two.
+    """
+    xp, (n, _, P), b = rows.xp, rows.shape, rows.layers[0].roots.shape[3]
+    one = xp.ones((n, 1), dtype=rows.like.dtype, device=backend.device(rows.like))
+    sums = xp.reshape(rows.sums(one, ends), (len(ends) - 1, b, P // b))
+    V = xp.permute_dims(sums, (1, 0, 2))
+    return xp.sum(V @ xp.matrix_transpose(V), axis=0)
+
+
+def _by_pairs(rows: Factors, ends: tuple[int, ...]) -> Array:
+    """Return the same from inner products of all pairs of rows, no sum formed."""
+    xp, n, total = rows.xp, rows.shape[0], None
+    member = np.zeros((n, len(ends) - 1))
+    member[np.arange(n), np.searchsorted(ends, np.arange(n), side="right") - 1] = 1
+    S, every = (
+        backend.beside(member, rows.like),
+        backend.from_host(np.arange(n), rows.like),
+    )
+    step = backend.at_a_time(8 * n, rows.like)
     for i in range(0, n, step):
         j = min(i + step, n)
         part = xp.matrix_transpose(S[i:j, :]) @ (rows.gram(every[i:j]) @ S)
         total = part if total is None else total + part
-    return (total + xp.matrix_transpose(total)) / 2
+    return total
 
 
 def largest(split: Decomposition, k: int, trace: float) -> dict[str, Leading]:

@@ -28,6 +28,7 @@ from refspec.claims.registry import (
     Evidence,
     Subject,
     counted,
+    fisher,
     graded,
     said,
     small,
@@ -182,7 +183,7 @@ def _classes(moment: SecondMoment | Eigenbasis | Snapshot) -> int:
 def seen(subject: Subject, of: str, *layers: str) -> Edges:
     """Return the edges of features, errors or gradients of a layer, or of all."""
     if of == "gradients" and not layers:
-        moment = curvature.moment_of(subject.network)
+        moment = subject.once(fisher)
     elif of == "gradients":
         moment = curvature.fisher(subject.snapshot, list(layers))
     else:

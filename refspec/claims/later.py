@@ -19,6 +19,7 @@ from refspec.claims.curvature import compared
 from refspec.claims.registry import (
     Evidence,
     Subject,
+    fisher,
     graded,
     small,
     together,
@@ -125,7 +126,7 @@ def _inside(products: np.ndarray, V: np.ndarray) -> float:
 
 def gradients_align(subject: Subject) -> Iterator[Evidence]:
     """Judge A: the gradient of the loss lies in the top C eigenspace of the Fisher."""
-    moment = curvature.moment_of(subject.network)
+    moment = subject.once(fisher)
     place, k = "all layers of the export", min(subject.C, *moment.shape)
     if isinstance(subject.network, SecondMoment):
         place = "the Fisher information"

@@ -16,7 +16,8 @@ import numpy as np
 import scipy.stats
 
 from refspec.classes import Snapshot
-from refspec.curvature import SecondMoment
+from refspec.curvature import SecondMoment, moment_of
+from refspec.leading import with_gram_for
 from refspec.results import Result, Several, View
 
 _T = TypeVar("_T")
@@ -110,6 +111,15 @@ class Subject:
             self._kept[key] = compute(self, *arguments)
         found: _T = self._kept[key]
         return found
+
+
+def fisher(subject: Subject) -> SecondMoment:
+    """Return the Fisher information of all layers, for all that asks for its largest.
+
+    With its Gram matrix held where an attribution of them would hold one.
+    """
+    moment = moment_of(subject.network)
+    return with_gram_for(moment, subject.top(moment))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

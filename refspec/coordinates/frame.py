@@ -99,12 +99,15 @@ def rescaled(at: Coordinates, moment: SecondMoment, power: int) -> Coordinates:
             f"{moment.weights.dtype}; convert the snapshot to float64"
         )
     up = way_back(moment, power, at.trace + at.level_radius)
+    second = at.second
+    for _ in range(2):  # in its place: it may be as large as what is left
+        second *= up
     # entries below the smallest normal number are rounded absolutely, each by this
     tiny = float(info.smallest_normal) * float(info.eps) * r if at.trace > 0 else 0.0
     return replace(
         at,
         moment=moment,
-        second=at.second * up * up,
+        second=second,
         means=at.means * up,
         trace=at.trace * up * up,
         left_out=at.left_out * up * up,

@@ -67,9 +67,8 @@ def _dual(moment: SecondMoment, leave_out: float) -> Coordinates:
         at_cells = cells(moment, seen, norms)
         L = xp.matrix_transpose(xp.reshape(seen, (n, -1)))
         radius += rounding.second_moment_radius(6 * (n + K) + 32, trace, u)
-    second = L @ xp.matrix_transpose(L)
+    second = backend.square(L)
     costs.done(Cost(n * L.shape[0] * (L.shape[0] / 2 + K)))
-    second = (second + xp.matrix_transpose(second)) / 2
     radius += rounding.second_moment_radius(n + 4, trace, u)
     # the scores left out are second order in X'X, first order in what a level sees
     level = radius + 2 * math.sqrt(scores * trace)

@@ -29,13 +29,14 @@ from refspec.claims import Finding, judge
 from refspec.claims.curvature import attributed, compared, nearest_terms
 from refspec.claims.depth import profiled
 from refspec.claims.edges import edges_in, edges_of, seen
-from refspec.claims.registry import Subject
+from refspec.claims.registry import Subject, fisher
 from refspec.classes import Snapshot
 from refspec.coordinates import coordinates
 from refspec.coverage import Coverage
 from refspec.curvature import SecondMoment
 from refspec.differentiated import MODULES, NetworkMoment, coverage_of, module_of
 from refspec.kronecker import LayerComparison, Nearest
+from refspec.leading import with_gram_for
 from refspec.quadrature import Density
 from refspec.quadrature import densities as counted
 from refspec.report.knockouts import knockout_record, knockouts_of, leading_knockouts
@@ -212,8 +213,11 @@ def collect(
         say(title)
         k = subject.top(moment)
         if k is not None:
-            found.append(attribute(moment, top=k) if layers else study.attribution)
-            made = leading_knockouts(moment, found[-1])
+            held = with_gram_for(moment, k) if layers else subject.once(fisher)
+            found.append(attribute(held, top=k))
+            if not layers:  # what theorems see
+                study.attribution = found[-1]
+            made = leading_knockouts(held, found[-1])
             spectra.append(knockout_record(title, made, found[-1], shown))
             subject.know(edges_of(found[-1], subject.C), seen, of, *layers)
             continue
@@ -254,7 +258,7 @@ def collect(
     by_layer = found[1 : 1 + len(sizes)]
     if snapshot is not None and few is None and by_layer:
         study.know(spectra_of_layers, [x.spectrum for x in by_layer])
-    densities = {} if few is None else counted(jobs[0][1])
+    densities = {} if few is None else counted(subject.once(fisher))
     say("claims")
     findings = list(judge(subject))
     verdicts: list[Record] = []

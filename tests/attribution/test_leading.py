@@ -86,9 +86,11 @@ def with_last(of):
     )
 
 
+@pytest.mark.parametrize("room", [0, 2**28])
 @pytest.mark.parametrize("of", ["factors", "output", "both"])
-def test_levels_of_one_vector_a_class_come_from_pairs_of_samples(of):
+def test_levels_of_one_vector_a_class_come_from_sums_or_pairs(of, room, monkeypatch):
     """The spectra of the diagonal, of class means and of both: those of the rows."""
+    monkeypatch.setattr(ways, "explicit_budget", lambda: room)
     m = with_last(of)
     split, norms = refspec.decompose(m), cell_norms(m)
     for names in (["diagonal"], ["between_class"], ["diagonal", "between_class"]):

@@ -164,3 +164,7 @@ def test_squares_are_added_in_place(asarray, dtype):
     assert np.abs(made - true).max() <= 16 * u * np.abs(true).max()
     assert made.dtype == dtype
     assert np.array_equal(made, made.T)
+    alone = backend.to_host(backend.square(given[1]))
+    away = alone - y.astype(float) @ y.T
+    assert np.abs(away).max() <= 16 * u * np.abs(alone).max()
+    assert np.array_equal(alone, alone.T)

@@ -13,6 +13,7 @@ from markupsafe import escape
 
 import refspec
 from refspec import attribution, claims, costs, curvature, plots, report, synthetic
+from refspec.factors import Factors
 from refspec.report import knockouts, page
 from refspec.theorems import find
 from refspec.verify import STATUSES
@@ -394,6 +395,25 @@ def test_one_factorisation_serves_the_page_the_claims_and_the_depth_profile():
             mine = contents.profiles[of][x.name]
             bound = alone.separation.radius + mine.separation.radius
             assert abs(mine.separation.value - alone.separation.value) <= bound
+
+
+def test_one_gram_matrix_serves_the_largest_and_the_densities(monkeypatch):
+    """And the knock-outs of the page, and the gradient's alignment."""
+    s = sampled(0, (12, 14, 13), [(90, 80), (80, 3)])
+    moment = refspec.fisher(s)
+    sides, outer = [], Factors.outer
+    monkeypatch.setattr(
+        Factors,
+        "outer",
+        lambda self, total=None: sides.append(self.shape) or outer(self, total),
+    )
+    few = {"per_layer": False, "theorems": (), "top": 1}
+    made = report.collect(moment, **few)
+    assert [shape[2] for shape in sides].count(moment.shape[1]) == 1
+    apart = refspec.attribute(moment, top=9)  # C^2: what claims count
+    away = np.abs(made.whole.spectrum.values - apart.spectrum.values)
+    assert away.max() <= made.whole.radius + apart.radius
+    assert list(made.densities) == list(refspec.densities(moment))
 
 
 def test_subsets_are_numbered_by_their_bits():
