@@ -80,7 +80,7 @@ exports: .venv-frameworks/done  ## networks through the PyTorch exporter, write 
 moments-large: .venv-frameworks/done  ## torchvision's networks by differentiation, ten minutes, write the table
 	$(THREADS) .venv-frameworks/bin/python tests/frameworks/large_table.py > tests/frameworks/large.md
 
-laws: .venv-frameworks/done  ## laws of last layers against trained networks, an hour, write the table
+laws: .venv-frameworks/done  ## laws of layers against trained networks, two hours, write the table
 	$(THREADS) .venv-frameworks/bin/python tests/networks/laws.py
 
 moments: .venv-frameworks/done  ## networks that differentiation is tried on, write the table

@@ -39,6 +39,9 @@ from refspec.random_matrix.conditional.resolvent import (
 #: point is taken as found: F errs by its square. That of imaginary parts, relative.
 STEP = 2.0**-8
 _IMAGINARY = 2.0**-3
+#: Change below which a count that rests is taken: a real point that is left slowly has
+#: one, too, while its unknowns move by whole eigenvalues.
+_NEAR = 2.0**-2
 #: Steps in all, and in which the least change has not halved. On the way down from
 #: above the height falls by so much at a time.
 _ITERATIONS, PATIENCE, _LOWER = 2000, 64, 16
@@ -138,7 +141,8 @@ def _iterated(
         new = made.unknowns if shift is None else made.unknowns + shift
         change, turned = _changes(x, new, z.imag * abs(made.trace))
         off = max(change / tolerance, turned / _IMAGINARY)
-        if off <= 1 or (turned <= _IMAGINARY and settled(made)):
+        rested = change <= _NEAR and turned <= _IMAGINARY
+        if off <= 1 or (rested and settled(made)):
             return made
         if off <= least / 2:
             least, since = off, k

@@ -35,6 +35,8 @@ from refspec.random_matrix.tables import Band, LawTable, Point
 _FAINT, _PALE = 2.0**-4, 4.0
 #: Width, relative to x, to which an eigenvalue that stands apart is known.
 _NARROW = 2.0**-6
+#: Width, relative to x, of intervals that hold no detail at the height of the table.
+_SHARP = TABLE / 16
 #: What a wider frame may move, of what the count may err by.
 _CUT = 2.0**-4
 #: Error of the rank at which an outlier is read off: the density of a semicircle is
@@ -137,7 +139,8 @@ def _refined(frames: Frames, points: list[Point], resolution: float) -> list[Poi
         least = _FAINT if allowed < 1 else allowed
         x = float(np.sqrt(left.x * right.x))
         inside = P * (right.cumulative - left.cumulative)
-        if inside <= least or not left.x < x:
+        # what is narrower than the height is told as one, and a jump in it is rounding
+        if inside <= least or right.x <= left.x * (1 + _SHARP):
             done.append(pending.pop())
             continue
         try:

@@ -92,6 +92,21 @@ def test_the_layer_corrects_the_last_frame(monkeypatch):
     assert frames_of(whole).pairs[-1] == (whole, None)  # cheap enough to iterate
 
 
+@pytest.mark.slow
+def test_a_real_point_is_left():
+    """Begun in the gap beside a band, the count rests at 2 while unknowns move."""
+    layers = ["layer2.W", "layer3.W"]
+    design = law_of(refspec.datasets.digits_jax(), layers, given="class").design
+    pair, counts = (narrowed(design, 29), None), []
+    beside = counting.solved(pair, 0.041 * (1 + counting.TABLE * 1j), resolution=0.25)
+    assert abs(beside.continued - 2) <= 2.0**-6
+    for state in (beside.state, None):
+        z = 0.0295 * (1 + counting.TABLE * 1j)
+        made = counting.solved(pair, z, state, resolution=0.25)
+        counts.append(made.continued)
+    assert abs(counts[0] - counts[1]) <= 2.0**-6 < abs(counts[0] - 2)
+
+
 def test_a_count_that_rests_is_waited_for_no_longer(monkeypatch):
     """In a class that is fitted exactly unknowns move by rounding for ever."""
     design = law_of(refspec.datasets.mnist_cnn()).design
