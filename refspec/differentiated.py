@@ -486,6 +486,7 @@ def apart(rows: Rows, same: Rows, other: Rows | None, seed: int) -> float:
     there = backend.beside(V, rows.like)
     images = (backend.to_host(x.dot(there)) for x in (rows, same))
     XV, image = (x.astype(np.float64) for x in images)
+    del there  # the other precision has its own beside V
     u = rounding.unit_roundoff(rows.like)
     lost = images_radius(XV, image, u, "factors and J V")
     return lost + between_precisions(image, rows, other, V)

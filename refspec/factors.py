@@ -439,7 +439,7 @@ def _work(f: Factor, N: int, K: int) -> Work:
         product += 2.0 * N * T * a * b
         held += float(N) * T * a
         if f.by_pairs:
-            gram = float(N * T) ** 2 * (a + K * b) + n * n * T * b
+            gram = _SMALL * (float(N * T) ** 2 * (a + K * b) + n * n * T * b)
         elif f.is_sum:
             gram, formed, sums = n * n * a * b, n * T * a * b, n * a * b * size
         else:
