@@ -147,12 +147,13 @@ def add_square(total: Array, x: Array) -> None:
 
 def mirrored(total: Array) -> Array:
     """Return a matrix whose upper triangle is right, symmetric, in its place."""
-    if isinstance(total, np.ndarray):
-        for i in range(0, len(total), _SQUARE):
-            j = i + _SQUARE
-            total[j:, i:j] = total[i:j, j:].T
-            own = total[i:j, i:j]
-            own[...] = np.triu(own) + np.triu(own, 1).T
+    xp, n = namespace(total), total.shape[0]
+    for i in range(0, n, _SQUARE):
+        j = min(i + _SQUARE, n)
+        total[j:, i:j] = xp.matrix_transpose(total[i:j, j:])
+        own = total[i:j, i:j]
+        below = xp.matrix_transpose(xp.triu(own, k=1))
+        total[i:j, i:j] = xp.triu(own) + below
     return total
 
 
