@@ -150,11 +150,9 @@ class WithGram(Derived):
 
     @property
     def work(self) -> Work:
-        """What the rows take, and products with them: XX' is there."""
-        work, entries = self.rows.work, float(self.held.shape[0]) ** 2
-        held = work.held + 8 * entries
+        """What the rows take, and products with XX', which is there."""
         made = {"gram": 0.0, "formed": 0.0, "sums": 0.0}
-        return replace(work, product=entries, held=held, **made)
+        return replace(self.rows.work, product=float(self.held.shape[0]) ** 2, **made)
 
     def forming(self) -> float:
         """Bound the error made in forming the rows that what is held is of."""

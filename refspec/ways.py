@@ -233,7 +233,7 @@ def leading(moment: SecondMoment, k: int, levels: bool = False) -> Cost:
         more = 2 if moment.rows.combines else 5  # spectra of levels of means
         found = (run(space, 1) + run(further, 0)) * (times + more * many)
     found += Cost(0.0, 2 * PASSES * work.held)
-    if held:
+    if held and _outer(moment):  # not there yet
         found += Cost(_outer(moment), _SUMS * work.sums, 8 * 2 * side**2 + formed)
     if levels:
         seen = 8.0 * rows * min(k, COLUMNS)  # a block over the rows, and on its way

@@ -165,15 +165,16 @@ def test_the_matrix_may_be_held_for_several_questions(monkeypatch, power):
 
 
 def test_a_plan_of_what_is_held_forms_it_no_more():
-    """Nor does a density: products with it alone, and it is there beside the rows."""
+    """Nor does a density: products with it alone, and no second one beside it."""
     m = wide()
     made = refspec.with_gram(m)
     n, work = made.rows.held.shape[0], made.rows.work
     assert work.gram == work.formed == work.sums == 0
     assert work.product == n * n
-    assert work.held == m.rows.work.held + 8 * n * n
-    few, many = (refspec.plan(x, what="densities").products for x in (made, m))
-    assert few < many
+    for what, how in (("densities", {}), ("attribute", {"top": 3})):
+        few, many = (refspec.plan(x, what=what, **how) for x in (made, m))
+        assert few.products < many.products
+        assert few.bytes <= many.bytes
 
 
 def test_what_cannot_be_held_is_said():
