@@ -159,11 +159,8 @@ def mirrored(total: Array) -> Array:
 
 def square(x: Array) -> Array:
     """Return xx', symmetric to the bit: NumPy makes half of it, and mirrors that."""
-    xp = namespace(x)
-    total = x @ xp.matrix_transpose(x)
-    if isinstance(total, np.ndarray):
-        return total
-    return (total + xp.matrix_transpose(total)) / 2
+    total = x @ namespace(x).matrix_transpose(x)
+    return total if isinstance(total, np.ndarray) else mirrored(total)
 
 
 def at_a_time(size: int, like: Array) -> int:
