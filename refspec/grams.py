@@ -32,7 +32,7 @@ class WithGram(Derived):
     held : Array, shape (N K, N K) or (N (K - 1), N (K - 1))
         Of these rows.
     power : int
-        X is 2^power times `rows`, of which no copy is made.
+        What is held is of 2^-power times `rows`, of which no copy is made.
     unit : Array, shape (N, K), or None
         Of the reflections, if YY' is held.
     offsets : tuple of int, length C + 1
@@ -58,25 +58,9 @@ class WithGram(Derived):
     lost: float | None = None
     apart: float = 0.0
 
-    def dot(self, V: Array) -> Array:
-        """Return X V, shape (N, K, m)."""
-        return self._multiplied.dot(V)
-
-    def cross(self, Z: Array) -> Array:
-        """Return X'Z, shape (P, m)."""
-        return self._multiplied.cross(Z)
-
-    def part(self, i: int, j: int) -> Rows:
-        """Return the rows of samples i to j."""
-        return self._multiplied.part(i, j)
-
-    def take(self, index: Array) -> Array:
-        """Return chosen rows explicitly, (m, P)."""
-        return self._multiplied.take(index)
-
     def squared_sums(self, unit: Array, offsets: tuple[int, ...]) -> Array:
         """Return ||sum_i u_{ic'} x_{ic'}||^2 over every class, (C, K)."""
-        return self._up(self.rows.squared_sums(unit, offsets))
+        return self.rows.squared_sums(unit, offsets)
 
     def gram_times(self, Z: Array) -> Array:
         """Return XX'Z, shape (N, K, m): R'(YY'(RZ)) if YY' is held."""
@@ -120,16 +104,12 @@ class WithGram(Derived):
 
     def times(self, power: int) -> WithGram:
         """Return the rows times 2^power, exactly; what is held is the same."""
-        return replace(self, power=self.power + power)
-
-    @property
-    def _multiplied(self) -> Rows:
-        """The rows X, without what is held of them."""
-        return Scaled(self.rows, self.power) if self.power else self.rows
+        rows = self.rows if isinstance(self.rows, Scaled) else Scaled(self.rows, 0)
+        return replace(self, rows=rows.times(power), power=self.power + power)
 
     def in_pieces(self) -> tuple[Rows, np.ndarray | None]:
         """Return this process's rows alone, without what is held of all of them."""
-        rows, mine = self._multiplied.in_pieces()
+        rows, mine = self.rows.in_pieces()
         return (self, None) if mine is None else (rows, mine)
 
     @property
@@ -156,8 +136,9 @@ class WithGram(Derived):
 
     def forming(self) -> float:
         """Bound the error made in forming the rows that what is held is of."""
-        lost = self.rows.forming() if self.lost is None else self.lost
-        return math.ldexp(lost, self.power)
+        if self.lost is None:
+            return self.rows.forming()
+        return math.ldexp(self.lost, self.power)
 
     @property
     def off(self) -> float:

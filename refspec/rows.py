@@ -494,6 +494,10 @@ class Scaled(Derived):
         """Yield all rows explicitly, some samples at a time, shape (m K, P)."""
         yield from map(self._up, self.rows.chunks())
 
+    def squared_sums(self, unit: Array, offsets: tuple[int, ...]) -> Array:
+        """Return ||sum_i u_{ic'} x_{ic'}||^2 over every class, (C, K)."""
+        return self._up(self._up(self.rows.squared_sums(unit, offsets)))
+
     def times(self, power: int) -> Rows:
         """Return the rows times 2^power, exactly."""
         return Scaled(self.rows, self.power + power)
