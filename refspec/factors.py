@@ -24,6 +24,7 @@ from refspec.sums import squared_sums
 _NEVER = -(2**20)  # a power of two that is 0 in every format
 _LONG = 2**16  # entries of a row from which on multiplying it out is what costs
 _SMALL = 1.5  # times as long as large products take those of a pair of samples
+_TALL = 32  # rows from which on a product with few columns is fast
 _ROWS = 256  # rows that are multiplied out together, at least
 _WIDE = 2**11  # columns that are, at least
 
@@ -640,14 +641,17 @@ def _gram_by_pairs(f: Factor, index: Array, first: int, xp: Namespace) -> Array:
     N, K, T, b = f.roots.shape
     h, host, m = f.features, backend.to_host(index), index.shape[0]
     samples, place = np.unique(host // K, return_inverse=True)
-    at, S = backend.from_host(place, f.roots), len(samples)
+    whole = np.array_equal(host, (samples[:, None] * K + np.arange(K)).ravel())
+    g = K if whole else 1  # rows that are multiplied together by a pair's features
+    at, S = backend.from_host(place[::g], f.roots), len(samples)
     left = xp.take(xp.reshape(f.roots, (N * K, T, b)), index, axis=0)
     left = xp.asarray(xp.matrix_transpose(left), copy=True)  # (m, b, T)
+    left = xp.reshape(left, (m // g, g * b, T))
     ours = xp.take(h, backend.from_host(samples, f.roots), axis=0)
     ours = xp.matrix_transpose(xp.reshape(ours, (S * T, -1)))
     kind, device = f.roots.dtype, backend.device(f.roots)
     out = xp.empty((m, N - first, K), dtype=kind, device=device)
-    few = max(K, backend.cached(8 * b * T, f.roots))
+    few = max(-(-_TALL // g), backend.cached(8 * g * b * T, f.roots))
     step = backend.at_a_time(8 * S * T * T, f.roots)
     for i in range(first, N, step):
         j = min(i + step, N)
@@ -656,11 +660,12 @@ def _gram_by_pairs(f: Factor, index: Array, first: int, xp: Namespace) -> Array:
         for k in range(i, j):  # a few rows at a time: they stay in the cache
             back = xp.matrix_transpose(f.roots[k, ...])
             back = xp.matrix_transpose(xp.reshape(back, (K, b * T)))
-            for r in range(0, m, few):
-                some = slice(r, min(r + few, m))
-                seen = left[some, ...] @ xp.take(inner[k - i, ...], at[some], axis=0)
-                made = xp.reshape(seen, (-1, b * T)) @ back
-                out[some, k - first, :] = made
+            for r in range(0, m // g, few):
+                some = slice(r, min(r + few, m // g))
+                pairs = inner[k - i, ...]
+                pairs = pairs[some, ...] if whole else xp.take(pairs, at[some], axis=0)
+                made = xp.reshape(left[some, ...] @ pairs, (-1, b * T)) @ back
+                out[some.start * g : some.stop * g, k - first, :] = made
     return xp.reshape(out, (m, (N - first) * K))
 
 
