@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from refspec import backend, factors, rounding
+from refspec.factors import kernels, layer
 from refspec.rows import Rows
 
 U = 2.0**-53
@@ -136,7 +137,7 @@ def test_scores_left_out_are_the_second_moment_of_the_scores(asarray, monkeypatc
 @pytest.mark.parametrize("little", [False, True])
 def test_long_rows_with_few_positions_are_the_same(asarray, monkeypatch, little):
     """By pairs of positions, and some samples at a time."""
-    monkeypatch.setattr(factors, "_LONG", 1)
+    monkeypatch.setattr(layer, "_LONG", 1)
     f, X = make(asarray, 3, 40)
     assert f.by_pairs
     assert not make(asarray, 3, 36)[0].by_pairs  # 1.5 (a + 12) multiplications of 2 a
@@ -147,7 +148,7 @@ def test_long_rows_with_few_positions_are_the_same(asarray, monkeypatch, little)
 
 def test_a_gram_matrix_by_pairs_is_as_far_off_as_forming_says(monkeypatch):
     """Positions that cancel: the terms of a sum over pairs are as large as before."""
-    monkeypatch.setattr(factors, "_LONG", 1)
+    monkeypatch.setattr(layer, "_LONG", 1)
     rng, N, T, a = np.random.default_rng(0), 6, 2, 13
     roots, h = rng.standard_normal((N, 2, 1, 3)), rng.standard_normal((N, 1, a))
     roots = np.concatenate([roots, -roots * (1 + 2.0**-20)], axis=2)
@@ -175,7 +176,7 @@ def test_an_entry_of_the_gram_matrix_suffers_as_many_roundings(T, a, length):
 
 
 def test_squares_by_pairs_that_rounding_made_negative_are_zero(monkeypatch):
-    monkeypatch.setattr(factors, "_LONG", 1)
+    monkeypatch.setattr(layer, "_LONG", 1)
     rng, parts = np.random.default_rng(0), np.array([1.0, -0.3, -0.7])
     roots = rng.standard_normal((20, 3, 1, 2)) * parts[:, None]
     f = factors.Factor(roots, np.repeat(rng.standard_normal((20, 1, 40)), 3, axis=1))
@@ -225,9 +226,9 @@ def test_a_sum_is_multiplied_out_in_tiles(asarray, monkeypatch, columns):
     roots, h = rng.standard_normal((4, 3, 5, 7)), rng.standard_normal((4, 5, 6))
     f = factors.Factors((factors.Factor(asarray(roots), asarray(h)),))
     X = backend.to_host(f.layers[0].explicit().roots).reshape(12, -1)
-    monkeypatch.setattr(factors, "_WIDE", columns)
+    monkeypatch.setattr(kernels, "_WIDE", columns)
     monkeypatch.setattr(backend, "at_a_time", lambda *_: 1)
-    parts = [backend.to_host(x) for x in factors._tiles(f.layers[0], f.xp)]
+    parts = [backend.to_host(x) for x in kernels._tiles(f.layers[0], f.xp)]
     assert max(x.shape[2] for x in parts) <= max(columns, 4)
     Y = np.concatenate([x.reshape(12, -1) for x in parts], axis=1)
     assert Y.shape == X.shape

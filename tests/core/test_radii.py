@@ -203,7 +203,7 @@ def test_values_below_the_normal_numbers_are_known_to_the_least_one(dtype):
 
 def test_rows_by_pairs_of_positions(monkeypatch):
     """As rows and as a Gram matrix: what cancels is as uncertain as its terms."""
-    monkeypatch.setattr("refspec.factors._LONG", 1)
+    monkeypatch.setattr("refspec.factors.layer._LONG", 1)
     rng, (b, T, a) = np.random.default_rng(0), (3, 2, 13)
     roots, h = rng.standard_normal((6, 2, T, b)), rng.standard_normal((6, T, a))
     f = Factor(roots, h)

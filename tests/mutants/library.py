@@ -53,7 +53,7 @@ theorems/test_spectra.py
 MODULES = {
     "structure": ("structure.py", CORE),
     "curvature": ("curvature.py", CORE),
-    "factors": ("factors.py", CORE),
+    "factors": ("factors/*", CORE),
     "rows": ("rows.py", CORE),
     "coordinates": ("coordinates/*", CORE),
     "spectra": ("spectra.py", CORE),

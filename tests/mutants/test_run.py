@@ -159,7 +159,7 @@ def test_words_costs_and_how_much_at_a_time_are_not_mutated():
                 f"{x}")  # not
         costs.done(Cost(2 * x))  # not
         return x + 1
-    def _work(x):  # not
+    def work(x):  # not
         return 2 * x  # not
     """.splitlines()
     source = "\n".join(x[4:] for x in lines)

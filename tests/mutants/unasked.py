@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 
 #: Functions that make nothing else.
-FUNCTIONS = {"__repr__", "work", "_work", "samples_at_once", "_samples_at_once"}
+FUNCTIONS = {"__repr__", "work", "samples_at_once", "_samples_at_once"}
 #: Calls that make a statement one of these.
 CALLS = {"at_a_time", "Cost", "done"}
 
