@@ -17,6 +17,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from refspec.coverage import Coverage, of_snapshot
 from refspec.curvature import SecondMoment
 from refspec.factors import Factor, Factors
 from refspec.layerwise import Layerwise, Source
+from refspec.permuted import Permuted
 from refspec.rows import Columns, Rows
 from refspec.text import listed, visible
 
@@ -210,7 +212,8 @@ class NetworkMoment(SecondMoment):
     Parameters
     ----------
     blocks : tuple of (str, int)
-        Names of the parameters and how many entries each has, in the order of columns.
+        Names of the parameters and how many entries each has, in the order of columns:
+        within a block that of the entries of its array, raveled.
     left_out : tuple of (str, int)
         The same for parameters of the network that are not among the columns.
 
@@ -280,8 +283,12 @@ class NetworkMoment(SecondMoment):
         rows = self.rows
         if not isinstance(rows, Factors) or len(rows.layers) != len(self.blocks):
             return None
-        pairs = zip(rows.layers, self.blocks, strict=True)
-        return replace(rows, layers=tuple(f for f, (n, _) in pairs if n in names))
+        kept = [name in names for name, _ in self.blocks]
+        layers = tuple(compress(rows.layers, kept))
+        if isinstance(rows, Permuted):
+            places = tuple(compress(rows.places, kept))
+            return replace(rows, layers=layers, places=places)
+        return replace(rows, layers=layers)
 
 
 def fits(shape: tuple[int, int, int]) -> bool:
@@ -329,6 +336,7 @@ def moment(
     sample_weights: Array | None = None,
     other: Jacobian | None = None,
     factors: Mapping[str, Factor] | None = None,
+    places: Mapping[str, np.ndarray] | None = None,
     rest: Jacobian | None = None,
     source: Source | None = None,
     blocks: Sequence[tuple[str, int]] = (),
@@ -351,6 +359,9 @@ def moment(
         The same in another precision, float32 beside float64: to measure rounding.
     factors : mapping of str to Factor, optional
         Rows of some blocks, weighed, where these are known as factors.
+    places : mapping of str to ndarray of int, optional
+        Where in its block each column of a factor, (outputs, features), is, of those
+        blocks where that is elsewhere: see `refspec.permuted`.
     rest : Jacobian, optional
         The derivative in the other blocks, if there are factors: its rows are formed.
     source : Source, optional
@@ -419,7 +430,7 @@ def moment(
     found: Rows
     if factors:
         formed = None if rest is None else _rows(rest, z, s)
-        made = side_by_side(factors, formed, blocks)
+        made = side_by_side(factors, formed, blocks, places or {})
         lost = apart(made, rows, beside, seed)
         found = replace(made, lost=made.forming() + lost, how=known)
     elif source is not None:
@@ -462,6 +473,7 @@ def side_by_side(
     factors: Mapping[str, Factor],
     rest: Rows | None,
     blocks: Sequence[tuple[str, int]],
+    places: Mapping[str, np.ndarray],
 ) -> Factors:
     """Return a factor for each block, those of the rest from rows that are formed."""
     layers, formed, at = [], None, 0
@@ -474,7 +486,9 @@ def side_by_side(
         elif formed is not None:
             layers.append(Factor(formed[..., at : at + size], None))
             at += size
-    return Factors(tuple(layers))
+    if not places:
+        return Factors(tuple(layers))
+    return Permuted(tuple(layers), places=tuple(places.get(n) for n, _ in blocks))
 
 
 def apart(rows: Rows, same: Rows, other: Rows | None, seed: int) -> float:

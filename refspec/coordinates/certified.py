@@ -167,7 +167,7 @@ def _hosted(rows: Rows) -> Factors:
     if isinstance(rows, Factors):
         pairs = [(f.roots, f.features) for f in rows.layers]
         layers = (Factor(_host(d), None if h is None else _host(h)) for d, h in pairs)
-        made = Factors(tuple(layers), rows.lost, rows.how)
+        made = replace(rows, layers=tuple(layers))
         return replace(made, lost=made.weighing(u)) if u > _U else made
     X = np.concatenate([_host(x) for x in rows.chunks()])
     lost = rows.forming() + rounding.gamma(rows.roundings, u) * math.sqrt(_square(X))

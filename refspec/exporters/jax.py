@@ -1,10 +1,8 @@
 """Export a JAX classifier: a function and its parameters, Flax, Equinox or plain.
 
 The function is traced for one sample. Each parameter leaf that enters a matrix product
-or a convolution is a linear map (`refspec.exporters.jax_tracing`); something zero is
-added to what comes out of it, and the derivative by that, one vector-Jacobian product
-for each label, are the errors. The function itself is not changed. That rows are its
-gradient is not taken for granted: they are compared with what JAX gives for a batch.
+or a convolution is a linear map (`refspec.exporters.jax_tracing`), whose features and
+errors are found by `refspec.exporters.jax_rows`. The function itself is not changed.
 """
 
 from __future__ import annotations
@@ -28,7 +26,8 @@ try:
     from refspec.exporters.jax_moment import hessian as hessian
     from refspec.exporters.jax_moment import moment as moment
     from refspec.exporters.jax_operations import describe
-    from refspec.exporters.jax_tracing import Program, arrange, run, trace
+    from refspec.exporters.jax_rows import TAKES, TRACED, Traced
+    from refspec.exporters.jax_tracing import Program, trace
     from refspec.exporters.reading import Layout, Reading, expect_classes
     from refspec.exporters.sections import Section, confirmed, without
 except ImportError as error:
@@ -36,15 +35,6 @@ except ImportError as error:
         "the JAX exporter needs jax and rich, which are not installed; "
         "pip install 'refspec[jax]'"
     ) from error
-
-_TAKES = (
-    "function must take (parameters, inputs)",
-    "compare the shapes and dtypes of inputs and parameters",
-)
-_TRACED = (
-    "function must be one that JAX traces and differentiates",
-    "compute with jax.numpy, without side effects",
-)
 
 
 def export(
@@ -135,7 +125,7 @@ def export(
     names, leaves, rebuild = _leaves(parameters)
 
     inputs = _inputs(0, first[0], leaves)
-    with feeding.answering(0, *_TAKES):
+    with feeding.answering(0, *TAKES):
         whole = jax.eval_shape(
             lambda leaves, x: logits_of(function(rebuild(leaves), x)), leaves, inputs
         )
@@ -149,7 +139,7 @@ def export(
     if classes is not None:
         every = jax.eval_shape(lambda z: layout.flat(z, jnp), whole)
         expect_classes(classes, every.shape[1])
-    with feeding.answering(0, *_TRACED):
+    with feeding.answering(0, *TRACED):
         found = trace(logits, leaves, inputs[0])
     program = _choose(found, names, leaves, layers, exclude)
     section = without("classes= leaves out some of its logits")
@@ -157,15 +147,15 @@ def export(
         section = without("its inputs hold several samples each")
     elif classes is None:
         section = describe(found, names, leaves)
-    rows = _Rows(program, names, leaves, logits, how, layout)
-    section = rows.confirmed(section, inputs)
+    traced = Traced(program, names, leaves, logits, layout.samples)
+    section = _confirmed(section, traced, inputs)
     return delivery.deliver(
-        rows.of(batches, total, section),
+        _rows(traced, batches, total, section, how, layout),
         path,
         section.parameters,
         framework=("jax", jax.__version__),
         architecture=_architecture(names, leaves),
-        layers=rows.names,
+        layers=traced.names,
         operations=section.operations,
         without=section.reason,
         **_statement(program, names, leaves),
@@ -268,141 +258,44 @@ def _architecture(names: list[str], leaves: Sequence[Any]) -> str:
     )
 
 
-class _Rows:
-    """A traced function at work on batches."""
-
-    def __init__(
-        self,
-        program: Program,
-        names: list[str],
-        leaves: Sequence[Any],
-        logits: Callable[[Sequence[Any], Any], Any],
-        how: Reading,
-        layout: Layout,
-    ) -> None:
-        self.program, self.leaves = program, leaves
-        self.names = [names[m.leaf] for m in program.maps]
-        self.how, self.layout = how, layout
-        self.forward = jax.jit(jax.vmap(self._forward, (None, 0)))
-        self.backward = jax.jit(jax.vmap(self._backward, (None, 0, 0)))
-        self.together = jax.jit(logits)
-        own = {n for m in program.maps for n in (m.leaf, m.bias) if n is not None}
-
-        def gradient(leaves: Any, x: Any, seeds: Any) -> Any:
-            def of(chosen: Any) -> Any:
-                return logits([chosen.get(n, y) for n, y in enumerate(leaves)], x)
-
-            return jax.vjp(of, {n: leaves[n] for n in sorted(own)})[1](seeds)[0]
-
-        self.gradient = jax.jit(gradient)
-
-    def _forward(self, leaves: Any, x: Any) -> Any:
-        return run(self.program, leaves, x, None)
-
-    def _backward(self, leaves: Any, x: Any, seeds: Any) -> Any:
-        program = self.program
-        outs = [program.closed.eqns[m.at].outvars[0].aval for m in program.maps]
-        zeros = [jnp.zeros(v.shape, v.dtype) for v in outs]
-        _, pull, _ = jax.vjp(lambda t: run(program, leaves, x, t), zeros, has_aux=True)
-        (errors,) = jax.vmap(pull)(seeds)
-        return [
-            jax.vmap(lambda g, m=m: arrange(program, m, g))(e)
-            for m, e in zip(program.maps, errors, strict=True)
-        ]
-
-    def confirmed(self, section: Section, inputs: Any) -> Section:
-        """Return the section if it gives the function's logits of some samples."""
-        if section.operations is None:
-            return section
-        with feeding.answering(0, *_TAKES):
-            z, _ = self.forward(self.leaves, inputs[:2])
-        return confirmed(section, feeding.host(inputs[:2]), np.asarray(z))
-
-    def of(
-        self, batches: Iterable[Any], total: int | None, section: Section
-    ) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the arrays of the schema batch by batch."""
-        sample = self.program.closed.jaxpr.invars[-1].aval
-        checked = checking.checked_steps(total, np.random.default_rng(0))
-        rng = np.random.default_rng(1)
-        for step, (given, labels) in enumerate(batches):
-            inputs = _inputs(step, given, self.leaves)
-            if inputs.shape[1:] != sample.shape or inputs.dtype != sample.dtype:
-                raise ValueError(
-                    f"samples must have the shape {sample.shape} of the first one, and "
-                    f"its dtype {sample.dtype}, got {inputs.shape[1:]} and "
-                    f"{inputs.dtype} in batch {step}; pad, resize or convert the inputs"
-                )
-            with feeding.answering(step, *_TAKES):
-                z, features = self.forward(self.leaves, inputs)
-            n, S = len(inputs), self.layout.samples
-            flat = np.asarray(z).reshape(n * S, -1)
-            made = self.how.outputs(step, flat, labels, n, self.layout)
-            checking.expect_no_softmax(step, made["logits"])
-            seeds = delivery.all_seeds(made["logits"])
-            with feeding.answering(step, *_TRACED):
-                each = jnp.asarray(_apart(seeds, S), z.dtype)
-                errors = self.backward(self.leaves, inputs, each)
-            pairs = []
-            for m, h, e in zip(
-                self.program.maps, map(feeding.host, features), errors, strict=True
-            ):
-                h = h if m.bias is None else delivery.pad(h)
-                e = feeding.host(e).reshape(n * S, -1, *e.shape[2:])
-                pairs.append((np.repeat(h, S, axis=0) if S > 1 else h, e))
-            if step in checked:
-                self._check(step, inputs, z, seeds, pairs, rng)
-            stored = None
-            if section.operations is not None:
-                stored = section.arranged(feeding.host(inputs))
-            yield delivery.row(stored, made, pairs)
-
-    def _check(
-        self,
-        step: int,
-        inputs: Any,
-        z: Any,
-        seeds: np.ndarray,
-        pairs: Sequence[tuple[np.ndarray, np.ndarray]],
-        rng: np.random.Generator,
-    ) -> None:
-        """Compare logits and rows with what the function gives of the whole batch."""
-        path, unit = self._path(), _unit(z)
-        with feeding.answering(step, *_TRACED):
-            together = np.asarray(self.together(self.leaves, inputs))
-        checking.expect_alone(step, np.asarray(z), together, path, unit)
-        drawn = checking.probe(len(seeds), seeds.shape[1], rng)
-        seed = (seeds[:, drawn.label] * drawn.weights[:, None]).reshape(z.shape)
-        with feeding.answering(step, *_TRACED):
-            found = self.gradient(self.leaves, inputs, jnp.asarray(seed, z.dtype))
-        for m, name, rows in zip(self.program.maps, self.names, pairs, strict=True):
-            columns = [feeding.host(found[m.leaf]).ravel()[m.order]]
-            if m.bias is not None:
-                columns.append(feeding.host(found[m.bias]).reshape(-1, 1))
-            gradient = np.concatenate(columns, axis=1)
-            checking.expect_gradient(step, name, rows, drawn, gradient, path, unit)
-
-    def _path(self) -> int:
-        sizes = (x.shape for x in self.leaves if x.ndim > 1)
-        return checking.path_length((x[0], int(np.prod(x[1:]))) for x in sizes)
+def _confirmed(section: Section, traced: Traced, inputs: Any) -> Section:
+    """Return the section if it gives the function's logits of some samples."""
+    if section.operations is None:
+        return section
+    z, _ = traced.forward(0, inputs[:2])
+    return confirmed(section, feeding.host(inputs[:2]), np.asarray(z))
 
 
-def _apart(seeds: np.ndarray, S: int) -> np.ndarray:
-    """Return seeds (n S, C, C) by inputs; of S samples each meets its own logits."""
-    n, C = len(seeds) // S, seeds.shape[1]
-    if S == 1:
-        return seeds
-    each = np.zeros((n, S, C, S, C), seeds.dtype)
-    for s in range(S):
-        each[:, s, :, s] = seeds[s::S]
-    return each.reshape(n, S * C, S, C)
-
-
-def _unit(z: Any) -> float:
-    """Return the unit roundoff of products, coarser than the dtype's on a device."""
-    if z.dtype == np.float64:
-        return 2.0**-53
-    if jax.default_backend() == "cpu":
-        return 2.0**-24
-    exact = jax.config.jax_default_matmul_precision in ("float32", "highest")
-    return 2.0**-24 if exact else 2.0**-8  # bfloat16 passes, or tf32
+def _rows(
+    traced: Traced,
+    batches: Iterable[Any],
+    total: int | None,
+    section: Section,
+    how: Reading,
+    layout: Layout,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the arrays of the schema batch by batch."""
+    sample = traced.program.closed.jaxpr.invars[-1].aval
+    checked = checking.checked_steps(total, np.random.default_rng(0))
+    rng = np.random.default_rng(1)
+    for step, (given, labels) in enumerate(batches):
+        inputs = _inputs(step, given, traced.leaves)
+        if inputs.shape[1:] != sample.shape or inputs.dtype != sample.dtype:
+            raise ValueError(
+                f"samples must have the shape {sample.shape} of the first one, and "
+                f"its dtype {sample.dtype}, got {inputs.shape[1:]} and "
+                f"{inputs.dtype} in batch {step}; pad, resize or convert the inputs"
+            )
+        z, features = traced.forward(step, inputs)
+        n = len(inputs)
+        flat = np.asarray(z).reshape(n * layout.samples, -1)
+        made = how.outputs(step, flat, labels, n, layout)
+        checking.expect_no_softmax(step, made["logits"])
+        seeds = delivery.all_seeds(made["logits"])
+        pairs = traced.pairs(step, inputs, features, seeds)
+        if step in checked:
+            traced.check(step, inputs, z, seeds, pairs, rng)
+        stored = None
+        if section.operations is not None:
+            stored = section.arranged(feeding.host(inputs))
+        yield delivery.row(stored, made, pairs)

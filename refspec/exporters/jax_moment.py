@@ -1,14 +1,16 @@
 """The Fisher information and the Hessian of any JAX classifier, by derivatives.
 
-The function is not traced for layers: `jax.jvp` gives J V, `jax.vjp` gives J'S, in any
-choice of leaves of its parameters (`refspec.differentiated`); the derivative of the
-loss's gradient gives products with its Hessian (`refspec.implicit`).
+No layer need be understood: `jax.jvp` gives J V, `jax.vjp` gives J'S, in any choice of
+leaves of its parameters (`refspec.differentiated`); the derivative of the loss's
+gradient gives products with its Hessian (`refspec.implicit`). Where rows are too many
+to be formed, those of leaves of linear maps are factors (`jax_factors`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -18,12 +20,14 @@ from jax import numpy as jnp
 
 from refspec import checks
 from refspec.backend import Array
-from refspec.differentiated import Jacobian, NetworkMoment
+from refspec.differentiated import Jacobian, NetworkMoment, fits
 from refspec.differentiated import moment as moment_of_jacobian
 from refspec.export.errors import shown
 from refspec.exporters import feeding
 from refspec.exporters.gathering import Piece, Samples, gathered_in_both
+from refspec.exporters.jax_factors import factors
 from refspec.exporters.reading import Reading, expect_smoothing
+from refspec.factors import Factor
 from refspec.implicit import HessianOperator, operator
 
 _TAKES = (
@@ -79,9 +83,19 @@ def moment(
 
     Notes
     -----
-    Theory: theory/curvature.md#C8. J V by forward mode, or where a function has its own
-    reverse mode only, by differentiating that. As many samples at a time as the largest
-    batch of the loader has; C reverse products a sample where rows are formed.
+    Theory: theory/curvature.md#C8, #C11.
+
+    J V by forward mode, or where a function has its own reverse mode only, by
+    differentiating that; as many samples at a time as the largest batch of the loader
+    has. Rows are formed where they fit in 256 MiB: C reverse products a sample. Where
+    they do not, those of leaves that an export would take (that enter one matrix
+    product or convolution, and what is added after it) are factors, gathered and
+    checked as there, if these fit in a third of the memory and the rows of all other
+    leaves in 256 MiB; they are compared with four products of forward mode. Where
+    factors do not fit together, they are gathered map by map for the Gram matrix XX',
+    if that is what is asked for, and it is compared with four products with X and X'.
+    Else rows are known by products alone. Columns are the entries of leaves, raveled
+    as `jax.flatten_util.ravel_pytree` does, however rows are known.
 
     Examples
     --------
@@ -95,12 +109,25 @@ def moment(
     how = Reading(class_names, classes, class_weights, sample_weights, ignore_index)
     pair, samples, found = _opened(function, parameters, loader, chosen, dtype, how)
     one, *other = (Derivative(x, samples) for x in pair)
+    seen: dict[str, Factor] = {}
+    places: dict[str, np.ndarray] = {}
+    source = rest = None
+    if not fits(one.shape):
+        seen, places, source = factors(pair[0], samples)
+        there = {*seen} if source is None else source.parameters
+        left = [name for name, _ in found["blocks"] if name not in there]
+        if there and left:
+            rest = Derivative(pair[0].of(left), samples)
     return moment_of_jacobian(
         one,
         samples.logits,
         samples.labels,
         sample_weights=samples.weights,
         other=other[0] if other else None,
+        factors=seen,
+        places=places,
+        source=source,
+        rest=rest,
         seed=seed,
         **found,
     )
@@ -177,13 +204,13 @@ class Passes:
     """A function of some leaves in one precision, at samples sorted by class."""
 
     def __init__(
-        self, function: Callable[[Any, Any], Any], leaves: _Leaves, dtype: Any
+        self, function: Callable[[Any, Any], Any], leaves: Leaves, dtype: Any
     ) -> None:
-        self._function, self._leaves, self.dtype = function, leaves, np.dtype(dtype)
+        self._function, self.leaves, self.dtype = function, leaves, np.dtype(dtype)
         self.like = np.zeros(1, self.dtype)
         with self.running():
-            self._all = [self._cast(x) for x in leaves.arrays]
-            self.chosen = [self._all[k] for k in leaves.at]
+            self.every = [self._cast(x) for x in leaves.arrays]
+            self.chosen = [self.every[k] for k in leaves.at]
         self.sizes = [int(x.size) for x in self.chosen]
         self.size = sum(self.sizes)
         self._run = jax.jit(self.__call__)
@@ -205,10 +232,18 @@ class Passes:
 
     def __call__(self, chosen: Sequence[Any], inputs: Any) -> Any:
         """Return what the function gives for logits."""
-        every = list(self._all)
-        for k, x in zip(self._leaves.at, chosen, strict=True):
+        every = list(self.every)
+        for k, x in zip(self.leaves.at, chosen, strict=True):
             every[k] = x
-        return logits_of(self._function(self._leaves.rebuild(every), inputs))
+        return self.whole(every, inputs)
+
+    def whole(self, every: Sequence[Any], inputs: Any) -> Any:
+        """Return the same as a function of all leaves, chosen or not."""
+        return logits_of(self._function(self.leaves.rebuild(every), inputs))
+
+    def of(self, names: Sequence[str]) -> Passes:
+        """Return passes of other leaves, by name."""
+        return Passes(self._function, self.leaves.of(names), self.dtype)
 
     def read(self, step: int, given: Any) -> tuple[Any, int]:
         """Return a batch as the function takes it, and how many inputs that is."""
@@ -430,7 +465,7 @@ class SecondDerivative(_AtSamples):
         return jnp.sum(s * (jnp.log1p(jnp.sum(others, 1)) - own))
 
 
-class _Leaves:
+class Leaves:
     """The arrays of a tree by name, and which of them are chosen."""
 
     def __init__(self, parameters: Any, chosen: Choice) -> None:
@@ -476,6 +511,12 @@ class _Leaves:
                 "correct the names or the predicate"
             )
         return wanted
+
+    def of(self, names: Sequence[str]) -> Leaves:
+        """Return the same arrays, others of them chosen."""
+        found = copy(self)
+        found.at = [k for k, name in enumerate(self.names) if name in names]
+        return found
 
     def sizes(self, *, chosen: bool) -> list[tuple[str, int]]:
         """Name the parameters that are chosen, or those that are not, with sizes."""
@@ -539,7 +580,7 @@ def _opened(
             f"dtype must be numpy.float32 or numpy.float64, got {shown(dtype, 60)}; "
             "use one of these"
         )
-    leaves = _Leaves(parameters, chosen)
+    leaves = Leaves(parameters, chosen)
     wide, narrow = (Passes(function, leaves, x) for x in (np.float64, np.float32))
     single = np.dtype(dtype) == np.float32
     pair, samples = gathered_in_both(wide, narrow, loader, how, single=single)

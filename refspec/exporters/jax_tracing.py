@@ -44,21 +44,28 @@ class Program:
     maps: tuple[Map, ...]  # in the order of the forward pass
     problems: dict[int, str]  # why a leaf that enters a product is no map of ours
     #: What is a leaf, the sample, or what comes out of a map, its axes moved: its
-    #: source, ("leaf", n), ("input", 0) or ("map", n), and which entry of it is where.
+    #: source, ("leaf", n), ("input", n) or ("map", n), and which entry of it is where.
     moved: dict[Any, tuple[tuple[str, int], np.ndarray]]
 
 
 def trace(
     function: Callable[[Sequence[Any], Any], Any], leaves: Sequence[Any], sample: Any
 ) -> Program:
-    """Trace ``function(leaves, sample[None])`` and find its linear maps."""
-    closed = jax.make_jaxpr(lambda leaves, x: function(leaves, x[None]))(leaves, sample)
-    closed = flat(closed, *leaves, sample)
+    """Trace ``function(leaves, sample[None])`` and find its linear maps.
+
+    A sample may be a tree of arrays.
+    """
+    closed = jax.make_jaxpr(
+        lambda leaves, x: function(leaves, jax.tree.map(lambda y: y[None], x))
+    )(leaves, sample)
+    inputs = jax.tree.leaves(sample)
+    closed = flat(closed, *leaves, *inputs)
     program = Program(closed, (), {}, {})
     variables, jaxpr = closed.jaxpr.invars, closed.jaxpr
     for n, (v, leaf) in enumerate(zip(variables, leaves, strict=False)):
         program.moved[v] = ("leaf", n), _indices(np.shape(leaf))
-    program.moved[variables[-1]] = ("input", 0), _indices(np.shape(sample))
+    for n, (v, x) in enumerate(zip(variables[len(leaves) :], inputs, strict=True)):
+        program.moved[v] = ("input", n), _indices(np.shape(x))
     uses = Counter(v for v in _operands(jaxpr) if isinstance(v, jex.Var))
     maps: list[Map] = []
     for at, equation in enumerate(jaxpr.eqns):
@@ -253,7 +260,7 @@ def run(
         return out if taps is None else [out[0] + taps[k]]
 
     jaxpr, consts = program.closed.jaxpr, program.closed.consts
-    (logits,) = _run(jaxpr, consts, (*leaves, sample), tap)
+    (logits,) = _run(jaxpr, consts, (*leaves, *jax.tree.leaves(sample)), tap)
     return logits.reshape(logits.shape[1:]), [features[k] for k in sorted(features)]
 
 

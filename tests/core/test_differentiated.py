@@ -199,6 +199,41 @@ def test_blocks_that_are_formed_have_columns_of_their_own():
         assert np.abs(X - Y).max() <= rounding.gamma(64, U) * true.trace() ** 0.5
 
 
+class Transposed(Regression):
+    """The same network, its weight laid out (inputs, labels)."""
+
+    def dot(self, V, i, j):
+        W = np.swapaxes(V.reshape(-1, self.C, V.shape[1]), 0, 1)
+        return super().dot(W.reshape(V.shape), i, j)
+
+    def cross(self, S, i, j):
+        W = super().cross(S, i, j).reshape(self.C, -1, S.shape[2])
+        return np.swapaxes(W, 0, 1).reshape(-1, S.shape[2])
+
+
+def test_a_factor_may_have_its_columns_elsewhere_in_its_block():
+    """Its rows, those of blocks and their attribution are the Jacobian's."""
+    both, made, given, blocks = joined()
+    other = Joined(both[0], Transposed(both[1].x, both[1].C))
+    names = {"a.w": made[0], "b.w": made[1]}
+    places = {"b.w": np.arange(9).reshape(3, 3).T.ravel()}
+    given = (other, *given[1:])
+    found = moment(*given, factors=names, places=places, blocks=blocks)
+    true, every = moment(*given, blocks=blocks), np.arange(24)
+    g = rounding.gamma(64, U) * true.trace() ** 0.5
+    for one, two in [(found, true), (found.part(["b"]), true.part(["b"]))]:
+        assert len(one.rows.layers) == len(one.blocks)
+        assert np.abs(one.rows.take(every) - two.rows.take(every)).max() <= g
+    for certify in (False, True):
+        one, two = (refspec.attribute(x, certify=certify) for x in (found, true))
+        n, radius = min(len(one.kinds), len(two.kinds)), one.radius + two.radius
+        gap = np.abs(one.spectrum.values[:n] - two.spectrum.values[:n]).max()
+        assert gap <= radius
+    for wrong in (None, {"b.w": np.arange(9)[::-1]}):
+        with pytest.raises(ValueError, match="factors and J V must be products with"):
+            moment(*given, factors=names, places=wrong, blocks=blocks)
+
+
 @pytest.mark.parametrize("power", [-40, -30])
 def test_how_far_factors_are_off_is_measured(power):
     """And no wild bound: four probes, 300 times."""

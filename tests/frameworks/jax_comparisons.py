@@ -40,6 +40,18 @@ def compare(name):
     """
     function, W, inputs = network(name)
     found = moment(function, W, loader(inputs))
+    fisher = compare_fisher(found, function, W, inputs)
+    logits, vector = of_vector(function, W, inputs)
+    try:
+        H = hessian(function, W, loader(inputs))
+        curved = compare_hessian(H, logits, vector)
+    except ValueError as error:
+        curved = str(error)
+    return found, fisher, curved
+
+
+def compare_fisher(found, function, W, inputs):
+    """Return (distance, bound) of a moment to the definition, relative."""
     logits, vector = of_vector(function, W, inputs)
     J = np.asarray(jax.jit(jax.jacrev(logits))(vector))
     p = jax.nn.softmax(jax.jit(logits)(vector))
@@ -50,13 +62,7 @@ def compare(name):
     size = float(np.sum(J * J)) / N
     bound += 2 * rounding.second_moment_radius(N * C + 64, size, U)
     size = np.linalg.norm(true)
-    fisher = float(np.linalg.norm(found.matrix() - true) / size), bound / size
-    try:
-        H = hessian(function, W, loader(inputs))
-        curved = compare_hessian(H, logits, vector)
-    except ValueError as error:
-        curved = str(error)
-    return found, fisher, curved
+    return float(np.linalg.norm(found.matrix() - true) / size), bound / size
 
 
 def compare_export(name):

@@ -11,7 +11,7 @@ from torch import nn
 import refspec
 from frameworks.test_moment_torch import U, bound, ended, fisher, jacobian, wrong_body
 from refspec import differentiated, memory, plans, rounding
-from refspec.exporters import torch_factors, torch_moment
+from refspec.exporters import factored, torch_factors, torch_moment
 from refspec.exporters.torch import moment
 from refspec.factors import Factors
 from refspec.grams import held
@@ -217,7 +217,7 @@ def test_weights_or_biases_alone_are_gathered(monkeypatch):
             patch.setattr(differentiated, "_HELD", 0)
             patch.setattr(torch_factors.Gathered, "fit", False)
             for form in (False, True):
-                patch.setattr(torch_factors._Part, "formed", lambda *_, x=form: x)
+                patch.setattr(factored.Part, "formed", lambda *_, x=form: x)
                 found = moment(model, loader(inputs, size=2), names)
                 assert isinstance(found.rows, Layerwise)
                 G, every = found.rows.outer(), true.rows.outer()

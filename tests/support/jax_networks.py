@@ -137,6 +137,32 @@ class NnxImages(nnx.Module):
         return self.z(jnp.tanh(self.b(self.norm(self.a(x)))).mean((1, 2)))
 
 
+class Convolutions(linen.Module):
+    """Kernels of two shapes, strides, a dilation, and no bias of the second."""
+
+    @linen.compact
+    def __call__(self, x):
+        x = linen.relu(linen.Conv(3, (3, 2), strides=(1, 2))(x))
+        x = linen.tanh(linen.Conv(2, (2, 2), kernel_dilation=2, use_bias=False)(x))
+        return linen.Dense(C)(linen.tanh(linen.Dense(4)(x.reshape(len(x), -1))))
+
+
+def channels_first(rng):
+    """A convolution of torch's layout, and a weight that is transposed."""
+    W = {"c": leaf(rng, 3, 2, 2, 2), "b": leaf(rng, 3), "z": leaf(rng, C, 27)}
+    numbers = ("NCHW", "OIHW", "NCHW")
+
+    def logits(W, x):
+        x = jnp.moveaxis(x, 3, 1)
+        x = lax.conv_general_dilated(
+            x, W["c"], (1, 1), "VALID", dimension_numbers=numbers
+        )
+        x = jnp.tanh(x + W["b"][:, None, None])
+        return x.reshape(len(x), -1) @ W["z"].T
+
+    return logits, W
+
+
 class Equinox(eqx.Module):
     cell: eqx.nn.GRUCell
     norm: eqx.nn.LayerNorm
@@ -202,8 +228,10 @@ NETWORKS = {
     "a recurrence": (scanned, SEQUENCES),
     "depthwise, transposed": (grouped, IMAGES),
     "reverse mode only": (reverse_only, FLAT),
+    "channels first": (channels_first, IMAGES),
     "two inputs": (two_inputs, {"one": FLAT[:, :3], "two": FLAT}),
     "flax, norms": (flax(Norms(), IMAGES), IMAGES),
+    "flax, convolutions": (flax(Convolutions(), IMAGES), IMAGES),
     "flax, attention": (flax(Attending(), TOKENS), TOKENS),
     "flax, lstm": (flax(Recurrent(), SEQUENCES), SEQUENCES),
     "nnx": (of_nnx(Nnx), FLAT),
