@@ -66,8 +66,9 @@ def objects(name):
     last = s.layers[-1]
     fisher = refspec.fisher(s, [last.name])
     errors = refspec.errors(s, last.name)
-    made = [s, s.model, last, fisher, fisher.rows, refspec.decompose(fisher)]
+    made = [s, s.model, last, fisher, fisher.rows, *fisher.rows.layers]
     made += [refspec.coordinates.coordinates(fisher), refspec.spectrum(fisher)]
+    made += [refspec.decompose(fisher)]
     basis = eigenbasis(errors)
     made += [basis, attribution.attribute(basis), class_means(errors)]
     profile = depth_profile(s, "features")
