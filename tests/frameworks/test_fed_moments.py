@@ -119,11 +119,13 @@ def test_classes_on_the_second_axis_and_rows_not_held(monkeypatch):
     expect_right(moment(Attending(1), batches(size=5), ignore_index=-100), true)
     monkeypatch.setattr("refspec.differentiated._HELD", 0)
     monkeypatch.setattr("refspec.exporters.torch_moment._ROOM", 1)
-    for found in (
-        moment(Attending(1), batches(), ignore_index=-100),
-        jax_exporter.moment(attending, tree(), arrays(batches()), ignore_index=-100),
+    given = arrays(batches())
+    for found, kind in (
+        (moment(Attending(1), batches(), ignore_index=-100), "Differentiated"),
+        # where every leaf is one of a linear map
+        (jax_exporter.moment(attending, tree(), given, ignore_index=-100), "Permuted"),
     ):
-        assert type(found.rows).__name__ == "Differentiated"
+        assert type(found.rows).__name__ == kind
         expect_right(found, true)
 
 
