@@ -17,7 +17,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import compress
 
 import numpy as np
 
@@ -283,12 +282,7 @@ class NetworkMoment(SecondMoment):
         rows = self.rows
         if not isinstance(rows, Factors) or len(rows.layers) != len(self.blocks):
             return None
-        kept = [name in names for name, _ in self.blocks]
-        layers = tuple(compress(rows.layers, kept))
-        if isinstance(rows, Permuted):
-            places = tuple(compress(rows.places, kept))
-            return replace(rows, layers=layers, places=places)
-        return replace(rows, layers=layers)
+        return rows.only([name in names for name, _ in self.blocks])
 
 
 def fits(shape: tuple[int, int, int]) -> bool:

@@ -7,8 +7,9 @@ another: the Gram matrix, squares and sums are those of the factors as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 
@@ -54,7 +55,7 @@ class Permuted(Factors):
             if at is None:
                 yield from Factors((f,)).columns()
             else:
-                yield from _gathered(f, np.argsort(at))
+                yield from _gathered(f, _inverse(at))
 
     def second(self) -> Array:
         """Return X'X, shape (P, P)."""
@@ -63,26 +64,11 @@ class Permuted(Factors):
             return made  # of rows that are in order
         return self._moved(self._moved(made, 0), 1)
 
-    def times(self, power: int) -> Permuted:
-        """Return the rows times 2^power, exactly."""
-        return self._of(Factors.times(self, power))
-
-    def balanced(self) -> tuple[Permuted, int]:
-        """Return rows that can be squared without overflow, and the power they lost."""
-        made, power = Factors.balanced(self)
-        return self._of(made), power
-
-    def explicit(self, budget: float) -> Permuted:
-        """Multiply out layers with positions whose rows together fit in `budget`."""
-        return self._of(Factors.explicit(self, budget))
-
-    def reduced(self, unit: Array, offsets: tuple[int, ...]) -> Permuted:
-        """Return C - 1 rows a sample, by C - 1 errors a sample."""
-        return self._of(Factors.reduced(self, unit, offsets))
-
-    def _of(self, made: Factors) -> Permuted:
-        """Return rows of other factors, whose columns go where those of these do."""
-        return replace(self, layers=made.layers, lost=made.lost, how=made.how)
+    def only(self, kept: Sequence[bool]) -> Permuted:
+        """Return the rows of some layers: one after the other, whether it is kept."""
+        layers = tuple(compress(self.layers, kept))
+        places = tuple(compress(self.places, kept))
+        return replace(self, layers=layers, places=places)
 
     def _moved(self, x: Array, axis: int, *, back: bool = False) -> Array:
         """Move the factors' columns along an axis to their places, or back."""
@@ -91,11 +77,18 @@ class Permuted(Factors):
             some = slice(start, start + f.dimension)
             part = x[some, :] if axis == 0 else x[:, some]
             if at is not None:
-                index = backend.from_host(at if back else np.argsort(at), x)
+                index = backend.from_host(at if back else _inverse(at), x)
                 part = self.xp.take(part, index, axis=axis)
             parts.append(part)
             start += f.dimension
         return backend.concatenate(parts, axis=axis)
+
+
+def _inverse(places: np.ndarray) -> np.ndarray:
+    """Return which column is at each place: nothing is sorted for it."""
+    found = np.empty_like(places)
+    found[places] = np.arange(len(places))
+    return found
 
 
 def _gathered(f: Factor, index: np.ndarray) -> Iterator[Array]:

@@ -22,7 +22,8 @@ try:
     from jax import numpy as jnp
 
     from refspec.exporters import checking, delivery, feeding
-    from refspec.exporters.jax_moment import expect_logits, leaves_of, logits_of
+    from refspec.exporters.jax_leaves import leaves_of
+    from refspec.exporters.jax_moment import expect_logits, logits_of
     from refspec.exporters.jax_moment import hessian as hessian
     from refspec.exporters.jax_moment import moment as moment
     from refspec.exporters.jax_operations import describe

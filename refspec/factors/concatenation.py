@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 from refspec import backend, rounding
 from refspec.backend import Array
@@ -73,6 +74,10 @@ class Factors(Rows):
     def part(self, i: int, j: int) -> Factors:
         """Return the rows of samples i to j."""
         return replace(self, layers=tuple(f.part(i, j) for f in self.layers))
+
+    def only(self, kept: Sequence[bool]) -> Factors:
+        """Return the rows of some layers: one after the other, whether it is kept."""
+        return replace(self, layers=tuple(compress(self.layers, kept)))
 
     @property
     def combines(self) -> bool:
@@ -198,7 +203,7 @@ class Factors(Rows):
         """Return the rows times 2^power, exactly."""
         scaled = tuple(times(f, power) for f in self.layers)
         lost = None if self.lost is None else self.lost * 2.0**power
-        return Factors(scaled, lost, self.how)
+        return replace(self, layers=scaled, lost=lost)
 
     def balanced(self) -> tuple[Factors, int]:
         """Return rows that can be squared without overflow, and the power they lost.
@@ -213,7 +218,7 @@ class Factors(Rows):
         power = 0 if power <= NEVER // 2 else power  # every row is 0
         lost = None if self.lost is None else self.lost * 2.0**-power
         layers = tuple(lifted(f, up - power) for f, up, _ in moved)
-        return Factors(layers, lost, self.how), power
+        return replace(self, layers=layers, lost=lost), power
 
     def _moderate(self) -> bool:
         """Whether entries are so far from over- and underflow that squares are safe."""
@@ -240,10 +245,9 @@ class Factors(Rows):
             size = N * K * f.dimension * 8
             if f.is_sum and size <= budget:
                 budget -= size
-                rows = backend.concatenate(f.chunks())
-                f = Factor(self.xp.reshape(rows, (N, K, 1, f.dimension)), None)
+                f = f.explicit()
             out.append(f)
-        return Factors(tuple(out), self.forming(), self.how)
+        return replace(self, layers=tuple(out), lost=self.forming())
 
     def reduced(self, unit: Array, offsets: tuple[int, ...]) -> Factors:
         """Return C - 1 rows a sample, by C - 1 errors a sample.
@@ -254,7 +258,7 @@ class Factors(Rows):
         # a reflection mixes the terms of a sample before they are added up
         u = rounding.unit_roundoff(self.like)
         lost = self.forming() + self._forming(2 * self.shape[1] + 8, u)
-        return Factors(tuple(layers), lost, self.how)
+        return replace(self, layers=tuple(layers), lost=lost)
 
     def by_columns(
         self, unit: Array | None, offsets: tuple[int, ...]

@@ -13,7 +13,8 @@ from frameworks.jax_comparisons import compare_fisher
 from refspec import differentiated, memory, rounding
 from refspec.exporters import factored, jax_factors
 from refspec.exporters.jax import moment
-from refspec.exporters.jax_moment import Derivative, leaves_of
+from refspec.exporters.jax_leaves import leaves_of
+from refspec.exporters.jax_moment import Derivative
 from refspec.factors import Factors
 from refspec.grams import held
 from refspec.layerwise import Layerwise
